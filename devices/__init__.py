@@ -1,0 +1,1 @@
+"""PCI functions, buses and DMA ports; knows nothing of remapping."""

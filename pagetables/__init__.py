@@ -1,0 +1,1 @@
+"""Physical memory and the binary entries that live in it."""

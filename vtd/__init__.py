@@ -1,0 +1,1 @@
+"""Intel VT-d remapping hardware and its firmware table."""
