@@ -1,0 +1,141 @@
+"""Table geometry as data: levels, shifts, page sizes and the bits each level reserves.
+
+VT-d 3.6, 3.7, 9.7, 9.8. A walk is one loop over :attr:`Geometry.levels`; what differs between
+first and second stage, between 3, 4 and 5 levels and between units is in these values.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from enum import Enum
+from typing import NamedTuple
+
+from pagetables import first_stage, second_stage
+from pagetables.bits import BitRecord, Implementation
+
+PAGE_SHIFT = 12
+INDEX_BITS = 9
+
+
+class StageKind(Enum):
+    """Which of the two stages a table belongs to."""
+
+    FIRST = "first"
+    SECOND = "second"
+
+
+class Level(NamedTuple):
+    """What a walk needs to know of one level."""
+
+    shift: int
+    """Lowest input address bit of the index; a page mapped here has ``2**shift`` bytes."""
+    leaf: int
+    """An entry with any of these bits set maps a page."""
+    table_reserved: int
+    """Bits that must be 0 in an entry that points to a table."""
+    page_reserved: int
+    """Bits that must be 0 in an entry that maps a page."""
+
+
+class Geometry(NamedTuple):
+    """One kind of page table on one unit."""
+
+    kind: StageKind
+    levels: tuple[Level, ...]
+    """From the root down."""
+    present: int
+    """An entry with none of these bits set is not present."""
+    read: int
+    write: int
+    user: int
+    """Rights bits, ANDed over all levels; 0 where the stage has no such right."""
+    accessed: int
+    dirty: int
+
+    @property
+    def width(self) -> int:
+        """Input address bits that the levels translate: 39, 48 or 57."""
+        return self.levels[0].shift + INDEX_BITS
+
+
+@functools.cache
+def second_stage_geometry(levels: int, implementation: Implementation) -> Geometry:
+    """Second-stage tables of 3, 4 or 5 levels (3.7).
+
+    The feature ``ssirwe`` makes IR and IW the rights instead of R and W (11.4.5).
+    """
+    read, write = second_stage.READ, second_stage.WRITE
+    if "ssirwe" in implementation.features:
+        read, write = second_stage.IO_READ, second_stage.IO_WRITE
+    return Geometry(
+        StageKind.SECOND,
+        _levels(
+            levels,
+            implementation,
+            present=read | write,
+            page_size=second_stage.PAGE_SIZE,
+            table=second_stage.SecondStageEntry,
+            pages={
+                12: second_stage.SecondStagePage4K,
+                21: second_stage.SecondStagePage2M,
+                30: second_stage.SecondStagePage1G,
+            },
+        ),
+        present=read | write,
+        read=read,
+        write=write,
+        user=0,
+        accessed=second_stage.ACCESSED,
+        dirty=second_stage.DIRTY,
+    )
+
+
+@functools.cache
+def first_stage_geometry(levels: int, implementation: Implementation) -> Geometry:
+    """First-stage tables of 4 or 5 levels (3.6); what is present can be read."""
+    return Geometry(
+        StageKind.FIRST,
+        _levels(
+            levels,
+            implementation,
+            present=first_stage.PRESENT,
+            page_size=first_stage.PAGE_SIZE,
+            table=first_stage.FirstStageEntry,
+            pages={
+                12: first_stage.FirstStagePage4K,
+                21: first_stage.FirstStagePage2M,
+                30: first_stage.FirstStagePage1G,
+            },
+        ),
+        present=first_stage.PRESENT,
+        read=first_stage.PRESENT,
+        write=first_stage.WRITE,
+        user=first_stage.USER,
+        accessed=first_stage.ACCESSED,
+        dirty=first_stage.DIRTY,
+    )
+
+
+def _levels(
+    count: int,
+    implementation: Implementation,
+    *,
+    present: int,
+    page_size: int,
+    table: type[BitRecord],
+    pages: Mapping[int, type[BitRecord]],
+) -> tuple[Level, ...]:
+    levels = []
+    for number in range(count, 0, -1):
+        shift = PAGE_SHIFT + INDEX_BITS * (number - 1)
+        page = pages.get(shift)
+        levels.append(
+            Level(
+                shift,
+                leaf=present if number == 1 else page_size if page else 0,
+                table_reserved=table.reserved_mask(implementation),
+                page_reserved=page.reserved_mask(implementation) if page else 0,
+            )
+        )
+    return tuple(levels)

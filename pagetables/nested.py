@@ -1,0 +1,81 @@
+"""Guest memory: the first-stage tables of a nested translation, found through the second stage.
+
+VT-d 3.8. To a first-stage walk this is memory like any other; every frame it asks for is a guest
+frame, translated by a second-stage walk that checks what the guest may do with that table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from pagetables.memory import FrameReader, TableMemory
+from pagetables.walk import (
+    ADDRESS,
+    Leaf,
+    Stage,
+    WalkFault,
+    WalkRule,
+    set_flags,
+)
+
+SecondStageWalk = Callable[[int], Leaf]
+"""Translates a guest physical address, with or without paging-structure caches."""
+
+
+class GuestMemory:
+    """Memory seen through a second stage (implements ``TableMemory``).
+
+    ``width``: guest physical addresses at and above ``2**width`` can't be translated.
+    """
+
+    def __init__(
+        self, memory: TableMemory, second: Stage, width: int, walk_second: SecondStageWalk
+    ) -> None:
+        self._memory = memory
+        self._second = second
+        self._width = width
+        self._walk = walk_second
+        geometry = second.geometry
+        # A table page that can be walked with flags enabled has to be writable too (3.8.1).
+        self._readable = geometry.read | geometry.write if second.accessed else geometry.read
+
+    @property
+    def frames(self) -> GuestMemory:
+        """Frames by guest frame number."""
+        return self
+
+    def __getitem__(self, number: int) -> FrameReader:
+        host, _ = self._translate(number << 12, self._readable, WalkRule.TABLE_NOT_READABLE)
+        return self._memory.frames[host >> 12]
+
+    def read_record(self, address: int, size: int) -> int:
+        """A record at a guest physical address."""
+        host, _ = self._translate(address, self._readable, WalkRule.TABLE_NOT_READABLE)
+        return self._memory.read_record(host, size)
+
+    def compare_exchange(self, address: int, size: int, expected: int, new: int) -> bool:
+        """Set flags in a first-stage entry; this dirties the page that holds the table."""
+        geometry = self._second.geometry
+        host, leaf = self._translate(address, geometry.write, WalkRule.TABLE_NOT_WRITABLE)
+        entry, shift, _, where = leaf
+        dirty = self._second.dirty
+        if dirty & ~entry and not set_flags(self._memory, self._second, where, entry, dirty, shift):
+            return self.compare_exchange(address, size, expected, new)
+        return self._memory.compare_exchange(host, size, expected, new)
+
+    def write(self, address: int, data: bytes) -> None:
+        """Store ``data`` within one guest frame."""
+        geometry = self._second.geometry
+        host, _ = self._translate(address, geometry.write, WalkRule.TABLE_NOT_WRITABLE)
+        self._memory.write(host, data)
+
+    def _translate(self, address: int, need: int, denied: WalkRule) -> tuple[int, Leaf]:
+        geometry = self._second.geometry
+        if address >> self._width:
+            raise WalkFault(WalkRule.TABLE_BEYOND_WIDTH, geometry.kind, 0, top=False)
+        leaf = self._walk(address)
+        entry, shift, rights, _ = leaf
+        if rights & need != need:
+            raise WalkFault(denied, geometry.kind, shift, top=False)
+        offset = (1 << shift) - 1
+        return entry & ADDRESS & ~offset | address & offset, leaf

@@ -1,0 +1,130 @@
+"""The page walk: from a table root and an input address to the entry that maps the page.
+
+VT-d 3.6 and 3.7. One loop serves every stage, depth and page size; :mod:`pagetables.geometry`
+holds the differences. A nested walk is a first-stage walk over :mod:`pagetables.nested` memory.
+Permissions are collected here and judged by the caller, who knows the request.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import Enum
+from typing import NamedTuple
+
+from pagetables.geometry import Geometry, StageKind
+from pagetables.memory import BusError, TableMemory
+
+ADDRESS = (1 << 52) - (1 << 12)
+FRAME_NUMBER = (1 << 40) - 1
+ALL_RIGHTS = -1
+
+Visit = Callable[[int, int, int], None]
+"""Told of each entry that points to a table: its level's shift, the table frame, rights so far."""
+
+Leaf = tuple[int, int, int, int]
+"""The entry that maps the page, log2 of the page size, rights ANDed over all levels, address of
+the entry."""
+
+
+class WalkRule(Enum):
+    """Why a walk ended without a page."""
+
+    READ_ERROR = "reading the entry failed"
+    NOT_PRESENT = "the entry is not present"
+    RESERVED = "a reserved bit of the entry is set"
+    NOT_SNOOPED = "a flag has to be set and the walk is not snooped"
+    UPDATE_ERROR = "setting a flag of the entry failed"
+    TABLE_BEYOND_WIDTH = "the table is beyond the second-stage address width"
+    TABLE_NOT_READABLE = "the second stage does not let the table be read"
+    TABLE_NOT_WRITABLE = "the second stage does not let a flag of the table be set"
+
+
+class WalkFault(Exception):  # noqa: N818 - the specification's word
+    """A walk that ended without a page, at the entry of the level with this ``shift``."""
+
+    def __init__(self, rule: WalkRule, kind: StageKind, shift: int, top: bool) -> None:
+        super().__init__(f"{kind.value} stage, bit {shift}: {rule.value}")
+        self.rule = rule
+        self.kind = kind
+        self.shift = shift
+        self.top = top
+        """Whether the table is the root of its stage."""
+
+
+class Stage(NamedTuple):
+    """The tables of one stage as a context or PASID entry sets them up."""
+
+    geometry: Geometry
+    root: int
+    """Frame number of the top table."""
+    accessed: int = 0
+    """Flags to set in every entry used: A, also EA, or 0."""
+    dirty: int = 0
+    """Flag to set in the entry of a page that is written."""
+    snooped: bool = True
+    """Whether flags may be set at all (3.10: SMPWC and PWSNP)."""
+
+
+def walk(
+    memory: TableMemory,
+    stage: Stage,
+    address: int,
+    visit: Visit | None = None,
+    start: tuple[int, int, int] | None = None,
+) -> Leaf:
+    """Find the entry that maps ``address``; WalkFault names the rule that stopped the walk.
+
+    ``start`` resumes below a table that a paging-structure cache remembers: how many levels are
+    done, the table frame, and the rights so far.
+    """
+    geometry, frame, accessed, _, _ = stage
+    levels, present, rights = geometry.levels, geometry.present, ALL_RIGHTS
+    if start is not None:
+        done, frame, rights = start
+        levels = levels[done:]
+    frames = memory.frames
+    shift = levels[0].shift
+    try:
+        for shift, leaf, table_reserved, page_reserved in levels:  # noqa: B007 - used below
+            entry = frames[frame][address >> shift & 511]
+            if not entry & present:
+                raise _fault(WalkRule.NOT_PRESENT, stage, shift)
+            rights &= entry
+            if entry & leaf:  # at the last level always, so the loop ends here
+                break
+            if entry & table_reserved:
+                raise _fault(WalkRule.RESERVED, stage, shift)
+            if accessed & ~entry:
+                where = frame << 12 | (address >> shift & 511) << 3
+                if not set_flags(memory, stage, where, entry, accessed, shift):
+                    return walk(memory, stage, address, visit)
+            frame = entry >> 12 & FRAME_NUMBER
+            if visit is not None:
+                visit(shift, frame, rights)
+    except BusError as error:
+        raise _fault(WalkRule.READ_ERROR, stage, shift) from error
+    if entry & page_reserved:
+        raise _fault(WalkRule.RESERVED, stage, shift)
+    where = frame << 12 | (address >> shift & 511) << 3
+    if accessed & ~entry and not set_flags(memory, stage, where, entry, accessed, shift):
+        return walk(memory, stage, address, visit)
+    return entry | accessed, shift, rights, where
+
+
+def set_flags(
+    memory: TableMemory, stage: Stage, where: int, entry: int, flags: int, shift: int
+) -> bool:
+    """Atomically set accessed or dirty flags in the entry at address ``where`` (3.6.2, 3.7.2).
+
+    False if the entry is no longer ``entry``: somebody changed it and the walk starts again.
+    """
+    if not stage.snooped:
+        raise _fault(WalkRule.NOT_SNOOPED, stage, shift)
+    try:
+        return memory.compare_exchange(where, 8, entry, entry | flags)
+    except BusError as error:
+        raise _fault(WalkRule.UPDATE_ERROR, stage, shift) from error
+
+
+def _fault(rule: WalkRule, stage: Stage, shift: int) -> WalkFault:
+    return WalkFault(rule, stage.geometry.kind, shift, shift == stage.geometry.levels[0].shift)
