@@ -1,0 +1,345 @@
+"""A PCI function: configuration space, BARs, interrupts, and the port its requests leave through.
+
+PCI Express Base Specification, chapter 7. Bus master enable is checked here, before anything that
+remaps: with it clear neither a memory request nor a message leaves the function. Power states and
+I/O port decoding are left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from devices.capabilities import (
+    DeviceCapabilities,
+    DeviceControl,
+    PciExpress,
+    PortType,
+    add_pci_express,
+)
+from devices.config_space import (
+    RO,
+    ClassCode,
+    Command,
+    ConfigRegister,
+    ConfigSpace,
+    HeaderType,
+    Identification,
+    Interrupt,
+    Status,
+    Subsystem,
+)
+from devices.dma import AtomicOp, Completion, CompletionStatus, DmaPort
+from devices.msi import MSIX_ENTRY_SIZE, Msi, Msix
+from pagetables.bits import BitRecord, Bits
+
+_ENDPOINT = DeviceCapabilities.of(role_based_error_reporting=1, flr=1)
+BME = Command.bme.mask
+REFUSED = Completion(CompletionStatus.UNSUPPORTED_REQUEST)
+
+
+class BarError(ValueError):
+    """A BAR that can't be: its size, its number, or what is placed in it."""
+
+
+class MemoryBar(BitRecord, width=32):
+    """A 32-bit memory BAR."""
+
+    io = Bits(0, access=RO)
+    type = Bits(2, 1, access=RO)
+    prefetchable = Bits(3, access=RO)
+    address = Bits(31, 4, shift=4)
+
+
+class MemoryBar64(BitRecord, width=64):
+    """A 64-bit memory BAR, two registers wide."""
+
+    io = Bits(0, access=RO)
+    type = Bits(2, 1, access=RO)
+    prefetchable = Bits(3, access=RO)
+    address = Bits(63, 4, shift=4)
+
+
+class Region(Protocol):
+    """Something that lies in a BAR; offsets are from its own start."""
+
+    def read(self, offset: int, size: int) -> int:
+        """The little-endian value of ``size`` bytes."""
+        ...
+
+    def write(self, offset: int, value: int, size: int) -> None:
+        """Take a little-endian value of ``size`` bytes."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What a function says it is."""
+
+    vendor_id: int
+    device_id: int
+    class_code: int
+    """Base class, sub-class and programming interface: 24 bits."""
+    revision: int = 0
+    subsystem_vendor_id: int = 0
+    subsystem_id: int = 0
+    interrupt_pin: int = 0
+
+
+class Bar:
+    """A memory BAR and the regions in it, in the order they were placed."""
+
+    def __init__(
+        self, size: int, register: ConfigRegister[MemoryBar] | ConfigRegister[MemoryBar64]
+    ) -> None:
+        self.size = size
+        self.register = register
+        self._regions: list[tuple[int, int, Region]] = []
+
+    @property
+    def address(self) -> int:
+        """Where software put it."""
+        return self.register.value.address
+
+    def place(self, start: int, length: int, region: Region) -> None:
+        """Put a region at ``start``; the first one placed wins where they overlap."""
+        if start < 0 or start + length > self.size:
+            raise BarError(f"{start:#x}+{length:#x} is outside a BAR of {self.size:#x} bytes")
+        self._regions.append((start, start + length, region))
+
+    def read(self, offset: int, size: int) -> int:
+        """All ones where nothing lies."""
+        for start, end, region in self._regions:
+            if start <= offset and offset + size <= end:
+                return region.read(offset - start, size)
+        return (1 << 8 * size) - 1
+
+    def write(self, offset: int, value: int, size: int) -> None:
+        """Dropped where nothing lies."""
+        for start, end, region in self._regions:
+            if start <= offset and offset + size <= end:
+                region.write(offset - start, value & (1 << 8 * size) - 1, size)
+                return
+
+
+class Unconnected:
+    """The port of a function that is not plugged in: every request is unsupported."""
+
+    def read(
+        self, address: int, length: int, *, pasid: int | None = None, privileged: bool = False
+    ) -> Completion:
+        """Refused."""
+        return REFUSED
+
+    def write(
+        self, address: int, data: bytes, *, pasid: int | None = None, privileged: bool = False
+    ) -> Completion:
+        """Refused."""
+        return REFUSED
+
+    def atomic(
+        self,
+        op: AtomicOp,
+        address: int,
+        operands: bytes,
+        *,
+        pasid: int | None = None,
+        privileged: bool = False,
+    ) -> Completion:
+        """Refused."""
+        return REFUSED
+
+
+class BusMaster:
+    """A function's way out: the port it is connected to, while bus mastering is enabled."""
+
+    def __init__(self, function: PciFunction) -> None:
+        self._function = function
+
+    def read(
+        self, address: int, length: int, *, pasid: int | None = None, privileged: bool = False
+    ) -> Completion:
+        """Read, unless bus mastering is off."""
+        function = self._function
+        if not function.command.value & BME:
+            return REFUSED
+        return function.port.read(address, length, pasid=pasid, privileged=privileged)
+
+    def write(
+        self, address: int, data: bytes, *, pasid: int | None = None, privileged: bool = False
+    ) -> Completion:
+        """Write, unless bus mastering is off."""
+        function = self._function
+        if not function.command.value & BME:
+            return REFUSED
+        return function.port.write(address, data, pasid=pasid, privileged=privileged)
+
+    def atomic(
+        self,
+        op: AtomicOp,
+        address: int,
+        operands: bytes,
+        *,
+        pasid: int | None = None,
+        privileged: bool = False,
+    ) -> Completion:
+        """Atomic operation, unless bus mastering is off."""
+        function = self._function
+        if not function.command.value & BME:
+            return REFUSED
+        return function.port.atomic(op, address, operands, pasid=pasid, privileged=privileged)
+
+
+class PciFunction:
+    """A function with a type 0 header; models derive from it."""
+
+    header_type = 0
+
+    def __init__(self, identity: Identity, *, config_size: int = 4096) -> None:
+        self.config = config = ConfigSpace(config_size)
+        self.port: DmaPort = Unconnected()
+        self.dma = BusMaster(self)
+        self.bars: dict[int, Bar] = {}
+        self.msi: Msi | None = None
+        self.msix: Msix | None = None
+        self.pcie: PciExpress | None = None
+        self.intx = False
+        self.on_intx: Callable[[bool], None] | None = None
+        config.add(
+            0x00,
+            Identification.of(vendor_id=identity.vendor_id, device_id=identity.device_id),
+        )
+        self.command = config.add(0x04, Command())
+        self.command.on_write = self._commanded
+        self.status = config.add(0x06, Status.of(capabilities=1))
+        config.add(0x08, ClassCode.of(revision=identity.revision, class_code=identity.class_code))
+        self.header = config.add(0x0C, HeaderType.of(header_type=self.header_type))
+        if self.header_type == 0:
+            config.add(
+                0x2C,
+                Subsystem.of(
+                    subsystem_vendor_id=identity.subsystem_vendor_id,
+                    subsystem_id=identity.subsystem_id,
+                ),
+            )
+        config.add(0x3C, Interrupt.of(pin=identity.interrupt_pin))
+
+    def connect(self, port: DmaPort) -> None:
+        """Plug the function in: from now on its requests go through ``port``."""
+        self.port = port
+
+    def reset(self) -> None:
+        """Conventional or function level reset: everything as after power-on, but plugged in."""
+        self.config.reset()
+        self.set_intx(False)
+        if self.msix is not None:
+            self.msix.reset()
+
+    def add_bar(
+        self, index: int, size: int, *, wide: bool = False, prefetchable: bool = False
+    ) -> Bar:
+        """A memory BAR of ``size`` bytes (a power of two, 16 or more); ``wide`` is 64-bit."""
+        if size < 16 or size & size - 1 or size >> (64 if wide else 32):
+            raise BarError(f"size: {size:#x} is no BAR size")
+        if not 0 <= index <= (4 if wide else 5):
+            raise BarError(f"index: there is no room for BAR{index}")
+        register: ConfigRegister[MemoryBar] | ConfigRegister[MemoryBar64]
+        if wide:
+            register = self.config.add(
+                0x10 + 4 * index,
+                MemoryBar64.of(type=2, prefetchable=prefetchable),
+                writable=(1 << 64) - size,
+            )
+        else:
+            register = self.config.add(
+                0x10 + 4 * index,
+                MemoryBar.of(prefetchable=prefetchable),
+                writable=(1 << 32) - size,
+            )
+        bar = self.bars[index] = Bar(size, register)
+        return bar
+
+    def add_msi(
+        self, vectors: int = 1, *, maskable: bool = False, offset: int | None = None
+    ) -> Msi:
+        """An MSI capability with 64-bit address."""
+        self.msi = Msi(
+            self.config, self.send_message, vectors=vectors, maskable=maskable, offset=offset
+        )
+        return self.msi
+
+    def add_msix(
+        self,
+        vectors: int,
+        *,
+        table: tuple[int, int],
+        pending: tuple[int, int],
+        offset: int | None = None,
+    ) -> Msix:
+        """An MSI-X capability; ``table`` and ``pending`` are (BAR number, offset) in known BARs."""
+        self.msix = msix = Msix(
+            self.config,
+            self.send_message,
+            vectors=vectors,
+            table=table,
+            pending=pending,
+            offset=offset,
+        )
+        for (index, start), length, region in (
+            (table, vectors * MSIX_ENTRY_SIZE, msix.table),
+            (pending, (vectors + 63) // 64 * 8, msix.pending_bits),
+        ):
+            if index not in self.bars:
+                raise BarError(f"MSI-X structure in BAR{index}, which does not exist")
+            self.bars[index].place(start, length, region)
+        return msix
+
+    def add_pci_express(
+        self,
+        port_type: PortType = PortType.ENDPOINT,
+        capabilities: DeviceCapabilities = _ENDPOINT,
+        *,
+        offset: int | None = None,
+    ) -> PciExpress:
+        """A PCI Express capability; by default with function level reset."""
+        self.pcie = add_pci_express(
+            self.config, port_type, capabilities=capabilities, offset=offset
+        )
+        self.pcie.control.on_write = self._device_control
+        return self.pcie
+
+    def send_message(self, address: int, data: int) -> None:
+        """Send an interrupt message: a 4-byte write like any other."""
+        self.dma.write(address, data.to_bytes(4, "little"))
+
+    def set_intx(self, level: bool) -> None:
+        """Drive the interrupt pin; ``on_intx`` hears of changes unless software disabled it."""
+        self.status.value = self.status.value.replace(intx=level)
+        driven = level and not self.command.value.intx_disable
+        if driven != self.intx:
+            self.intx = driven
+            if self.on_intx is not None:
+                self.on_intx(driven)
+
+    def bar_at(self, address: int) -> tuple[Bar, int] | None:
+        """The BAR that claims a memory address, and the offset in it, or None."""
+        if not self.command.value.mse:
+            return None
+        for bar in self.bars.values():
+            if bar.address <= address < bar.address + bar.size:
+                return bar, address - bar.address
+        return None
+
+    def _commanded(self, before: Command, after: Command) -> Command:
+        self.command.value = after
+        self.set_intx(bool(self.status.value.intx))
+        return after
+
+    def _device_control(self, before: DeviceControl, after: DeviceControl) -> DeviceControl:
+        if not after.initiate_flr:
+            return after
+        if self.pcie is not None and self.pcie.capabilities.value.flr:
+            self.reset()
+            return self.pcie.control.initial
+        return after.replace(initiate_flr=0)
