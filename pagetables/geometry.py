@@ -30,10 +30,10 @@ class Level(NamedTuple):
 
     shift: int
     """Lowest input address bit of the index; a page mapped here has ``2**shift`` bytes."""
+    stop: int
+    """An entry with any of these bits set does not point to a table."""
     leaf: int
-    """An entry with any of these bits set maps a page."""
-    table_reserved: int
-    """Bits that must be 0 in an entry that points to a table."""
+    """An entry with any of these bits set maps a page; others that stop break a reserved rule."""
     page_reserved: int
     """Bits that must be 0 in an entry that maps a page."""
 
@@ -130,11 +130,12 @@ def _levels(
     for number in range(count, 0, -1):
         shift = PAGE_SHIFT + INDEX_BITS * (number - 1)
         page = pages.get(shift)
+        leaf = present if number == 1 else page_size if page else 0
         levels.append(
             Level(
                 shift,
-                leaf=present if number == 1 else page_size if page else 0,
-                table_reserved=table.reserved_mask(implementation),
+                stop=leaf | table.reserved_mask(implementation),
+                leaf=leaf,
                 page_reserved=page.reserved_mask(implementation) if page else 0,
             )
         )

@@ -1,6 +1,6 @@
 """Sparse physical memory: regions of 4 KiB frames, read and written as the bus does.
 
-A frame is a ``memoryview`` of 512 little-endian quadwords; a page walk indexes frames directly
+A frame is 512 little-endian quadwords; a page walk indexes frames directly
 (``memory.frames[frame][index]``). What no region covers answers with :class:`BusError`.
 """
 
@@ -9,14 +9,16 @@ from __future__ import annotations
 import bisect
 import mmap
 import sys
+from array import array
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeAlias
 
 FRAME_SHIFT = 12
 FRAME_SIZE = 1 << FRAME_SHIFT
 ADDRESS_WIDTH = 52
 
-Frame = memoryview
+Frame: TypeAlias = "array[int] | memoryview"
+"""An array where frames are made here, a view where they are mapped or can't be written."""
 
 if sys.byteorder != "little":
     raise ImportError("frames are views of little-endian quadwords: a little-endian host is needed")
@@ -140,7 +142,11 @@ class PhysicalMemory:
         """``length`` bytes at ``address``; BusError if any of them is not there."""
         offset = address & FRAME_SIZE - 1
         if offset + length <= FRAME_SIZE:
-            return self.frames[address >> FRAME_SHIFT].cast("B")[offset : offset + length].tobytes()
+            return (
+                memoryview(self.frames[address >> FRAME_SHIFT])
+                .cast("B")[offset : offset + length]
+                .tobytes()
+            )
         parts = []
         while length > 0:
             parts.append(self.read(address, min(length, FRAME_SIZE - offset)))
@@ -161,11 +167,11 @@ class PhysicalMemory:
         if size == 8:
             return frame[address >> 3 & 511]
         offset = address & FRAME_SIZE - 1
-        return int.from_bytes(frame.cast("B")[offset : offset + size], "little")
+        return int.from_bytes(memoryview(frame).cast("B")[offset : offset + size], "little")
 
     def compare_exchange(self, address: int, size: int, expected: int, new: int) -> bool:
         """Atomically replace a naturally aligned record; False if it is not ``expected``."""
-        frame = self._writable(address >> FRAME_SHIFT).cast("B")
+        frame = memoryview(self._writable(address >> FRAME_SHIFT)).cast("B")
         offset = address & FRAME_SIZE - 1
         if int.from_bytes(frame[offset : offset + size], "little") != expected:
             return False
@@ -199,7 +205,7 @@ class PhysicalMemory:
             parts.append((find(address + done >> FRAME_SHIFT), offset, done, size))
             done += size
         for frame, offset, done, size in parts:
-            frame.cast("B")[offset : offset + size] = data[done : done + size]
+            memoryview(frame).cast("B")[offset : offset + size] = data[done : done + size]
 
     def _insert(self, region: Region) -> None:
         _check_span(region.start, region.end)
@@ -228,11 +234,11 @@ class PhysicalMemory:
 
     def _writable(self, number: int) -> Frame:
         frame = self.frames[number]
-        if not frame.readonly:
+        if isinstance(frame, array) or not frame.readonly:
             return frame
         if self._region(number).read_only:
             raise BusError(number << FRAME_SHIFT, "read-only memory")
-        frame = self.frames[number] = memoryview(bytearray(FRAME_SIZE)).cast("Q")
+        frame = self.frames[number] = array("Q", _ZERO)
         return frame
 
     def _loadable(self, number: int) -> Frame:
@@ -240,9 +246,8 @@ class PhysicalMemory:
         if not region.read_only or region.backing is not None:
             return self._writable(number)
         if number not in self._read_only_frames:
-            frame = memoryview(bytearray(FRAME_SIZE)).cast("Q")
-            self._read_only_frames[number] = frame
-            self.frames[number] = frame.toreadonly()
+            frame = self._read_only_frames[number] = array("Q", _ZERO)
+            self.frames[number] = memoryview(frame).toreadonly()
         return self._read_only_frames[number]
 
 

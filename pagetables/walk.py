@@ -30,7 +30,7 @@ class WalkRule(Enum):
     """Why a walk ended without a page."""
 
     READ_ERROR = "reading the entry failed"
-    NOT_PRESENT = "the entry is not present"
+    NOT_PRESENT = "the entry is not present, or leaves no right of those above"
     RESERVED = "a reserved bit of the entry is set"
     NOT_SNOOPED = "a flag has to be set and the walk is not snooped"
     UPDATE_ERROR = "setting a flag of the entry failed"
@@ -82,28 +82,29 @@ def walk(
     if start is not None:
         done, frame, rights = start
         levels = levels[done:]
+    follow = bool(accessed) or visit is not None
     frames = memory.frames
     shift = levels[0].shift
     try:
-        for shift, leaf, table_reserved, page_reserved in levels:  # noqa: B007 - used below
+        for shift, stop, leaf, page_reserved in levels:  # noqa: B007 - used below
             entry = frames[frame][address >> shift & 511]
-            if not entry & present:
-                raise _fault(WalkRule.NOT_PRESENT, stage, shift)
             rights &= entry
-            if entry & leaf:  # at the last level always, so the loop ends here
+            if entry & stop or not rights & present:  # at the last level always
                 break
-            if entry & table_reserved:
-                raise _fault(WalkRule.RESERVED, stage, shift)
-            if accessed & ~entry:
+            if follow:
                 where = frame << 12 | (address >> shift & 511) << 3
-                if not set_flags(memory, stage, where, entry, accessed, shift):
+                if accessed & ~entry and not set_flags(
+                    memory, stage, where, entry, accessed, shift
+                ):
                     return walk(memory, stage, address, visit)
+                if visit is not None:
+                    visit(shift, entry >> 12 & FRAME_NUMBER, rights)
             frame = entry >> 12 & FRAME_NUMBER
-            if visit is not None:
-                visit(shift, frame, rights)
     except BusError as error:
         raise _fault(WalkRule.READ_ERROR, stage, shift) from error
-    if entry & page_reserved:
+    if not rights & present:
+        raise _fault(WalkRule.NOT_PRESENT, stage, shift)
+    if not entry & leaf or entry & page_reserved:
         raise _fault(WalkRule.RESERVED, stage, shift)
     where = frame << 12 | (address >> shift & 511) << 3
     if accessed & ~entry and not set_flags(memory, stage, where, entry, accessed, shift):
