@@ -50,6 +50,8 @@ class Geometry(NamedTuple):
     write: int
     user: int
     """Rights bits, ANDed over all levels; 0 where the stage has no such right."""
+    rights: int
+    """All of the four: what a walk starts with."""
     accessed: int
     dirty: int
 
@@ -86,6 +88,7 @@ def second_stage_geometry(levels: int, implementation: Implementation) -> Geomet
         read=read,
         write=write,
         user=0,
+        rights=read | write,
         accessed=second_stage.ACCESSED,
         dirty=second_stage.DIRTY,
     )
@@ -112,6 +115,7 @@ def first_stage_geometry(levels: int, implementation: Implementation) -> Geometr
         read=first_stage.PRESENT,
         write=first_stage.WRITE,
         user=first_stage.USER,
+        rights=first_stage.PRESENT | first_stage.WRITE | first_stage.USER,
         accessed=first_stage.ACCESSED,
         dirty=first_stage.DIRTY,
     )

@@ -16,7 +16,6 @@ from pagetables.memory import BusError, TableMemory
 
 ADDRESS = (1 << 52) - (1 << 12)
 FRAME_NUMBER = (1 << 40) - 1
-ALL_RIGHTS = -1
 
 Visit = Callable[[int, int, int], None]
 """Told of each entry that points to a table: its level's shift, the table frame, rights so far."""
@@ -78,7 +77,7 @@ def walk(
     done, the table frame, and the rights so far.
     """
     geometry, frame, accessed, _, _ = stage
-    levels, present, rights = geometry.levels, geometry.present, ALL_RIGHTS
+    levels, present, rights = geometry.levels, geometry.present, geometry.rights
     if start is not None:
         done, frame, rights = start
         levels = levels[done:]
