@@ -55,6 +55,12 @@ class Register(BitRecord):
         cls.COUNT = count
         cls.STRIDE = width // 8 if stride is None else stride
 
+    def flags(self) -> frozenset[str]:
+        """Names of the one-bit fields that are set."""
+        return frozenset(
+            name for name, bits in self.FIELDS.items() if bits.as_ is bool and self & bits.mask
+        )
+
 
 class LargePages(IntFlag):
     """CAP.SSLPS: large pages of the second stage."""
@@ -299,7 +305,7 @@ class AddressType(IntEnum):
     RESERVED_3 = 3
 
 
-class FaultRecording(Register, width=128, count=256):
+class FaultRecording(Register, width=128):
     """11.4.7.6; CAP.NFR + 1 of them, placed by CAP.FRO."""
 
     f = Bits(127, as_=bool, access=RW1CS)
