@@ -63,10 +63,12 @@ class Geometry(NamedTuple):
 
 @functools.cache
 def second_stage_geometry(levels: int, implementation: Implementation) -> Geometry:
-    """Second-stage tables of 3, 4 or 5 levels (3.7).
+    """Second-stage tables of 3, 4 or 5 levels (3.7), ValueError for others.
 
     The feature ``ssirwe`` makes IR and IW the rights instead of R and W (11.4.5).
     """
+    if levels not in (3, 4, 5):
+        raise ValueError(f"levels: second-stage tables have 3, 4 or 5 of them, not {levels}")
     read, write = second_stage.READ, second_stage.WRITE
     if "ssirwe" in implementation.features:
         read, write = second_stage.IO_READ, second_stage.IO_WRITE
@@ -96,7 +98,12 @@ def second_stage_geometry(levels: int, implementation: Implementation) -> Geomet
 
 @functools.cache
 def first_stage_geometry(levels: int, implementation: Implementation) -> Geometry:
-    """First-stage tables of 4 or 5 levels (3.6); what is present can be read."""
+    """First-stage tables of 4 or 5 levels (3.6), ValueError for others.
+
+    What is present can be read.
+    """
+    if levels not in (4, 5):
+        raise ValueError(f"levels: first-stage tables have 4 or 5 of them, not {levels}")
     return Geometry(
         StageKind.FIRST,
         _levels(

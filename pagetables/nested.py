@@ -1,7 +1,9 @@
 """Guest memory: the first-stage tables of a nested translation, found through the second stage.
 
 VT-d 3.8. To a first-stage walk this is memory like any other; every frame it asks for is a guest
-frame, translated by a second-stage walk that checks what the guest may do with that table.
+frame, translated by a second-stage walk that checks what the guest may do with that table. A table
+that it refuses is a ``TableRefusedError``, for which the first-stage walk has faults of its own; a
+fault of the second-stage walk itself passes through unchanged.
 """
 
 from __future__ import annotations
@@ -9,14 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from pagetables.memory import FrameReader, TableMemory
-from pagetables.walk import (
-    ADDRESS,
-    Leaf,
-    Stage,
-    WalkFault,
-    WalkRule,
-    set_flags,
-)
+from pagetables.walk import ADDRESS, Leaf, Stage, TableRefusedError, WalkRule, set_flags
 
 SecondStageWalk = Callable[[int], Leaf]
 """Translates a guest physical address, with or without paging-structure caches."""
@@ -70,12 +65,11 @@ class GuestMemory:
         self._memory.write(host, data)
 
     def _translate(self, address: int, need: int, denied: WalkRule) -> tuple[int, Leaf]:
-        geometry = self._second.geometry
         if address >> self._width:
-            raise WalkFault(WalkRule.TABLE_BEYOND_WIDTH, geometry.kind, 0, top=False)
+            raise TableRefusedError(address, WalkRule.TABLE_BEYOND_WIDTH)
         leaf = self._walk(address)
         entry, shift, rights, _ = leaf
         if rights & need != need:
-            raise WalkFault(denied, geometry.kind, shift, top=False)
+            raise TableRefusedError(address, denied)
         offset = (1 << shift) - 1
         return entry & ADDRESS & ~offset | address & offset, leaf

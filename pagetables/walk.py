@@ -38,8 +38,20 @@ class WalkRule(Enum):
     TABLE_NOT_WRITABLE = "the second stage does not let a flag of the table be set"
 
 
+class TableRefusedError(BusError):
+    """A table that guest memory refuses to a first-stage walk, by one of the ``TABLE`` rules."""
+
+    def __init__(self, address: int, rule: WalkRule) -> None:
+        super().__init__(address, rule.value)
+        self.rule = rule
+
+
 class WalkFault(Exception):  # noqa: N818 - the specification's word
-    """A walk that ended without a page, at the entry of the level with this ``shift``."""
+    """A walk that ended without a page, at the entry of the level with this ``shift``.
+
+    The ``TABLE`` rules are faults of the first stage (SFS.5 to SFS.8): ``kind``, ``shift`` and
+    ``top`` say which first-stage table the second stage refused.
+    """
 
     def __init__(self, rule: WalkRule, kind: StageKind, shift: int, top: bool) -> None:
         super().__init__(f"{kind.value} stage, bit {shift}: {rule.value}")
@@ -100,7 +112,7 @@ def walk(
                     visit(shift, entry >> 12 & FRAME_NUMBER, rights)
             frame = entry >> 12 & FRAME_NUMBER
     except BusError as error:
-        raise _fault(WalkRule.READ_ERROR, stage, shift) from error
+        raise _fault(_rule(error, WalkRule.READ_ERROR), stage, shift) from error
     if not rights & present:
         raise _fault(WalkRule.NOT_PRESENT, stage, shift)
     if not entry & leaf or entry & page_reserved:
@@ -123,7 +135,11 @@ def set_flags(
     try:
         return memory.compare_exchange(where, 8, entry, entry | flags)
     except BusError as error:
-        raise _fault(WalkRule.UPDATE_ERROR, stage, shift) from error
+        raise _fault(_rule(error, WalkRule.UPDATE_ERROR), stage, shift) from error
+
+
+def _rule(error: BusError, otherwise: WalkRule) -> WalkRule:
+    return error.rule if isinstance(error, TableRefusedError) else otherwise
 
 
 def _fault(rule: WalkRule, stage: Stage, shift: int) -> WalkFault:
