@@ -12,17 +12,19 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from devices.capabilities import (
+    Acs,
+    AcsCapabilities,
     DeviceCapabilities,
     DeviceControl,
     PciExpress,
     PortType,
+    add_acs,
     add_pci_express,
 )
 from devices.config_space import (
     RO,
     ClassCode,
     Command,
-    ConfigRegister,
     ConfigSpace,
     HeaderType,
     Identification,
@@ -88,19 +90,17 @@ class Identity:
 
 
 class Bar:
-    """A memory BAR and the regions in it, in the order they were placed."""
+    """A memory BAR and the regions in it; ``locate`` tells where software put it."""
 
-    def __init__(
-        self, size: int, register: ConfigRegister[MemoryBar] | ConfigRegister[MemoryBar64]
-    ) -> None:
+    def __init__(self, size: int, locate: Callable[[], int]) -> None:
         self.size = size
-        self.register = register
+        self._locate = locate
         self._regions: list[tuple[int, int, Region]] = []
 
     @property
     def address(self) -> int:
         """Where software put it."""
-        return self.register.value.address
+        return self._locate()
 
     def place(self, start: int, length: int, region: Region) -> None:
         """Put a region at ``start``; the first one placed wins where they overlap."""
@@ -121,6 +121,25 @@ class Bar:
             if start <= offset and offset + size <= end:
                 region.write(offset - start, value & (1 << 8 * size) - 1, size)
                 return
+
+
+def memory_bar(
+    config: ConfigSpace, offset: int, size: int, *, wide: bool, prefetchable: bool
+) -> Bar:
+    """A memory BAR and its register: address bits below the size are read-only 0."""
+    if size < 16 or size & size - 1 or size >> (64 if wide else 32):
+        raise BarError(f"size: {size:#x} is no BAR size")
+    if wide:
+        register64 = config.add(
+            offset,
+            MemoryBar64.of(type=2, prefetchable=prefetchable),
+            writable=(1 << 64) - size,
+        )
+        return Bar(size, lambda: register64.value.address)
+    register = config.add(
+        offset, MemoryBar.of(prefetchable=prefetchable), writable=(1 << 32) - size
+    )
+    return Bar(size, lambda: register.value.address)
 
 
 class Unconnected:
@@ -197,6 +216,7 @@ class PciFunction:
     header_type = 0
 
     def __init__(self, identity: Identity, *, config_size: int = 4096) -> None:
+        self.identity = identity
         self.config = config = ConfigSpace(config_size)
         self.port: DmaPort = Unconnected()
         self.dma = BusMaster(self)
@@ -204,6 +224,8 @@ class PciFunction:
         self.msi: Msi | None = None
         self.msix: Msix | None = None
         self.pcie: PciExpress | None = None
+        self.acs: Acs | None = None
+        self.at_reset: list[Callable[[], None]] = []
         self.intx = False
         self.on_intx: Callable[[bool], None] | None = None
         config.add(
@@ -233,31 +255,18 @@ class PciFunction:
         """Conventional or function level reset: everything as after power-on, but plugged in."""
         self.config.reset()
         self.set_intx(False)
-        if self.msix is not None:
-            self.msix.reset()
+        for react in self.at_reset:
+            react()
 
     def add_bar(
         self, index: int, size: int, *, wide: bool = False, prefetchable: bool = False
     ) -> Bar:
         """A memory BAR of ``size`` bytes (a power of two, 16 or more); ``wide`` is 64-bit."""
-        if size < 16 or size & size - 1 or size >> (64 if wide else 32):
-            raise BarError(f"size: {size:#x} is no BAR size")
         if not 0 <= index <= (4 if wide else 5):
             raise BarError(f"index: there is no room for BAR{index}")
-        register: ConfigRegister[MemoryBar] | ConfigRegister[MemoryBar64]
-        if wide:
-            register = self.config.add(
-                0x10 + 4 * index,
-                MemoryBar64.of(type=2, prefetchable=prefetchable),
-                writable=(1 << 64) - size,
-            )
-        else:
-            register = self.config.add(
-                0x10 + 4 * index,
-                MemoryBar.of(prefetchable=prefetchable),
-                writable=(1 << 32) - size,
-            )
-        bar = self.bars[index] = Bar(size, register)
+        bar = self.bars[index] = memory_bar(
+            self.config, 0x10 + 4 * index, size, wide=wide, prefetchable=prefetchable
+        )
         return bar
 
     def add_msi(
@@ -286,6 +295,7 @@ class PciFunction:
             pending=pending,
             offset=offset,
         )
+        self.at_reset.append(msix.reset)
         for (index, start), length, region in (
             (table, vectors * MSIX_ENTRY_SIZE, msix.table),
             (pending, (vectors + 63) // 64 * 8, msix.pending_bits),
@@ -309,6 +319,11 @@ class PciFunction:
         self.pcie.control.on_write = self._device_control
         return self.pcie
 
+    def add_acs(self, capabilities: AcsCapabilities, *, offset: int | None = None) -> Acs:
+        """An ACS capability."""
+        self.acs = add_acs(self.config, capabilities, offset)
+        return self.acs
+
     def send_message(self, address: int, data: int) -> None:
         """Send an interrupt message: a 4-byte write like any other."""
         self.dma.write(address, data.to_bytes(4, "little"))
@@ -322,9 +337,14 @@ class PciFunction:
             if self.on_intx is not None:
                 self.on_intx(driven)
 
+    @property
+    def memory_enabled(self) -> bool:
+        """Whether the BARs are decoded."""
+        return bool(self.command.value.mse)
+
     def bar_at(self, address: int) -> tuple[Bar, int] | None:
         """The BAR that claims a memory address, and the offset in it, or None."""
-        if not self.command.value.mse:
+        if not self.memory_enabled:
             return None
         for bar in self.bars.values():
             if bar.address <= address < bar.address + bar.size:

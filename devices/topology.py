@@ -1,0 +1,315 @@
+"""The PCI tree: buses, bridges, and what a request's source-id has become at the root.
+
+PCI Express Base Specification, chapters 6 and 7; PCI Bridge Specification; VT-d 3.12 for the ids
+that bridges substitute. Bus numbers are those software programmed into the bridges. Address windows
+of bridges are left out: memory decoding is a matter of the functions alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from devices.capabilities import ExtendedCapabilityId, PortType
+from devices.config_space import BridgeControl, BusNumbers
+from devices.dma import AddressType
+from devices.function import BME, Bar, Identity, PciFunction
+from devices.source_id import Bdf, SourceId
+from devices.sriov import Sriov, VirtualFunction
+
+BridgeMap = dict[tuple[int, int, int], int]
+"""Bus, device and function of each bridge of a segment, to its secondary bus."""
+
+Path = tuple[int, tuple[tuple[int, int], ...]]
+"""A root bus and the (device, function) of each step down, as in a DMAR device scope."""
+
+
+class TopologyError(ValueError):
+    """A place that does not exist, is taken, or belongs to another tree."""
+
+
+class Bridge(PciFunction):
+    """A function with a type 1 header and a bus behind it.
+
+    ``port_type`` is one of the ports and bridges of PCI Express, or None for a conventional
+    PCI-to-PCI bridge.
+    """
+
+    header_type = 1
+
+    def __init__(self, identity: Identity, port_type: PortType | None = None) -> None:
+        super().__init__(identity)
+        self.port_type = port_type
+        self.buses = self.config.add(0x18, BusNumbers())
+        self.config.add(0x3E, BridgeControl())
+        if port_type is not None:
+            self.add_pci_express(port_type)
+
+    @property
+    def secondary(self) -> int:
+        """The bus number behind it, 0 until software assigned one."""
+        return self.buses.value.secondary
+
+
+class Bus:
+    """A bus of a segment: the functions on it by device and function number."""
+
+    def __init__(self, segment: int, root_number: int, bridge: Bridge | None) -> None:
+        self.segment = segment
+        self.bridge = bridge
+        """The bridge it is behind, None for a root bus."""
+        self.functions: dict[int, PciFunction] = {}
+        self._root_number = root_number
+
+    @property
+    def number(self) -> int:
+        """The bus number: that of the root bus, or what the bridge was programmed with."""
+        return self._root_number if self.bridge is None else self.bridge.secondary
+
+
+class Topology:
+    """All segments of a machine and the functions plugged into them."""
+
+    def __init__(self) -> None:
+        self.roots: list[Bus] = []
+        self._places: dict[PciFunction, tuple[Bus, int]] = {}
+        self._behind: dict[Bridge, Bus] = {}
+        self._sriov: list[Sriov] = []
+
+    def add_root_bus(self, segment: int = 0, number: int = 0) -> Bus:
+        """A root bus; several per segment are allowed."""
+        if any((bus.segment, bus.number) == (segment, number) for bus in self.roots):
+            raise TopologyError(f"bus: {segment:04x}:{number:02x} exists already")
+        bus = Bus(segment, SourceId.of(number, 0).bus, None)
+        self.roots.append(bus)
+        return bus
+
+    def add(self, function: PciFunction, bus: Bus, device: int, number: int = 0) -> Bdf:
+        """Plug ``function`` in as function ``number`` of ``device``; returns where it is now."""
+        devfn = SourceId.of(0, device, number).devfn
+        if devfn in bus.functions or function in self._places:
+            raise TopologyError(f"{device:02x}.{number}: taken, or plugged in already")
+        bus.functions[devfn] = function
+        self._places[function] = (bus, devfn)
+        device_functions = self.siblings(function)
+        if len(device_functions) > 1:
+            for each in device_functions:
+                header = each.header
+                header.value = header.initial = header.value.replace(multifunction=1)
+        if isinstance(function, Bridge):
+            self._behind[function] = Bus(bus.segment, 0, function)
+        return self.bdf(function)
+
+    def add_sriov(self, sriov: Sriov) -> None:
+        """Make the virtual functions of a plugged-in function part of the tree."""
+        self._place(sriov.physical)
+        self._sriov.append(sriov)
+
+    def bus_behind(self, bridge: Bridge) -> Bus:
+        """The bus on the far side of a bridge."""
+        self._place(bridge)
+        return self._behind[bridge]
+
+    def assign_bus_numbers(self) -> None:
+        """Number the buses depth first, as firmware does; root buses keep their numbers."""
+        for root in self.roots:
+            self._assign(root, root.number)
+
+    def bdf(self, function: PciFunction) -> Bdf:
+        """Where a function is: its segment and its own requester id."""
+        if isinstance(function, VirtualFunction):
+            segment, source_id = self.bdf(function.sriov.physical)
+            return Bdf(segment, SourceId(source_id + function.routing_offset & 0xFFFF))
+        bus, devfn = self._place(function)
+        return Bdf(bus.segment, SourceId(bus.number << 8 | devfn))
+
+    def functions(self, segment: int = 0) -> tuple[PciFunction, ...]:
+        """Every function of a segment, bridges before what is behind them, then VFs."""
+        placed = [
+            function
+            for root in self.roots
+            if root.segment == segment
+            for function in self._below(root)
+        ]
+        virtual = [
+            function
+            for sriov in self._sriov
+            if self._place(sriov.physical)[0].segment == segment
+            for function in sriov.functions
+        ]
+        return (*placed, *virtual)
+
+    def find(self, bdf: Bdf) -> PciFunction | None:
+        """The function that configuration requests to ``bdf`` reach, or None."""
+        for root in self.roots:
+            bus = self._route(root, bdf.source_id.bus) if root.segment == bdf.segment else None
+            if bus is not None and bdf.source_id.devfn in bus.functions:
+                return bus.functions[bdf.source_id.devfn]
+        for sriov in self._sriov:
+            for function in sriov.functions:
+                if self.bdf(function) == bdf:
+                    return function
+        return None
+
+    def config_read(self, bdf: Bdf, offset: int, size: int) -> int:
+        """A configuration read; all ones where there is no function."""
+        function = self.find(bdf)
+        if function is None:
+            return (1 << 8 * size) - 1
+        return function.config.read(offset, size)
+
+    def config_write(self, bdf: Bdf, offset: int, value: int, size: int) -> None:
+        """A configuration write; dropped where there is no function."""
+        function = self.find(bdf)
+        if function is not None:
+            function.config.write(offset, value, size)
+
+    def bar_at(self, address: int, segment: int = 0) -> tuple[PciFunction, Bar, int] | None:
+        """The function and BAR that claim a memory address, and the offset in it, or None."""
+        for function in self.functions(segment):
+            claimed = function.bar_at(address)
+            if claimed is not None:
+                return function, *claimed
+        return None
+
+    def path(self, function: PciFunction) -> Path:
+        """The way down from the root bus, which does not depend on bus numbers."""
+        steps = []
+        place: PciFunction | None = _physical(function)
+        bus = self._place(_physical(function))[0]
+        while place is not None:
+            bus, devfn = self._place(place)
+            steps.append((devfn >> 3, devfn & 7))
+            place = bus.bridge
+        return bus.number, tuple(reversed(steps))
+
+    def bridge_map(self, segment: int = 0) -> BridgeMap:
+        """Where each bridge of a segment leads, as a DMAR device scope needs it."""
+        bridges: BridgeMap = {}
+        for function in self.functions(segment):
+            if isinstance(function, Bridge):
+                source_id = self.bdf(function).source_id
+                bridges[source_id.bus, source_id.device, source_id.function] = function.secondary
+        return bridges
+
+    def aliases(self, function: PciFunction) -> tuple[SourceId, ...]:
+        """Every id its requests may carry, its own first, the one bridges put last (VT-d 3.12).
+
+        A PCIe-to-PCI bridge sends them as device 0, function 0 of its secondary bus, or lets
+        some pass as they are; any other bridge to or from conventional PCI sends them as its own.
+        """
+        ids = [self.bdf(function).source_id]
+        for bridge in self.bridges_above(function):
+            if bridge.port_type is PortType.PCIE_TO_PCI_BRIDGE:
+                ids.append(SourceId.of(bridge.secondary, 0, 0))
+            elif bridge.port_type in {None, PortType.PCI_TO_PCIE_BRIDGE}:
+                ids.append(self.bdf(bridge).source_id)
+        return tuple(dict.fromkeys(ids))
+
+    def requester_id(self, function: PciFunction) -> SourceId:
+        """The source-id under which requests of ``function`` arrive at the root."""
+        return self.aliases(function)[-1]
+
+    def phantom_ids(self, function: PciFunction) -> tuple[SourceId, ...]:
+        """The further ids a function may send under while phantom functions are enabled."""
+        pcie = function.pcie
+        if pcie is None or not pcie.control.value.phantom_functions:
+            return ()
+        source_id = self.bdf(function).source_id
+        bits = pcie.capabilities.value.phantom_functions
+        low = source_id & ~7 | source_id.function & 7 >> bits
+        ids = (SourceId(low | high << 3 - bits) for high in range(1 << bits))
+        return tuple(phantom for phantom in ids if phantom != source_id)
+
+    def admits(
+        self,
+        function: PciFunction,
+        source_id: SourceId,
+        address_type: AddressType = AddressType.UNTRANSLATED,
+    ) -> bool:
+        """Whether the bridges above let a request of ``function`` through to the root.
+
+        Each has to have bus mastering on. A root or downstream port with ACS also drops a
+        requester id from outside its buses (source validation) and anything but untranslated
+        requests (translation blocking; VT-d 4.2.2).
+        """
+        for bridge in self.bridges_above(function):
+            if not bridge.command.value & BME:
+                return False
+            if bridge.acs is None:
+                continue
+            control, buses = bridge.acs.control.value, bridge.buses.value
+            if control.sv and not buses.secondary <= source_id.bus <= buses.subordinate:
+                return False
+            if control.tb and address_type is not AddressType.UNTRANSLATED:
+                return False
+        return True
+
+    def bridges_above(self, function: PciFunction) -> Iterator[Bridge]:
+        """The bridges between a function and the root, nearest first."""
+        bridge = self._place(_physical(function))[0].bridge
+        while bridge is not None:
+            yield bridge
+            bridge = self._place(bridge)[0].bridge
+
+    def siblings(self, function: PciFunction) -> tuple[PciFunction, ...]:
+        """The plugged-in functions of the same device, itself included.
+
+        They share the device number; with ARI the whole bus is one device.
+        """
+        bus, devfn = self._place(_physical(function))
+        if function.config.find_extended_capability(ExtendedCapabilityId.ARI) is not None:
+            return tuple(bus.functions.values())
+        return tuple(each for at, each in bus.functions.items() if at >> 3 == devfn >> 3)
+
+    def _place(self, function: PciFunction) -> tuple[Bus, int]:
+        try:
+            return self._places[function]
+        except KeyError:
+            raise TopologyError("the function is not plugged in here") from None
+
+    def _below(self, bus: Bus) -> Iterator[PciFunction]:
+        for _, function in sorted(bus.functions.items()):
+            yield function
+            if isinstance(function, Bridge):
+                yield from self._below(self._behind[function])
+
+    def _route(self, bus: Bus, number: int) -> Bus | None:
+        """The bus of that number at or below ``bus``, the way a configuration request finds it."""
+        if bus.number == number:
+            return bus
+        for function in bus.functions.values():
+            if isinstance(function, Bridge):
+                buses = function.buses.value
+                if 0 < buses.secondary <= number <= buses.subordinate:
+                    return self._route(self._behind[function], number)
+        return None
+
+    def _assign(self, bus: Bus, last: int) -> int:
+        """Number everything behind ``bus``; takes and returns the last number in use."""
+        for sriov in self._sriov:
+            if self._place(sriov.physical)[0] is bus:
+                last = max(last, self._last_vf_bus(sriov))
+        for _, function in sorted(bus.functions.items()):
+            if isinstance(function, Bridge):
+                secondary = last + 1
+                if secondary > 0xFF:
+                    raise TopologyError(f"bus: {bus.segment:04x} has more than 256 buses")
+                function.buses.value = BusNumbers.of(
+                    primary=bus.number, secondary=secondary, subordinate=0xFF
+                )
+                last = self._assign(self._behind[function], secondary)
+                function.buses.value = function.buses.value.replace(subordinate=last)
+        return last
+
+    def _last_vf_bus(self, sriov: Sriov) -> int:
+        routing, total = sriov.routing.value, sriov.total.value.count
+        first = self.bdf(sriov.physical).source_id + routing.first_offset
+        last = first + (total - 1) * routing.stride >> 8
+        if last > 0xFF:
+            raise TopologyError(f"virtual functions need bus {last:#x}, the last one is 0xff")
+        return last
+
+
+def _physical(function: PciFunction) -> PciFunction:
+    """The function whose place in the tree counts."""
+    return function.sriov.physical if isinstance(function, VirtualFunction) else function
