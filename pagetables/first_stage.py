@@ -1,4 +1,4 @@
-"""First-stage paging entries, 64 bits each (VT-d 9.7, Tables 36 to 41).
+"""First-stage paging entries, 64 bits each (VT-d 9.7, Tables 34 to 40).
 
 The layout of processor page tables in 4-level and 5-level paging. One record per kind of entry: a
 pointer to the next table, and a page of 1 GiB, 2 MiB or 4 KiB. Bit 63 has no effect since execute
@@ -18,8 +18,7 @@ class FirstStageEntry(BitRecord, width=64):
     p = Bits(0, as_=bool)
     rw = Bits(1, as_=bool)
     us = Bits(2, as_=bool)
-    pwt = Bits(3, as_=bool)
-    pcd = Bits(4, as_=bool)
+    ign_4_3 = ignored(4, 3)
     a = Bits(5, as_=bool)  # accessed
     ign_6 = ignored(6)
     ign_9_8 = ignored(9, 8)

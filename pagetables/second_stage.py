@@ -1,4 +1,4 @@
-"""Second-stage paging entries, 64 bits each (VT-d 9.8, Tables 42 to 47).
+"""Second-stage paging entries, 64 bits each (VT-d 9.8, Tables 41 to 47).
 
 One record per kind of entry: a pointer to the next table, and a page of 1 GiB, 2 MiB or 4 KiB.
 Left out: which bits count in which mode. A and D have a meaning only with SSADE = 1 (3.7.2), EMT
