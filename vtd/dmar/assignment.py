@@ -1,0 +1,70 @@
+"""Devices that need reserved memory, and whether virtual machines may have them.
+
+Models the policies of hypervisors towards RMRRs (VT-d 8.4): a region has to stay mapped one to one,
+so a guest would find a hole in its memory, and firmware could go on writing there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from devices.source_id import Bdf
+from vtd.dmar.platform_data import PlatformData
+from vtd.dmar.records import DeviceScope, Rmrr
+from vtd.dmar.scopes import Scopes
+from vtd.dmar.table import Table
+
+USB, DISPLAY = 0x0C03, 0x03
+"""Class of USB controllers (16 bits) and of display controllers (upper 8 bits)."""
+
+
+class ReservedRegion(NamedTuple):
+    """One region of one device, and what hypervisors do about it."""
+
+    region: Rmrr
+    entry: DeviceScope
+    device: Bdf | None
+    """The device, None if its path can't be followed."""
+    reserved: bool | None
+    """Whether the memory map reserves the region, None without a memory map."""
+    policies: dict[str, str]
+    """What a hypervisor does when the device is to be assigned, by its name."""
+
+
+def reserved_regions(table: Table, platform: PlatformData | None = None) -> list[ReservedRegion]:
+    """Every region of every device, in table order."""
+    platform = platform or PlatformData()
+    return list(_regions(table, platform, Scopes(table, platform.pci)))
+
+
+def _regions(table: Table, platform: PlatformData, scopes: Scopes) -> Iterator[ReservedRegion]:
+    for each in table.all(Rmrr):
+        memory = platform.reserved_memory
+        reserved = None if memory is None else memory.holds(each.base, each.end)
+        for entry in each.scopes:
+            device = scopes.resolve(each.segment, entry)
+            function = platform.pci.functions.get(device) if platform.pci and device else None
+            class_code = function.class_code if function else None
+            policies = {
+                "Linux": _linux(class_code),
+                "Xen": _xen(len(each.scopes)),
+                "strict (ESXi style)": "refused: every device with an RMRR is",
+            }
+            yield ReservedRegion(each, entry, device, reserved, policies)
+
+
+def _linux(class_code: int | None) -> str:
+    """Linux relaxes the rule for USB and graphics, whose regions are for early boot only."""
+    if class_code is None:
+        return "refused, unless it is a USB or graphics device (needs the PCI tree to tell)"
+    if class_code == USB or class_code >> 8 == DISPLAY:
+        return "allowed: regions of USB and graphics devices count as relaxable"
+    return 'refused: "ineligible for IOMMU domain attach due to platform RMRR requirement"'
+
+
+def _xen(devices: int) -> str:
+    """Xen maps the region into the guest; with the strict policy conflicts are fatal."""
+    if devices > 1:
+        return "shares the region: disallowed with rdm policy strict, risky with relaxed"
+    return "allowed; the region becomes a hole in guest memory (rdm policy)"

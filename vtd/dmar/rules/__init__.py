@@ -1,0 +1,77 @@
+"""The rules of a DMAR table: 94 that need the table alone, and those that need the platform."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import TYPE_CHECKING
+
+from vtd.dmar.records import FIXED_PART, Place
+from vtd.dmar.rules import (
+    affinity,
+    device_scope,
+    header,
+    namespace,
+    platform,
+    reserved_memory,
+    root_ports,
+    segments,
+    soc_integrated,
+    structures,
+    units,
+)
+from vtd.dmar.rules.rule import REGISTER, Finding, Rule, Severity
+from vtd.dmar.table import Table
+
+if TYPE_CHECKING:
+    from vtd.dmar.platform_data import PlatformData
+
+__all__ = ["GROUPS", "RULES", "Finding", "Rule", "Severity", "check", "validate"]
+
+GROUPS = {
+    "H": ("Table", header),
+    "S": ("Structures", structures),
+    "D": ("Device scope entries", device_scope),
+    "U": ("Remapping units", units),
+    "R": ("Reserved memory regions", reserved_memory),
+    "A": ("Root ports", root_ports),
+    "P": ("Static affinity", affinity),
+    "N": ("Namespace devices", namespace),
+    "C": ("Translation caches", soc_integrated),
+    "I": ("Device properties", soc_integrated),
+    "X": ("Across structures", segments),
+    "K": ("With other data of the platform", platform),
+}
+"""Title and module of each group of rules, by the letter of their ids."""
+
+RULES: dict[str, Rule] = {
+    id: rule for letter in GROUPS for id, rule in REGISTER.items() if id[5] == letter
+}
+"""Every rule by its id, group after group."""
+
+
+def check(
+    table: Table, platform_data: PlatformData | None = None, rules: Collection[str] | None = None
+) -> list[Finding]:
+    """What the rules find in a table, sorted by offset; ``rules`` limits them to these ids."""
+    return sorted(
+        finding
+        for id, rule in RULES.items()
+        if rules is None or id in rules
+        for finding in rule.run(table, platform_data)
+    )
+
+
+def validate(
+    data: bytes, platform_data: PlatformData | None = None, rules: Collection[str] | None = None
+) -> list[Finding]:
+    """What the rules find in the bytes of a table, of whatever size; never raises.
+
+    Bytes too few for the fixed part break H02 and can be checked for nothing else.
+    """
+    if len(data) >= FIXED_PART:
+        return check(Table.parse(data), platform_data, rules)
+    if rules is not None and "DMAR-H02" not in rules:
+        return []
+    message = f"{len(data)} bytes, the fixed part alone has {FIXED_PART}"
+    place = Place(0, len(data))
+    return [Finding(place.offset, "DMAR-H02", Severity.ERROR, message, place.length)]

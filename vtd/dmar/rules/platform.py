@@ -1,0 +1,212 @@
+"""Rules K: the table against other data of the platform (memory map, ACPI tables, PCI, registers).
+
+A rule finds nothing when the data it needs was not given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from vtd.dmar.pci_tree import NTB_CLASS
+from vtd.dmar.platform_data import PlatformData, UnitRegisters, padded_name
+from vtd.dmar.records import Andd, Atsr, DeviceScope, Drhd, Rhsa, Rmrr, Satc
+from vtd.dmar.rules.rule import ERROR, WARNING, Hits, platform_rule
+from vtd.dmar.scopes import Scopes
+from vtd.dmar.table import Table
+
+
+@platform_rule(
+    "DMAR-K01",
+    ERROR,
+    "every page of a region is reserved in the memory map",
+    "8.4",
+    "memory map",
+    linux='"No firmware reserved region can cover this RMRR", "bad RMRR"; uses the region anyway',
+)
+def region_not_reserved(table: Table, platform: PlatformData) -> Hits:
+    """Otherwise the system hands out memory that devices write to. Seen on Microsoft Surface.
+
+    Linux wants the whole range in one entry of type reserved or, since 2022, ACPI NVS.
+    """
+    if platform.reserved_memory is None:
+        return
+    for each in table.all(Rmrr):
+        if each.limit > each.base and not platform.reserved_memory.holds(each.base, each.end):
+            message = f"region 0x{each.base:x}-0x{each.limit:x} is not reserved in the memory map"
+            yield each.place("base"), message
+
+
+def _listed(table: Table, type: int) -> Iterator[DeviceScope]:
+    return (entry for unit in table.units for entry in unit.scopes if entry.type == type)
+
+
+@platform_rule(
+    "DMAR-K02",
+    ERROR,
+    "with INTR_REMAP every I/O APIC of the MADT is listed",
+    "8.3.1.1",
+    "MADT",
+    linux='"ioapic N has no mapping iommu, interrupt remapping will be disabled"',
+)
+def io_apic_not_listed(table: Table, platform: PlatformData) -> Hits:
+    """Interrupts of an I/O APIC without a known source-id can't be let through."""
+    if platform.io_apics is None or not table.header.flags.intr_remap:
+        return
+    listed = {entry.enumeration_id for entry in _listed(table, DeviceScope.IOAPIC)}
+    for number in sorted(platform.io_apics - listed):
+        yield table.header.place("flags"), f"I/O APIC {number} of the MADT is listed by no unit"
+
+
+@platform_rule("DMAR-K03", WARNING, "a listed I/O APIC exists in the MADT", "8.3.1.1", "MADT")
+def io_apic_unknown(table: Table, platform: PlatformData) -> Hits:
+    """The entry is left over from another board, or its id is wrong."""
+    for entry in _listed(table, DeviceScope.IOAPIC):
+        if platform.io_apics is not None and entry.enumeration_id not in platform.io_apics:
+            yield entry.place(), f"the MADT has no I/O APIC {entry.enumeration_id}"
+
+
+@platform_rule(
+    "DMAR-K04", WARNING, "a listed HPET number exists in an HPET table", "8.3.1.2", "HPET table"
+)
+def hpet_unknown(table: Table, platform: PlatformData) -> Hits:
+    """The number is wrong. Whether the block can send messages only its registers tell."""
+    for entry in _listed(table, DeviceScope.MSI_CAPABLE_HPET):
+        if platform.hpets is not None and entry.enumeration_id not in platform.hpets:
+            yield entry.place(), f"no HPET table has number {entry.enumeration_id}"
+
+
+@platform_rule(
+    "DMAR-K05", WARNING, "the proximity domain of an RHSA exists in the SRAT", "8.6", "SRAT"
+)
+def domain_unknown(table: Table, platform: PlatformData) -> Hits:
+    """Software can't place the memory of the unit near it."""
+    domains = platform.proximity_domains
+    for each in table.all(Rhsa):
+        if domains is not None and each.proximity_domain not in domains:
+            message = f"the SRAT has no proximity domain {each.proximity_domain}"
+            yield each.place("proximity_domain"), message
+
+
+@platform_rule(
+    "DMAR-K06",
+    WARNING,
+    "PCI entries name functions that exist, endpoints as type 1 and bridges as type 2",
+    "8.3.1",
+    "PCI tree",
+    linux='"Device scope type does not match"',
+    xen="drops an RMRR none of whose devices exists",
+    fwts='"DevScopeDevNotFound", "DevScopeTypeNoMatch"',
+)
+def function_mismatch(table: Table, platform: PlatformData) -> Hits:
+    """The entry is left over from another board, or the device is switched off or hidden.
+
+    Non-transparent bridges (class 0680h) may be listed as bridges.
+    """
+    if platform.pci is None:
+        return
+    scopes = Scopes(table, platform.pci)
+    for each, entry in table.entries:
+        if not entry.is_pci or not entry.path:
+            continue
+        bdf = scopes.resolve(each.segment, entry)
+        function = platform.pci.functions.get(bdf) if bdf else None
+        listed_as_bridge = entry.type == DeviceScope.PCI_SUB_HIERARCHY
+        if function is None:
+            yield entry.place(), f"{entry} does not exist"
+        elif listed_as_bridge != function.is_bridge and function.class_code != NTB_CLASS:
+            kind = "a bridge" if function.is_bridge else "no bridge"
+            yield entry.place(), f"{entry} is {kind}"
+
+
+@platform_rule(
+    "DMAR-K07",
+    ERROR,
+    "a declared ACPI object exists",
+    "8.7",
+    "names of ACPI objects",
+    linux='"Failed to find handle for ACPI object"',
+)
+def object_unknown(table: Table, platform: PlatformData) -> Hits:
+    """The device can't be matched to its source-id, so its requests are blocked."""
+    for each in table.all(Andd):
+        name = each.object_name
+        if platform.namespace is not None and padded_name(name) not in platform.namespace:
+            yield each.name_place, f"there is no ACPI object {name}"
+
+
+def _read(table: Table, platform: PlatformData) -> Iterator[tuple[Drhd, UnitRegisters]]:
+    """Units whose registers were given."""
+    for unit in table.units:
+        registers = (platform.registers or {}).get(unit.register_base)
+        if registers is not None:
+            yield unit, registers
+
+
+def _answering(table: Table, platform: PlatformData) -> list[tuple[Drhd, UnitRegisters]]:
+    return [(unit, read) for unit, read in _read(table, platform) if read.answers]
+
+
+@platform_rule(
+    "DMAR-K08",
+    ERROR,
+    "the registers of a unit answer",
+    "8.3",
+    "CAP and ECAP",
+    linux='"DMAR reported at address X returns all ones!", gives up',
+)
+def no_answer(table: Table, platform: PlatformData) -> Hits:
+    """All ones means that no hardware is there: the base is wrong, or the unit is switched off."""
+    for unit, registers in _read(table, platform):
+        if not registers.answers:
+            message = f"registers at 0x{unit.register_base:x} read as all ones"
+            yield unit.place("register_base"), message
+
+
+@platform_rule(
+    "DMAR-K09",
+    ERROR,
+    "INTR_REMAP is set if a unit has IRREQ, X2APIC_OPT_OUT clear if one has EIMER",
+    "8.1",
+    "CAP and ECAP",
+)
+def flags_against_ecap(table: Table, platform: PlatformData) -> Hits:
+    """The hardware demands interrupt remapping, or x2APIC mode, that the table denies."""
+    flags = table.header.flags
+    for unit, registers in _answering(table, platform):
+        base = unit.register_base
+        if registers.ecap.irreq and not flags.intr_remap:
+            yield table.header.place("flags"), f"the unit at 0x{base:x} requires INTR_REMAP"
+        if registers.ecap.eimer and flags.x2apic_opt_out:
+            yield table.header.place("flags"), f"the unit at 0x{base:x} rules out X2APIC_OPT_OUT"
+
+
+@platform_rule(
+    "DMAR-K10",
+    WARNING,
+    "the register set covers the fault records and IOTLB registers",
+    "8.3",
+    "CAP and ECAP",
+    windows="did not boot on boards whose Size was wrong",
+)
+def size_too_small(table: Table, platform: PlatformData) -> Hits:
+    """CAP.FRO, CAP.NFR and ECAP.IRO say where those registers are."""
+    for unit, registers in _answering(table, platform):
+        if registers.end > unit.register_bytes:
+            message = f"registers reach 0x{registers.end:x}, Size covers 0x{unit.register_bytes:x}"
+            yield unit.place("size"), message
+
+
+@platform_rule(
+    "DMAR-K11",
+    WARNING,
+    "there is an ATSR or SATC only if some unit supports Device-TLBs",
+    "8.5, 8.8",
+    "CAP and ECAP of all units",
+)
+def no_device_tlb(table: Table, platform: PlatformData) -> Hits:
+    """Without ECAP.DT translation requests of devices are refused."""
+    known = _answering(table, platform)
+    if len(known) < len(table.units) or any(read.ecap.dt for _, read in known):
+        return
+    for each in (*table.all(Atsr), *table.all(Satc)):
+        yield each.place(), f"{each.name}, but no unit supports Device-TLBs"

@@ -1,0 +1,119 @@
+"""What a rule is, what it finds, and the register of all rules."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+
+from vtd.dmar.records import Place
+from vtd.dmar.table import Table
+
+if TYPE_CHECKING:
+    from vtd.dmar.platform_data import PlatformData
+
+
+class Severity(IntEnum):
+    """How bad a finding is; ordered."""
+
+    INFO = 0
+    """Unusual but legal."""
+    WARNING = 1
+    """Dubious, or some software complains or misbehaves."""
+    ERROR = 2
+    """A "must" of the specification is broken, or a mainstream system refuses the table."""
+
+    def __str__(self) -> str:
+        return self.name.lower()
+
+
+ERROR, WARNING, INFO = Severity.ERROR, Severity.WARNING, Severity.INFO
+
+Hits: TypeAlias = Iterable[tuple[Place, str]]
+"""What a check yields: the bytes concerned, and what is wrong with them."""
+
+
+class Finding(NamedTuple):
+    """One place that breaks one rule. Findings sort by offset, then by rule."""
+
+    offset: int
+    rule: str
+    severity: Severity
+    message: str
+    length: int
+    """Bytes concerned, from ``offset``; 0 if the finding is about something absent."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One rule: its id, and everything there is to say about it."""
+
+    id: str
+    severity: Severity
+    title: str
+    """The rule itself, as a statement that a good table fulfils."""
+    section: str
+    """Section of the specification, empty if it is none of its rules."""
+    meaning: str
+    """What is at stake."""
+    consumers: dict[str, str]
+    """What software is known to do with a table that breaks the rule, by name of the software."""
+    check: Callable[[Table], Hits] | None
+    """The check of a rule that needs the table alone."""
+    platform_check: Callable[[Table, PlatformData], Hits] | None = None
+    """The check of a rule that needs other data of the platform."""
+    needs: str = ""
+    """The other data it needs, in words."""
+
+    def run(self, table: Table, platform: PlatformData | None) -> list[Finding]:
+        """The findings of this rule for a table; none if the data it needs was not given."""
+        hits: Hits = ()
+        if self.check is not None:
+            hits = self.check(table)
+        elif self.platform_check is not None and platform is not None:
+            hits = self.platform_check(table, platform)
+        return [
+            Finding(place.offset, self.id, self.severity, message, place.length)
+            for place, message in hits
+        ]
+
+
+REGISTER: dict[str, Rule] = {}
+"""Every declared rule by its id."""
+
+Check: TypeAlias = Callable[[Table], Hits]
+PlatformCheck: TypeAlias = "Callable[[Table, PlatformData], Hits]"
+
+
+def _register(rule: Rule) -> None:
+    if rule.id in REGISTER:
+        raise TypeError(f"{rule.id} is declared twice")
+    REGISTER[rule.id] = rule
+
+
+def rule(
+    id: str, severity: Severity, title: str, section: str = "", /, **consumers: str
+) -> Callable[[Check], Check]:
+    """Declare a rule that needs the table alone; the docstring of the check is its meaning."""
+
+    def declare(check: Check) -> Check:
+        meaning = inspect.getdoc(check) or ""
+        _register(Rule(id, severity, title, section, meaning, consumers, check))
+        return check
+
+    return declare
+
+
+def platform_rule(
+    id: str, severity: Severity, title: str, section: str, needs: str, /, **consumers: str
+) -> Callable[[PlatformCheck], PlatformCheck]:
+    """Declare a rule that needs more than the table."""
+
+    def declare(check: PlatformCheck) -> PlatformCheck:
+        meaning = inspect.getdoc(check) or ""
+        _register(Rule(id, severity, title, section, meaning, consumers, None, check, needs))
+        return check
+
+    return declare

@@ -1,0 +1,36 @@
+"""Rules X: what structures of a PCI segment expect of its units (VT-d 8.3)."""
+
+from __future__ import annotations
+
+from vtd.dmar.records import Atsr, Rmrr, Satc, Sidp
+from vtd.dmar.rules.coverage import Coverage
+from vtd.dmar.rules.rule import ERROR, WARNING, Hits, rule
+from vtd.dmar.table import Table
+
+
+@rule(
+    "DMAR-X01",
+    ERROR,
+    "the segment of an RMRR, ATSR, SATC or SIDP has a unit",
+    "8.3",
+    acrn="supports one segment only",
+)
+def segment_without_unit(table: Table) -> Hits:
+    """Every PCI segment needs at least one remapping unit."""
+    segments = {unit.segment for unit in table.units}
+    for each in table.scoped:
+        if isinstance(each, Rmrr | Atsr | Satc | Sidp) and each.segment not in segments:
+            yield each.place(), f"{each.name} for segment {each.segment}, which has no unit"
+
+
+@rule("DMAR-X02", WARNING, "devices of an SATC or SIDP are under some unit", "8.8, 8.9")
+def device_without_unit(table: Table) -> Hits:
+    """Translation caches and properties mean nothing for a device that is not remapped."""
+    segments = Coverage.by_segment(table)
+    for each in table.scoped:
+        if not isinstance(each, Satc | Sidp):
+            continue
+        coverage = segments.get(each.segment)
+        for entry in each.scopes:
+            if coverage and not coverage.covers(entry):
+                yield entry.place(), f"{entry} is under no unit of segment {each.segment}"

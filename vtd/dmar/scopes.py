@@ -1,0 +1,224 @@
+"""Device scopes over a PCI topology: which unit, regions and properties belong to a device.
+
+Models VT-d 8.3, 8.3.1 and the implications in 8.3.2 to 8.3.5: an explicit entry comes before a
+sub-hierarchy, that before the INCLUDE_PCI_ALL unit of the segment; virtual functions follow their
+physical function. ARI functions of a device are found through the function that is listed. What the
+units do with the requests is not modelled here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from functools import cached_property
+from typing import NamedTuple, Protocol
+
+from devices.source_id import Bdf, SourceId
+from vtd.dmar.records import (
+    Andd,
+    Atsr,
+    DeviceScope,
+    Drhd,
+    Rmrr,
+    Satc,
+    ScopedStructure,
+    Sidp,
+    SidpFlags,
+)
+from vtd.dmar.table import Table
+
+
+class Topology(Protocol):
+    """What a PCI tree has to answer."""
+
+    def secondary_bus(self, bridge: Bdf) -> int | None:
+        """The bus behind a bridge; None if it is no bridge or not known."""
+        ...
+
+    def bridge_above(self, bdf: Bdf) -> Bdf | None:
+        """The bridge whose secondary bus the function is on; None on a root bus."""
+        ...
+
+    def physical_function(self, bdf: Bdf) -> Bdf | None:
+        """The physical function of a virtual function; None for all others."""
+        ...
+
+
+class Bridges:
+    """A topology from the secondary bus of each bridge."""
+
+    def __init__(self, secondary_buses: Mapping[Bdf, int] | None = None) -> None:
+        self._below = dict(secondary_buses or {})
+        self._above = {(bdf.segment, bus): bdf for bdf, bus in self._below.items() if bus}
+
+    def secondary_bus(self, bridge: Bdf) -> int | None:
+        return self._below.get(bridge)
+
+    def bridge_above(self, bdf: Bdf) -> Bdf | None:
+        return self._above.get((bdf.segment, bdf.source_id.bus))
+
+    def physical_function(self, bdf: Bdf) -> Bdf | None:
+        return None
+
+
+class Reason(Enum):
+    """Why a unit owns a device, strongest first."""
+
+    EXPLICIT = "listed by itself"
+    SUB_HIERARCHY = "below a listed bridge"
+    INCLUDE_PCI_ALL = "left over, INCLUDE_PCI_ALL"
+
+
+@dataclass(frozen=True)
+class Owner:
+    """The unit of a device, and why."""
+
+    unit: Drhd
+    reason: Reason
+    entry: DeviceScope | None
+    """The scope entry that decided, None for INCLUDE_PCI_ALL."""
+    device: Bdf
+    """The function that was looked up: of a virtual function the physical one."""
+
+
+class SystemDevice(NamedTuple):
+    """An I/O APIC, HPET block or namespace device: its source-id and its unit."""
+
+    source_id: SourceId | None
+    """None if the path leads over bridges that the topology does not have."""
+    unit: Drhd
+    entry: DeviceScope
+
+
+class Scopes:
+    """The device scopes of a table, resolved over a topology."""
+
+    def __init__(self, table: Table, topology: Topology | None = None) -> None:
+        self.table = table
+        self.topology: Topology = topology or Bridges()
+
+    def resolve(self, segment: int, entry: DeviceScope) -> Bdf | None:
+        """The function an entry names, walking its path over the bridges (8.3.1).
+
+        None if a bridge on the way is not known, or a number in the path is no PCI address.
+        """
+        bus: int | None = entry.start_bus
+        bdf = None
+        for position, (device, function) in enumerate(entry.path):
+            if position:
+                bus = self.topology.secondary_bus(bdf) if bdf else None
+            if bus is None or device > 31 or function > 7:
+                return None
+            bdf = Bdf(segment, SourceId.of(bus, device, function))
+        return bdf
+
+    def _unit_entries(self, sub_hierarchies: bool) -> dict[Bdf, tuple[Drhd, DeviceScope]]:
+        """Listed functions with their unit; of contradicting entries the first one counts."""
+        listed: dict[Bdf, tuple[Drhd, DeviceScope]] = {}
+        for unit in self.table.units:
+            for entry in unit.scopes:
+                bridge = entry.type == DeviceScope.PCI_SUB_HIERARCHY
+                bdf = self.resolve(unit.segment, entry)
+                if bdf is not None and bridge == sub_hierarchies:
+                    listed.setdefault(bdf, (unit, entry))
+        return listed
+
+    @cached_property
+    def _devices(self) -> dict[Bdf, tuple[Drhd, DeviceScope]]:
+        return self._unit_entries(sub_hierarchies=False)
+
+    @cached_property
+    def _bridges(self) -> dict[Bdf, tuple[Drhd, DeviceScope]]:
+        return self._unit_entries(sub_hierarchies=True)
+
+    @cached_property
+    def _include_all(self) -> dict[int, Drhd]:
+        units = [unit for unit in self.table.units if unit.flags.include_pci_all]
+        return {unit.segment: unit for unit in reversed(units)}
+
+    def bridges_above(self, bdf: Bdf) -> list[Bdf]:
+        """The bridges above a function, nearest first."""
+        bridges: list[Bdf] = []
+        above = self.topology.bridge_above(bdf)
+        while above is not None and above not in bridges:
+            bridges.append(above)
+            above = self.topology.bridge_above(above)
+        return bridges
+
+    def owner(self, bdf: Bdf) -> Owner | None:
+        """The unit that remaps the requests of a function; None if no unit covers it."""
+        device = self.topology.physical_function(bdf) or bdf
+        if device in self._devices:
+            unit, entry = self._devices[device]
+            return Owner(unit, Reason.EXPLICIT, entry, device)
+        for bridge in (device, *self.bridges_above(device)):
+            if bridge in self._bridges:
+                unit, entry = self._bridges[bridge]
+                return Owner(unit, Reason.SUB_HIERARCHY, entry, device)
+        everything = self._include_all.get(device.segment)
+        return Owner(everything, Reason.INCLUDE_PCI_ALL, None, device) if everything else None
+
+    def _names(self, structure: ScopedStructure, segment: int, functions: set[Bdf]) -> bool:
+        """Whether an entry of the structure names one of the functions."""
+        return any(self.resolve(segment, entry) in functions for entry in structure.scopes)
+
+    def regions(self, bdf: Bdf) -> list[Rmrr]:
+        """The reserved memory regions a function needs (8.4)."""
+        device = self.topology.physical_function(bdf) or bdf
+        return [
+            each
+            for each in self.table.all(Rmrr)
+            if each.segment == device.segment and self._names(each, each.segment, {device})
+        ]
+
+    def root_port_ats(self, bdf: Bdf) -> Atsr | None:
+        """The ATSR that lets a function behind a root port use ATS (8.5)."""
+        device = self.topology.physical_function(bdf) or bdf
+        above = set(self.bridges_above(device))
+        for each in self.table.all(Atsr):
+            if each.segment != device.segment or not above:
+                continue
+            if each.flags.all_ports or self._names(each, each.segment, above):
+                return each
+        return None
+
+    def translation_cache(self, bdf: Bdf) -> Satc | None:
+        """The SATC that an integrated function is in (8.8)."""
+        device = self.topology.physical_function(bdf) or bdf
+        for each in self.table.all(Satc):
+            if each.segment == device.segment and self._names(each, each.segment, {device}):
+                return each
+        return None
+
+    def properties(self, bdf: Bdf) -> SidpFlags | None:
+        """The properties that an SIDP gives an integrated function (8.9)."""
+        device = self.topology.physical_function(bdf) or bdf
+        for each in self.table.all(Sidp):
+            for entry in each.scopes:
+                if self.resolve(each.segment, entry) == device:
+                    return entry.sidp
+        return None
+
+    def _system_devices(self, type: int, number: int) -> list[SystemDevice]:
+        return [
+            SystemDevice(bdf.source_id if bdf else None, unit, entry)
+            for unit in self.table.units
+            for entry in unit.scopes
+            if entry.type == type and entry.enumeration_id == number
+            for bdf in (self.resolve(unit.segment, entry),)
+        ]
+
+    def io_apic(self, number: int) -> SystemDevice | None:
+        """The I/O APIC with this id of the MADT (8.3.1.1); of several entries the first counts."""
+        return next(iter(self._system_devices(DeviceScope.IOAPIC, number)), None)
+
+    def hpet(self, number: int) -> list[SystemDevice]:
+        """The source-ids of the HPET block with this number (8.3.1.2); some have one per timer."""
+        return self._system_devices(DeviceScope.MSI_CAPABLE_HPET, number)
+
+    def namespace_device(self, name: str) -> list[SystemDevice]:
+        """The source-ids of an ACPI name-space device by its object name (8.3.1.3)."""
+        numbers = [each.device_number for each in self.table.all(Andd) if each.object_name == name]
+        type = DeviceScope.ACPI_NAMESPACE_DEVICE
+        return [device for number in numbers for device in self._system_devices(type, number)]
