@@ -33,7 +33,7 @@ class WalkRule(Enum):
     RESERVED = "a reserved bit of the entry is set"
     NOT_SNOOPED = "a flag has to be set and the walk is not snooped"
     UPDATE_ERROR = "setting a flag of the entry failed"
-    TABLE_BEYOND_WIDTH = "the table is beyond the second-stage address width"
+    TABLE_BEYOND_WIDTH = "the table or page is beyond the second-stage address width"
     TABLE_NOT_READABLE = "the second stage does not let the table be read"
     TABLE_NOT_WRITABLE = "the second stage does not let a flag of the table be set"
 
@@ -60,6 +60,14 @@ class WalkFault(Exception):  # noqa: N818 - the specification's word
         self.shift = shift
         self.top = top
         """Whether the table is the root of its stage."""
+
+
+class TableRefused(Exception):  # noqa: N818 - the walk turns it into a WalkFault of its level
+    """Memory that is itself translated does not let a table be used."""
+
+    def __init__(self, rule: WalkRule) -> None:
+        super().__init__(rule.value)
+        self.rule = rule
 
 
 class Stage(NamedTuple):

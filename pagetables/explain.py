@@ -1,0 +1,263 @@
+"""A page walk that explains itself: each entry it read, decoded, and the rule that fired.
+
+VT-d 3.6 to 3.8. The walk is the ordinary one, on memory that is observed; it sets the flags that
+the walk sets, unless the caller hands in :class:`pagetables.observed.UnchangedMemory`. A nested
+walk shows both dimensions: each first-stage step has the second-stage steps that found its table.
+Left out: the judgement whether a request may use the page, and the D flag of the page, which
+depend on the request.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import NamedTuple
+
+from pagetables import first_stage, second_stage
+from pagetables.bits import BitRecord
+from pagetables.extents import show_rights
+from pagetables.geometry import PAGE_SHIFT, Geometry, Level, StageKind
+from pagetables.memory import TableMemory
+from pagetables.nested import GuestMemory
+from pagetables.observed import AccessKind, ObservedMemory
+from pagetables.walk import ADDRESS, FRAME_NUMBER, Leaf, Stage, WalkFault, WalkRule, walk
+
+PREFIXES = {StageKind.FIRST: "FS", StageKind.SECOND: "SS"}
+ENTRY_NAMES = {12: "PTE", 21: "PDE", 30: "PDPE", 39: "PML4E", 48: "PML5E"}
+TABLE_RECORDS: dict[StageKind, type[BitRecord]] = {
+    StageKind.FIRST: first_stage.FirstStageEntry,
+    StageKind.SECOND: second_stage.SecondStageEntry,
+}
+PAGE_RECORDS: dict[tuple[StageKind, int], type[BitRecord]] = {
+    (StageKind.FIRST, 12): first_stage.FirstStagePage4K,
+    (StageKind.FIRST, 21): first_stage.FirstStagePage2M,
+    (StageKind.FIRST, 30): first_stage.FirstStagePage1G,
+    (StageKind.SECOND, 12): second_stage.SecondStagePage4K,
+    (StageKind.SECOND, 21): second_stage.SecondStagePage2M,
+    (StageKind.SECOND, 30): second_stage.SecondStagePage1G,
+}
+UNREAD = frozenset({WalkRule.READ_ERROR, WalkRule.TABLE_BEYOND_WIDTH, WalkRule.TABLE_NOT_READABLE})
+"""Rules that stop a walk before it has the entry."""
+
+
+class Outcome(Enum):
+    """What a step that did not fail came to."""
+
+    TABLE = "points to the next table"
+    PAGE = "maps the page"
+
+
+class Step(NamedTuple):
+    """One entry of a walk."""
+
+    kind: StageKind
+    level: str
+    """The specification's name of the entry, such as ``"SS-PML4E"``."""
+    address: int
+    """Where the tables say that the entry is: a guest physical address in nested first stage."""
+    host: int | None
+    """The physical address read, None if the walk did not come that far."""
+    entry: int | None
+    """What was read there."""
+    record: BitRecord | None
+    """The entry decoded, as a page or as a pointer to a table."""
+    outcome: Outcome | WalkRule
+    reserved: int
+    """With ``WalkRule.RESERVED``: the bits that had to be 0."""
+    flags: int
+    """Accessed and dirty flags that the walk set in the entry, or tried to."""
+    second: tuple[Step, ...] = ()
+    """In a nested walk the second-stage steps from ``address`` to ``host``."""
+
+
+class Explanation(NamedTuple):
+    """A walk from beginning to end; the steps of the page itself come last in a nested walk."""
+
+    address: int
+    steps: tuple[Step, ...]
+    physical: int | None
+    """Host physical address, None if the walk faulted."""
+    rights: str
+    """``"rw"``, ``"r-"``, ``"-w"``, or ``"--"``: what the tables grant, in both stages."""
+    user: bool
+    """Whether every first-stage entry is open to requests without supervisor privilege."""
+    fault: WalkFault | None
+
+
+def explain(memory: TableMemory, stage: Stage, address: int) -> Explanation:
+    """Walk one stage and keep what happened."""
+    trace = _Trace(stage, address)
+    try:
+        leaf = walk(_TracedMemory(memory, trace), stage, address)
+    except WalkFault as fault:
+        return Explanation(address, trace.steps(fault), None, "--", False, fault)
+    geometry, rights = stage.geometry, leaf[2]
+    return Explanation(
+        address,
+        trace.steps(None),
+        _output(leaf, address),
+        show_rights(geometry, rights),
+        rights & geometry.user == geometry.user,
+        None,
+    )
+
+
+def explain_nested(
+    memory: TableMemory, first: Stage, second: Stage, width: int, address: int
+) -> Explanation:
+    """Walk the first stage through the second, and the page's address too (3.8).
+
+    ``width``: guest physical addresses at and above ``2**width`` can't be translated.
+    """
+    trace = _Trace(first, address)
+
+    def walk_second(gpa: int) -> Leaf:
+        inner = _Trace(second, gpa)
+        try:
+            leaf = walk(_TracedMemory(memory, inner), second, gpa)
+        except WalkFault as fault:
+            trace.second = inner.steps(fault)
+            raise
+        trace.second = inner.steps(None)
+        trace.table = _output(leaf, gpa) & ADDRESS
+        return leaf
+
+    guest = GuestMemory(ObservedMemory(memory, trace.outside), second, width, walk_second)
+    try:
+        leaf = walk(_TracedMemory(guest, trace), first, address)
+    except WalkFault as fault:
+        return Explanation(address, trace.steps(fault), None, "--", False, fault)
+    gpa, geometry, rights = _output(leaf, address), first.geometry, leaf[2]
+    if gpa >> width:
+        beyond = WalkFault(WalkRule.TABLE_BEYOND_WIDTH, StageKind.FIRST, leaf[1], top=False)
+        *steps, last = trace.steps(None)
+        last = last._replace(outcome=beyond.rule)
+        return Explanation(address, (*steps, last), None, "--", False, beyond)
+    page = explain(memory, second, gpa)
+    writable = rights & geometry.write and page.rights[1] == "w"
+    return Explanation(
+        address,
+        trace.steps(None) + page.steps,
+        page.physical,
+        page.rights[0] + ("w" if writable else "-"),
+        page.fault is None and rights & geometry.user == geometry.user,
+        page.fault,
+    )
+
+
+def entry_name(kind: StageKind, shift: int) -> str:
+    """The specification's name of the entries at the level with this shift."""
+    return f"{PREFIXES[kind]}-{ENTRY_NAMES[shift]}"
+
+
+def decode_entry(geometry: Geometry, level: Level, entry: int) -> BitRecord:
+    """A paging entry as the record that the level and its PS bit make it."""
+    if level.shift == PAGE_SHIFT or entry & level.leaf:
+        return PAGE_RECORDS[geometry.kind, level.shift](entry)
+    return TABLE_RECORDS[geometry.kind](entry)
+
+
+class _Read:
+    """An entry that was read, before it is known what came of it."""
+
+    def __init__(self, host: int, entry: int, second: tuple[Step, ...]) -> None:
+        self.host = host
+        self.entry = entry
+        self.second = second
+        self.flags = 0
+
+
+class _Trace:
+    """What the walk of one stage does to memory."""
+
+    def __init__(self, stage: Stage, address: int) -> None:
+        self._stage = stage
+        self._address = address
+        self._reads: list[_Read] = []
+        self._updating = False
+        self.second: tuple[Step, ...] = ()
+        """In a nested walk the second-stage steps to what is read next."""
+        self.table: int | None = None
+        """In a nested walk the physical address of the table page that they lead to."""
+
+    def inside(self, kind: AccessKind, address: int, size: int, value: int) -> None:
+        """Hook for the memory that the walk sees."""
+        if kind is AccessKind.READ:
+            table = address & ADDRESS if self.table is None else self.table
+            self._reads.append(_Read(table | address & 0xFFF, value, self.second))
+            self.second = ()
+        else:
+            self._reads[-1].flags |= value & ~self._reads[-1].entry
+            self._updating = True
+
+    def outside(self, kind: AccessKind, address: int, size: int, value: int) -> None:
+        """Hook for the memory behind the guest's: a flag update dirties the table's page."""
+        read = self._reads[-1] if self._reads else None
+        if kind is AccessKind.UPDATE and read and address == read.second[-1].host:
+            leaf = read.second[-1]
+            flags = leaf.flags | value & ~(leaf.entry or 0)
+            read.second = (*read.second[:-1], leaf._replace(flags=flags))
+
+    def updated(self, done: bool) -> None:
+        """After an update; one that finds the entry changed starts the walk again."""
+        self._updating = False
+        self.second = ()
+        if not done:
+            self._reads.clear()
+
+    def steps(self, fault: WalkFault | None) -> tuple[Step, ...]:
+        """The steps of the walk that ended with ``fault`` or, None, with a page."""
+        steps: list[Step] = []
+        geometry, frame = self._stage.geometry, self._stage.root
+        for level, read in zip(geometry.levels, self._reads, strict=False):
+            steps.append(self._step(level, frame, read))
+            frame = read.entry >> PAGE_SHIFT & FRAME_NUMBER
+        if fault is None:
+            return (*steps[:-1], steps[-1]._replace(outcome=Outcome.PAGE))
+        other_stage = fault.kind is not geometry.kind
+        if not self._updating and (fault.rule in UNREAD or other_stage):
+            steps.append(self._step(geometry.levels[len(steps)], frame, None))
+        level, entry, reserved = geometry.levels[len(steps) - 1], steps[-1].entry, 0
+        if fault.rule is WalkRule.RESERVED and entry is not None and not other_stage:
+            reserved = entry & (level.page_reserved if entry & level.leaf else level.stop)
+        return (*steps[:-1], steps[-1]._replace(outcome=fault.rule, reserved=reserved))
+
+    def _step(self, level: Level, frame: int, read: _Read | None) -> Step:
+        geometry = self._stage.geometry
+        address = frame << PAGE_SHIFT | (self._address >> level.shift & 511) << 3
+        name = entry_name(geometry.kind, level.shift)
+        if read is None:
+            return Step(
+                geometry.kind, name, address, None, None, None, Outcome.TABLE, 0, 0, self.second
+            )
+        return Step(
+            geometry.kind,
+            name,
+            address,
+            read.host,
+            read.entry,
+            decode_entry(geometry, level, read.entry),
+            Outcome.TABLE,
+            0,
+            read.flags,
+            read.second,
+        )
+
+
+class _TracedMemory(ObservedMemory):
+    """Observed memory that tells how an update ended, too."""
+
+    def __init__(self, memory: TableMemory, trace: _Trace) -> None:
+        super().__init__(memory, trace.inside)
+        self._trace = trace
+
+    def compare_exchange(self, address: int, size: int, expected: int, new: int) -> bool:
+        """Atomically replace a record; False if it is not ``expected``."""
+        done = super().compare_exchange(address, size, expected, new)
+        self._trace.updated(done)
+        return done
+
+
+def _output(leaf: Leaf, address: int) -> int:
+    entry, shift, _, _ = leaf
+    offset = (1 << shift) - 1
+    return entry & ADDRESS & ~offset | address & offset
