@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple, TypeVar
 
+from pagetables.bits import BitRecord
 from vtd.dmar.records import (
     Andd,
     Atsr,
@@ -75,7 +76,10 @@ def _fields(subject: str, before: Record, after: Record, but: Iterable[str]) -> 
 
 
 def _shown(value: object) -> str:
-    if type(value) is int:
+    if isinstance(value, BitRecord):
+        names = [name for name, number in value.fields().items() if number is True]
+        return f"0x{int(value):02x} ({', '.join(names) or 'none'})"
+    if isinstance(value, int):
         return hex(value) if value > 255 else str(value)
     return str(value)
 

@@ -54,7 +54,6 @@ def to_sarif(results: Iterable[FileFindings]) -> str:
     order = {id: index for index, id in enumerate(RULES)}
     driver = {
         "name": "vtd dmar",
-        "informationUri": "https://www.intel.com/content/www/us/en/content-details/868911/",
         "rules": [
             {
                 "id": rule.id,

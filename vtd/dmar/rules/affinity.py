@@ -43,4 +43,4 @@ def incomplete(table: Table) -> Hits:
     missing = [unit for unit in table.units if unit.register_base not in placed]
     if missing:
         bases = ", ".join(f"0x{unit.register_base:x}" for unit in missing[:8])
-        yield affinities[0].place(), f"{len(missing)} units have no RHSA: {bases}"
+        yield affinities[0].place(), f"units without RHSA: {len(missing)} ({bases})"

@@ -1,0 +1,1 @@
+"""The commands of the vtd program: arguments in, rendering out."""

@@ -1,0 +1,152 @@
+"""What commands read: files or stdin, DMAR tables in them, data of the platform; and how they fail.
+
+Wrong use and unusable input end a command with exit code 2 and one line on stderr.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, NamedTuple, TypeVar
+
+import typer
+
+from vtd.dmar.inputs import acpi_tables, dmar_tables
+from vtd.dmar.pci_tree import PciTree, parse_pci_tree
+from vtd.dmar.platform_data import (
+    PlatformData,
+    UnitRegisters,
+    parse_hpet,
+    parse_madt,
+    parse_memory_map,
+    parse_namespace,
+    parse_registers,
+    parse_srat,
+)
+from vtd.dmar.table import Table, TableError
+
+T = TypeVar("T")
+
+UNUSABLE = 2
+"""Exit code for wrong use and unusable input."""
+
+TableFile = Annotated[
+    str,
+    typer.Argument(
+        metavar="FILE",
+        help="A DMAR table: raw, acpidump or acpixtract text, iasl -d output; - is stdin.",
+    ),
+]
+MemoryMap = Annotated[
+    Path | None, typer.Option(help="Memory map: /proc/iomem (as root) or E820 entries in JSON.")
+]
+Madt = Annotated[Path | None, typer.Option(help="MADT (APIC) table.")]
+Hpet = Annotated[Path | None, typer.Option(help="HPET table or tables.")]
+Srat = Annotated[Path | None, typer.Option(help="SRAT table.")]
+Lspci = Annotated[
+    Path | None, typer.Option(help="PCI tree: output of lspci -xxxx or -vvv, or JSON.")
+]
+Namespace = Annotated[
+    Path | None, typer.Option(help="Names of ACPI objects, one per line (sysfs acpi paths).")
+]
+Registers = Annotated[
+    list[str] | None, typer.Option(metavar="BASE:CAP:ECAP[:VER]", help="Registers of a unit, hex.")
+]
+
+
+@contextmanager
+def unusable_input(what: str) -> Iterator[None]:
+    """End the command with exit code 2 when ``what`` can't be read or understood."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        typer.echo(f"vtd: {what}: {reason}", err=True)
+        raise typer.Exit(UNUSABLE) from error
+
+
+def read_bytes(file: str) -> bytes:
+    """The bytes of a file, of stdin for ``-``."""
+    return sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+
+
+def read_text(file: str | Path) -> str:
+    """The text of a file, of stdin for ``-``; bytes outside UTF-8 become replacement marks."""
+    return read_bytes(str(file)).decode("utf-8", "replace")
+
+
+class NamedTable(NamedTuple):
+    """The bytes of one table and what to call them."""
+
+    name: str
+    data: bytes
+
+
+def read_tables(file: str) -> list[NamedTable]:
+    """The DMAR tables of a file; several are numbered from 1."""
+    name = "stdin" if file == "-" else file
+    with unusable_input(name):
+        tables = dmar_tables(read_bytes(file))
+    if len(tables) == 1:
+        return [NamedTable(name, tables[0])]
+    return [NamedTable(f"{name}#{number}", data) for number, data in enumerate(tables, 1)]
+
+
+def read_table(file: str) -> Table:
+    """The first DMAR table of a file, decoded."""
+    named = read_tables(file)[0]
+    with unusable_input(named.name):
+        return Table.parse(named.data)
+
+
+def read_platform(
+    memory_map: Path | None = None,
+    madt: Path | None = None,
+    hpet: Path | None = None,
+    srat: Path | None = None,
+    lspci: Path | None = None,
+    namespace: Path | None = None,
+    registers: list[str] | None = None,
+) -> PlatformData:
+    """The data of the platform from whatever files were given."""
+    return PlatformData(
+        reserved_memory=_text(memory_map, parse_memory_map),
+        io_apics=_acpi(madt, b"APIC", lambda tables: parse_madt(tables[0])),
+        hpets=_acpi(hpet, b"HPET", lambda tables: frozenset(map(parse_hpet, tables))),
+        proximity_domains=_acpi(srat, b"SRAT", lambda tables: parse_srat(tables[0])),
+        pci=read_pci_tree(lspci),
+        registers=_registers(registers),
+        namespace=_text(namespace, parse_namespace),
+    )
+
+
+def read_pci_tree(lspci: Path | None) -> PciTree | None:
+    """The PCI tree in a file, None without one."""
+    return _text(lspci, parse_pci_tree)
+
+
+def _text(file: Path | None, parse: Callable[[str], T]) -> T | None:
+    if file is None:
+        return None
+    with unusable_input(str(file)):
+        return parse(read_text(file))
+
+
+def _acpi(file: Path | None, signature: bytes, parse: Callable[[list[bytes]], T]) -> T | None:
+    """What ``parse`` makes of the tables with a signature in a file."""
+    if file is None:
+        return None
+    with unusable_input(str(file)):
+        tables = [each for each in acpi_tables(read_bytes(str(file))) if each[:4] == signature]
+        if not tables:
+            raise TableError(f"no {signature.decode()} table")
+        return parse(tables)
+
+
+def _registers(texts: list[str] | None) -> dict[int, UnitRegisters] | None:
+    if not texts:
+        return None
+    with unusable_input("--registers"):
+        return dict(map(parse_registers, texts))

@@ -1,0 +1,119 @@
+"""How a table looks on a terminal: a tree, or lines with offsets as iasl prints them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from rich.markup import escape
+from rich.tree import Tree
+
+from pagetables.bits import BitRecord
+from vtd.dmar.records import Andd, DeviceScope, Drhd, Place, Record, Sidp, Structure
+from vtd.dmar.table import Table
+
+
+class Line(NamedTuple):
+    """One field of a listing."""
+
+    place: Place
+    name: str
+    value: str
+
+
+def table_tree(table: Table, title: str) -> Tree:
+    """The table as a tree: header, structures, scope entries."""
+    tree = Tree(escape(title))
+    header = tree.add("header")
+    for name, value in table.header.fields().items():
+        header.add(f"{name} [bold]{escape(_value(name, value))}[/]")
+    for each in table.structures:
+        branch = tree.add(f"[cyan]{each.name}[/] at 0x{each.offset:03x}, {each.length} bytes")
+        for name, value in each.fields().items():
+            branch.add(f"{name} [bold]{escape(_value(name, value))}[/]")
+        for label, text in _extras(each):
+            branch.add(f"{label} [bold]{escape(text)}[/]")
+        for entry in each.scopes:
+            branch.add(escape(_entry_text(each, entry)))
+    for label, data in (("unreadable", table.rest), ("after the table", table.trailing)):
+        if data:
+            tree.add(f"[red]{label}[/]: {len(data)} bytes {escape(_hex(data))}")
+    return tree
+
+
+def _extras(structure: Structure) -> Iterator[tuple[str, str]]:
+    """What is not a field: derived values, and bytes that no field covers."""
+    if isinstance(structure, Drhd):
+        end = structure.register_end - 1
+        yield "registers", f"0x{structure.register_base:x}-0x{end:x}"
+    if isinstance(structure, Andd):
+        yield "object_name", structure.object_name
+    elif structure.tail:
+        yield "unread", _hex(structure.tail)
+
+
+def _entry_text(structure: Structure, entry: DeviceScope) -> str:
+    text = str(entry)
+    if entry.enumeration_id:
+        text += f", id {entry.enumeration_id}"
+    if isinstance(structure, Sidp):
+        names = [name for name, value in entry.sidp.fields().items() if value]
+        text += f", {' '.join(names) or 'no property'}"
+    return text
+
+
+def _value(name: str, value: object) -> str:
+    match value:
+        case BitRecord():
+            names = [field for field, number in value.fields().items() if number is True]
+            return f"0x{int(value):02x} {' '.join(names)}".rstrip()
+        case bytes():
+            return repr(value.decode("latin-1")) if name != "reserved" else value.hex()
+        case int():
+            if name == "host_address_width":
+                return f"{value} ({value + 1} bits)"
+            return hex(value) if value > 255 else str(value)
+    return str(value)
+
+
+def offset_lines(table: Table) -> Iterator[str]:
+    """Every field with its offset (hexadecimal and decimal), its length, and its bytes."""
+    data = table.pack()
+    for line in _listing(table):
+        start, length = line.place
+        where = f"[{start:03X}h {start:04d} {length:3d}]"
+        stored = _hex(data[start : start + length])
+        yield f"{where} {line.name:>22} : {line.value:<28} {stored}".rstrip()
+
+
+def _listing(table: Table) -> Iterator[Line]:
+    yield from _fields(table.header)
+    for each in table.structures:
+        yield Line(Place(each.offset, 2), "type", f"{each.type} [{each.name}]")
+        yield Line(Place(each.offset + 2, 2), "length", str(each.length))
+        yield from _fields(each)
+        for entry in each.scopes:
+            yield from _fields(entry)
+            path = " ".join(f"{device:02x}.{function:x}" for device, function in entry.path)
+            place = Place(entry.offset + 6, len(entry.path_bytes))
+            yield Line(place, "path", path)
+        tail = Place(each.offset + each.length - len(each.tail), len(each.tail))
+        if isinstance(each, Andd):
+            yield Line(tail, "object_name", repr(each.object_name))
+        elif each.tail:
+            yield Line(tail, "unread", "")
+    if table.rest:
+        yield Line(table.rest_place, "unreadable", "")
+    if table.trailing:
+        place = Place(table.size - len(table.trailing), len(table.trailing))
+        yield Line(place, "after the table", "")
+
+
+def _fields(record: Record) -> Iterator[Line]:
+    for name, value in record.fields().items():
+        yield Line(record.place(name), name, _value(name, value))
+
+
+def _hex(data: bytes) -> str:
+    """Bytes as digits, cut after 32."""
+    return data[:32].hex(" ") + (" ..." if len(data) > 32 else "")
