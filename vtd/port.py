@@ -1,0 +1,136 @@
+"""A requester's way to memory through a remapping unit (implements ``devices.dma.DmaPort``).
+
+VT-d 3.13: transfers are cut at 4 KiB boundaries of the input address, and each part is translated,
+carried out or refused for itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from devices.dma import READ, WRITE, AtomicOp, Completion, CompletionStatus
+from pagetables.memory import BusError, PhysicalMemory
+from vtd.faults import FaultReason
+from vtd.interrupt_remapping import InterruptFault
+from vtd.request import ATOMIC, Request
+from vtd.translate import INTERRUPT_RANGE
+from vtd.unit import RemappingUnit
+
+UNSUPPORTED = Completion(CompletionStatus.UNSUPPORTED_REQUEST)
+SUCCESS = Completion(CompletionStatus.SUCCESS)
+
+
+class UnitPort:
+    """The port of one source-id behind ``unit``."""
+
+    def __init__(self, unit: RemappingUnit, memory: PhysicalMemory, source_id: int) -> None:
+        self._unit = unit
+        self._memory = memory
+        self.source_id = source_id
+        self._counters = unit.caches.iotlb.counters
+        self._pages = unit.caches.iotlb.pages(source_id, None, False)
+
+    def translate(self, address: int, access: int) -> int | CompletionStatus:
+        """The physical address for READ, WRITE or both, without PASID, or how it is refused."""
+        page = self._pages[access].get(address >> 12)
+        if page is None:
+            return self._unit.admit(Request(self.source_id, address, access))
+        self._counters.hits += 1
+        return page | address & 0xFFF
+
+    def read(
+        self, address: int, length: int, *, pasid: int | None = None, privileged: bool = False
+    ) -> Completion:
+        """Read ``length`` bytes; the first part that is refused decides the status."""
+        parts = []
+        for start, size in split_pages(address, length):
+            part = self.read_part(start, size, pasid, privileged)
+            if not part.ok:
+                return part
+            parts.append(part.data)
+        return Completion(CompletionStatus.SUCCESS, b"".join(parts))
+
+    def write(
+        self, address: int, data: bytes, *, pasid: int | None = None, privileged: bool = False
+    ) -> Completion:
+        """Write all of ``data``; parts after a refused one are still tried."""
+        outcome = SUCCESS
+        for start, size in split_pages(address, len(data)):
+            offset = start - address
+            part = self.write_part(start, data[offset : offset + size], pasid, privileged)
+            if not part.ok and outcome.ok:
+                outcome = part
+        return outcome
+
+    def atomic(
+        self,
+        op: AtomicOp,
+        address: int,
+        operands: bytes,
+        *,
+        pasid: int | None = None,
+        privileged: bool = False,
+    ) -> Completion:
+        """Change memory as ``op`` says; the completion's data is the old value."""
+        size = op.size(operands)
+        request = Request(self.source_id, address, ATOMIC, size, pasid, privileged)
+        physical = self._admit(request)
+        if isinstance(physical, CompletionStatus):
+            return Completion(physical)
+        try:
+            before = self._memory.read(physical, size)
+            self._memory.write(physical, op.apply(before, operands))
+        except BusError:
+            return UNSUPPORTED
+        return Completion(CompletionStatus.SUCCESS, before)
+
+    def read_part(
+        self, address: int, length: int, pasid: int | None = None, privileged: bool = False
+    ) -> Completion:
+        """Read bytes of one page."""
+        request = Request(self.source_id, address, READ, length, pasid, privileged)
+        if length == 0 and pasid is None and address in INTERRUPT_RANGE:
+            return SUCCESS  # 3.15: what it returns has no meaning
+        physical = self._admit(request)
+        if isinstance(physical, CompletionStatus):
+            return Completion(physical)
+        try:
+            return Completion(CompletionStatus.SUCCESS, self._memory.read(physical, length))
+        except BusError:
+            return UNSUPPORTED
+
+    def write_part(
+        self, address: int, data: bytes, pasid: int | None = None, privileged: bool = False
+    ) -> Completion:
+        """Write bytes of one page; 4 bytes to FEEx_xxxxh without PASID are an interrupt."""
+        if pasid is None and address in INTERRUPT_RANGE and len(data) == 4 and not address & 3:
+            value = int.from_bytes(data, "little")
+            sent = self._unit.request_interrupt(self.source_id, address, value)
+            return UNSUPPORTED if sent is None else SUCCESS
+        request = Request(self.source_id, address, WRITE, len(data), pasid, privileged)
+        physical = self._admit(request)
+        if isinstance(physical, CompletionStatus):
+            return Completion(physical)
+        try:
+            self._memory.write(physical, data)
+        except BusError:
+            return UNSUPPORTED
+        return SUCCESS
+
+    def _admit(self, request: Request) -> int | CompletionStatus:
+        if request.pasid is None and request.address in INTERRUPT_RANGE:
+            fault = InterruptFault(FaultReason.IR_NOT_AN_INTERRUPT)
+            self._unit.block_interrupt(self.source_id, request.address, fault)
+            return CompletionStatus.UNSUPPORTED_REQUEST
+        return self._unit.admit(request)
+
+
+def split_pages(address: int, length: int) -> Iterator[tuple[int, int]]:
+    """Start and size of the parts of a transfer, cut at 4 KiB boundaries; at least one."""
+    end = address + length
+    while True:
+        size = min(end, (address | 0xFFF) + 1) - address
+        yield address, size
+        address += size
+        if address >= end:
+            return

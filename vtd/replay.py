@@ -1,0 +1,300 @@
+"""Replay of scenario files: a unit, devices, memory, steps, and the outcome each step must have.
+
+A scenario stands alone; it starts from reset with memory zeroed. The format is described in
+``tests/vectors/FORMAT.md``.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from devices.dma import AtomicOp, Completion
+from pagetables.memory import PhysicalMemory
+from vtd.capabilities import Capabilities
+from vtd.event_interrupt import Message
+from vtd.events import Event, InterruptDelivered, MessageSent
+from vtd.interrupt_entries import (
+    CompatibilityAddress,
+    CompatibilityData,
+    CompatibilityRte,
+    RemappableAddress,
+    RemappableRte,
+)
+from vtd.interrupts import Interrupt, Posted
+from vtd.port import UnitPort, split_pages
+from vtd.remapping import Options
+from vtd.unit import RemappingUnit
+
+Json = Any
+"""A value as ``json`` reads it."""
+
+
+class ScenarioError(ValueError):
+    """A file that is no scenario: says which field is wrong."""
+
+
+class Mismatch(NamedTuple):
+    """A step whose outcome was another one."""
+
+    step: int
+    op: str
+    expect: Json
+    got: Json
+
+
+@dataclass
+class Report:
+    """What the replay of one file found."""
+
+    file: str
+    steps: int
+    passed: int = 0
+    mismatches: list[Mismatch] = field(default_factory=list)
+    as_recorded: bool = False
+    """Whether the file needed the option that follows QEMU in the known differences."""
+
+    def to_json(self) -> Json:
+        """The report in the form of ``vtd replay --format json``."""
+        return {
+            "file": self.file,
+            "steps": self.steps,
+            "passed": self.passed,
+            "as_recorded": self.as_recorded,
+            "mismatches": [mismatch._asdict() for mismatch in self.mismatches],
+        }
+
+
+def load_scenario(path: Path) -> dict[str, Json]:
+    """The scenario in a ``.json`` or ``.json.gz`` file."""
+    try:
+        raw = path.read_bytes()
+        scenario = json.loads(gzip.decompress(raw) if path.suffix == ".gz" else raw)
+    except (OSError, EOFError, zlib.error, ValueError, RecursionError) as error:
+        raise ScenarioError(f"{path}: can't be read: {error}") from error
+    if not isinstance(scenario, dict) or scenario.get("format") != 1:
+        raise ScenarioError(f"{path}: format: not a scenario of format 1")
+    return scenario
+
+
+def replay(path: Path) -> Report:
+    """Replay one file; one recorded on QEMU may fall back on the as-recorded option."""
+    scenario = load_scenario(path)
+    try:
+        report = run_scenario(str(path), scenario, as_recorded=False)
+        recorded = str(scenario.get("oracle", "")).startswith("QEMU")
+        if report.mismatches and recorded:
+            report = run_scenario(str(path), scenario, as_recorded=True)
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        what = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+        raise ScenarioError(f"{path}: {what}") from error
+    return report
+
+
+def run_scenario(name: str, scenario: Mapping[str, Json], *, as_recorded: bool) -> Report:
+    """Carry out every step and compare."""
+    steps = scenario["steps"]
+    run = ScenarioRun(scenario, as_recorded=as_recorded)
+    report = Report(name, len(steps), as_recorded=as_recorded)
+    for number, step in enumerate(steps):
+        expect, got = run.step(step)
+        if matches(expect, got):
+            report.passed += 1
+        else:
+            report.mismatches.append(Mismatch(number, step["op"], expect, got))
+    return report
+
+
+def matches(expect: Json, got: Json) -> bool:
+    """Whether an outcome is the expected one: keys that are left out are not compared."""
+    if isinstance(expect, dict) and isinstance(got, dict):
+        return all(key in got and matches(value, got[key]) for key, value in expect.items())
+    if isinstance(expect, list) and isinstance(got, list):
+        return len(expect) == len(got) and all(map(matches, expect, got))
+    if isinstance(expect, str) and isinstance(got, int):
+        return number(expect) == got
+    return bool(expect == got)
+
+
+def number(value: Json) -> int:
+    """A number of a scenario: plain, or a string in hex with 0x."""
+    return int(value, 0) if isinstance(value, str) else int(value)
+
+
+class ScenarioRun:
+    """The platform of a scenario, and what each kind of step does to it."""
+
+    def __init__(self, scenario: Mapping[str, Json], *, as_recorded: bool) -> None:
+        unit = scenario["unit"]
+        tags = scenario.get("tags", ())
+        capabilities = Capabilities.of(
+            number(unit["version"]),
+            number(unit["cap"]),
+            number(unit["ecap"]),
+            unit["host_address_width"],
+        )
+        self.memory = PhysicalMemory()
+        for start, length, *kind in scenario["memory"]:
+            self.memory.add_region(number(start), number(length), read_only="ro" in kind)
+        constants = {
+            number(offset): number(value) for offset, value in unit.get("registers", {}).items()
+        }
+        options = Options(
+            compress_faults="choice:fault-compression" in tags, as_recorded=as_recorded
+        )
+        self.unit = RemappingUnit(capabilities, self.memory, options, constants)
+        self.unit.subscribe(self._event)
+        self.ports = {
+            name: UnitPort(self.unit, self.memory, number(device["source_id"]))
+            for name, device in scenario["devices"].items()
+        }
+        self.messages: list[Message] = []
+        self.delivered: Interrupt | Posted | None = None
+        self._operations: dict[str, Callable[[Mapping[str, Json]], Json]] = {
+            "mem_write": self._mem_write,
+            "mem_read": self._mem_read,
+            "reg_write": self._reg_write,
+            "reg_read": self._reg_read,
+            "dma_read": self._dma_read,
+            "dma_write": self._dma_write,
+            "dma_atomic": self._dma_atomic,
+            "msi": self._msi,
+            "ioapic_interrupt": self._ioapic_interrupt,
+            "events": self._events,
+        }
+
+    def step(self, step: Mapping[str, Json]) -> tuple[Json, Json]:
+        """What the step expects, and what it got; both None for a step that only acts."""
+        operation = self._operations.get(step["op"])
+        if operation is None:
+            return step.get("expect"), f"operation {step['op']} is not supported"
+        got = operation(step)
+        return step.get("expect"), got
+
+    def _event(self, event: Event) -> None:
+        if isinstance(event, MessageSent):
+            self.messages.append(event.message)
+        elif isinstance(event, InterruptDelivered):
+            self.delivered = event.outcome
+
+    def _mem_write(self, step: Mapping[str, Json]) -> None:
+        self.memory.load(number(step["addr"]), bytes.fromhex(step["hex"]))
+
+    def _mem_read(self, step: Mapping[str, Json]) -> str:
+        data = self.memory.read(number(step["addr"]), step["length"])
+        if "mask" in step:
+            data = bytes(map(int.__and__, data, bytes.fromhex(step["mask"])))
+        return data.hex()
+
+    def _reg_write(self, step: Mapping[str, Json]) -> None:
+        self.unit.write_register(number(step["offset"]), step["size"], number(step["value"]))
+
+    def _reg_read(self, step: Mapping[str, Json]) -> int:
+        value = self.unit.read_register(number(step["offset"]), step["size"])
+        return value & number(step.get("mask", -1))
+
+    def _dma_read(self, step: Mapping[str, Json]) -> Json:
+        port, tags = self.ports[step["device"]], _tags(step)
+        parts = [
+            (start, size, port.read_part(start, size, *tags))
+            for start, size in split_pages(number(step["iova"]), step["length"])
+        ]
+        if all(part.ok for *_, part in parts):
+            return {"data": b"".join(part.data for *_, part in parts).hex()}
+        return _parts(parts, lambda part: {"data": part.data.hex()})
+
+    def _dma_write(self, step: Mapping[str, Json]) -> Json:
+        port, tags, iova = self.ports[step["device"]], _tags(step), number(step["iova"])
+        data = bytes.fromhex(step["hex"])
+        parts = [
+            (start, size, port.write_part(start, data[start - iova :][:size], *tags))
+            for start, size in split_pages(iova, len(data))
+        ]
+        if all(part.ok for *_, part in parts):
+            return {"ok": True}
+        return _parts(parts, lambda _: {"ok": True})
+
+    def _dma_atomic(self, step: Mapping[str, Json]) -> Json:
+        pasid, privileged = _tags(step)
+        done = self.ports[step["device"]].atomic(
+            ATOMICS[step["kind"]],
+            number(step["iova"]),
+            bytes.fromhex(step["hex"]),
+            pasid=pasid,
+            privileged=privileged,
+        )
+        return {"data": done.data.hex()} if done.ok else {"fault": True}
+
+    def _msi(self, step: Mapping[str, Json]) -> Json:
+        return self._interrupt(step, number(step["address"]), number(step["data"]))
+
+    def _ioapic_interrupt(self, step: Mapping[str, Json]) -> Json:
+        entry = RemappableRte(number(step["rte"]))
+        if entry.format:
+            address: int = RemappableAddress.for_handle(entry.index, shv=False)
+            return self._interrupt(step, address, entry.v)
+        plain = CompatibilityRte(entry)
+        address = CompatibilityAddress.of(fee=0xFEE, dst=plain.dst, dm=plain.dm)
+        data = CompatibilityData.of(v=plain.v, dlm=plain.dlm, tm=plain.tm, level=plain.tm)
+        return self._interrupt(step, address, data)
+
+    def _interrupt(self, step: Mapping[str, Json], address: int, data: int) -> Json:
+        self.delivered = None
+        self.ports[step["device"]].write_part(address, data.to_bytes(4, "little"))
+        match self.delivered:
+            case None:
+                return {"blocked": True}
+            case Posted(descriptor, vector, notification):
+                sent = notification and _interrupt(notification)
+                return {
+                    "posted": {"descriptor": descriptor, "vector": vector, "notification": sent}
+                }
+            case interrupt:
+                return {"delivered": _interrupt(interrupt)}
+
+    def _events(self, _: Mapping[str, Json]) -> Json:
+        sent, self.messages = self.messages, []
+        return [message._asdict() for message in sent]
+
+
+ATOMICS = {"fetchadd": AtomicOp.FETCH_ADD, "swap": AtomicOp.SWAP, "cas": AtomicOp.CAS}
+
+
+def _tags(step: Mapping[str, Json]) -> tuple[int | None, bool]:
+    pasid = step.get("pasid")
+    return None if pasid is None else number(pasid), bool(step.get("privileged", False))
+
+
+def _parts(
+    parts: list[tuple[int, int, Completion]], done: Callable[[Completion], dict[str, Json]]
+) -> Json:
+    """The outcome of a transfer of which some part was refused."""
+    if not any(part.ok for *_, part in parts):
+        return {"fault": True}
+    first = parts[0][0]
+    return {
+        "parts": [
+            {
+                "offset": start - first,
+                "length": size,
+                **(done(part) if part.ok else {"fault": True}),
+            }
+            for start, size, part in parts
+        ]
+    }
+
+
+def _interrupt(interrupt: Interrupt) -> dict[str, int]:
+    return {
+        "vector": interrupt.vector,
+        "delivery_mode": int(interrupt.delivery_mode),
+        "trigger_mode": int(interrupt.trigger_mode),
+        "dest_mode": int(interrupt.destination_mode),
+        "redirection_hint": int(interrupt.redirection_hint),
+        "destination": interrupt.destination,
+    }

@@ -1,0 +1,37 @@
+"""A request on its way to a remapping unit (VT-d 3.1, 4.2.1)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from devices.dma import READ, WRITE, AddressType
+from vtd.registers import RequestType
+
+ATOMIC = READ | WRITE
+
+
+class Request(NamedTuple):
+    """One request for one page; ``address`` to ``address + length`` stays within 4 KiB."""
+
+    source_id: int
+    address: int
+    access: int
+    """READ, WRITE or ATOMIC."""
+    length: int = 1
+    """Bytes; 0 is the zero-length read."""
+    pasid: int | None = None
+    privileged: bool = False
+    """Privileged mode requested; only with a PASID."""
+    address_type: AddressType = AddressType.UNTRANSLATED
+
+    @property
+    def zero_length_read(self) -> bool:
+        return self.length == 0
+
+    @property
+    def type(self) -> RequestType:
+        """How a fault record names the kind of request."""
+        return _TYPES[self.access]
+
+
+_TYPES = {READ: RequestType.READ, WRITE: RequestType.WRITE, ATOMIC: RequestType.ATOMIC_OP}

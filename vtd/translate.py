@@ -1,0 +1,315 @@
+"""The translation path: from a request to the page it may use, or the fault it meets.
+
+Read :func:`translate` top to bottom next to VT-d 3.4 to 3.9 and Table 30.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import NamedTuple
+
+from devices.dma import READ, WRITE
+from pagetables.geometry import StageKind
+from pagetables.memory import TableMemory
+from pagetables.nested import GuestMemory
+from pagetables.second_stage import SNOOP
+from pagetables.walk import ADDRESS, Leaf, Stage, WalkFault, WalkRule, set_flags, walk
+from vtd.caches import OFF, Cache, IotlbEntry, StructureEntry, StructureKey
+from vtd.entries import PasidEntry, PasidTranslationType
+from vtd.faults import FaultReason, TranslationFault
+from vtd.lookup import lookup, may_cache_faults
+from vtd.remapping import Remapping
+from vtd.request import Request
+from vtd.target import Target
+
+INTERRUPT_RANGE = range(0xFEE0_0000, 0xFEF0_0000)
+
+
+class Page(NamedTuple):
+    """Where an address leads and what the request's privilege may do there."""
+
+    physical: int
+    """The translated address."""
+    shift: int
+    """log2 of the range around it that is mapped alike."""
+    readable: bool
+    writable: bool
+    user_denied: bool
+    """A first-stage entry on the way keeps user requests out (U/S)."""
+    first: Leaf | None
+    second: Leaf | None
+    memory: TableMemory
+    """Where the first-stage entries are."""
+
+
+def translate(remapping: Remapping, request: Request) -> IotlbEntry:
+    """Translate an untranslated request; TranslationFault if it is to be blocked."""
+    iotlb = remapping.caches.iotlb
+    tags = request.source_id, request.pasid, request.privileged
+    cached = iotlb.find(*tags, request.address)
+    if cached is not None:
+        if cached.fault is not None:
+            raise TranslationFault(cached.fault.reason, fpd=cached.fault.fpd)
+        if _missing_right(remapping, request, cached.rights) is None:
+            return cached
+
+    target, privileged = lookup(remapping, request)
+    try:
+        if cached is not None and _denied_by_cache(remapping, target):
+            check_rights(remapping, target, request, cached.rights)
+        entry = _translate(remapping, target, request, privileged)
+    except TranslationFault as fault:
+        if may_cache_faults(remapping) and target.first is None:
+            iotlb.insert(*tags, _entry_of_fault(target, request, fault))
+        raise
+    iotlb.insert(*tags, entry)
+    return entry
+
+
+def _translate(
+    remapping: Remapping, target: Target, request: Request, privileged: bool
+) -> IotlbEntry:
+    try:
+        page = find_page(remapping, target, request.address, privileged)
+        if page.user_denied:
+            raise TranslationFault(FaultReason.USER_DENIED, fpd=target.fpd)
+        rights = (READ if page.readable else 0) | (WRITE if page.writable else 0)
+        check_rights(remapping, target, request, rights)
+        if page.physical in INTERRUPT_RANGE:
+            raise TranslationFault(target.reasons.interrupt_range, fpd=target.fpd)
+        if request.access & WRITE:
+            if not set_dirty(remapping, target, page):
+                return _translate(remapping, target, request, privileged)
+        elif needs_dirty(target, page):
+            rights &= ~WRITE  # so that the first write comes here and sets the flag
+    except WalkFault as fault:
+        reason = walk_fault_reason(target, fault, request.access)
+        raise TranslationFault(reason, fpd=target.fpd) from fault
+    return _entry(target, request.address, page, rights)
+
+
+def find_page(remapping: Remapping, target: Target, address: int, privileged: bool) -> Page:
+    """Walk the tables of ``target`` without judging the access (3.6 to 3.9).
+
+    Raises WalkFault where the tables end, TranslationFault where the address is out of range.
+    """
+    reasons, memory = target.reasons, remapping.memory
+    if target.kind is PasidTranslationType.PASS_THROUGH:
+        if address >> remapping.capabilities.host_address_width:
+            raise TranslationFault(reasons.beyond_haw, fpd=target.fpd)
+        return Page(address, 12, True, True, False, None, None, memory)
+
+    if target.first is None:
+        if address >> target.width:
+            raise TranslationFault(reasons.beyond_width, fpd=target.fpd)
+        second = walk_second_stage(remapping, target, address)
+        return Page(
+            *_output(second, address), *_rights(target, second), False, None, second, memory
+        )
+
+    if not is_canonical(address, target.first.geometry.width):
+        raise TranslationFault(FaultReason.NOT_CANONICAL, fpd=target.fpd)
+    if target.second is not None:
+        memory = GuestMemory(
+            memory,
+            target.second,
+            target.width,
+            functools.partial(walk_second_stage, remapping, target),
+        )
+    first = walk_first_stage(remapping, target, memory, address)
+    geometry, rights = target.first.geometry, first[2]
+    user_denied = not privileged and not rights & geometry.user
+    writable = bool(rights & geometry.write) or (privileged and not _write_protected(target))
+    physical, shift = _output(first, address)
+    if target.second is None:
+        return Page(physical, shift, True, writable, user_denied, first, None, memory)
+
+    if physical >> target.width:
+        raise TranslationFault(FaultReason.FS_BEYOND_WIDTH, fpd=target.fpd)
+    second = walk_second_stage(remapping, target, physical)
+    physical, second_shift = _output(second, physical)
+    second_readable, second_writable = _rights(target, second)
+    return Page(
+        physical,
+        min(shift, second_shift),
+        second_readable,
+        writable and second_writable,
+        user_denied,
+        first,
+        second,
+        memory,
+    )
+
+
+def is_canonical(address: int, width: int) -> bool:
+    """Whether bits 63 down to ``width - 1`` are all alike (SGN.1)."""
+    return address >> width - 1 in (0, (1 << 65 - width) - 1)
+
+
+def check_rights(remapping: Remapping, target: Target, request: Request, rights: int) -> None:
+    """TranslationFault if ``rights`` don't let the request through (LGN.2/3, SGN.6/7)."""
+    missing = _missing_right(remapping, request, rights)
+    if missing is not None:
+        raise TranslationFault(_denial(target, missing), fpd=target.fpd)
+
+
+def _missing_right(remapping: Remapping, request: Request, rights: int) -> int | None:
+    missing = request.access & ~rights
+    if not missing:
+        return None
+    if request.zero_length_read and rights & WRITE and remapping.capabilities.cap.zlr:
+        return None
+    return WRITE if missing & WRITE else READ
+
+
+def _denial(target: Target, right: int) -> FaultReason:
+    return target.reasons.write_denied if right & WRITE else target.reasons.read_denied
+
+
+def _denied_by_cache(remapping: Remapping, target: Target) -> bool:
+    """Whether a right missing in the IOTLB is final: not where it may be for want of a flag."""
+    flags = (stage.dirty for stage in (target.first, target.second) if stage is not None)
+    return remapping.options.caches.trust_cached_rights and not any(flags)
+
+
+def needs_dirty(target: Target, page: Page) -> bool:
+    """Whether a write still has to set a dirty flag (3.6.2, 3.7.2)."""
+    return any(
+        stage is not None and leaf is not None and stage.dirty & ~leaf[0]
+        for stage, leaf in ((target.first, page.first), (target.second, page.second))
+    )
+
+
+def set_dirty(remapping: Remapping, target: Target, page: Page) -> bool:
+    """Set the dirty flags of the leaves; False if an entry changed and has to be walked again."""
+    for stage, leaf, memory in (
+        (target.first, page.first, page.memory),
+        (target.second, page.second, remapping.memory),
+    ):
+        if stage is None or leaf is None or not stage.dirty & ~leaf[0]:
+            continue
+        entry, shift, _, where = leaf
+        if not set_flags(memory, stage, where, entry, stage.dirty, shift):
+            return False
+    return True
+
+
+def walk_first_stage(
+    remapping: Remapping, target: Target, memory: TableMemory, address: int
+) -> Leaf:
+    """Walk the first stage, from the paging-structure caches on where they can help."""
+    assert target.first is not None
+    cache = remapping.caches.first_stage
+    return _walk(cache, (target.domain_id, target.pasid), memory, target.first, address)
+
+
+def walk_second_stage(remapping: Remapping, target: Target, address: int) -> Leaf:
+    """Walk the second stage, from the paging-structure caches on where they can help."""
+    assert target.second is not None
+    cache = remapping.caches.second_stage
+    return _walk(cache, (target.domain_id, None), remapping.memory, target.second, address)
+
+
+def _walk(
+    cache: Cache[StructureKey, StructureEntry],
+    tags: tuple[int, int | None],
+    memory: TableMemory,
+    stage: Stage,
+    address: int,
+) -> Leaf:
+    if cache.shape == OFF:
+        return walk(memory, stage, address)
+    done = {level.shift: number for number, level in enumerate(stage.geometry.levels, 1)}
+
+    def remember(shift: int, frame: int, rights: int) -> None:
+        cache.put((*tags, shift, address >> shift), StructureEntry(done[shift], frame, rights))
+
+    shifts = [level.shift for level in reversed(stage.geometry.levels[:-1])]
+    start = cache.find(*((*tags, shift, address >> shift) for shift in shifts))
+    return walk(memory, stage, address, remember, start)
+
+
+def walk_fault_reason(target: Target, fault: WalkFault, access: int) -> FaultReason:
+    """The fault reason of a walk that ended early (LSS, SFS, SSS)."""
+    if fault.kind is StageKind.FIRST:
+        at_top, below = _FIRST_STAGE_REASONS[fault.rule]
+        return at_top if fault.top else below
+    reasons = target.reasons
+    match fault.rule:
+        case WalkRule.READ_ERROR:
+            return reasons.top_read_error if fault.top else reasons.read_error
+        case WalkRule.RESERVED:
+            return reasons.reserved
+        case WalkRule.NOT_SNOOPED:
+            return FaultReason.SS_NOT_SNOOPED
+        case WalkRule.UPDATE_ERROR:
+            return FaultReason.SS_UPDATE_ERROR
+        case _:
+            return reasons.no_permission or _denial(target, access)
+
+
+_FIRST_STAGE_REASONS = {
+    WalkRule.READ_ERROR: (FaultReason.FS_TOP_READ_ERROR, FaultReason.FS_READ_ERROR),
+    WalkRule.NOT_PRESENT: (FaultReason.FS_NOT_PRESENT,) * 2,
+    WalkRule.RESERVED: (FaultReason.FS_RESERVED,) * 2,
+    WalkRule.NOT_SNOOPED: (FaultReason.FS_NOT_SNOOPED,) * 2,
+    WalkRule.UPDATE_ERROR: (FaultReason.FS_UPDATE_ERROR,) * 2,
+    WalkRule.TABLE_BEYOND_WIDTH: (FaultReason.FS_BEYOND_WIDTH,) * 2,
+    WalkRule.TABLE_NOT_READABLE: (FaultReason.FS_TOP_NOT_READABLE, FaultReason.FS_NOT_READABLE),
+    WalkRule.TABLE_NOT_WRITABLE: (FaultReason.FS_NOT_WRITABLE,) * 2,
+}
+"""Reasons at the top table and below it."""
+
+
+def _output(leaf: Leaf, address: int) -> tuple[int, int]:
+    entry, shift, _, _ = leaf
+    offset = (1 << shift) - 1
+    return entry & ADDRESS & ~offset | address & offset, shift
+
+
+def _rights(target: Target, second: Leaf) -> tuple[bool, bool]:
+    assert target.second is not None
+    geometry, rights = target.second.geometry, second[2]
+    return bool(rights & geometry.read), bool(rights & geometry.write)
+
+
+def _write_protected(target: Target) -> bool:
+    return isinstance(target.entry, PasidEntry) and target.entry.wpe
+
+
+def _entry(target: Target, address: int, page: Page, rights: int) -> IotlbEntry:
+    """The translation as the IOTLB keeps it, without the interrupt range in it."""
+    shift = page.shift
+    start = page.physical >> shift << shift
+    if start < INTERRUPT_RANGE.stop and INTERRUPT_RANGE.start < start + (1 << shift):
+        shift = 12
+    return IotlbEntry(
+        target.domain_id,
+        target.kind,
+        target.pasid,
+        address >> shift << shift,
+        shift,
+        page.physical >> shift << shift,
+        rights,
+        snoop=snooped(target, page),
+    )
+
+
+def snooped(target: Target, page: Page) -> bool:
+    """Whether the access snoops processor caches whatever the request asks for (3.10)."""
+    leaf = page.second is not None and bool(page.second[0] & SNOOP)
+    return leaf or (isinstance(target.entry, PasidEntry) and target.entry.pgsnp)
+
+
+def _entry_of_fault(target: Target, request: Request, fault: TranslationFault) -> IotlbEntry:
+    return IotlbEntry(
+        target.domain_id,
+        target.kind,
+        target.pasid,
+        request.address >> 12 << 12,
+        12,
+        physical=0,
+        rights=0,
+        snoop=False,
+        fault=fault,
+    )

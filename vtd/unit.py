@@ -1,0 +1,188 @@
+"""One remapping hardware unit: its registers, its caches, and what a DMA request meets there.
+
+VT-d 3, 5, 6, 7 and 11. The modules it is made of hold the rules; this one connects them: commands
+of software in, requests of devices in, physical addresses and interrupts out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from devices.dma import CompletionStatus
+from pagetables.memory import TableMemory
+from vtd.caches import TranslationCaches
+from vtd.capabilities import Capabilities
+from vtd.device_messages import DeviceMessages
+from vtd.event_interrupt import FAULT_EVENT, INVALIDATION_EVENT, EventInterrupt, Message
+from vtd.events import Event, InterruptBlocked, InterruptDelivered, MessageSent, RequestBlocked
+from vtd.fault_recording import FaultRecorder
+from vtd.faults import TranslationFault
+from vtd.interrupt_remapping import InterruptFault, InterruptRemapping
+from vtd.interrupts import Interrupt, Posted
+from vtd.invalidation import InvalidationQueue, RegisterInvalidation
+from vtd.protected_memory import ProtectedMemory
+from vtd.register_file import RegisterFile, RegisterWrite
+from vtd.registers import (
+    GlobalCommand,
+    GlobalStatus,
+    InterruptRemappingTableAddress,
+    ProtectedMemoryEnable,
+    RootTableAddress,
+)
+from vtd.remapping import Options, Remapping
+from vtd.request import Request
+from vtd.translate import translate
+
+
+class RemappingUnit:
+    """A remapping unit in front of ``memory``.
+
+    ``constants`` are values of implementation-specific read-only registers, 64 bits by offset.
+    """
+
+    def __init__(
+        self,
+        capabilities: Capabilities,
+        memory: TableMemory,
+        options: Options | None = None,
+        constants: Mapping[int, int] | None = None,
+    ) -> None:
+        options = options or Options()
+        self.capabilities = capabilities
+        self.options = options
+        self.registers = RegisterFile(capabilities, constants)
+        self.remapping = Remapping(capabilities, memory, options, TranslationCaches(options.caches))
+        self.interrupts = InterruptRemapping(capabilities, memory, options.caches.interrupt)
+        self._subscribers: list[Callable[[Event], None]] = []
+        self.faults = FaultRecorder(
+            self.registers,
+            capabilities,
+            options,
+            EventInterrupt(self.registers, FAULT_EVENT, self._send),
+        )
+        self.devices = DeviceMessages()
+        self.queue = InvalidationQueue(
+            self.registers,
+            self.remapping,
+            self.faults,
+            EventInterrupt(self.registers, INVALIDATION_EVENT, self._send),
+            self.interrupts,
+            self.devices,
+        )
+        self.register_invalidation = RegisterInvalidation(self.registers, self.remapping)
+        self.protected_memory = ProtectedMemory(self.registers)
+        self.registers.on_write(GlobalCommand, self._command_written)
+        self.registers.on_write(ProtectedMemoryEnable, self._protection_written)
+
+    @property
+    def caches(self) -> TranslationCaches:
+        """The DMA-remapping caches."""
+        return self.remapping.caches
+
+    def subscribe(self, subscriber: Callable[[Event], None]) -> None:
+        """Have every later event told to ``subscriber``."""
+        self._subscribers.append(subscriber)
+
+    def read_register(self, offset: int, size: int) -> int:
+        """A read of software, 4 or 8 bytes, at an offset in the register window."""
+        return self.registers.read(offset, size)
+
+    def write_register(self, offset: int, size: int, value: int) -> None:
+        """A write of software, with all that follows from it."""
+        self.registers.write(offset, size, value)
+
+    def admit(self, request: Request) -> int | CompletionStatus:
+        """The physical address of an untranslated request, or how it is refused.
+
+        A request to the interrupt address range without PASID belongs to
+        :meth:`request_interrupt` instead.
+        """
+        physical = request.address
+        remapped = self.registers[GlobalStatus].tes
+        if remapped:
+            try:
+                entry = translate(self.remapping, request)
+            except TranslationFault as fault:
+                self._block(request, fault)
+                return CompletionStatus.UNSUPPORTED_REQUEST
+            physical = entry.physical | request.address & (1 << entry.shift) - 1
+        if self.protected_memory.enabled:
+            exempt = remapped and self.capabilities.major_version < 2
+            if not exempt and self.protected_memory.blocks(physical, request.length):
+                return CompletionStatus.UNSUPPORTED_REQUEST
+        elif remapped:
+            tags = request.source_id, request.pasid, request.privileged
+            self.caches.iotlb.index(self.caches.iotlb.pages(*tags), request.address, entry)
+        return physical
+
+    def request_interrupt(
+        self, source_id: int, address: int, data: int
+    ) -> Interrupt | Posted | None:
+        """A 4-byte write to FEEx_xxxxh without PASID; None if it is blocked (5.1.4)."""
+        try:
+            outcome = self.interrupts.remap(self.registers[GlobalStatus], source_id, address, data)
+        except InterruptFault as fault:
+            self.block_interrupt(source_id, address, fault)
+            return None
+        self._publish(InterruptDelivered(source_id, outcome))
+        return outcome
+
+    def block_interrupt(self, source_id: int, address: int, fault: InterruptFault) -> None:
+        """Record the fault of an access to the interrupt range."""
+        if fault.recorded:
+            self.faults.interrupt_fault(source_id, fault.index, fault.reason)
+        self._publish(InterruptBlocked(source_id, address, fault.reason, fault.recorded))
+
+    def _block(self, request: Request, fault: TranslationFault) -> None:
+        if fault.recorded:
+            self.faults.dma_fault(request, fault.reason)
+        self._publish(RequestBlocked(request, fault.reason, fault.recorded))
+
+    def _send(self, message: Message) -> None:
+        self._publish(MessageSent(message))
+
+    def _publish(self, event: Event) -> None:
+        for subscriber in self._subscribers:
+            subscriber(event)
+
+    def _protection_written(self, _: RegisterWrite[Any]) -> None:
+        self.caches.iotlb.forget_pages()
+
+    def _command_written(self, write: RegisterWrite[GlobalCommand]) -> None:
+        """GCMD_REG: one-shot commands, then functions that change (11.4.4.1)."""
+        command = write.raw
+        status = self.registers[GlobalStatus]
+        if command.srtp:
+            self._set_root_table()
+        if command.sirtp:
+            self._set_interrupt_table()
+        self.registers[GlobalStatus] = self.registers[GlobalStatus].replace(
+            tes=command.te, qies=command.qie, ires=command.ire, cfis=command.cfi
+        )
+        if status.tes != command.te:
+            self._translation_switched(enabled=command.te)
+        if status.ires and not command.ire and "esirtps" in self.capabilities.features:
+            self.interrupts.clear()
+        if status.qies and not command.qie:
+            self.queue.stop()
+        self.faults.restart_when_disabled()
+        self.queue.run()
+
+    def _set_root_table(self) -> None:
+        self.remapping.root = self.registers[RootTableAddress]
+        self.registers[GlobalStatus] = self.registers[GlobalStatus].replace(rtps=True)
+        if "esrtps" in self.capabilities.features:
+            self.caches.clear()
+
+    def _set_interrupt_table(self) -> None:
+        self.interrupts.table = self.registers[InterruptRemappingTableAddress]
+        self.registers[GlobalStatus] = self.registers[GlobalStatus].replace(irtps=True)
+        if "esirtps" in self.capabilities.features:
+            self.interrupts.clear()
+
+    def _translation_switched(self, *, enabled: bool) -> None:
+        """TE: what is cached is lost when translation stops in a scalable unit (6.6)."""
+        self.caches.iotlb.forget_pages()
+        if not enabled and "smts" in self.capabilities.features:
+            self.caches.clear()
