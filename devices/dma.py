@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum, IntEnum
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from pagetables.memory import BusError
 
@@ -204,6 +204,7 @@ class AtsClient(Protocol):
         ...
 
 
+@runtime_checkable
 class AtsPort(DmaPort, Protocol):
     """A port that also carries address translation services and page requests."""
 
@@ -288,8 +289,9 @@ class DirectPort:
         privileged: bool = False,
     ) -> Completion:
         """Change memory as ``op`` says; the completion's data is the old value."""
-        before = self.read(address, op.size(operands))
+        before = self.read(address, op.size(operands), pasid=pasid, privileged=privileged)
         if not before.ok:
             return before
-        stored = self.write(address, op.apply(before.data, operands))
+        after = op.apply(before.data, operands)
+        stored = self.write(address, after, pasid=pasid, privileged=privileged)
         return before if stored.ok else stored

@@ -32,7 +32,7 @@ from devices.config_space import (
     Status,
     Subsystem,
 )
-from devices.dma import AtomicOp, Completion, CompletionStatus, DmaPort
+from devices.dma import AtomicOp, AtsClient, AtsPort, Completion, CompletionStatus, DmaPort
 from devices.msi import MSIX_ENTRY_SIZE, Msi, Msix
 from pagetables.bits import BitRecord, Bits
 
@@ -219,12 +219,14 @@ class PciFunction:
         self.identity = identity
         self.config = config = ConfigSpace(config_size)
         self.port: DmaPort = Unconnected()
+        self.ats_port: AtsPort | None = None
         self.dma = BusMaster(self)
         self.bars: dict[int, Bar] = {}
         self.msi: Msi | None = None
         self.msix: Msix | None = None
         self.pcie: PciExpress | None = None
         self.acs: Acs | None = None
+        self.client: AtsClient | None = None
         self.at_reset: list[Callable[[], None]] = []
         self.intx = False
         self.on_intx: Callable[[bool], None] | None = None
@@ -248,8 +250,12 @@ class PciFunction:
         config.add(0x3C, Interrupt.of(pin=identity.interrupt_pin))
 
     def connect(self, port: DmaPort) -> None:
-        """Plug the function in: from now on its requests go through ``port``."""
+        """Plug the function in: from now on its requests go through ``port``.
+
+        If that is an :class:`AtsPort`, translation and page requests can go through it too.
+        """
         self.port = port
+        self.ats_port = port if isinstance(port, AtsPort) else None
 
     def reset(self) -> None:
         """Conventional or function level reset: everything as after power-on, but plugged in."""

@@ -1,0 +1,280 @@
+"""A DMA engine for tests: does whatever request it is told to, with every attribute chosen.
+
+No hardware to match. It issues reads, writes and atomics with or without PASID, directly, through
+its device-TLB or as translated requests of any address; translation requests; page requests;
+interrupt messages; and any of them under another requester id. Commands run in order; one that
+needs a page waits for the page response, then goes on.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+
+from devices.ats import AtsAgent, Misbehaviour
+from devices.capabilities import add_ats, add_pasid, add_pri
+from devices.device_tlb import DeviceTlb
+from devices.dma import (
+    READ,
+    WRITE,
+    AtomicOp,
+    AtsPort,
+    Completion,
+    CompletionStatus,
+    DmaPort,
+    PageRequest,
+    ResponseCode,
+    TranslationCompletion,
+)
+from devices.function import REFUSED, Identity, PciFunction
+from devices.source_id import SourceId
+
+IDENTITY = Identity(vendor_id=0x1234, device_id=0x11E9, class_code=0x00FF00)
+
+PAGE_REQUEST_ATTEMPTS = 8
+"""How often the engine asks for the same pages before it gives up."""
+
+_DONE = Completion(CompletionStatus.SUCCESS)
+
+
+class Via(Enum):
+    """How a read or write leaves the engine."""
+
+    UNTRANSLATED = "untranslated"
+    DEVICE_TLB = "through the device-TLB, asking for pages where needed"
+    TRANSLATED = "as a translated request of the address as given"
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """Read ``length`` bytes."""
+
+    address: int
+    length: int
+    pasid: int | None = None
+    privileged: bool = False
+    via: Via = Via.UNTRANSLATED
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """Write ``data``."""
+
+    address: int
+    data: bytes
+    pasid: int | None = None
+    privileged: bool = False
+    via: Via = Via.UNTRANSLATED
+
+
+@dataclass(frozen=True, slots=True)
+class Atomic:
+    """An atomic operation, untranslated."""
+
+    op: AtomicOp
+    address: int
+    operands: bytes
+    pasid: int | None = None
+    privileged: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Translate:
+    """A translation request; what it gives is kept in the device-TLB."""
+
+    address: int
+    count: int = 1
+    no_write: bool = False
+    pasid: int | None = None
+    privileged: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SendPageRequest:
+    """A single page request message as given, outside any rule; its response is unexpected."""
+
+    request: PageRequest
+
+
+@dataclass(frozen=True, slots=True)
+class SendMessage:
+    """An interrupt message as given."""
+
+    address: int
+    data: int
+
+
+@dataclass(frozen=True, slots=True)
+class As:
+    """A read, write, atomic or message under another requester id, always untranslated."""
+
+    source_id: SourceId
+    command: Read | Write | Atomic | SendMessage
+
+
+Command = Read | Write | Atomic | Translate | SendPageRequest | SendMessage | As
+"""What the engine can be told."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a command ended."""
+
+    command: Command
+    completion: Completion | TranslationCompletion
+
+
+class DmaEngine(PciFunction):
+    """The engine: ``submit`` commands, then ``run``; ``blocked`` while it waits for a page.
+
+    ``impersonate`` gives the port of another requester id; without it :class:`As` is refused.
+    """
+
+    def __init__(
+        self,
+        *,
+        tlb: DeviceTlb | None = None,
+        misbehaviour: Misbehaviour = Misbehaviour.NONE,
+        page_request_capacity: int = 32,
+        msix_vectors: int = 8,
+    ) -> None:
+        super().__init__(IDENTITY)
+        self.add_pci_express()
+        self.add_bar(0, 0x1_0000)
+        self.add_msix(msix_vectors, table=(0, 0), pending=(0, 0x8000))
+        ats = add_ats(self.config)
+        self.ats = AtsAgent(
+            self,
+            ats,
+            pri=add_pri(self.config, page_request_capacity),
+            pasid=add_pasid(self.config),
+            tlb=tlb,
+            misbehaviour=misbehaviour,
+        )
+        self.impersonate: Callable[[SourceId], DmaPort] | None = None
+        self._queue: deque[Command] = deque()
+        self._waiting: int | None = None
+        self._missing: tuple[int, ...] = ()
+        self._attempts = 0
+        self.at_reset.append(self._forget)
+
+    def submit(self, *commands: Command) -> None:
+        """Append commands to the queue."""
+        self._queue.extend(commands)
+
+    @property
+    def blocked(self) -> bool:
+        """Whether the first command waits for a page response."""
+        return self._waiting is not None
+
+    def run(self) -> list[Outcome]:
+        """Carry commands out until none is left or one has to wait; how each ended."""
+        outcomes = []
+        while self._queue:
+            completion = self._attempt(self._queue[0])
+            if completion is None:
+                break
+            outcomes.append(Outcome(self._queue.popleft(), completion))
+            self._missing = ()
+        return outcomes
+
+    def _attempt(self, command: Command) -> Completion | TranslationCompletion | None:
+        """The completion of a command, or None if it has to wait for a page response."""
+        if isinstance(command, Read | Write) and command.via is Via.DEVICE_TLB:
+            return self._through_device_tlb(command)
+        if isinstance(command, Read | Write) and command.via is Via.TRANSLATED:
+            return self._translated(command)
+        if isinstance(command, As):
+            port = None if self.impersonate is None else self.impersonate(command.source_id)
+            return REFUSED if port is None else _send(port, command.command)
+        if isinstance(command, Translate):
+            return self.ats.translate(
+                command.address,
+                command.count,
+                no_write=command.no_write,
+                pasid=command.pasid,
+                privileged=command.privileged,
+            )
+        if isinstance(command, SendPageRequest):
+            return self._page_request(command.request)
+        return _send(self.dma, command)
+
+    def _through_device_tlb(self, command: Read | Write) -> Completion | None:
+        """Ask for pages as long as some are missing and asking helps."""
+        writes = isinstance(command, Write)
+        length = len(command.data) if isinstance(command, Write) else command.length
+        while True:
+            if self._waiting is not None:
+                code = self.ats.take_response(self._waiting)
+                if code is None:
+                    return None
+                self._waiting = None
+                if code != ResponseCode.SUCCESS:
+                    return REFUSED
+            missing = self.ats.missing(
+                command.address,
+                length,
+                WRITE if writes else READ,
+                pasid=command.pasid,
+                privileged=command.privileged,
+            )
+            if not missing:
+                return _send(self.ats, command)
+            self._attempts = self._attempts + 1 if missing == self._missing else 1
+            self._missing = missing
+            if self._attempts > PAGE_REQUEST_ATTEMPTS:
+                return REFUSED
+            self._waiting = self.ats.request_pages(
+                missing[: self.ats.allocation],
+                READ | WRITE if writes else READ,
+                pasid=command.pasid,
+                privileged=command.privileged,
+            )
+            if self._waiting is None:
+                return REFUSED
+
+    def _translated(self, command: Read | Write) -> Completion:
+        port = self._ats_port()
+        if port is None:
+            return REFUSED
+        if isinstance(command, Write):
+            return port.write_translated(command.address, command.data, pasid=command.pasid)
+        return port.read_translated(command.address, command.length, pasid=command.pasid)
+
+    def _page_request(self, request: PageRequest) -> Completion:
+        port = self._ats_port()
+        if port is None:
+            return REFUSED
+        port.page_request(request)
+        return _DONE
+
+    def _ats_port(self) -> AtsPort | None:
+        """The raw port, which no enable bit but bus mastering guards."""
+        return self.ats_port if self.command.value.bme else None
+
+    def _forget(self) -> None:
+        self._queue.clear()
+        self._waiting = None
+        self._missing = ()
+
+
+def _send(port: DmaPort, command: Read | Write | Atomic | SendMessage) -> Completion:
+    if isinstance(command, Read):
+        return port.read(
+            command.address, command.length, pasid=command.pasid, privileged=command.privileged
+        )
+    if isinstance(command, Write):
+        return port.write(
+            command.address, command.data, pasid=command.pasid, privileged=command.privileged
+        )
+    if isinstance(command, Atomic):
+        return port.atomic(
+            command.op,
+            command.address,
+            command.operands,
+            pasid=command.pasid,
+            privileged=command.privileged,
+        )
+    return port.write(command.address, command.data.to_bytes(4, "little"))
