@@ -1,0 +1,162 @@
+"""Nested walks against the oracle, and guest memory by itself."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pagetables.bits import Implementation
+from pagetables.geometry import second_stage_geometry
+from pagetables.memory import BusError, PhysicalMemory
+from pagetables.nested import GuestMemory
+from pagetables.observed import AccessKind, ObservedMemory
+from pagetables.walk import ADDRESS, Stage, TableRefusedError, WalkFault, WalkRule, set_flags, walk
+from tests import oracle
+from tests.strategies import NestedScene, addresses, nested_scenes
+
+PLAIN = Implementation(46, 16, frozenset({"sslps_2m"}))
+
+
+def translate(
+    memory: PhysicalMemory, scene: NestedScene, address: int, *, dirty: bool = False
+) -> oracle.Mapped | oracle.Failed:
+    """Translate through both stages as the unit does, in the oracle's words.
+
+    ``dirty``: go on to set D in both leaf entries.
+    """
+    first, second, width = scene.first.stage, scene.second.stage, scene.nesting.width
+    guest = GuestMemory(memory, second, width, lambda gpa: walk(memory, second, gpa))
+    try:
+        entry, shift, rights, where = walk(guest, first, address)
+        if dirty and first.dirty & ~entry:
+            set_flags(guest, first, where, entry, first.dirty, shift)
+        gpa = entry & ADDRESS & -(1 << shift) | address & (1 << shift) - 1
+        if gpa >> width:
+            return oracle.Failed("TABLE_BEYOND_WIDTH", "first", (shift - 3) // 9)
+        inner, inner_shift, inner_rights, inner_where = walk(memory, second, gpa)
+        if dirty and second.dirty & ~inner:
+            set_flags(memory, second, inner_where, inner, second.dirty, inner_shift)
+    except WalkFault as fault:
+        return oracle.Failed(fault.rule.name, fault.kind.value, (fault.shift - 3) // 9)
+    host = walk(memory, second._replace(accessed=0), where)
+    return oracle.Mapped(
+        inner & ADDRESS & -(1 << inner_shift) | gpa & (1 << inner_shift) - 1,
+        1 << min(shift, inner_shift),
+        inner_rights & second.geometry.read != 0,
+        bool(rights & first.geometry.write and inner_rights & second.geometry.write),
+        rights & first.geometry.user != 0,
+        host[0] & ADDRESS & -(1 << host[1]) | where & (1 << host[1]) - 1,
+        where,
+    )
+
+
+@given(nested_scenes(), st.data())
+def test_nested_walks_give_what_the_oracle_says(scene: NestedScene, data: st.DataObject) -> None:
+    memory, words = scene.scene.memory(), scene.scene.words()
+    levels = scene.first.tables.levels
+    for address in data.draw(st.lists(addresses(levels), min_size=4, max_size=8)):
+        expected = oracle.translate(words, scene.first.tables, address, scene.nesting)
+        assert translate(memory, scene, address) == expected
+        for where, word in words.words.items():
+            assert memory.read_record(where, 8) == word
+
+
+@given(nested_scenes(), st.data())
+def test_dirty_flags_are_set_in_both_stages(scene: NestedScene, data: st.DataObject) -> None:
+    memory, words = scene.scene.memory(), scene.scene.words()
+    address = data.draw(addresses(scene.first.tables.levels))
+    mapped = oracle.translate(words, scene.first.tables, address, scene.nesting)
+    failed = oracle.set_dirty(words, scene.first.tables, address, scene.nesting)
+    got = translate(memory, scene, address, dirty=True)
+    assert got == (mapped if failed is None else failed)
+    for where, word in words.words.items():
+        assert memory.read_record(where, 8) == word
+
+
+def make_guest(rights: int, *, flags: bool = False) -> tuple[PhysicalMemory, GuestMemory]:
+    """Guest frame 0 is host frame 8, with these rights; second-stage tables are in 1 to 3."""
+    memory = PhysicalMemory()
+    memory.add_region(0x1000, 0x8000)
+    for table in (1, 2):
+        memory.write(table << 12, (table + 1 << 12 | 3).to_bytes(8, "little"))
+    memory.write(0x3000, (0x8000 | rights).to_bytes(8, "little"))
+    geometry = second_stage_geometry(3, PLAIN)
+    second = Stage(geometry, 1, geometry.accessed * flags, geometry.dirty * flags)
+    return memory, GuestMemory(memory, second, 39, lambda gpa: walk(memory, second, gpa))
+
+
+def test_guest_memory_reads_and_writes_where_the_second_stage_maps_it() -> None:
+    memory, guest = make_guest(3)
+    guest.write(0x18, b"\x2a" + bytes(7))
+    assert memory.read(0x8018, 1) == b"\x2a"
+    assert guest.read_record(0x18, 8) == guest.frames[0][3] == 0x2A
+    assert guest.compare_exchange(0x18, 8, 0x2A, 0x2B)
+    assert not guest.compare_exchange(0x18, 8, 0x2A, 0x2C)
+    assert memory.read_record(0x8018, 8) == 0x2B
+
+
+def test_a_flag_update_dirties_the_page_of_the_table_but_a_read_does_not() -> None:
+    memory, guest = make_guest(3, flags=True)
+    guest.read_record(0, 8)
+    assert memory.read_record(0x3000, 8) == 0x8000 | 3 | 1 << 8
+    guest.compare_exchange(0, 8, 0, 1)
+    assert memory.read_record(0x3000, 8) == 0x8000 | 3 | 1 << 8 | 1 << 9
+
+
+@pytest.mark.parametrize(
+    ("rights", "flags", "readable", "writable"),
+    [
+        (3, False, True, True),
+        (1, False, True, False),
+        (2, False, False, True),
+        (1, True, False, False),
+    ],
+)
+def test_what_the_guest_may_do_with_a_table_is_what_the_second_stage_grants(
+    rights: int, flags: bool, readable: bool, writable: bool
+) -> None:
+    _, guest = make_guest(rights, flags=flags)
+
+    def refused(rule: WalkRule, address: int) -> None:
+        with pytest.raises(TableRefusedError) as caught:
+            if rule is WalkRule.TABLE_NOT_WRITABLE:
+                guest.write(address, bytes(8))
+            else:
+                guest.read_record(address, 8)
+        assert caught.value.rule is rule
+
+    if readable:
+        assert guest.read_record(0, 8) == 0
+    else:
+        refused(WalkRule.TABLE_NOT_READABLE, 0)
+    if writable:
+        guest.write(0, bytes(8))
+    else:
+        refused(WalkRule.TABLE_NOT_WRITABLE, 0)
+    refused(WalkRule.TABLE_BEYOND_WIDTH, 1 << 39)
+
+
+def test_a_dirty_flag_that_meets_a_changed_entry_is_tried_again() -> None:
+    memory, _ = make_guest(3)
+    geometry = second_stage_geometry(3, PLAIN)
+    second = Stage(geometry, 1, geometry.accessed, geometry.dirty)
+    seen: list[int] = []
+
+    def meddle(kind: AccessKind, address: int, size: int, value: int) -> None:
+        if kind is AccessKind.UPDATE and value & geometry.dirty:
+            seen.append(value)
+            if len(seen) == 1:
+                memory.write(0x3000, (value & ~geometry.dirty | 1 << 52).to_bytes(8, "little"))
+
+    watched = ObservedMemory(memory, meddle)
+    guest = GuestMemory(watched, second, 39, lambda gpa: walk(watched, second, gpa))
+    assert guest.compare_exchange(0, 8, 0, 5)
+    assert len(seen) == 2
+    assert memory.read_record(0x3000, 8) & geometry.dirty
+    assert memory.read_record(0x8000, 8) == 5
+
+
+def test_a_hole_behind_the_second_stage_is_a_bus_error() -> None:
+    memory, guest = make_guest(3)
+    memory.write(0x3000, (0x100000 | 3).to_bytes(8, "little"))
+    with pytest.raises(BusError, match="no memory here"):
+        guest.read_record(0, 8)
