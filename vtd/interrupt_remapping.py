@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pagetables.bits import BitRecord
 from pagetables.memory import BusError, TableMemory
-from vtd.caches import Cache, Shape
+from vtd.caches import Cache
 from vtd.capabilities import Capabilities
 from vtd.faults import FaultReason
 from vtd.interrupt_entries import (
@@ -26,6 +26,7 @@ from vtd.interrupt_entries import (
 )
 from vtd.interrupts import Interrupt, Posted, compatibility_interrupt
 from vtd.registers import GlobalStatus, InterruptRemappingTableAddress
+from vtd.remapping import Options
 
 IRTE_SIZE = 16
 DESCRIPTOR_SIZE = 64
@@ -57,12 +58,13 @@ class InterruptFault(Exception):  # noqa: N818 - the specification's word
 class InterruptRemapping:
     """The interrupt-remapping table of a unit and its interrupt entry cache."""
 
-    def __init__(self, capabilities: Capabilities, memory: TableMemory, cache: Shape) -> None:
+    def __init__(self, capabilities: Capabilities, memory: TableMemory, options: Options) -> None:
         self._capabilities = capabilities
         self._memory = memory
+        self._as_recorded = options.as_recorded
         self.table = InterruptRemappingTableAddress(0)
         """As latched by GCMD.SIRTP."""
-        self.cache: Cache[int, RemappedIrte | PostedIrte] = Cache(cache)
+        self.cache: Cache[int, RemappedIrte | PostedIrte] = Cache(options.caches.interrupt)
 
     def clear(self) -> None:
         """Global invalidation of the interrupt entry cache."""
@@ -117,7 +119,9 @@ class InterruptRemapping:
         if not entry.p:
             raise InterruptFault(FaultReason.IR_NOT_PRESENT, index, fpd=entry.fpd)
         valid = self._posted(entry) if entry.im else self._remapped(entry)
-        if valid is None:
+        if valid is None or (
+            valid.svt is SourceValidationType.RESERVED_3 and not self._as_recorded
+        ):
             raise InterruptFault(FaultReason.IR_RESERVED_ENTRY, index, fpd=entry.fpd)
         self.cache.put(index, valid)
         return valid
@@ -127,16 +131,12 @@ class InterruptRemapping:
         reserved = self._has_reserved_bits(entry) or (
             not self.table.eime and entry.dst & ~XAPIC_DESTINATION
         )
-        if reserved or entry.dlm in RESERVED_DELIVERY_MODES:
-            return None
-        return None if entry.svt is SourceValidationType.RESERVED_3 else entry
+        return None if reserved or entry.dlm in RESERVED_DELIVERY_MODES else entry
 
     def _posted(self, entry: RemappedIrte) -> PostedIrte | None:
         """The entry in its posted form, or None if a field has a reserved value (9.10)."""
         posted = PostedIrte(entry)
-        if self._has_reserved_bits(posted):
-            return None
-        return None if posted.svt is SourceValidationType.RESERVED_3 else posted
+        return None if self._has_reserved_bits(posted) else posted
 
     def _has_reserved_bits(self, entry: BitRecord) -> int:
         return entry & entry.reserved_mask(self._capabilities.implementation)
@@ -148,6 +148,8 @@ class InterruptRemapping:
             accepted = not (source_id ^ entry.sid) & ~IGNORED_FUNCTION_BITS[entry.sq]
         elif entry.svt is SourceValidationType.BUS_RANGE:
             accepted = entry.sid >> 8 <= source_id >> 8 <= entry.sid & 0xFF
+        elif entry.svt is SourceValidationType.RESERVED_3:
+            accepted = False
         if not accepted:
             raise InterruptFault(FaultReason.IR_SOURCE_REJECTED, index, fpd=entry.fpd)
 

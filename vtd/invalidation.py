@@ -11,7 +11,6 @@ from typing import Any, Protocol
 
 from pagetables.bits import BitRecord
 from pagetables.memory import BusError
-from vtd.caches import TranslationCaches
 from vtd.descriptors import (
     DESCRIPTORS,
     NEEDS,
@@ -161,7 +160,10 @@ class InvalidationQueue:
                 mode is TranslationTableMode.RESERVED_2,
                 Error.INVALID_TRANSLATION_TABLE_MODE,
             ),
-            (not queue.dw and not narrow_mode, Error.INVALID_WIDTH),
+            (
+                not (queue.dw or narrow_mode or self._remapping.options.as_recorded),
+                Error.INVALID_WIDTH,
+            ),
         )
         return next((error for broken, error in rules if broken), None)
 
@@ -172,7 +174,10 @@ class InvalidationQueue:
         except BusError:
             return Error.FETCH_ERROR
         number = DescriptorHead(data & (1 << 128) - 1).type
-        if number not in VALID_TYPES[self._remapping.mode, size * 8]:
+        mode = self._remapping.mode
+        if size == 16 and self._remapping.options.as_recorded:
+            mode = TranslationTableMode.LEGACY
+        if number not in VALID_TYPES[mode, size * 8]:
             return Error.INVALID_TYPE
         kind = DescriptorType(number)
         if NEEDS.get(kind, "qi") not in self._remapping.capabilities.features:
@@ -225,7 +230,7 @@ def invalidate(
     caches = remapping.caches
     match descriptor:
         case ContextCacheInvalidateDescriptor(g=g):
-            return _invalidate_context(caches, g, descriptor.did, descriptor.sid, descriptor.fm)
+            return _invalidate_context(remapping, g, descriptor.did, descriptor.sid, descriptor.fm)
         case IotlbInvalidateDescriptor(g=g):
             return _invalidate_iotlb(
                 remapping, g, descriptor.did, descriptor.addr, descriptor.am, hint=descriptor.ih
@@ -256,8 +261,11 @@ def invalidate(
 
 
 def _invalidate_context(
-    caches: TranslationCaches, granularity: int, domain_id: int, source_id: int, mask: int
+    remapping: Remapping, granularity: int, domain_id: int, source_id: int, mask: int
 ) -> bool:
+    caches = remapping.caches
+    if remapping.options.as_recorded:
+        caches.pasid.clear()  # no cache of its own there
     match ContextGranularity(granularity):
         case ContextGranularity.GLOBAL:
             caches.context.clear()
@@ -317,7 +325,7 @@ class RegisterInvalidation:
         if not (write.mask & ContextCommand.icc.mask and command.icc):
             return
         done = self._accepted() and _invalidate_context(
-            self._remapping.caches, command.cirg, command.did, command.sid, command.fm
+            self._remapping, command.cirg, command.did, command.sid, command.fm
         )
         self._registers[ContextCommand] = command.replace(
             icc=False, caig=command.cirg if done else 0

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import NamedTuple, TypeVar
 
-from pagetables.bits import BitRecord
+from pagetables.bits import BitRecord, Implementation
 from pagetables.first_stage import EXTENDED_ACCESSED
 from pagetables.geometry import first_stage_geometry, second_stage_geometry
 from pagetables.memory import BusError
@@ -262,12 +262,19 @@ def _read_pasid_target(remapping: Remapping, context: ScalableContextEntry, pasi
     fpd = fpd or entry.fpd
     if not entry.p:
         raise TranslationFault(FaultReason.PASID_NOT_PRESENT, fpd=fpd)
-    reserved = PasidEntry.reserved_mask(implementation)
     if remapping.options.as_recorded:
-        reserved &= ~PasidEntry.aw.mask
-    if entry & reserved:
-        raise TranslationFault(FaultReason.PASID_RESERVED, fpd=fpd)
+        target = _pasid_stages(remapping, entry, pasid, fpd)
+        _check_pasid_entry(implementation, entry, fpd, unchecked=PasidEntry.aw.mask)
+        return target
+    _check_pasid_entry(implementation, entry, fpd)
     return _pasid_stages(remapping, entry, pasid, fpd)
+
+
+def _check_pasid_entry(
+    implementation: Implementation, entry: PasidEntry, fpd: bool, unchecked: int = 0
+) -> None:
+    if entry & PasidEntry.reserved_mask(implementation) & ~unchecked:
+        raise TranslationFault(FaultReason.PASID_RESERVED, fpd=fpd)
 
 
 def _pasid_stages(remapping: Remapping, entry: PasidEntry, pasid: int, fpd: bool) -> Target:

@@ -103,7 +103,7 @@ class UnitPort:
         self, address: int, data: bytes, pasid: int | None = None, privileged: bool = False
     ) -> Completion:
         """Write bytes of one page; 4 bytes to FEEx_xxxxh without PASID are an interrupt."""
-        if pasid is None and address in INTERRUPT_RANGE and len(data) == 4 and not address & 3:
+        if pasid is None and address in INTERRUPT_RANGE and len(data) == 4:
             value = int.from_bytes(data, "little")
             sent = self._unit.request_interrupt(self.source_id, address, value)
             return UNSUPPORTED if sent is None else SUCCESS

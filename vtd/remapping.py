@@ -23,9 +23,8 @@ class Options:
     largest_pass_through_page: bool = True
     """Pass-through translation requests are answered with the largest page that fits (4.2.3)."""
     as_recorded: bool = False
-    """Follow QEMU 11.1.2 where it departs from the specification (the known differences):
-    AW is not checked without SSTS, table walks count as snooped, FI is recorded in full, and
-    register-based invalidation works in every mode."""
+    """Follow QEMU 11.1.2 where it departs from the specification; docs/known-differences.md
+    lists each departure with its section."""
 
 
 @dataclass

@@ -27,6 +27,7 @@ from vtd.registers import (
     GlobalCommand,
     GlobalStatus,
     InterruptRemappingTableAddress,
+    PageRequestEventControl,
     ProtectedMemoryEnable,
     RootTableAddress,
 )
@@ -52,8 +53,10 @@ class RemappingUnit:
         self.capabilities = capabilities
         self.options = options
         self.registers = RegisterFile(capabilities, constants)
+        if options.as_recorded:
+            self.registers[PageRequestEventControl] = PageRequestEventControl(0)
         self.remapping = Remapping(capabilities, memory, options, TranslationCaches(options.caches))
-        self.interrupts = InterruptRemapping(capabilities, memory, options.caches.interrupt)
+        self.interrupts = InterruptRemapping(capabilities, memory, options)
         self._subscribers: list[Callable[[Event], None]] = []
         self.faults = FaultRecorder(
             self.registers,
@@ -151,7 +154,7 @@ class RemappingUnit:
 
     def _command_written(self, write: RegisterWrite[GlobalCommand]) -> None:
         """GCMD_REG: one-shot commands, then functions that change (11.4.4.1)."""
-        command = write.raw
+        command = self._supported(write.raw)
         status = self.registers[GlobalStatus]
         if command.srtp:
             self._set_root_table()
@@ -168,6 +171,15 @@ class RemappingUnit:
             self.queue.stop()
         self.faults.restart_when_disabled()
         self.queue.run()
+
+    def _supported(self, command: GlobalCommand) -> GlobalCommand:
+        """The command without the functions that the unit does not have (11.4.4.1)."""
+        features = self.capabilities.features
+        if "qi" not in features:
+            command = command.replace(qie=False)
+        if "ir" not in features:
+            command = command.replace(ire=False, sirtp=False, cfi=False)
+        return command
 
     def _set_root_table(self) -> None:
         self.remapping.root = self.registers[RootTableAddress]
