@@ -1,0 +1,91 @@
+"""The rules: known findings on known tables, no crash on anything, and what each rule says."""
+
+import re
+
+import pytest
+from hypothesis import given
+
+from tests.dmar_corpus import CleanTable, MalformedTable, clean_tables, malformed_tables
+from tests.dmar_strategies import any_bytes, tables
+from vtd.dmar.rules import GROUPS, RULES, Finding, Severity, check, validate
+from vtd.dmar.table import Table
+
+
+def keys(findings: list[Finding]) -> list[tuple[str, str, int]]:
+    return sorted((each.rule, str(each.severity), each.offset) for each in findings)
+
+
+@pytest.mark.parametrize("known", clean_tables(), ids=lambda known: known.id)
+def test_findings_are_the_known_ones(known: CleanTable) -> None:
+    assert keys(validate(known.data)) == known.findings
+
+
+def test_hardware_tables_without_known_errors_have_none() -> None:
+    for known in clean_tables():
+        expected = {rule for rule, severity, _ in known.findings if severity == "error"}
+        found = {each.rule for each in validate(known.data) if each.severity is Severity.ERROR}
+        assert found == expected, known.id
+
+
+@pytest.mark.parametrize("broken", malformed_tables(), ids=lambda broken: broken.id)
+def test_every_broken_rule_is_reported(broken: MalformedTable) -> None:
+    findings = validate(broken.data)
+    assert broken.expect <= {each.rule for each in findings}
+    assert keys(findings) == broken.findings
+
+
+@given(any_bytes())
+def test_findings_lie_inside_the_data_and_in_order(data: bytes) -> None:
+    findings = validate(data)
+    assert findings == sorted(findings)
+    for each in findings:
+        assert each.message.isprintable()
+        assert 0 <= each.offset <= max(len(data), 48)
+        assert each.offset + each.length <= max(len(data), 48)
+
+
+@given(any_bytes())
+def test_a_selection_finds_what_all_rules_find_of_it(data: bytes) -> None:
+    chosen = {id for id in RULES if id[5] in "HUR"}
+    assert validate(data, rules=chosen) == [each for each in validate(data) if each.rule in chosen]
+
+
+@given(tables())
+def test_a_sealed_table_breaks_no_rule_about_its_form(table: Table) -> None:
+    found = {each.rule for each in check(table)}
+    assert not found & {"DMAR-H02", "DMAR-H03", "DMAR-H04", "DMAR-H05"}
+    assert not any(re.fullmatch(r"DMAR-S0[1-5]", rule) for rule in found)
+
+
+@pytest.mark.parametrize("size", range(48))
+def test_bytes_too_few_for_the_fixed_part_break_h02_only(size: int) -> None:
+    findings = validate((b"DMAR" + bytes(44))[:size])
+    assert [(each.rule, each.offset, each.length) for each in findings] == [("DMAR-H02", 0, size)]
+
+
+def test_there_are_94_static_rules_and_11_that_need_the_platform() -> None:
+    static = [rule for rule in RULES.values() if not rule.needs]
+    assert (len(static), len(RULES)) == (94, 105)
+    assert all(rule.check for rule in static)
+    assert all(rule.platform_check for rule in RULES.values() if rule.needs)
+
+
+def test_every_rule_is_in_a_group_and_says_what_is_at_stake() -> None:
+    assert {id[5] for id in RULES} == set(GROUPS)
+    for rule in RULES.values():
+        assert re.fullmatch(r"DMAR-[A-Z]\d\d", rule.id)
+        assert rule.meaning.rstrip().endswith("."), rule.id
+        assert rule.title
+
+
+def test_platform_rules_find_nothing_without_data() -> None:
+    rules = {id for id in RULES if id[5] == "K"}
+    for known in clean_tables():
+        assert validate(known.data, rules=rules) == []
+
+
+def test_a_table_cut_short_is_still_read_as_far_as_it_goes() -> None:
+    known = next(each for each in clean_tables() if each.id.endswith("synthetic-multiseg2"))
+    findings = validate(known.data[:120])
+    assert [each.rule for each in findings if each.offset == 4] == ["DMAR-H03"]
+    assert not any(each.rule in ("DMAR-S04", "DMAR-H05") for each in findings)
