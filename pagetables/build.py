@@ -131,7 +131,7 @@ class TableBuilder:
             raise BuildError(f"attributes {attributes:#x}: not attributes of a page on this unit")
         taken = self._first_mapped(0, self.root, start, end)
         if taken is not None:
-            raise BuildError(f"input address {start + taken:#x} is mapped already")
+            raise BuildError(f"input address {address + taken:#x} is mapped already")
         try:
             self._map(0, self.root, start, end, physical, bits)
         except BuildError:

@@ -1,0 +1,202 @@
+"""Physical memory against a dict of bytes, and what it refuses."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pagetables.memory import BusError, MemoryLayoutError, PhysicalMemory
+
+FRAME = 4096
+TOP = 1 << 52
+START = 0x10000
+SIZE = 4 * FRAME
+
+
+def make_memory() -> PhysicalMemory:
+    memory = PhysicalMemory()
+    memory.add_region(START, SIZE)
+    return memory
+
+
+writes = st.lists(st.tuples(st.integers(0, SIZE - 1), st.binary(max_size=2 * FRAME)), max_size=8)
+
+
+@given(writes, st.integers(-8, SIZE + 8), st.integers(1, SIZE))
+def test_memory_reads_back_what_a_bytearray_would(
+    stores: list[tuple[int, bytes]], offset: int, length: int
+) -> None:
+    memory, model = make_memory(), bytearray(SIZE)
+    for at, data in stores:
+        if at + len(data) <= SIZE:
+            memory.write(START + at, data)
+            model[at : at + len(data)] = data
+        else:
+            with pytest.raises(BusError):
+                memory.write(START + at, data)
+    assert memory.read(START, SIZE) == model
+    if offset >= 0 and offset + length <= SIZE:
+        assert memory.read(START + offset, length) == model[offset : offset + length]
+    else:
+        with pytest.raises(BusError):
+            memory.read(START + offset, length)
+
+
+@given(st.binary(min_size=64, max_size=64), st.sampled_from([1, 2, 4, 8, 16, 32, 64]))
+def test_records_and_frames_are_little_endian(data: bytes, size: int) -> None:
+    memory = make_memory()
+    data *= FRAME // 64
+    memory.write(START, data)
+    for offset in range(0, FRAME, 512):
+        record = int.from_bytes(data[offset : offset + size], "little")
+        assert memory.read_record(START + offset, size) == record
+        quadword = int.from_bytes(data[offset : offset + 8], "little")
+        assert memory.frames[START >> 12][offset >> 3] == quadword
+
+
+@given(writes, writes)
+def test_a_restored_snapshot_is_the_memory_of_before(
+    before: list[tuple[int, bytes]], after: list[tuple[int, bytes]]
+) -> None:
+    memory = PhysicalMemory()
+    memory.add_region(START, SIZE + 2 * FRAME)
+    memory.add_region(0, FRAME, read_only=True)
+    memory.load(8, b"firmware")
+    for at, data in before:
+        memory.write(START + at, data)
+    contents, then = memory.snapshot(), memory.read(START, SIZE + 2 * FRAME)
+    for at, data in after:
+        memory.write(START + at, data)
+    memory.load(8, b"replaced")
+    memory.restore(contents)
+    assert memory.read(START, SIZE + 2 * FRAME) == then
+    assert memory.read(8, 8) == b"firmware"
+
+
+def test_memory_that_nobody_wrote_is_not_in_a_snapshot() -> None:
+    memory = make_memory()
+    memory.read(START, SIZE)
+    assert memory.snapshot() == {}
+
+
+def test_a_compare_exchange_stores_only_over_the_expected_value() -> None:
+    memory = make_memory()
+    assert memory.compare_exchange(START + 16, 8, 0, 5)
+    assert not memory.compare_exchange(START + 16, 8, 0, 6)
+    assert memory.read_record(START + 16, 8) == 5
+    assert memory.compare_exchange(START + 16, 16, 5, 7 << 64)
+    assert memory.read_record(START + 24, 8) == 7
+
+
+def test_a_refused_write_stores_nothing() -> None:
+    memory = make_memory()
+    with pytest.raises(BusError, match="0x14000: no memory here"):
+        memory.write(START + SIZE - 1, b"ab")
+    assert memory.read(START + SIZE - 1, 1) == b"\0"
+
+
+def test_read_only_memory_takes_what_is_loaded_but_no_write() -> None:
+    memory = PhysicalMemory()
+    memory.add_region(0, FRAME, read_only=True)
+    assert memory.read(0, 4) == bytes(4)
+    memory.load(0, b"rom!")
+    memory.load(4, b"more")
+    assert memory.read(0, 8) == b"rom!more"
+    with pytest.raises(BusError, match="read-only"):
+        memory.write(0, b"x")
+    with pytest.raises(BusError, match="read-only"):
+        memory.compare_exchange(0, 8, 0, 1)
+    assert memory.read(0, 4) == b"rom!"
+
+
+def test_a_removed_region_is_a_hole_and_comes_back_empty() -> None:
+    memory = make_memory()
+    memory.add_region(0, FRAME, read_only=True)
+    memory.load(0, b"rom")
+    memory.write(START, b"data")
+    for start, length in ((0, FRAME), (START, SIZE)):
+        memory.remove_region(start)
+        with pytest.raises(BusError, match="no memory here"):
+            memory.read(start, 1)
+        memory.add_region(start, length)
+        assert memory.read(start, 4) == bytes(4)
+
+
+def test_regions_are_listed_in_ascending_order() -> None:
+    memory = make_memory()
+    memory.add_region(TOP - FRAME, FRAME)
+    memory.add_region(0, FRAME)
+    assert [region.start for region in memory.regions] == [0, START, TOP - FRAME]
+
+
+@pytest.mark.parametrize(
+    ("start", "length", "message"),
+    [
+        (START + SIZE - FRAME, FRAME, "overlaps"),
+        (START - FRAME, 2 * FRAME, "overlaps"),
+        (0, 1 << 40, "overlaps"),
+        (0, 0, "empty"),
+        (0, -FRAME, "empty"),
+        (-FRAME, FRAME, "outside"),
+        (TOP, FRAME, "outside"),
+        (0, 100, "whole 4 KiB frames"),
+        (8, FRAME, "whole 4 KiB frames"),
+    ],
+)
+def test_regions_that_can_not_be_are_refused(start: int, length: int, message: str) -> None:
+    memory = make_memory()
+    with pytest.raises(MemoryLayoutError, match=message):
+        memory.add_region(start, length)
+    assert len(memory.regions) == 1
+
+
+def test_only_the_start_of_a_region_names_it() -> None:
+    with pytest.raises(MemoryLayoutError, match="no region begins at 0x11000"):
+        make_memory().remove_region(START + FRAME)
+
+
+@pytest.fixture
+def shared_file(tmp_path: Path) -> Iterator[int]:
+    path = tmp_path / "ram"
+    path.write_bytes(bytes(FRAME) + b"theirs" + bytes(2 * FRAME - 6))
+    fd = os.open(path, os.O_RDWR)
+    yield fd
+    os.close(fd)
+
+
+def test_a_mapped_region_is_the_memory_of_the_file(shared_file: int) -> None:
+    memory = PhysicalMemory()
+    memory.map_region(START, shared_file, FRAME, 2 * FRAME)
+    assert memory.read(START, 6) == b"theirs"
+    memory.write(START + FRAME - 1, b"ours")
+    assert os.pread(shared_file, 4, 2 * FRAME - 1) == b"ours"
+    os.pwrite(shared_file, b"again", FRAME)
+    assert memory.read(START, 5) == b"again"
+    assert memory.compare_exchange(START + 8, 8, 0, 1)
+    assert memory.snapshot() == {}
+    memory.restore({})
+    assert memory.read(START, 5) == b"again"
+
+
+def test_a_region_mapped_read_only_can_not_be_written(shared_file: int) -> None:
+    memory = PhysicalMemory()
+    memory.map_region(START, shared_file, FRAME, FRAME, read_only=True)
+    assert memory.read(START, 6) == b"theirs"
+    for store in (memory.write, memory.load):
+        with pytest.raises(BusError, match="read-only"):
+            store(START, b"ours")
+
+
+@pytest.mark.parametrize(("offset", "length"), [(1, FRAME), (0, 8 * FRAME), (-FRAME, FRAME)])
+def test_what_the_file_does_not_have_can_not_be_mapped(
+    shared_file: int, offset: int, length: int
+) -> None:
+    memory = PhysicalMemory()
+    with pytest.raises(MemoryLayoutError, match="can't map"):
+        memory.map_region(0, shared_file, offset, length)
+    assert memory.regions == ()
