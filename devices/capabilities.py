@@ -211,6 +211,7 @@ class PasidCapabilities(BitRecord, width=16):
 
     execute = Bits(1, access=RO)
     privileged = Bits(2, access=RO)
+    translated = Bits(3, access=RO)  # translated requests can carry the PASID
     width = Bits(12, 8, access=RO)
 
 
@@ -220,6 +221,7 @@ class PasidControl(BitRecord, width=16):
     enable = Bits(0)
     execute = Bits(1)
     privileged = Bits(2)
+    translated = Bits(3)
 
 
 _ROLE_BASED_ERRORS = DeviceCapabilities.of(role_based_error_reporting=1)
@@ -353,12 +355,15 @@ def add_pasid(
     *,
     execute: bool = False,
     privileged: bool = True,
+    translated: bool = False,
     offset: int | None = None,
 ) -> Pasid:
     """A PASID capability for PASIDs of ``width`` bits."""
     at = config.add_extended_capability(ExtendedCapabilityId.PASID, 8, offset)
-    capabilities = PasidCapabilities.of(width=width, execute=execute, privileged=privileged)
+    capabilities = PasidCapabilities.of(
+        width=width, execute=execute, privileged=privileged, translated=translated
+    )
     return Pasid(
         capabilities=config.add(at + 4, capabilities),
-        control=config.add(at + 6, PasidControl(), writable=1 | capabilities & 0b110),
+        control=config.add(at + 6, PasidControl(), writable=1 | capabilities & 0b1110),
     )

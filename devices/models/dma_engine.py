@@ -29,6 +29,7 @@ from devices.dma import (
     TranslationCompletion,
 )
 from devices.function import REFUSED, Identity, PciFunction
+from devices.pri import PageRequestInterface
 from devices.source_id import SourceId
 
 IDENTITY = Identity(vendor_id=0x1234, device_id=0x11E9, class_code=0x00FF00)
@@ -145,11 +146,12 @@ class DmaEngine(PciFunction):
         self.add_bar(0, 0x1_0000)
         self.add_msix(msix_vectors, table=(0, 0), pending=(0, 0x8000))
         ats = add_ats(self.config)
+        self._pages = PageRequestInterface(add_pri(self.config, page_request_capacity))
         self.ats = AtsAgent(
             self,
             ats,
-            pri=add_pri(self.config, page_request_capacity),
-            pasid=add_pasid(self.config),
+            pages=self._pages,
+            pasid=add_pasid(self.config, translated=True),
             tlb=tlb,
             misbehaviour=misbehaviour,
         )
@@ -207,7 +209,7 @@ class DmaEngine(PciFunction):
         length = len(command.data) if isinstance(command, Write) else command.length
         while True:
             if self._waiting is not None:
-                code = self.ats.take_response(self._waiting)
+                code = self._pages.take_response(self._waiting)
                 if code is None:
                     return None
                 self._waiting = None
@@ -227,7 +229,7 @@ class DmaEngine(PciFunction):
             if self._attempts > PAGE_REQUEST_ATTEMPTS:
                 return REFUSED
             self._waiting = self.ats.request_pages(
-                missing[: self.ats.allocation],
+                missing[: self._pages.allocation],
                 READ | WRITE if writes else READ,
                 pasid=command.pasid,
                 privileged=command.privileged,

@@ -45,6 +45,7 @@ class PagingPort(RecordingPort):
         self.untranslated_only = False
         self.translations = 0
         self.translated: list[int] = []
+        self.translated_pasids: list[int | None] = []
         self.page_requests: list[PageRequest] = []
         self.completions: list[tuple[int, int]] = []
 
@@ -101,12 +102,14 @@ class PagingPort(RecordingPort):
 
     def read_translated(self, address: int, length: int, *, pasid: int | None = None) -> Completion:
         self.translated.append(address)
+        self.translated_pasids.append(pasid)
         return RecordingPort.read(self, address, length)
 
     def write_translated(
         self, address: int, data: bytes, *, pasid: int | None = None
     ) -> Completion:
         self.translated.append(address)
+        self.translated_pasids.append(pasid)
         return RecordingPort.write(self, address, data)
 
     def page_request(self, request: PageRequest) -> None:

@@ -19,6 +19,7 @@ from devices.dma import (
     ResponseCode,
 )
 from devices.function import Identity, PciFunction
+from devices.pri import PageRequestInterface
 from tests.devices.ports import PagingPort, RecordingPort
 
 EVERYTHING = InvalidationRequest(0, 1 << 64, False, None, 5)
@@ -51,8 +52,8 @@ def make(
     agent = AtsAgent(
         function,
         add_ats(function.config),
-        pri=add_pri(function.config),
-        pasid=add_pasid(function.config),
+        pages=PageRequestInterface(add_pri(function.config)),
+        pasid=add_pasid(function.config, translated=True),
         misbehaviour=misbehaviour,
         traffic_classes=traffic_classes,
     )
@@ -122,7 +123,8 @@ def test_function_reset_drops_every_translation() -> None:
     bench.agent.request_pages([0x5000], READ)
     bench.function.reset()
     assert len(bench.agent.tlb) == 0
-    assert bench.agent.outstanding == 0
+    assert bench.agent.pages is not None
+    assert bench.agent.pages.outstanding == 0
 
 
 def test_nothing_leaves_without_bus_mastering() -> None:
@@ -156,6 +158,19 @@ def test_the_pasid_capability_decides_what_may_be_sent(
     bench.control(0x0F, 0x8000)
     assert bench.agent.read(0x1000, 4, pasid=pasid, privileged=privileged).ok is sent
     assert bool(bench.port.translations) is sent
+
+
+@pytest.mark.parametrize(("control", "pasid"), [(0b0001, None), (0b1001, 7)])
+def test_translated_requests_carry_the_pasid_only_if_that_is_enabled(
+    control: int, pasid: int | None
+) -> None:
+    bench = make(on=False)
+    bench.control(0x1B, control)
+    bench.control(0x0F, 0x8000)
+    for _ in range(2):
+        bench.agent.read(0x1000, 4, pasid=7)
+        bench.agent.write(0x1000, b"1234", pasid=7)
+    assert bench.port.translated_pasids == [pasid] * 4
 
 
 def test_pasid_control_is_fixed_while_ats_is_enabled() -> None:
@@ -293,97 +308,10 @@ def test_use_while_disabled_keeps_translations_past_the_disable() -> None:
     assert bench.port.translated == [0x9000, 0x9000]
 
 
-def test_a_group_is_sent_with_its_last_request_marked() -> None:
-    bench = make()
-    group = bench.agent.request_pages([0x5000, 0x6000], READ, pasid=7, privileged=True)
-    assert group == 0
-    assert [(each.address, each.last) for each in bench.port.page_requests] == [
-        (0x5000, False),
-        (0x6000, True),
-    ]
-    first = bench.port.page_requests[0]
-    assert (first.read, first.write, first.pasid, first.privileged) == (True, False, 7, True)
-    assert bench.agent.outstanding == 2
-
-
-@given(st.lists(st.integers(1, 5), max_size=8), st.integers(0, 8))
-def test_outstanding_requests_stay_within_the_allocation(sizes: list[int], limit: int) -> None:
-    bench = make()
-    bench.allow(limit)
-    for size in sizes:
-        bench.agent.request_pages([0x5000] * size, READ)
-        assert bench.agent.outstanding <= limit
-    assert bench.agent.outstanding == len(bench.port.page_requests)
-
-
-def test_a_response_is_handed_out_once_and_frees_the_group() -> None:
-    bench = make()
-    group = bench.agent.request_pages([0x5000], READ)
-    assert group == 0
-    assert bench.agent.take_response(group) is None
-    bench.agent.page_response(PageGroupResponse(ResponseCode.SUCCESS, group))
-    assert bench.agent.outstanding == 0
-    assert bench.agent.request_pages([0x5000], READ) == 1
-    assert bench.agent.take_response(group) == ResponseCode.SUCCESS
-    assert bench.agent.take_response(group) is None
-
-
-def test_an_unexpected_group_index_shows_in_the_status() -> None:
-    bench = make()
-    bench.agent.page_response(PageGroupResponse(ResponseCode.SUCCESS, 3))
-    assert bench.agent.pri is not None
-    status = bench.agent.pri.status
-    assert status.value.uprgi
-    bench.function.config.write(status.offset, 2, 2)
-    assert not status.value.uprgi
-
-
-def test_a_response_failure_stops_page_requests() -> None:
-    bench = make()
-    group = bench.agent.request_pages([0x5000], READ)
-    assert group is not None
-    bench.agent.page_response(PageGroupResponse(ResponseCode.RESPONSE_FAILURE, group))
-    assert bench.agent.pri is not None
-    assert bench.agent.pri.status.value.rf
-    assert bench.agent.pri.status.value.stopped
-    assert bench.agent.request_pages([0x5000], READ) is None
-
-
-def test_stopped_waits_for_the_outstanding_requests() -> None:
-    bench = make()
-    assert bench.agent.pri is not None
-    status = bench.agent.pri.status
-    assert not status.value.stopped
-    group = bench.agent.request_pages([0x5000], READ)
-    assert group is not None
-    bench.control(0x13, 0)
-    assert not status.value.stopped
-    assert bench.agent.request_pages([0x5000], READ) is None
-    bench.agent.page_response(PageGroupResponse(ResponseCode.SUCCESS, group))
-    assert status.value.stopped
-
-
-def test_page_request_reset_forgets_what_is_outstanding() -> None:
-    bench = make()
-    bench.agent.request_pages([0x5000], READ)
-    bench.control(0x13, 0b10)
-    assert bench.agent.outstanding == 0
-    assert bench.agent.pri is not None
-    assert bench.agent.pri.control.value == 0
-
-
-def test_group_indexes_run_out() -> None:
-    bench = make()
-    bench.allow(1000)
-    groups = [bench.agent.request_pages([0x5000], READ) for _ in range(513)]
-    assert groups == [*range(512), None]
-
-
 def test_without_the_page_request_capability_there_are_no_page_requests() -> None:
     function = PciFunction(Identity(0x1234, 0x11E9, 0x00FF00))
     agent = AtsAgent(function, add_ats(function.config))
     function.connect(PagingPort())
     function.config.write(4, 4, 2)
-    assert agent.allocation == 0
     assert agent.request_pages([0x5000], READ) is None
     agent.page_response(PageGroupResponse(ResponseCode.SUCCESS, 0))
