@@ -199,7 +199,7 @@ def scope_entry(values: object, where: str = "scope") -> DeviceScope:
     """The scope entry that a mapping with the keys of a description gives."""
     keys = _Keys(values, where)
     type = keys.take("type", (str, int))
-    if isinstance(type, str):
+    if not isinstance(type, int):
         if type not in SCOPE_TYPES:
             raise TableError(f"{where}: type {type!r} is none of {', '.join(SCOPE_TYPES)}")
         type = SCOPE_TYPES[type]

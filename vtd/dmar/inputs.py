@@ -88,9 +88,14 @@ def _hex_blobs(text: str) -> list[bytes]:
 
 
 def _line_bytes(text: str) -> bytes:
-    """The bytes of a dump line after its offset: up to two spaces, or up to a bar if it has one."""
-    separator = "|" if text.count("|") > 1 else "  "
-    words = text.partition(separator)[0].split()
+    """The bytes of a dump line after its offset: the hex column, without the text column."""
+    before_bar = _hex_words(text.partition("|")[0]) if text.endswith("|") else b""
+    return before_bar or _hex_words(text.partition("  ")[0])
+
+
+def _hex_words(text: str) -> bytes:
+    """The bytes of words of an even number of digits, none if there is anything else."""
+    words = text.split()
     digits = "".join(words)
     plausible = len(digits) <= 64 and all(len(word) % 2 == 0 for word in words)
     return bytes.fromhex(digits) if plausible and _HEX.fullmatch(digits) else b""
