@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pagetables.bits import BitRecord
 from pagetables.memory import BusError, TableMemory
-from vtd.caches import Cache
+from vtd.cache import Cache
 from vtd.capabilities import Capabilities
 from vtd.faults import FaultReason
 from vtd.interrupt_entries import (

@@ -240,7 +240,7 @@ def invalidate(
         case PasidCacheInvalidateDescriptor(g=PasidCacheGranularity.PASID_IN_DOMAIN):
             caches.invalidate_pasid(descriptor.did, descriptor.pasid)
         case PasidCacheInvalidateDescriptor(g=PasidCacheGranularity.GLOBAL):
-            caches.pasid.clear()
+            caches.invalidate_pasid_global()
         case PasidIotlbInvalidateDescriptor(g=PasidIotlbGranularity.PASID):
             caches.invalidate_pasid_iotlb(descriptor.did, descriptor.pasid)
         case PasidIotlbInvalidateDescriptor(g=PasidIotlbGranularity.PAGE_IN_PASID):
@@ -265,10 +265,10 @@ def _invalidate_context(
 ) -> bool:
     caches = remapping.caches
     if remapping.options.as_recorded:
-        caches.pasid.clear()  # no cache of its own there
+        caches.invalidate_pasid_global()  # no cache of its own there
     match ContextGranularity(granularity):
         case ContextGranularity.GLOBAL:
-            caches.context.clear()
+            caches.invalidate_context_global()
         case ContextGranularity.DOMAIN:
             caches.invalidate_context_domain(domain_id)
         case ContextGranularity.DEVICE:

@@ -12,8 +12,9 @@ from devices.dma import READ, WRITE, AtomicOp, Completion, CompletionStatus
 from pagetables.memory import BusError, PhysicalMemory
 from vtd.faults import FaultReason
 from vtd.interrupt_remapping import InterruptFault
+from vtd.iotlb import FRAME
 from vtd.request import ATOMIC, Request
-from vtd.translate import INTERRUPT_RANGE
+from vtd.translate import INTERRUPT_RANGE, refill
 from vtd.unit import RemappingUnit
 
 UNSUPPORTED = Completion(CompletionStatus.UNSUPPORTED_REQUEST)
@@ -27,16 +28,21 @@ class UnitPort:
         self._unit = unit
         self._memory = memory
         self.source_id = source_id
+        self._remapping = unit.remapping
         self._counters = unit.caches.iotlb.counters
-        self._pages = unit.caches.iotlb.pages(source_id, None, False)
+        self._space = unit.caches.iotlb.space((source_id, None, False))
 
     def translate(self, address: int, access: int) -> int | CompletionStatus:
         """The physical address for READ, WRITE or both, without PASID, or how it is refused."""
-        page = self._pages[access].get(address >> 12)
-        if page is None:
-            return self._unit.admit(Request(self.source_id, address, access))
-        self._counters.hits += 1
-        return page | address & 0xFFF
+        entry = self._space.pages.get(address >> 12)
+        if entry is not None and entry & access == access:
+            self._counters.hits += 1
+            return entry & FRAME | address & 0xFFF
+        if entry is None:
+            physical = refill(self._remapping, self._space, address, access)
+            if physical is not None:
+                return physical
+        return self._unit.admit(Request(self.source_id, address, access))
 
     def read(
         self, address: int, length: int, *, pasid: int | None = None, privileged: bool = False

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from devices.dma import READ, WRITE, AddressType
+from vtd.iotlb import RequestKind
 from vtd.registers import RequestType
 
 ATOMIC = READ | WRITE
@@ -23,6 +24,11 @@ class Request(NamedTuple):
     privileged: bool = False
     """Privileged mode requested; only with a PASID."""
     address_type: AddressType = AddressType.UNTRANSLATED
+
+    @property
+    def kind(self) -> RequestKind:
+        """What the IOTLB finds its translations by."""
+        return self.source_id, self.pasid, self.privileged
 
     @property
     def zero_length_read(self) -> bool:

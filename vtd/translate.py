@@ -10,19 +10,22 @@ from typing import NamedTuple
 
 from devices.dma import READ, WRITE
 from pagetables.geometry import StageKind
-from pagetables.memory import TableMemory
+from pagetables.memory import BusError, TableMemory
 from pagetables.nested import GuestMemory
 from pagetables.second_stage import SNOOP
 from pagetables.walk import ADDRESS, Leaf, Stage, WalkFault, WalkRule, set_flags, walk
-from vtd.caches import OFF, Cache, IotlbEntry, StructureEntry, StructureKey
+from vtd.cache import OFF, Cache
+from vtd.caches import StructureEntry, StructureKey
 from vtd.entries import PasidEntry, PasidTranslationType
 from vtd.faults import FaultReason, TranslationFault
+from vtd.iotlb import FRAME, IotlbEntry, IotlbTags, Shortcut, Space
 from vtd.lookup import lookup, may_cache_faults
 from vtd.remapping import Remapping
 from vtd.request import Request
 from vtd.target import Target
 
-INTERRUPT_RANGE = range(0xFEE0_0000, 0xFEF0_0000)
+INTERRUPT_START, INTERRUPT_END = 0xFEE0_0000, 0xFEF0_0000
+INTERRUPT_RANGE = range(INTERRUPT_START, INTERRUPT_END)
 
 
 class Page(NamedTuple):
@@ -45,8 +48,8 @@ class Page(NamedTuple):
 def translate(remapping: Remapping, request: Request) -> IotlbEntry:
     """Translate an untranslated request; TranslationFault if it is to be blocked."""
     iotlb = remapping.caches.iotlb
-    tags = request.source_id, request.pasid, request.privileged
-    cached = iotlb.find(*tags, request.address)
+    kind = request.kind
+    cached = iotlb.find(kind, request.address)
     if cached is not None:
         if cached.fault is not None:
             raise TranslationFault(cached.fault.reason, fpd=cached.fault.fpd)
@@ -60,10 +63,71 @@ def translate(remapping: Remapping, request: Request) -> IotlbEntry:
         entry = _translate(remapping, target, request, privileged)
     except TranslationFault as fault:
         if may_cache_faults(remapping) and target.first is None:
-            iotlb.insert(*tags, _entry_of_fault(target, request, fault))
+            iotlb.insert(kind, _entry_of_fault(target, request, fault))
         raise
-    iotlb.insert(*tags, entry)
+    iotlb.insert(kind, entry)
+    if iotlb.direct:
+        _prepare_shortcut(remapping, target, iotlb.space(kind), request.address, entry)
     return entry
+
+
+def refill(remapping: Remapping, space: Space, address: int, access: int) -> int | None:
+    """The common miss in few steps: a 4 KiB page below a second-stage table that is cached.
+
+    Does what :func:`translate` would do and counts what it would count; None leaves everything
+    out of the ordinary to it.
+    """
+    if space.shortcut is None:
+        return None
+    tables, reserved, template, iotlb, context, structures = space.shortcut
+    table = tables.get(address >> 21)
+    if table is None:
+        return None
+    try:
+        entry = remapping.memory.frames[table >> 2][address >> 12 & 511]
+    except BusError:
+        return None
+    rights = entry & table & 3
+    if rights & access != access or entry & reserved:
+        return None
+    frame = entry & FRAME
+    if INTERRUPT_START <= frame < INTERRUPT_END:
+        return None
+    iotlb.misses += 1
+    iotlb.insertions += 1
+    context.hits += 1
+    structures.hits += 1
+    space.store[address >> 12] = template | frame | rights
+    return frame | address & 0xFFF
+
+
+def _prepare_shortcut(
+    remapping: Remapping, target: Target, space: Space, address: int, entry: IotlbEntry
+) -> None:
+    """Let :func:`refill` answer the next misses below the table that led to this page."""
+    second, caches = target.second, remapping.caches
+    plain = (
+        target.first is None
+        and second is not None
+        and not second.accessed
+        and second.geometry.rights == READ | WRITE
+    )
+    below = caches.second_stage.peek((target.domain_id, None, 21, address >> 21))
+    if not plain or below is None or entry.snoop or entry.shift != 12:
+        return
+    assert second is not None
+    template = caches.iotlb.pack(entry) & ~(FRAME | READ | WRITE)
+    reserved = second.geometry.levels[-1].page_reserved | SNOOP
+    if space.shortcut is None or space.shortcut[1:3] != (reserved, template):
+        space.shortcut = Shortcut(
+            {},
+            reserved,
+            template,
+            caches.iotlb.counters,
+            caches.context.counters,
+            caches.second_stage.counters,
+        )
+    space.shortcut.tables[address >> 21] = below.frame << 2 | below.rights
 
 
 def _translate(
@@ -284,9 +348,7 @@ def _entry(target: Target, address: int, page: Page, rights: int) -> IotlbEntry:
     if start < INTERRUPT_RANGE.stop and INTERRUPT_RANGE.start < start + (1 << shift):
         shift = 12
     return IotlbEntry(
-        target.domain_id,
-        target.kind,
-        target.pasid,
+        IotlbTags(target.domain_id, target.kind, target.pasid),
         address >> shift << shift,
         shift,
         page.physical >> shift << shift,
@@ -303,9 +365,7 @@ def snooped(target: Target, page: Page) -> bool:
 
 def _entry_of_fault(target: Target, request: Request, fault: TranslationFault) -> IotlbEntry:
     return IotlbEntry(
-        target.domain_id,
-        target.kind,
-        target.pasid,
+        IotlbTags(target.domain_id, target.kind, target.pasid),
         request.address >> 12 << 12,
         12,
         physical=0,

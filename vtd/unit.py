@@ -114,9 +114,6 @@ class RemappingUnit:
             exempt = remapped and self.capabilities.major_version < 2
             if not exempt and self.protected_memory.blocks(physical, request.length):
                 return CompletionStatus.UNSUPPORTED_REQUEST
-        elif remapped:
-            tags = request.source_id, request.pasid, request.privileged
-            self.caches.iotlb.index(self.caches.iotlb.pages(*tags), request.address, entry)
         return physical
 
     def request_interrupt(
@@ -150,7 +147,13 @@ class RemappingUnit:
             subscriber(event)
 
     def _protection_written(self, _: RegisterWrite[Any]) -> None:
-        self.caches.iotlb.forget_pages()
+        self._choose_path()
+
+    def _choose_path(self) -> None:
+        """Let ports answer hits by themselves while nothing but the IOTLB decides."""
+        self.caches.iotlb.direct = (
+            self.registers[GlobalStatus].tes and not self.protected_memory.enabled
+        )
 
     def _command_written(self, write: RegisterWrite[GlobalCommand]) -> None:
         """GCMD_REG: one-shot commands, then functions that change (11.4.4.1)."""
@@ -195,6 +198,6 @@ class RemappingUnit:
 
     def _translation_switched(self, *, enabled: bool) -> None:
         """TE: what is cached is lost when translation stops in a scalable unit (6.6)."""
-        self.caches.iotlb.forget_pages()
+        self._choose_path()
         if not enabled and "smts" in self.capabilities.features:
             self.caches.clear()
