@@ -9,6 +9,7 @@ addresses. Left out: invalidation, which is up to the caller, as it is up to a d
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from typing import Protocol
 
 from pagetables.first_stage import FirstStagePage2M, FirstStagePage4K
@@ -236,15 +237,15 @@ class TableBuilder:
         """Make sure that no page reaches across any of these addresses."""
         for address in addresses:
             table = self.root
-            for depth, level in enumerate(self._geometry.levels):
-                index = address >> level.shift & (1 << INDEX_BITS) - 1
+            for level, below in pairwise(self._geometry.levels):
                 if not address & (1 << level.shift) - 1:
                     break
+                index = address >> level.shift & (1 << INDEX_BITS) - 1
                 entry = self._read(table, index)
                 if not entry & self._geometry.present:
                     break
                 if entry & level.leaf:
-                    entry = self._split(level, entry, self._geometry.levels[depth + 1])
+                    entry = self._split(level, entry, below)
                     self._write(table, index, entry)
                 table = _frame(entry)
 

@@ -68,22 +68,21 @@ def leaves(
 
     ``width``: input addresses at and above ``2**width`` are not listed (MGAW). ``limit``: entries
     to look at before a ListingLimitError ends the listing; without it the listing of a hostile
-    table does not end in any useful time.
+    table does not end in any useful time. ``refused`` is told of entries that are present and
+    break a rule, and of those that can't be read.
     """
     geometry = stage.geometry
     for address, (entry, shift, rights, _) in _walks(memory, stage, width, _Budget(limit), refused):
-        shown = show_rights(geometry, rights)
-        if shown != "--":
-            yield Page(
-                canonical(geometry, address),
-                1 << shift,
-                entry & ADDRESS & -(1 << shift),
-                shown,
-                rights & geometry.user == geometry.user,
-                None,
-                entry,
-                None,
-            )
+        yield Page(
+            canonical(geometry, address),
+            1 << shift,
+            entry & ADDRESS & -(1 << shift),
+            show_rights(geometry, rights),
+            rights & geometry.user == geometry.user,
+            None,
+            entry,
+            None,
+        )
 
 
 def nested_leaves(

@@ -62,14 +62,6 @@ class WalkFault(Exception):  # noqa: N818 - the specification's word
         """Whether the table is the root of its stage."""
 
 
-class TableRefused(Exception):  # noqa: N818 - the walk turns it into a WalkFault of its level
-    """Memory that is itself translated does not let a table be used."""
-
-    def __init__(self, rule: WalkRule) -> None:
-        super().__init__(rule.value)
-        self.rule = rule
-
-
 class Stage(NamedTuple):
     """The tables of one stage as a context or PASID entry sets them up."""
 

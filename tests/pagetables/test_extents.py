@@ -28,7 +28,7 @@ from pagetables.extents import (
 from pagetables.geometry import StageKind, first_stage_geometry, second_stage_geometry
 from pagetables.images import load_capture
 from pagetables.memory import PhysicalMemory
-from pagetables.walk import Stage, WalkFault, WalkRule
+from pagetables.walk import Stage, WalkFault, WalkRule, walk
 from tests import oracle
 from tests.strategies import (
     POOL,
@@ -150,7 +150,7 @@ def test_first_stage_addresses_are_canonical_and_users_are_told_apart() -> None:
     assert [page.entry for page in leaves(memory, stage)] == [7, 0x4003, 0x5005]
 
 
-@given(st.lists(st.tuples(st.integers(0, 7), st.sampled_from(["rw", "r-"])), min_size=1))
+@given(st.lists(st.tuples(st.integers(0, 7), st.sampled_from(["rw", "r-"]))))
 def test_merging_loses_no_page_and_leaves_no_neighbours(pages: list[tuple[int, str]]) -> None:
     given_pages = [
         Page(number * PAGE, PAGE, physical * PAGE, rights, True, None, 0, None)
@@ -179,8 +179,12 @@ def test_nested_pages_are_as_large_as_both_stages_allow_and_say_where_they_pass(
     inner = TableBuilder(memory, FIRST, FramePool(0, BIG), translate=lambda gpa: HUGE + gpa)
     inner.map(0x4000_0000, BIG, 2 * BIG)  # two superpages, the second one full of holes
     inner.map(0x5000_0000, BIG + 3 * PAGE, PAGE, "r-")
+    inner.map(0x5800_0000, 2 * BIG + PAGE, PAGE, "r-")  # which the second stage makes nothing
     inner.map(0x6000_0000, 1 << 40, PAGE)  # beyond the guest's address width
     first, second = Stage(FIRST, inner.root), Stage(SECOND, outer.root)
+    outer.map(2 * BIG + 2 * PAGE, 0, PAGE)
+    entry, _, _, where = walk(memory, second, 2 * BIG + 2 * PAGE)
+    memory.write(where, (entry | 1 << 50).to_bytes(8, "little"))
     refused: list[tuple[int, int, WalkRule]] = []
 
     def tell(address: int, length: int, fault: WalkFault) -> None:
@@ -195,7 +199,10 @@ def test_nested_pages_are_as_large_as_both_stages_allow_and_say_where_they_pass(
     ]
     assert pages[0].entry == BIG | 0x87
     assert pages[0].second_entry == 5 * BIG | 0x83
-    assert refused == [(0x6000_0000, PAGE, WalkRule.TABLE_BEYOND_WIDTH)]
+    assert refused == [
+        (0x4000_0000 + BIG + 2 * PAGE, PAGE, WalkRule.RESERVED),
+        (0x6000_0000, PAGE, WalkRule.TABLE_BEYOND_WIDTH),
+    ]
 
 
 def test_a_table_that_points_to_itself_is_listed_lazily_and_within_limits() -> None:
