@@ -2,7 +2,7 @@
 
 PCI Express Base Specification, chapter 7, and the SR-IOV and ATS parts of it. Placing a capability
 returns its registers; what a device does when they are written is the business of the module that
-owns the feature. Error reporting, slots and links are left out of the PCI Express capability.
+owns the feature. Power management, error reporting, slots and links are left out.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from pagetables.bits import BitRecord, Bits
 class CapabilityId(IntEnum):
     """Capabilities below 100h."""
 
-    PM = 0x01
     MSI = 0x05
     PCI_EXPRESS = 0x10
     MSIX = 0x11
@@ -46,20 +45,6 @@ class PortType(IntEnum):
     PCI_TO_PCIE_BRIDGE = 8
     ROOT_COMPLEX_ENDPOINT = 9
     ROOT_COMPLEX_EVENT_COLLECTOR = 10
-
-
-class PmCapabilities(BitRecord, width=16):
-    """Power management capabilities, +2."""
-
-    version = Bits(2, 0, access=RO)
-    pme_support = Bits(15, 11, access=RO)
-
-
-class PmControl(BitRecord, width=16):
-    """Power management control and status, +4."""
-
-    power_state = Bits(1, 0)
-    no_soft_reset = Bits(3, access=RO)
 
 
 class PcieFlags(BitRecord, width=16):
@@ -276,13 +261,6 @@ class Pasid:
 
     capabilities: ConfigRegister[PasidCapabilities]
     control: ConfigRegister[PasidControl]
-
-
-def add_pm(config: ConfigSpace, offset: int | None = None) -> ConfigRegister[PmControl]:
-    """A power management capability, version 3."""
-    at = config.add_capability(CapabilityId.PM, 8, offset)
-    config.add(at + 2, PmCapabilities.of(version=3))
-    return config.add(at + 4, PmControl.of(no_soft_reset=1))
 
 
 def add_pci_express(

@@ -276,11 +276,21 @@ class PciFunction:
         return bar
 
     def add_msi(
-        self, vectors: int = 1, *, maskable: bool = False, offset: int | None = None
+        self,
+        vectors: int = 1,
+        *,
+        address64: bool = True,
+        maskable: bool = False,
+        offset: int | None = None,
     ) -> Msi:
-        """An MSI capability with 64-bit address."""
+        """An MSI capability."""
         self.msi = Msi(
-            self.config, self.send_message, vectors=vectors, maskable=maskable, offset=offset
+            self.config,
+            self.send_message,
+            vectors=vectors,
+            address64=address64,
+            maskable=maskable,
+            offset=offset,
         )
         return self.msi
 

@@ -16,9 +16,6 @@ from devices.function import BME, Bar, Identity, PciFunction
 from devices.source_id import Bdf, SourceId
 from devices.sriov import Sriov, VirtualFunction
 
-BridgeMap = dict[tuple[int, int, int], int]
-"""Bus, device and function of each bridge of a segment, to its secondary bus."""
-
 Path = tuple[int, tuple[tuple[int, int], ...]]
 """A root bus and the (device, function) of each step down, as in a DMAR device scope."""
 
@@ -182,14 +179,28 @@ class Topology:
             place = bus.bridge
         return bus.number, tuple(reversed(steps))
 
-    def bridge_map(self, segment: int = 0) -> BridgeMap:
-        """Where each bridge of a segment leads, as a DMAR device scope needs it."""
-        bridges: BridgeMap = {}
-        for function in self.functions(segment):
-            if isinstance(function, Bridge):
-                source_id = self.bdf(function).source_id
-                bridges[source_id.bus, source_id.device, source_id.function] = function.secondary
-        return bridges
+    def bridge_map(self) -> dict[Bdf, int]:
+        """The secondary bus of every bridge, as resolving a DMAR device scope needs it."""
+        return {self.bdf(bridge): bridge.secondary for bridge in self._behind}
+
+    def secondary_bus(self, bridge: Bdf) -> int | None:
+        """The bus behind a bridge; None if there is no bridge at that place."""
+        function = self.find(bridge)
+        return function.secondary if isinstance(function, Bridge) else None
+
+    def bridge_above(self, bdf: Bdf) -> Bdf | None:
+        """The bridge above a function; None on a root bus, or if there is no such function."""
+        function = self.find(bdf)
+        bridges = iter(()) if function is None else self.bridges_above(function)
+        bridge = next(bridges, None)
+        return None if bridge is None else self.bdf(bridge)
+
+    def physical_function(self, bdf: Bdf) -> Bdf | None:
+        """The physical function of a virtual function; None for all others."""
+        function = self.find(bdf)
+        if isinstance(function, VirtualFunction):
+            return self.bdf(function.sriov.physical)
+        return None
 
     def aliases(self, function: PciFunction) -> tuple[SourceId, ...]:
         """Every id its requests may carry, its own first, the one bridges put last (VT-d 3.12).

@@ -20,6 +20,7 @@ from devices.dma import (
 )
 from devices.function import Identity, PciFunction
 from devices.pri import PageRequestInterface
+from devices.sriov import Sriov
 from tests.devices.ports import PagingPort, RecordingPort
 
 EVERYTHING = InvalidationRequest(0, 1 << 64, False, None, 5)
@@ -315,3 +316,30 @@ def test_without_the_page_request_capability_there_are_no_page_requests() -> Non
     function.config.write(4, 4, 2)
     assert agent.request_pages([0x5000], READ) is None
     agent.page_response(PageGroupResponse(ResponseCode.SUCCESS, 0))
+
+
+def test_a_virtual_function_shares_the_pasid_and_page_requests_of_its_physical_one() -> None:
+    bench = make()
+    sriov = Sriov(bench.function, total_vfs=1, first_offset=0x10, stride=0, vf_device_id=1)
+    bench.function.config.write(sriov.count.offset, 1, 2)
+    bench.function.config.write(sriov.control.offset, 1, 2)
+    virtual = sriov.functions[0]
+    agent = AtsAgent(
+        virtual, add_ats(virtual.config), pages=bench.agent.pages, pasid=bench.agent.pasid
+    )
+    virtual.connect(bench.port)
+    virtual.config.write(4, 4, 2)
+    virtual.config.write(0x106, 0x8000, 2)
+    assert agent.read(0x1000, 4, pasid=7).ok
+    assert agent.request_pages([0x5000] * 3, READ) == 0
+    assert bench.agent.request_pages([0x5000] * 2, READ) is None
+    assert bench.agent.request_pages([0x5000], READ) == 1
+
+
+def test_what_the_root_refuses_is_refused_to_the_device() -> None:
+    bench = make()
+    bench.port.untranslated_only = True
+    bench.port.map(0x2000, 0xA000, "r")
+    assert not bench.agent.write(0x2000, b"1234").ok
+    bench.port.map(0x2000, 0xA000, "")
+    assert not bench.agent.read(0x2000, 4).ok

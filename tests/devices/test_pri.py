@@ -120,3 +120,12 @@ def test_group_indexes_run_out() -> None:
     bench.allow(1000)
     groups = [bench.send([0x5000]) for _ in range(513)]
     assert groups == [*range(512), None]
+
+
+def test_two_interfaces_never_answer_for_each_other() -> None:
+    one, other = make(), make()
+    group = one.send([0x5000])
+    assert group is not None
+    other.pages.respond(PageGroupResponse(ResponseCode.SUCCESS, group))
+    assert one.pages.take_response(group) is None
+    assert other.pages.capability.status.value.uprgi

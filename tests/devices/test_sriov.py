@@ -88,9 +88,12 @@ def test_vfs_exist_only_while_enabled_and_num_vfs_is_fixed_meanwhile() -> None:
 
 def test_reset_takes_the_vfs_away() -> None:
     physical, sriov = make()
+    changes: list[int] = []
     enable(physical, 2)
+    sriov.on_change = lambda: changes.append(len(sriov.functions))
     physical.reset()
     assert sriov.functions == ()
+    assert changes == [0]
     assert physical.config.read(NUM_VFS, 2) == 0
 
 

@@ -46,7 +46,15 @@ def test_every_function_is_found_where_it_says_it_is(port_types: list[PortType |
     for each in topology.functions():
         assert topology.find(topology.bdf(each)) is each
     assert topology.path(function) == (0, ((1, 0),) * len(bridges) + ((2, 3),))
-    assert topology.bridge_map() == {(depth, 1, 0): depth + 1 for depth in range(len(bridges))}
+    assert topology.bridge_map() == {
+        Bdf(0, SourceId.of(depth, 1)): depth + 1 for depth in range(len(bridges))
+    }
+    for bridge in bridges:
+        assert topology.secondary_bus(topology.bdf(bridge)) == bridge.secondary
+    above = topology.bdf(bridges[-1]) if bridges else None
+    assert topology.bridge_above(topology.bdf(function)) == above
+    assert topology.secondary_bus(topology.bdf(function)) is None
+    assert topology.bridge_above(Bdf.parse("0001:00:02.3")) is None
 
 
 def test_express_ports_leave_the_requester_id_alone() -> None:
@@ -185,6 +193,9 @@ def test_buses_that_virtual_functions_carry_into_are_left_free() -> None:
     assert topology.find(Bdf.parse("0000:02:00.3")) is virtual
     assert topology.functions()[-4:] == sriov.functions
     assert topology.path(virtual) == topology.path(physical)
+    assert topology.physical_function(topology.bdf(virtual)) == topology.bdf(physical)
+    assert topology.physical_function(topology.bdf(physical)) is None
+    assert topology.bridge_above(topology.bdf(virtual)) == topology.bdf(ports[0])
     assert topology.functions(1) == ()
     ports[0].config.write(4, 4, 2)
     assert topology.admits(virtual, topology.bdf(virtual).source_id)

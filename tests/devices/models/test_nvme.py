@@ -33,7 +33,6 @@ class Host:
             self.port.map(page, page)
         self.device.connect(self.port)
         self.device.config.write(4, 6, 2)
-        self.device.config.write(self.device.config.find_capability(0x11) or 0, 0, 2)
         self.tails = [0, 0]
         self.heads = [0, 0]
         self.phases = [1, 1]
