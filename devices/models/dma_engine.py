@@ -189,8 +189,9 @@ class DmaEngine(PciFunction):
         if isinstance(command, Read | Write) and command.via is Via.TRANSLATED:
             return self._translated(command)
         if isinstance(command, As):
-            port = None if self.impersonate is None else self.impersonate(command.source_id)
-            return REFUSED if port is None else _send(port, command.command)
+            if self.impersonate is None or not self.command.value.bme:
+                return REFUSED
+            return _send(self.impersonate(command.source_id), command.command)
         if isinstance(command, Translate):
             return self.ats.translate(
                 command.address,
