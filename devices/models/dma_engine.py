@@ -189,9 +189,7 @@ class DmaEngine(PciFunction):
         if isinstance(command, Read | Write) and command.via is Via.TRANSLATED:
             return self._translated(command)
         if isinstance(command, As):
-            if self.impersonate is None or not self.command.value.bme:
-                return REFUSED
-            return _send(self.impersonate(command.source_id), command.command)
+            return self._impersonated(command)
         if isinstance(command, Translate):
             return self.ats.translate(
                 command.address,
@@ -237,6 +235,11 @@ class DmaEngine(PciFunction):
             )
             if self._waiting is None:
                 return REFUSED
+
+    def _impersonated(self, command: As) -> Completion:
+        if self.impersonate is None or not self.command.value.bme:
+            return REFUSED
+        return _send(self.impersonate(command.source_id), command.command)
 
     def _translated(self, command: Read | Write) -> Completion:
         port = self._ats_port()
