@@ -60,7 +60,7 @@ class InterruptRemapping:
 
     def __init__(self, capabilities: Capabilities, memory: TableMemory, options: Options) -> None:
         self._capabilities = capabilities
-        self._memory = memory
+        self.memory = memory
         self._as_recorded = options.as_recorded
         self.table = InterruptRemappingTableAddress(0)
         """As latched by GCMD.SIRTP."""
@@ -87,7 +87,7 @@ class InterruptRemapping:
         if ecap.eimer and not self.table.eime:
             raise InterruptFault(FaultReason.IR_EXTENDED_MODE_REQUIRED)
         if not request.format:
-            if self.table.eime or not status.cfis:
+            if (self.table.eime or not status.cfis) and not self._as_recorded:
                 raise InterruptFault(FaultReason.IR_COMPATIBILITY_BLOCKED)
             return compatibility_interrupt(address, data)
         index = request.handle
@@ -113,7 +113,7 @@ class InterruptRemapping:
         if cached is not None:
             return cached
         try:
-            entry = RemappedIrte(self._memory.read_record(address, IRTE_SIZE))
+            entry = RemappedIrte(self.memory.read_record(address, IRTE_SIZE))
         except BusError as error:
             raise InterruptFault(FaultReason.IR_READ_ERROR, index) from error
         if not entry.p:
@@ -163,7 +163,7 @@ class InterruptRemapping:
         while True:
             try:
                 before = PostedInterruptDescriptor(
-                    self._memory.read_record(address, DESCRIPTOR_SIZE)
+                    self.memory.read_record(address, DESCRIPTOR_SIZE)
                 )
                 reserved = self._has_reserved_bits(before) or (
                     not self.table.eime and before.ndst & ~XAPIC_DESTINATION
@@ -172,7 +172,7 @@ class InterruptRemapping:
                     raise InterruptFault(FaultReason.IR_DESCRIPTOR_RESERVED, index, fpd=entry.fpd)
                 notify = not before.on and (entry.urg or not before.sn)
                 after = before.replace(pir=before.pir | 1 << entry.vv, on=before.on or notify)
-                done = self._memory.compare_exchange(address, DESCRIPTOR_SIZE, before, after)
+                done = self.memory.compare_exchange(address, DESCRIPTOR_SIZE, before, after)
             except BusError as error:
                 raise InterruptFault(
                     FaultReason.IR_DESCRIPTOR_ERROR, index, fpd=entry.fpd

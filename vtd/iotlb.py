@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from devices.dma import READ, WRITE
-from vtd.cache import OFF, Cache, Counters, Shape
+from pagetables.walk import Stage
+from vtd.cache import Cache, Counters, Shape
 from vtd.entries import PasidTranslationType
 from vtd.faults import TranslationFault
 
@@ -55,16 +56,21 @@ class IotlbEntry(NamedTuple):
 
 
 class Shortcut(NamedTuple):
-    """What the next miss of the same kind of request needs, if nothing has been invalidated."""
+    """What the next miss of the same kind of request needs (``vtd.refill``)."""
 
+    stage: Stage
+    width: int
+    """Input addresses have at most this many bits."""
     tables: dict[int, int]
-    """Second-stage tables of the last level: frame and rights by address bits 63:21."""
-    page_reserved: int
+    """Cached tables of the last level: frame number and rights by address bits 63:21."""
+    reserved: int
+    """Bits of a page's entry that need the long way."""
     template: int
-    """Everything of a 4 KiB entry but the frame and the rights."""
+    """Everything of a packed entry but the frame and the rights."""
     iotlb: Counters
     context: Counters
-    second_stage: Counters
+    second_stage: Counters | None
+    """None where paging structures are not cached."""
 
 
 class Space:
@@ -87,12 +93,13 @@ class Iotlb:
 
     def __init__(self, shape: Shape) -> None:
         self.counters = Counters()
-        self._kept = shape != OFF
+        self._unbounded = shape.ways is None
+        self._kept = shape.ways != 0
         self._bounded: Cache[tuple[RequestKind, int, int], int] | None = None
         if shape.ways:
             self._bounded = Cache(shape)
             self.counters = self._bounded.counters
-        self._direct = self._bounded is None
+        self._direct = self._unbounded
         self._spaces: dict[RequestKind, Space] = {}
         self._tags: list[IotlbTags] = []
         self._tag_numbers: dict[IotlbTags, int] = {}
@@ -114,7 +121,7 @@ class Iotlb:
 
     @direct.setter
     def direct(self, wanted: bool) -> None:
-        self._direct = wanted and self._bounded is None
+        self._direct = wanted and self._unbounded
         for space in self._spaces.values():
             self._expose(space)
 

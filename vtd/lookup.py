@@ -56,30 +56,16 @@ def lookup(remapping: Remapping, request: Request) -> Lookup:
     context = scalable_context(remapping, request.source_id)
     pasid, privileged = select_pasid(remapping, context, request.pasid, request.privileged)
     target = pasid_target(remapping, request.source_id, context, pasid)
-    if privileged and not (isinstance(target.entry, PasidEntry) and target.entry.sre):
-        raise TranslationFault(FaultReason.SUPERVISOR_DISABLED, fpd=target.fpd)
+    check_supervisor(target, privileged=privileged)
     return Lookup(target, privileged)
 
 
 def check_mode(remapping: Remapping, *, has_pasid: bool) -> None:
     """The conditions RTA.1, RTA.2 and RTA.4 on the latched root table pointer."""
-    features, root = remapping.capabilities.features, remapping.root
-    match root.ttm:
-        case TranslationTableMode.LEGACY:
-            if root.ssirwe:
-                raise TranslationFault(FaultReason.MODE_INVALID)
-            if has_pasid:
-                raise TranslationFault(FaultReason.PASID_IN_LEGACY_MODE)
-        case TranslationTableMode.SCALABLE:
-            if "smts" not in features:
-                raise TranslationFault(FaultReason.MODE_INVALID)
-        case TranslationTableMode.ABORT_DMA:
-            unsupported = "adms" not in features
-            raise TranslationFault(
-                FaultReason.MODE_INVALID if unsupported else FaultReason.ABORT_DMA
-            )
-        case TranslationTableMode.RESERVED_2:
-            raise TranslationFault(FaultReason.MODE_INVALID)
+    if remapping.mode_fault is not None:
+        raise TranslationFault(remapping.mode_fault)
+    if has_pasid and remapping.mode is TranslationTableMode.LEGACY:
+        raise TranslationFault(FaultReason.PASID_IN_LEGACY_MODE)
 
 
 def legacy_context(remapping: Remapping, source_id: int) -> Target:
@@ -216,10 +202,21 @@ def check_pasid(remapping: Remapping, context: ScalableContextEntry, pasid: int)
     """The PASID of a request against the unit, the directory and RID_PASID."""
     if pasid >> remapping.capabilities.pasid_width:
         raise TranslationFault(FaultReason.PASID_TOO_WIDE, fpd=context.fpd)
+    check_pasid_in_context(context, pasid)
+
+
+def check_pasid_in_context(context: ScalableContextEntry, pasid: int) -> None:
+    """SCT.7 and SCT.9: the PASID of a request against the directory and RID_PASID."""
     if pasid >= pasid_limit(context):
         raise TranslationFault(FaultReason.PASID_BEYOND_DIRECTORY, fpd=context.fpd)
     if pasid == context.rid_pasid:
         raise TranslationFault(FaultReason.PASID_IS_RID_PASID, fpd=context.fpd)
+
+
+def check_supervisor(target: Target, *, privileged: bool) -> None:
+    """SPT.6: privileged requests need SRE."""
+    if privileged and not (isinstance(target.entry, PasidEntry) and target.entry.sre):
+        raise TranslationFault(FaultReason.SUPERVISOR_DISABLED, fpd=target.fpd)
 
 
 def pasid_target(

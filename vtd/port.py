@@ -13,8 +13,8 @@ from pagetables.memory import BusError, PhysicalMemory
 from vtd.faults import FaultReason
 from vtd.interrupt_remapping import InterruptFault
 from vtd.iotlb import FRAME
-from vtd.request import ATOMIC, Request
-from vtd.translate import INTERRUPT_RANGE, refill
+from vtd.refill import refill
+from vtd.request import ATOMIC, INTERRUPT_RANGE, Request
 from vtd.unit import RemappingUnit
 
 UNSUPPORTED = Completion(CompletionStatus.UNSUPPORTED_REQUEST)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from pagetables.bits import Implementation
 from pagetables.memory import TableMemory
 from vtd.caches import KEEPS_STALE, CachePolicy, TranslationCaches
 from vtd.capabilities import Capabilities
+from vtd.faults import FaultReason
 from vtd.registers import RootTableAddress, TranslationTableMode
 
 
@@ -27,25 +27,47 @@ class Options:
     lists each departure with its section."""
 
 
-@dataclass
 class Remapping:
     """The state that translations depend on; the unit owns and changes it."""
 
-    capabilities: Capabilities
-    memory: TableMemory
-    options: Options
-    caches: TranslationCaches
-    root: RootTableAddress = field(default_factory=RootTableAddress)
-    """As latched by GCMD.SRTP (11.4.4.1)."""
+    def __init__(
+        self,
+        capabilities: Capabilities,
+        memory: TableMemory,
+        options: Options,
+        caches: TranslationCaches,
+    ) -> None:
+        self.capabilities = capabilities
+        self.memory = memory
+        self.options = options
+        self.caches = caches
+        self.root = RootTableAddress(0)
 
     @property
-    def implementation(self) -> Implementation:
-        """What decides reserved bits, with RTADDR_REG.SSIRWE as latched."""
+    def root(self) -> RootTableAddress:
+        """RTADDR_REG as latched by GCMD.SRTP (11.4.4.1)."""
+        return self._root
+
+    @root.setter
+    def root(self, latched: RootTableAddress) -> None:
+        self._root = latched
+        self.mode = latched.ttm
+        self.mode_fault = self._judge(latched)
         plain = self.capabilities.implementation
-        if not self.root.ssirwe:
-            return plain
-        return plain._replace(features=plain.features | {"ssirwe"})
+        features = plain.features | ({"ssirwe"} if latched.ssirwe else set())
+        self.implementation = plain._replace(features=features)
+        """What decides reserved bits, with SSIRWE as latched."""
 
-    @property
-    def mode(self) -> TranslationTableMode:
-        return self.root.ttm
+    def _judge(self, root: RootTableAddress) -> FaultReason | None:
+        """What every request meets under this root table pointer (RTA.1, RTA.4)."""
+        features = self.capabilities.features
+        valid = {
+            TranslationTableMode.LEGACY: not root.ssirwe,
+            TranslationTableMode.SCALABLE: "smts" in features,
+            TranslationTableMode.RESERVED_2: False,
+            TranslationTableMode.ABORT_DMA: "adms" in features,
+        }
+        if not valid[root.ttm]:
+            return FaultReason.MODE_INVALID
+        abort = root.ttm is TranslationTableMode.ABORT_DMA
+        return FaultReason.ABORT_DMA if abort else None

@@ -10,6 +10,9 @@ from vtd.registers import RequestType
 
 ATOMIC = READ | WRITE
 
+INTERRUPT_RANGE = range(0xFEE0_0000, 0xFEF0_0000)
+"""The interrupt address range FEEx_xxxxh (3.15)."""
+
 
 class Request(NamedTuple):
     """One request for one page; ``address`` to ``address + length`` stays within 4 KiB."""

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from devices.dma import READ, WRITE
 from pagetables.geometry import StageKind
-from pagetables.memory import BusError, TableMemory
+from pagetables.memory import TableMemory
 from pagetables.nested import GuestMemory
 from pagetables.second_stage import SNOOP
 from pagetables.walk import ADDRESS, Leaf, Stage, WalkFault, WalkRule, set_flags, walk
@@ -18,14 +18,12 @@ from vtd.cache import OFF, Cache
 from vtd.caches import StructureEntry, StructureKey
 from vtd.entries import PasidEntry, PasidTranslationType
 from vtd.faults import FaultReason, TranslationFault
-from vtd.iotlb import FRAME, IotlbEntry, IotlbTags, Shortcut, Space
+from vtd.iotlb import IotlbEntry, IotlbTags
 from vtd.lookup import lookup, may_cache_faults
+from vtd.refill import prepare_shortcut
 from vtd.remapping import Remapping
-from vtd.request import Request
+from vtd.request import INTERRUPT_RANGE, Request
 from vtd.target import Target
-
-INTERRUPT_START, INTERRUPT_END = 0xFEE0_0000, 0xFEF0_0000
-INTERRUPT_RANGE = range(INTERRUPT_START, INTERRUPT_END)
 
 
 class Page(NamedTuple):
@@ -58,7 +56,7 @@ def translate(remapping: Remapping, request: Request) -> IotlbEntry:
 
     target, privileged = lookup(remapping, request)
     try:
-        if cached is not None and _denied_by_cache(remapping, target):
+        if cached is not None and denied_by_cache(remapping, target):
             check_rights(remapping, target, request, cached.rights)
         entry = _translate(remapping, target, request, privileged)
     except TranslationFault as fault:
@@ -66,68 +64,8 @@ def translate(remapping: Remapping, request: Request) -> IotlbEntry:
             iotlb.insert(kind, _entry_of_fault(target, request, fault))
         raise
     iotlb.insert(kind, entry)
-    if iotlb.direct:
-        _prepare_shortcut(remapping, target, iotlb.space(kind), request.address, entry)
+    prepare_shortcut(remapping, target, kind, request.address, entry)
     return entry
-
-
-def refill(remapping: Remapping, space: Space, address: int, access: int) -> int | None:
-    """The common miss in few steps: a 4 KiB page below a second-stage table that is cached.
-
-    Does what :func:`translate` would do and counts what it would count; None leaves everything
-    out of the ordinary to it.
-    """
-    if space.shortcut is None:
-        return None
-    tables, reserved, template, iotlb, context, structures = space.shortcut
-    table = tables.get(address >> 21)
-    if table is None:
-        return None
-    try:
-        entry = remapping.memory.frames[table >> 2][address >> 12 & 511]
-    except BusError:
-        return None
-    rights = entry & table & 3
-    if rights & access != access or entry & reserved:
-        return None
-    frame = entry & FRAME
-    if INTERRUPT_START <= frame < INTERRUPT_END:
-        return None
-    iotlb.misses += 1
-    iotlb.insertions += 1
-    context.hits += 1
-    structures.hits += 1
-    space.store[address >> 12] = template | frame | rights
-    return frame | address & 0xFFF
-
-
-def _prepare_shortcut(
-    remapping: Remapping, target: Target, space: Space, address: int, entry: IotlbEntry
-) -> None:
-    """Let :func:`refill` answer the next misses below the table that led to this page."""
-    second, caches = target.second, remapping.caches
-    plain = (
-        target.first is None
-        and second is not None
-        and not second.accessed
-        and second.geometry.rights == READ | WRITE
-    )
-    below = caches.second_stage.peek((target.domain_id, None, 21, address >> 21))
-    if not plain or below is None or entry.snoop or entry.shift != 12:
-        return
-    assert second is not None
-    template = caches.iotlb.pack(entry) & ~(FRAME | READ | WRITE)
-    reserved = second.geometry.levels[-1].page_reserved | SNOOP
-    if space.shortcut is None or space.shortcut[1:3] != (reserved, template):
-        space.shortcut = Shortcut(
-            {},
-            reserved,
-            template,
-            caches.iotlb.counters,
-            caches.context.counters,
-            caches.second_stage.counters,
-        )
-    space.shortcut.tables[address >> 21] = below.frame << 2 | below.rights
 
 
 def _translate(
@@ -149,7 +87,7 @@ def _translate(
     except WalkFault as fault:
         reason = walk_fault_reason(target, fault, request.access)
         raise TranslationFault(reason, fpd=target.fpd) from fault
-    return _entry(target, request.address, page, rights)
+    return iotlb_entry(target, request.address, page, rights)
 
 
 def find_page(remapping: Remapping, target: Target, address: int, privileged: bool) -> Page:
@@ -230,7 +168,7 @@ def _denial(target: Target, right: int) -> FaultReason:
     return target.reasons.write_denied if right & WRITE else target.reasons.read_denied
 
 
-def _denied_by_cache(remapping: Remapping, target: Target) -> bool:
+def denied_by_cache(remapping: Remapping, target: Target) -> bool:
     """Whether a right missing in the IOTLB is final: not where it may be for want of a flag."""
     flags = (stage.dirty for stage in (target.first, target.second) if stage is not None)
     return remapping.options.caches.trust_cached_rights and not any(flags)
@@ -341,7 +279,7 @@ def _write_protected(target: Target) -> bool:
     return isinstance(target.entry, PasidEntry) and target.entry.wpe
 
 
-def _entry(target: Target, address: int, page: Page, rights: int) -> IotlbEntry:
+def iotlb_entry(target: Target, address: int, page: Page, rights: int) -> IotlbEntry:
     """The translation as the IOTLB keeps it, without the interrupt range in it."""
     shift = page.shift
     start = page.physical >> shift << shift

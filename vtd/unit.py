@@ -77,6 +77,7 @@ class RemappingUnit:
         self.protected_memory = ProtectedMemory(self.registers)
         self.registers.on_write(GlobalCommand, self._command_written)
         self.registers.on_write(ProtectedMemoryEnable, self._protection_written)
+        self._choose_path()
 
     @property
     def caches(self) -> TranslationCaches:
@@ -102,7 +103,7 @@ class RemappingUnit:
         :meth:`request_interrupt` instead.
         """
         physical = request.address
-        remapped = self.registers[GlobalStatus].tes
+        remapped = self._translating
         if remapped:
             try:
                 entry = translate(self.remapping, request)
@@ -110,7 +111,7 @@ class RemappingUnit:
                 self._block(request, fault)
                 return CompletionStatus.UNSUPPORTED_REQUEST
             physical = entry.physical | request.address & (1 << entry.shift) - 1
-        if self.protected_memory.enabled:
+        if self._protecting:
             exempt = remapped and self.capabilities.major_version < 2
             if not exempt and self.protected_memory.blocks(physical, request.length):
                 return CompletionStatus.UNSUPPORTED_REQUEST
@@ -150,10 +151,10 @@ class RemappingUnit:
         self._choose_path()
 
     def _choose_path(self) -> None:
-        """Let ports answer hits by themselves while nothing but the IOTLB decides."""
-        self.caches.iotlb.direct = (
-            self.registers[GlobalStatus].tes and not self.protected_memory.enabled
-        )
+        """Look at what decides the way of requests; ports answer hits while only the IOTLB does."""
+        self._translating = self.registers[GlobalStatus].tes
+        self._protecting = self.protected_memory.enabled
+        self.caches.iotlb.direct = self._translating and not self._protecting
 
     def _command_written(self, write: RegisterWrite[GlobalCommand]) -> None:
         """GCMD_REG: one-shot commands, then functions that change (11.4.4.1)."""

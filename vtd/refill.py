@@ -1,0 +1,87 @@
+"""The common IOTLB miss in few steps: a plain second-stage page of a requester seen before.
+
+Everything a shortcut relies on is in the caches already, and it is forgotten when any of that is
+invalidated. It does what ``vtd.translate`` would do and counts what that would count; whatever is
+out of the ordinary is left to it. Scripts/bench has the figures.
+"""
+
+from __future__ import annotations
+
+from devices.dma import READ, WRITE
+from pagetables.memory import BusError
+from pagetables.second_stage import SNOOP
+from pagetables.walk import WalkFault, walk
+from vtd.cache import OFF, UNBOUNDED
+from vtd.iotlb import FRAME, IotlbEntry, RequestKind, Shortcut, Space
+from vtd.remapping import Remapping
+from vtd.request import INTERRUPT_RANGE
+from vtd.target import Target
+
+INTERRUPT_START, INTERRUPT_END = INTERRUPT_RANGE.start, INTERRUPT_RANGE.stop
+
+
+def refill(remapping: Remapping, space: Space, address: int, access: int) -> int | None:
+    """The physical address after a miss of ``space``, or None for the long way."""
+    if space.shortcut is None:
+        return None
+    stage, width, tables, reserved, template, iotlb, context, structures = space.shortcut
+    try:
+        if structures is None:
+            entry, shift, rights, _ = walk(remapping.memory, stage, address)
+            if shift != 12 or address >> width:
+                return None
+        else:
+            table = tables[address >> 21]
+            entry = remapping.memory.frames[table >> 2][address >> 12 & 511]
+            rights = entry & table & 3
+    except (BusError, KeyError, WalkFault):
+        return None
+    frame = entry & FRAME
+    if rights & access != access or entry & reserved or INTERRUPT_START <= frame < INTERRUPT_END:
+        return None
+    iotlb.misses += 1
+    iotlb.insertions += 1
+    context.hits += 1
+    if structures is not None:
+        structures.hits += 1
+    space.store[address >> 12] = template | frame | rights
+    return frame | address & 0xFFF
+
+
+def prepare_shortcut(
+    remapping: Remapping, target: Target, kind: RequestKind, address: int, entry: IotlbEntry
+) -> None:
+    """Let :func:`refill` answer the next misses like this one."""
+    caches, second = remapping.caches, target.second
+    policy = caches.policy
+    if (
+        not caches.iotlb.direct
+        or policy.context != UNBOUNDED
+        or policy.pasid != UNBOUNDED
+        or policy.paging_structure not in (OFF, UNBOUNDED)
+        or target.first is not None
+        or second is None
+        or second.accessed
+        or second.geometry.rights != READ | WRITE
+        or entry.shift != 12
+        or entry.snoop
+    ):
+        return
+    reserved = second.geometry.levels[-1].page_reserved | SNOOP
+    template = caches.iotlb.pack(entry) & ~(FRAME | READ | WRITE)
+    structures = None if policy.paging_structure == OFF else caches.second_stage.counters
+    space = caches.iotlb.space(kind)
+    if space.shortcut is None or space.shortcut.template != template:
+        space.shortcut = Shortcut(
+            second,
+            target.width,
+            {},
+            reserved,
+            template,
+            caches.iotlb.counters,
+            caches.context.counters,
+            structures,
+        )
+    below = caches.second_stage.peek((target.domain_id, None, 21, address >> 21))
+    if below is not None:
+        space.shortcut.tables[address >> 21] = below.frame << 2 | below.rights
