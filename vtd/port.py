@@ -32,7 +32,7 @@ class UnitPort:
         self._counters = unit.caches.iotlb.counters
         self._space = unit.caches.iotlb.space((source_id, None, False))
 
-    def translate(self, address: int, access: int) -> int | CompletionStatus:
+    def resolve(self, address: int, access: int) -> int | CompletionStatus:
         """The physical address for READ, WRITE or both, without PASID, or how it is refused."""
         entry = self._space.pages.get(address >> 12)
         if entry is not None and entry & access == access:
