@@ -26,7 +26,7 @@ def acpidump(data: bytes, signature: str = "DMAR") -> str:
 def iasl(data: bytes) -> str:
     head = '[000h 0000   4]                    Signature : "DMAR"\n\nRaw Table Data: Length 128\n\n'
     rows = acpidump(data).splitlines()[1:]
-    return head + "\n".join(f"{row[:57]} // {row[59:]}" for row in rows)
+    return head + "\n".join(f"{row[:57]}  // {row[59:]}" for row in rows)
 
 
 def xxd(data: bytes) -> str:

@@ -1,0 +1,183 @@
+"""The commands of vtd dmar: what they print, which exit code they give, what they refuse."""
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from tests.dmar_corpus import CleanTable, clean_tables, malformed_tables
+from vtd.commands.dmar import app
+from vtd.dmar.rules import Severity, validate
+
+KNOWN = {each.id.split("-", 1)[1]: each for each in clean_tables()}
+MULTISEG = KNOWN["synthetic-multiseg2"]
+BROKEN = next(each for each in malformed_tables() if "m060" in each.id)
+
+
+def run(*arguments: str, stdin: bytes = b"", code: int = 0) -> str:
+    result = CliRunner().invoke(app, list(arguments), input=stdin)
+    assert result.exit_code == code, result.output
+    return result.stdout
+
+
+def saved(folder: Path, known: CleanTable, name: str = "table.bin") -> str:
+    file = folder / name
+    file.write_bytes(known.data)
+    return str(file)
+
+
+@pytest.mark.parametrize("format", ["text", "json", "jsonl", "sarif", "junit"])
+def test_validate_reads_stdin_and_writes_every_format(format: str) -> None:
+    output = run("validate", "-", "--format", format, stdin=BROKEN.data, code=1)
+    assert "DMAR-U01" in output
+
+
+def test_validate_json_has_the_promised_form() -> None:
+    (known,) = json.loads(run("validate", "-", "--format", "json", stdin=BROKEN.data, code=1))
+    assert known == {
+        "file": "stdin",
+        "findings": [
+            {
+                "rule": "DMAR-U01",
+                "severity": "error",
+                "offset": 80,
+                "message": "register base is 0",
+            }
+        ],
+    }
+
+
+def test_the_exit_code_follows_fail_on() -> None:
+    for broken in malformed_tables()[::5]:
+        worst = max(each.severity for each in validate(broken.data))
+        for level in Severity:
+            code = int(worst >= level)
+            run("validate", "-", "--fail-on", str(level), stdin=broken.data, code=code)
+
+
+def test_info_alone_is_no_failure() -> None:
+    run("validate", "-", stdin=KNOWN["qemu-1"].data)
+
+
+def test_select_and_ignore_take_beginnings_of_ids() -> None:
+    every = run("validate", "-", "--select", "U,DMAR-H", stdin=BROKEN.data, code=1)
+    assert "DMAR-U01" in every
+    run("validate", "-", "--ignore", "u01", stdin=BROKEN.data)
+    run("validate", "-", "--select", "Q", stdin=BROKEN.data, code=2)
+
+
+def test_several_tables_of_a_file_are_numbered() -> None:
+    data = MULTISEG.data + KNOWN["qemu-1"].data
+    objects = json.loads(run("validate", "-", "--format", "json", stdin=data))
+    assert [each["file"] for each in objects] == ["stdin#1", "stdin#2"]
+
+
+def test_rules_are_explained_and_listed() -> None:
+    text = run("validate", "--explain", "DMAR-U08")
+    assert "Specification: VT-d 8.3" in text
+    assert "ACRN: logs an error" in text
+    assert len(run("rules").splitlines()) == 105
+
+
+def test_unusable_input_ends_with_2(tmp_path: Path) -> None:
+    run("validate", code=2)
+    run("validate", str(tmp_path / "absent"), code=2)
+    run("validate", "-", stdin=b"no table here", code=2)
+    run("show", "-", stdin=b"DMAR", code=2)
+    run("scope", "-", "nonsense", stdin=MULTISEG.data, code=2)
+    run("build", "-", "-o", "-", stdin=b"colour = 1", code=2)
+    run("validate", "-", "--madt", saved(tmp_path, MULTISEG), stdin=MULTISEG.data, code=2)
+    run("validate", "-", "--registers", "x", stdin=MULTISEG.data, code=2)
+
+
+def test_show_prints_the_tree_and_the_decoded_content() -> None:
+    tree = run("show", "-", stdin=MULTISEG.data)
+    assert "DRHD at 0x048, 32 bytes" in tree
+    shown = json.loads(run("show", "-", "--format", "json", stdin=MULTISEG.data))
+    assert shown["decoded"] == MULTISEG.decoded
+
+
+def test_show_with_offsets_lists_every_byte_once() -> None:
+    for known in [*KNOWN.values()][:40]:
+        lines = run("show", "-", "--offsets", stdin=known.data).splitlines()
+        position = 0
+        for line in lines:
+            start, decimal, length = line[1:4], line[6:10], line[11:14]
+            assert int(start, 16) == int(decimal) == position
+            position += int(length)
+        assert position == len(known.data)
+
+
+def test_export_and_build_give_the_same_file(tmp_path: Path) -> None:
+    description, table = tmp_path / "table.toml", tmp_path / "again.bin"
+    run("export", "-", "-o", str(description), stdin=MULTISEG.data)
+    run("build", str(description), "-o", str(table))
+    assert table.read_bytes() == MULTISEG.data
+
+
+def test_edit_changes_a_table_and_diff_tells(tmp_path: Path) -> None:
+    before, after = saved(tmp_path, MULTISEG), str(tmp_path / "after.bin")
+    run(
+        "edit", before, "-o", after,
+        "--drop-rmrr", "0x7a000000",
+        "--add-rmrr", "0x7b000000-0x7b000fff=00:14.0",
+        "--move", "00:05.0=0xfb000000",
+        "--set-flag", "dma_ctrl_platform_opt_in=1",
+    )  # fmt: skip
+    output = run("diff", before, after, code=1)
+    assert "region 0x7a000000-0x7a00ffff: shrank by 0xf000 bytes, now 0x7b000000" in output
+    assert "unit 0xfb000000: scope new: pci_endpoint 00:05.0" in output
+    assert len(json.loads(run("diff", before, after, "--format", "json", code=1))) == 3
+    assert run("diff", before, before) == ""
+    for bad in ("--set-flag=x", "--set-flag=intr_remap=2", "--drop-rmrr=z", "--move=00:02.0"):
+        run("edit", before, "-o", after, bad, code=2)
+
+
+LSPCI = """\
+00:01.0 PCI bridge [0604]: Root Port
+\tBus: primary=00, secondary=03, subordinate=03, sec-latency=0
+03:00.0 Ethernet controller [0200]: Network
+00:14.0 USB controller [0c03]: xHCI
+"""
+
+
+def test_scope_tells_unit_bridges_and_regions(tmp_path: Path) -> None:
+    lspci = tmp_path / "lspci.txt"
+    lspci.write_text(LSPCI)
+    arguments = ("scope", "-", "03:00.0", "--lspci", str(lspci), "--format", "json")
+    answer = json.loads(run(*arguments, stdin=MULTISEG.data))
+    assert answer["unit"] == "0xfb000000"
+    assert answer["reason"] == "below a listed bridge"
+    assert answer["bridges"] == ["0000:00:01.0"]
+    assert answer["atsr"] == "at 0xe0"
+    text = run("scope", "-", "00:14.0", stdin=MULTISEG.data)
+    assert "0x7a000000-0x7a00ffff" in text
+    assert "no unit covers it" in run("scope", "-", "0009:00:14.0", stdin=MULTISEG.data, code=1)
+
+
+def test_rmrr_tells_policies_and_memory_map(tmp_path: Path) -> None:
+    lspci, memory = tmp_path / "lspci.txt", tmp_path / "iomem"
+    lspci.write_text(LSPCI)
+    memory.write_text("7a000000-7a00ffff : Reserved\n")
+    output = run(
+        "rmrr", "-", "--lspci", str(lspci), "--memory-map", str(memory), stdin=MULTISEG.data
+    )
+    assert "0000:00:14.0: 0x7a000000-0x7a00ffff, 64 KiB, reserved" in output
+    assert "0001:00:14.0: 0x7a010000-0x7a01ffff, 64 KiB, NOT reserved" in output
+    assert "Linux: allowed" in output
+    assert len(json.loads(run("rmrr", "-", "--format", "json", stdin=MULTISEG.data))) == 2
+
+
+def test_audit_tells_what_is_proved_and_what_is_not() -> None:
+    output = run("audit", "-", stdin=MULTISEG.data)
+    assert "bad   DMA_CTRL_PLATFORM_OPT_IN" in output
+    assert "open  use: not in the table" in output
+    verdicts = json.loads(run("audit", "-", "--format", "json", stdin=MULTISEG.data))
+    assert {each["verdict"] for each in verdicts} == {"good", "bad", "open"}
+
+
+@pytest.mark.parametrize("command", ["show", "rmrr", "audit", "export"])
+def test_malformed_tables_pass_through_every_command(command: str) -> None:
+    for broken in malformed_tables()[2::7]:
+        run(command, "-", stdin=broken.data)

@@ -1,0 +1,91 @@
+"""vtd explain: faults in words, with the table and the PCI tree as context."""
+
+from pathlib import Path
+
+import typer
+from typer.testing import CliRunner
+
+from vtd.commands.explain import explain
+from vtd.dmar.description import build
+
+LOG = """\
+[    0.1] DMAR: Host address width 39
+[    0.2] DMAR: [Firmware Bug]: Your BIOS is broken; DMAR reported at address 0!
+[    1.0] DMAR: DRHD: handling fault status reg 2
+[    1.1] DMAR: [DMA Read NO_PASID] Request device [00:14.0] fault addr 0x7a000000 [fault reason 0x06] x
+[    1.2] DMAR: [DMA Read NO_PASID] Request device [00:14.0] fault addr 0x7a001008 [fault reason 0x06] x
+[    1.3] DMAR: [DMA Write NO_PASID] Request device [02:00.0] fault addr 0x0 [fault reason 0x02] x
+[    1.4] DMAR: [INTR-REMAP] Request device [f0:1f.0] fault index 0x10 [fault reason 0x26] x
+[    1.5] DMAR: [DMA Write PASID 0x3] Request device [03:00.0] fault addr 0x1000 [fault reason 0xee] x
+[    1.6] DMAR: something entirely new
+"""  # noqa: E501
+TABLE = build(
+    """
+[[structure]]
+type = "DRHD"
+flags = ["include_pci_all"]
+register_base = 0xfed90000
+[[structure]]
+type = "RMRR"
+base = 0x7a000000
+limit = 0x7a00ffff
+[[structure.scope]]
+type = "pci_endpoint"
+path = ["14.0"]
+"""
+)
+LSPCI = """\
+00:14.0 USB controller [0c03]: xHCI
+00:1c.0 PCI bridge [0604]: Root Port
+\tBus: primary=00, secondary=01, subordinate=02, sec-latency=0
+\tCapabilities: [40] Express (v2) Root Port (Slot+), MSI 00
+01:00.0 PCI bridge [0604]: Bridge to PCI
+\tBus: primary=01, secondary=02, subordinate=02, sec-latency=32
+\tCapabilities: [70] Express (v1) PCI-Express to PCI/PCI-X Bridge, MSI 00
+02:04.0 Multimedia audio controller [0401]: Sound
+"""
+
+app = typer.Typer()
+app.command()(explain)
+
+
+def run(*arguments: str, stdin: str = "", code: int = 0) -> str:
+    result = CliRunner().invoke(app, list(arguments), input=stdin)
+    assert result.exit_code == code, result.output
+    return result.stdout
+
+
+def test_faults_are_folded_and_put_into_words() -> None:
+    output = run(stdin=LOG, code=1)
+    assert "0000:00:14.0: DMA read blocked 2 times (lines 4-5)" in output
+    assert "address: 0x7a000000-0x7a001fff" in output
+    assert "reason: 0x06 " in output
+    assert "address 0: often a null pointer" in output
+    assert "DMA write with PASID 0x3 blocked once" in output
+    assert "reason: 0xee, not assigned by the specification" in output
+    assert "index: 0x10" in output
+    assert "unknown  line 9: DMAR: something entirely new" in output
+
+
+def test_problems_come_before_what_is_normal() -> None:
+    output = run(stdin=LOG, code=1)
+    assert output.index("problem  line 2") < output.index("normal   line 1")
+
+
+def test_table_and_pci_tree_give_the_context(tmp_path: Path) -> None:
+    table, lspci, log = tmp_path / "DMAR", tmp_path / "lspci", tmp_path / "log"
+    table.write_bytes(TABLE.pack())
+    lspci.write_text(LSPCI)
+    log.write_text(LOG)
+    output = run(str(log), "--dmar", str(table), "--lspci", str(lspci), code=1)
+    assert "0000:00:14.0 (USB controller [0c03]: xHCI): DMA read" in output
+    assert "unit: 0xfed90000, left over, INCLUDE_PCI_ALL" in output
+    assert "region: inside the RMRR 0x7a000000-0x7a00ffff of this device" in output
+    assert "alias: requests of 0000:02:04.0 carry this id" in output
+    assert "alias: no such function" in output
+
+
+def test_a_log_without_trouble_ends_with_0() -> None:
+    assert run(stdin="[    0.1] DMAR: IOMMU enabled\n").startswith("normal   line 1")
+    assert run(stdin="nothing\n") == "no line about DMAR\n"
+    run("/absent/log", code=2)

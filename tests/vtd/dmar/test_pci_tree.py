@@ -1,0 +1,128 @@
+"""PCI trees from lspci text and JSON, and the requester ids that bridges put in."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from devices.source_id import Bdf
+from vtd.dmar.pci_tree import PciFunction, PciTree, PciTreeError, parse_pci_tree
+
+VERBOSE = """\
+00:02.0 VGA compatible controller [0300]: Intel Corporation Graphics (rev 02)
+\tControl: I/O+ Mem+ BusMaster+
+00:1c.0 PCI bridge [0604]: Intel Corporation Root Port (prog-if 00 [Normal decode])
+\tBus: primary=00, secondary=01, subordinate=03, sec-latency=0
+\tCapabilities: [40] Express (v2) Root Port (Slot+), MSI 00
+01:00.0 PCI bridge [0604]: Bridge to PCI
+\tBus: primary=01, secondary=02, subordinate=02, sec-latency=32
+\tCapabilities: [70] Express (v1) PCI-Express to PCI/PCI-X Bridge, MSI 00
+02:04.0 Multimedia audio controller [0401]: Sound
+"""
+
+
+def config(
+    header_type: int, class_code: int, secondary: int = 0, express: int | None = None
+) -> str:
+    data = bytearray(64)
+    data[0x0A:0x0C] = class_code.to_bytes(2, "little")
+    data[0x0E] = header_type
+    data[0x19] = secondary
+    if express is not None:
+        data[6] = 0x10
+        data[0x34] = 0x40
+        data += bytes([0x10, 0, express << 4 | 2, 0])
+    return data.hex()
+
+
+def hex_lines(digits: str) -> str:
+    data = bytes.fromhex(digits)
+    rows = range(0, len(data), 16)
+    return "\n".join(f"{start:02x}: {data[start : start + 16].hex(' ')}" for start in rows)
+
+
+HEX = f"""\
+00:02.0 VGA compatible controller
+{hex_lines(config(0, 0x0300))}
+
+00:1c.0 PCI bridge
+{hex_lines(config(0x81, 0x0604, 1, express=4))}
+
+01:00.0 PCI bridge
+{hex_lines(config(1, 0x0604, 2, express=7))}
+
+02:04.0 Multimedia audio controller
+{hex_lines(config(0, 0x0401))}
+"""
+
+
+@pytest.mark.parametrize("text", [VERBOSE, HEX], ids=["-vvv", "-xxxx"])
+def test_lspci_output_gives_functions_bridges_and_classes(text: str) -> None:
+    tree = parse_pci_tree(text)
+    assert [str(bdf) for bdf in tree.functions] == [
+        "0000:00:02.0",
+        "0000:00:1c.0",
+        "0000:01:00.0",
+        "0000:02:04.0",
+    ]
+    assert tree.functions[Bdf.parse("00:02.0")].class_code == 0x0300
+    assert not tree.functions[Bdf.parse("00:02.0")].is_bridge
+    assert tree.secondary_bus(Bdf.parse("00:1c.0")) == 1
+    assert tree.functions[Bdf.parse("00:1c.0")].express_type == PciFunction.ROOT_PORT
+    above = tree.bridges_above(Bdf.parse("02:04.0"))
+    assert above == [Bdf.parse("01:00.0"), Bdf.parse("00:1c.0")]
+
+
+def test_a_bridge_from_pci_express_puts_in_its_own_id() -> None:
+    tree = parse_pci_tree(VERBOSE)
+    assert tree.alias(Bdf.parse("02:04.0")) == Bdf.parse("02:00.0")
+    assert tree.alias(Bdf.parse("01:00.0")) is None
+    assert tree.alias(Bdf.parse("00:02.0")) is None
+
+
+def test_a_conventional_bridge_on_a_root_bus_sends_with_its_own_id() -> None:
+    bridge = PciFunction(Bdf.parse("00:1e.0"), secondary_bus=5)
+    tree = PciTree([bridge, PciFunction(Bdf.parse("05:01.0"))])
+    assert tree.alias(Bdf.parse("05:01.0")) == Bdf.parse("00:1e.0")
+
+
+def test_a_tree_survives_json() -> None:
+    function = PciFunction(Bdf.parse("03:10.0"), "VF", physical_function=Bdf.parse("03:00.0"))
+    tree = PciTree([*parse_pci_tree(VERBOSE).functions.values(), function])
+    again = parse_pci_tree(tree.to_json())
+    assert again.functions == tree.functions
+    assert again.physical_function(function.bdf) == Bdf.parse("03:00.0")
+
+
+def test_json_may_hold_configuration_space() -> None:
+    text = f'[{{"bdf": "0000:00:1c.0", "config": "{config(1, 0x0604, 7, express=4)}"}}]'
+    assert parse_pci_tree(text).secondary_bus(Bdf.parse("00:1c.0")) == 7
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "no function found"),
+        ("hello", "no function found"),
+        ("{", "not JSON"),
+        ("{}", "a list of functions is needed"),
+        ("[{}]", "function 0: no bdf"),
+        ('[{"bdf": "x"}]', "'x'"),
+        ('[{"bdf": "00:01.0", "config": "zz"}]', "config is not hexadecimal"),
+        ('[{"bdf": "00:01.0", "secondary_bus": "1"}]', "secondary_bus is no number"),
+        ("00:20.0 Bad device number", "device: 0x20"),
+    ],
+)
+def test_text_that_is_no_tree_is_refused(text: str, message: str) -> None:
+    with pytest.raises(PciTreeError, match=message):
+        parse_pci_tree(text)
+
+
+@given(st.text("0123456789abcdef:. \n\tBus=", max_size=200), st.sampled_from(["", "[", VERBOSE]))
+def test_any_text_is_read_or_refused(text: str, start: str) -> None:
+    try:
+        tree = parse_pci_tree(start + text)
+    except PciTreeError as error:
+        assert str(error)
+    else:
+        for bdf in tree.functions:
+            tree.alias(bdf)
