@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from devices.dma import AtomicOp, Completion
+from devices.dma import READ, WRITE, AtomicOp, Completion
 from pagetables.memory import PhysicalMemory
 from vtd.capabilities import Capabilities
 from vtd.event_interrupt import Message
@@ -29,10 +29,14 @@ from vtd.interrupt_entries import (
 from vtd.interrupts import Interrupt, Posted
 from vtd.port import UnitPort, split_pages
 from vtd.remapping import Options
+from vtd.request import ATOMIC, Request
 from vtd.unit import RemappingUnit
 
 Json = Any
 """A value as ``json`` reads it."""
+
+Trace = Callable[[RemappingUnit, str, Request], None]
+"""Told of each request for memory before it is made: the unit, the step, the request."""
 
 
 class ScenarioError(ValueError):
@@ -82,26 +86,38 @@ def load_scenario(path: Path) -> dict[str, Json]:
     return scenario
 
 
-def replay(path: Path) -> Report:
-    """Replay one file; one recorded on QEMU may fall back on the as-recorded option."""
+def replay(path: Path, trace: Trace | None = None) -> Report:
+    """Replay one file; one recorded on QEMU may fall back on the as-recorded option.
+
+    A second run hands ``trace`` another unit.
+    """
     scenario = load_scenario(path)
     try:
-        report = run_scenario(str(path), scenario, as_recorded=False)
+        report = run_scenario(str(path), scenario, as_recorded=False, trace=trace)
         recorded = str(scenario.get("oracle", "")).startswith("QEMU")
         if report.mismatches and recorded:
-            report = run_scenario(str(path), scenario, as_recorded=True)
+            report = run_scenario(str(path), scenario, as_recorded=True, trace=trace)
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         what = f"{error} is missing" if isinstance(error, KeyError) else str(error)
         raise ScenarioError(f"{path}: {what}") from error
     return report
 
 
-def run_scenario(name: str, scenario: Mapping[str, Json], *, as_recorded: bool) -> Report:
+def run_scenario(
+    name: str,
+    scenario: Mapping[str, Json],
+    *,
+    as_recorded: bool,
+    trace: Trace | None = None,
+) -> Report:
     """Carry out every step and compare."""
     steps = scenario["steps"]
     run = ScenarioRun(scenario, as_recorded=as_recorded)
     report = Report(name, len(steps), as_recorded=as_recorded)
     for number, step in enumerate(steps):
+        if trace is not None and step["op"] in ACCESSES:
+            for request in run.requests(step):
+                trace(run.unit, f"step {number} {step['op']}", request)
         expect, got = run.step(step)
         if matches(expect, got):
             report.passed += 1
@@ -177,6 +193,16 @@ class ScenarioRun:
             return step.get("expect"), f"operation {step['op']} is not supported"
         got = operation(step)
         return step.get("expect"), got
+
+    def requests(self, step: Mapping[str, Json]) -> list[Request]:
+        """The requests that a DMA step makes, one for each page."""
+        pasid, privileged = _tags(step)
+        length = len(step["hex"]) // 2 if "hex" in step else step["length"]
+        source_id, access = self.ports[step["device"]].source_id, ACCESSES[step["op"]]
+        return [
+            Request(source_id, start, access, size, pasid, privileged)
+            for start, size in split_pages(number(step["iova"]), length)
+        ]
 
     def _event(self, event: Event) -> None:
         if isinstance(event, MessageSent):
@@ -264,6 +290,7 @@ class ScenarioRun:
         return [message._asdict() for message in sent]
 
 
+ACCESSES = {"dma_read": READ, "dma_write": WRITE, "dma_atomic": ATOMIC}
 ATOMICS = {"fetchadd": AtomicOp.FETCH_ADD, "swap": AtomicOp.SWAP, "cas": AtomicOp.CAS}
 
 

@@ -1,0 +1,130 @@
+"""Captures of a running Linux: the memory, registers, DMAR table and PCI functions of one unit.
+
+The format is described in ``tests/captures/FORMAT.md``. Left out: the event log and what is known
+of the capture besides, which :mod:`vtd.replay_capture` compares.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pagetables.images import load_capture
+from pagetables.memory import PhysicalMemory, TableMemory
+from vtd.capabilities import Capabilities
+from vtd.dmar.pci_tree import PciTree, parse_pci_tree
+from vtd.dmar.table import Table
+from vtd.driver import start
+from vtd.registers import GlobalStatus, InterruptRemappingTableAddress, RootTableAddress
+from vtd.remapping import Options
+from vtd.unit import RemappingUnit
+
+MANIFEST = "capture.json"
+NEEDED = ("VER", "CAP", "ECAP", "GSTS", "RTADDR", "IRTA")
+
+
+class CaptureError(ValueError):
+    """A capture that can't be used; the message names the file and the field."""
+
+
+@dataclass(frozen=True)
+class Capture:
+    """A capture, read from its folder."""
+
+    folder: Path
+    capabilities: Capabilities
+    registers: Mapping[str, int]
+    """Register contents at the end, by mnemonic."""
+    offsets: Mapping[str, int]
+    memory: PhysicalMemory
+    """The pages that a walk from any register touches."""
+    dmar: Table
+    pci: PciTree
+    qemu: bool
+    """Whether the unit was QEMU's, which departs from the specification in places."""
+
+    @classmethod
+    def load(cls, folder: Path) -> Capture:
+        """The capture in ``folder``; CaptureError or ImageError if any part of it is unusable."""
+        path = folder / MANIFEST
+        manifest = read_json(path)
+        if not isinstance(manifest, dict):
+            raise CaptureError(f"{path}: has to be an object")
+        registers = _numbers(path, manifest, "registers")
+        missing = [name for name in NEEDED if name not in registers]
+        if missing:
+            raise CaptureError(f"{path}: registers: {', '.join(missing)} missing")
+        try:
+            dmar = Table.parse((folder / "DMAR.bin").read_bytes())
+            version, cap, ecap = (registers[name] for name in ("VER", "CAP", "ECAP"))
+            width = dmar.header.host_address_width + 1
+            capabilities = Capabilities.of(version, cap, ecap, width)
+            for record, name in _LATCHED:
+                record(registers[name])
+            pci = parse_pci_tree(json.dumps(read_json(folder / "topology.json.gz")))
+        except (OSError, ValueError) as error:
+            raise CaptureError(f"{folder}: {error}") from error
+        memory = PhysicalMemory()
+        load_capture(memory, folder)
+        offsets = _numbers(path, manifest, "register_offsets")
+        return cls(folder, capabilities, registers, offsets, memory, dmar, pci, "qemu" in manifest)
+
+    def options(self, *, as_recorded: bool) -> Options:
+        """Options of a unit that does what the recorded one did."""
+        return Options(compress_faults=self.qemu, as_recorded=as_recorded and self.qemu)
+
+    def unit(self, options: Options, memory: TableMemory | None = None) -> RemappingUnit:
+        """The unit as it stood at the end, with empty caches and a stopped queue.
+
+        ``memory`` takes the place of the capture's own, such as a view that nothing changes.
+        """
+        unit = RemappingUnit(self.capabilities, memory or self.memory, options)
+        status = GlobalStatus(self.registers["GSTS"])
+        start(unit, status, self.registers["RTADDR"], self.registers["IRTA"])
+        return unit
+
+
+_LATCHED = (
+    (GlobalStatus, "GSTS"),
+    (RootTableAddress, "RTADDR"),
+    (InterruptRemappingTableAddress, "IRTA"),
+)
+
+
+def read_json(path: Path) -> Any:
+    """A JSON file, gzipped or not; CaptureError names it if it is none."""
+    with _readable(path):
+        return json.loads(_contents(path))
+
+
+def read_json_lines(path: Path) -> list[Any]:
+    """A file with a JSON value on each line, gzipped or not; CaptureError names another one."""
+    with _readable(path):
+        return [json.loads(line) for line in _contents(path).splitlines()]
+
+
+def _contents(path: Path) -> bytes:
+    raw = path.read_bytes()
+    return gzip.decompress(raw) if path.suffix == ".gz" else raw
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, EOFError, zlib.error, ValueError, RecursionError) as error:
+        raise CaptureError(f"{path}: can't be read: {error}") from error
+
+
+def _numbers(path: Path, manifest: dict[str, Any], field: str) -> dict[str, int]:
+    """An object of hexadecimal strings, such as the registers."""
+    try:
+        return {name: int(text, 16) for name, text in manifest[field].items()}
+    except (KeyError, AttributeError, TypeError, ValueError) as error:
+        raise CaptureError(f"{path}: {field}: has to hold hexadecimal numbers") from error

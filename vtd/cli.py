@@ -1,0 +1,64 @@
+"""The ``vtd`` command: which subcommands there are. Each is a module of :mod:`vtd.commands`.
+
+A subcommand's module is imported when it is used, so that help and shell completion are quick.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+COMMANDS = {
+    "demo": ("vtd.commands.demo:demo", "One DMA translated, one refused, both explained."),
+    "replay": ("vtd.commands.replay:replay", "Replay scenarios and captures; report mismatches."),
+    "mappings": ("vtd.commands.mappings:mappings", "List what each device may reach, and where."),
+    "walk": ("vtd.commands.walk:walk", "Explain one translation, entry by entry."),
+    "irte": ("vtd.commands.irte:irte", "List the interrupt-remapping table and who may use it."),
+    "msi": ("vtd.commands.msi:msi", "Decode an interrupt message and follow it."),
+    "caps": ("vtd.commands.caps:caps", "Decode capability registers; several: what differs."),
+    "dmar": ("vtd.commands.dmar:app", "Check, show, build, edit and compare DMAR tables."),
+    "explain": ("vtd.commands.explain:explain", "Explain DMAR lines of a kernel log."),
+}
+"""Name, where the function or application is, and the line of help."""
+
+
+class LazyGroup(TyperGroup):
+    """A group whose commands are imported when they are run; until then only their help exists."""
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        for name, (_, line) in COMMANDS.items():
+            self.commands[name] = TyperCommand(name, help=line)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """The command that the first argument names, imported."""
+        if args and args[0] in COMMANDS:
+            self.commands[args[0]] = load_command(args[0])
+        return super().resolve_command(ctx, args)
+
+
+def load_command(name: str) -> Any:
+    """The click command of a subcommand."""
+    module, _, attribute = COMMANDS[name][0].partition(":")
+    found = getattr(importlib.import_module(module), attribute)
+    if not isinstance(found, typer.Typer):
+        function, found = found, typer.Typer(add_completion=False)
+        found.command(name)(function)
+    command = typer.main.get_command(found)
+    command.name = name
+    return command
+
+
+main = typer.Typer(cls=LazyGroup, no_args_is_help=True, pretty_exceptions_enable=False)
+
+
+@main.callback()
+def root() -> None:
+    """Intel VT-d DMA remapping, as the specification says and on real tables."""
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,135 @@
+"""What commands look into: a capture, or a memory image with the registers given by hand."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, NamedTuple
+
+import typer
+
+from pagetables.images import load_image
+from pagetables.memory import PhysicalMemory
+from pagetables.observed import UnchangedMemory
+from vtd.capabilities import PROFILES, Capabilities
+from vtd.capture import MANIFEST, Capture
+from vtd.commands.reading import unusable_input
+from vtd.driver import start
+from vtd.registers import GlobalStatus
+from vtd.remapping import Options
+from vtd.unit import RemappingUnit
+
+
+class Format(StrEnum):
+    """Forms of output."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+def parse_number(text: str) -> int:
+    """A number in decimal, or in hexadecimal with 0x; negative ones are refused."""
+    try:
+        value = int(text, 0)
+    except ValueError:
+        value = -1
+    if value < 0:
+        raise typer.BadParameter(f"{text!r} is no number: decimal, or hexadecimal with 0x")
+    return value
+
+
+Output = Annotated[Format, typer.Option("--format", help="Form of the output.")]
+Image = Annotated[
+    Path,
+    typer.Argument(
+        metavar="CAPTURE_OR_IMAGE",
+        help="A capture folder; or an ELF core, a LiME dump or, with --base, a raw image.",
+    ),
+]
+RootTable = Annotated[
+    int | None,
+    typer.Option(parser=parse_number, metavar="RTADDR", help="Image: RTADDR_REG, mode included."),
+]
+InterruptTable = Annotated[
+    int | None, typer.Option(parser=parse_number, metavar="IRTA", help="Image: IRTA_REG.")
+]
+Base = Annotated[
+    int | None,
+    typer.Option(parser=parse_number, metavar="ADDRESS", help="Raw image: where it begins."),
+]
+Profile = Annotated[
+    str | None, typer.Option(help=f"Image: capabilities by name: {', '.join(PROFILES)}.")
+]
+Cap = Annotated[
+    int | None, typer.Option(parser=parse_number, metavar="CAP", help="Image: CAP_REG.")
+]
+Ecap = Annotated[
+    int | None, typer.Option(parser=parse_number, metavar="ECAP", help="Image: ECAP_REG.")
+]
+HostWidth = Annotated[
+    int, typer.Option("--host-address-width", help="Image with CAP and ECAP: the HAW in bits.")
+]
+AsSpecified = Annotated[
+    bool,
+    typer.Option(
+        "--as-specified",
+        help="Capture: by the specification, also where the recorded unit departs from it.",
+    ),
+]
+
+
+class Inspected(NamedTuple):
+    """A unit that nobody changes, and where it comes from."""
+
+    unit: RemappingUnit
+    capture: Capture | None
+
+    @property
+    def status(self) -> GlobalStatus:
+        return self.unit.registers[GlobalStatus]
+
+
+def open_image(
+    path: Path,
+    *,
+    root_table: int | None = None,
+    interrupt_table: int | None = None,
+    base: int | None = None,
+    profile: str | None = None,
+    cap: int | None = None,
+    ecap: int | None = None,
+    host_width: int = 52,
+    as_specified: bool = False,
+) -> Inspected:
+    """The unit of a capture or image; ends the command with exit code 2 if there is none."""
+    with unusable_input(str(path)):
+        if (path / MANIFEST).is_file():
+            capture = Capture.load(path)
+            options = capture.options(as_recorded=not as_specified)
+            return Inspected(capture.unit(options, UnchangedMemory(capture.memory)), capture)
+        capabilities = _capabilities(profile, cap, ecap, host_width)
+        if root_table is None and interrupt_table is None:
+            raise ValueError("an image needs --root-table or --interrupt-table")
+        memory = PhysicalMemory()
+        load_image(memory, path, base=base)
+        unit = RemappingUnit(capabilities, UnchangedMemory(memory), Options())
+        status = GlobalStatus.of(
+            rtps=root_table is not None,
+            tes=root_table is not None,
+            irtps=interrupt_table is not None,
+            ires=interrupt_table is not None,
+        )
+        start(unit, status, root_table or 0, interrupt_table or 0)
+        return Inspected(unit, None)
+
+
+def _capabilities(
+    profile: str | None, cap: int | None, ecap: int | None, host_width: int
+) -> Capabilities:
+    if profile is not None:
+        if profile not in PROFILES:
+            raise ValueError(f"--profile: {profile!r} is none of {', '.join(PROFILES)}")
+        return PROFILES[profile]
+    if cap is None or ecap is None:
+        raise ValueError("an image needs --profile, or --cap and --ecap")
+    return Capabilities.of(0x60, cap, ecap, host_width)

@@ -1,0 +1,152 @@
+"""How the explanation of a request looks: lines of text, or JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from enum import Enum
+from typing import Any
+
+from devices.dma import READ, WRITE
+from devices.source_id import SourceId
+from pagetables.bits import BitRecord
+from pagetables.explain import Outcome, Step
+from vtd.explain import RequestExplanation
+from vtd.faults import TranslationFault
+from vtd.request import Request
+from vtd.sources import KINDS
+
+NAME_WIDTH = 22
+
+
+def walk_lines(explained: RequestExplanation) -> Iterator[str]:
+    """The request, each structure and entry on its way, and what it comes to."""
+    yield request_text(explained.request)
+    for each in explained.structures:
+        yield _line(1, each.name, each.address, each.record)
+    target = explained.target
+    if target is not None:
+        pasid = f", PASID {target.pasid:#x}" if explained.request.pasid is not None else ""
+        yield f"  {KINDS[target.kind]} translation, domain {target.domain_id}{pasid}"
+    for step in explained.walk.steps if explained.walk else ():
+        yield from _step_lines(step, 1)
+    yield f"  => {verdict(explained)}"
+
+
+def request_text(request: Request) -> str:
+    """The request in a few words."""
+    what = {READ: "reads", WRITE: "writes"}.get(request.access, "changes atomically")
+    tags = "" if request.pasid is None else f" with PASID {request.pasid:#x}"
+    privileged = ", privileged" if request.privileged else ""
+    return f"{SourceId(request.source_id)} {what} {request.address:#x}{tags}{privileged}"
+
+
+def verdict(explained: RequestExplanation) -> str:
+    """Where the request goes, or the fault it meets."""
+    if explained.outcome is None:
+        assert explained.fault is not None
+        return fault_text(explained.fault)
+    where, length, rights, _ = explained.outcome
+    may = ("r" if rights & READ else "-") + ("w" if rights & WRITE else "-")
+    return f"allowed: physical address {where:#x}, {may}, page of {length >> 10} KiB"
+
+
+def fault_text(fault: TranslationFault) -> str:
+    """A fault with its code, and whether it is recorded."""
+    condition = f" ({fault.reason.condition})" if fault.reason.condition else ""
+    recorded = "recorded" if fault.recorded else "not recorded: fault processing is disabled"
+    return f"blocked: fault {fault.reason:02X}h{condition}, {fault.reason.text}; {recorded}"
+
+
+def _step_lines(step: Step, depth: int) -> Iterator[str]:
+    for inner in step.second:
+        yield from _step_lines(inner, depth + 1)
+    address = step.address if step.host is None else step.host
+    guest = "" if step.host in (None, step.address) else f" (guest {step.address:#x})"
+    yield _line(depth, step.level, address, step.record) + guest
+    if step.outcome is Outcome.TABLE and not step.flags:
+        return
+    what = step.outcome.value
+    if step.reserved:
+        what += f": {step.reserved:#x}"
+    if step.flags:
+        what += f"; sets flags {step.flags:#x}"
+    yield f"{'  ' * (depth + 1)}{what}"
+
+
+def _line(depth: int, name: str, address: int, record: BitRecord | None) -> str:
+    start = f"{'  ' * depth}{name:{NAME_WIDTH}} at {address:#014x}"
+    if record is None:
+        return f"{start}  can't be read"
+    return f"{start}  {_fields(record) or 'all zero'}"
+
+
+def _fields(record: BitRecord) -> str:
+    """The fields that are not 0."""
+    return " ".join(f"{name}={_value(value)}" for name, value in record.fields().items() if value)
+
+
+def _value(value: object) -> str:
+    if isinstance(value, Enum):
+        return value.name
+    if isinstance(value, bool):
+        return str(int(value))
+    return f"{value:#x}" if isinstance(value, int) and value > 9 else str(value)
+
+
+def walk_json(explained: RequestExplanation) -> dict[str, Any]:
+    """The explanation as JSON; addresses and entries are hexadecimal strings."""
+    request, outcome, fault = explained.request, explained.outcome, explained.fault
+    target = explained.target
+    return {
+        "sid": request.source_id,
+        "pasid": request.pasid,
+        "iova": hex(request.address),
+        "access": {READ: "read", WRITE: "write"}.get(request.access, "atomic"),
+        "structures": [
+            {
+                "name": each.name,
+                "address": hex(each.address),
+                "entry": None if each.record is None else hex(each.record),
+                "fields": None if each.record is None else _json_fields(each.record),
+            }
+            for each in explained.structures
+        ],
+        "kind": KINDS[target.kind] if target else None,
+        "domain_id": target.domain_id if target else None,
+        "steps": [_step_json(step) for step in explained.walk.steps] if explained.walk else [],
+        "physical": hex(outcome.physical) if outcome else None,
+        "page_size": outcome.length if outcome else None,
+        "readable": bool(outcome.rights & READ) if outcome else None,
+        "writable": bool(outcome.rights & WRITE) if outcome else None,
+        "fault": fault_json(fault),
+    }
+
+
+def fault_json(fault: TranslationFault | None) -> dict[str, Any] | None:
+    """A fault as JSON."""
+    if fault is None:
+        return None
+    return {
+        "reason": int(fault.reason),
+        "condition": fault.reason.condition,
+        "text": fault.reason.text,
+        "recorded": fault.recorded,
+    }
+
+
+def _step_json(step: Step) -> dict[str, Any]:
+    return {
+        "level": step.level,
+        "address": hex(step.address),
+        "host": None if step.host is None else hex(step.host),
+        "entry": None if step.entry is None else hex(step.entry),
+        "fields": None if step.record is None else _json_fields(step.record),
+        "outcome": step.outcome.value,
+        "reserved": hex(step.reserved),
+        "flags": hex(step.flags),
+        "second": [_step_json(inner) for inner in step.second],
+    }
+
+
+def _json_fields(record: BitRecord) -> dict[str, int]:
+    return {name: int(value) for name, value in record.fields().items()}

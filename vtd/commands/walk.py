@@ -1,0 +1,86 @@
+"""``vtd walk``: one translation, entry by entry."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from devices.dma import READ, WRITE
+from devices.source_id import SourceId
+from vtd.commands.images import (
+    AsSpecified,
+    Base,
+    Cap,
+    Ecap,
+    Format,
+    HostWidth,
+    Image,
+    Output,
+    Profile,
+    RootTable,
+    open_image,
+    parse_number,
+)
+from vtd.commands.reading import UNUSABLE, unusable_input
+from vtd.commands.show_walk import walk_json, walk_lines
+from vtd.explain import explain_request, is_interrupt
+from vtd.request import Request
+
+
+def walk(
+    image: Image,
+    iova: Annotated[int, typer.Argument(parser=parse_number, metavar="IOVA")],
+    device: Annotated[str, typer.Option(metavar="BDF", help="The requester, such as 00:02.0.")],
+    pasid: Annotated[
+        int | None, typer.Option(parser=parse_number, help="PASID of the request.")
+    ] = None,
+    write: Annotated[bool, typer.Option("--write", help="A write instead of a read.")] = False,
+    privileged: Annotated[
+        bool, typer.Option("--privileged", help="Privileged mode requested; needs --pasid.")
+    ] = False,
+    root_table: RootTable = None,
+    base: Base = None,
+    profile: Profile = None,
+    cap: Cap = None,
+    ecap: Ecap = None,
+    host_width: HostWidth = 52,
+    as_specified: AsSpecified = False,
+    format: Output = Format.TEXT,
+) -> None:
+    """Explain one translation: each structure and entry read, and the rule that decides.
+
+    Exit code 0: explained, whether allowed or refused. 2: wrong use or unusable input.
+    """
+    with unusable_input("--device"):
+        source_id = SourceId.parse(device)
+    if iova >> 64:
+        raise typer.BadParameter(f"{iova:#x} has more than 64 bits", param_hint="IOVA")
+    if pasid is not None and pasid >> 20:
+        raise typer.BadParameter(f"{pasid:#x} has more than 20 bits", param_hint="--pasid")
+    if privileged and pasid is None:
+        raise typer.BadParameter("only a request with PASID is", param_hint="--privileged")
+    inspected = open_image(
+        image,
+        root_table=root_table,
+        base=base,
+        profile=profile,
+        cap=cap,
+        ecap=ecap,
+        host_width=host_width,
+        as_specified=as_specified,
+    )
+    request = Request(source_id, iova, WRITE if write else READ, 1, pasid, privileged)
+    if is_interrupt(request):
+        raise typer.BadParameter(
+            f"{iova:#x} is in the interrupt range: see vtd msi", param_hint="IOVA"
+        )
+    if not inspected.status.tes:
+        typer.echo(f"vtd: {image}: DMA remapping is off, requests pass unchanged", err=True)
+        raise typer.Exit(UNUSABLE)
+    explained = explain_request(inspected.unit.remapping, request)
+    if format is Format.JSON:
+        typer.echo(json.dumps(walk_json(explained), indent=1))
+    else:
+        typer.echo("\n".join(walk_lines(explained)))

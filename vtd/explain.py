@@ -1,0 +1,152 @@
+"""One DMA request explained: every structure read, the walk step by step, and what decides.
+
+VT-d 3.4 to 3.9. The request takes the ordinary path, seen by an onlooker: no flag is set, no fault
+recorded, and no cache asked, as hardware with empty caches would do it. Left out: protected memory
+regions, which block by physical address after all this.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from pagetables import explain as page_walk
+from pagetables.bits import BitRecord
+from pagetables.memory import FrameSource, TableMemory
+from vtd.entries import (
+    ContextEntry,
+    PasidDirectoryEntry,
+    PasidEntry,
+    RootEntry,
+    ScalableContextEntry,
+    ScalableRootEntry,
+)
+from vtd.faults import TranslationFault
+from vtd.lookup import lookup
+from vtd.registers import TranslationTableMode
+from vtd.remapping import Remapping
+from vtd.request import INTERRUPT_RANGE, Request
+from vtd.sources import onlooker
+from vtd.target import Target
+from vtd.translate import is_canonical, translate
+
+LEGACY_STRUCTURES: tuple[type[BitRecord], ...] = (RootEntry, ContextEntry)
+SCALABLE_STRUCTURES: tuple[type[BitRecord], ...] = (
+    ScalableRootEntry,
+    ScalableContextEntry,
+    PasidDirectoryEntry,
+    PasidEntry,
+)
+NAMES: dict[type[BitRecord], str] = {
+    RootEntry: "root entry",
+    ContextEntry: "context entry",
+    ScalableRootEntry: "root entry",
+    ScalableContextEntry: "context entry",
+    PasidDirectoryEntry: "PASID directory entry",
+    PasidEntry: "PASID entry",
+}
+
+
+class StructureRead(NamedTuple):
+    """One structure on the way from the source-id to the page tables."""
+
+    name: str
+    address: int
+    record: BitRecord | None
+    """None where reading failed."""
+
+
+class Outcome(NamedTuple):
+    """What the request comes to."""
+
+    physical: int
+    length: int
+    """Bytes around ``physical`` that are translated alike."""
+    rights: int
+    """READ and WRITE as far as this translation may be used without another flag update."""
+    domain_id: int
+
+
+class RequestExplanation(NamedTuple):
+    """A request from its source-id to the memory that it reaches, or to its fault."""
+
+    request: Request
+    structures: tuple[StructureRead, ...]
+    target: Target | None
+    """The tables of the request; None if it did not come that far."""
+    walk: page_walk.Explanation | None
+    """None where there is nothing to walk: passed through, or refused before."""
+    outcome: Outcome | None
+    fault: TranslationFault | None
+
+
+def is_interrupt(request: Request) -> bool:
+    """Whether a request is none for memory, but one to the interrupt range (3.15)."""
+    return request.pasid is None and request.address in INTERRUPT_RANGE
+
+
+def explain_request(remapping: Remapping, request: Request) -> RequestExplanation:
+    """Explain a memory request while DMA remapping is enabled."""
+    observer = onlooker(remapping)
+    memory = observer.memory = _StructureReads(observer.memory)
+    target = outcome = walk = fault = None
+    try:
+        target = lookup(observer, request).target
+    except TranslationFault as refused:
+        fault = refused
+    reads = tuple(memory.reads)
+    if target is not None:
+        walk = _walk(observer, target, request.address)
+        try:
+            entry = translate(observer, request)
+            offset = request.address & (1 << entry.shift) - 1
+            outcome = Outcome(
+                entry.physical | offset, 1 << entry.shift, entry.rights, entry.tags.domain_id
+            )
+        except TranslationFault as refused:
+            fault = refused
+    legacy = remapping.mode is TranslationTableMode.LEGACY
+    records = LEGACY_STRUCTURES if legacy else SCALABLE_STRUCTURES
+    structures = tuple(
+        StructureRead(NAMES[record], address, None if value is None else record(value))
+        for record, (address, value) in zip(records, reads, strict=False)
+    )
+    return RequestExplanation(request, structures, target, walk, outcome, fault)
+
+
+def _walk(remapping: Remapping, target: Target, address: int) -> page_walk.Explanation | None:
+    """The walk of an address that the tables can translate."""
+    memory, first, second = remapping.memory, target.first, target.second
+    if first is not None:
+        if not is_canonical(address, first.geometry.width):
+            return None
+        if second is not None:
+            return page_walk.explain_nested(memory, first, second, target.width, address)
+        return page_walk.explain(memory, first, address)
+    if second is None or address >> target.width:
+        return None
+    return page_walk.explain(memory, second, address)
+
+
+class _StructureReads:
+    """Memory that remembers which records were read (implements ``TableMemory``)."""
+
+    def __init__(self, memory: TableMemory) -> None:
+        self._memory = memory
+        self.reads: list[tuple[int, int | None]] = []
+        """Address and value, None where reading failed."""
+
+    @property
+    def frames(self) -> FrameSource:
+        return self._memory.frames
+
+    def read_record(self, address: int, size: int) -> int:
+        self.reads.append((address, None))
+        value = self._memory.read_record(address, size)
+        self.reads[-1] = (address, value)
+        return value
+
+    def compare_exchange(self, address: int, size: int, expected: int, new: int) -> bool:
+        return self._memory.compare_exchange(address, size, expected, new)
+
+    def write(self, address: int, data: bytes) -> None:
+        self._memory.write(address, data)

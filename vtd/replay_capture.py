@@ -1,0 +1,247 @@
+"""Replay of a Linux capture: the event log, the mappings, the probes and the interrupts.
+
+The format is described in ``tests/captures/FORMAT.md``. The log drives a unit from reset, in memory
+that holds only what the log says: what memory held earlier was not recorded, so DMA is not carried
+out again and a fault of the log enters the unit at its fault recording. Mappings, probes and
+interrupts are compared with the memory image, in the state in which the unit was at the end.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from pathlib import Path
+
+from devices.dma import READ, WRITE, CompletionStatus
+from pagetables.memory import PhysicalMemory
+from pagetables.observed import AccessKind, ObservedMemory, UnchangedMemory
+from vtd.capture import Capture, CaptureError, read_json, read_json_lines
+from vtd.driver import IQT
+from vtd.events import Event, MessageSent
+from vtd.faults import FaultReason
+from vtd.interrupt_entries import RemappedIrte
+from vtd.interrupt_remapping import IRTE_SIZE
+from vtd.interrupts import Interrupt, Posted, compatibility_interrupt
+from vtd.register_map import REGISTERS
+from vtd.registers import FaultRecording, InvalidationQueueAddress
+from vtd.remapping import Options
+from vtd.replay import Json, Mismatch, Report, Trace
+from vtd.request import Request
+from vtd.sources import list_sources, pages
+from vtd.unit import RemappingUnit
+
+NARROW = frozenset(register.OFFSET for register in REGISTERS if register.WIDTH == 32)
+LISTING_LIMIT = 10_000_000
+"""Table entries looked at for one source."""
+
+Comparison = tuple[str, Json, Json]
+"""What was compared, what the capture says, what the model did."""
+
+
+def replay_capture(folder: Path, trace: Trace | None = None) -> Report:
+    """Replay the capture in ``folder``; one of QEMU may fall back on the as-recorded option.
+
+    ``trace`` hears of the probes. CaptureError or ImageError if a part of the capture can't be
+    used.
+    """
+    capture = Capture.load(folder)
+    report = run_capture(capture, as_recorded=False, trace=trace)
+    if report.mismatches and capture.qemu:
+        report = run_capture(Capture.load(folder), as_recorded=True, trace=trace)
+    return report
+
+
+def run_capture(capture: Capture, *, as_recorded: bool, trace: Trace | None = None) -> Report:
+    """Compare everything the capture holds; the steps are the single comparisons."""
+    options = capture.options(as_recorded=as_recorded)
+    report = Report(str(capture.folder), 0, as_recorded=as_recorded)
+    parts = {
+        "events.jsonl.gz": compare_log(capture, options),
+        "mappings.json.gz": compare_mappings(capture, options),
+        "probes.json.gz": compare_probes(capture, options, trace),
+        "interrupts.json": compare_interrupts(capture, options),
+    }
+    for name, comparisons in parts.items():
+        try:
+            for op, expect, got in comparisons:
+                if expect == got:
+                    report.passed += 1
+                else:
+                    report.mismatches.append(Mismatch(report.steps, op, expect, got))
+                report.steps += 1
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+            raise CaptureError(f"{capture.folder / name}: {error!r}") from error
+    return report
+
+
+def compare_log(capture: Capture, options: Options) -> Iterator[Comparison]:
+    """Registers, status writes, messages and fault records in the order of the log."""
+    run = LogRun(capture, options)
+    yield from run.compare()
+    for name, offset in capture.offsets.items():
+        value = run.unit.read_register(offset, 4 if offset in NARROW else 8)
+        yield f"register {name}", hex(capture.registers[name]), hex(value)
+
+
+class LogRun:
+    """The unit that the event log drives, and what it did that the log has not confirmed yet."""
+
+    def __init__(self, capture: Capture, options: Options) -> None:
+        self._events: list[list[Json]] = read_json_lines(capture.folder / "events.jsonl.gz")
+        self._memory = PhysicalMemory()
+        self._memory.add_region(0, 1 << capture.capabilities.host_address_width)
+        memory = ObservedMemory(self._memory, self._accessed)
+        self.unit = RemappingUnit(capture.capabilities, memory, options)
+        self.unit.subscribe(self._happened)
+        self._done: dict[str, deque[Json]] = {"wait": deque(), "irq": deque(), "frcd": deque()}
+
+    def compare(self) -> Iterator[Comparison]:
+        """Every line that says what the unit did."""
+        for number, event in enumerate(self._events):
+            match event:
+                case ["r", offset, size, value]:
+                    yield f"r {offset:#x}", value, self.unit.read_register(offset, size)
+                case ["w", offset, size, value]:
+                    if offset == IQT:
+                        self._store_descriptors(number + 1)
+                    self.unit.write_register(offset, size, value)
+                case ["fault", source_id, reason, address, is_write]:
+                    self._fault(source_id, _reason(reason), address, is_write)
+                case ["msi", address, data, to, value, entry, _]:
+                    got = self._interrupt(address, data, entry)
+                    yield f"msi {address:#x}", compatibility_interrupt(to, value), got
+                case ["wait" | "irq" | "frcd" as kind, *expect]:
+                    done = self._done[kind]
+                    yield kind, expect, done.popleft() if done else None
+        for kind, done in self._done.items():
+            for got in done:
+                yield kind, None, got
+
+    def _store_descriptors(self, start: int) -> None:
+        """Put the descriptors that the log shows until the next tail write into the queue."""
+        queue = self.unit.registers[InvalidationQueueAddress]
+        size = 32 if queue.dw else 16
+        for event in self._events[start:]:
+            if event[:2] == ["w", IQT]:
+                return
+            if event[0] == "iq":
+                _, index, _, low, high = event
+                data = (high << 64 | low).to_bytes(size, "little")
+                self._memory.load(queue.iqa + index * size, data)
+
+    def _fault(self, source_id: int, reason: FaultReason, address: int, is_write: int) -> None:
+        pending = self._record_pending()
+        request = Request(source_id, address, WRITE if is_write else READ)
+        self.unit.faults.dma_fault(request, reason)
+        if not pending and self._record_pending():
+            record = self.unit.registers[FaultRecording].replace(f=False)
+            self._done["frcd"].append([0, record & (1 << 64) - 1, record >> 64])
+
+    def _record_pending(self) -> bool:
+        return bool(self.unit.registers[FaultRecording].f)
+
+    def _interrupt(self, address: int, data: int, entry: Json) -> Interrupt | Posted | None:
+        source_id = 0
+        if entry is not None:
+            index, low, high = entry
+            store_entry(self._memory, self.unit, index, low, high)
+            source_id = RemappedIrte(high << 64 | low).sid
+        return self.unit.request_interrupt(source_id, address, data)
+
+    def _accessed(self, kind: AccessKind, address: int, size: int, value: int) -> None:
+        if kind is AccessKind.WRITE:
+            self._done["wait"].append([address, value])
+
+    def _happened(self, event: Event) -> None:
+        if isinstance(event, MessageSent):
+            self._done["irq"].append(list(event.message))
+
+
+def compare_mappings(capture: Capture, options: Options) -> Iterator[Comparison]:
+    """The sources, in order, and the leaves of each."""
+    truth = read_json(capture.folder / "mappings.json.gz")
+    remapping = capture.unit(options).remapping
+    sources = list(list_sources(remapping)) if truth["mode"] else []
+    listed = [(int(each.source_id), each.pasid, each.kind) for each in sources]
+    known = [(each["sid"], each["pasid"], each["kind"]) for each in truth["sources"]]
+    yield "sources", known, listed
+    for expect, source in zip(truth["sources"], sources, strict=False):
+        table = truth["tables"].get(expect.get("table"), {"leaves": []})
+        got = []
+        if source.target is not None:
+            got = pages(remapping, source.target, LISTING_LIMIT)
+        mapped = {page.address: (page.length, page.physical, page.rights) for page in got}
+        for address, length, physical, rights, *_ in table["leaves"]:
+            where = int(address, 16)
+            leaf = int(length, 16), int(physical, 16), rights
+            yield f"leaf {source.source_id} {address}", leaf, mapped.pop(where, None)
+        for address, leaf in mapped.items():
+            yield f"leaf {source.source_id} {address:#x}", None, leaf
+
+
+def compare_probes(
+    capture: Capture, options: Options, trace: Trace | None = None
+) -> Iterator[Comparison]:
+    """Each write that was tried with a table: where it went, or None where it was refused.
+
+    The reasons are those of the recorded unit and are not compared.
+    """
+    path = capture.folder / "probes.json.gz"
+    owners = {
+        source["table"]: source["sid"]
+        for source in read_json(capture.folder / "mappings.json.gz")["sources"]
+        if "table" in source
+    }
+    unit = capture.unit(options, UnchangedMemory(capture.memory))
+    for table, probes in read_json(path)["tables"].items():
+        if table not in owners:
+            raise CaptureError(f"{path}: {table} belongs to no source")
+        for address, _, expect, _ in probes:
+            request = Request(owners[table], int(address, 16), WRITE, 4)
+            if trace is not None:
+                trace(unit, f"probe {table}", request)
+            got = unit.admit(request)
+            landed = None if isinstance(got, CompletionStatus) else hex(got)
+            yield f"probe {table} {address}", expect, landed
+
+
+def compare_interrupts(capture: Capture, options: Options) -> Iterator[Comparison]:
+    """Present entries of the table, and each observed message with the entry it used then."""
+    truth = read_json(capture.folder / "interrupts.json")
+    unit = capture.unit(options)
+    reset = RemappingUnit(capture.capabilities, capture.memory, options)
+    irta = unit.interrupts.table.irta
+    for each in truth["table"]["irtes"]:
+        entry = capture.memory.read_record(irta + each["index"] * IRTE_SIZE, IRTE_SIZE)
+        yield f"irte {each['index']}", [each["hi"], each["lo"]], _halves(entry)
+    for each in truth["observed"]:
+        (address, data), (to, value), used = each["in"], each["out"], each["irte"]
+        expect = compatibility_interrupt(int(to, 16), int(value, 16))
+        if used is None:
+            got = reset.request_interrupt(0, int(address, 16), int(data, 16))
+        else:
+            low, high = int(used["lo"], 16), int(used["hi"], 16)
+            store_entry(capture.memory, unit, used["index"], low, high)
+            unit.interrupts.clear()
+            source_id = RemappedIrte(high << 64 | low).sid
+            got = unit.request_interrupt(source_id, int(address, 16), int(data, 16))
+        yield f"msi {address}", expect, got
+
+
+def store_entry(
+    memory: PhysicalMemory, unit: RemappingUnit, index: int, low: int, high: int
+) -> None:
+    """Write an interrupt-remapping table entry as the capture has it, in two halves."""
+    address = unit.interrupts.table.irta + index * IRTE_SIZE
+    memory.load(address, (high << 64 | low).to_bytes(IRTE_SIZE, "little"))
+
+
+def _reason(code: int) -> FaultReason:
+    for reason in FaultReason:
+        if reason == code:
+            return reason
+    raise ValueError(f"{code} is no fault reason")
+
+
+def _halves(entry: int) -> list[str]:
+    return [f"{half:#018x}" for half in (entry >> 64, entry & (1 << 64) - 1)]
