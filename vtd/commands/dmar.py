@@ -42,7 +42,11 @@ from vtd.dmar.rules import RULES, Severity, validate
 from vtd.dmar.scopes import Scopes
 from vtd.dmar.table import Table
 
-app = typer.Typer(help=__doc__, no_args_is_help=True)
+app = typer.Typer(
+    help="Check, show, build, edit and compare DMAR tables, and ask who owns a device.",
+    no_args_is_help=True,
+    add_completion=False,
+)
 
 FINDINGS = 1
 """Exit code when something was found."""

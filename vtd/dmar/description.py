@@ -173,8 +173,6 @@ def _structure(values: object, where: str) -> Structure:
     else:
         raise TableError(f"{where}: type {type!r} is none of {', '.join(STRUCTURE_TYPES)}")
     keys.done()
-    if structure.length > 0xFFFF:
-        raise TableError(f"{where}: {structure.length} bytes are more than Length can say")
     return structure
 
 

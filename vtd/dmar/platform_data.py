@@ -79,7 +79,7 @@ class PlatformData:
 
 
 _IOMEM = re.compile(r"\s*([0-9a-f]+)-([0-9a-f]+) : (.*)", re.ASCII)
-_RESERVED_NAMES = ("reserved", "acpi non-volatile storage", "acpi nvs", "efi runtime")
+_RESERVED_NAMES = ("reserved", "acpi non-volatile storage", "acpi nvs", "efi runtime", "efiruntime")
 _E820_RESERVED, _E820_NVS = 2, 4
 
 
@@ -87,7 +87,8 @@ def parse_memory_map(text: str) -> RangeSet:
     """Reserved memory of ``/proc/iomem`` or of E820 entries in JSON.
 
     A JSON entry has ``start`` (or ``base``), ``end`` (last byte) or ``length`` (or ``size``), and
-    ``type``: an E820 number or a name such as ``reserved``. Numbers may be hexadecimal strings.
+    ``type``: an E820 number or a name such as ``reserved``, ``ACPI NVS`` or an EFI runtime type.
+    Numbers may be hexadecimal strings.
     """
     read = _e820_ranges if text.lstrip()[:1] in ("[", "{") else _iomem_ranges
     reserved = RangeSet()

@@ -207,7 +207,7 @@ class DeviceScope(Record):
     }
 
     type: U8
-    entry_length: U8
+    entry_length: U8  # 6 and the bytes of the path
     flags: U8 = 0
     reserved: U8 = 0
     enumeration_id: U8 = 0
@@ -217,9 +217,14 @@ class DeviceScope(Record):
 
     @classmethod
     def of(cls, type: int, path: tuple[tuple[int, int], ...], **fields: int) -> Self:
-        """An entry for a path of (device, function) pairs, its length filled in."""
+        """An entry for a path of (device, function) pairs, its length filled in.
+
+        ValueError for a number above 255, or more pairs than the 124 that fit.
+        """
         path_bytes = bytes(number for hop in path for number in hop)
         length = SCOPE_HEADER + len(path_bytes)
+        if length > 0xFF:
+            raise ValueError(f"path: {len(path)} pairs do not fit a scope entry")
         return cls(type=type, entry_length=length, path_bytes=path_bytes, **fields)
 
     @property

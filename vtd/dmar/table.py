@@ -63,7 +63,13 @@ class Table:
         return self.header.pack_fields() + body + self.rest + self.trailing
 
     def sealed(self) -> Table:
-        """The table with Length and Checksum made right and all offsets counted anew."""
+        """The table with Length and Checksum made right and all offsets counted anew.
+
+        TableError if a structure has become longer than its Length field can say.
+        """
+        for number, each in enumerate(self.structures):
+            if each.length > 0xFFFF:
+                raise TableError(f"structure {number}: {each.length} bytes are too many for Length")
         length = FIXED_PART + sum(each.length for each in self.structures) + len(self.rest)
         header = replace(self.header, table_length=length, checksum=0)
         unsummed = replace(self, header=header)

@@ -81,7 +81,7 @@ path = ["1f.0"]
         ("[[structure]]\ntype = 'RMRR'\nscope = [{type = 1, odd_byte = -1}]", "odd_byte"),
         ("[[structure]]\ntype = 'ANDD'\nobject_name = 'é'", "object_name is not ASCII"),
         ("[[structure]]\ntype = 'ANDD'\nobject_name = 'A'\npadding = -1", "padding"),
-        ("[[structure]]\ntype = 'ANDD'\nobject_name = 'A'\npadding = 65535", "than Length"),
+        ("[[structure]]\ntype = 'ANDD'\nobject_name = 'A'\npadding = 65535", "too many for Length"),
         ("[[structure]]\ntype = 9\npayload = 'hex:0'", "payload is neither ASCII nor hex:"),
     ],
 )

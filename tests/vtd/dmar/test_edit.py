@@ -1,12 +1,14 @@
 """Edits: the table says what was asked, and its Length, Checksum and order stay right."""
 
+from dataclasses import replace
+
 import pytest
 
 from tests.dmar_corpus import clean_tables
 from vtd.dmar.edit import add_rmrr, drop_rmrr, move_device, parse_device, set_flag
-from vtd.dmar.records import Drhd, Rmrr
+from vtd.dmar.records import DeviceScope, Drhd, Rmrr
 from vtd.dmar.rules import check
-from vtd.dmar.table import Table
+from vtd.dmar.table import Table, TableError
 
 TABLE = Table.parse(
     next(each for each in clean_tables() if each.id.endswith("synthetic-multiseg2")).data
@@ -63,6 +65,13 @@ def test_flags_are_set_and_cleared() -> None:
     assert [unit.flags.include_pci_all for unit in units] == [False, False, False, True]
     by_offset = set_flag(TABLE, f"include_pci_all@{TABLE.units[0].offset}", True)
     assert by_offset.units[0].flags.include_pci_all
+
+
+def test_a_unit_takes_no_more_devices_than_its_length_can_say() -> None:
+    entries = tuple(DeviceScope.of(1, ((1, 0),), start_bus=2) for _ in range(8189))
+    full = replace(TABLE, structures=(replace(TABLE.units[0], scopes=entries),))
+    with pytest.raises(TableError, match="structure 0: 65536 bytes are too many for Length"):
+        move_device(full, "00:05.0", TABLE.units[0].register_base)
 
 
 @pytest.mark.parametrize(

@@ -84,6 +84,7 @@ def test_iomem_gives_reserved_and_nvs_memory() -> None:
         {"base": "0x1000", "length": "0x1000", "type": "reserved"},
         {"start": "4096", "size": 4096, "type": "ACPI_NVS"},
         {"start": 0x1000, "length": 0x1000, "type": 4},
+        {"start": 0x1000, "length": 0x1000, "type": "EfiRuntimeServicesData"},
     ],
 )
 def test_e820_entries_in_json(entry: dict[str, object]) -> None:

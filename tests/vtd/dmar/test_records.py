@@ -98,6 +98,12 @@ def test_a_path_is_read_in_pairs_and_its_odd_byte_is_kept() -> None:
     assert str(entry) == "pci_endpoint 00:1c.0/03.1"
 
 
+def test_an_entry_holds_124_pairs_at_most() -> None:
+    assert DeviceScope.of(1, ((1, 0),) * 124).length == 254
+    with pytest.raises(ValueError, match="path: 125 pairs do not fit"):
+        DeviceScope.of(1, ((1, 0),) * 125)
+
+
 def test_the_object_name_ends_at_its_nul() -> None:
     name = Andd(tail=b"\\_SB.PCI0.I2C0\0\0\0")
     assert (name.object_name, name.terminator) == ("\\_SB.PCI0.I2C0", 14)
