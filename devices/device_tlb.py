@@ -20,6 +20,9 @@ _Key = tuple[int, int, int | None]
 _Value = tuple[int, int, int]
 """Translated address, READ and WRITE permissions, mask of the offset."""
 
+_PAGE = -0x1000
+"""A page of the index: translated page address and, below it, the permissions."""
+
 _ANY_PASID = 1 << 20
 """Stands for the PASID in the tag of entries marked global."""
 
@@ -73,6 +76,9 @@ class DeviceTlb:
         self._shifts: tuple[int, ...] = ()
         self._has_global = False
         self._touch = self._entries.move_to_end if replacement is Replacement.LRU else None
+        self._indexed = capacity is None or replacement is not Replacement.LRU
+        self._pages: dict[int | None, dict[int, int]] = {}
+        self._untagged = self._pages[None] = {}
         self._random = random.Random(seed)
 
     def lookup(self, address: int, need: int, pasid: int | None = None) -> int | None:
@@ -80,6 +86,16 @@ class DeviceTlb:
 
         ``pasid`` is the PASID, or :func:`tag` of a privileged request.
         """
+        pages = self._untagged if pasid is None else self._pages.get(pasid)
+        if pages is not None:
+            page = pages.get(address >> 12)
+            if page is not None and page & need == need:
+                self.hits += 1
+                return page & _PAGE | address & 0xFFF
+        return self._find(address, need, pasid)
+
+    def _find(self, address: int, need: int, pasid: int | None) -> int | None:
+        """Look through the entries of every size, those of all PASIDs last."""
         entries = self._entries
         for shift in self._shifts:
             key = (address >> shift, shift, pasid)
@@ -88,9 +104,13 @@ class DeviceTlb:
                 self.hits += 1
                 if self._touch is not None:
                     self._touch(key)
-                return entry[0] | address & entry[2]
+                translated = entry[0] | address & entry[2]
+                if self._indexed:
+                    page = translated & _PAGE | entry[1]
+                    self._pages.setdefault(pasid, {})[address >> 12] = page
+                return translated
         if self._has_global and pasid is not None and pasid not in {_ANY_PASID, ~_ANY_PASID}:
-            return self.lookup(address, need, tag(_ANY_PASID, pasid < 0))
+            return self._find(address, need, tag(_ANY_PASID, pasid < 0))
         self.misses += 1
         return None
 
@@ -110,6 +130,7 @@ class DeviceTlb:
         if shift not in self._shifts:
             self._shifts = tuple(sorted((*self._shifts, shift)))
         self._entries[key] = (entry.address & ~offset, permissions, offset)
+        self._forget_pages()
 
     def invalidate(self, request: InvalidationRequest) -> None:
         """Drop what the request covers: any overlap, exactly its tag.
@@ -128,11 +149,13 @@ class DeviceTlb:
         ]
         for key in doomed:
             del self._entries[key]
+        self._forget_pages()
         self.dropped += len(doomed)
 
     def clear(self) -> None:
         """Drop everything, as when ATS is disabled."""
         self._entries.clear()
+        self._forget_pages()
         self._shifts = ()
         self._has_global = False
 
@@ -157,6 +180,11 @@ class DeviceTlb:
                 )
             )
         return tuple(found)
+
+    def _forget_pages(self) -> None:
+        """Empty the index, which holds nothing that the entries don't."""
+        for pages in self._pages.values():
+            pages.clear()
 
     def _evict(self) -> None:
         if self.replacement is Replacement.RANDOM:
