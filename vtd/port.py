@@ -42,12 +42,14 @@ class UnitPort:
             physical = refill(self._remapping, self._space, address, access)
             if physical is not None:
                 return physical
-        return self._unit.admit(Request(self.source_id, address, access))
+        return self._admit(Request(self.source_id, address, access))
 
     def read(
         self, address: int, length: int, *, pasid: int | None = None, privileged: bool = False
     ) -> Completion:
         """Read ``length`` bytes; the first part that is refused decides the status."""
+        if (address & 0xFFF) + length <= 0x1000:
+            return self.read_part(address, length, pasid, privileged)
         parts = []
         for start, size in split_pages(address, length):
             part = self.read_part(start, size, pasid, privileged)
@@ -124,6 +126,11 @@ class UnitPort:
         return SUCCESS
 
     def _admit(self, request: Request) -> int | CompletionStatus:
+        if request.pasid is None:
+            entry = self._space.pages.get(request.address >> 12)
+            if entry is not None and entry & request.access == request.access:
+                self._counters.hits += 1
+                return entry & FRAME | request.address & 0xFFF
         if request.pasid is None and request.address in INTERRUPT_RANGE:
             fault = InterruptFault(FaultReason.IR_NOT_AN_INTERRUPT)
             self._unit.block_interrupt(self.source_id, request.address, fault)

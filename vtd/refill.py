@@ -28,7 +28,7 @@ def refill(remapping: Remapping, space: Space, address: int, access: int) -> int
     try:
         if structures is None:
             entry, shift, rights, _ = walk(remapping.memory, stage, address)
-            if shift != 12 or address >> width:
+            if shift != 12 or address >> width or address in INTERRUPT_RANGE:
                 return None
         else:
             table = tables[address >> 21]
@@ -83,5 +83,5 @@ def prepare_shortcut(
             structures,
         )
     below = caches.second_stage.peek((target.domain_id, None, 21, address >> 21))
-    if below is not None:
+    if below is not None and address >> 21 != INTERRUPT_START >> 21:
         space.shortcut.tables[address >> 21] = below.frame << 2 | below.rights
