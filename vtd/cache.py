@@ -48,6 +48,11 @@ class Counters:
     evictions: int = 0
     invalidated: int = 0
 
+    @property
+    def lookups(self) -> int:
+        """How often the cache was asked."""
+        return self.hits + self.misses
+
 
 class Cache(Generic[K, V]):
     """Entries by key, in sets; the first entry of a set is the next to be replaced."""

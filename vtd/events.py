@@ -4,6 +4,12 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from devices.dma import (
+    InvalidationRequest,
+    PageGroupResponse,
+    PageRequest,
+    TranslationEntry,
+)
 from vtd.event_interrupt import Message
 from vtd.faults import FaultReason
 from vtd.interrupts import Interrupt, Posted
@@ -41,4 +47,72 @@ class InterruptDelivered(NamedTuple):
     outcome: Interrupt | Posted
 
 
-Event = MessageSent | RequestBlocked | InterruptBlocked | InterruptDelivered
+class TranslationGiven(NamedTuple):
+    """A translation completion told a device-TLB about ``address``; one event for each entry."""
+
+    source_id: int
+    pasid: int | None
+    privileged: bool
+    address: int
+    """Untranslated; the entry holds for the range of its size around it."""
+    entry: TranslationEntry
+
+
+class TranslatedRequestPassed(NamedTuple):
+    """A request with a translated address was let through to memory."""
+
+    request: Request
+
+
+class DeviceTlbInvalidationSent(NamedTuple):
+    """An invalidation request left for a device-TLB."""
+
+    source_id: int
+    request: InvalidationRequest
+
+
+class DeviceTlbInvalidationCompleted(NamedTuple):
+    """A device-TLB said that it dropped what an invalidation request covers."""
+
+    source_id: int
+    request: InvalidationRequest
+
+
+class DeviceTlbInvalidationTimedOut(NamedTuple):
+    """The unit gave up waiting for the completion of an invalidation request."""
+
+    source_id: int
+    request: InvalidationRequest
+
+
+class PageRequestReceived(NamedTuple):
+    """A device asked for a page."""
+
+    source_id: int
+    request: PageRequest
+    queued: bool
+    """Whether software will see it."""
+
+
+class PageGroupResponseSent(NamedTuple):
+    """A page group response left for a device."""
+
+    source_id: int
+    response: PageGroupResponse
+    automatic: bool
+    """Made by the unit, not by software."""
+
+
+Event = (
+    MessageSent
+    | RequestBlocked
+    | InterruptBlocked
+    | InterruptDelivered
+    | TranslationGiven
+    | TranslatedRequestPassed
+    | DeviceTlbInvalidationSent
+    | DeviceTlbInvalidationCompleted
+    | DeviceTlbInvalidationTimedOut
+    | PageRequestReceived
+    | PageGroupResponseSent
+)

@@ -17,9 +17,10 @@ class Answer(Enum):
     CA = "completer abort"
     NO_PERMISSION = "success without any permission, not recorded"
     REDUCED = "success with the permissions that exist, not recorded"
+    RECORDED = "success without any permission, recorded"
 
 
-UR, CA, NO_PERMISSION, REDUCED = Answer
+UR, CA, NO_PERMISSION, REDUCED, RECORDED = Answer
 
 
 class FaultReason(IntEnum):
@@ -169,7 +170,7 @@ class FaultReason(IntEnum):
         True,
         NO_PERMISSION,
     )
-    FS_UPDATE_ERROR = 0x91, "SFS.10", "first-stage flag update failed", True, NO_PERMISSION
+    FS_UPDATE_ERROR = 0x91, "SFS.10", "first-stage flag update failed", True, RECORDED
     HPT_READ_ERROR = 0xA0, "HPT.1", "reading a host permission entry failed", True, UR, CA
     HPT_RESERVED = 0xA1, "HPT.2", "reserved bits set in a host permission entry", True, UR, CA
     HPT_TOP_READ_ERROR = 0xA2, "HPT.3", "reading the top host permission entry failed", True, UR, CA

@@ -65,6 +65,8 @@ class InterruptRemapping:
         self.table = InterruptRemappingTableAddress(0)
         """As latched by GCMD.SIRTP."""
         self.cache: Cache[int, RemappedIrte | PostedIrte] = Cache(options.caches.interrupt)
+        self.posted_hits = 0
+        """Hits of the cache on entries for posted interrupts."""
 
     def clear(self) -> None:
         """Global invalidation of the interrupt entry cache."""
@@ -111,6 +113,7 @@ class InterruptRemapping:
             raise InterruptFault(FaultReason.IR_INDEX_BEYOND_TABLE, index)
         cached = self.cache.find(index)
         if cached is not None:
+            self.posted_hits += isinstance(cached, PostedIrte)
             return cached
         try:
             entry = RemappedIrte(self.memory.read_record(address, IRTE_SIZE))

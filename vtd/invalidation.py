@@ -101,6 +101,7 @@ class InvalidationQueue:
         self._event = completion_event
         self._interrupt_cache = interrupt_cache
         self._devices = devices
+        self._running = self._wanted = False
         registers.on_write(InvalidationQueueTail, self._run_on_write)
         registers.on_write(FaultStatus, self._run_on_write)
         registers.on_write(InvalidationCompletionStatus, self._completion_written)
@@ -117,9 +118,22 @@ class InvalidationQueue:
         self._registers[InvalidationQueueHead] = InvalidationQueueHead(0)
 
     def run(self) -> None:
-        """Carry out descriptors until the queue is empty, blocked or in error."""
-        while self._may_fetch() and self._step():
-            pass
+        """Carry out descriptors until the queue is empty, blocked or in error.
+
+        A device that answers at once, or software that reacts to an event, may come back here
+        while a descriptor is being carried out; the descriptors after it then follow.
+        """
+        self._wanted = True
+        if self._running:
+            return
+        self._running = True
+        try:
+            while self._wanted:
+                self._wanted = False
+                while self._may_fetch() and self._step():
+                    pass
+        finally:
+            self._running = False
 
     def _may_fetch(self) -> bool:
         status = self._registers[FaultStatus]

@@ -53,7 +53,8 @@ def lookup(remapping: Remapping, request: Request) -> Lookup:
     check_mode(remapping, has_pasid=request.pasid is not None)
     if remapping.mode is TranslationTableMode.LEGACY:
         return Lookup(legacy_context(remapping, request.source_id), privileged=False)
-    context = scalable_context(remapping, request.source_id)
+    has_pasid = request.pasid is not None
+    context = scalable_context(remapping, request.source_id, needs_paside=has_pasid)
     pasid, privileged = select_pasid(remapping, context, request.pasid, request.privileged)
     target = pasid_target(remapping, request.source_id, context, pasid)
     check_supervisor(target, privileged=privileged)
@@ -129,8 +130,14 @@ def _read_legacy_context(remapping: Remapping, source_id: int) -> Target:
     )
 
 
-def scalable_context(remapping: Remapping, source_id: int) -> ScalableContextEntry:
-    """The context entry of a source-id, from the context cache or memory (9.2, 9.4)."""
+def scalable_context(
+    remapping: Remapping, source_id: int, *, needs_paside: bool = False
+) -> ScalableContextEntry:
+    """The context entry of a source-id, from the context cache or memory (9.2, 9.4).
+
+    ``needs_paside``: an untranslated or translation request with PASID, to which EPTR without
+    PASIDE is a lack of PASIDE (SCT.6) and not an invalid entry (SCT.4.3).
+    """
     cached = remapping.caches.context.find(source_id)
     if cached is not None and not isinstance(cached.value, Target):
         return _usable(cached.value)
@@ -139,6 +146,9 @@ def scalable_context(remapping: Remapping, source_id: int) -> ScalableContextEnt
     except TranslationFault as fault:
         _cache_context_fault(remapping, source_id, fault)
         raise
+    if entry.eptr and not entry.paside:
+        reason = FaultReason.PASID_DISABLED if needs_paside else FaultReason.SM_CONTEXT_INVALID
+        raise TranslationFault(reason, fpd=entry.fpd)
     remapping.caches.context.put(source_id, ContextCacheEntry(None, entry))
     return entry
 
@@ -168,11 +178,7 @@ def _read_scalable_context(remapping: Remapping, source_id: int) -> ScalableCont
         raise TranslationFault(FaultReason.SM_CONTEXT_NOT_PRESENT, fpd=entry.fpd)
     if entry & ScalableContextEntry.reserved_mask(implementation):
         raise TranslationFault(FaultReason.SM_CONTEXT_RESERVED, fpd=entry.fpd)
-    if (
-        (entry.pre and not entry.dte)
-        or (entry.eptr and not entry.paside)
-        or entry.rid_pasid >= pasid_limit(entry)
-    ):
+    if (entry.pre and not entry.dte) or entry.rid_pasid >= pasid_limit(entry):
         raise TranslationFault(FaultReason.SM_CONTEXT_INVALID, fpd=entry.fpd)
     return entry
 

@@ -1,4 +1,4 @@
-"""A requester's way to memory through a remapping unit (implements ``devices.dma.DmaPort``).
+"""A requester's way to memory through a remapping unit (implements ``devices.dma.AtsPort``).
 
 VT-d 3.13: transfers are cut at 4 KiB boundaries of the input address, and each part is translated,
 carried out or refused for itself.
@@ -8,7 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from devices.dma import READ, WRITE, AtomicOp, Completion, CompletionStatus
+from devices.dma import (
+    READ,
+    WRITE,
+    AddressType,
+    AtomicOp,
+    Completion,
+    CompletionStatus,
+    PageRequest,
+    TranslationCompletion,
+)
 from pagetables.memory import BusError, PhysicalMemory
 from vtd.faults import FaultReason
 from vtd.interrupt_remapping import InterruptFault
@@ -91,6 +100,89 @@ class UnitPort:
         except BusError:
             return UNSUPPORTED
         return Completion(CompletionStatus.SUCCESS, before)
+
+    def translate(
+        self,
+        address: int,
+        count: int = 1,
+        *,
+        no_write: bool = False,
+        pasid: int | None = None,
+        privileged: bool = False,
+    ) -> TranslationCompletion:
+        """Ask for up to ``count`` translations from ``address`` on; ``no_write`` is the NW bit."""
+        kind = AddressType.TRANSLATION_REQUEST
+        request = Request(self.source_id, address, READ, 8 * count, pasid, privileged, kind)
+        return self._unit.translate_for_device(request, count, no_write=no_write)
+
+    def read_translated(self, address: int, length: int, *, pasid: int | None = None) -> Completion:
+        """Read at translated addresses; the first part that is refused decides the status."""
+        parts = []
+        for start, size in split_pages(address, length):
+            part = self.read_translated_part(start, size, pasid)
+            if not part.ok:
+                return part
+            parts.append(part.data)
+        return Completion(CompletionStatus.SUCCESS, b"".join(parts))
+
+    def write_translated(
+        self, address: int, data: bytes, *, pasid: int | None = None
+    ) -> Completion:
+        """Write at translated addresses; parts after a refused one are still tried."""
+        outcome = SUCCESS
+        for start, size in split_pages(address, len(data)):
+            offset = start - address
+            part = self.write_translated_part(start, data[offset : offset + size], pasid)
+            if not part.ok and outcome.ok:
+                outcome = part
+        return outcome
+
+    def read_translated_part(
+        self, address: int, length: int, pasid: int | None = None
+    ) -> Completion:
+        """Read bytes of one page at a translated address."""
+        request = self._translated_request(address, READ, length, pasid)
+        status = self._unit.admit_translated(request)
+        if status is not CompletionStatus.SUCCESS:
+            return Completion(status)
+        try:
+            return Completion(status, self._memory.read(address, length))
+        except BusError:
+            return UNSUPPORTED
+
+    def write_translated_part(
+        self, address: int, data: bytes, pasid: int | None = None
+    ) -> Completion:
+        """Write bytes of one page at a translated address."""
+        request = self._translated_request(address, WRITE, len(data), pasid)
+        status = self._unit.admit_translated(request)
+        if status is not CompletionStatus.SUCCESS:
+            return Completion(status)
+        try:
+            self._memory.write(address, data)
+        except BusError:
+            return UNSUPPORTED
+        return SUCCESS
+
+    def _translated_request(
+        self, address: int, access: int, length: int, pasid: int | None
+    ) -> Request:
+        return Request(
+            self.source_id,
+            address,
+            access,
+            length,
+            pasid,
+            address_type=AddressType.TRANSLATED,
+        )
+
+    def page_request(self, request: PageRequest) -> None:
+        """Ask software to make a page usable."""
+        self._unit.request_page(self.source_id, request)
+
+    def complete_invalidation(self, itag_vector: int, count: int) -> None:
+        """Answer invalidations: bit n of the 32-bit vector is ITag n."""
+        self._unit.complete_invalidation(self.source_id, itag_vector, count)
 
     def read_part(
         self, address: int, length: int, pasid: int | None = None, privileged: bool = False

@@ -22,6 +22,8 @@ class Options:
     """Where 6.6 and 6.7 leave it open, disabling translation leaves the caches alone."""
     largest_pass_through_page: bool = True
     """Pass-through translation requests are answered with the largest page that fits (4.2.3)."""
+    itags: int = 32
+    """Invalidation requests that may be on their way to device-TLBs at a time."""
     as_recorded: bool = False
     """Follow QEMU 11.1.2 where it departs from the specification; docs/known-differences.md
     lists each departure with its section."""

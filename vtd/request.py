@@ -9,6 +9,8 @@ from vtd.iotlb import RequestKind
 from vtd.registers import RequestType
 
 ATOMIC = READ | WRITE
+PAGE_REQUEST = 0
+"""The access of a page request message: none."""
 
 INTERRUPT_RANGE = range(0xFEE0_0000, 0xFEF0_0000)
 """The interrupt address range FEEx_xxxxh (3.15)."""
@@ -20,7 +22,7 @@ class Request(NamedTuple):
     source_id: int
     address: int
     access: int
-    """READ, WRITE or ATOMIC."""
+    """READ, WRITE, ATOMIC or PAGE_REQUEST."""
     length: int = 1
     """Bytes; 0 is the zero-length read."""
     pasid: int | None = None
@@ -43,4 +45,9 @@ class Request(NamedTuple):
         return _TYPES[self.access]
 
 
-_TYPES = {READ: RequestType.READ, WRITE: RequestType.WRITE, ATOMIC: RequestType.ATOMIC_OP}
+_TYPES = {
+    READ: RequestType.READ,
+    WRITE: RequestType.WRITE,
+    ATOMIC: RequestType.ATOMIC_OP,
+    PAGE_REQUEST: RequestType.PAGE_REQUEST,
+}

@@ -9,18 +9,44 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from devices.dma import CompletionStatus
+from devices.dma import (
+    AddressType,
+    AtsClient,
+    CompletionStatus,
+    PageRequest,
+    TranslationCompletion,
+)
 from pagetables.memory import TableMemory
+from pagetables.observed import ObservedMemory
+from vtd import ats, translated
 from vtd.caches import TranslationCaches
 from vtd.capabilities import Capabilities
 from vtd.device_messages import DeviceMessages
-from vtd.event_interrupt import FAULT_EVENT, INVALIDATION_EVENT, EventInterrupt, Message
-from vtd.events import Event, InterruptBlocked, InterruptDelivered, MessageSent, RequestBlocked
+from vtd.enhanced_commands import EnhancedCommands
+from vtd.event_interrupt import (
+    FAULT_EVENT,
+    INVALIDATION_EVENT,
+    PAGE_REQUEST_EVENT,
+    PERFORMANCE_EVENT,
+    EventInterrupt,
+    Message,
+)
+from vtd.events import (
+    Event,
+    InterruptBlocked,
+    InterruptDelivered,
+    MessageSent,
+    RequestBlocked,
+    TranslatedRequestPassed,
+    TranslationGiven,
+)
 from vtd.fault_recording import FaultRecorder
 from vtd.faults import TranslationFault
 from vtd.interrupt_remapping import InterruptFault, InterruptRemapping
 from vtd.interrupts import Interrupt, Posted
 from vtd.invalidation import InvalidationQueue, RegisterInvalidation
+from vtd.page_requests import PageRequests
+from vtd.performance import Activity, PerformanceMonitoring, event_totals
 from vtd.protected_memory import ProtectedMemory
 from vtd.register_file import RegisterFile, RegisterWrite
 from vtd.registers import (
@@ -34,6 +60,7 @@ from vtd.registers import (
 from vtd.remapping import Options, Remapping
 from vtd.request import Request
 from vtd.translate import translate
+from vtd.virtual_commands import VirtualCommands
 
 
 class RemappingUnit:
@@ -64,7 +91,13 @@ class RemappingUnit:
             options,
             EventInterrupt(self.registers, FAULT_EVENT, self._send),
         )
-        self.devices = DeviceMessages()
+        self.devices = DeviceMessages(
+            self.registers,
+            self.faults,
+            self._publish,
+            throttles="dit" in capabilities.features,
+            itags=options.itags,
+        )
         self.queue = InvalidationQueue(
             self.registers,
             self.remapping,
@@ -73,6 +106,26 @@ class RemappingUnit:
             self.interrupts,
             self.devices,
         )
+        self.devices.resume = self.queue.run
+        self.page_requests = PageRequests(
+            self.registers,
+            self.remapping,
+            self.devices,
+            EventInterrupt(self.registers, PAGE_REQUEST_EVENT, self._send),
+            self._publish,
+            self._block,
+        )
+        self._memory = memory
+        self._activity = Activity()
+        self.performance = PerformanceMonitoring(
+            self.registers,
+            EventInterrupt(self.registers, PERFORMANCE_EVENT, self._send),
+            self._activity,
+            event_totals(self._activity, self.caches, self.interrupts, self.page_requests),
+            self._counting_switched,
+        )
+        self.enhanced_commands = EnhancedCommands(self.registers, self.performance)
+        self.virtual_commands = VirtualCommands(self.registers, capabilities.pasid_width)
         self.register_invalidation = RegisterInvalidation(self.registers, self.remapping)
         self.protected_memory = ProtectedMemory(self.registers)
         self.registers.on_write(GlobalCommand, self._command_written)
@@ -95,6 +148,8 @@ class RemappingUnit:
     def write_register(self, offset: int, size: int, value: int) -> None:
         """A write of software, with all that follows from it."""
         self.registers.write(offset, size, value)
+        if self._counting:
+            self.performance.update()
 
     def admit(self, request: Request) -> int | CompletionStatus:
         """The physical address of an untranslated request, or how it is refused.
@@ -102,6 +157,12 @@ class RemappingUnit:
         A request to the interrupt address range without PASID belongs to
         :meth:`request_interrupt` instead.
         """
+        physical = self._admit(request)
+        if self._counting:
+            self._count(AddressType.UNTRANSLATED)
+        return physical
+
+    def _admit(self, request: Request) -> int | CompletionStatus:
         physical = request.address
         remapped = self._translating
         if remapped:
@@ -117,6 +178,70 @@ class RemappingUnit:
                 return CompletionStatus.UNSUPPORTED_REQUEST
         return physical
 
+    def attach(self, source_id: int, client: AtsClient) -> None:
+        """Send invalidation requests and page group responses for ``source_id`` to ``client``."""
+        self.devices.attach(source_id, client)
+
+    def translate_for_device(
+        self, request: Request, count: int = 1, *, no_write: bool = False
+    ) -> TranslationCompletion:
+        """The answer to a translation request for up to ``count`` translations (4.2.3)."""
+        if not self._translating:
+            return TranslationCompletion(CompletionStatus.UNSUPPORTED_REQUEST)
+        completion, fault = ats.answer(self.remapping, request, count, no_write=no_write)
+        if fault is not None:
+            self._block(request, fault)
+        address = request.address
+        for entry in completion.entries:
+            self._publish(
+                TranslationGiven(
+                    request.source_id, request.pasid, request.privileged, address, entry
+                )
+            )
+            address = (address & -entry.size) + entry.size
+        if self._counting:
+            self._count(AddressType.TRANSLATION_REQUEST)
+        return completion
+
+    def admit_translated(self, request: Request) -> CompletionStatus:
+        """Whether a translated request may go to memory at the address it has (4.2.5)."""
+        status = self._admit_translated(request)
+        if self._subscribers and status is CompletionStatus.SUCCESS:
+            self._publish(TranslatedRequestPassed(request))
+        if self._counting:
+            self._count(AddressType.TRANSLATED)
+        return status
+
+    def _admit_translated(self, request: Request) -> CompletionStatus:
+        without_support = request.pasid is not None and not self.capabilities.ecap.ptrs
+        if not self._translating or without_support:
+            return CompletionStatus.UNSUPPORTED_REQUEST
+        try:
+            translated.check(self.remapping, request)
+        except TranslationFault as fault:
+            self._block(request, fault)
+            return ats.REFUSALS[fault.reason.translated]
+        guarded = self._protecting and self.capabilities.major_version >= 2
+        if guarded and self.protected_memory.blocks(request.address, request.length):
+            return CompletionStatus.UNSUPPORTED_REQUEST
+        return CompletionStatus.SUCCESS
+
+    def request_page(self, source_id: int, message: PageRequest) -> bool:
+        """A page request message; whether software will find it in the page request queue."""
+        if not self._translating or "prs" not in self.capabilities.features:
+            return False
+        queued = self.page_requests.receive(source_id, message)
+        if self._counting:
+            self.performance.update()
+        return queued
+
+    def complete_invalidation(self, source_id: int, itag_vector: int, count: int) -> None:
+        """An invalidation completion message; unsupported while remapping is off (4.2.1)."""
+        if self._translating:
+            self.devices.complete(source_id, itag_vector, count)
+            if self._counting:
+                self.performance.update()
+
     def request_interrupt(
         self, source_id: int, address: int, data: int
     ) -> Interrupt | Posted | None:
@@ -126,6 +251,9 @@ class RemappingUnit:
         except InterruptFault as fault:
             self.block_interrupt(source_id, address, fault)
             return None
+        finally:
+            if self._counting:
+                self.performance.update()
         self._publish(InterruptDelivered(source_id, outcome))
         return outcome
 
@@ -154,7 +282,21 @@ class RemappingUnit:
         """Look at what decides the way of requests; ports answer hits while only the IOTLB does."""
         self._translating = self.registers[GlobalStatus].tes
         self._protecting = self.protected_memory.enabled
-        self.caches.iotlb.direct = self._translating and not self._protecting
+        self._counting = self.performance.active
+        alone = not (self._protecting or self._counting)
+        self.caches.iotlb.direct = self._translating and alone
+
+    def _count(self, kind: AddressType) -> None:
+        self._activity.requests[kind] += 1
+        self.performance.update()
+
+    def _counting_switched(self) -> None:
+        """Accesses to memory are observed, and ports answer no hits, while a counter is enabled."""
+        memory = self._memory
+        if self.performance.active:
+            memory = ObservedMemory(memory, self._activity.access)
+        self.remapping.memory = self.interrupts.memory = memory
+        self._choose_path()
 
     def _command_written(self, write: RegisterWrite[GlobalCommand]) -> None:
         """GCMD_REG: one-shot commands, then functions that change (11.4.4.1)."""

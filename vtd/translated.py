@@ -1,0 +1,145 @@
+"""Translated requests: whether a device may use an address that it says it was given.
+
+VT-d 4.2.4, 4.2.5 and the translated request columns of Table 30. Addresses stay what they are; with
+HPTE = 1 the host permission table has to allow them. Addresses are judged before the table. Left
+out: caches of the table, which no unit has to have.
+"""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+from devices.dma import READ, WRITE
+from pagetables.bits import BitRecord
+from pagetables.memory import BusError
+from vtd.ats import check_device_tlb_allowed
+from vtd.entries import (
+    HostPermissionL1Entry,
+    HostPermissionL2Entry,
+    HostPermissionL3Entry,
+    HostPermissionL4Entry,
+    PasidEntry,
+)
+from vtd.faults import FaultReason, TranslationFault
+from vtd.lookup import check_mode, check_pasid, legacy_context, pasid_target, scalable_context
+from vtd.registers import TranslationTableMode
+from vtd.remapping import Remapping
+from vtd.request import INTERRUPT_RANGE, Request
+from vtd.target import LEGACY, SCALABLE, ModeReasons
+
+R = TypeVar("R", bound=BitRecord)
+
+LOWER_LEVELS: tuple[
+    tuple[
+        type[HostPermissionL3Entry] | type[HostPermissionL2Entry] | type[HostPermissionL1Entry],
+        int,
+        int,
+    ],
+    ...,
+] = (
+    (HostPermissionL3Entry, 33, 30),
+    (HostPermissionL2Entry, 25, 21),
+    (HostPermissionL1Entry, 17, 12),
+)
+"""Entry, lowest address bit of its index in a table of 256, lowest address bit of the page."""
+
+ENTRY_SIZE = 16
+SMALLEST_TABLE_REACH = 49
+"""log2 of the addresses that a host permission table with HPTSZ = 0 covers."""
+
+
+def check(remapping: Remapping, request: Request) -> None:
+    """TranslationFault if a translated request is to be blocked.
+
+    A request with PASID on a unit without PTRS never comes here: the root complex blocks it.
+    """
+    check_mode(remapping, has_pasid=request.pasid is not None)
+    if remapping.mode is TranslationTableMode.LEGACY:
+        target = legacy_context(remapping, request.source_id)
+        check_device_tlb_allowed(target)
+        _check_address(remapping, request, LEGACY, fpd=target.fpd)
+        return
+    context = scalable_context(remapping, request.source_id)
+    fpd = context.fpd
+    if not context.dte:
+        raise TranslationFault(FaultReason.DEVICE_TLB_DISABLED, fpd=fpd)
+    pasid = context.rid_pasid
+    if request.pasid is not None:
+        if not context.eptr:
+            raise TranslationFault(FaultReason.TRANSLATED_PASID_DISABLED, fpd=fpd)
+        check_pasid(remapping, context, request.pasid)
+        pasid = request.pasid
+    _check_address(remapping, request, SCALABLE, fpd=fpd)
+    if context.hpte:
+        entry = pasid_target(remapping, request.source_id, context, pasid)
+        assert isinstance(entry.entry, PasidEntry)
+        _check_host_permission(remapping, request, entry.entry, fpd=entry.fpd)
+
+
+def _check_address(
+    remapping: Remapping, request: Request, reasons: ModeReasons, *, fpd: bool
+) -> None:
+    if request.address >> remapping.capabilities.host_address_width:
+        raise TranslationFault(reasons.beyond_haw, fpd=fpd)
+    if request.address in INTERRUPT_RANGE:
+        raise TranslationFault(reasons.interrupt_range, fpd=fpd)
+
+
+def _check_host_permission(
+    remapping: Remapping, request: Request, entry: PasidEntry, *, fpd: bool
+) -> None:
+    if request.address >> SMALLEST_TABLE_REACH + entry.hptsz:
+        raise TranslationFault(FaultReason.HPT_BEYOND_SIZE, fpd=fpd)
+    permissions = host_permissions(remapping, request.address, entry.hptptr, fpd=fpd)
+    if request.zero_length_read and remapping.capabilities.cap.zlr:
+        if not permissions:
+            raise TranslationFault(FaultReason.HPT_NO_PERMISSION, fpd=fpd)
+        return
+    missing = request.access & ~permissions
+    if missing & WRITE:
+        raise TranslationFault(FaultReason.HPT_WRITE_DENIED, fpd=fpd)
+    if missing & READ:
+        raise TranslationFault(FaultReason.HPT_READ_DENIED, fpd=fpd)
+
+
+def host_permissions(remapping: Remapping, address: int, table: int, *, fpd: bool = False) -> int:
+    """READ and WRITE as the host permission table at ``table`` grants them (4.2.4)."""
+    top = _read(
+        remapping,
+        HostPermissionL4Entry,
+        table + (address >> 41) * ENTRY_SIZE,
+        FaultReason.HPT_TOP_READ_ERROR,
+        fpd=fpd,
+    )
+    if not top.av:
+        return 0
+    table = top.addr
+    for record, index_bit, page_bit in LOWER_LEVELS:
+        entry = _read(
+            remapping,
+            record,
+            table + (address >> index_bit & 0xFF) * ENTRY_SIZE,
+            FaultReason.HPT_READ_ERROR,
+            fpd=fpd,
+        )
+        page = address >> page_bit & (1 << index_bit - page_bit) - 1
+        permissions = entry.pp >> 4 * page & (READ | WRITE)
+        if permissions or isinstance(entry, HostPermissionL1Entry) or not entry.av:
+            return permissions
+        table = entry.addr
+    return 0
+
+
+def _read(
+    remapping: Remapping, record: type[R], address: int, failed: FaultReason, *, fpd: bool
+) -> R:
+    try:
+        entry = record(remapping.memory.read_record(address, ENTRY_SIZE))
+    except BusError as error:
+        raise TranslationFault(failed, fpd=fpd) from error
+    reserved = record.reserved_mask(remapping.implementation)
+    if "av" in record.FIELDS and not entry & record.FIELDS["av"].mask:
+        reserved &= ~record.FIELDS["addr"].mask  # ignored (9.12)
+    if entry & reserved:
+        raise TranslationFault(FaultReason.HPT_RESERVED, fpd=fpd)
+    return entry
