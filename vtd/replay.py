@@ -14,11 +14,29 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from devices.dma import READ, WRITE, AtomicOp, Completion
+from devices.dma import (
+    READ,
+    WRITE,
+    AtomicOp,
+    Completion,
+    CompletionStatus,
+    InvalidationRequest,
+    PageGroupResponse,
+    PageRequest,
+    TranslationEntry,
+)
 from pagetables.memory import PhysicalMemory
+from vtd.caches import KEEPS_STALE, CachePolicy
 from vtd.capabilities import Capabilities
 from vtd.event_interrupt import Message
-from vtd.events import Event, InterruptDelivered, MessageSent
+from vtd.device_messages import ITAGS
+from vtd.events import (
+    DeviceTlbInvalidationSent,
+    Event,
+    InterruptDelivered,
+    MessageSent,
+    PageGroupResponseSent,
+)
 from vtd.interrupt_entries import (
     CompatibilityAddress,
     CompatibilityData,
@@ -143,9 +161,18 @@ def number(value: Json) -> int:
 
 
 class ScenarioRun:
-    """The platform of a scenario, and what each kind of step does to it."""
+    """The platform of a scenario, and what each kind of step does to it.
 
-    def __init__(self, scenario: Mapping[str, Json], *, as_recorded: bool) -> None:
+    ``caches``: what the unit keeps; outcomes of a scenario with tags depend on it.
+    """
+
+    def __init__(
+        self,
+        scenario: Mapping[str, Json],
+        *,
+        as_recorded: bool,
+        caches: CachePolicy = KEEPS_STALE,
+    ) -> None:
         unit = scenario["unit"]
         tags = scenario.get("tags", ())
         capabilities = Capabilities.of(
@@ -162,6 +189,7 @@ class ScenarioRun:
         }
         recorded = str(scenario.get("oracle", "")).startswith("QEMU")
         options = Options(
+            caches=caches,
             compress_faults=recorded or "choice:fault-compression" in tags,
             as_recorded=as_recorded,
         )
@@ -171,6 +199,13 @@ class ScenarioRun:
             name: UnitPort(self.unit, self.memory, number(device["source_id"]))
             for name, device in scenario["devices"].items()
         }
+        self.names = {port.source_id: name for name, port in self.ports.items()}
+        if scenario.get("device_tlb") == "manual":
+            for source_id in self.names:
+                self.unit.attach(source_id, SilentDevice())
+        self.responses: list[PageGroupResponseSent] = []
+        self.invalidations: list[DeviceTlbInvalidationSent] = []
+        self.itags: dict[str, int] = {}
         self.messages: list[Message] = []
         self.delivered: Interrupt | Posted | None = None
         self._operations: dict[str, Callable[[Mapping[str, Json]], Json]] = {
@@ -184,6 +219,14 @@ class ScenarioRun:
             "msi": self._msi,
             "ioapic_interrupt": self._ioapic_interrupt,
             "events": self._events,
+            "ats_translate": self._ats_translate,
+            "translated_read": self._translated_read,
+            "translated_write": self._translated_write,
+            "page_request": self._page_request,
+            "page_group_responses": self._page_group_responses,
+            "device_tlb_invalidations": self._device_tlb_invalidations,
+            "device_tlb_complete": self._device_tlb_complete,
+            "device_tlb_timeout": self._device_tlb_timeout,
         }
 
     def step(self, step: Mapping[str, Json]) -> tuple[Json, Json]:
@@ -209,6 +252,10 @@ class ScenarioRun:
             self.messages.append(event.message)
         elif isinstance(event, InterruptDelivered):
             self.delivered = event.outcome
+        elif isinstance(event, PageGroupResponseSent):
+            self.responses.append(event)
+        elif isinstance(event, DeviceTlbInvalidationSent):
+            self.invalidations.append(event)
 
     def _mem_write(self, step: Mapping[str, Json]) -> None:
         self.memory.load(number(step["addr"]), bytes.fromhex(step["hex"]))
@@ -289,8 +336,102 @@ class ScenarioRun:
         sent, self.messages = self.messages, []
         return [message._asdict() for message in sent]
 
+    def _ats_translate(self, step: Mapping[str, Json]) -> Json:
+        pasid, privileged = _tags(step)
+        completion = self.ports[step["device"]].translate(
+            number(step["iova"]),
+            step["count"],
+            no_write=step["no_write"],
+            pasid=pasid,
+            privileged=privileged,
+        )
+        if not completion.ok:
+            return {"status": completion.status.value}
+        entries = completion.entries[: len(step["expect"].get("entries", completion.entries))]
+        return {"status": STATUSES[completion.status], "entries": [*map(_translation, entries)]}
+
+    def _translated_read(self, step: Mapping[str, Json]) -> Json:
+        port, pasid = self.ports[step["device"]], _tags(step)[0]
+        return _read_outcome(
+            [
+                (start, size, port.read_translated_part(start, size, pasid))
+                for start, size in split_pages(number(step["address"]), step["length"])
+            ]
+        )
+
+    def _translated_write(self, step: Mapping[str, Json]) -> Json:
+        port, pasid = self.ports[step["device"]], _tags(step)[0]
+        first, data = number(step["address"]), bytes.fromhex(step["hex"])
+        return _write_outcome(
+            [
+                (start, size, port.write_translated_part(start, data[start - first :][:size], pasid))
+                for start, size in split_pages(first, len(data))
+            ]
+        )
+
+    def _page_request(self, step: Mapping[str, Json]) -> Json:
+        pasid, privileged = _tags(step)
+        message = PageRequest(
+            number(step["address"]),
+            step["read"],
+            step["write"],
+            step["prgi"],
+            step["last"],
+            pasid,
+            privileged,
+        )
+        source_id = self.ports[step["device"]].source_id
+        return {"queued": self.unit.request_page(source_id, message)}
+
+    def _page_group_responses(self, _: Mapping[str, Json]) -> Json:
+        sent, self.responses = self.responses, []
+        return [
+            {"device": self.names.get(source_id), **_response(response)}
+            for source_id, response, _ in sent
+        ]
+
+    def _device_tlb_invalidations(self, step: Mapping[str, Json]) -> Json:
+        """Messages sent; one that the step gives a name is known by it from then on."""
+        sent, self.invalidations = self.invalidations, []
+        messages = [
+            {"device": self.names.get(source_id), **_invalidation(request)}
+            for source_id, request in sent
+        ]
+        for expected, message, (_, request) in zip(step["expect"], messages, sent, strict=False):
+            if "tag" in expected:
+                message["tag"] = expected["tag"]
+                self.itags[expected["tag"]] = request.itag
+        return messages
+
+    def _device_tlb_complete(self, step: Mapping[str, Json]) -> None:
+        if step.get("all"):
+            while self.unit.devices.outstanding:
+                itag, pending = next(iter(self.unit.devices.outstanding.items()))
+                self.unit.complete_invalidation(pending.source_id, 1 << itag, 1)
+            return
+        vector = sum(1 << self.itags[tag] for tag in step["tags"])
+        if step.get("unallocated"):
+            outstanding = self.unit.devices.outstanding
+            vector |= 1 << next(itag for itag in range(ITAGS) if itag not in outstanding)
+        source_id = self.ports[step["device"]].source_id
+        self.unit.complete_invalidation(source_id, vector, step["count"])
+
+    def _device_tlb_timeout(self, step: Mapping[str, Json]) -> None:
+        self.unit.devices.time_out(self.itags[step["tag"]])
+
+
+class SilentDevice:
+    """A device-TLB that leaves answers to the steps of the scenario."""
+
+    def invalidate(self, request: InvalidationRequest) -> None:
+        """Not answered here."""
+
+    def page_response(self, response: PageGroupResponse) -> None:
+        """Nothing to do."""
+
 
 ACCESSES = {"dma_read": READ, "dma_write": WRITE, "dma_atomic": ATOMIC}
+STATUSES = {CompletionStatus.SUCCESS: "success"}
 ATOMICS = {"fetchadd": AtomicOp.FETCH_ADD, "swap": AtomicOp.SWAP, "cas": AtomicOp.CAS}
 
 

@@ -1,0 +1,150 @@
+"""Logs of the three kinds: what they show is found, what is wrong in them is named."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vtd.audit import CacheName
+from vtd.audit_log import AuditLogError, audit_log
+
+CAPTURES = Path(__file__).resolve().parents[1] / "captures"
+HEAD = {
+    "unit": {
+        "version": "0x10",
+        "cap": "0x80d2008c222f0606",
+        "ecap": "0xf00f4a",
+        "host_address_width": 48,
+    },
+    "memory": [["0x0", "0x100000"]],
+    "devices": {"nic": {"source_id": "0x10"}},
+}
+
+
+def store(address: int, *words: int) -> dict[str, Any]:
+    data = b"".join(word.to_bytes(8, "little") for word in words)
+    return {"op": "mem_write", "addr": hex(address), "hex": data.hex()}
+
+
+SETUP = [
+    store(0x1000, 0x2001, 0),
+    store(0x2100, 0x10001, 7 << 8 | 2),
+    store(0x10000, 0x11003),
+    store(0x11000, 0x12003),
+    store(0x12000, 0x13003),
+    store(0x13000, 0x80003),
+    {"op": "reg_write", "offset": "0x20", "size": 8, "value": "0x1000"},
+    {"op": "reg_write", "offset": "0x18", "size": 4, "value": "0x40000000"},
+    {"op": "reg_write", "offset": "0x18", "size": 4, "value": "0x80000000"},
+]
+DMA = {"op": "dma_write", "device": "nic", "iova": "0x10", "hex": "00"}
+CHANGE = store(0x13000, 0x90003)
+PAGE_INVALIDATION = {"op": "invalidate", "descriptor": hex(2 | 3 << 4 | 7 << 16)}
+
+TRACE = """\
+vtd_iotlb_page_update IOTLB page update sid 0x10 iova 0x5000 slpte 0x80003 domain 0x7
+vtd_dmar_translate dev 00:02.00 iova 0x5000 -> gpa 0x80000 mask 0xfff
+{between}
+vtd_iotlb_page_update IOTLB page update sid 0x10 iova 0x5000 slpte 0x90003 domain 0x7
+vtd_dmar_translate dev 00:02.00 iova 0x5000 -> gpa 0x90000 mask 0xfff
+"""
+
+
+def lines(*steps: Any) -> list[str]:
+    return [json.dumps(step) for step in (HEAD, *SETUP, *steps)]
+
+
+def test_a_platform_log_names_the_lines_of_write_and_use() -> None:
+    report = audit_log(lines(DMA, CHANGE, DMA))
+    (finding,) = report.findings
+    assert (report.kind, report.lines, finding.line) == ("platform log", 13, 13)
+    assert finding.use.writer == "line 12"
+    assert report.to_json()["findings"][0]["missing"].startswith("page-selective iotlb_inv")
+
+
+def test_a_descriptor_counts_as_the_invalidation_it_is() -> None:
+    assert not audit_log(lines(DMA, CHANGE, PAGE_INVALIDATION, DMA)).findings
+
+
+def test_an_invalidation_before_the_write_comes_too_early() -> None:
+    assert not audit_log(lines(DMA, PAGE_INVALIDATION, CHANGE, DMA)).findings
+    assert audit_log(lines(DMA, PAGE_INVALIDATION, DMA, CHANGE, DMA)).findings
+
+
+def test_a_trace_shows_an_entry_that_changed_without_an_invalidation() -> None:
+    (finding,) = audit_log(TRACE.format(between="").splitlines()).findings
+    assert finding.line == 5
+    assert finding.use.cache is CacheName.IOTLB
+
+
+@pytest.mark.parametrize(
+    "high, low, covered",
+    [(0x5000, 2 | 3 << 4 | 7 << 16, True), (0x6000, 2 | 3 << 4 | 7 << 16, False)],
+)
+def test_a_trace_shows_the_descriptors_of_the_queue(high: int, low: int, covered: bool) -> None:
+    between = f"vtd_inv_desc invalidate desc type iotlb high {high:#x} low {low:#x}"
+    assert bool(audit_log(TRACE.format(between=between).splitlines()).findings) is not covered
+
+
+def test_the_captures_have_no_findings() -> None:
+    for path in sorted(CAPTURES.glob("*/events.jsonl.gz")):
+        with gzip.open(path, "rt") as log:
+            report = audit_log(log)
+        assert report.uses > 100
+        assert not report.findings, f"{path}: {report.findings[0].use}"
+
+
+def test_a_capture_without_its_invalidations_has_findings() -> None:
+    for name in ("legacy48-strict", "sm-first-stage", "sm-second-stage"):
+        path = CAPTURES / name / "events.jsonl.gz"
+        with gzip.open(path, "rt") as log:
+            kept = [line for line in log if json.loads(line)[0] != "iq"]
+        assert audit_log(kept).findings
+
+
+@pytest.mark.parametrize(
+    "log, problem",
+    [
+        (["hello"], "line 1: neither"),
+        (["{"], "line 1: not JSON"),
+        (["{}"], "line 1: 'unit' is missing"),
+        (["[]"], "line 1: not an array"),
+        (['["w", 1, 2, 3]', "[3]"], "line 2: not an array"),
+        ([*lines(), '{"op": "dma_read"}'], "line 11: 'device' is missing"),
+        ([*lines(), "17"], "line 11: "),
+    ],
+)
+def test_a_line_that_is_wrong_is_named(log: list[str], problem: str) -> None:
+    with pytest.raises(AuditLogError) as error:
+        audit_log(log)
+    assert str(error.value).startswith(problem)
+
+
+@given(
+    st.lists(
+        st.one_of(
+            st.text(max_size=20),
+            st.sampled_from(lines(DMA, CHANGE, PAGE_INVALIDATION)),
+            st.builds(
+                lambda name, fields: json.dumps([name, *fields]),
+                st.sampled_from(["w", "iq", "iotlb", "dma", "msi"]),
+                st.lists(
+                    st.one_of(st.integers(), st.text(max_size=4), st.lists(st.integers())),
+                    max_size=6,
+                ),
+            ),
+        ),
+        max_size=6,
+    )
+)
+def test_any_text_is_audited_or_refused(log: list[str]) -> None:
+    try:
+        audit_log(log)
+    except AuditLogError as error:
+        assert error.line >= 1

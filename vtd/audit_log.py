@@ -1,0 +1,400 @@
+"""Audit of a log: table writes, invalidations and DMAs, replayed to find the stale uses.
+
+Three kinds of log, told apart by their first line; ``docs/audit-log.md`` describes them:
+
+* a platform log: JSON objects, the head of a scenario and then its steps, one a line. Memory is
+  known at every moment, and :class:`vtd.audit.Audit` judges each use of a cached entry.
+* an event log of a capture: JSON arrays. Memory is not known, only what an IOTLB loaded and when.
+  An entry that is loaded again with another content, with no invalidation in between that covers
+  it, tells that software changed tables without one (VT-d 6.5.3.3).
+* lines that QEMU's ``vtd_*`` trace points print, judged like events.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from devices.source_id import SourceId
+from pagetables import first_stage, second_stage
+from pagetables.bits import BitRecord
+from pagetables.memory import BusError, PhysicalMemory
+from vtd.audit import Audit, CacheName, Owner, StaleUse, Structure, Word, missing_invalidation
+from vtd.caches import AGGRESSIVE, KEEPS_STALE, CachePolicy
+from vtd.capabilities import PROFILES, Capabilities
+from vtd.descriptors import DESCRIPTORS, DescriptorHead, DescriptorType
+from vtd.entries import PasidTranslationType
+from vtd.interrupt_entries import RemappedIrte
+from vtd.invalidation import invalidate
+from vtd.iotlb import IotlbEntry, IotlbTags
+from vtd.registers import (
+    Capability,
+    ExtendedCapability,
+    InvalidationQueueHead,
+    InvalidationQueueTail,
+    Version,
+)
+from vtd.remapping import Options
+from vtd.replay import ScenarioRun, number
+from vtd.unit import RemappingUnit
+
+Json = Any
+
+
+class AuditLogError(ValueError):
+    """A log that can't be read: says which line is wrong, and why."""
+
+    def __init__(self, line: int, why: str) -> None:
+        super().__init__(f"line {line}: {why}")
+        self.line = line
+
+
+class Finding(NamedTuple):
+    """A stale use, at the line where it happened."""
+
+    line: int
+    use: StaleUse
+
+
+@dataclass
+class LogReport:
+    """What the audit of one log found."""
+
+    kind: str = "empty"
+    lines: int = 0
+    uses: int = 0
+    """Uses of cached entries that were checked."""
+    findings: list[Finding] = field(default_factory=list)
+
+    def to_json(self) -> Json:
+        """The report in the form of ``vtd audit --format json``."""
+        return {
+            "kind": self.kind,
+            "lines": self.lines,
+            "uses": self.uses,
+            "findings": [
+                {
+                    "line": finding.line,
+                    "cache": finding.use.cache.value,
+                    "owner": str(finding.use.owner),
+                    "structure": finding.use.changed.structure.value,
+                    "address": finding.use.changed.address if finding.use.changed.size else None,
+                    "was": finding.use.changed.value,
+                    "now": finding.use.now,
+                    "writer": finding.use.writer,
+                    "missing": finding.use.missing,
+                    "section": finding.use.section,
+                }
+                for finding in self.findings
+            ],
+        }
+
+
+def audit_log(lines: Iterable[str], policy: CachePolicy = AGGRESSIVE) -> LogReport:
+    """Audit the lines of a log; AuditLogError names the line that is none of the three kinds.
+
+    ``policy`` is what the unit of a platform log caches.
+    """
+    numbered = [(count, line.strip()) for count, line in enumerate(lines, 1) if line.strip()]
+    if not numbered:
+        return LogReport()
+    first = numbered[0][1]
+    if first.startswith("{"):
+        report = _audit_platform(numbered, policy)
+    elif first.startswith("["):
+        report = _audit_events("event log", list(_events(numbered)))
+    elif any("vtd_" in line for _, line in numbered):
+        report = _audit_events("QEMU trace", list(_trace_events(numbered)))
+    else:
+        raise AuditLogError(numbered[0][0], "neither JSON nor a trace of vtd_* events")
+    report.lines = numbered[-1][0]
+    return report
+
+
+def audit_scenario(scenario: Mapping[str, Json], policy: CachePolicy = AGGRESSIVE) -> LogReport:
+    """Audit a scenario; lines are the numbers of its steps, counted from 1."""
+    with _problems_of(0):
+        steps = list(enumerate(scenario["steps"], 1))
+        return _audit_steps("scenario", (0, scenario), steps, policy)
+
+
+def _audit_platform(lines: list[tuple[int, str]], policy: CachePolicy) -> LogReport:
+    head, *steps = ((here, _parsed(here, text)) for here, text in lines)
+    return _audit_steps("platform log", head, steps, policy)
+
+
+def _audit_steps(
+    kind: str, head: tuple[int, Json], steps: list[tuple[int, Json]], policy: CachePolicy
+) -> LogReport:
+    report = LogReport(kind, len(steps))
+    here, scenario = head
+    with _problems_of(here):
+        recorded = str(scenario.get("oracle", "")).startswith("QEMU")
+        run = ScenarioRun(scenario, as_recorded=recorded, caches=policy)
+    audit = Audit(run.unit)
+    for here, step in steps:
+        with _problems_of(here):
+            known = len(audit.findings)
+            _carry_out(run, audit, step, f"line {here}")
+            report.findings += [Finding(here, use) for use in audit.findings[known:]]
+    report.uses = audit.uses
+    return report
+
+
+def _carry_out(run: ScenarioRun, audit: Audit, step: Json, here: str) -> None:
+    match step["op"]:
+        case "invalidate":
+            record = _descriptor(number(step["descriptor"]))
+            if record is not None:
+                invalidate(run.unit.remapping, run.unit.interrupts, record)
+            return
+        case "mem_write":
+            audit.wrote(number(step["addr"]), len(step["hex"]) // 2, here)
+    run.step(step)
+
+
+def _descriptor(raw: int) -> BitRecord | None:
+    """The descriptor if its work is done in the unit's caches."""
+    kind = DescriptorHead(raw & (1 << 128) - 1).type
+    if kind not in _CACHE_DESCRIPTORS:
+        return None
+    return DESCRIPTORS[DescriptorType(kind)](raw)
+
+
+_CACHE_DESCRIPTORS = (
+    DescriptorType.CC_INV,
+    DescriptorType.IOTLB_INV,
+    DescriptorType.IEC_INV,
+    DescriptorType.P_IOTLB_INV,
+    DescriptorType.PC_INV,
+)
+
+
+def _parsed(line: int, text: str) -> Json:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise AuditLogError(line, f"not JSON: {error}") from error
+
+
+@contextmanager
+def _problems_of(line: int) -> Iterator[None]:
+    """Wrong or missing fields of a line as an AuditLogError."""
+    try:
+        yield
+    except AuditLogError:
+        raise
+    except KeyError as error:
+        raise AuditLogError(line, f"{error} is missing") from error
+    except (ValueError, TypeError, AttributeError, IndexError, BusError) as error:
+        raise AuditLogError(line, str(error)) from error
+
+
+class Event(NamedTuple):
+    """One event of a log: its line, its name, and what the name brings along."""
+
+    line: int
+    name: str
+    fields: tuple[Json, ...]
+
+
+def _events(lines: list[tuple[int, str]]) -> Iterator[Event]:
+    for here, text in lines:
+        match _parsed(here, text):
+            case [str(name), *fields]:
+                yield Event(here, name, tuple(fields))
+            case _:
+                raise AuditLogError(here, "not an array that begins with a name")
+
+
+def _trace_events(lines: list[tuple[int, str]]) -> Iterator[Event]:
+    """What the trace points say, as events of a capture; other trace points are left out."""
+    for here, text in lines:
+        for pattern, make in _TRACE_POINTS:
+            found = pattern.search(text)
+            if found:
+                with _problems_of(here):
+                    name, *fields = make(*found.groups())
+                yield Event(here, name, tuple(fields))
+                break
+
+
+def _hex(*texts: str) -> list[int]:
+    return [int(text, 16) for text in texts]
+
+
+_H = "0x([0-9a-f]+)"
+_TRACE_POINTS: tuple[tuple[re.Pattern[str], Callable[..., list[Json]]], ...] = (
+    (
+        re.compile(rf"vtd_reg_write addr {_H} size {_H} value {_H}"),
+        lambda *texts: ["w", *_hex(*texts)],
+    ),
+    (
+        re.compile(rf"vtd_inv_desc invalidate desc type (.+) high {_H} low {_H}"),
+        lambda name, high, low: ["iq", 0, name, *_hex(low, high)],
+    ),
+    (
+        re.compile(rf"vtd_iotlb_page_update .* sid {_H} iova {_H} slpte {_H} domain {_H}"),
+        lambda *texts: ["iotlb", *_hex(*texts)],
+    ),
+    (
+        re.compile(rf"vtd_dmar_translate dev (\S+) iova {_H} -> gpa {_H} mask {_H}"),
+        lambda dev, *texts: ["dma", _plain_bdf(dev), *_hex(*texts), 1],
+    ),
+    (
+        re.compile(rf"vtd_ir_irte_get index (\d+) low {_H} high {_H}"),
+        lambda index, *texts: ["msi", 0, 0, 0, 0, [int(index), *_hex(*texts)], 1],
+    ),
+)
+
+
+def _plain_bdf(text: str) -> str:
+    """QEMU prints the function with two digits."""
+    head, _, function = text.rpartition(".")
+    return f"{head}.{int(function, 16):x}"
+
+
+def _audit_events(kind: str, events: list[Event]) -> LogReport:
+    shadow = _Shadow(_capabilities(events), _paging_kind(events))
+    for event in events:
+        with _problems_of(event.line):
+            shadow.take(event)
+    return LogReport(kind, len(events), shadow.uses, shadow.findings)
+
+
+def _capabilities(events: list[Event]) -> Capabilities:
+    """From the first reads of VER, CAP and ECAP; QEMU's scalable-mode unit without them."""
+    known = PROFILES["qemu-scalable"]
+    values: dict[int, int] = {}
+    for event in events:
+        if event.name == "r" and len(event.fields) == 3 and event.fields[0] in (0, 8, 16):
+            values.setdefault(event.fields[0], event.fields[2])
+    with _problems_of(events[0].line):
+        return Capabilities(
+            Version(values.get(0, known.version)),
+            Capability(values.get(8, known.cap)),
+            ExtendedCapability(values.get(16, known.ecap)),
+            known.host_address_width,
+        )
+
+
+def _paging_kind(events: list[Event]) -> PasidTranslationType:
+    """Which stage software uses, by how it invalidates: the log does not name it elsewhere."""
+    paged = any(
+        event.name == "iq" and event.fields[2] & 0xE3F == _PAGE_IN_PASID
+        for event in events
+        if len(event.fields) == 4 and isinstance(event.fields[2], int)
+    )
+    return PasidTranslationType.FIRST_STAGE if paged else PasidTranslationType.SECOND_STAGE
+
+
+_PAGE_IN_PASID = 0x036  # type 6, G = 11b
+
+
+class _Loaded(NamedTuple):
+    """What the log says an IOTLB entry was loaded from."""
+
+    line: int
+    leaf: int
+
+
+class _Shadow:
+    """The caches of a unit that sees what the log's unit saw, and evicts nothing."""
+
+    def __init__(self, capabilities: Capabilities, paging: PasidTranslationType) -> None:
+        self.findings: list[Finding] = []
+        self.uses = 0
+        self._unit = RemappingUnit(
+            capabilities, PhysicalMemory(), Options(as_recorded=True, caches=KEEPS_STALE)
+        )
+        self._paging = paging
+        self._loading: tuple[int, int, int, int] | None = None
+        self._loaded: dict[tuple[int, int, int], _Loaded] = {}
+        self._interrupts: dict[int, int] = {}
+
+    def take(self, event: Event) -> None:
+        """Take one event in; names without a meaning for caches are passed over."""
+        match event.name, event.fields:
+            case "w", (offset, size, value):
+                if offset & ~7 not in _QUEUE_POINTERS:
+                    self._unit.write_register(offset, size, value)
+            case "iq", (_, _, low, high):
+                record = _descriptor(low | high << 64)
+                if record is not None:
+                    invalidate(self._unit.remapping, self._unit.interrupts, record)
+            case "iotlb", (source_id, address, leaf, domain_id):
+                self._loading = source_id, address >> 12, leaf, domain_id
+            case "dma", (bdf, address, physical, mask, _):
+                self._translated(event.line, SourceId.parse(bdf), address, physical, mask)
+            case "msi", (_, _, _, _, [index, low, high], _):
+                self._remapped(event.line, index, low | high << 64)
+
+    def _translated(
+        self, line: int, source_id: int, address: int, physical: int, mask: int
+    ) -> None:
+        """A translation, freshly loaded or not, with the size that the load did not tell."""
+        shift = mask.bit_length()
+        loading, self._loading = self._loading, None
+        kind = source_id, None, False
+        known = self._unit.caches.iotlb.find(kind, address)
+        if loading is None or loading[:2] != (source_id, address >> 12):
+            self.uses += known is not None
+            return
+        _, _, leaf, domain_id = loading
+        key = source_id, shift, address >> shift
+        before = self._loaded.get(key)
+        if known is not None and known.shift == shift and before is not None:
+            self.uses += 1
+            if self._changed(before.leaf, leaf):
+                self._report(line, source_id, known, before, leaf)
+        tags = IotlbTags(domain_id, self._paging, 0)
+        start, frame = address >> shift << shift, physical >> shift << shift
+        self._unit.caches.iotlb.insert(kind, IotlbEntry(tags, start, shift, frame, 3, False))
+        self._loaded[key] = _Loaded(line, leaf)
+
+    def _changed(self, before: int, now: int) -> bool:
+        """Whether an entry differs by more than flags and rights that were added (6.5.3.5)."""
+        flags, rights = _TOLERATED[self._paging]
+        change = (before ^ now) & ~flags
+        return bool(change & ~rights or before & change)
+
+    def _report(
+        self, line: int, source_id: int, entry: IotlbEntry, before: _Loaded, leaf: int
+    ) -> None:
+        first = self._paging is PasidTranslationType.FIRST_STAGE
+        structure = Structure.FIRST_STAGE if first else Structure.SECOND_STAGE
+        pasid = 0 if first else None
+        owner = Owner(source_id, entry.tags.domain_id, pasid, entry.address, self._paging)
+        self._add(line, CacheName.IOTLB, owner, Word(structure, 0, 0, before.leaf, -1), leaf)
+
+    def _remapped(self, line: int, index: int, entry: int) -> None:
+        """An interrupt, with the table entry that it used."""
+        known = self._unit.interrupts.cache.find(index)
+        if known is not None:
+            self.uses += 1
+            if known != entry:
+                word = Word(Structure.INTERRUPT_ENTRY, 0, 0, known, -1)
+                self._add(line, CacheName.INTERRUPT, Owner(address=index), word, entry)
+        self._unit.interrupts.cache.put(index, RemappedIrte(entry))
+
+    def _add(self, line: int, cache: CacheName, owner: Owner, word: Word, now: int) -> None:
+        missing, section = missing_invalidation(cache, owner, word, now)
+        use = StaleUse(cache, owner, word, now, None, missing, section)
+        self.findings.append(Finding(line, use))
+
+
+_QUEUE_POINTERS = (InvalidationQueueHead.OFFSET, InvalidationQueueTail.OFFSET)
+_TOLERATED = {
+    PasidTranslationType.FIRST_STAGE: (
+        first_stage.ACCESSED | first_stage.EXTENDED_ACCESSED | first_stage.DIRTY,
+        first_stage.WRITE | first_stage.USER,
+    ),
+    PasidTranslationType.SECOND_STAGE: (
+        second_stage.ACCESSED | second_stage.DIRTY,
+        second_stage.READ | second_stage.WRITE,
+    ),
+}
