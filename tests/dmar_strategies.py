@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from typing import Any
 
 from hypothesis import strategies as st
@@ -23,7 +22,7 @@ from vtd.dmar.table import Table
 
 def field_values(kind: type[Record]) -> dict[str, st.SearchStrategy[Any]]:
     """A strategy for every stored field of a record, over all values that fit."""
-    defaults = {each.name: each.default for each in fields(kind)}  # type: ignore[arg-type]
+    defaults = kind.defaults()
     values: dict[str, st.SearchStrategy[Any]] = {}
     for name, place in kind.field_places().items():
         default = defaults[name]

@@ -77,6 +77,11 @@ _FAULT = re.compile(
     rf"(?: PASID {_HEX})? fault (?:addr|index) {_HEX}",
     re.ASCII,
 )
+_KINDS = {
+    "DMA Read": RequestKind.READ,
+    "DMA Write": RequestKind.WRITE,
+    None: RequestKind.INTERRUPT,
+}
 _REASON = re.compile(r"\[fault reason (0x[0-9a-f]+|\d+)\]", re.ASCII)
 _EMPTY_LEVEL = re.compile(r"not present at level (\d+)", re.ASCII)
 _ABOUT_DMAR = re.compile(r"DMAR|dmar|INTR-REMAP|Intel-IOMMU|has no mapping iommu|x2apic:")
@@ -106,17 +111,15 @@ def parse_log(text: str) -> tuple[list[LoggedFault], list[LogLine]]:
 
 def _fault(line: int, match: re.Match[str], reason: int) -> LoggedFault:
     access, pasid_in_front, segment, bus, device, function, pasid_behind, target = match.groups()
-    kind = RequestKind(access.replace("Read", "read").replace("Write", "write")) if access else None
     source_id = SourceId.of(int(bus, 16), int(device, 16), int(function))
-    pasid = pasid_in_front or pasid_behind
-    known = pasid is not None and int(pasid, 16) != NO_PASID
+    pasid = int(pasid_in_front or pasid_behind or hex(NO_PASID), 16)
     return LoggedFault(
         line,
-        kind or RequestKind.INTERRUPT,
+        _KINDS[access],
         Bdf(int(segment or "0", 16), source_id),
         int(target, 16),
         reason,
-        int(pasid, 16) if known and pasid else None,
+        None if pasid == NO_PASID else pasid,
     )
 
 

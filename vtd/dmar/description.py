@@ -8,7 +8,6 @@ Bytes that are no text are hexadecimal digits after ``hex:``. A path is a list o
 
 from __future__ import annotations
 
-import dataclasses
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -90,9 +89,9 @@ def _name_values(andd: Andd) -> dict[str, Any]:
 
 def _entry_values(entry: DeviceScope) -> dict[str, Any]:
     values: dict[str, Any] = {"type": DeviceScope.NAMES.get(entry.type, entry.type)}
-    values |= {name: value for name, value in entry.fields().items() if value}
-    values["type"] = DeviceScope.NAMES.get(entry.type, entry.type)
-    del values["entry_length"]
+    for name in ("flags", "reserved", "enumeration_id", "start_bus"):
+        if getattr(entry, name):
+            values[name] = getattr(entry, name)
     values["path"] = [f"{device:02x}.{function:x}" for device, function in entry.path]
     if entry.length % 2:
         values["odd_byte"] = entry.path_bytes[-1]
@@ -101,7 +100,7 @@ def _entry_values(entry: DeviceScope) -> dict[str, Any]:
 
 def _changed(record: Record) -> dict[str, Any]:
     """The fields that differ from their default."""
-    defaults = {each.name: each.default for each in dataclasses.fields(type(record))}  # type: ignore[arg-type]
+    defaults = record.defaults()
     return {name: value for name, value in record.fields().items() if value != defaults[name]}
 
 
@@ -256,7 +255,7 @@ class _Keys:
     def take_fields(self, kind: type[Record]) -> dict[str, Any]:
         """The values given for fields of a record, checked against their size."""
         given: dict[str, Any] = {}
-        defaults = {each.name: each.default for each in dataclasses.fields(kind)}  # type: ignore[arg-type]
+        defaults = kind.defaults()
         for name, place in kind.field_places().items():
             if name not in self.values:
                 continue

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Annotated, Any, ClassVar, NamedTuple, Self, get_type_hints
 
 from construct import Bytes, BytesInteger, GreedyBytes, Int8ul, Int16ul, Int32ul, Int64ul, Struct
@@ -113,6 +113,12 @@ class Record:
     def fixed_length(cls) -> int:
         """Bytes up to the end of the last field of fixed size."""
         return cls.HEADER + sum(place.length for place in cls.field_places().values())
+
+    @classmethod
+    @functools.cache
+    def defaults(cls) -> dict[str, Any]:
+        """Values of the attributes that need not be given."""
+        return {each.name: each.default for each in fields(cls)}  # type: ignore[arg-type]
 
     @property
     def length(self) -> int:

@@ -103,8 +103,8 @@ def test_show_with_offsets_lists_every_byte_once() -> None:
         lines = run("show", "-", "--offsets", stdin=known.data).splitlines()
         position = 0
         for line in lines:
-            start, decimal, length = line[1:4], line[6:10], line[11:14]
-            assert int(start, 16) == int(decimal) == position
+            start, decimal, length = line[1 : line.index("]")].split()
+            assert int(start.rstrip("h"), 16) == int(decimal) == position
             position += int(length)
         assert position == len(known.data)
 

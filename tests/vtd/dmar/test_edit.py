@@ -1,5 +1,6 @@
 """Edits: the table says what was asked, and its Length, Checksum and order stay right."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -90,6 +91,6 @@ def test_a_unit_takes_no_more_devices_than_its_length_can_say() -> None:
         (lambda: parse_device("00:1c.0/xx"), "'xx' is not device.function"),
     ],
 )
-def test_an_edit_that_does_not_apply_says_why(action, message: str) -> None:  # type: ignore[no-untyped-def]
+def test_an_edit_that_does_not_apply_says_why(action: Callable[[], object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         action()

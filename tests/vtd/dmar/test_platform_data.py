@@ -1,6 +1,7 @@
 """Data of the platform: memory maps, ACPI tables, registers; and what is refused."""
 
 import json
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
@@ -54,7 +55,9 @@ def test_proximity_domains_come_from_processors_and_memory() -> None:
 
 @pytest.mark.parametrize("parse", [parse_madt, parse_hpet, parse_srat])
 @given(data=st.binary(max_size=120), signature=st.sampled_from([b"APIC", b"HPET", b"SRAT"]))
-def test_any_acpi_table_is_read_or_refused(parse, data: bytes, signature: bytes) -> None:  # type: ignore[no-untyped-def]
+def test_any_acpi_table_is_read_or_refused(
+    parse: Callable[[bytes], object], data: bytes, signature: bytes
+) -> None:
     for table in (data, acpi(signature, data)):
         try:
             parse(table)
