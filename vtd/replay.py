@@ -28,8 +28,8 @@ from devices.dma import (
 from pagetables.memory import PhysicalMemory
 from vtd.caches import KEEPS_STALE, CachePolicy
 from vtd.capabilities import Capabilities
-from vtd.event_interrupt import Message
 from vtd.device_messages import ITAGS
+from vtd.event_interrupt import Message
 from vtd.events import (
     DeviceTlbInvalidationSent,
     Event,
@@ -275,24 +275,22 @@ class ScenarioRun:
 
     def _dma_read(self, step: Mapping[str, Json]) -> Json:
         port, tags = self.ports[step["device"]], _tags(step)
-        parts = [
-            (start, size, port.read_part(start, size, *tags))
-            for start, size in split_pages(number(step["iova"]), step["length"])
-        ]
-        if all(part.ok for *_, part in parts):
-            return {"data": b"".join(part.data for *_, part in parts).hex()}
-        return _parts(parts, lambda part: {"data": part.data.hex()})
+        return _read_outcome(
+            [
+                (start, size, port.read_part(start, size, *tags))
+                for start, size in split_pages(number(step["iova"]), step["length"])
+            ]
+        )
 
     def _dma_write(self, step: Mapping[str, Json]) -> Json:
         port, tags, iova = self.ports[step["device"]], _tags(step), number(step["iova"])
         data = bytes.fromhex(step["hex"])
-        parts = [
-            (start, size, port.write_part(start, data[start - iova :][:size], *tags))
-            for start, size in split_pages(iova, len(data))
-        ]
-        if all(part.ok for *_, part in parts):
-            return {"ok": True}
-        return _parts(parts, lambda _: {"ok": True})
+        return _write_outcome(
+            [
+                (start, size, port.write_part(start, data[start - iova :][:size], *tags))
+                for start, size in split_pages(iova, len(data))
+            ]
+        )
 
     def _dma_atomic(self, step: Mapping[str, Json]) -> Json:
         pasid, privileged = _tags(step)
@@ -364,7 +362,11 @@ class ScenarioRun:
         first, data = number(step["address"]), bytes.fromhex(step["hex"])
         return _write_outcome(
             [
-                (start, size, port.write_translated_part(start, data[start - first :][:size], pasid))
+                (
+                    start,
+                    size,
+                    port.write_translated_part(start, data[start - first :][:size], pasid),
+                )
                 for start, size in split_pages(first, len(data))
             ]
         )
@@ -440,9 +442,23 @@ def _tags(step: Mapping[str, Json]) -> tuple[int | None, bool]:
     return None if pasid is None else number(pasid), bool(step.get("privileged", False))
 
 
-def _parts(
-    parts: list[tuple[int, int, Completion]], done: Callable[[Completion], dict[str, Json]]
-) -> Json:
+Parts = list[tuple[int, int, Completion]]
+"""Start, size and outcome of the parts of a transfer."""
+
+
+def _read_outcome(parts: Parts) -> Json:
+    if all(part.ok for *_, part in parts):
+        return {"data": b"".join(part.data for *_, part in parts).hex()}
+    return _parts(parts, lambda part: {"data": part.data.hex()})
+
+
+def _write_outcome(parts: Parts) -> Json:
+    if all(part.ok for *_, part in parts):
+        return {"ok": True}
+    return _parts(parts, lambda _: {"ok": True})
+
+
+def _parts(parts: Parts, done: Callable[[Completion], dict[str, Json]]) -> Json:
     """The outcome of a transfer of which some part was refused."""
     if not any(part.ok for *_, part in parts):
         return {"fault": True}
@@ -456,6 +472,26 @@ def _parts(
             }
             for start, size, part in parts
         ]
+    }
+
+
+def _translation(entry: TranslationEntry) -> dict[str, int]:
+    shown = {name.removesuffix("_"): int(value) for name, value in entry._asdict().items()}
+    if not (entry.r or entry.w):
+        del shown["address"]
+    return shown
+
+
+def _response(response: PageGroupResponse) -> dict[str, Json]:
+    return {"code": response.code, "prgi": response.group_index, "pasid": response.pasid}
+
+
+def _invalidation(request: InvalidationRequest) -> dict[str, Json]:
+    return {
+        "address": request.address,
+        "size": request.size,
+        "global": int(request.global_),
+        "pasid": request.pasid,
     }
 
 
