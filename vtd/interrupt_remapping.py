@@ -97,7 +97,7 @@ class InterruptRemapping:
             if data & RemappableData.RESERVED:
                 raise InterruptFault(FaultReason.IR_RESERVED_REQUEST)
             index += RemappableData(data).subhandle
-        entry = self._entry(index)
+        entry = self.entry(index)
         self._verify_source(entry, source_id, index)
         if isinstance(entry, PostedIrte):
             return self._post(entry, index)
@@ -105,7 +105,7 @@ class InterruptRemapping:
             entry.v, entry.dlm, entry.tm, entry.dm, entry.rh, self._destination(entry.dst)
         )
 
-    def _entry(self, index: int) -> RemappedIrte | PostedIrte:
+    def entry(self, index: int) -> RemappedIrte | PostedIrte:
         """The entry of an index that is present and free of reserved bits, from cache or memory."""
         address = self.table.irta + index * IRTE_SIZE
         beyond_width = address >> self._capabilities.host_address_width

@@ -1,0 +1,111 @@
+"""How interrupts, and the entries that remap them, look as text or JSON."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from vtd.capture import Capture
+from vtd.dmar.records import DeviceScope
+from vtd.interrupt_entries import DeliveryMode, DestinationMode, PostedIrte, RemappedIrte
+from vtd.interrupt_remapping import InterruptFault
+from vtd.interrupt_table import requesters
+from vtd.interrupts import Interrupt, Posted
+
+
+def entry_text(entry: RemappedIrte | PostedIrte) -> str:
+    """What an entry makes of a request."""
+    if isinstance(entry, PostedIrte):
+        urgent = ", urgent" if entry.urg else ""
+        return f"posts vector {entry.vv:#04x} in {entry.descriptor_address:#x}{urgent}"
+    where = "logical" if entry.dm is DestinationMode.LOGICAL else "physical"
+    return (
+        f"vector {entry.v:#04x}, {_mode(entry.dlm)}, {entry.tm.name.lower()}, "
+        f"{where} destination field {entry.dst:#x}{', redirectable' if entry.rh else ''}"
+    )
+
+
+def entry_json(entry: RemappedIrte | PostedIrte) -> dict[str, Any]:
+    """An entry with all its fields."""
+    return {
+        "lo": f"{entry & (1 << 64) - 1:#018x}",
+        "hi": f"{entry >> 64:#018x}",
+        "kind": "posted" if isinstance(entry, PostedIrte) else "remapped",
+        "fields": {name: int(value) for name, value in entry.fields().items()},
+        "requesters": requesters(entry),
+    }
+
+
+def outcome_text(outcome: Interrupt | Posted) -> str:
+    """What became of an interrupt request."""
+    if isinstance(outcome, Posted):
+        told = outcome.notification
+        notified = f"notification: {_interrupt_text(told)}" if told else "no notification"
+        return f"posted: vector {outcome.vector:#04x} in {outcome.descriptor:#x}; {notified}"
+    return f"delivered: {_interrupt_text(outcome)}"
+
+
+def outcome_json(outcome: Interrupt | Posted | None) -> dict[str, Any] | None:
+    """What became of an interrupt request, None if it is blocked."""
+    if outcome is None:
+        return None
+    if isinstance(outcome, Posted):
+        sent = outcome.notification
+        return {
+            "posted": {
+                "descriptor": hex(outcome.descriptor),
+                "vector": outcome.vector,
+                "notification": interrupt_json(sent) if sent else None,
+            }
+        }
+    return {"delivered": interrupt_json(outcome)}
+
+
+def interrupt_json(interrupt: Interrupt) -> dict[str, int]:
+    """An interrupt with numbers for its modes."""
+    return {name: int(value) for name, value in interrupt._asdict().items()}
+
+
+def fault_text(fault: InterruptFault) -> str:
+    """A fault with its code, and whether it is recorded."""
+    recorded = "recorded" if fault.recorded else "not recorded: fault processing is disabled"
+    return f"blocked: fault {fault.reason:02X}h, {fault.reason.text}; {recorded}"
+
+
+def fault_json(fault: InterruptFault | None) -> dict[str, Any] | None:
+    """A fault as JSON."""
+    if fault is None:
+        return None
+    return {
+        "reason": int(fault.reason),
+        "text": fault.reason.text,
+        "index": fault.index,
+        "recorded": fault.recorded,
+    }
+
+
+def sender_names(capture: Capture | None) -> dict[int, str]:
+    """Source-ids that the DMAR table of a capture gives to I/O APICs and HPETs."""
+    if capture is None:
+        return {}
+    kinds = {DeviceScope.IOAPIC: "I/O APIC", DeviceScope.MSI_CAPABLE_HPET: "HPET"}
+    return {
+        entry.start_bus << 8 | entry.path[0][0] << 3 | entry.path[0][1]: (
+            f"{kinds[entry.type]} {entry.enumeration_id}"
+        )
+        for unit in capture.dmar.units
+        for entry in unit.scopes
+        if entry.type in kinds and len(entry.path) == 1
+    }
+
+
+def _mode(mode: DeliveryMode) -> str:
+    return mode.name.lower().replace("_", " ")
+
+
+def _interrupt_text(interrupt: Interrupt) -> str:
+    where = "logical" if interrupt.destination_mode is DestinationMode.LOGICAL else "physical"
+    hint = ", redirectable" if interrupt.redirection_hint else ""
+    return (
+        f"vector {interrupt.vector:#04x} to {where} APIC {interrupt.destination:#x}, "
+        f"{_mode(interrupt.delivery_mode)}, {interrupt.trigger_mode.name.lower()}{hint}"
+    )
