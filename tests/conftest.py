@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+pytest_plugins = ("tests.fault_coverage",)
+
 REFERENCE_FOLDER = Path(__file__).resolve().parents[2] / "shared"
 
 # No deadline and no check for slowness in either: a test may not depend on how busy the machine is.

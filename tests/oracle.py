@@ -53,6 +53,8 @@ class Mapped:
     """Physical address of the leaf entry."""
     listed_at: int
     """The same as the tables have it: a guest physical address under nesting."""
+    guest: int | None = field(default=None, compare=False)
+    """The guest physical address in between, under nesting."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +100,7 @@ def translate(
         size=min(outer.size, inner.size),
         read=inner.read,
         write=outer.write and inner.write,
+        guest=outer.physical,
     )
 
 
