@@ -95,8 +95,6 @@ def event_totals(
     pages: PageRequests,
 ) -> Totals:
     """The totals of a unit, most of which its parts keep anyway."""
-    context, pasid, iotlb = caches.context, caches.pasid, caches.iotlb
-    first, second, entries = caches.first_stage, caches.second_stage, interrupts.cache
     event = PerformanceEvent
     return {
         event.IOMMU_REQUESTS: activity.requests.total,
@@ -104,18 +102,20 @@ def event_totals(
         event.IOMMU_ATOMIC_AD_UPDATE: lambda: activity.flag_updates,
         event.PG_REQ_POSTED: lambda: pages.posted,
         event.PG_REQ_OVERFLOW: lambda: pages.overflow_responses,
-        event.CTXT_CACHE_LOOKUP: lambda: context.counters.lookups,
-        event.CTXT_CACHE_HIT: lambda: context.counters.hits,
-        event.PASID_CACHE_LOOKUP: lambda: pasid.counters.lookups,
-        event.PASID_CACHE_HIT: lambda: pasid.counters.hits,
-        event.SS_NONLEAF_LOOKUP: lambda: second.counters.lookups,
-        event.SS_NONLEAF_HIT: lambda: second.counters.hits,
-        event.FS_NONLEAF_LOOKUP: lambda: first.counters.lookups,
-        event.FS_NONLEAF_HIT: lambda: first.counters.hits,
-        event.IOTLB_LOOKUP: lambda: iotlb.counters.lookups,
-        event.IOTLB_HIT: lambda: iotlb.counters.hits,
-        event.INT_CACHE_LOOKUP: lambda: entries.counters.lookups,
-        event.INT_CACHE_HIT_NONPOSTED: lambda: entries.counters.hits - interrupts.posted_hits,
+        event.CTXT_CACHE_LOOKUP: lambda: caches.context.counters.lookups,
+        event.CTXT_CACHE_HIT: lambda: caches.context.counters.hits,
+        event.PASID_CACHE_LOOKUP: lambda: caches.pasid.counters.lookups,
+        event.PASID_CACHE_HIT: lambda: caches.pasid.counters.hits,
+        event.SS_NONLEAF_LOOKUP: lambda: caches.second_stage.counters.lookups,
+        event.SS_NONLEAF_HIT: lambda: caches.second_stage.counters.hits,
+        event.FS_NONLEAF_LOOKUP: lambda: caches.first_stage.counters.lookups,
+        event.FS_NONLEAF_HIT: lambda: caches.first_stage.counters.hits,
+        event.IOTLB_LOOKUP: lambda: caches.iotlb.counters.lookups,
+        event.IOTLB_HIT: lambda: caches.iotlb.counters.hits,
+        event.INT_CACHE_LOOKUP: lambda: interrupts.cache.counters.lookups,
+        event.INT_CACHE_HIT_NONPOSTED: lambda: (
+            interrupts.cache.counters.hits - interrupts.posted_hits
+        ),
         event.INT_CACHE_HIT_POSTED: lambda: interrupts.posted_hits,
     }
 

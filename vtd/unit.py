@@ -115,7 +115,7 @@ class RemappingUnit:
             self._publish,
             self._block,
         )
-        self._memory = memory
+        self._unobserved: tuple[TableMemory, TableMemory] = memory, memory
         self._activity = Activity()
         self.performance = PerformanceMonitoring(
             self.registers,
@@ -292,10 +292,12 @@ class RemappingUnit:
 
     def _counting_switched(self) -> None:
         """Accesses to memory are observed, and ports answer no hits, while a counter is enabled."""
-        memory = self._memory
+        tables, entries = self._unobserved
         if self.performance.active:
-            memory = ObservedMemory(memory, self._activity.access)
-        self.remapping.memory = self.interrupts.memory = memory
+            tables, entries = self._unobserved = self.remapping.memory, self.interrupts.memory
+            tables = ObservedMemory(tables, self._activity.access)
+            entries = ObservedMemory(entries, self._activity.access)
+        self.remapping.memory, self.interrupts.memory = tables, entries
         self._choose_path()
 
     def _command_written(self, write: RegisterWrite[GlobalCommand]) -> None:
