@@ -80,6 +80,28 @@ def test_rules_are_explained_and_listed() -> None:
     assert len(run("rules").splitlines()) == 105
 
 
+def acpi_table(signature: bytes, body: bytes) -> bytes:
+    return signature + (36 + len(body)).to_bytes(4, "little") + bytes(28) + body
+
+
+def test_data_of_the_platform_brings_in_more_rules(tmp_path: Path) -> None:
+    files = {
+        "madt": acpi_table(b"APIC", bytes(8) + bytes([1, 12, 7]) + bytes(9)),
+        "hpet": acpi_table(b"HPET", bytes(16) + bytes([5, 0, 0, 0])),
+        "srat": acpi_table(b"SRAT", bytes(12)),
+        "memory-map": b"00001000-00001fff : Reserved",
+        "lspci": b"00:1f.3 Audio device",
+        "namespace": b"\\_SB_.PCI0",
+    }
+    arguments = ["--registers", "fb000000:0:0", "--registers", "fb001000:0:0:ffffffff"]
+    for option, data in files.items():
+        (tmp_path / option).write_bytes(data)
+        arguments += [f"--{option}", str(tmp_path / option)]
+    output = run("validate", "-", "--select", "K", *arguments, stdin=MULTISEG.data, code=1)
+    found = {word for word in output.split() if word.startswith("DMAR-K")}
+    assert found == {f"DMAR-K{number:02}" for number in (1, 2, 3, 4, 6, 8)}
+
+
 def test_unusable_input_ends_with_2(tmp_path: Path) -> None:
     run("validate", code=2)
     run("validate", str(tmp_path / "absent"), code=2)
@@ -99,14 +121,15 @@ def test_show_prints_the_tree_and_the_decoded_content() -> None:
 
 
 def test_show_with_offsets_lists_every_byte_once() -> None:
-    for known in [*KNOWN.values()][:40]:
-        lines = run("show", "-", "--offsets", stdin=known.data).splitlines()
+    malformed = [each.data for each in malformed_tables()[2::9]]
+    for data in [*(known.data for known in [*KNOWN.values()][:20]), *malformed]:
+        lines = run("show", "-", "--offsets", stdin=data).splitlines()
         position = 0
         for line in lines:
             start, decimal, length = line[1 : line.index("]")].split()
             assert int(start.rstrip("h"), 16) == int(decimal) == position
             position += int(length)
-        assert position == len(known.data)
+        assert position == len(data)
 
 
 def test_export_and_build_give_the_same_file(tmp_path: Path) -> None:

@@ -85,6 +85,23 @@ def test_table_and_pci_tree_give_the_context(tmp_path: Path) -> None:
     assert "alias: no such function" in output
 
 
+def test_many_ranges_are_counted_and_like_lines_told_once() -> None:
+    line = "DMAR: [DMA Read] Request device [00:02.0] fault addr {:x} [fault reason 06] x\n"
+    log = "".join(line.format(0x10000 * number) for number in range(1, 12))
+    log += "dmar_fault: 8 callbacks suppressed\n" * 3
+    output = run(stdin=log, code=1)
+    assert "blocked 11 times (lines 1-11)" in output
+    assert "0x80000-0x80fff and 3 more ranges" in output
+    assert "callbacks suppressed (3 lines)" in output
+
+
+def test_a_device_under_no_unit_is_told(tmp_path: Path) -> None:
+    (tmp_path / "DMAR").write_bytes(TABLE.pack())
+    log = LOG.replace("[00:14.0]", "[0001:00:14.0]")
+    output = run("-", "--dmar", str(tmp_path / "DMAR"), stdin=log, code=1)
+    assert "unit: the table puts this device under no unit" in output
+
+
 def test_a_log_without_trouble_ends_with_0() -> None:
     assert run(stdin="[    0.1] DMAR: IOMMU enabled\n").startswith("normal   line 1")
     assert run(stdin="nothing\n") == "no line about DMAR\n"

@@ -9,7 +9,16 @@ from tests.dmar_corpus import clean_tables
 from tests.dmar_strategies import tables
 from vtd.dmar.diff import diff
 from vtd.dmar.edit import add_rmrr, drop_rmrr, move_device, set_flag
-from vtd.dmar.records import Andd, Drhd, Rhsa, Rmrr, Structure, Undecoded
+from vtd.dmar.records import (
+    Andd,
+    DeviceScope,
+    Drhd,
+    Rhsa,
+    Rmrr,
+    Sidp,
+    Structure,
+    Undecoded,
+)
 from vtd.dmar.table import Table
 
 TABLE = Table.parse(
@@ -110,3 +119,10 @@ def test_flags_are_named() -> None:
 def test_changes_inside_a_structure(old: Structure, new: Structure, text: str) -> None:
     before, after = Table(TABLE.header, (old,)), Table(TABLE.header, (new,))
     assert changes(before, after) == [text]
+
+
+def test_flags_of_a_scope_entry_are_named() -> None:
+    old, new = (DeviceScope.of(1, ((2, 0),), flags=flags) for flags in (8, 24))
+    before, after = (Table(TABLE.header, (Sidp(scopes=(each,)),)) for each in (old, new))
+    expected = "SIDP of segment 0: flags of pci_endpoint 00:02.0 0x0800 -> 0x1800"
+    assert changes(before, after) == [expected]

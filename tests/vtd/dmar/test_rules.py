@@ -7,6 +7,7 @@ from hypothesis import given
 
 from tests.dmar_corpus import CleanTable, MalformedTable, clean_tables, malformed_tables
 from tests.dmar_strategies import any_bytes, tables
+from vtd.dmar.description import build
 from vtd.dmar.rules import GROUPS, RULES, Finding, Severity, check, validate
 from vtd.dmar.table import Table
 
@@ -89,3 +90,17 @@ def test_a_table_cut_short_is_still_read_as_far_as_it_goes() -> None:
     findings = validate(known.data[:120])
     assert [each.rule for each in findings if each.offset == 4] == ["DMAR-H03"]
     assert not any(each.rule in ("DMAR-S04", "DMAR-H05") for each in findings)
+
+
+def test_an_hpet_id_in_two_units_is_reported_at_the_later_one() -> None:
+    unit = '[[structure]]\ntype = "DRHD"\nregister_base = {}\n'
+    entry = '[[structure.scope]]\ntype = "msi_hpet"\npath = ["0f.0"]\n'
+    table = build("".join(unit.format(0x1000 * number) + entry for number in (1, 2)))
+    findings = check(table, rules={"DMAR-D17", "DMAR-D18"})
+    assert [(each.rule, each.offset) for each in findings] == [("DMAR-D17", 88)]
+
+
+def test_rules_about_u04_use_only_the_four_bits_of_the_size() -> None:
+    table = build('[[structure]]\ntype = "DRHD"\nregister_base = 0x1000\nsize = 0xf0')
+    assert check(table, rules={"DMAR-U04"}) == []
+    assert [each.rule for each in check(table, rules={"DMAR-S09"})] == ["DMAR-S09"]

@@ -25,7 +25,7 @@ def stray_bytes(table: Table) -> Hits:
     """Fewer bytes than an entry header can't be an entry; a Length before them is wrong."""
     for each, length in _tails(table):
         if length is None:
-            yield each.tail_place, f"{len(each.tail)} stray bytes in the scope of {each.name}"
+            yield each.tail_place, f"stray bytes in the scope of {each.name}: {len(each.tail)}"
 
 
 @rule(

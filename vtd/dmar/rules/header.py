@@ -60,7 +60,7 @@ def trailing(table: Table) -> Hits:
     """Bytes after Length belong to no table; a dump of a whole page has them."""
     if table.trailing and table.header.table_length >= FIXED_PART:
         length = len(table.trailing)
-        message = f"{length} bytes after the end of the table"
+        message = f"bytes after the end of the table: {length}"
         yield Place(table.size - length, length), message
 
 

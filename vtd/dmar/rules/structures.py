@@ -36,7 +36,7 @@ def _rest_length(table: Table) -> int | None:
 def stray_bytes(table: Table) -> Hits:
     """Fewer bytes than a structure header can't be a structure; Length or one before is wrong."""
     if table.rest and _rest_length(table) is None and not table.truncated:
-        yield table.rest_place, f"{len(table.rest)} stray bytes after the last structure"
+        yield table.rest_place, f"stray bytes after the last structure: {len(table.rest)}"
 
 
 @rule(
