@@ -37,12 +37,24 @@ def dmar_tables(data: bytes) -> list[bytes]:
 
 def acpi_tables(data: bytes) -> list[bytes]:
     """All ACPI tables in a file, with the bytes that trail each of them."""
-    blobs = _hex_blobs(data.decode("ascii")) if _is_text(data) else [data]
+    text = _text(data)
+    blobs = [data] if text is None else _hex_blobs(text)
     return [table for blob in blobs for table in _split(blob)]
 
 
-def _is_text(data: bytes) -> bool:
-    return bool(data) and all(0x20 <= byte < 0x7F or byte in b"\t\n\r\f" for byte in data)
+_ASCII_TEXT = bytes(range(0x20, 0x7F)) + b"\t\n\r\f"
+_MARKS = {b"\xff\xfe": "utf-16", b"\xef\xbb\xbf": "utf-8-sig"}
+"""Byte order marks of text files written on Windows, with their encoding."""
+
+
+def _text(data: bytes) -> str | None:
+    """The data as text, None if it is binary."""
+    for mark, encoding in _MARKS.items():
+        if data.startswith(mark):
+            return data.decode(encoding, "replace")
+    if not data or data.translate(None, _ASCII_TEXT):
+        return None
+    return data.decode("ascii")
 
 
 def _split(blob: bytes) -> Iterator[bytes]:

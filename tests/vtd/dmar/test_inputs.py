@@ -63,6 +63,12 @@ def test_every_text_form_gives_the_same_bytes(form: str) -> None:
         assert dmar_tables(FORMS[form](known.data).encode()) == [known.data]
 
 
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-8-sig"])
+def test_text_files_of_windows_are_read(encoding: str) -> None:
+    text = acpidump(KNOWN).replace("\n", "\r\n")
+    assert dmar_tables(text.encode(encoding)) == [KNOWN]
+
+
 def test_raw_bytes_are_the_table() -> None:
     for known in clean_tables():
         assert dmar_tables(known.data) == [known.data]
