@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Generic, TypeVar
 
+from vtd.state import Stateful
+
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
@@ -39,8 +41,10 @@ UNBOUNDED = Shape()
 
 
 @dataclass
-class Counters:
+class Counters(Stateful):
     """What a cache did since the counters were made."""
+
+    STATE = "hits", "misses", "insertions", "evictions", "invalidated"
 
     hits: int = 0
     misses: int = 0
@@ -54,8 +58,10 @@ class Counters:
         return self.hits + self.misses
 
 
-class Cache(Generic[K, V]):
+class Cache(Stateful, Generic[K, V]):
     """Entries by key, in sets; the first entry of a set is the next to be replaced."""
+
+    STATE = "counters", "_sets", "_random"
 
     def __init__(self, shape: Shape) -> None:
         self.shape = shape

@@ -13,6 +13,7 @@ from vtd.cache import OFF, UNBOUNDED, Cache, Shape
 from vtd.entries import PasidTranslationType, ScalableContextEntry
 from vtd.faults import TranslationFault
 from vtd.iotlb import Iotlb, IotlbTags
+from vtd.state import Stateful
 from vtd.target import Target
 
 
@@ -67,8 +68,10 @@ class StructureEntry(NamedTuple):
     rights: int
 
 
-class TranslationCaches:
+class TranslationCaches(Stateful):
     """The DMA-remapping caches of one unit, and what each invalidation removes from them."""
+
+    STATE = "context", "pasid", "iotlb", "first_stage", "second_stage"
 
     def __init__(self, policy: CachePolicy) -> None:
         self.policy = policy

@@ -26,6 +26,7 @@ from vtd.events import (
 from vtd.fault_recording import FaultRecorder
 from vtd.register_file import RegisterFile
 from vtd.registers import FaultStatus, InvalidationQueueErrorRecord
+from vtd.state import Stateful
 
 ITAGS = 32
 EVERYTHING = 1 << 64
@@ -43,12 +44,14 @@ class PendingInvalidation:
     """Completions that came for it (InvCmpCnt)."""
 
 
-class DeviceMessages:
+class DeviceMessages(Stateful):
     """The way of descriptors whose work is done by devices, and of their answers.
 
     ``resume`` is called when an answer may let the invalidation queue go on. ``throttles`` is
     ECAP.DIT: MIP limits the pending requests of a physical function. ``itags`` is at most 32.
     """
+
+    STATE = ("outstanding",)
 
     def __init__(
         self,

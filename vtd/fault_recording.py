@@ -11,10 +11,13 @@ from vtd.register_file import RegisterFile, RegisterWrite
 from vtd.registers import FaultRecording, FaultStatus, GlobalStatus
 from vtd.remapping import Options
 from vtd.request import Request
+from vtd.state import Stateful
 
 
-class FaultRecorder:
+class FaultRecorder(Stateful):
     """Primary fault logging of one unit."""
+
+    STATE = ("next_index",)
 
     def __init__(
         self,

@@ -27,6 +27,7 @@ from vtd.interrupt_entries import (
 from vtd.interrupts import Interrupt, Posted, compatibility_interrupt
 from vtd.registers import GlobalStatus, InterruptRemappingTableAddress
 from vtd.remapping import Options
+from vtd.state import Stateful
 
 IRTE_SIZE = 16
 DESCRIPTOR_SIZE = 64
@@ -55,8 +56,10 @@ class InterruptFault(Exception):  # noqa: N818 - the specification's word
         return not (self.fpd and self.reason.qualified)
 
 
-class InterruptRemapping:
+class InterruptRemapping(Stateful):
     """The interrupt-remapping table of a unit and its interrupt entry cache."""
+
+    STATE = "table", "cache", "posted_hits"
 
     def __init__(self, capabilities: Capabilities, memory: TableMemory, options: Options) -> None:
         self._capabilities = capabilities

@@ -16,6 +16,7 @@ from pagetables.walk import Stage
 from vtd.cache import Cache, Counters, Shape
 from vtd.entries import PasidTranslationType
 from vtd.faults import TranslationFault
+from vtd.state import State, Stateful
 
 SNOOP = 1 << 2
 FAULT = 1 << 3
@@ -88,8 +89,10 @@ class Space:
         self.shortcut: Shortcut | None = None
 
 
-class Iotlb:
+class Iotlb(Stateful):
     """The IOTLB of one unit, of any shape."""
+
+    STATE = "counters", "_bounded", "_tags", "_tag_numbers", "_shifts", "_faults"
 
     def __init__(self, shape: Shape) -> None:
         self.counters = Counters()
@@ -105,6 +108,26 @@ class Iotlb:
         self._tag_numbers: dict[IotlbTags, int] = {}
         self._shifts: tuple[int, ...] = ()
         self._faults: dict[tuple[RequestKind, int], TranslationFault] = {}
+
+    def snapshot(self) -> State:
+        """The entries, and what they refer to."""
+        entries = {
+            kind: (dict(space.store), dict(space.large)) for kind, space in self._spaces.items()
+        }
+        return (*super().snapshot(), entries)
+
+    def restore(self, state: State) -> None:
+        """Put the entries back, into the spaces that ports keep."""
+        *others, entries = state
+        super().restore(tuple(others))
+        for kind in {*self._spaces, *entries}:
+            space = self.space(kind)
+            store, large = entries.get(kind, ({}, {}))
+            space.store.clear()
+            space.store.update(store)
+            space.large.clear()
+            space.large.update(large)
+            space.shortcut = None
 
     def space(self, kind: RequestKind) -> Space:
         """The translations of one kind of request; stays the same, so a port may keep it."""

@@ -31,16 +31,19 @@ from vtd.registers import (
 )
 from vtd.remapping import Remapping
 from vtd.request import PAGE_REQUEST, Request
+from vtd.state import Stateful
 from vtd.target import Target
 
 DESCRIPTOR_SIZE = 32
 
 
-class PageRequests:
+class PageRequests(Stateful):
     """The page request queue of one unit.
 
     ``block`` deals with a message that met a fault condition.
     """
+
+    STATE = "posted", "overflow_responses"
 
     def __init__(
         self,

@@ -25,6 +25,7 @@ from vtd.interrupt_remapping import InterruptRemapping
 from vtd.page_requests import PageRequests
 from vtd.register_file import RegisterFile, RegisterWrite
 from vtd.register_map import EVENT_CAPABILITIES
+from vtd.state import Stateful
 
 
 class PerformanceEvent(Enum):
@@ -71,8 +72,10 @@ _POSTED_DESCRIPTOR = 64
 
 
 @dataclass
-class Activity:
+class Activity(Stateful):
     """What nothing else keeps a total of, counted while a counter is enabled."""
+
+    STATE = "requests", "memory_reads", "flag_updates"
 
     requests: Counter[AddressType] = field(default_factory=Counter)
     memory_reads: int = 0
@@ -131,11 +134,13 @@ class Abilities(NamedTuple):
     """Events supported, as a bit mask, by event group."""
 
 
-class PerformanceMonitoring:
+class PerformanceMonitoring(Stateful):
     """The counters of one unit.
 
     ``switched`` is called when the first counter is enabled and when the last is disabled.
     """
+
+    STATE = "activity", "_counted"
 
     def __init__(
         self,

@@ -18,6 +18,7 @@ from pagetables.bits import Access
 from vtd.capabilities import Capabilities
 from vtd.register_map import Place, overlaps, register_map
 from vtd.registers import Capability, ExtendedCapability, Register, Version
+from vtd.state import Stateful
 
 R = TypeVar("R", bound=Register)
 
@@ -63,15 +64,17 @@ class _Slot(NamedTuple):
     reset: int
 
 
-class RegisterFile:
+class RegisterFile(Stateful):
     """All registers of a unit with these capabilities.
 
     ``constants`` holds values of an implementation's own registers, such as PERFCAP_REG: 64 bits
     at each multiple of 8. ValueError if registers overlap or a constant belongs to none.
     """
 
+    STATE = ("values",)
+
     values: dict[int, int]
-    """The whole state, by register offset: copy it to save, assign a copy to restore."""
+    """The whole state, by register offset."""
 
     def __init__(
         self, capabilities: Capabilities, constants: Mapping[int, int] | None = None

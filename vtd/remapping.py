@@ -9,6 +9,7 @@ from vtd.caches import KEEPS_STALE, CachePolicy, TranslationCaches
 from vtd.capabilities import Capabilities
 from vtd.faults import FaultReason
 from vtd.registers import RootTableAddress, TranslationTableMode
+from vtd.state import Stateful
 
 
 @dataclass(frozen=True)
@@ -29,8 +30,10 @@ class Options:
     lists each departure with its section."""
 
 
-class Remapping:
+class Remapping(Stateful):
     """The state that translations depend on; the unit owns and changes it."""
+
+    STATE = "root", "caches"
 
     def __init__(
         self,

@@ -59,15 +59,27 @@ from vtd.registers import (
 )
 from vtd.remapping import Options, Remapping
 from vtd.request import Request
+from vtd.state import State, Stateful
 from vtd.translate import translate
 from vtd.virtual_commands import VirtualCommands
 
 
-class RemappingUnit:
+class RemappingUnit(Stateful):
     """A remapping unit in front of ``memory``.
 
     ``constants`` are values of implementation-specific read-only registers, 64 bits by offset.
     """
+
+    STATE = (
+        "registers",
+        "remapping",
+        "interrupts",
+        "faults",
+        "devices",
+        "page_requests",
+        "performance",
+        "virtual_commands",
+    )
 
     def __init__(
         self,
@@ -136,6 +148,11 @@ class RemappingUnit:
     def caches(self) -> TranslationCaches:
         """The DMA-remapping caches."""
         return self.remapping.caches
+
+    def restore(self, state: State) -> None:
+        """Become the unit that the state was taken from; memory is not part of it."""
+        super().restore(state)
+        self._counting_switched()
 
     def subscribe(self, subscriber: Callable[[Event], None]) -> None:
         """Have every later event told to ``subscriber``."""

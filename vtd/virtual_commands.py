@@ -11,6 +11,7 @@ from enum import IntEnum
 
 from vtd.register_file import RegisterFile, RegisterWrite
 from vtd.registers import VirtualCommand, VirtualCommandCapability, VirtualCommandResponse
+from vtd.state import Stateful
 
 PASID_BITS = 20
 
@@ -32,8 +33,10 @@ class VirtualCommandStatusCode(IntEnum):
     """No PASID is available, or the one to free is not allocated."""
 
 
-class PasidPool:
+class PasidPool(Stateful):
     """PASIDs of a width in bits; the lowest free one is handed out first."""
+
+    STATE = "_fresh", "_returned", "allocated"
 
     def __init__(self, width: int) -> None:
         self._end = 1 << width
@@ -62,8 +65,10 @@ class PasidPool:
         return True
 
 
-class VirtualCommands:
+class VirtualCommands(Stateful):
     """VCMD_REG and its response."""
+
+    STATE = ("pasids",)
 
     def __init__(self, registers: RegisterFile, pasid_width: int) -> None:
         self._registers = registers
