@@ -21,6 +21,7 @@ from vtd.entries import (
     ScalableRootEntry,
 )
 from vtd.faults import TranslationFault
+from vtd.iotlb import Iotlb, IotlbEntry
 from vtd.lookup import lookup
 from vtd.registers import TranslationTableMode
 from vtd.remapping import Remapping
@@ -82,6 +83,14 @@ class RequestExplanation(NamedTuple):
 def is_interrupt(request: Request) -> bool:
     """Whether a request is none for memory, but one to the interrupt range (3.15)."""
     return request.pasid is None and request.address in INTERRUPT_RANGE
+
+
+def cached(iotlb: Iotlb, request: Request) -> IotlbEntry | None:
+    """The IOTLB entry that covers a request; looking does not count as a hit or miss."""
+    for kind, entry in iotlb:
+        if kind == request.kind and entry.address >> entry.shift == request.address >> entry.shift:
+            return entry
+    return None
 
 
 def explain_request(remapping: Remapping, request: Request) -> RequestExplanation:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import typer
 from rich.console import Console
@@ -15,7 +15,8 @@ from vtd.capture import MANIFEST
 from vtd.commands.images import Format, Output
 from vtd.commands.reading import unusable_input
 from vtd.commands.show_walk import request_text, walk_json, walk_lines
-from vtd.explain import explain_request, is_interrupt
+from vtd.explain import RequestExplanation, cached, explain_request, is_interrupt
+from vtd.iotlb import IotlbEntry
 from vtd.registers import GlobalStatus
 from vtd.replay import Report, ScenarioError
 from vtd.replay import replay as replay_scenario
@@ -55,7 +56,7 @@ def replay(
         transient=True,
         disable=not progress.is_terminal,
     ):
-        walks = Walks(path, wanted=trace)
+        walks = Walks(path)
         with unusable_input(str(path)):
             run = replay_capture if path.is_dir() else replay_scenario
             reports.append(run(path, walks.follow if trace else None))
@@ -90,14 +91,23 @@ def _holds_any(folder: Path) -> bool:
     return any(path.name.endswith(SUFFIXES) for path in folder.rglob("*"))
 
 
+class Walk(NamedTuple):
+    """A request, the way its tables have for it, and what the IOTLB holds for it already."""
+
+    step: str
+    request: Request
+    explained: RequestExplanation | None
+    """None where nothing is translated."""
+    held: IotlbEntry | None
+
+
 class Walks:
     """The walks of one file's requests; those of the last run, if there were two."""
 
-    def __init__(self, path: Path, *, wanted: bool) -> None:
+    def __init__(self, path: Path) -> None:
         self._path = path
-        self._wanted = wanted
         self._unit: RemappingUnit | None = None
-        self._walks: list[tuple[str, Request, Any]] = []
+        self._walks: list[Walk] = []
 
     def follow(self, unit: RemappingUnit, step: str, request: Request) -> None:
         """Explain a request before it happens."""
@@ -106,22 +116,29 @@ class Walks:
             self._walks.clear()
         remapped = unit.registers[GlobalStatus].tes and not is_interrupt(request)
         explained = explain_request(unit.remapping, request) if remapped else None
-        self._walks.append((step, request, explained))
+        held = cached(unit.caches.iotlb, request) if remapped else None
+        self._walks.append(Walk(step, request, explained, held))
 
     def lines(self) -> Iterator[str]:
         """The walks for people."""
-        for step, request, explained in self._walks:
+        for step, request, explained, held in self._walks:
             yield f"{self._path}: {step}"
             if explained is None:
                 yield f"{request_text(request)}\n  => not translated"
-            else:
-                yield from walk_lines(explained)
+                continue
+            yield from walk_lines(explained)
+            if held is not None:
+                yield f"  but the IOTLB holds {held.physical:#x} for {held.address:#x}"
 
     def to_json(self) -> list[dict[str, Any]]:
         """The walks of requests that are translated."""
         return [
-            {"step": step, **walk_json(explained)}
-            for step, _, explained in self._walks
+            {
+                "step": step,
+                **walk_json(explained),
+                "cached": None if held is None else hex(held.physical),
+            }
+            for step, _, explained, held in self._walks
             if explained is not None
         ]
 

@@ -1,0 +1,95 @@
+"""``vtd demo``: one DMA translated, one refused, both explained, and the IOTLB filling."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import typer
+
+from devices.dma import READ, WRITE
+from devices.source_id import SourceId
+from vtd import demo as example
+from vtd.commands.images import Format, Output
+from vtd.commands.show_walk import request_text, verdict, walk_json, walk_lines
+from vtd.demo import Demo, Transfer
+from vtd.registers import FaultRecording
+
+
+def demo(format: Output = Format.TEXT) -> None:
+    """Build tables for an edu device, let it do DMA, and explain what happens."""
+    shown = example.run()
+    if format is Format.JSON:
+        typer.echo(json.dumps(_json(shown), indent=1))
+    else:
+        typer.echo("\n".join(_lines(shown)))
+
+
+def _lines(shown: Demo) -> Iterator[str]:
+    if shown.owner is not None:
+        yield (
+            f"The DMAR table gives {shown.device} to the unit at "
+            f"{shown.owner.unit.register_base:#x} ({shown.owner.reason.value})."
+        )
+    start, end = example.IOVA, example.IOVA + example.LENGTH
+    yield (
+        f"Software maps {start:#x}-{end - 1:#x} to {example.PHYSICAL:#x} for it, in domain "
+        f"{example.DOMAIN}, and enables translation."
+    )
+    for number, transfer in enumerate(shown.transfers, 1):
+        yield ""
+        yield typer.style(f"{number}. {transfer.title}", bold=True)
+        yield from _transfer_lines(transfer)
+
+
+def _transfer_lines(transfer: Transfer) -> Iterator[str]:
+    explained = transfer.explained
+    if transfer.cached is None:
+        yield from list(walk_lines(explained))[:-1]
+    else:
+        yield request_text(explained.request)
+        yield "  the IOTLB has the answer: no table is read"
+    colour = "green" if explained.outcome is not None else "red"
+    yield typer.style(f"  => {verdict(explained)}", fg=colour)
+    if explained.outcome is not None:
+        yield f"  the bytes that arrived: {transfer.arrived.decode('ascii', 'replace')!r}"
+    if transfer.record is not None:
+        yield f"  the fault record: {_record_text(transfer.record)}"
+    yield f"  IOTLB: {transfer.hits} hits, {transfer.misses} misses, {len(transfer.entries)} held"
+    for entry in transfer.entries:
+        yield (
+            f"    {entry.address:#x} -> {entry.physical:#x} "
+            f"{'r' if entry.rights & READ else '-'}{'w' if entry.rights & WRITE else '-'} "
+            f"domain {entry.tags.domain_id}"
+        )
+
+
+def _record_text(record: FaultRecording) -> str:
+    kind = record.request_type.name.lower()
+    return f"{SourceId(record.sid)}, {kind} request, page {record.fi:#x}, reason {record.fr:02X}h"
+
+
+def _json(shown: Demo) -> dict[str, Any]:
+    return {
+        "device": str(shown.device),
+        "unit": hex(shown.owner.unit.register_base) if shown.owner else None,
+        "transfers": [
+            {
+                "title": each.title,
+                "walk": walk_json(each.explained),
+                "cached": each.cached is not None,
+                "arrived": each.arrived.hex(),
+                "fault_record": hex(each.record) if each.record is not None else None,
+                "iotlb": {
+                    "hits": each.hits,
+                    "misses": each.misses,
+                    "entries": [
+                        [hex(entry.address), hex(1 << entry.shift), hex(entry.physical)]
+                        for entry in each.entries
+                    ],
+                },
+            }
+            for each in shown.transfers
+        ],
+    }
