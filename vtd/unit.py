@@ -309,12 +309,13 @@ class RemappingUnit(Stateful):
 
     def _counting_switched(self) -> None:
         """Accesses to memory are observed, and ports answer no hits, while a counter is enabled."""
-        tables, entries = self._unobserved
-        if self.performance.active:
-            tables, entries = self._unobserved = self.remapping.memory, self.interrupts.memory
-            tables = ObservedMemory(tables, self._activity.access)
-            entries = ObservedMemory(entries, self._activity.access)
-        self.remapping.memory, self.interrupts.memory = tables, entries
+        if self.performance.active and not self._counting:
+            self._unobserved = self.remapping.memory, self.interrupts.memory
+            tables, entries = self._unobserved
+            self.remapping.memory = ObservedMemory(tables, self._activity.access)
+            self.interrupts.memory = ObservedMemory(entries, self._activity.access)
+        elif self._counting and not self.performance.active:
+            self.remapping.memory, self.interrupts.memory = self._unobserved
         self._choose_path()
 
     def _command_written(self, write: RegisterWrite[GlobalCommand]) -> None:
