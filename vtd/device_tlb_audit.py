@@ -1,0 +1,200 @@
+"""Audit of device-TLBs: every translated request has to rest on a translation still in force.
+
+VT-d 4.2.5, 6.5.3.3. A unit trusts the address of a translated request unless a host permission
+table says otherwise; the audit knows what the unit gave to whom, and what was taken back. Between a
+change of the tables and the completion of the invalidation that it calls for, the old translation
+may be used: an invalidation on its way excuses it, a missing one does not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from typing import NamedTuple
+
+from devices.dma import READ, WRITE, AddressType, InvalidationRequest
+from devices.source_id import SourceId
+from pagetables.observed import UnchangedMemory
+from vtd.ats import answer
+from vtd.caches import UNCACHED, TranslationCaches
+from vtd.events import (
+    DeviceTlbInvalidationCompleted,
+    DeviceTlbInvalidationSent,
+    DeviceTlbInvalidationTimedOut,
+    Event,
+    TranslatedRequestPassed,
+    TranslationGiven,
+)
+from vtd.remapping import Remapping
+from vtd.request import Request
+from vtd.unit import RemappingUnit
+
+
+class Misuse(Enum):
+    """What is wrong with a translated request."""
+
+    NEVER_GIVEN = "the address was never given to the requester"
+    INVALIDATED = "the translation was invalidated, and the device said so"
+    NOT_GRANTED = "the translation does not grant this access"
+    OUTDATED = "the tables changed and no device-TLB invalidation followed"
+
+
+class DeviceTlbFinding(NamedTuple):
+    """A translated request that went to memory and should not have been sent."""
+
+    misuse: Misuse
+    request: Request
+    given: TranslationGiven | None
+    """The translation it seems to rest on."""
+
+    def __str__(self) -> str:
+        kind = "write" if self.request.access & WRITE else "read"
+        source = SourceId(self.request.source_id)
+        origin = f" for {self.given.address:#x}" if self.given else ""
+        return (
+            f"translated {kind} of {source} at {self.request.address:#x}{origin}: "
+            f"{self.misuse.value} (VT-d 4.2.5)"
+        )
+
+
+@dataclass
+class _Grant:
+    given: TranslationGiven
+    number: int
+    """Place in the order of events."""
+    in_force: bool = True
+
+    @property
+    def rights(self) -> int:
+        entry = self.given.entry
+        return (READ if entry.r else 0) | (WRITE if entry.w else 0)
+
+    def covered_by(self, request: InvalidationRequest) -> bool:
+        given = self.given
+        tagged = given.pasid is not None if request.global_ else given.pasid == request.pasid
+        start = given.address & -given.entry.size
+        end = start + given.entry.size
+        return tagged and start < request.address + request.size and request.address < end
+
+
+class DeviceTlbAudit:
+    """Watches the device-TLBs behind ``unit`` from now on.
+
+    ``on_finding`` is told of each misuse when it happens; ``findings`` keeps them all. ``uses``
+    counts the translated requests that were checked.
+    """
+
+    def __init__(
+        self,
+        unit: RemappingUnit,
+        on_finding: Callable[[DeviceTlbFinding], None] | None = None,
+    ) -> None:
+        self.findings: list[DeviceTlbFinding] = []
+        self.uses = 0
+        self._unit = unit
+        self._on_finding = on_finding
+        self._number = 0
+        self._grants: dict[tuple[int, int, int], list[_Grant]] = {}
+        """By source-id, log2 of the size and output page."""
+        self._shifts: set[int] = set()
+        self._sent: dict[tuple[int, InvalidationRequest], int] = {}
+        unit.subscribe(self._event)
+
+    def _event(self, event: Event) -> None:
+        match event:
+            case TranslationGiven():
+                self._give(event)
+            case DeviceTlbInvalidationSent(source_id, request):
+                self._sent[source_id, request] = self._number
+            case DeviceTlbInvalidationCompleted(source_id, request):
+                before = self._sent.pop((source_id, request), self._number)
+                for grant in self._covered(source_id, request):
+                    grant.in_force &= grant.number > before
+            case DeviceTlbInvalidationTimedOut(source_id, request):
+                self._sent.pop((source_id, request), None)
+            case TranslatedRequestPassed(request=passed):
+                self._judge(passed)
+
+    def _give(self, given: TranslationGiven) -> None:
+        entry = given.entry
+        if entry.u or not (entry.r or entry.w):
+            return
+        self._number += 1
+        shift = entry.size.bit_length() - 1
+        self._shifts.add(shift)
+        grants = self._grants.setdefault((given.source_id, shift, entry.address >> shift), [])
+        grants[:] = [each for each in grants if each.given != given]
+        grants.append(_Grant(given, self._number))
+
+    def _covered(self, source_id: int, request: InvalidationRequest) -> list[_Grant]:
+        return [
+            grant
+            for (owner, _, _), grants in self._grants.items()
+            if owner == source_id
+            for grant in grants
+            if grant.covered_by(request)
+        ]
+
+    def _judge(self, request: Request) -> None:
+        self.uses += 1
+        known = [
+            grant
+            for shift in self._shifts
+            for grant in self._grants.get((request.source_id, shift, request.address >> shift), ())
+        ]
+        in_force = [grant for grant in known if grant.in_force]
+        granting = [grant for grant in in_force if not request.access & ~grant.rights]
+        if any(self._up_to_date(grant, request) for grant in granting):
+            return
+        if granting:
+            misuse, grants = Misuse.OUTDATED, granting
+        elif in_force:
+            misuse, grants = Misuse.NOT_GRANTED, in_force
+        elif known:
+            misuse, grants = Misuse.INVALIDATED, known
+        else:
+            misuse, grants = Misuse.NEVER_GIVEN, []
+        finding = DeviceTlbFinding(misuse, request, grants[-1].given if grants else None)
+        self.findings.append(finding)
+        if self._on_finding is not None:
+            self._on_finding(finding)
+
+    def _up_to_date(self, grant: _Grant, request: Request) -> bool:
+        """Whether the tables still give this translation, or an invalidation is on its way."""
+        for source_id, sent in self._sent:
+            if source_id == request.source_id and grant.covered_by(sent):
+                return True
+        given, size = grant.given, grant.given.entry.size
+        offset = request.address & size - 1
+        address = (given.address & -size) + offset
+        now = answer(
+            self._tables(),
+            Request(
+                given.source_id,
+                address,
+                READ,
+                8,
+                given.pasid,
+                given.privileged,
+                AddressType.TRANSLATION_REQUEST,
+            ),
+        ).completion.entries
+        if not now:
+            return False
+        entry = now[0]
+        rights = (READ if entry.r else 0) | (WRITE if entry.w else 0)
+        where = entry.address & -entry.size | address & entry.size - 1
+        return where == request.address and not request.access & ~rights
+
+    def _tables(self) -> Remapping:
+        """The tables as they are in memory, to be looked at without a trace."""
+        actual = self._unit.remapping
+        tables = Remapping(
+            actual.capabilities,
+            UnchangedMemory(actual.memory),
+            actual.options,
+            TranslationCaches(UNCACHED),
+        )
+        tables.root = actual.root
+        return tables

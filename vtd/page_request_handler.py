@@ -1,0 +1,149 @@
+"""A small page request handler: services the queue as a driver does when the event arrives.
+
+VT-d 7.4.1, 7.5, 7.6. What makes a page usable is the caller's business. Requests of a group are
+answered together, after the last one; a group of which any page was refused is an invalid request.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from pagetables.memory import PhysicalMemory
+from vtd.descriptors import (
+    DescriptorType,
+    PageGroupResponseDescriptor,
+    PageRequestDescriptor,
+    ResponseCode,
+)
+from vtd.event_interrupt import Message
+from vtd.events import Event, MessageSent
+from vtd.page_requests import DESCRIPTOR_SIZE
+from vtd.queue_driver import PAGE_SIZE, QueueDriver
+from vtd.registers import (
+    PageRequestEventAddress,
+    PageRequestEventControl,
+    PageRequestEventData,
+    PageRequestEventUpperAddress,
+    PageRequestQueueAddress,
+    PageRequestQueueHead,
+    PageRequestQueueTail,
+    PageRequestStatus,
+    Register,
+)
+from vtd.unit import RemappingUnit
+
+Resolve = Callable[[PageRequestDescriptor], bool]
+"""Makes the page of a request usable; False if the requester may not have it."""
+
+Group = tuple[int, bool, int, int]
+"""Requester, whether there is a PASID, the PASID, group index."""
+
+
+class PageRequestHandler:
+    """A page request queue of ``pages`` (1, 2, 4 ... 128) 4 KiB pages at ``base``.
+
+    Responses go through ``responses``. ``message`` is the interrupt that the unit is to send for
+    page requests; the handler reacts to it by itself.
+    """
+
+    def __init__(
+        self,
+        unit: RemappingUnit,
+        memory: PhysicalMemory,
+        base: int,
+        responses: QueueDriver,
+        resolve: Resolve,
+        message: Message,
+        *,
+        pages: int = 1,
+    ) -> None:
+        if pages not in {1 << order for order in range(8)} or base % PAGE_SIZE:
+            raise ValueError(f"page request queue: {pages} pages at {base:#x}")
+        self._unit = unit
+        self._memory = memory
+        self._base = base
+        self._responses = responses
+        self._resolve = resolve
+        self._message = message
+        self._pages = pages
+        self._refused: set[Group] = set()
+        self._servicing = False
+        self.serviced = 0
+        """Page requests dealt with."""
+        self.overflows = 0
+        """Times the queue had been full."""
+
+    def enable(self) -> None:
+        """Give the queue to the unit and ask for its event."""
+        address = PageRequestQueueAddress.of(pqa=self._base, pqs=self._pages.bit_length() - 1)
+        self._write(PageRequestQueueHead(0))
+        self._write(PageRequestQueueTail(0))
+        self._write(address)
+        self._write(PageRequestEventData(self._message.data))
+        self._write(PageRequestEventAddress(self._message.address & 0xFFFF_FFFF))
+        self._write(PageRequestEventUpperAddress(self._message.address >> 32))
+        self._unit.subscribe(self._event)
+        self._write(PageRequestEventControl(0))
+
+    def service(self) -> None:
+        """Deal with everything in the queue, and with what arrives meanwhile."""
+        if self._servicing:
+            return
+        self._servicing = True
+        try:
+            while self._pending():
+                self._service_pending()
+        finally:
+            self._servicing = False
+
+    def _event(self, event: Event) -> None:
+        if isinstance(event, MessageSent) and event.message == self._message:
+            self.service()
+
+    def _pending(self) -> bool:
+        """Whether there is anything to do; what comes later sends another event."""
+        status = PageRequestStatus(self._read(PageRequestStatus))
+        self._write(PageRequestStatus.of(ppr=True))
+        empty = self._read(PageRequestQueueHead) == self._read(PageRequestQueueTail)
+        if empty and status.pro:
+            self.overflows += 1
+            self._write(PageRequestStatus.of(pro=True))
+        return not empty
+
+    def _service_pending(self) -> None:
+        head, tail = self._read(PageRequestQueueHead), self._read(PageRequestQueueTail)
+        while head != tail:
+            data = self._memory.read(self._base + head, DESCRIPTOR_SIZE)
+            head = (head + DESCRIPTOR_SIZE) % (PAGE_SIZE * self._pages)
+            self._write(PageRequestQueueHead(head))
+            self._handle(PageRequestDescriptor.unpack(data))
+
+    def _handle(self, request: PageRequestDescriptor) -> None:
+        group = request.rid, request.pp, request.pasid, request.prgi
+        self.serviced += 1
+        if request.lpig and not (request.rdr or request.wrr):
+            return  # a stop marker, which nobody waits for
+        if not self._resolve(request):
+            self._refused.add(group)
+        if not request.lpig:
+            return
+        refused = group in self._refused
+        self._refused.discard(group)
+        self._responses.submit(
+            PageGroupResponseDescriptor.of(
+                type_3_0=DescriptorType.PAGE_GRP_RESP,
+                pp=request.pp,
+                rc=ResponseCode.INVALID_REQUEST if refused else ResponseCode.SUCCESS,
+                rid=request.rid,
+                pasid=request.pasid,
+                prgi=request.prgi,
+            )
+        )
+
+    def _read(self, register: type[Register]) -> int:
+        assert register.OFFSET is not None
+        return self._unit.read_register(register.OFFSET, register.WIDTH // 8)
+
+    def _write(self, record: Register) -> None:
+        assert record.OFFSET is not None
+        self._unit.write_register(record.OFFSET, record.WIDTH // 8, record)
