@@ -14,6 +14,7 @@ from pagetables.first_stage import FirstStagePage2M, FirstStagePage4K
 from pagetables.second_stage import SecondStagePage4K
 from pagetables.walk import Leaf
 from vtd.entries import PasidEntry
+from vtd.lookup import lookup
 from vtd.register_file import RegisterFile
 from vtd.registers import (
     FixedRangeMtrr,
@@ -21,8 +22,10 @@ from vtd.registers import (
     VariableRangeMtrrBase,
     VariableRangeMtrrMask,
 )
+from vtd.request import Request
 from vtd.target import Target
-from vtd.translate import Page, snooped
+from vtd.translate import Page, find_page, snooped
+from vtd.unit import RemappingUnit
 
 
 class MemoryType(IntEnum):
@@ -57,6 +60,16 @@ EFFECTIVE: Mapping[MemoryType | None, Mapping[MemoryType, MemoryType]] = {
 """Effective type by MTRR (or EMT) type, then by PAT type."""
 
 VARIABLE_RANGES = 10
+
+
+def attributes_of(unit: RemappingUnit, request: Request) -> MemoryAttributes:
+    """Attributes that an untranslated request has; TranslationFault or WalkFault if it faults.
+
+    A walk for them sets accessed flags like any other, but no dirty flag.
+    """
+    target, privileged = lookup(unit.remapping, request)
+    page = find_page(unit.remapping, target, request.address, privileged)
+    return memory_attributes(unit.registers, target, page)
 
 
 def memory_attributes(registers: RegisterFile, target: Target, page: Page) -> MemoryAttributes:

@@ -7,9 +7,10 @@ import pytest
 from pagetables.first_stage import FirstStagePage2M, FirstStagePage4K
 from pagetables.memory import PhysicalMemory
 from pagetables.second_stage import SecondStagePage4K
+from tests.vtd.world import Mode, World
 from vtd.capabilities import PROFILES
 from vtd.entries import ContextEntry, PasidEntry, PasidTranslationType
-from vtd.memory_type import EFFECTIVE, MemoryType, memory_attributes, mtrr_type
+from vtd.memory_type import EFFECTIVE, MemoryType, attributes_of, memory_attributes, mtrr_type
 from vtd.register_file import RegisterFile
 from vtd.target import LEGACY, SCALABLE, Target
 from vtd.translate import Page
@@ -151,3 +152,11 @@ def test_overlapping_variable_ranges_have_their_precedence(
 
 def test_a_reserved_mtrr_type_is_none() -> None:
     assert mtrr_type(registers(default=0x803), 0x1234_5000) is None
+
+
+def test_attributes_of_a_request_follow_its_tables() -> None:
+    world = World(Mode.SECOND)
+    world.change("second1", snp=True)
+    unit = world.start().unit
+    attributes = attributes_of(unit, world.request)
+    assert (attributes.memory_type, attributes.snoop) == (WB, True)
