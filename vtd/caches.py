@@ -62,8 +62,8 @@ StructureKey = tuple[int, int | None, int, int]
 class StructureEntry(NamedTuple):
     """A table that a walk reached, so that the next one starts there (6.2.5)."""
 
-    done: int
-    """Levels that need no reading any more."""
+    shift: int
+    """Level of the entry that points to it."""
     frame: int
     rights: int
 

@@ -337,4 +337,5 @@ def may_cache_faults(remapping: Remapping) -> bool:
 
 def _cache_context_fault(remapping: Remapping, source_id: int, fault: TranslationFault) -> None:
     if may_cache_faults(remapping):
-        remapping.caches.context.put(source_id, ContextCacheEntry(0, fault))
+        domain_id = 0 if remapping.mode is TranslationTableMode.LEGACY else None
+        remapping.caches.context.put(source_id, ContextCacheEntry(domain_id, fault))

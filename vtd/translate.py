@@ -16,7 +16,7 @@ from pagetables.second_stage import SNOOP
 from pagetables.walk import ADDRESS, Leaf, Stage, WalkFault, WalkRule, set_flags, walk
 from vtd.cache import OFF, Cache
 from vtd.caches import StructureEntry, StructureKey
-from vtd.entries import PasidEntry, PasidTranslationType
+from vtd.entries import PasidEntry
 from vtd.faults import FaultReason, TranslationFault
 from vtd.iotlb import IotlbEntry, IotlbTags
 from vtd.lookup import lookup, may_cache_faults
@@ -61,7 +61,7 @@ def translate(remapping: Remapping, request: Request) -> IotlbEntry:
         entry = _translate(remapping, target, request, privileged)
     except TranslationFault as fault:
         if may_cache_faults(remapping) and target.first is None:
-            iotlb.insert(kind, _entry_of_fault(target, request, fault))
+            _keep_fault(remapping, target, request, fault)
         raise
     iotlb.insert(kind, entry)
     prepare_shortcut(remapping, target, kind, request.address, entry)
@@ -95,52 +95,50 @@ def find_page(remapping: Remapping, target: Target, address: int, privileged: bo
 
     Raises WalkFault where the tables end, TranslationFault where the address is out of range.
     """
-    reasons, memory = target.reasons, remapping.memory
-    if target.kind is PasidTranslationType.PASS_THROUGH:
+    memory, first_stage, second_stage = remapping.memory, target.first, target.second
+    if first_stage is None:
+        if second_stage is not None:
+            return _find_second_stage_page(remapping, target, second_stage, address)
         if address >> remapping.capabilities.host_address_width:
-            raise TranslationFault(reasons.beyond_haw, fpd=target.fpd)
+            raise TranslationFault(target.reasons.beyond_haw, fpd=target.fpd)
         return Page(address, 12, True, True, False, None, None, memory)
 
-    if target.first is None:
-        if address >> target.width:
-            raise TranslationFault(reasons.beyond_width, fpd=target.fpd)
-        second = walk_second_stage(remapping, target, address)
-        return Page(
-            *_output(second, address), *_rights(target, second), False, None, second, memory
-        )
-
-    if not is_canonical(address, target.first.geometry.width):
+    geometry = first_stage.geometry
+    if not is_canonical(address, geometry.width):
         raise TranslationFault(FaultReason.NOT_CANONICAL, fpd=target.fpd)
-    if target.second is not None:
-        memory = GuestMemory(
-            memory,
-            target.second,
-            target.width,
-            functools.partial(walk_second_stage, remapping, target),
-        )
-    first = walk_first_stage(remapping, target, memory, address)
-    geometry, rights = target.first.geometry, first[2]
+    if second_stage is not None:
+        walk_second = functools.partial(walk_second_stage, remapping, target, second_stage)
+        memory = GuestMemory(memory, second_stage, target.width, walk_second)
+    first = walk_first_stage(remapping, target, first_stage, memory, address)
+    rights = first[2]
     user_denied = not privileged and not rights & geometry.user
     writable = bool(rights & geometry.write) or (privileged and not _write_protected(target))
     physical, shift = _output(first, address)
-    if target.second is None:
+    if second_stage is None:
         return Page(physical, shift, True, writable, user_denied, first, None, memory)
 
     if physical >> target.width:
         raise TranslationFault(FaultReason.FS_BEYOND_WIDTH, fpd=target.fpd)
-    second = walk_second_stage(remapping, target, physical)
-    physical, second_shift = _output(second, physical)
-    second_readable, second_writable = _rights(target, second)
-    return Page(
-        physical,
-        min(shift, second_shift),
-        second_readable,
-        writable and second_writable,
-        user_denied,
-        first,
-        second,
-        memory,
+    page = _find_second_stage_page(remapping, target, second_stage, physical)
+    return page._replace(
+        shift=min(shift, page.shift),
+        writable=writable and page.writable,
+        user_denied=user_denied,
+        first=first,
+        memory=memory,
     )
+
+
+def _find_second_stage_page(
+    remapping: Remapping, target: Target, stage: Stage, address: int
+) -> Page:
+    if address >> target.width:
+        raise TranslationFault(target.reasons.beyond_width, fpd=target.fpd)
+    second = walk_second_stage(remapping, target, stage, address)
+    geometry, rights = stage.geometry, second[2]
+    readable, writable = bool(rights & geometry.read), bool(rights & geometry.write)
+    output = _output(second, address)
+    return Page(*output, readable, writable, False, None, second, remapping.memory)
 
 
 def is_canonical(address: int, width: int) -> bool:
@@ -197,19 +195,17 @@ def set_dirty(remapping: Remapping, target: Target, page: Page) -> bool:
 
 
 def walk_first_stage(
-    remapping: Remapping, target: Target, memory: TableMemory, address: int
+    remapping: Remapping, target: Target, stage: Stage, memory: TableMemory, address: int
 ) -> Leaf:
     """Walk the first stage, from the paging-structure caches on where they can help."""
-    assert target.first is not None
     cache = remapping.caches.first_stage
-    return _walk(cache, (target.domain_id, target.pasid), memory, target.first, address)
+    return _walk(cache, (target.domain_id, target.pasid), memory, stage, address)
 
 
-def walk_second_stage(remapping: Remapping, target: Target, address: int) -> Leaf:
+def walk_second_stage(remapping: Remapping, target: Target, stage: Stage, address: int) -> Leaf:
     """Walk the second stage, from the paging-structure caches on where they can help."""
-    assert target.second is not None
     cache = remapping.caches.second_stage
-    return _walk(cache, (target.domain_id, None), remapping.memory, target.second, address)
+    return _walk(cache, (target.domain_id, None), remapping.memory, stage, address)
 
 
 def _walk(
@@ -221,13 +217,13 @@ def _walk(
 ) -> Leaf:
     if cache.shape == OFF:
         return walk(memory, stage, address)
-    done = {level.shift: number for number, level in enumerate(stage.geometry.levels, 1)}
 
     def remember(shift: int, frame: int, rights: int) -> None:
-        cache.put((*tags, shift, address >> shift), StructureEntry(done[shift], frame, rights))
+        cache.put((*tags, shift, address >> shift), StructureEntry(shift, frame, rights))
 
-    shifts = [level.shift for level in reversed(stage.geometry.levels[:-1])]
-    start = cache.find(*((*tags, shift, address >> shift) for shift in shifts))
+    done = {level.shift: number for number, level in enumerate(stage.geometry.levels[:-1], 1)}
+    below = cache.find(*((*tags, shift, address >> shift) for shift in reversed(done)))
+    start = None if below is None else (done[below.shift], below.frame, below.rights)
     return walk(memory, stage, address, remember, start)
 
 
@@ -269,12 +265,6 @@ def _output(leaf: Leaf, address: int) -> tuple[int, int]:
     return entry & ADDRESS & ~offset | address & offset, shift
 
 
-def _rights(target: Target, second: Leaf) -> tuple[bool, bool]:
-    assert target.second is not None
-    geometry, rights = target.second.geometry, second[2]
-    return bool(rights & geometry.read), bool(rights & geometry.write)
-
-
 def _write_protected(target: Target) -> bool:
     return isinstance(target.entry, PasidEntry) and target.entry.wpe
 
@@ -301,13 +291,29 @@ def snooped(target: Target, page: Page) -> bool:
     return leaf or (isinstance(target.entry, PasidEntry) and target.entry.pgsnp)
 
 
-def _entry_of_fault(target: Target, request: Request, fault: TranslationFault) -> IotlbEntry:
-    return IotlbEntry(
+def _keep_fault(
+    remapping: Remapping, target: Target, request: Request, fault: TranslationFault
+) -> None:
+    """Cache a faulting result (6.1), unless another access to the page may end otherwise."""
+    reasons, cause = target.reasons, fault.__cause__
+    if isinstance(cause, WalkFault):
+        kept = cause.rule in _SAME_FOR_ALL
+    else:
+        kept = fault.reason in (reasons.beyond_width, reasons.beyond_haw)
+    if not kept:
+        return
+    denied = fault.reason in (reasons.read_denied, reasons.write_denied)
+    entry = IotlbEntry(
         IotlbTags(target.domain_id, target.kind, target.pasid),
         request.address >> 12 << 12,
         12,
         physical=0,
         rights=0,
         snoop=False,
-        fault=fault,
+        fault=None if denied else fault,  # legacy mode names the right that the access needs
     )
+    remapping.caches.iotlb.insert(request.kind, entry)
+
+
+_SAME_FOR_ALL = (WalkRule.READ_ERROR, WalkRule.NOT_PRESENT, WalkRule.RESERVED)
+"""Rules that stop a walk whatever the request is for."""

@@ -1,0 +1,198 @@
+"""Translation caches: never to be noticed by software that invalidates what it has to."""
+
+import itertools
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from devices.dma import READ, WRITE
+from tests.vtd.software import DEVICES, PASID, Software
+from tests.vtd.world import Mode, World
+from vtd.cache import UNBOUNDED, Replacement, Shape
+from vtd.caches import AGGRESSIVE, POLICIES, UNCACHED, CachePolicy
+from vtd.descriptors import (
+    ContextCacheInvalidateDescriptor,
+    ContextGranularity,
+    IotlbGranularity,
+    IotlbInvalidateDescriptor,
+)
+from vtd.entries import ScalableContextEntry
+from vtd.faults import FaultReason
+from vtd.remapping import Options
+from vtd.request import ATOMIC
+
+
+def bounded(replacement: Replacement, *, aggressive: bool) -> CachePolicy:
+    """Small caches of one replacement."""
+    return CachePolicy(
+        context=Shape(1, 1, replacement),
+        pasid=Shape(1, 2, replacement, seed=1),
+        iotlb=Shape(2, 2, replacement, seed=2),
+        paging_structure=Shape(2, 1, replacement, seed=3),
+        interrupt=Shape(1),
+        cache_faults=aggressive,
+        trust_cached_rights=aggressive,
+    )
+
+
+CACHED = [
+    *(policy for name, policy in POLICIES.items() if name != "off"),
+    *(bounded(replacement, aggressive=True) for replacement in Replacement),
+    bounded(Replacement.LRU, aggressive=False),
+]
+STARTS = (0x20_0000, 0x20_1000, 0x2F_F000, 0x3F_F000, 0x40_0000, 0x40_3000, 0x5F_F000)
+LENGTHS = (0x1000, 0x1000, 0x2000, 0x20_0000)
+ranges = st.tuples(st.sampled_from(STARTS), st.sampled_from(LENGTHS))
+domains = st.sampled_from([0, 1])
+rights = st.sampled_from(["rw", "r-", "-w"])
+dma = st.tuples(
+    st.just("dma"),
+    st.sampled_from(DEVICES),
+    st.sampled_from(STARTS),
+    st.sampled_from([0, 0x800]),
+    st.sampled_from([(READ, 4), (READ, 4), (WRITE, 4), (ATOMIC, 4), (READ, 0)]),
+)
+steps = st.one_of(
+    dma,
+    dma,
+    dma,
+    st.tuples(st.just("map"), domains, ranges, st.sampled_from([0x80_0000, 0xA0_0000]), rights),
+    st.tuples(st.just("unmap"), domains, ranges),
+    st.tuples(st.just("protect"), domains, ranges, rights),
+    st.tuples(st.just("guest"), domains, st.sampled_from([0x80_0000, 0xA0_0000]), rights),
+    st.tuples(st.just("attach"), st.sampled_from(DEVICES), st.sampled_from([None, 0, 1])),
+)
+
+
+def carry_out(software: Software, step: Any) -> None:
+    """One step; a DMA has to have the same outcome with every cache."""
+    match step:
+        case "dma", device, address, offset, (access, length):
+            outcomes = software.outcomes(device, address | offset, access, length)
+            assert len(set(outcomes)) == 1, outcomes
+        case "map", domain, (start, length), physical, allowed:
+            software.map(software.domains[domain], start, physical, length, allowed)
+        case "unmap", domain, (start, length):
+            software.unmap(software.domains[domain], start, length)
+        case "protect", domain, (start, length), allowed:
+            software.protect(software.domains[domain], start, length, allowed)
+        case "guest", domain, start, allowed:
+            if software.mode is Mode.NESTED:
+                software.protect_guest(software.domains[domain], start, 0x2000, allowed)
+        case "attach", device, domain:
+            software.attach(device, None if domain is None else software.domains[domain])
+
+
+@pytest.mark.parametrize("pasid", [None, PASID], ids=["", "PASID"])
+@pytest.mark.parametrize("caching_mode", [False, True], ids=["CM=0", "CM=1"])
+@pytest.mark.parametrize("mode", [Mode.LEGACY, Mode.FIRST, Mode.SECOND, Mode.NESTED])
+def test_caches_change_nothing_for_software_that_invalidates(
+    mode: Mode, caching_mode: bool, pasid: int | None
+) -> None:
+    if mode is Mode.LEGACY and pasid is not None:
+        pytest.skip("no PASIDs in legacy mode")
+
+    @given(st.lists(steps, min_size=5, max_size=40), st.booleans())
+    @settings(max_examples=25)
+    def check(program: list[Any], flags: bool) -> None:
+        software = Software(
+            mode, [UNCACHED, *CACHED], caching_mode=caching_mode, flags=flags, pasid=pasid
+        )
+        for device, domain in zip(DEVICES, software.domains, strict=True):
+            software.attach(device, domain)
+            software.map(domain, STARTS[0], 0x80_0000, 0x20_0000, "rw")
+        for step in program:
+            carry_out(software, step)
+
+    check()
+
+
+def probe(software: Software, device: int) -> None:
+    """Try every kind of access at every address, in an order that meets denials first."""
+    for access, length in ((WRITE, 4), (READ, 4), (READ, 0), (ATOMIC, 4), (READ, 4), (WRITE, 4)):
+        for address in (*STARTS, 0x9_0000_0000):
+            carry_out(software, ("dma", device, address, 0x800 if length else 0, (access, length)))
+
+
+@pytest.mark.parametrize("caching_mode", [False, True], ids=["CM=0", "CM=1"])
+@pytest.mark.parametrize("mode", [Mode.LEGACY, Mode.FIRST, Mode.SECOND, Mode.NESTED])
+@pytest.mark.parametrize("allowed", ["rw", "r-", "-w"])
+def test_a_denied_access_says_nothing_of_other_accesses(
+    allowed: str, mode: Mode, caching_mode: bool
+) -> None:
+    software = Software(mode, [UNCACHED, *CACHED], caching_mode=caching_mode, flags=True)
+    domain = software.domains[0]
+    for device in DEVICES:
+        software.attach(device, domain)
+    software.map(domain, STARTS[0], 0x80_0000, 0x2000, allowed)
+    software.map(domain, 0x40_0000, 0xFEE0_0000, 0x1000, "rw")
+    probe(software, DEVICES[0])
+    software.protect(domain, STARTS[0], 0x1000, "rw")
+    probe(software, DEVICES[1])
+    probe(software, DEVICES[0])
+    software.attach(DEVICES[0], None)
+    probe(software, DEVICES[0])
+    software.attach(DEVICES[0], software.domains[1])
+    probe(software, DEVICES[0])
+
+
+@pytest.mark.parametrize("granularity", [ContextGranularity.DEVICE, ContextGranularity.DOMAIN])
+def test_scalable_context_entries_are_invalidated_whatever_the_domain(
+    granularity: ContextGranularity,
+) -> None:
+    software = Software(Mode.SECOND, [UNCACHED, AGGRESSIVE], caching_mode=True)
+    device = DEVICES[0]
+    software.attach(device, software.domains[0])
+    software.map(software.domains[0], 0x20_0000, 0x80_0000, 0x1000, "rw")
+    context = ScalableContextEntry.unpack(software.memory.read(0x2000 + device % 128 * 32, 32))
+    for present, outcome in ((False, FaultReason.SM_CONTEXT_NOT_PRESENT), (True, 0x80_0000)):
+        software.memory.write(0x2000 + device % 128 * 32, context.replace(p=present).pack())
+        software.submit(
+            ContextCacheInvalidateDescriptor.of(type_3_0=1, g=granularity, sid=device, did=7)
+        )
+        software.submit(IotlbInvalidateDescriptor.of(type_3_0=2, g=IotlbGranularity.GLOBAL))
+        assert software.outcomes(device, 0x20_0000, READ, 4) == [outcome] * 2
+
+
+def test_tables_of_other_depth_under_the_same_domain_id_do_no_harm() -> None:
+    """Software may not do that (6.2.3.1); what it gets is up to the unit, but it is a value."""
+    policy = CachePolicy(paging_structure=UNBOUNDED)
+    for mode in (Mode.LEGACY, Mode.SECOND, Mode.FIRST, Mode.NESTED):
+        for depths in itertools.permutations((3, 4, 5), 2):
+            worlds = [
+                World(mode, second_levels=depth, first_levels=max(depth, 4), guest=0x4000_0000)
+                for depth in depths
+            ]
+            unit = worlds[0].start(Options(caches=policy)).unit
+            for world in worlds:
+                unit.remapping.memory = world.memory
+                unit.caches.context.clear()
+                unit.caches.pasid.clear()
+                unit.caches.iotlb.clear()
+                assert unit.admit(world.request) is not None
+
+
+def test_aggressive_caches_show_a_missing_invalidation() -> None:
+    software = Software(Mode.LEGACY, [UNCACHED, *POLICIES.values()], caching_mode=True)
+    domain = software.domains[0]
+    software.attach(DEVICES[0], domain)
+    denied = FaultReason.READ_DENIED
+    assert set(software.outcomes(DEVICES[0], 0x20_0000, READ, 4)) == {denied}
+    domain.tables.map(0x20_0000, 0x80_0000, 0x1000, "r-")
+    names = ["uncached", *POLICIES]
+    seen = dict(zip(names, software.outcomes(DEVICES[0], 0x20_0000, READ, 4), strict=True))
+    assert seen == {
+        "uncached": 0x80_0000, "default": 0x80_0000, "aggressive": denied, "off": 0x80_0000
+    }  # fmt: skip
+    software.invalidate_range(domain, 0x20_0000, 0x1000)
+    assert set(software.outcomes(DEVICES[0], 0x20_0000, READ, 4)) == {0x80_0000}
+    domain.tables.unmap(0x20_0000, 0x1000)
+    seen = dict(zip(names, software.outcomes(DEVICES[0], 0x20_0000, READ, 4), strict=True))
+    assert seen == {
+        "uncached": denied,
+        "default": 0x80_0000,
+        "aggressive": 0x80_0000,
+        "off": denied,
+    }
