@@ -25,7 +25,7 @@ from devices.dma import (
     PageRequest,
     TranslationEntry,
 )
-from pagetables.memory import PhysicalMemory
+from pagetables.memory import BusError, PhysicalMemory
 from vtd.caches import KEEPS_STALE, CachePolicy
 from vtd.capabilities import Capabilities
 from vtd.device_messages import ITAGS
@@ -49,6 +49,18 @@ from vtd.port import UnitPort, split_pages
 from vtd.remapping import Options
 from vtd.request import ATOMIC, Request
 from vtd.unit import RemappingUnit
+
+BROKEN = (
+    ArithmeticError,
+    AttributeError,
+    BusError,
+    LookupError,
+    TypeError,
+    ValueError,
+)
+"""What using a file's values can raise where they are not what the format says."""
+MAX_LENGTH = 1 << 24
+"""Bytes of one step; a longer one is a mistake."""
 
 Json = Any
 """A value as ``json`` reads it."""
@@ -115,7 +127,7 @@ def replay(path: Path, trace: Trace | None = None) -> Report:
         recorded = str(scenario.get("oracle", "")).startswith("QEMU")
         if report.mismatches and recorded:
             report = run_scenario(str(path), scenario, as_recorded=True, trace=trace)
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+    except BROKEN as error:
         what = f"{error} is missing" if isinstance(error, KeyError) else str(error)
         raise ScenarioError(f"{path}: {what}") from error
     return report
@@ -240,7 +252,7 @@ class ScenarioRun:
     def requests(self, step: Mapping[str, Json]) -> list[Request]:
         """The requests that a DMA step makes, one for each page."""
         pasid, privileged = _tags(step)
-        length = len(step["hex"]) // 2 if "hex" in step else step["length"]
+        length = len(step["hex"]) // 2 if "hex" in step else _length(step)
         source_id, access = self.ports[step["device"]].source_id, ACCESSES[step["op"]]
         return [
             Request(source_id, start, access, size, pasid, privileged)
@@ -261,7 +273,7 @@ class ScenarioRun:
         self.memory.load(number(step["addr"]), bytes.fromhex(step["hex"]))
 
     def _mem_read(self, step: Mapping[str, Json]) -> str:
-        data = self.memory.read(number(step["addr"]), step["length"])
+        data = self.memory.read(number(step["addr"]), _length(step))
         if "mask" in step:
             data = bytes(map(int.__and__, data, bytes.fromhex(step["mask"])))
         return data.hex()
@@ -278,7 +290,7 @@ class ScenarioRun:
         return _read_outcome(
             [
                 (start, size, port.read_part(start, size, *tags))
-                for start, size in split_pages(number(step["iova"]), step["length"])
+                for start, size in split_pages(number(step["iova"]), _length(step))
             ]
         )
 
@@ -353,7 +365,7 @@ class ScenarioRun:
         return _read_outcome(
             [
                 (start, size, port.read_translated_part(start, size, pasid))
-                for start, size in split_pages(number(step["address"]), step["length"])
+                for start, size in split_pages(number(step["address"]), _length(step))
             ]
         )
 
@@ -435,6 +447,13 @@ class SilentDevice:
 ACCESSES = {"dma_read": READ, "dma_write": WRITE, "dma_atomic": ATOMIC}
 STATUSES = {CompletionStatus.SUCCESS: "success"}
 ATOMICS = {"fetchadd": AtomicOp.FETCH_ADD, "swap": AtomicOp.SWAP, "cas": AtomicOp.CAS}
+
+
+def _length(step: Mapping[str, Json]) -> int:
+    length = step["length"]
+    if not isinstance(length, int) or not 0 <= length <= MAX_LENGTH:
+        raise ValueError(f"length: {length!r} is not a number from 0 to {MAX_LENGTH}")
+    return length
 
 
 def _tags(step: Mapping[str, Json]) -> tuple[int | None, bool]:

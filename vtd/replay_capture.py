@@ -25,7 +25,7 @@ from vtd.interrupts import Interrupt, Posted, compatibility_interrupt
 from vtd.register_map import REGISTERS
 from vtd.registers import FaultRecording, InvalidationQueueAddress
 from vtd.remapping import Options
-from vtd.replay import Json, Mismatch, Report, Trace
+from vtd.replay import BROKEN, Json, Mismatch, Report, Trace
 from vtd.request import Request
 from vtd.sources import list_sources, pages
 from vtd.unit import RemappingUnit
@@ -69,7 +69,7 @@ def run_capture(capture: Capture, *, as_recorded: bool, trace: Trace | None = No
                 else:
                     report.mismatches.append(Mismatch(report.steps, op, expect, got))
                 report.steps += 1
-        except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        except BROKEN as error:
             raise CaptureError(f"{capture.folder / name}: {error!r}") from error
     return report
 

@@ -102,7 +102,7 @@ def open_image(
     as_specified: bool = False,
 ) -> Inspected:
     """The unit of a capture or image; ends the command with exit code 2 if there is none."""
-    with unusable_input(str(path)):
+    with unusable_input("image"):
         if (path / MANIFEST).is_file():
             capture = Capture.load(path)
             options = capture.options(as_recorded=not as_specified)
