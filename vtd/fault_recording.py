@@ -55,7 +55,7 @@ class FaultRecorder(Stateful):
 
     def _information(self, address: int) -> int:
         widths = self._capabilities.address_widths
-        page = address >> 12 << 12
+        page = address & (1 << 64) - (1 << 12)
         if not widths or self._options.as_recorded:
             return page
         return page & (1 << 30 + 9 * max(widths)) - 1  # 11.4.7.6: bits above the largest AGAW

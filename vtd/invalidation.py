@@ -148,8 +148,8 @@ class InvalidationQueue:
     def _step(self) -> bool:
         """Fetch and carry out one descriptor; False if the queue can't go on."""
         queue = self._registers[InvalidationQueueAddress]
-        head = self._registers[InvalidationQueueHead].qh
         size = 32 if queue.dw else 16
+        head = self._registers[InvalidationQueueHead].qh & -size  # 11.4.9.1: bit 4 is 0 with DW
         descriptor = self._setup_error(queue, size) or self._fetch(queue.iqa + head, size)
         if isinstance(descriptor, Error):
             return self._error(descriptor)

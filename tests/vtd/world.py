@@ -50,6 +50,7 @@ from vtd.registers import (
     FaultRecording,
     FaultStatus,
     GlobalCommand,
+    InvalidationQueueAddress,
     RootTableAddress,
     TranslationTableMode,
     Version,
@@ -59,6 +60,8 @@ from vtd.request import Request
 from vtd.unit import RemappingUnit
 
 ROOT, CONTEXT, DIRECTORY, PASID_TABLE = 0x1000, 0x2000, 0x4000, 0x5000
+QUEUE, STATUS = 0x8000, 0xF000
+"""The invalidation queue, and where its wait descriptors write."""
 SECOND_TABLES = 0x10000
 HOST = 0x4000_0000
 """Host memory for pages: 1 GiB aligned, so that pages of any size can begin here."""
@@ -375,6 +378,37 @@ class Started:
         )
         shots = {name: value for name, value in functions.items() if name in one_shot}
         self.unit.write_register(0x18, 4, self._command.replace(**shots))
+
+    def enable_queue(self, *, wide: bool, size: int = 0) -> None:
+        """Switch queued invalidation on, with a queue of ``2**size`` pages."""
+        self._wide, self._queue_size, self._tail = wide, 0x1000 << size, 0
+        address = InvalidationQueueAddress.of(iqa=QUEUE, dw=wide, qs=size)
+        self.unit.write_register(0x90, 8, address)
+        self.command(qie=True)
+
+    def submit(self, *descriptors: int) -> None:
+        """Write descriptors into the queue, then the tail register once."""
+        size = 32 if self._wide else 16
+        for descriptor in descriptors:
+            data = descriptor.to_bytes(size, "little")
+            self.world.memory.write(QUEUE + self._tail, data)
+            self._tail = (self._tail + size) % self._queue_size
+        self.unit.write_register(0x88, 8, self._tail)
+
+    @property
+    def head(self) -> int:
+        """IQH_REG."""
+        return self.unit.read_register(0x80, 8)
+
+    @property
+    def tail(self) -> int:
+        """What :meth:`submit` wrote last."""
+        return self._tail
+
+    @property
+    def queue_error(self) -> int | None:
+        """IQEI while FSTS.IQE is set."""
+        return self.unit.read_register(0xB0, 8) & 15 if self.status().iqe else None
 
     def record(self, index: int = 0) -> FaultRecording:
         """A fault recording register, as software reads it."""
