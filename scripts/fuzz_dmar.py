@@ -50,7 +50,7 @@ def inputs(rng: random.Random, count: int, tables: list[bytes]) -> Iterator[byte
     """Mutated tables, fixed parts with random bodies, random bytes, and now and then 64 KiB."""
     for number in range(count):
         kind = rng.random()
-        if number % LARGE == 0:
+        if number % LARGE == LARGE - 1:
             yield _large(rng)
         elif kind < 0.8:
             yield _mutated(rng, bytearray(rng.choice(tables)), tables)
