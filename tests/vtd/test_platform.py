@@ -1,0 +1,301 @@
+"""Which unit a device belongs to, and that a platform's state is one value with the same future."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from devices.capabilities import PortType
+from devices.config_space import BusNumbers
+from devices.dma import READ, WRITE, Completion
+from devices.function import Identity, PciFunction
+from devices.models.edu import Edu
+from devices.topology import Bridge, Topology
+from pagetables.build import FramePool, TableBuilder
+from pagetables.geometry import second_stage_geometry
+from pagetables.memory import BusError, PhysicalMemory
+from vtd.cache import Replacement, Shape
+from vtd.caches import AGGRESSIVE, KEEPS_STALE, CachePolicy
+from vtd.capabilities import PROFILES, Capabilities
+from vtd.dmar.description import build
+from vtd.dmar.table import Table
+from vtd.driver import CCMD, GCMD, RTADDR, start
+from vtd.entries import AddressWidth, ContextEntry, RootEntry
+from vtd.platform import Platform, PlatformError
+from vtd.port import UnitPort
+from vtd.registers import ContextCommand, GlobalCommand, GlobalStatus, IotlbInvalidate
+from vtd.remapping import Options
+from vtd.unit import RemappingUnit
+
+GRAPHICS, OTHERS = 0xFED9_0000, 0xFED9_1000
+TWO_UNITS = f"""
+[header]
+address_bits = 48
+
+[[structure]]
+type = "DRHD"
+register_base = {GRAPHICS:#x}
+[[structure.scope]]
+type = 1
+path = ["2.0"]
+
+[[structure]]
+type = "DRHD"
+flags = 1
+register_base = {OTHERS:#x}
+[[structure.scope]]
+type = 3
+enumeration_id = 2
+start_bus = 0xf0
+path = ["1f.0"]
+[[structure.scope]]
+type = 4
+start_bus = 0
+path = ["1e.6"]
+"""
+ROOT, CONTEXT, TABLES, DATA = 0x1000, 0x2000, 0x10_0000, 0x20_0000
+QEMU = PROFILES["qemu"]
+
+
+def table(text: str = TWO_UNITS) -> Table:
+    return build(text)
+
+
+def machine(options: Options | None = None) -> tuple[Platform, PciFunction, PciFunction]:
+    """Two units; a graphics device at 00:02.0 and another at 00:03.0."""
+    memory = PhysicalMemory()
+    memory.add_region(0, 16 << 20)
+    topology = Topology()
+    bus = topology.add_root_bus()
+    graphics, other = Edu(), Edu()
+    topology.add(graphics, bus, 2)
+    topology.add(other, bus, 3)
+    return Platform.build(memory, topology, table(), QEMU, options), graphics, other
+
+
+def source_id(function: PciFunction) -> int:
+    assert isinstance(function.port, UnitPort)
+    return function.port.source_id
+
+
+def test_the_device_scope_decides_which_unit_a_device_has() -> None:
+    platform, graphics, other = machine()
+    assert platform.unit_of(graphics) is platform.units[GRAPHICS]
+    assert platform.unit_of(other) is platform.units[OTHERS]
+    assert source_id(graphics) == 0x10
+    assert source_id(other) == 0x18
+
+
+def test_a_fault_is_recorded_by_the_unit_of_the_device_and_by_no_other() -> None:
+    platform, graphics, _ = machine()
+    for unit in platform.units.values():
+        start(unit, GlobalStatus.of(rtps=True, tes=True), ROOT)
+    graphics.command.value = graphics.command.value.replace(bme=True)
+    assert not graphics.dma.read(0x5000, 4).ok
+    assert platform.units[GRAPHICS].read_register(0x34, 4) == 2
+    assert platform.units[OTHERS].read_register(0x34, 4) == 0
+
+
+def test_requests_behind_a_bridge_to_conventional_pci_carry_the_id_of_its_bus() -> None:
+    platform, _, _ = machine()
+    topology = platform.topology
+    bridge = Bridge(Identity(0x8086, 0x244E, 0x060400), PortType.PCIE_TO_PCI_BRIDGE)
+    topology.add(bridge, topology.roots[0], 0x1C)
+    topology.assign_bus_numbers()
+    behind = Edu()
+    topology.add(behind, topology.bus_behind(bridge), 5)
+    platform.connect()
+    assert platform.unit_of(behind) is platform.units[OTHERS]
+    assert source_id(behind) == bridge.secondary << 8
+    bridge.buses.value = BusNumbers.of(primary=0, secondary=9, subordinate=9)
+    platform.connect()
+    assert source_id(behind) == 0x900
+
+
+def test_system_devices_have_the_source_ids_of_their_scopes() -> None:
+    platform, _, _ = machine()
+    assert platform.io_apic_port(2).source_id == 0xF0F8
+    assert [port.source_id for port in platform.hpet_ports(0)] == [0xF6]
+    for broken in (
+        lambda: platform.io_apic_port(1),
+        lambda: platform.hpet_ports(1),
+        lambda: platform.namespace_ports("\\_SB.UART"),
+    ):
+        with pytest.raises(PlatformError, match="no device scope"):
+            broken()
+
+
+def test_a_device_that_no_unit_covers_is_named() -> None:
+    topology = Topology()
+    topology.add(Edu(), topology.add_root_bus(segment=1), 4)
+    with pytest.raises(PlatformError, match=r"0001:00:04\.0: no unit covers it"):
+        Platform.build(PhysicalMemory(), topology, table(), QEMU)
+
+
+def test_units_and_structures_have_to_agree() -> None:
+    memory, topology = PhysicalMemory(), Topology()
+    unit = RemappingUnit(QEMU, memory)
+    with pytest.raises(PlatformError, match="0xfed91000 has no unit"):
+        Platform(memory, topology, table(), {GRAPHICS: unit})
+    units = {GRAPHICS: unit, OTHERS: unit, 0x1000: unit}
+    with pytest.raises(PlatformError, match="0x1000 is in no DRHD"):
+        Platform(memory, topology, table(), units)
+    with pytest.raises(PlatformError, match="0xfed91000: no capabilities"):
+        Platform.build(memory, topology, table(), {GRAPHICS: QEMU})
+
+
+def test_capabilities_that_contradict_themselves_are_refused() -> None:
+    wrong = Capabilities.of(0x10, QEMU.cap, QEMU.ecap & ~2, 48)
+    with pytest.raises(PlatformError, match="IR is set without QI"):
+        Platform.build(PhysicalMemory(), Topology(), table(), wrong)
+
+
+# State: what happens after restoring is what happened before.
+
+Action = tuple[str, Any]
+
+addresses = st.integers(0, 11).map(lambda page: 0x40_0000 + page * 0x1000)
+actions = st.lists(
+    st.one_of(
+        st.tuples(st.sampled_from(["read", "write", "resolve read", "resolve write"]), addresses),
+        st.tuples(st.just("map"), addresses),
+        st.tuples(st.just("unmap"), addresses),
+        st.tuples(st.just("protect"), addresses),
+        st.tuples(st.just("invalidate"), st.sampled_from(["context", "global", "page"])),
+        st.tuples(st.just("switch"), st.booleans()),
+        st.tuples(st.just("clear fault"), st.none()),
+    ),
+    max_size=25,
+)
+small = Shape(ways=2, sets=2, replacement=Replacement.RANDOM, seed=3)
+policies = st.sampled_from(
+    [KEEPS_STALE, AGGRESSIVE, CachePolicy(small, small, small, small, small)]
+)
+
+
+class Software:
+    """The tables of one domain, and a device that uses them."""
+
+    def __init__(self, platform: Platform, device: PciFunction) -> None:
+        self.platform = platform
+        self.unit = platform.unit_of(device)
+        self.device = device
+        self.iotlb = self.unit.capabilities.iotlb_offset + 8
+        memory, implementation = platform.memory, self.unit.capabilities.implementation
+        self.tables = TableBuilder(
+            memory,
+            second_stage_geometry(4, implementation),
+            FramePool(TABLES, DATA),
+            largest=12,
+        )
+        entry = ContextEntry.of(
+            p=True, ssptptr=self.tables.root << 12, aw=AddressWidth.AGAW_48, did=5
+        )
+        memory.write(ROOT, RootEntry.of(p=True, ctp=CONTEXT).pack())
+        memory.write(CONTEXT + source_id(device) * 16, entry.pack())
+        self.tables.map(0x40_0000, DATA, 0xC000)
+        device.command.value = device.command.value.replace(bme=True)
+        start(self.unit, GlobalStatus.of(rtps=True, tes=True), ROOT)
+
+    def do(self, action: Action) -> Any:
+        """Carry out an action; what the device or the software sees of it."""
+        port = self.device.port
+        assert isinstance(port, UnitPort)
+        match action:
+            case ("read", address):
+                return self.device.dma.read(address, 16)
+            case ("write", address):
+                return self.device.dma.write(address, address.to_bytes(8, "little"))
+            case ("resolve read", address):
+                return port.resolve(address, READ)
+            case ("resolve write", address):
+                return port.resolve(address, WRITE)
+            case ("clear fault", _):
+                self.unit.write_register(0x22C, 4, 1 << 31)
+            case ("invalidate", "context"):
+                self.unit.write_register(CCMD, 8, ContextCommand.of(icc=True, cirg=1))
+            case ("invalidate", what):
+                self.unit.write_register(self.iotlb - 8, 8, 0x40_0000)
+                granularity = 1 if what == "global" else 3
+                command = IotlbInvalidate.of(ivt=True, iirg=granularity, did=5)
+                self.unit.write_register(self.iotlb, 8, command)
+            case ("switch", on):
+                self.unit.write_register(RTADDR, 8, ROOT)
+                self.unit.write_register(GCMD, 4, GlobalCommand.of(te=on))
+            case (change, address):
+                self.change(change, address)
+        return self.unit.read_register(0x34, 4)
+
+    def change(self, change: str, address: int) -> None:
+        """Change a leaf entry in place, so that no state is in the builder."""
+        page = address - 0x40_0000
+        frame = self.leaf_table()
+        rights = {"map": 3, "protect": 1, "unmap": 0}[change]
+        entry = (DATA + page) | rights if rights else 0
+        self.platform.memory.write(frame + (page >> 12) * 8, entry.to_bytes(8, "little"))
+
+    def leaf_table(self) -> int:
+        memory, frame = self.platform.memory, self.tables.root << 12
+        for index in (0, 0, 2):
+            frame = memory.read_record(frame + index * 8, 8) & ~0xFFF
+        return frame
+
+
+@given(before=actions, after=actions, policy=policies)
+def test_restoring_a_snapshot_gives_the_same_future(
+    before: list[Action], after: list[Action], policy: CachePolicy
+) -> None:
+    platform, graphics, _ = machine(Options(caches=policy))
+    software = Software(platform, graphics)
+    for action in before:
+        software.do(action)
+    state = platform.snapshot()
+    future = [software.do(action) for action in after]
+    end = platform.snapshot()
+    platform.restore(state)
+    assert platform.snapshot() == state
+    assert [software.do(action) for action in after] == future
+    assert platform.snapshot() == end
+
+
+@given(before=actions, after=actions, policy=policies)
+def test_a_platform_built_alike_can_take_over(
+    before: list[Action], after: list[Action], policy: CachePolicy
+) -> None:
+    first, second = (Software(*machine(Options(caches=policy))[:2]) for _ in range(2))
+    for action in before:
+        first.do(action)
+    second.platform.restore(first.platform.snapshot())
+    assert [second.do(action) for action in after] == [first.do(action) for action in after]
+    assert second.platform.snapshot() == first.platform.snapshot()
+
+
+def test_a_snapshot_does_not_follow_what_happens_later() -> None:
+    platform, graphics, _ = machine()
+    software = Software(platform, graphics)
+    state = platform.snapshot()
+    copies = repr(state)
+    assert isinstance(software.do(("read", 0x40_0000)), Completion)
+    software.do(("write", 0x40_1000))
+    software.do(("read", 0x90_0000))
+    assert repr(state) == copies
+    assert platform.snapshot() != state
+
+
+def test_memory_of_others_is_no_part_of_the_state(tmp_path: Any) -> None:
+    platform, _, _ = machine()
+    shared = tmp_path / "ram"
+    shared.write_bytes(bytes(0x1000))
+    with shared.open("r+b") as file:
+        platform.memory.map_region(0x1000_0000, file.fileno(), 0, 0x1000)
+    state = platform.snapshot()
+    platform.memory.write(0x1000_0000, b"theirs")
+    platform.memory.write(0x5000, b"ours")
+    platform.restore(state)
+    assert platform.memory.read(0x1000_0000, 6) == b"theirs"
+    assert platform.memory.read(0x5000, 4) == bytes(4)
+    with pytest.raises(BusError):
+        platform.memory.read(0x2000_0000, 1)
