@@ -100,7 +100,7 @@ def event_totals(
     """The totals of a unit, most of which its parts keep anyway."""
     event = PerformanceEvent
     return {
-        event.IOMMU_REQUESTS: activity.requests.total,
+        event.IOMMU_REQUESTS: lambda: sum(activity.requests.values()),
         event.IOMMU_MRDS: lambda: activity.memory_reads,
         event.IOMMU_ATOMIC_AD_UPDATE: lambda: activity.flag_updates,
         event.PG_REQ_POSTED: lambda: pages.posted,
