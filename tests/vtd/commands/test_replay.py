@@ -1,0 +1,135 @@
+"""vtd replay: what it prints, which exit code it gives, what it refuses."""
+
+import gzip
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from tests.reference_data import CAPTURES, VECTORS
+from vtd.cli import main
+from vtd.replay import Json
+
+BASIC = VECTORS / "ir_basic.json.gz"
+RECORDED = VECTORS / "legacy_unit39.json.gz"
+STALE = VECTORS / "caching_leaf_stale.json.gz"
+
+
+def run(*arguments: str, code: int = 0) -> str:
+    result = CliRunner().invoke(main, ["replay", *arguments])
+    assert result.exit_code == code, result.output
+    return result.stdout
+
+
+@pytest.fixture
+def altered(tmp_path: Path) -> Path:
+    """A scenario whose step 7, or the first one after it, expects something else."""
+    scenario = json.loads(gzip.decompress(BASIC.read_bytes()))
+    step = next(step for step in scenario["steps"][7:] if step["op"] == "msi")
+    step["expect"] = {"delivered": {"vector": 255}}
+    path = tmp_path / "altered.json"
+    path.write_text(json.dumps(scenario))
+    return path
+
+
+def altered_step(path: Path) -> int:
+    steps = json.loads(path.read_text())["steps"]
+    return next(
+        number
+        for number, step in enumerate(steps)
+        if step.get("expect") == {"delivered": {"vector": 255}}
+    )
+
+
+def test_a_match_says_so() -> None:
+    shown = run(str(BASIC))
+    assert f"{BASIC}: " in shown
+    assert "1 files" in shown
+    assert "1 match, 0 do not" in shown
+    assert "as recorded" not in shown
+
+
+def test_what_needed_the_recorded_departures_is_printed() -> None:
+    shown = run(str(RECORDED), str(BASIC))
+    lines = shown.splitlines()
+    assert lines[0].endswith("match, as recorded")
+    assert lines[1].endswith("match")
+    assert "1 files needed the option `as recorded`" in lines[-1]
+
+
+def test_an_altered_expectation_exits_1_and_names_the_step(altered: Path) -> None:
+    shown = run(str(altered), code=1)
+    assert f"step {altered_step(altered)} msi: expected" in shown
+    assert "0 match, 1 do not" in shown
+
+
+def test_json_has_the_promised_form(altered: Path) -> None:
+    files = json.loads(run(str(altered), str(BASIC), "--format", "json", code=1))["files"]
+    wrong, right = files
+    assert wrong["file"] == str(altered)
+    assert wrong["passed"] == wrong["steps"] - 1
+    (mismatch,) = wrong["mismatches"]
+    assert mismatch["step"] == altered_step(altered)
+    assert mismatch["op"] == "msi"
+    assert mismatch["expect"] == {"delivered": {"vector": 255}}
+    assert set(mismatch) == {"step", "op", "expect", "got"}
+    assert right["mismatches"] == []
+    assert right["passed"] == right["steps"]
+
+
+def test_folders_are_searched_for_scenarios_and_captures(tmp_path: Path) -> None:
+    inner = tmp_path / "inner" / "deep"
+    inner.mkdir(parents=True)
+    shutil.copy(BASIC, inner)
+    shutil.copytree(CAPTURES / "legacy48-strict", tmp_path / "inner" / "capture")
+    (tmp_path / "inner" / "notes.md").write_text("nothing")
+    (tmp_path / "empty").mkdir()
+    files: list[Json] = json.loads(run(str(tmp_path), "--format", "json"))["files"]
+    assert [Path(each["file"]).name for each in files] == ["capture", BASIC.name]
+
+
+def test_the_trace_shows_walks_and_what_the_iotlb_holds() -> None:
+    shown = run("--trace", str(STALE))
+    assert "SS-PTE" in shown
+    assert "but the IOTLB holds" in shown
+    walks = json.loads(run("--trace", "--format", "json", str(STALE)))["files"][0]["trace"]
+    assert all(walk["step"].startswith("step ") for walk in walks)
+    assert any(walk["cached"] not in (None, walk["physical"]) for walk in walks)
+
+
+def test_the_trace_shows_requests_that_are_not_translated() -> None:
+    disabled = str(VECTORS / "legacy_disable_enable.json.gz")
+    assert "=> not translated" in run("--trace", disabled)
+
+
+def test_the_trace_of_a_file_run_twice_shows_the_last_run() -> None:
+    files = json.loads(run("--trace", "--format", "json", str(RECORDED)))["files"]
+    scenario = json.loads(gzip.decompress(RECORDED.read_bytes()))
+    transfers = [step for step in scenario["steps"] if step["op"] in ("dma_read", "dma_write")]
+    traced = {walk["step"] for walk in files[0]["trace"]}
+    assert len(traced) <= len(transfers)
+
+
+def test_the_trace_of_a_capture_shows_its_probes() -> None:
+    shown = run("--trace", str(CAPTURES / "edu-faults-legacy48"))
+    assert "probe second:4:0x299c000" in shown
+
+
+@pytest.mark.parametrize("content", ["", "{}", '{"format": 1}', '{"format": 1, "steps": [{}]}'])
+def test_unusable_input_exits_2_and_prints_nothing(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "scenario.json"
+    path.write_text(content)
+    result = CliRunner().invoke(main, ["replay", str(BASIC), str(path)])
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert str(path) in result.stderr
+
+
+def test_a_folder_without_anything_is_unusable(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("nothing")
+    result = CliRunner().invoke(main, ["replay", str(tmp_path)])
+    assert result.exit_code == 2
+    assert "no scenario" in result.stderr
+    assert CliRunner().invoke(main, ["replay", str(tmp_path / "gone")]).exit_code == 2

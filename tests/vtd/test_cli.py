@@ -1,0 +1,111 @@
+"""The command as a whole: what it offers, and that it never shows a traceback."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+from tests.reference_data import CAPTURES, VECTORS
+from vtd.cli import COMMANDS, main
+
+CAPTURE = str(CAPTURES / "edu-faults-legacy48")
+
+
+def run(*arguments: str, code: int = 0) -> str:
+    result = CliRunner().invoke(main, list(arguments))
+    assert result.exit_code == code, result.output
+    return result.stdout
+
+
+def test_help_lists_every_command() -> None:
+    shown = run("--help")
+    for name, (_, line) in COMMANDS.items():
+        assert name in shown
+        assert line.split()[0] in shown
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help(name: str) -> None:
+    assert "Usage" in run(name, "--help")
+
+
+def test_help_imports_no_command() -> None:
+    code = (
+        "import sys\n"
+        "sys.argv = ['vtd', '--help']\n"
+        "from vtd.cli import main\n"
+        "try:\n"
+        "    main()\n"
+        "except SystemExit:\n"
+        "    pass\n"
+        "print(sorted(name for name in sys.modules if name.startswith('vtd.')))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "['vtd.cli']"
+
+
+def test_without_arguments_it_shows_help() -> None:
+    assert "Usage" in run(code=2)
+
+
+def test_an_unknown_command_is_wrong_use() -> None:
+    result = CliRunner().invoke(main, ["frobnicate"])
+    assert result.exit_code == 2
+    assert "frobnicate" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["demo"],
+        ["mappings", CAPTURE],
+        ["walk", CAPTURE, "--device", "00:02.0", "0x1000"],
+        ["irte", CAPTURE],
+        ["msi", "0xfee00000", "0x31"],
+        ["caps", "0x80d2008c222f0606", "0xf00f4a"],
+        ["replay", str(VECTORS / "ir_basic.json.gz")],
+        ["dmar", "show", f"{CAPTURE}/DMAR.bin"],
+        ["dmar", "scope", f"{CAPTURE}/DMAR.bin", "00:02.0"],
+    ],
+    ids=lambda arguments: " ".join(arguments[:2]),
+)
+def test_json_everywhere(arguments: list[str]) -> None:
+    json.loads(run(*arguments, "--format", "json"))
+    assert run(*arguments).strip()
+
+
+words = st.sampled_from(
+    [
+        "0x0", "0xfee00000", "1", "-1", "zz", "", "00:02.0", "1:2:3.4", "ff:1f.7", "--device",
+        "--format", "json", "--pasid", "--write", "--privileged", "--base", "--root-table",
+        "--interrupt-table", "--profile", "xeon", "--cap", "--ecap", "--host-address-width",
+        "0xffffffffffffffffff", "--as-specified", "--limit", "--trace", CAPTURE,
+        f"{CAPTURE}/DMAR.bin", f"{CAPTURE}/capture.json", "/nonexistent", "12", "/dev/null",
+    ]
+)  # fmt: skip
+
+
+@given(st.sampled_from(["walk", "mappings", "irte", "msi", "caps", "replay"]), st.lists(words))
+def test_any_arguments_end_with_an_exit_code(command: str, arguments: list[str]) -> None:
+    result = CliRunner().invoke(main, [command, *arguments])
+    assert result.exit_code in (0, 1, 2)
+    assert result.exception is None or isinstance(result.exception, SystemExit)
+    if result.exit_code == 2:
+        assert result.stdout == ""
+        assert result.stderr
+
+
+def test_the_module_runs_as_a_program() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "vtd.cli", "msi", "0xfee00000", "0x31"],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=Path(__file__).parents[2],
+    )
+    assert "vector 0x31" in done.stdout
