@@ -17,12 +17,12 @@ PPF, PFO, IQE = 1 << 1, 1 << 0, 1 << 4
 REASON = 0x08
 
 
-def start(records: int, **choices: bool) -> Started:
+def start(records: int, *, compress: bool = False) -> Started:
     """A unit with this many fault records; every request has fault 08h."""
     unit = capabilities(nfr=records - 1, fro=0x1000)
     world = World(Mode.LEGACY, unit)
     world.root = world.root.replace(rta=HOLE)
-    return world.start(Options(**choices))
+    return world.start(Options(compress_faults=compress))
 
 
 @dataclass
@@ -96,7 +96,7 @@ steps = st.one_of(
 def test_logging_follows_the_steps_of_7_2_1(
     size: int, compress: bool, program: list[tuple[str, Any]]
 ) -> None:
-    started, model = start(size, compress_faults=compress), Model(size, compress)
+    started, model = start(size, compress=compress), Model(size, compress)
     base = started.unit.capabilities.fault_recording_offset
     for step, value in program:
         match step:
