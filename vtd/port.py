@@ -88,8 +88,13 @@ class UnitPort:
         pasid: int | None = None,
         privileged: bool = False,
     ) -> Completion:
-        """Change memory as ``op`` says; the completion's data is the old value."""
+        """Change memory as ``op`` says; the completion's data is the old value.
+
+        An address that is not a multiple of the operand's size makes a malformed request.
+        """
         size = op.size(operands)
+        if address % size:
+            return UNSUPPORTED
         request = Request(self.source_id, address, ATOMIC, size, pasid, privileged)
         physical = self._admit(request)
         if isinstance(physical, CompletionStatus):
