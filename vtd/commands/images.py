@@ -110,6 +110,10 @@ def open_image(
         capabilities = _capabilities(profile, cap, ecap, host_width)
         if root_table is None and interrupt_table is None:
             raise ValueError("an image needs --root-table or --interrupt-table")
+        tables = (("--root-table", root_table), ("--interrupt-table", interrupt_table))
+        for name, value in tables:
+            if value is not None and value >> 64:
+                raise ValueError(f"{name}: {value:#x} has more than 64 bits")
         memory = PhysicalMemory()
         load_image(memory, path, base=base)
         unit = RemappingUnit(capabilities, UnchangedMemory(memory), Options())

@@ -1,0 +1,348 @@
+"""vtd mappings, walk, irte and msi: what they print of captures and images, what they refuse."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from tests import nested_image
+from tests.nested_image import BASE, GUEST, IOVA, PASID, PHYSICAL, ROOT_POINTER
+from tests.reference_data import CAPTURES, capture_folders
+from vtd.capabilities import PROFILES
+from vtd.capture import read_json
+from vtd.cli import main
+from vtd.interrupt_entries import PostedIrte, RemappableAddress, RemappedIrte
+
+LEGACY = str(CAPTURES / "legacy48-strict")
+FIRST_STAGE = str(CAPTURES / "sm-first-stage")
+TABLE = 0x4000
+
+
+def run(*arguments: str, code: int = 0) -> str:
+    result = CliRunner().invoke(main, list(arguments))
+    assert result.exit_code == code, result.output
+    return result.stdout
+
+
+def refused(*arguments: str) -> str:
+    result = CliRunner().invoke(main, list(arguments))
+    assert result.exit_code == 2, result.output
+    assert result.stdout == ""
+    return " ".join(result.stderr.split())
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> list[str]:
+    """Arguments that name a raw image with nested tables."""
+    path = nested_image.save(tmp_path / "memory.bin")
+    return [str(path), "--base", hex(BASE), "--profile", "xeon", "--root-table", hex(ROOT_POINTER)]
+
+
+@pytest.mark.parametrize("folder", capture_folders(), ids=lambda folder: folder.name)
+def test_mappings_of_a_capture_are_the_known_ones(folder: Path) -> None:
+    truth = read_json(folder / "mappings.json.gz")
+    listed = json.loads(run("mappings", str(folder), "--format", "json"))["sources"]
+    for source, known in zip(listed, truth["sources"], strict=True):
+        assert source["sid"] == known["sid"]
+        assert source["pasid"] == known["pasid"]
+        assert source["kind"] == known["kind"]
+        leaves = truth["tables"][known["table"]]["leaves"]
+        assert source["leaves"] == [leaf[:4] for leaf in leaves]
+        assert len(source["details"]) == len(leaves)
+
+
+def test_mappings_of_one_device() -> None:
+    (only,) = json.loads(run("mappings", LEGACY, "--device", "00:1f.2", "--format", "json"))[
+        "sources"
+    ]
+    assert only["sid"] == 0xFA
+    shown = run("mappings", LEGACY, "--device", "00:1f.2").splitlines()
+    assert shown[0].startswith("00:1f.2: second-stage, domain ")
+    assert "0x0-0xffffff -> 0x0 rw" in shown[1]
+    assert "no context entry" in refused("mappings", LEGACY, "--device", "7f:00.0")
+
+
+def test_mappings_show_nested_ranges_flags_and_what_is_not_usable(image: list[str]) -> None:
+    shown = run("mappings", *image)
+    assert "00:02.0 PASID 0x0: pass-through, domain 8, no table: every address unchanged" in shown
+    assert f"{IOVA:#x}-{IOVA + 0xFFF:#x} -> {GUEST:#x} -> {PHYSICAL:#x} rw" in shown
+    assert "00:02.0 PASID 0x6: reserved; blocked: fault 5Bh" in shown
+    assert "00:03.0: no-pasid-entry; no PASID of it is present" in shown
+    listed = json.loads(run("mappings", *image, "--format", "json"))["sources"]
+    nested = next(each for each in listed if each["pasid"] == PASID)
+    assert nested["details"][0] == {
+        "user": True,
+        "accessed": False,
+        "dirty": False,
+        "guest": hex(GUEST),
+    }
+    assert next(each for each in listed if each["pasid"] == 6)["fault"]["reason"] == 0x5B
+
+
+def test_mappings_show_entries_that_break_a_rule(image: list[str]) -> None:
+    path = Path(image[0])
+    memory = nested_image.nested_memory()
+    top = memory.read_record(nested_image.SECOND_TABLES, 8)
+    memory.write(nested_image.SECOND_TABLES, (top | 1 << 7).to_bytes(8, "little"))
+    path.write_bytes(memory.read(BASE, nested_image.SIZE))
+    assert "unusable: a reserved bit of the entry is set" in run("mappings", *image)
+    listed = json.loads(run("mappings", *image, "--format", "json"))["sources"]
+    nested = next(each for each in listed if each["pasid"] == PASID)
+    assert nested["leaves"] == []
+    assert nested["refused"][0][2] == "a reserved bit of the entry is set"
+
+
+def test_a_hostile_table_ends_at_the_limit(image: list[str]) -> None:
+    assert "limit of 3 entries" in refused("mappings", *image, "--limit", "3")
+
+
+def test_a_mode_that_is_not_usable_is_refused_by_mappings(tmp_path: Path) -> None:
+    path = nested_image.save(tmp_path / "memory.bin")
+    arguments = [str(path), "--base", hex(BASE), "--profile", "qemu", "--root-table", "0x400"]
+    assert "RTADDR_REG" in refused("mappings", *arguments)
+
+
+def test_walk_explains_a_mapped_and_an_unmapped_address() -> None:
+    listed = json.loads(run("mappings", LEGACY, "--format", "json"))["sources"]
+    source = next(each for each in listed if each["leaves"])
+    iova, _, physical, _ = next(leaf for leaf in source["leaves"] if leaf[3] == "rw")
+    device = f"{source['sid'] >> 8:02x}:{source['sid'] >> 3 & 31:02x}.{source['sid'] & 7}"
+    shown = run("walk", LEGACY, "--device", device, iova)
+    assert f"=> allowed: physical address {physical}" in shown
+    assert "root entry" in shown
+    assert "SS-PTE" in shown
+    shown = run("walk", LEGACY, "--device", device, "0x123456789000", "--write")
+    assert "=> blocked: fault 05h (LGN.2), no write permission; recorded" in shown
+    answer = json.loads(run("walk", LEGACY, "--device", device, iova, "--format", "json"))
+    assert answer["physical"] == physical
+    assert answer["fault"] is None
+    assert [step["level"] for step in answer["steps"]][-1] == "SS-PTE"
+
+
+def test_walk_follows_the_specification_on_request() -> None:
+    arguments = ["walk", FIRST_STAGE, "--device", "00:01.0", "0xffef6000"]
+    assert "FS-PTE" in run(*arguments)
+    assert "fault 5Ah" in run(*arguments, "--as-specified")
+
+
+def test_walk_explains_nested_translation_readably(image: list[str]) -> None:
+    shown = run("walk", *image, "--device", "00:02.0", hex(IOVA), "--pasid", "5").splitlines()
+    assert "  nested translation, domain 9, PASID 0x5" in shown
+    first = next(number for number, line in enumerate(shown) if "FS-PML4E" in line)
+    assert [line.split()[0] for line in shown[first - 5 : first - 1]] == [
+        "SS-PML4E",
+        "SS-PDPE",
+        "SS-PDE",
+        "SS-PTE",
+    ]
+    assert all(line.startswith("    SS-") for line in shown[first - 5 : first - 1])
+    assert "(guest 0x" in shown[first]
+    assert shown[-1] == f"  => allowed: physical address {PHYSICAL:#x}, r-, page of 4 KiB"
+    arguments = ["walk", *image, "--device", "00:02.0", hex(IOVA), "--pasid", "5"]
+    assert "sets flags" in "\n".join(shown)
+    answer = json.loads(run(*arguments, "--format", "json"))
+    assert [len(step["second"]) for step in answer["steps"]] == [4, 4, 4, 4, 0, 0, 0, 0]
+    assert "fault 86h" not in run(*arguments, "--write")
+    assert "fault 71h" in run("walk", *image, "--device", "00:02.0", "0x1000", "--pasid", "5")
+
+
+def test_walk_shows_reserved_bits_and_unread_structures(image: list[str], tmp_path: Path) -> None:
+    memory = nested_image.nested_memory()
+    top = memory.read_record(nested_image.SECOND_TABLES, 8)
+    memory.write(nested_image.SECOND_TABLES, (top | 1 << 7).to_bytes(8, "little"))
+    path = tmp_path / "flawed.bin"
+    path.write_bytes(memory.read(BASE, nested_image.SIZE))
+    flawed = [str(path), *image[1:]]
+    shown = run("walk", *flawed, "--device", "00:02.0", hex(IOVA), "--pasid", "5")
+    assert "a reserved bit of the entry is set: 0x80" in shown
+    nowhere = [*image[:-1], hex(ROOT_POINTER + nested_image.SIZE)]
+    shown = run("walk", *nowhere, "--device", "00:02.0", hex(IOVA))
+    assert "can't be read" in shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--device", "02", "0x0"], "--device"),
+        (["--device", "1:00:02.0", "0x0"], "segment"),
+        (["--device", "00:02.0", "x"], "no number"),
+        (["--device", "00:02.0", "0x1" + "0" * 16], "64 bits"),
+        (["--device", "00:02.0", "0x0", "--pasid", "0x100000"], "20 bits"),
+        (["--device", "00:02.0", "0x0", "--privileged"], "--privileged"),
+        (["--device", "00:02.0", "0xfee00000"], "vtd msi"),
+        (["0x0"], "--device"),
+    ],
+)
+def test_walk_refuses_what_makes_no_request(arguments: list[str], says: str) -> None:
+    assert says in refused("walk", LEGACY, *arguments)
+
+
+def test_walk_needs_remapping_to_be_on(image: list[str]) -> None:
+    off = [*image[:-2], "--root-table"]
+    del off[-1]
+    assert "--root-table" in refused("walk", *off, "--device", "00:02.0", "0x0")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--base", "0x1000"], "--profile"),
+        (["--base", "0x1000", "--cap", "1"], "--cap and --ecap"),
+        (["--base", "0x1000", "--profile", "pentium"], "'pentium' is none of qemu"),
+        (
+            ["--base", "0x1001", "--profile", "xeon", "--root-table", "0x1000000000000000000"],
+            "--root-table: 0x1",
+        ),
+        (["--profile", "xeon", "--root-table", "0"], "base address"),
+        (["--base", "0x1000", "--profile", "xeon"], "--root-table or --interrupt-table"),
+    ],
+)
+def test_an_image_needs_its_registers(tmp_path: Path, arguments: list[str], says: str) -> None:
+    path = tmp_path / "memory.bin"
+    path.write_bytes(bytes(0x1000))
+    assert says in refused("mappings", str(path), *arguments)
+
+
+def test_an_image_with_cap_and_ecap(image: list[str]) -> None:
+    xeon = PROFILES["xeon"]
+    values = ["--cap", hex(xeon.cap), "--ecap", hex(xeon.ecap)]
+    arguments = [image[0], *image[1:3], *values, *image[5:]]
+    assert run("mappings", *arguments) == run("mappings", *image)
+
+
+def test_irte_lists_who_may_use_each_entry() -> None:
+    shown = run("irte", LEGACY).splitlines()
+    assert shown[0].startswith("table of 65536 entries at 0x1300000, interrupt remapping is on")
+    assert "used by ff:00.0 (I/O APIC 0)" in shown[1]
+    answer = json.loads(run("irte", LEGACY, "--format", "json"))
+    known = read_json(CAPTURES / "legacy48-strict" / "interrupts.json")["table"]["irtes"]
+    assert [(each["index"], each["lo"], each["hi"]) for each in answer["entries"]] == [
+        (each["index"], each["lo"], each["hi"]) for each in known
+    ]
+    assert all(each["fault"] is None for each in answer["entries"])
+
+
+@pytest.fixture
+def interrupts(tmp_path: Path) -> list[str]:
+    """Arguments that name an image with an interrupt-remapping table of 8 entries."""
+    entries: dict[int, Any] = {
+        0: RemappedIrte.of(p=True, v=0x41, dst=0x300, svt=0),
+        1: RemappedIrte.of(p=True, v=0x42, svt=1, sq=3, sid=0x18, fpd=True),
+        2: RemappedIrte.of(p=True, v=0x43, svt=2, sid=0x0507, dm=1, rh=True),
+        3: RemappedIrte.of(p=True, v=0x44, svt=3),
+        4: PostedIrte.of(p=True, im=True, vv=0x45, pdal=0x5000, urg=True),
+        5: RemappedIrte.of(fpd=True),
+    }
+    memory = bytearray(0x2000)
+    for index, entry in entries.items():
+        memory[index * 16 : index * 16 + 16] = entry.pack()
+    path = tmp_path / "interrupts.bin"
+    path.write_bytes(memory)
+    table = ["--interrupt-table", hex(TABLE | 2)]
+    return [str(path), "--base", hex(TABLE), "--profile", "xeon", *table]
+
+
+def message(index: int) -> str:
+    return hex(RemappableAddress.for_handle(index, shv=False))
+
+
+def test_irte_shows_every_kind_of_entry(interrupts: list[str]) -> None:
+    shown = run("irte", *interrupts)
+    assert "5 present" in shown
+    assert "used by anyone" in shown
+    assert "used by 00:03.0, any function" in shown
+    assert "used by buses 05 to 07" in shown
+    assert "no one: the validation type is reserved" in shown
+    assert "posts vector 0x45 in 0x5000, urgent; used by anyone" in shown
+    assert "blocked: fault 24h" in shown
+    kinds = {
+        each["index"]: each["kind"]
+        for each in json.loads(run("irte", *interrupts, "--format", "json"))["entries"]
+    }
+    assert kinds == {0: "remapped", 1: "remapped", 2: "remapped", 3: "remapped", 4: "posted"}
+
+
+def test_irte_leaves_out_what_is_no_memory(interrupts: list[str]) -> None:
+    beyond = [*interrupts[:-1], hex(TABLE | 15)]
+    assert "table of 65536 entries" in run("irte", *beyond)
+
+
+def test_irte_of_a_unit_without_a_table(image: list[str]) -> None:
+    arguments = [image[0], *image[1:5], "--interrupt-table", hex(BASE + 0x9000)]
+    assert "0 present" in run("irte", *arguments)
+
+
+def test_msi_decodes_both_formats() -> None:
+    assert "vector 0x31 to logical APIC 0xf, fixed, edge, redirectable" in run(
+        "msi", "0xfee0f00c", "0x4031"
+    )
+    shown = run("msi", hex(RemappableAddress.for_handle(0x8001, shv=True)), "3")
+    assert "handle 0x8001 + subhandle 0x3, index 32772" in shown
+    answer = json.loads(run("msi", "0xfee00000", "0x31", "--format", "json"))
+    assert answer["format"] == "compatibility"
+    assert answer["delivered"]["vector"] == 0x31
+
+
+def test_msi_follows_every_observed_message_of_a_capture() -> None:
+    known = read_json(CAPTURES / "legacy48-strict" / "interrupts.json")
+    present = {each["index"]: each["vector"] for each in known["table"]["irtes"]}
+    for each in known["observed"]:
+        if each["irte"] is None or each["irte"]["index"] not in present:
+            continue
+        answer = json.loads(run("msi", *each["in"], LEGACY, "--format", "json"))
+        assert answer["index"] == each["irte"]["index"]
+        assert answer["fault"] is None
+        assert answer["outcome"]["delivered"]["vector"] == present[answer["index"]]
+
+
+def test_msi_says_why_a_message_is_blocked(interrupts: list[str]) -> None:
+    sent = ["--device", "00:04.0"]
+    assert "=> delivered: vector 0x41 to physical APIC 0x3" in run(
+        "msi", message(0), "0", *interrupts
+    )
+    shown = run("msi", message(1), "0", *interrupts, *sent)
+    assert "=> blocked: fault 26h" in shown
+    assert "fault processing is disabled" in shown
+    assert "sent by 05:00.0" in run("msi", message(2), "0", *interrupts)
+    assert "blocked: fault 24h" in run("msi", message(3), "0", *interrupts)
+    assert "posted: vector 0x45 in 0x5000; no notification" not in run(
+        "msi", message(5), "0", *interrupts
+    )
+    assert "blocked: fault 21h" in run("msi", message(7000), "0", *interrupts)
+    assert "blocked: fault 25h" in run("msi", "0xfee00000", "0", *interrupts)
+    answer = json.loads(run("msi", message(7000), "0", *interrupts, "--format", "json"))
+    assert answer["entry"] is None
+    assert answer["fault"]["reason"] == 0x21
+    assert answer["outcome"] is None
+
+
+def test_msi_shows_a_posted_interrupt(interrupts: list[str], tmp_path: Path) -> None:
+    path = Path(interrupts[0])
+    memory = bytearray(path.read_bytes())
+    memory[0x1000:0x1040] = (0xF2 << 272).to_bytes(64, "little")
+    path.write_bytes(memory)
+    assert "posted: vector 0x45 in 0x5000; notification: vector 0xf2 to physical APIC 0x0" in run(
+        "msi", message(4), "0", *interrupts
+    )
+    answer = json.loads(run("msi", message(4), "0", *interrupts, "--format", "json"))
+    assert answer["outcome"]["posted"]["notification"]["vector"] == 0xF2
+    memory[0x1000:0x1040] = (1 << 256).to_bytes(64, "little")
+    path.write_bytes(memory)
+    assert "no notification" in run("msi", message(4), "0", *interrupts)
+    assert path.read_bytes() == bytes(memory)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["0xfed00000", "0"], "0xfeexxxxx"),
+        (["0x1fee00000", "0"], "0xfeexxxxx"),
+        (["0xfee00000", "0x100000000"], "32 bits"),
+        (["0xfee00000", "0", "--device", "zz"], "--device"),
+        (["0xfee00000", "0", "/nonexistent"], "image"),
+    ],
+)
+def test_msi_refuses_what_is_no_message(arguments: list[str], says: str) -> None:
+    assert says in refused("msi", *arguments)
