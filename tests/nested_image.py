@@ -67,7 +67,7 @@ def nested_memory() -> PhysicalMemory:
     for pasid, entry in ((0, passed), (PASID, nested), (6, reserved)):
         memory.write(PASIDS + pasid * 64, entry.pack())
     memory.write(DIRECTORY, PasidDirectoryEntry.of(p=True, smptblptr=PASIDS).pack())
-    context = ScalableContextEntry.of(p=True, paside=True, pasiddirptr=DIRECTORY)
+    context = ScalableContextEntry.of(p=True, dte=True, paside=True, pasiddirptr=DIRECTORY)
     memory.write(CONTEXT + 0x10 * 32, context.pack())
     empty = ScalableContextEntry.of(p=True, pasiddirptr=DIRECTORY + 0x8000)
     memory.write(CONTEXT + 0x18 * 32, empty.pack())

@@ -7,11 +7,14 @@ regions, which block by physical address after all this.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
+from devices.dma import TranslationCompletion
 from pagetables import explain as page_walk
 from pagetables.bits import BitRecord
 from pagetables.memory import FrameSource, TableMemory
+from vtd.ats import answer, lookup_for_ats
 from vtd.entries import (
     ContextEntry,
     PasidDirectoryEntry,
@@ -22,7 +25,7 @@ from vtd.entries import (
 )
 from vtd.faults import TranslationFault
 from vtd.iotlb import Iotlb, IotlbEntry
-from vtd.lookup import lookup
+from vtd.lookup import Lookup, lookup
 from vtd.registers import TranslationTableMode
 from vtd.remapping import Remapping
 from vtd.request import INTERRUPT_RANGE, Request
@@ -78,6 +81,8 @@ class RequestExplanation(NamedTuple):
     """None where there is nothing to walk: passed through, or refused before."""
     outcome: Outcome | None
     fault: TranslationFault | None
+    answer: TranslationCompletion | None = None
+    """Of a translation request."""
 
 
 def is_interrupt(request: Request) -> bool:
@@ -96,30 +101,49 @@ def cached(iotlb: Iotlb, request: Request) -> IotlbEntry | None:
 def explain_request(remapping: Remapping, request: Request) -> RequestExplanation:
     """Explain a memory request while DMA remapping is enabled."""
     observer = onlooker(remapping)
-    memory = observer.memory = _StructureReads(observer.memory)
-    target = outcome = walk = fault = None
+    seen = _follow(observer, request, lookup)
+    if seen.target is None:
+        return seen
     try:
-        target = lookup(observer, request).target
+        entry = translate(observer, request)
+    except TranslationFault as fault:
+        return seen._replace(fault=fault)
+    physical = entry.physical | request.address & (1 << entry.shift) - 1
+    outcome = Outcome(physical, 1 << entry.shift, entry.rights, entry.tags.domain_id)
+    return seen._replace(outcome=outcome)
+
+
+def explain_translation_request(
+    remapping: Remapping, request: Request, *, no_write: bool
+) -> RequestExplanation:
+    """Explain the answer to a translation request of a device-TLB (4.2.3)."""
+    observer = onlooker(remapping)
+    seen = _follow(observer, request, lookup_for_ats)
+    completion, fault = answer(observer, request, no_write=no_write)
+    return seen._replace(answer=completion, fault=fault)
+
+
+def _follow(
+    observer: Remapping, request: Request, look_up: Callable[[Remapping, Request], Lookup]
+) -> RequestExplanation:
+    """The structures and the walk, without an outcome unless there are no tables."""
+    memory = observer.memory
+    log = observer.memory = _StructureReads(memory)
+    target = walk = fault = None
+    try:
+        target = look_up(observer, request).target
     except TranslationFault as refused:
         fault = refused
-    reads = tuple(memory.reads)
+    observer.memory = memory
     if target is not None:
         walk = _walk(observer, target, request.address)
-        try:
-            entry = translate(observer, request)
-            offset = request.address & (1 << entry.shift) - 1
-            outcome = Outcome(
-                entry.physical | offset, 1 << entry.shift, entry.rights, entry.tags.domain_id
-            )
-        except TranslationFault as refused:
-            fault = refused
-    legacy = remapping.mode is TranslationTableMode.LEGACY
+    legacy = observer.mode is TranslationTableMode.LEGACY
     records = LEGACY_STRUCTURES if legacy else SCALABLE_STRUCTURES
     structures = tuple(
         StructureRead(NAMES[record], address, None if value is None else record(value))
-        for record, (address, value) in zip(records, reads, strict=False)
+        for record, (address, value) in zip(records, log.reads, strict=False)
     )
-    return RequestExplanation(request, structures, target, walk, outcome, fault)
+    return RequestExplanation(request, structures, target, walk, None, fault)
 
 
 def _walk(remapping: Remapping, target: Target, address: int) -> page_walk.Explanation | None:

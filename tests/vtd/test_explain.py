@@ -12,7 +12,7 @@ from vtd.capabilities import PROFILES
 from vtd.capture import Capture
 from vtd.driver import start
 from vtd.events import Event, RequestBlocked
-from vtd.explain import cached, explain_request, is_interrupt
+from vtd.explain import cached, explain_request, explain_translation_request, is_interrupt
 from vtd.faults import FaultReason
 from vtd.registers import GlobalStatus
 from vtd.request import Request
@@ -80,6 +80,21 @@ def test_the_explanation_is_what_happens(
         assert explained.fault is None
         assert explained.outcome is not None
         assert explained.outcome.physical == got
+
+
+@given(
+    unit=st.sampled_from(UNITS),
+    source_id=st.sampled_from([0x08, 0x10, 0x18, 0x20, 0xFA]),
+    pasid=st.sampled_from([None, 0, PASID, 6]),
+    address=addresses,
+    no_write=st.booleans(),
+)
+def test_an_explained_translation_request_is_answered_alike(
+    unit: RemappingUnit, source_id: int, pasid: int | None, address: int, no_write: bool
+) -> None:
+    request = Request(source_id, address, READ, 1, pasid)
+    explained = explain_translation_request(unit.remapping, request, no_write=no_write)
+    assert explained.answer == unit.translate_for_device(request, no_write=no_write)
 
 
 def test_explaining_changes_nothing() -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from enum import Enum
 from typing import Any
 
-from devices.dma import READ, WRITE
+from devices.dma import READ, WRITE, AddressType, TranslationCompletion
 from devices.source_id import SourceId
 from pagetables.bits import BitRecord
 from pagetables.explain import Outcome, Step
@@ -35,19 +35,45 @@ def walk_lines(explained: RequestExplanation) -> Iterator[str]:
 def request_text(request: Request) -> str:
     """The request in a few words."""
     what = {READ: "reads", WRITE: "writes"}.get(request.access, "changes atomically")
+    if request.address_type is AddressType.TRANSLATION_REQUEST:
+        what = "asks for the translation of"
     tags = "" if request.pasid is None else f" with PASID {request.pasid:#x}"
     privileged = ", privileged" if request.privileged else ""
     return f"{SourceId(request.source_id)} {what} {request.address:#x}{tags}{privileged}"
 
 
 def verdict(explained: RequestExplanation) -> str:
-    """Where the request goes, or the fault it meets."""
+    """Where the request goes, how it is answered, or the fault it meets."""
+    if explained.answer is not None:
+        return _answer_text(explained.answer, explained.fault)
     if explained.outcome is None:
-        assert explained.fault is not None
+        assert explained.fault is not None  # one of the two there is
         return fault_text(explained.fault)
     where, length, rights, _ = explained.outcome
     may = ("r" if rights & READ else "-") + ("w" if rights & WRITE else "-")
     return f"allowed: physical address {where:#x}, {may}, page of {length >> 10} KiB"
+
+
+def _answer_text(answer: TranslationCompletion, fault: TranslationFault | None) -> str:
+    met = "" if fault is None else f"; {fault_text(fault).removeprefix('blocked: ')}"
+    if not answer.ok:
+        return f"answered with {answer.status.name.replace('_', ' ').lower()}{met}"
+    entry = answer.entries[0]
+    if not (entry.r or entry.w):
+        return f"answered: success without permission{met}"
+    may = ("r" if entry.r else "-") + ("w" if entry.w else "-") + ("x" if entry.x else "")
+    flags = [
+        name
+        for name, value in (
+            ("untranslated access only", entry.u),
+            ("non-snooped", entry.n),
+            ("privileged", entry.priv),
+            ("global", entry.global_),
+        )
+        if value
+    ]
+    shown = ", ".join((f"{may}, {entry.size >> 10} KiB", *flags))
+    return f"answered: translated address {entry.address:#x}, {shown}"
 
 
 def fault_text(fault: TranslationFault) -> str:
@@ -118,7 +144,17 @@ def walk_json(explained: RequestExplanation) -> dict[str, Any]:
         "page_size": outcome.length if outcome else None,
         "readable": bool(outcome.rights & READ) if outcome else None,
         "writable": bool(outcome.rights & WRITE) if outcome else None,
+        "answer": _answer_json(explained.answer),
         "fault": fault_json(fault),
+    }
+
+
+def _answer_json(answer: TranslationCompletion | None) -> dict[str, Any] | None:
+    if answer is None:
+        return None
+    return {
+        "status": answer.status.name.lower(),
+        "entries": [{**entry._asdict(), "address": hex(entry.address)} for entry in answer.entries],
     }
 
 

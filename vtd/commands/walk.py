@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from devices.dma import READ, WRITE
+from devices.dma import READ, WRITE, AddressType
 from devices.source_id import SourceId
 from vtd.commands.images import (
     AsSpecified,
@@ -25,7 +25,7 @@ from vtd.commands.images import (
 )
 from vtd.commands.reading import UNUSABLE, unusable_input
 from vtd.commands.show_walk import walk_json, walk_lines
-from vtd.explain import explain_request, is_interrupt
+from vtd.explain import explain_request, explain_translation_request, is_interrupt
 from vtd.request import Request
 
 
@@ -39,6 +39,10 @@ def walk(
     write: Annotated[bool, typer.Option("--write", help="A write instead of a read.")] = False,
     privileged: Annotated[
         bool, typer.Option("--privileged", help="Privileged mode requested; needs --pasid.")
+    ] = False,
+    ats: Annotated[
+        bool,
+        typer.Option("--ats", help="A translation request; without --write, not for writing."),
     ] = False,
     root_table: RootTable = None,
     base: Base = None,
@@ -72,14 +76,19 @@ def walk(
         as_specified=as_specified,
     )
     request = Request(source_id, iova, WRITE if write else READ, 1, pasid, privileged)
-    if is_interrupt(request):
+    if is_interrupt(request) and not ats:
         raise typer.BadParameter(
             f"{iova:#x} is in the interrupt range: see vtd msi", param_hint="IOVA"
         )
     if not inspected.status.tes:
         typer.echo(f"vtd: {image}: DMA remapping is off, requests pass unchanged", err=True)
         raise typer.Exit(UNUSABLE)
-    explained = explain_request(inspected.unit.remapping, request)
+    remapping = inspected.unit.remapping
+    if ats:
+        request = request._replace(access=READ, address_type=AddressType.TRANSLATION_REQUEST)
+        explained = explain_translation_request(remapping, request, no_write=not write)
+    else:
+        explained = explain_request(remapping, request)
     if format is Format.JSON:
         typer.echo(json.dumps(walk_json(explained), indent=1))
     else:

@@ -162,6 +162,23 @@ def test_walk_shows_reserved_bits_and_unread_structures(image: list[str], tmp_pa
     assert "can't be read" in shown
 
 
+def test_walk_explains_the_answer_to_a_translation_request(image: list[str]) -> None:
+    def ask(*arguments: str) -> str:
+        return run("walk", *image, "--device", "00:02.0", "--ats", *arguments).splitlines()[-1]
+
+    nested = [hex(IOVA), "--pasid", "5"]
+    assert ask(*nested, "--write") == f"  => answered: translated address {PHYSICAL:#x}, rw, 4 KiB"
+    assert ask(*nested) == f"  => answered: translated address {PHYSICAL:#x}, r-, 4 KiB"
+    assert ask("0x1000", "--pasid", "5") == "  => answered: success without permission"
+    assert "-w, 4 KiB, untranslated access only" in ask("0xfee00000", "--write")
+    assert "answered with completer abort; fault 5Bh" in ask("0x0", "--pasid", "6")
+    arguments = ["walk", *image, "--device", "00:02.0", "--ats", *nested, "--format", "json"]
+    answer = json.loads(run(*arguments))["answer"]
+    assert answer["status"] == "success"
+    assert answer["entries"][0]["address"] == hex(PHYSICAL)
+    assert "not enabled" in run("walk", FIRST_STAGE, "--device", "00:01.0", "0x0", "--ats")
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
