@@ -157,7 +157,7 @@ def _scalable(words: Words, unit: Unit, table: int, ask: Ask, io_rights: bool) -
     rid_pasid = context >> 64 & 0xFFFFF
     invalid = (
         (_bit(context, 4) and not _bit(context, 2))
-        or (_bit(context, 6) and not _bit(context, 3))
+        or (ask.pasid is None and _bit(context, 6) and not _bit(context, 3))
         or rid_pasid >= limit
     )
     _check((0x43, invalid), fpd=fpd)
