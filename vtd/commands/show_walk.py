@@ -51,7 +51,14 @@ def verdict(explained: RequestExplanation) -> str:
         return fault_text(explained.fault)
     where, length, rights, _ = explained.outcome
     may = ("r" if rights & READ else "-") + ("w" if rights & WRITE else "-")
-    return f"allowed: physical address {where:#x}, {may}, page of {length >> 10} KiB"
+    return f"allowed: physical address {where:#x}, {may}, page of {_size(length)}"
+
+
+def _size(length: int) -> str:
+    for shift, unit in ((30, "GiB"), (20, "MiB")):
+        if length >> shift:
+            return f"{length >> shift} {unit}"
+    return f"{length >> 10} KiB"
 
 
 def _answer_text(answer: TranslationCompletion, fault: TranslationFault | None) -> str:
@@ -72,7 +79,7 @@ def _answer_text(answer: TranslationCompletion, fault: TranslationFault | None) 
         )
         if value
     ]
-    shown = ", ".join((f"{may}, {entry.size >> 10} KiB", *flags))
+    shown = ", ".join((f"{may}, {_size(entry.size)}", *flags))
     return f"answered: translated address {entry.address:#x}, {shown}"
 
 

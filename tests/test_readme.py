@@ -1,0 +1,52 @@
+"""What README shows is what happens: its Python runs, its commands print what it says."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from vtd.cli import main
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+
+
+@pytest.mark.parametrize("code", blocks("python"), ids=lambda code: code.split("\n")[-2][:40])
+def test_the_python_examples_run(code: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    exec(compile(code, "README.md", "exec"), {})
+
+
+@pytest.mark.parametrize(
+    "session",
+    [part for block in blocks("console") for part in re.split(r"^\$ ", block, flags=re.M)[1:]],
+    ids=lambda session: session.split("\n")[0],
+)
+def test_the_commands_print_what_is_shown(session: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    command, *shown = session.splitlines()
+    name, *arguments = shlex.split(command)
+    assert name == "vtd"
+    printed = CliRunner().invoke(main, arguments).stdout.splitlines()
+    if "..." in shown:
+        cut = shown.index("...")
+        assert printed[:cut] == shown[:cut]
+        shown = shown[cut + 1 :]
+        printed = printed[-len(shown) :]
+    assert printed == shown
+
+
+def test_the_links_lead_somewhere() -> None:
+    for target in re.findall(r"\]\(([^)]+)\)", README):
+        assert (ROOT / target).is_file(), target
+
+
+def test_every_command_is_mentioned() -> None:
+    for name in ("demo", "replay", "mappings", "walk", "irte", "msi", "caps", "dmar", "explain"):
+        assert f"vtd {name}" in README
