@@ -11,15 +11,27 @@ from devices.dma import READ, WRITE
 from tests.vtd.software import DEVICES, PASID, Software
 from tests.vtd.world import Mode, World
 from vtd.cache import UNBOUNDED, Replacement, Shape
-from vtd.caches import AGGRESSIVE, POLICIES, UNCACHED, CachePolicy
+from vtd.caches import (
+    AGGRESSIVE,
+    KEEPS_STALE,
+    POLICIES,
+    UNCACHED,
+    CachePolicy,
+    ContextCacheEntry,
+    PasidCacheEntry,
+    StructureEntry,
+    StructureKey,
+    TranslationCaches,
+)
 from vtd.descriptors import (
     ContextCacheInvalidateDescriptor,
     ContextGranularity,
     IotlbGranularity,
     IotlbInvalidateDescriptor,
 )
-from vtd.entries import ScalableContextEntry
-from vtd.faults import FaultReason
+from vtd.entries import PasidTranslationType, ScalableContextEntry
+from vtd.faults import FaultReason, TranslationFault
+from vtd.iotlb import IotlbEntry, IotlbTags
 from vtd.remapping import Options
 from vtd.request import ATOMIC
 
@@ -195,4 +207,182 @@ def test_aggressive_caches_show_a_missing_invalidation() -> None:
         "default": 0x80_0000,
         "aggressive": 0x80_0000,
         "off": denied,
+    }
+
+
+# What each invalidation removes: Tables 17, 23 and 24
+
+FIRST_STAGE, SECOND_STAGE, NESTED, PASS_THROUGH = (
+    PasidTranslationType.FIRST_STAGE,
+    PasidTranslationType.SECOND_STAGE,
+    PasidTranslationType.NESTED,
+    PasidTranslationType.PASS_THROUGH,
+)
+iotlb_entries = st.builds(
+    lambda domain, kind, pasid, shift, page: IotlbEntry(
+        IotlbTags(domain, kind, pasid), page << shift, shift, 0, READ, snoop=False
+    ),
+    st.sampled_from([1, 2]),
+    st.sampled_from([FIRST_STAGE, SECOND_STAGE, NESTED, PASS_THROUGH]),
+    st.sampled_from([0, 7]),
+    st.sampled_from([12, 12, 21, 30]),
+    st.integers(0, 3),
+)
+structure_keys = st.tuples(
+    st.sampled_from([1, 2]), st.sampled_from([0, 7]), st.sampled_from([21, 30, 39]),
+    st.integers(0, 2),
+)  # fmt: skip
+spans = st.tuples(st.integers(0, 6), st.sampled_from([0, 1, 9, 10, 18])).map(
+    lambda span: (span[0] << 12 + span[1], span[0] + 1 << 12 + span[1])
+)
+
+
+class Filled:
+    """Caches with these entries, and what is left of them."""
+
+    def __init__(self, entries: list[IotlbEntry], keys: list[StructureKey]) -> None:
+        self.caches = TranslationCaches(AGGRESSIVE)
+        self.entries = {((number, None, False), entry) for number, entry in enumerate(entries)}
+        for kind, entry in self.entries:
+            self.caches.iotlb.insert(kind, entry)
+        self.first = set(keys)
+        self.second = {(domain, None, shift, prefix) for domain, _, shift, prefix in keys}
+        for key in self.first:
+            self.caches.first_stage.put(key, StructureEntry(key[2], 1, 3))
+        for key in self.second:
+            self.caches.second_stage.put(key, StructureEntry(key[2], 1, 3))
+
+    def left(self) -> tuple[set[Any], set[Any], set[Any]]:
+        """IOTLB entries, first-stage and second-stage structure entries."""
+        return (
+            set(self.caches.iotlb),
+            {key for key, _ in self.caches.first_stage},
+            {key for key, _ in self.caches.second_stage},
+        )
+
+
+def meets(start: int, shift: int, span: tuple[int, int]) -> bool:
+    return start < span[1] and span[0] < start + (1 << shift)
+
+
+@given(
+    st.lists(iotlb_entries, max_size=12),
+    st.lists(structure_keys, max_size=12),
+    spans,
+    st.booleans(),
+    st.sampled_from(["global", "domain", "pages", "pasid", "pasid pages"]),
+)
+@settings(max_examples=200)
+def test_iotlb_invalidations_remove_what_tables_23_and_24_say(
+    entries: list[IotlbEntry],
+    keys: list[StructureKey],
+    span: tuple[int, int],
+    hint: bool,
+    granularity: str,
+) -> None:
+    filled = Filled(entries, keys)
+    caches, domain, pasid = filled.caches, 1, 7
+
+    def in_iotlb(entry: IotlbEntry) -> bool:
+        here = meets(entry.address, entry.shift, span)
+        first = entry.tags.kind in (FIRST_STAGE, NESTED)
+        same_pasid = entry.tags.pasid == pasid
+        return granularity == "global" or (
+            entry.tags.domain_id == domain
+            and {
+                "domain": True,
+                "pages": first or here,
+                "pasid": same_pasid,
+                "pasid pages": first and same_pasid and here,
+            }[granularity]
+        )
+
+    def in_structures(key: StructureKey, first: bool) -> bool:
+        here = meets(key[3] << key[2], key[2], span) and not hint
+        return granularity == "global" or (
+            key[0] == domain
+            and {
+                "domain": True,
+                "pages": first or here,
+                "pasid": first and key[1] == pasid,
+                "pasid pages": first and key[1] == pasid and here,
+            }[granularity]
+        )
+
+    match granularity:
+        case "global":
+            caches.invalidate_iotlb_global()
+        case "domain":
+            caches.invalidate_iotlb_domain(domain)
+        case "pages":
+            caches.invalidate_iotlb_pages(domain, *span, hint=hint)
+        case "pasid":
+            caches.invalidate_pasid_iotlb(domain, pasid)
+        case _:
+            caches.invalidate_pasid_iotlb_pages(domain, pasid, *span, hint=hint)
+    assert filled.left() == (
+        {(kind, entry) for kind, entry in filled.entries if not in_iotlb(entry)},
+        {key for key in filled.first if not in_structures(key, first=True)},
+        {key for key in filled.second if not in_structures(key, first=False)},
+    )
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 0x1F), st.sampled_from([1, 2, None])), max_size=12),
+    st.integers(0, 0x1F),
+    st.integers(0, 3),
+    st.sampled_from(["global", "domain", "device"]),
+)
+def test_context_invalidations_remove_what_6_5_2_1_says(
+    entries: list[tuple[int, int | None]], source_id: int, mask: int, granularity: str
+) -> None:
+    caches = TranslationCaches(KEEPS_STALE)
+    known = dict(entries)
+    for key, domain in known.items():
+        caches.context.put(key, ContextCacheEntry(domain, ScalableContextEntry(0)))
+    match granularity:
+        case "global":
+            caches.invalidate_context_global()
+        case "domain":
+            caches.invalidate_context_domain(1)
+        case _:
+            caches.invalidate_context_device(source_id, mask, 1)
+    ignored = (0, 4, 6, 7)[mask]
+
+    def gone(key: int, domain: int | None) -> bool:
+        if granularity == "global":
+            return True
+        return domain in (1, None) and (
+            granularity == "domain" or key & ~ignored == source_id & ~ignored
+        )
+
+    assert {key for key, _ in caches.context} == {
+        key for key, domain in known.items() if not gone(key, domain)
+    }
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 2), st.integers(0, 3), st.sampled_from([0, 1, 2]))),
+    st.sampled_from(["global", "domain", "pasid"]),
+)
+def test_pasid_cache_invalidations_remove_what_6_5_2_2_says(
+    entries: list[tuple[int, int, int]], granularity: str
+) -> None:
+    caches = TranslationCaches(KEEPS_STALE)
+    known = {(source_id, pasid): domain for source_id, pasid, domain in entries}
+    fault = TranslationFault(FaultReason.PASID_NOT_PRESENT)
+    for key, domain in known.items():
+        caches.pasid.put(key, PasidCacheEntry(domain, fault))
+    match granularity:
+        case "global":
+            caches.invalidate_pasid_global()
+        case "domain":
+            caches.invalidate_pasid_domain(1)
+        case _:
+            caches.invalidate_pasid(1, 3)
+    assert {key for key, _ in caches.pasid} == {
+        key
+        for key, domain in known.items()
+        if granularity != "global"
+        and not (domain == 1 and (granularity == "domain" or key[1] == 3))
     }
