@@ -67,7 +67,7 @@ class Demo(NamedTuple):
     """The machine and what happened on it."""
 
     device: Bdf
-    owner: Owner | None
+    owner: Owner
     """The unit of the device, by the DMAR table."""
     transfers: tuple[Transfer, ...]
 
@@ -121,9 +121,11 @@ def run() -> Demo:
             tuple(entry for _, entry in iotlb),
         )
 
+    owner = platform.scopes.owner(bdf)
+    assert owner is not None  # the platform has connected the device to it
     return Demo(
         bdf,
-        platform.scopes.owner(bdf),
+        owner,
         (
             transfer("The device reads a mapped page", IOVA, to_memory=False),
             transfer("It reads the page again", IOVA, to_memory=False),

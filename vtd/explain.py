@@ -13,7 +13,8 @@ from typing import NamedTuple
 from devices.dma import TranslationCompletion
 from pagetables import explain as page_walk
 from pagetables.bits import BitRecord
-from pagetables.memory import FrameSource, TableMemory
+from pagetables.memory import TableMemory
+from pagetables.observed import UnchangedMemory
 from vtd.ats import answer, lookup_for_ats
 from vtd.entries import (
     ContextEntry,
@@ -160,26 +161,17 @@ def _walk(remapping: Remapping, target: Target, address: int) -> page_walk.Expla
     return page_walk.explain(memory, second, address)
 
 
-class _StructureReads:
-    """Memory that remembers which records were read (implements ``TableMemory``)."""
+class _StructureReads(UnchangedMemory):
+    """Memory that remembers which records were read."""
 
     def __init__(self, memory: TableMemory) -> None:
-        self._memory = memory
+        super().__init__(memory)
         self.reads: list[tuple[int, int | None]] = []
         """Address and value, None where reading failed."""
 
-    @property
-    def frames(self) -> FrameSource:
-        return self._memory.frames
-
     def read_record(self, address: int, size: int) -> int:
+        """The record, remembered."""
         self.reads.append((address, None))
-        value = self._memory.read_record(address, size)
+        value = super().read_record(address, size)
         self.reads[-1] = (address, value)
         return value
-
-    def compare_exchange(self, address: int, size: int, expected: int, new: int) -> bool:
-        return self._memory.compare_exchange(address, size, expected, new)
-
-    def write(self, address: int, data: bytes) -> None:
-        self._memory.write(address, data)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from devices.capabilities import PortType
 from devices.config_space import BusNumbers
-from devices.dma import READ, WRITE, Completion
+from devices.dma import READ, WRITE, Completion, InvalidationRequest, PageGroupResponse
 from devices.function import Identity, PciFunction
 from devices.models.edu import Edu
 from devices.topology import Bridge, Topology
@@ -20,6 +20,7 @@ from pagetables.memory import BusError, PhysicalMemory
 from vtd.cache import Replacement, Shape
 from vtd.caches import AGGRESSIVE, KEEPS_STALE, CachePolicy
 from vtd.capabilities import PROFILES, Capabilities
+from vtd.descriptors import DeviceTlbInvalidateDescriptor
 from vtd.dmar.description import build
 from vtd.dmar.table import Table
 from vtd.driver import CCMD, GCMD, RTADDR, start
@@ -113,6 +114,30 @@ def test_requests_behind_a_bridge_to_conventional_pci_carry_the_id_of_its_bus() 
     bridge.buses.value = BusNumbers.of(primary=0, secondary=9, subordinate=9)
     platform.connect()
     assert source_id(behind) == 0x900
+
+
+class Client:
+    """A device-TLB that remembers what it is sent."""
+
+    def __init__(self) -> None:
+        self.sent: list[InvalidationRequest] = []
+
+    def invalidate(self, request: InvalidationRequest) -> None:
+        self.sent.append(request)
+
+    def page_response(self, response: PageGroupResponse) -> None:
+        raise AssertionError(response)
+
+
+def test_messages_for_a_device_tlb_reach_the_device() -> None:
+    platform, graphics, _ = machine()
+    client = graphics.client = Client()
+    platform.connect()
+    descriptor = DeviceTlbInvalidateDescriptor.of(sid=0x10, addr=0x7000)
+    platform.units[OTHERS].devices.invalidate(descriptor)
+    assert client.sent == []
+    platform.units[GRAPHICS].devices.invalidate(descriptor)
+    assert [request.address for request in client.sent] == [0x7000]
 
 
 def test_system_devices_have_the_source_ids_of_their_scopes() -> None:

@@ -27,11 +27,10 @@ def demo(format: Output = Format.TEXT) -> None:
 
 
 def _lines(shown: Demo) -> Iterator[str]:
-    if shown.owner is not None:
-        yield (
-            f"The DMAR table gives {shown.device} to the unit at "
-            f"{shown.owner.unit.register_base:#x} ({shown.owner.reason.value})."
-        )
+    yield (
+        f"The DMAR table gives {shown.device} to the unit at "
+        f"{shown.owner.unit.register_base:#x} ({shown.owner.reason.value})."
+    )
     start, end = example.IOVA, example.IOVA + example.LENGTH
     yield (
         f"Software maps {start:#x}-{end - 1:#x} to {example.PHYSICAL:#x} for it, in domain "
@@ -73,7 +72,7 @@ def _record_text(record: FaultRecording) -> str:
 def _json(shown: Demo) -> dict[str, Any]:
     return {
         "device": str(shown.device),
-        "unit": hex(shown.owner.unit.register_base) if shown.owner else None,
+        "unit": hex(shown.owner.unit.register_base),
         "transfers": [
             {
                 "title": each.title,

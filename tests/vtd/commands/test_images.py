@@ -1,6 +1,7 @@
 """vtd mappings, walk, irte and msi: what they print of captures and images, what they refuse."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -200,6 +201,39 @@ def test_walk_needs_remapping_to_be_on(image: list[str]) -> None:
     off = [*image[:-2], "--root-table"]
     del off[-1]
     assert "--root-table" in refused("walk", *off, "--device", "00:02.0", "0x0")
+
+
+@pytest.fixture
+def unprogrammed(tmp_path: Path) -> str:
+    """A capture of a unit that nobody has switched on."""
+    folder = tmp_path / "capture"
+    shutil.copytree(LEGACY, folder)
+    manifest = json.loads((folder / "capture.json").read_text())
+    manifest["registers"]["GSTS"] = "0x0"
+    (folder / "capture.json").write_text(json.dumps(manifest))
+    return str(folder)
+
+
+def test_a_unit_that_is_off_has_nothing_to_show(unprogrammed: str) -> None:
+    assert "DMA remapping is off" in refused("walk", unprogrammed, "--device", "00:02.0", "0x0")
+    assert json.loads(run("mappings", unprogrammed, "--format", "json")) == {"sources": []}
+    assert "interrupt remapping is off" in run("irte", unprogrammed)
+    assert "interrupt remapping is off" in run("msi", "0xfee00000", "0x31", unprogrammed)
+
+
+def test_ranges_end_where_the_flags_differ(image: list[str]) -> None:
+    path = Path(image[0])
+    memory = nested_image.nested_memory()
+    for at in range(0, nested_image.SIZE, 8):
+        entry = memory.read_record(BASE + at, 8)
+        if entry & ~0xFFF == GUEST and entry & 1:
+            memory.write(BASE + at, (entry | 0x60).to_bytes(8, "little"))
+    path.write_bytes(memory.read(BASE, nested_image.SIZE))
+    shown = run("mappings", *image).splitlines()
+    (first,) = [line for line in shown if f"{IOVA:#x}-" in line]
+    (second,) = [line for line in shown if f"{IOVA + 0x1000:#x}-" in line]
+    assert first.endswith("rw A D")
+    assert second.endswith("r-")
 
 
 @pytest.mark.parametrize(
