@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -254,6 +255,16 @@ def test_an_image_needs_its_registers(tmp_path: Path, arguments: list[str], says
     path = tmp_path / "memory.bin"
     path.write_bytes(bytes(0x1000))
     assert says in refused("mappings", str(path), *arguments)
+
+
+def test_a_lime_dump_says_where_it_belongs(image: list[str], tmp_path: Path) -> None:
+    raw = Path(image[0]).read_bytes()
+    header = struct.pack("<4sIQQ8s", b"EMiL", 1, BASE, BASE + len(raw) - 1, bytes(8))
+    path = tmp_path / "memory.lime"
+    path.write_bytes(header + raw)
+    assert run("mappings", str(path), *image[3:]) == run("mappings", *image)
+    path.write_bytes(header + raw[:-1])
+    assert "the file ends" in refused("mappings", str(path), *image[3:])
 
 
 def test_an_image_with_cap_and_ecap(image: list[str]) -> None:
