@@ -18,17 +18,22 @@ from devices.dma import (
     TranslationEntry,
 )
 from pagetables.walk import WalkFault
-from vtd.entries import ContextEntry, PasidEntry, PasidTranslationType, TranslationType
+from vtd.entries import (
+    ContextEntry,
+    PasidEntry,
+    PasidTranslationType,
+    ScalableContextEntry,
+    TranslationType,
+)
 from vtd.faults import Answer, FaultReason, TranslationFault
 from vtd.iotlb import IotlbEntry
 from vtd.lookup import (
     Lookup,
+    check_enabled_pasid,
     check_mode,
-    check_supervisor,
     legacy_context,
-    pasid_target,
     scalable_context,
-    select_pasid,
+    scalable_lookup,
 )
 from vtd.registers import TranslationTableMode
 from vtd.remapping import Remapping
@@ -41,7 +46,7 @@ from vtd.translate import (
     iotlb_entry,
     needs_dirty,
     set_dirty,
-    walk_fault_reason,
+    walk_fault,
 )
 
 PAGE_SIZE = 0x1000
@@ -100,16 +105,21 @@ def lookup_for_ats(remapping: Remapping, request: Request) -> Lookup:
     has_pasid = request.pasid is not None
     check_mode(remapping, has_pasid=has_pasid)
     if remapping.mode is TranslationTableMode.LEGACY:
-        target = legacy_context(remapping, request.source_id)
-        check_device_tlb_allowed(target)
+        target = legacy_context(remapping, request.source_id, check_device_tlb_allowed)
         return Lookup(target, privileged=False)
-    context = scalable_context(remapping, request.source_id, needs_paside=has_pasid)
+
+    def check(context: ScalableContextEntry) -> None:
+        check_device_tlb_enabled(context)
+        check_enabled_pasid(remapping, context, request.pasid)
+
+    context = scalable_context(remapping, request.source_id, check, needs_paside=has_pasid)
+    return scalable_lookup(remapping, request, context)
+
+
+def check_device_tlb_enabled(context: ScalableContextEntry) -> None:
+    """SCT.5: translation and translated requests need DTE."""
     if not context.dte:
         raise TranslationFault(FaultReason.DEVICE_TLB_DISABLED, fpd=context.fpd)
-    pasid, privileged = select_pasid(remapping, context, request.pasid, request.privileged)
-    target = pasid_target(remapping, request.source_id, context, pasid)
-    check_supervisor(target, privileged=privileged)
-    return Lookup(target, privileged)
 
 
 def check_device_tlb_allowed(target: Target) -> None:
@@ -236,8 +246,7 @@ def _walk(
         elif needs_dirty(target, page):
             rights &= ~WRITE  # so that the first write comes to the tables and sets the flag
     except WalkFault as fault:
-        reason = walk_fault_reason(target, fault, READ)
-        raise TranslationFault(reason, fpd=target.fpd) from fault
+        raise walk_fault(remapping, target, fault, request.source_id, READ) from fault
     return iotlb_entry(target, request.address, page, rights)
 
 

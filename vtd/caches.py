@@ -87,6 +87,11 @@ class TranslationCaches(Stateful):
         self.invalidate_pasid_global()
         self.invalidate_iotlb_global()
 
+    def forget_context(self, source_id: int) -> None:
+        """Drop the context entry of a source-id, which turned out to be invalid (6.2.2)."""
+        self.iotlb.forget_shortcuts()
+        self.context.remove(lambda key, _: key == source_id)
+
     def invalidate_context_global(self) -> None:
         """6.5.2.1, G = 01b."""
         self.iotlb.forget_shortcuts()

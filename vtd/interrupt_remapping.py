@@ -102,11 +102,15 @@ class InterruptRemapping(Stateful):
             index += RemappableData(data).subhandle
         entry = self.entry(index)
         self._verify_source(entry, source_id, index)
+        outcome: Interrupt | Posted
         if isinstance(entry, PostedIrte):
-            return self._post(entry, index)
-        return Interrupt(
-            entry.v, entry.dlm, entry.tm, entry.dm, entry.rh, self._destination(entry.dst)
-        )
+            outcome = self._post(entry, index)
+        else:
+            destination = self._destination(entry.dst)
+            outcome = Interrupt(entry.v, entry.dlm, entry.tm, entry.dm, entry.rh, destination)
+        if self.cache.peek(index) is None:  # 6.4: not where any fault condition was met
+            self.cache.put(index, entry)
+        return outcome
 
     def entry(self, index: int) -> RemappedIrte | PostedIrte:
         """The entry of an index that is present and free of reserved bits, from cache or memory."""
@@ -129,7 +133,6 @@ class InterruptRemapping(Stateful):
             valid.svt is SourceValidationType.RESERVED_3 and not self._as_recorded
         ):
             raise InterruptFault(FaultReason.IR_RESERVED_ENTRY, index, fpd=entry.fpd)
-        self.cache.put(index, valid)
         return valid
 
     def _remapped(self, entry: RemappedIrte) -> RemappedIrte | None:

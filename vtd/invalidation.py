@@ -163,17 +163,13 @@ class InvalidationQueue:
     def _setup_error(self, queue: InvalidationQueueAddress, size: int) -> Error | None:
         """What is wrong with the registers, whatever the descriptor is (11.4.9.9)."""
         tail = self._registers[InvalidationQueueTail].qt
-        mode = self._remapping.mode
-        narrow_mode = mode in (TranslationTableMode.LEGACY, TranslationTableMode.RESERVED_2)
+        narrow_mode = self._remapping.mode is TranslationTableMode.LEGACY
         wide_unsupported = not self._remapping.capabilities.features & {"smts", "adms"}
         rules = (
             (queue.dw and wide_unsupported, Error.INVALID_WIDTH),
             (tail % size, Error.TAIL_MISALIGNED),
             (tail >= 0x1000 << queue.qs, Error.INVALID_TAIL),
-            (
-                mode is TranslationTableMode.RESERVED_2,
-                Error.INVALID_TRANSLATION_TABLE_MODE,
-            ),
+            (not self._remapping.mode_known, Error.INVALID_TRANSLATION_TABLE_MODE),
             (
                 not (queue.dw or narrow_mode or self._remapping.options.as_recorded),
                 Error.INVALID_WIDTH,
@@ -243,24 +239,27 @@ def invalidate(
     """Remove from the caches what a descriptor covers; False if its granularity is not valid."""
     caches = remapping.caches
     match descriptor:
-        case ContextCacheInvalidateDescriptor(g=g):
-            return _invalidate_context(remapping, g, descriptor.did, descriptor.sid, descriptor.fm)
-        case IotlbInvalidateDescriptor(g=g):
-            return _invalidate_iotlb(
-                remapping, g, descriptor.did, descriptor.addr, descriptor.am, hint=descriptor.ih
+        case ContextCacheInvalidateDescriptor(g=g, did=did):
+            return _invalidate_context(remapping, g, did, descriptor.sid, descriptor.fm)
+        case IotlbInvalidateDescriptor(g=g, did=did):
+            if g is IotlbGranularity.PAGE_IN_DOMAIN and not remapping.capabilities.cap.psi:
+                return False
+            done = _invalidate_iotlb(
+                remapping, g, did, descriptor.addr, descriptor.am, hint=descriptor.ih
             )
-        case PasidCacheInvalidateDescriptor(g=PasidCacheGranularity.DOMAIN):
-            caches.invalidate_pasid_domain(descriptor.did)
-        case PasidCacheInvalidateDescriptor(g=PasidCacheGranularity.PASID_IN_DOMAIN):
-            caches.invalidate_pasid(descriptor.did, descriptor.pasid)
+            return done is not IotlbGranularity.RESERVED_0
+        case PasidCacheInvalidateDescriptor(g=PasidCacheGranularity.DOMAIN, did=did):
+            caches.invalidate_pasid_domain(_domain_id(remapping, did))
+        case PasidCacheInvalidateDescriptor(g=PasidCacheGranularity.PASID_IN_DOMAIN, did=did):
+            caches.invalidate_pasid(_domain_id(remapping, did), descriptor.pasid)
         case PasidCacheInvalidateDescriptor(g=PasidCacheGranularity.GLOBAL):
             caches.invalidate_pasid_global()
-        case PasidIotlbInvalidateDescriptor(g=PasidIotlbGranularity.PASID):
-            caches.invalidate_pasid_iotlb(descriptor.did, descriptor.pasid)
-        case PasidIotlbInvalidateDescriptor(g=PasidIotlbGranularity.PAGE_IN_PASID):
+        case PasidIotlbInvalidateDescriptor(g=PasidIotlbGranularity.PASID, did=did):
+            caches.invalidate_pasid_iotlb(_domain_id(remapping, did), descriptor.pasid)
+        case PasidIotlbInvalidateDescriptor(g=PasidIotlbGranularity.PAGE_IN_PASID, did=did):
             start, end = _span(descriptor.addr, descriptor.am)
             caches.invalidate_pasid_iotlb_pages(
-                descriptor.did, descriptor.pasid, start, end, hint=descriptor.ih
+                _domain_id(remapping, did), descriptor.pasid, start, end, hint=descriptor.ih
             )
         case InterruptEntryCacheInvalidateDescriptor(g=InterruptGranularity.GLOBAL):
             interrupt_cache.clear()
@@ -280,6 +279,7 @@ def _invalidate_context(
     caches = remapping.caches
     if remapping.options.as_recorded:
         caches.invalidate_pasid_global()  # no cache of its own there
+    domain_id = _domain_id(remapping, domain_id)
     match ContextGranularity(granularity):
         case ContextGranularity.GLOBAL:
             caches.invalidate_context_global()
@@ -294,19 +294,30 @@ def _invalidate_context(
 
 def _invalidate_iotlb(
     remapping: Remapping, granularity: int, domain_id: int, address: int, mask: int, *, hint: bool
-) -> bool:
+) -> IotlbGranularity:
+    """What was done: coarser without CAP.PSI (6.5.1.2), RESERVED_0 for a request that is wrong."""
     caches, cap = remapping.caches, remapping.capabilities.cap
-    match IotlbGranularity(granularity):
+    domain_id = _domain_id(remapping, domain_id)
+    wanted = IotlbGranularity(granularity)
+    if wanted is IotlbGranularity.PAGE_IN_DOMAIN and not cap.psi:
+        wanted = IotlbGranularity.DOMAIN
+    match wanted:
         case IotlbGranularity.GLOBAL:
             caches.invalidate_iotlb_global()
         case IotlbGranularity.DOMAIN:
             caches.invalidate_iotlb_domain(domain_id)
-        case IotlbGranularity.PAGE_IN_DOMAIN if cap.psi and mask <= cap.mamv:
-            start, end = _span(address, mask)
+        case IotlbGranularity.PAGE_IN_DOMAIN:
+            if mask > cap.mamv:
+                return IotlbGranularity.RESERVED_0
+            width = remapping.capabilities.max_guest_address_width
+            start, end = _span(address & (1 << width) - 1, mask)
             caches.invalidate_iotlb_pages(domain_id, start, end, hint=hint)
-        case _:
-            return False
-    return True
+    return wanted
+
+
+def _domain_id(remapping: Remapping, field: int) -> int:
+    """A DID field without the bits that the unit has not and ignores (6.5.2, 11.4.6)."""
+    return field & (1 << remapping.capabilities.did_width) - 1
 
 
 def _span(address: int, mask: int) -> tuple[int, int]:
@@ -350,9 +361,9 @@ class RegisterInvalidation:
         if not (write.mask & IotlbInvalidate.ivt.mask and command.ivt):
             return
         where = self._registers[InvalidateAddress]
-        done = self._accepted() and _invalidate_iotlb(
-            self._remapping, command.iirg, command.did, where.addr, where.am, hint=where.ih
-        )
-        self._registers[IotlbInvalidate] = command.replace(
-            ivt=False, iaig=command.iirg if done else 0
-        )
+        done = IotlbGranularity.RESERVED_0
+        if self._accepted():
+            done = _invalidate_iotlb(
+                self._remapping, command.iirg, command.did, where.addr, where.am, hint=where.ih
+            )
+        self._registers[IotlbInvalidate] = command.replace(ivt=False, iaig=done)

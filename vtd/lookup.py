@@ -2,11 +2,13 @@
 
 VT-d 3.4, with the conditions RTA, LRT, LCT, SRT, SCT, SPD and SPT of Table 30. Checks follow the
 order in which the data is read; where the specification leaves two checks unordered, the order
-here is the one of the code.
+here is the one of the code. An entry is cached once a request has passed the checks of that entry:
+with CAP.CM = 0 none may be kept for which a fault condition was met (6.2.2, 6.2.3).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple, TypeVar
 
 from pagetables.bits import BitRecord, Implementation
@@ -35,6 +37,7 @@ from vtd.target import LEGACY, SCALABLE, Target
 
 R = TypeVar("R", bound=BitRecord)
 T = TypeVar("T")
+Check = Callable[[T], None]
 
 LEVELS = {AddressWidth.AGAW_39: 3, AddressWidth.AGAW_48: 4, AddressWidth.AGAW_57: 5}
 FIRST_STAGE_LEVELS = {FirstStagePagingMode.FOUR_LEVEL: 4, FirstStagePagingMode.FIVE_LEVEL: 5}
@@ -50,35 +53,64 @@ class Lookup(NamedTuple):
 
 def lookup(remapping: Remapping, request: Request) -> Lookup:
     """The tables of an untranslated request; TranslationFault if it has none."""
-    check_mode(remapping, has_pasid=request.pasid is not None)
+    has_pasid = request.pasid is not None
+    check_mode(remapping, has_pasid=has_pasid)
     if remapping.mode is TranslationTableMode.LEGACY:
         return Lookup(legacy_context(remapping, request.source_id), privileged=False)
-    has_pasid = request.pasid is not None
-    context = scalable_context(remapping, request.source_id, needs_paside=has_pasid)
-    pasid, privileged = select_pasid(remapping, context, request.pasid, request.privileged)
-    target = pasid_target(remapping, request.source_id, context, pasid)
-    check_supervisor(target, privileged=privileged)
+    context = scalable_context(
+        remapping,
+        request.source_id,
+        lambda context: check_enabled_pasid(remapping, context, request.pasid),
+        needs_paside=has_pasid,
+    )
+    return scalable_lookup(remapping, request, context)
+
+
+def scalable_lookup(
+    remapping: Remapping, request: Request, context: ScalableContextEntry
+) -> Lookup:
+    """The tables below a context entry that lets the request through."""
+    if request.pasid is None:  # both 0 where RPS or RPRIVS is not reported
+        pasid, privileged = context.rid_pasid, context.rid_priv
+    else:
+        pasid, privileged = request.pasid, request.privileged
+    target = pasid_target(
+        remapping,
+        request.source_id,
+        context,
+        pasid,
+        lambda target: check_supervisor(target, privileged=privileged),
+    )
     return Lookup(target, privileged)
 
 
 def check_mode(remapping: Remapping, *, has_pasid: bool) -> None:
-    """The conditions RTA.1, RTA.2 and RTA.4 on the latched root table pointer."""
-    if remapping.mode_fault is not None:
-        raise TranslationFault(remapping.mode_fault)
+    """The conditions RTA.1, RTA.2 and RTA.4 on the latched root table pointer.
+
+    RTA.1.4, SSIRWE in legacy mode, does not apply to requests with PASID.
+    """
     if has_pasid and remapping.mode is TranslationTableMode.LEGACY:
         raise TranslationFault(FaultReason.PASID_IN_LEGACY_MODE)
+    if remapping.mode_fault is not None:
+        raise TranslationFault(remapping.mode_fault)
 
 
-def legacy_context(remapping: Remapping, source_id: int) -> Target:
-    """The context entry of a source-id, from the context cache or memory (9.1, 9.3)."""
+def legacy_context(
+    remapping: Remapping, source_id: int, check: Check[Target] | None = None
+) -> Target:
+    """The context entry of a source-id, from the context cache or memory (9.1, 9.3).
+
+    ``check`` raises TranslationFault if the entry refuses the request.
+    """
     cached = remapping.caches.context.find(source_id)
     if cached is not None and not isinstance(cached.value, ScalableContextEntry):
-        return _usable(cached.value)
+        return _checked(_usable(cached.value), check)
     try:
         target = _read_legacy_context(remapping, source_id)
     except TranslationFault as fault:
         _cache_context_fault(remapping, source_id, fault)
         raise
+    _checked(target, check)
     remapping.caches.context.put(source_id, ContextCacheEntry(target.domain_id, target))
     return target
 
@@ -131,16 +163,21 @@ def _read_legacy_context(remapping: Remapping, source_id: int) -> Target:
 
 
 def scalable_context(
-    remapping: Remapping, source_id: int, *, needs_paside: bool = False
+    remapping: Remapping,
+    source_id: int,
+    check: Check[ScalableContextEntry] | None = None,
+    *,
+    needs_paside: bool = False,
 ) -> ScalableContextEntry:
     """The context entry of a source-id, from the context cache or memory (9.2, 9.4).
 
+    ``check`` raises TranslationFault if the entry refuses the request.
     ``needs_paside``: an untranslated or translation request with PASID, to which EPTR without
     PASIDE is a lack of PASIDE (SCT.6) and not an invalid entry (SCT.4.3).
     """
     cached = remapping.caches.context.find(source_id)
     if cached is not None and not isinstance(cached.value, Target):
-        return _usable(cached.value)
+        return _checked(_usable(cached.value), check)
     try:
         entry = _read_scalable_context(remapping, source_id)
     except TranslationFault as fault:
@@ -149,6 +186,7 @@ def scalable_context(
     if entry.eptr and not entry.paside:
         reason = FaultReason.PASID_DISABLED if needs_paside else FaultReason.SM_CONTEXT_INVALID
         raise TranslationFault(reason, fpd=entry.fpd)
+    _checked(entry, check)
     remapping.caches.context.put(source_id, ContextCacheEntry(None, entry))
     return entry
 
@@ -192,16 +230,15 @@ def pasid_limit(context: ScalableContextEntry) -> int:
     return 1 << context.pdts + 13
 
 
-def select_pasid(
-    remapping: Remapping, context: ScalableContextEntry, pasid: int | None, privileged: bool
-) -> tuple[int, bool]:
-    """The PASID and the privilege that a request uses; conditions SCT.6 to SCT.9 and SGN.10."""
+def check_enabled_pasid(
+    remapping: Remapping, context: ScalableContextEntry, pasid: int | None
+) -> None:
+    """SCT.6, SCT.7, SCT.9 and SGN.10: an untranslated or translation request may have a PASID."""
     if pasid is None:
-        return context.rid_pasid, context.rid_priv  # both 0 where RPS or RPRIVS is not reported
+        return
     if not context.paside:
         raise TranslationFault(FaultReason.PASID_DISABLED, fpd=context.fpd)
     check_pasid(remapping, context, pasid)
-    return pasid, privileged
 
 
 def check_pasid(remapping: Remapping, context: ScalableContextEntry, pasid: int) -> None:
@@ -226,19 +263,27 @@ def check_supervisor(target: Target, *, privileged: bool) -> None:
 
 
 def pasid_target(
-    remapping: Remapping, source_id: int, context: ScalableContextEntry, pasid: int
+    remapping: Remapping,
+    source_id: int,
+    context: ScalableContextEntry,
+    pasid: int,
+    check: Check[Target] | None = None,
 ) -> Target:
-    """The PASID table entry, from the PASID cache or memory (9.5, 9.6)."""
+    """The PASID table entry, from the PASID cache or memory (9.5, 9.6).
+
+    ``check`` raises TranslationFault if the entry refuses the request.
+    """
     caches = remapping.caches
     cached = caches.pasid.find((source_id, pasid))
     if cached is not None:
-        return _usable(cached.value)
+        return _checked(_usable(cached.value), check)
     try:
         target = _read_pasid_target(remapping, context, pasid)
     except TranslationFault as fault:
         if may_cache_faults(remapping):
             caches.pasid.put((source_id, pasid), PasidCacheEntry(0, fault))
         raise
+    _checked(target, check)
     caches.pasid.put((source_id, pasid), PasidCacheEntry(target.domain_id, target))
     return target
 
@@ -328,6 +373,12 @@ def _usable(cached: T | TranslationFault) -> T:
     if isinstance(cached, TranslationFault):
         raise TranslationFault(cached.reason, fpd=cached.fpd)
     return cached
+
+
+def _checked(entry: T, check: Check[T] | None) -> T:
+    if check is not None:
+        check(entry)
+    return entry
 
 
 def may_cache_faults(remapping: Remapping) -> bool:

@@ -16,7 +16,7 @@ from devices.dma import PageGroupResponse, PageRequest, ResponseCode
 from pagetables.memory import BusError
 from vtd.descriptors import PageRequestDescriptor, PageRequestType
 from vtd.device_messages import DeviceMessages
-from vtd.entries import PasidTranslationType
+from vtd.entries import PasidTranslationType, ScalableContextEntry
 from vtd.event_interrupt import EventInterrupt
 from vtd.events import Event, PageRequestReceived
 from vtd.faults import FaultReason, TranslationFault
@@ -147,15 +147,17 @@ def page_request_target(remapping: Remapping, request: Request) -> Target:
     if remapping.mode is TranslationTableMode.LEGACY:
         raise TranslationFault(FaultReason.PAGE_REQUEST_IN_LEGACY_MODE)
     check_mode(remapping, has_pasid=False)
-    context = scalable_context(remapping, request.source_id)
-    if not context.pre:
-        raise TranslationFault(FaultReason.PAGE_REQUEST_DISABLED, fpd=context.fpd)
-    pasid = context.rid_pasid
-    if request.pasid is not None:
-        if not context.paside:
-            raise TranslationFault(FaultReason.PASID_DISABLED, fpd=context.fpd)
-        check_pasid_in_context(context, request.pasid)
-        pasid = request.pasid
+
+    def check(context: ScalableContextEntry) -> None:
+        if not context.pre:
+            raise TranslationFault(FaultReason.PAGE_REQUEST_DISABLED, fpd=context.fpd)
+        if request.pasid is not None:
+            if not context.paside:
+                raise TranslationFault(FaultReason.PASID_DISABLED, fpd=context.fpd)
+            check_pasid_in_context(context, request.pasid)
+
+    context = scalable_context(remapping, request.source_id, check)
+    pasid = context.rid_pasid if request.pasid is None else request.pasid
     return pasid_target(remapping, request.source_id, context, pasid)
 
 

@@ -57,22 +57,26 @@ class Remapping(Stateful):
     def root(self, latched: RootTableAddress) -> None:
         self._root = latched
         self.mode = latched.ttm
+        self.mode_known = self._known(latched.ttm)
+        """Whether the unit has this mode."""
         self.mode_fault = self._judge(latched)
         plain = self.capabilities.implementation
         features = plain.features | ({"ssirwe"} if latched.ssirwe else set())
         self.implementation = plain._replace(features=features)
         """What decides reserved bits, with SSIRWE as latched."""
 
-    def _judge(self, root: RootTableAddress) -> FaultReason | None:
-        """What every request meets under this root table pointer (RTA.1, RTA.4)."""
+    def _known(self, mode: TranslationTableMode) -> bool:
         features = self.capabilities.features
-        valid = {
-            TranslationTableMode.LEGACY: not root.ssirwe,
+        return {
+            TranslationTableMode.LEGACY: True,
             TranslationTableMode.SCALABLE: "smts" in features,
             TranslationTableMode.RESERVED_2: False,
             TranslationTableMode.ABORT_DMA: "adms" in features,
-        }
-        if not valid[root.ttm]:
+        }[mode]
+
+    def _judge(self, root: RootTableAddress) -> FaultReason | None:
+        """What requests meet under this root table pointer (RTA.1, RTA.4)."""
+        if not self._known(root.ttm) or (root.ttm is TranslationTableMode.LEGACY and root.ssirwe):
             return FaultReason.MODE_INVALID
         abort = root.ttm is TranslationTableMode.ABORT_DMA
         return FaultReason.ABORT_DMA if abort else None

@@ -37,7 +37,7 @@ class Request(NamedTuple):
 
     @property
     def zero_length_read(self) -> bool:
-        return self.length == 0
+        return self.length == 0 and self.access == READ
 
     @property
     def type(self) -> RequestType:

@@ -85,8 +85,7 @@ def _translate(
         elif needs_dirty(target, page):
             rights &= ~WRITE  # so that the first write comes here and sets the flag
     except WalkFault as fault:
-        reason = walk_fault_reason(target, fault, request.access)
-        raise TranslationFault(reason, fpd=target.fpd) from fault
+        raise walk_fault(remapping, target, fault, request.source_id, request.access) from fault
     return iotlb_entry(target, request.address, page, rights)
 
 
@@ -225,6 +224,16 @@ def _walk(
     below = cache.find(*((*tags, shift, address >> shift) for shift in reversed(done)))
     start = None if below is None else (done[below.shift], below.frame, below.rights)
     return walk(memory, stage, address, remember, start)
+
+
+def walk_fault(
+    remapping: Remapping, target: Target, fault: WalkFault, source_id: int, access: int
+) -> TranslationFault:
+    """The fault that a walk which ended early amounts to."""
+    reason = walk_fault_reason(target, fault, access)
+    if reason is FaultReason.CONTEXT_INVALID:  # LCT.4.3: a fault of the context entry
+        remapping.caches.forget_context(source_id)
+    return TranslationFault(reason, fpd=target.fpd)
 
 
 def walk_fault_reason(target: Target, fault: WalkFault, access: int) -> FaultReason:

@@ -12,20 +12,21 @@ from typing import TypeVar
 from devices.dma import READ, WRITE
 from pagetables.bits import BitRecord
 from pagetables.memory import BusError
-from vtd.ats import check_device_tlb_allowed
+from vtd.ats import check_device_tlb_allowed, check_device_tlb_enabled
 from vtd.entries import (
     HostPermissionL1Entry,
     HostPermissionL2Entry,
     HostPermissionL3Entry,
     HostPermissionL4Entry,
     PasidEntry,
+    ScalableContextEntry,
 )
 from vtd.faults import FaultReason, TranslationFault
 from vtd.lookup import check_mode, check_pasid, legacy_context, pasid_target, scalable_context
 from vtd.registers import TranslationTableMode
 from vtd.remapping import Remapping
 from vtd.request import INTERRUPT_RANGE, Request
-from vtd.target import LEGACY, SCALABLE, ModeReasons
+from vtd.target import LEGACY, SCALABLE, ModeReasons, Target
 
 R = TypeVar("R", bound=BitRecord)
 
@@ -55,25 +56,34 @@ def check(remapping: Remapping, request: Request) -> None:
     """
     check_mode(remapping, has_pasid=request.pasid is not None)
     if remapping.mode is TranslationTableMode.LEGACY:
-        target = legacy_context(remapping, request.source_id)
-        check_device_tlb_allowed(target)
+        target = legacy_context(remapping, request.source_id, check_device_tlb_allowed)
         _check_address(remapping, request, LEGACY, fpd=target.fpd)
         return
-    context = scalable_context(remapping, request.source_id)
-    fpd = context.fpd
-    if not context.dte:
-        raise TranslationFault(FaultReason.DEVICE_TLB_DISABLED, fpd=fpd)
-    pasid = context.rid_pasid
-    if request.pasid is not None:
-        if not context.eptr:
-            raise TranslationFault(FaultReason.TRANSLATED_PASID_DISABLED, fpd=fpd)
-        check_pasid(remapping, context, request.pasid)
-        pasid = request.pasid
-    _check_address(remapping, request, SCALABLE, fpd=fpd)
+
+    def check_context(context: ScalableContextEntry) -> None:
+        check_device_tlb_enabled(context)
+        if request.pasid is not None:
+            if not context.eptr:
+                raise TranslationFault(FaultReason.TRANSLATED_PASID_DISABLED, fpd=context.fpd)
+            check_pasid(remapping, context, request.pasid)
+
+    context = scalable_context(remapping, request.source_id, check_context)
+    _check_address(remapping, request, SCALABLE, fpd=context.fpd)
     if context.hpte:
-        entry = pasid_target(remapping, request.source_id, context, pasid)
-        assert isinstance(entry.entry, PasidEntry)
-        _check_host_permission(remapping, request, entry.entry, fpd=entry.fpd)
+        pasid = context.rid_pasid if request.pasid is None else request.pasid
+        target = pasid_target(
+            remapping,
+            request.source_id,
+            context,
+            pasid,
+            lambda target: _check_size(request, _pasid_entry(target), fpd=target.fpd),
+        )
+        _check_host_permission(remapping, request, _pasid_entry(target), fpd=target.fpd)
+
+
+def _pasid_entry(target: Target) -> PasidEntry:
+    assert isinstance(target.entry, PasidEntry)
+    return target.entry
 
 
 def _check_address(
@@ -85,11 +95,15 @@ def _check_address(
         raise TranslationFault(reasons.interrupt_range, fpd=fpd)
 
 
+def _check_size(request: Request, entry: PasidEntry, *, fpd: bool) -> None:
+    """SPT.9: the address has to be within the reach of the host permission table."""
+    if request.address >> SMALLEST_TABLE_REACH + entry.hptsz:
+        raise TranslationFault(FaultReason.HPT_BEYOND_SIZE, fpd=fpd)
+
+
 def _check_host_permission(
     remapping: Remapping, request: Request, entry: PasidEntry, *, fpd: bool
 ) -> None:
-    if request.address >> SMALLEST_TABLE_REACH + entry.hptsz:
-        raise TranslationFault(FaultReason.HPT_BEYOND_SIZE, fpd=fpd)
     permissions = host_permissions(remapping, request.address, entry.hptptr, fpd=fpd)
     if request.zero_length_read and remapping.capabilities.cap.zlr:
         if not permissions:

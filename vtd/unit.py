@@ -23,6 +23,7 @@ from vtd.caches import TranslationCaches
 from vtd.capabilities import Capabilities
 from vtd.device_messages import DeviceMessages
 from vtd.enhanced_commands import EnhancedCommands
+from vtd.entries import PasidTranslationType
 from vtd.event_interrupt import (
     FAULT_EVENT,
     INVALIDATION_EVENT,
@@ -180,16 +181,16 @@ class RemappingUnit(Stateful):
         return physical
 
     def _admit(self, request: Request) -> int | CompletionStatus:
-        physical = request.address
-        remapped = self._translating
-        if remapped:
+        physical, remapped = request.address, False
+        if self._translating:
             try:
                 entry = translate(self.remapping, request)
             except TranslationFault as fault:
                 self._block(request, fault)
                 return CompletionStatus.UNSUPPORTED_REQUEST
             physical = entry.physical | request.address & (1 << entry.shift) - 1
-        if self._protecting:
+            remapped = entry.tags.kind is not PasidTranslationType.PASS_THROUGH
+        if self._protecting:  # 11.4.8.1: early units exempt what they remap
             exempt = remapped and self.capabilities.major_version < 2
             if not exempt and self.protected_memory.blocks(physical, request.length):
                 return CompletionStatus.UNSUPPORTED_REQUEST
@@ -238,8 +239,7 @@ class RemappingUnit(Stateful):
         except TranslationFault as fault:
             self._block(request, fault)
             return ats.REFUSALS[fault.reason.translated]
-        guarded = self._protecting and self.capabilities.major_version >= 2
-        if guarded and self.protected_memory.blocks(request.address, request.length):
+        if self._protecting and self.protected_memory.blocks(request.address, request.length):
             return CompletionStatus.UNSUPPORTED_REQUEST
         return CompletionStatus.SUCCESS
 
