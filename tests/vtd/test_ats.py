@@ -14,6 +14,7 @@ from devices.dma import (
     TranslationCompletion,
     TranslationEntry,
 )
+from pagetables.observed import AccessKind
 from tests.translation_oracle import Refused
 from tests.vtd.directed_faults import CASES, Case
 from tests.vtd.world import (
@@ -402,3 +403,55 @@ def test_the_iotlb_serves_translation_requests_until_invalidated() -> None:
     started.unit.caches.invalidate_iotlb_domain(PasidEntry(world.get("pasid")).did)
     (entry,) = port.translate(world.request.address).entries
     assert not rights(entry)
+
+
+CM_CASES = [
+    (case, mode)
+    for case, mode in ATS_CASES
+    if "unit" not in case.setup and mode in (Mode.LEGACY, Mode.SECOND)
+]
+
+
+@pytest.mark.parametrize(
+    ("case", "mode"),
+    CM_CASES,
+    ids=[f"{case.reason:02X}h {mode.value}: {case.name}" for case, mode in CM_CASES],
+)
+def test_faults_that_are_cached_under_cm_have_the_same_answers(case: Case, mode: Mode) -> None:
+    world = allow_ats(World(mode, capabilities(cm=1), **case.setup))
+    case.breaks(world)
+    no_write = world.request.access == READ
+    fresh = ask(world.start(), world, no_write=no_write)
+    started = world.start(Options(caches=AGGRESSIVE))
+    for access in (READ, WRITE):
+        started.admit(world.request._replace(access=access, length=4))
+    assert ask(started, world, no_write=no_write) == fresh
+
+
+def test_an_entry_that_changes_while_its_flag_is_set_is_walked_again() -> None:
+    world = World(Mode.FIRST)
+    where, _ = world.places["first1"]
+    changed = world.get("first1").replace(rw=False)
+
+    def change(kind: AccessKind, address: int, size: int, value: int) -> None:
+        if kind is AccessKind.UPDATE and address == where and value & changed.FIELDS["d"].mask:
+            world.memory.write(where, changed.replace(a=True).pack())
+
+    world.hook = change
+    (entry,) = ask(world.start(), world).entries
+    assert (entry.r, entry.w) == (True, False)
+    assert not world.get("first1").d
+
+
+def test_a_flag_update_that_fails_is_answered_and_recorded() -> None:
+    """SFS.10, for the dirty flag alone: the read right that is left is not given."""
+    world = World(Mode.FIRST)
+    for level in range(1, 5):
+        world.change(f"first{level}", a=True)
+    world.read_only.add(world.places["first1"][0] >> 12)
+    started = world.start()
+    (entry,) = ask(started, world).entries
+    assert not rights(entry)
+    assert started.record().fr == 0x91
+    (entry,) = ask(started, world, no_write=True).entries
+    assert entry.r
