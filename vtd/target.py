@@ -63,7 +63,3 @@ class Target(NamedTuple):
     """Second-stage input addresses have at most this many bits: min(MGAW, AW)."""
     reasons: ModeReasons
     entry: ContextEntry | PasidEntry
-
-    @property
-    def nested(self) -> bool:
-        return self.kind is PasidTranslationType.NESTED

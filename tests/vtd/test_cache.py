@@ -95,3 +95,11 @@ def test_the_first_key_that_is_known_is_found_and_counted_once() -> None:
 def test_a_shape_that_can_not_be_is_refused(ways: int, sets: int) -> None:
     with pytest.raises(ValueError, match="cache shape"):
         Shape(ways, sets)
+
+
+def test_lookups_are_hits_and_misses() -> None:
+    cache: Cache[int, int] = Cache(UNBOUNDED)
+    cache.put(1, 1)
+    for key in (1, 2, 1):
+        cache.find(key)
+    assert cache.counters.lookups == 3

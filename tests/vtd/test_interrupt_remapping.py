@@ -495,3 +495,19 @@ def test_a_fault_says_what_it_is() -> None:
     fault = InterruptFault(FaultReason.IR_NOT_PRESENT, 5, fpd=True)
     assert "interrupt-remapping entry not present" in str(fault)
     assert not fault.recorded
+
+
+def test_compatibility_interrupts_pass_where_cfis_and_xapic_mode_let_them() -> None:
+    world = InterruptWorld(compatibility=True)
+    world.address, world.data = 0xFEE4_2000, 0x23
+    assert agree(world) is None
+    outcome = world.start().send()
+    assert isinstance(outcome, Interrupt)
+    assert sent(outcome) == Sent(0x23, 0, False, False, False, 0x42)
+
+
+def test_recorded_units_pass_compatibility_interrupts() -> None:
+    world = InterruptWorld()
+    world.address, world.data = 0xFEE4_2000, 0x23
+    assert world.start().send() is None
+    assert world.start(Options(as_recorded=True)).send() is not None

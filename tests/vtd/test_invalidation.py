@@ -12,7 +12,9 @@ from tests.vtd.world import HOLE, QUEUE, STATUS, Mode, Started, World, capabilit
 from vtd import descriptors as d
 from vtd.capabilities import Capabilities
 from vtd.descriptors import DESCRIPTORS, DescriptorType
+from vtd.events import Event
 from vtd.registers import RootTableAddress, TranslationTableMode
+from vtd.remapping import Options
 
 T = DescriptorType
 LEGACY, SCALABLE, ABORT = (
@@ -446,3 +448,40 @@ def test_the_write_of_the_upper_half_starts_the_command(command: int) -> None:
     started.unit.write_register(command + 4, 4, 1 << 31 | 1 << 29 | 1 << 28)
     started.unit.write_register(command + 4, 4, 1 << 31 | (1 << 29 if command == 0x28 else 1 << 28))
     assert len(cache) == 0
+
+
+def test_software_may_queue_more_from_within_an_event() -> None:
+    started = start()
+    started.unit.write_register(0xA0, 4, 0)
+    told: list[int] = []
+
+    def react(_: Event) -> None:
+        told.append(status_word(started))
+        if len(told) < 4:
+            started.unit.write_register(0x9C, 4, 1)
+            started.submit(wait(len(told) + 1, event=True))
+
+    started.unit.subscribe(react)
+    started.submit(wait(1, event=True))
+    assert told == [1, 2, 3, 4]
+    assert started.head == started.tail == 0x40
+
+
+def test_recorded_units_take_narrow_descriptors_in_scalable_mode() -> None:
+    world = World(Mode.SECOND)
+    started = world.start(Options(as_recorded=True))
+    started.enable_queue(wide=False)
+    assert started.admit() is not None
+    started.submit(VALID[T.CC_INV], wait(5))
+    assert (started.queue_error, status_word(started)) == (None, 5)
+    assert len(started.unit.caches.pasid) == 0
+    assert context_command(started, 1 << 61) == 1
+    started.submit(VALID[T.P_IOTLB_INV] & 0xFFFF)
+    assert started.queue_error == TYPE
+
+
+def test_host_permission_invalidation_is_accepted_where_nothing_is_cached() -> None:
+    started = start(SCALABLE)
+    for granularity in (1, 2, 3):
+        started.submit(VALID[T.HPT_INV].replace(g=granularity, hptdid=7, am=3, ih=2))
+    assert started.queue_error is None

@@ -116,3 +116,32 @@ def test_a_shortcut_leaves_what_is_out_of_the_ordinary(paging_structure: Shape) 
         assert port.resolve(world.address, WRITE) == HOST | PAGE
         found = port.resolve(world.address + 0x1000, WRITE)
         assert (found if isinstance(found, int) else None) == outcome
+
+
+@pytest.mark.parametrize("paging_structure", [OFF, UNBOUNDED])
+def test_a_shortcut_does_not_reach_past_the_tables(paging_structure: Shape) -> None:
+    policy = CachePolicy(paging_structure=paging_structure)
+    world = World(Mode.SECOND, second_levels=3)
+    started = world.start(Options(caches=policy))
+    port = started.port()
+    assert port.resolve(world.address, READ) == HOST | PAGE
+    beyond = world.address | 1 << 39
+    assert not isinstance(port.resolve(beyond, READ), int)
+    assert port.resolve(world.address + 0x1000, READ) == HOST | PAGE + 0x1000
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_snapshot_holds_entries_and_their_fractions(shape: str) -> None:
+    iotlb = Iotlb(SHAPES[shape])
+    iotlb.insert(KIND, LARGE)
+    iotlb.insert(KIND, SMALL)
+    assert iotlb.find(KIND, 0x40_5000) == LARGE
+    space = iotlb.space(KIND)
+    saved, before = iotlb.snapshot(), set(iotlb)
+    iotlb.clear()
+    iotlb.insert((0x0109, 5, True), SMALL._replace(tags=TAGS._replace(pasid=5)))
+    iotlb.restore(saved)
+    assert set(iotlb) == before
+    assert iotlb.space(KIND) is space
+    assert iotlb.find(KIND, 0x40_5000) == LARGE
+    assert iotlb.find((0x0109, 5, True), 0x40_1000) is None
