@@ -15,6 +15,9 @@ from vtd.state import Stateful
 
 PASID_BITS = 20
 
+CAPABILITY_REGISTERS = {0xE30: int(VirtualCommandCapability.of(ns=True, pas=True, fps=True))}
+"""Constants for a unit that understands every command."""
+
 
 class VirtualCommandCode(IntEnum):
     """CMD of VCMD_REG."""

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from devices.capabilities import ExtendedCapabilityId
 from devices.dma import PageRequest
 from tests.vtd.device_tlb_platform import EVENT, PASID, SOURCE_ID, Platform
+from vtd.descriptors import PageRequestDescriptor
 from vtd.events import PageGroupResponseSent
 from vtd.page_request_handler import PageRequestHandler
 
@@ -86,3 +87,22 @@ def test_the_memory_of_a_queue_is_checked() -> None:
                 platform.unit, platform.memory, base, platform.queue, platform.resolve, EVENT,
                 pages=pages,
             )  # fmt: skip
+
+
+class Interrupted(Platform):
+    """A platform where another request arrives while the first is being resolved."""
+
+    def resolve(self, request: PageRequestDescriptor) -> bool:
+        first = not self.mapped
+        done = super().resolve(request)
+        if first:
+            self.port.page_request(PageRequest(0x9000, True, False, 2, True, PASID))
+            assert self.handler.serviced == 1
+        return done
+
+
+def test_requests_that_arrive_while_one_is_serviced_wait_their_turn() -> None:
+    platform = Interrupted()
+    platform.port.page_request(PageRequest(0x8000, True, False, 1, True, PASID))
+    answers = [event for event in platform.events if isinstance(event, PageGroupResponseSent)]
+    assert [each.response.group_index for each in answers] == [1, 2]

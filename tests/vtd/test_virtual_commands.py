@@ -8,10 +8,11 @@ from pagetables.memory import PhysicalMemory
 from tests.vtd.world import capabilities
 from vtd.registers import VirtualCommandCapability, VirtualCommandResponse
 from vtd.unit import RemappingUnit
+from vtd.virtual_commands import CAPABILITY_REGISTERS
 
 NULL, ALLOCATE, FREE = range(3)
 SUCCESS, UNDEFINED, FAILED = 0, 1, 16
-EVERYTHING = VirtualCommandCapability.of(ns=True, pas=True, fps=True)
+EVERYTHING = VirtualCommandCapability(CAPABILITY_REGISTERS[0xE30])
 
 
 def started(capability: int = EVERYTHING, width: int = 3) -> RemappingUnit:
