@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import zlib
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
 from enum import Enum
@@ -77,10 +78,16 @@ class Cache(Stateful, Generic[K, V]):
         for entries in self._sets:
             yield from entries.items()
 
+    def _set_of(self, key: K) -> dict[K, V]:
+        """The set of a key; the same in every process, which a hash need not be."""
+        sets = self._sets
+        return sets[0 if len(sets) == 1 else zlib.crc32(repr(key).encode()) % len(sets)]
+
     def find(self, *keys: K) -> V | None:
         """The entry of the first key that has one, now the most recently used; counts once."""
+        sets = self._sets
         for key in keys:
-            entries = self._sets[hash(key) % len(self._sets)]
+            entries = sets[0] if len(sets) == 1 else self._set_of(key)
             entry = entries.get(key)
             if entry is not None:
                 self.counters.hits += 1
@@ -92,14 +99,14 @@ class Cache(Stateful, Generic[K, V]):
 
     def peek(self, key: K) -> V | None:
         """The entry of this key, without counting or touching it."""
-        return self._sets[hash(key) % len(self._sets)].get(key)
+        return self._set_of(key).get(key)
 
     def put(self, key: K, entry: V) -> None:
         """Keep an entry, if the shape has room for any; a full set loses one first."""
         ways = self.shape.ways
         if ways == 0:
             return
-        entries = self._sets[hash(key) % len(self._sets)]
+        entries = self._set_of(key)
         if ways is not None and len(entries) >= ways and key not in entries:
             victim = next(iter(entries))
             if self.shape.replacement is Replacement.RANDOM:

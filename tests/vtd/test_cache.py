@@ -1,6 +1,10 @@
 """A cache of any shape: room, replacement, counters."""
 
+import subprocess
+import sys
+import zlib
 from collections import OrderedDict
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -22,7 +26,7 @@ def test_sets_hold_as_many_entries_as_they_have_ways(
     model: list[OrderedDict[int, str]] = [OrderedDict() for _ in range(sets)]
     hits = misses = insertions = evictions = invalidated = 0
     for number, (step, key) in enumerate(program):
-        entries = model[hash(key) % sets]
+        entries = model[zlib.crc32(str(key).encode()) % sets]
         match step:
             case "find":
                 assert cache.find(key) == entries.get(key)
@@ -103,3 +107,20 @@ def test_lookups_are_hits_and_misses() -> None:
     for key in (1, 2, 1):
         cache.find(key)
     assert cache.counters.lookups == 3
+
+
+def test_the_set_of_a_key_is_the_same_in_every_process() -> None:
+    program = (
+        "from vtd.cache import Cache, Shape\n"
+        "cache = Cache(Shape(2, 4))\n"
+        "for page in range(40): cache.put(((0x108, None, False), 12, page), page)\n"
+        "print([page for _, page in cache])"
+    )
+    root = Path(__file__).resolve().parents[2]
+    runs = {
+        subprocess.run(
+            [sys.executable, "-c", program], capture_output=True, check=True, cwd=root
+        ).stdout
+        for _ in range(3)
+    }
+    assert len(runs) == 1
