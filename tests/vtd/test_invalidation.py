@@ -435,6 +435,11 @@ def test_register_invalidation_checks_the_address_mask() -> None:
     assert iotlb_command(started, 3 << 60, 19) == 0
 
 
+def test_register_invalidation_without_psi_is_coarser() -> None:
+    started = World(Mode.LEGACY, capabilities(psi=0)).start()
+    assert iotlb_command(started, 3 << 60 | 5 << 32) == 2
+
+
 @pytest.mark.parametrize("command", [0x28, capabilities().iotlb_offset + 8])
 def test_the_write_of_the_upper_half_starts_the_command(command: int) -> None:
     started = World(Mode.LEGACY).start()
