@@ -19,8 +19,6 @@ class Options:
     caches: CachePolicy = KEEPS_STALE
     compress_faults: bool = False
     """Drop the fault of a requester that has a fault pending (7.2.1, step 3)."""
-    keep_caches_while_disabled: bool = False
-    """Where 6.6 and 6.7 leave it open, disabling translation leaves the caches alone."""
     largest_pass_through_page: bool = True
     """Pass-through translation requests are answered with the largest page that fits (4.2.3)."""
     itags: int = 32
