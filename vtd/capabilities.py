@@ -221,20 +221,35 @@ PROFILES: dict[str, Capabilities] = {
         ),
         39,
     ),
-    # A server processor's unit: scalable mode with all stages, PASID, ATS, page requests, posting.
+    # A server processor's unit: scalable mode with all stages, PASID, ATS, page requests, posting,
+    # performance monitoring.
     "xeon": Capabilities(
         Version.of(max=6),
         Capability.of(
-            esrtps=True, esirtps=True, fs5lp=True, pi=True, fs1gp=True, drd=True, dwd=True, mamv=18,
-            nfr=7, psi=True, sslps=3, fro=0x400, zlr=True, mgaw=56, sagaw=12, phmr=True, plmr=True,
-            nd=6,
+            esrtps=True, esirtps=True, ecmds=True, fs5lp=True, pi=True, fs1gp=True, drd=True,
+            dwd=True, mamv=18, nfr=7, psi=True, sslps=3, fro=0x280, zlr=True, mgaw=56, sagaw=12,
+            phmr=True, plmr=True, nd=6,
         ),
         ExtendedCapability.of(
-            rprivs=True, adms=True, rps=True, smpwcs=True, fsts=True, ssts=True, ssads=True,
-            smts=True, pds=True, dit=True, pasid=True, pss=19, eafs=True, nwfs=True, srs=True,
-            prs=True, nest=True, mts=True, mhmv=15, iro=0x500, sc=True, pt=True, eim=True, ir=True,
-            dt=True, qi=True, c=True,
+            rprivs=True, adms=True, pms=True, rps=True, smpwcs=True, fsts=True, ssts=True,
+            ssads=True, smts=True, pds=True, dit=True, pasid=True, pss=19, eafs=True, nwfs=True,
+            srs=True, prs=True, nest=True, mts=True, mhmv=15, iro=0x500, sc=True, pt=True, eim=True,
+            ir=True, dt=True, qi=True, c=True,
         ),
         52,
+    ),
+    # An emulated unit as a hypervisor offers it: caching mode, PASIDs by virtual command.
+    "viommu": Capabilities(
+        Version.of(max=1),
+        Capability.of(
+            esrtps=True, esirtps=True, fs1gp=True, drd=True, dwd=True, mamv=18, psi=True, sslps=3,
+            fro=0x220, zlr=True, mgaw=47, sagaw=6, cm=True, nd=6,
+        ),
+        ExtendedCapability.of(
+            rps=True, smpwcs=True, fsts=True, ssts=True, vcs=True, smts=True, pds=True, pasid=True,
+            pss=19, nwfs=True, srs=True, prs=True, nest=True, mhmv=15, iro=0xF0, sc=True, pt=True,
+            eim=True, ir=True, dt=True, qi=True, c=True,
+        ),
+        48,
     ),
 }  # fmt: skip

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from devices.dma import READ, WRITE
+from pagetables.memory import PhysicalMemory
 from pagetables.walk import Stage
 from vtd.cache import Cache, Counters, Shape
 from vtd.entries import PasidTranslationType
@@ -59,6 +60,7 @@ class IotlbEntry(NamedTuple):
 class Shortcut(NamedTuple):
     """What the next miss of the same kind of request needs (``vtd.refill``)."""
 
+    memory: PhysicalMemory
     stage: Stage
     width: int
     """Input addresses have at most this many bits."""

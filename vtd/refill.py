@@ -8,7 +8,7 @@ out of the ordinary is left to it. Scripts/bench has the figures.
 from __future__ import annotations
 
 from devices.dma import READ, WRITE
-from pagetables.memory import BusError
+from pagetables.memory import BusError, PhysicalMemory
 from pagetables.second_stage import SNOOP
 from pagetables.walk import WalkFault, walk
 from vtd.cache import OFF, UNBOUNDED
@@ -24,15 +24,17 @@ def refill(remapping: Remapping, space: Space, address: int, access: int) -> int
     """The physical address after a miss of ``space``, or None for the long way."""
     if space.shortcut is None:
         return None
-    stage, width, tables, reserved, template, iotlb, context, structures = space.shortcut
+    memory, stage, width, tables, reserved, template, iotlb, context, structures = space.shortcut
+    if memory is not remapping.memory:
+        return None
     try:
         if structures is None:
-            entry, shift, rights, _ = walk(remapping.memory, stage, address)
+            entry, shift, rights, _ = walk(memory, stage, address)
             if shift != 12 or address >> width or address in INTERRUPT_RANGE:
                 return None
         else:
             table = tables[address >> 21]
-            entry = remapping.memory.frames[table >> 2][address >> 12 & 511]
+            entry = memory.frames[table >> 2][address >> 12 & 511]
             rights = entry & table & 3
     except (BusError, KeyError, WalkFault):
         return None
@@ -52,10 +54,11 @@ def prepare_shortcut(
     remapping: Remapping, target: Target, kind: RequestKind, address: int, entry: IotlbEntry
 ) -> None:
     """Let :func:`refill` answer the next misses like this one."""
-    caches, second = remapping.caches, target.second
+    caches, memory, second = remapping.caches, remapping.memory, target.second
     policy = caches.policy
     if (
         not caches.iotlb.direct
+        or not isinstance(memory, PhysicalMemory)  # an observer sees each access once
         or policy.context != UNBOUNDED
         or policy.pasid != UNBOUNDED
         or policy.paging_structure not in (OFF, UNBOUNDED)
@@ -71,8 +74,10 @@ def prepare_shortcut(
     template = caches.iotlb.pack(entry) & ~(FRAME | READ | WRITE)
     structures = None if policy.paging_structure == OFF else caches.second_stage.counters
     space = caches.iotlb.space(kind)
-    if space.shortcut is None or space.shortcut.template != template:
-        space.shortcut = Shortcut(
+    shortcut = space.shortcut
+    if shortcut is None or shortcut.memory is not memory or shortcut.template != template:
+        shortcut = space.shortcut = Shortcut(
+            memory,
             second,
             target.width,
             {},
@@ -84,4 +89,4 @@ def prepare_shortcut(
         )
     below = caches.second_stage.peek((target.domain_id, None, 21, address >> 21))
     if below is not None and address >> 21 != INTERRUPT_START >> 21:
-        space.shortcut.tables[address >> 21] = below.frame << 2 | below.rights
+        shortcut.tables[address >> 21] = below.frame << 2 | below.rights

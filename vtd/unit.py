@@ -47,9 +47,10 @@ from vtd.interrupt_remapping import InterruptFault, InterruptRemapping
 from vtd.interrupts import Interrupt, Posted
 from vtd.invalidation import InvalidationQueue, RegisterInvalidation
 from vtd.page_requests import PageRequests
-from vtd.performance import Activity, PerformanceMonitoring, event_totals
+from vtd.performance import Activity, PerformanceMonitoring, capability_registers, event_totals
 from vtd.protected_memory import ProtectedMemory
 from vtd.register_file import RegisterFile, RegisterWrite
+from vtd.register_map import overlaps, register_map
 from vtd.registers import (
     GlobalCommand,
     GlobalStatus,
@@ -62,13 +63,15 @@ from vtd.remapping import Options, Remapping
 from vtd.request import Request
 from vtd.state import State, Stateful
 from vtd.translate import translate
+from vtd.virtual_commands import CAPABILITY_REGISTERS as VIRTUAL_COMMANDS
 from vtd.virtual_commands import VirtualCommands
 
 
 class RemappingUnit(Stateful):
     """A remapping unit in front of ``memory``.
 
-    ``constants`` are values of implementation-specific read-only registers, 64 bits by offset.
+    ``constants`` are values of implementation-specific read-only registers, 64 bits by offset;
+    without them :func:`implementation_registers` decides.
     """
 
     STATE = (
@@ -90,6 +93,8 @@ class RemappingUnit(Stateful):
         constants: Mapping[int, int] | None = None,
     ) -> None:
         options = options or Options()
+        if constants is None:
+            constants = implementation_registers(capabilities)
         self.capabilities = capabilities
         self.options = options
         self.registers = RegisterFile(capabilities, constants)
@@ -364,3 +369,17 @@ class RemappingUnit(Stateful):
         self._choose_path()
         if not enabled and "smts" in self.capabilities.features:
             self.caches.clear()
+
+
+def implementation_registers(capabilities: Capabilities) -> dict[int, int]:
+    """Values for the capability registers of counters and virtual commands, where reported.
+
+    Without counters if FRO or IRO leaves no room for them.
+    """
+    features = capabilities.features
+    commands = VIRTUAL_COMMANDS if "vcs" in features else {}
+    if "pms" not in features:
+        return commands
+    constants = {**capability_registers(), **commands}
+    offsets = register_map(features, capabilities.cap, capabilities.ecap, constants)
+    return commands if overlaps(offsets) else constants

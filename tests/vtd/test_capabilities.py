@@ -86,7 +86,7 @@ def test_the_server_profile_decodes() -> None:
     assert XEON.max_guest_address_width == 57
     assert XEON.address_widths == {AddressWidth.AGAW_48, AddressWidth.AGAW_57}
     assert (XEON.did_width, XEON.pasid_width) == (16, 20)
-    assert (XEON.fault_records, XEON.fault_recording_offset, XEON.iotlb_offset) == (8, 0x400, 0x500)
+    assert (XEON.fault_records, XEON.fault_recording_offset, XEON.iotlb_offset) == (8, 0x280, 0x500)
     assert XEON.implementation.haw == 52
     assert {"nest", "prs", "pi", "sslps_1g", "sslps_2m", "pmr"} <= XEON.features
 
