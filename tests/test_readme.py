@@ -1,9 +1,8 @@
 """What README shows is what happens: its Python runs, its commands print what it says."""
 
 import re
+import runpy
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -30,7 +29,9 @@ def test_the_python_examples_run(code: str, monkeypatch: pytest.MonkeyPatch) -> 
     [part for block in blocks("console") for part in re.split(r"^\$ ", block, flags=re.M)[1:]],
     ids=lambda session: session.split("\n")[0],
 )
-def test_the_commands_print_what_is_shown(session: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_commands_print_what_is_shown(
+    session: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.chdir(ROOT)
     command, *shown = session.splitlines()
     name, *arguments = shlex.split(command)
@@ -38,8 +39,8 @@ def test_the_commands_print_what_is_shown(session: str, monkeypatch: pytest.Monk
         printed = CliRunner().invoke(main, arguments).stdout.splitlines()
     else:
         assert name == "python"
-        run = subprocess.run([sys.executable, *arguments], capture_output=True, check=True)
-        printed = run.stdout.decode().splitlines()
+        runpy.run_path(*arguments, run_name="__main__")
+        printed = capsys.readouterr().out.splitlines()
     if "..." in shown:
         cut = shown.index("...")
         assert printed[:cut] == shown[:cut]
