@@ -39,7 +39,8 @@ def test_the_commands_print_what_is_shown(
         printed = CliRunner().invoke(main, arguments).stdout.splitlines()
     else:
         assert name == "python"
-        runpy.run_path(*arguments, run_name="__main__")
+        (script,) = arguments
+        runpy.run_path(script, run_name="__main__")
         printed = capsys.readouterr().out.splitlines()
     if "..." in shown:
         cut = shown.index("...")
