@@ -29,7 +29,7 @@ from pagetables.observed import AccessKind, ObservedMemory
 from pagetables.walk import walk
 from scripts import bench_dmar
 from vtd import descriptors, entries, interrupt_entries
-from vtd.cache import UNBOUNDED
+from vtd.cache import UNBOUNDED, Shape
 from vtd.caches import KEEPS_STALE, UNCACHED, CachePolicy
 from vtd.capabilities import PROFILES
 from vtd.entries import PasidTranslationType as Kind
@@ -50,6 +50,8 @@ TARGET = 1 << 26
 SOURCE_ID = 0x0010
 LIKE_HARDWARE = CachePolicy(paging_structure=UNBOUNDED)
 """With paging-structure caches, as hardware units have."""
+
+SMALL = CachePolicy(iotlb=Shape(ways=64))
 
 
 class Case(NamedTuple):
@@ -216,6 +218,7 @@ def cases() -> Iterator[Case]:
         ("legacy", legacy),
         ("scalable second-stage", second),
         ("scalable first-stage", first),
+        ("legacy, IOTLB of 64 LRU entries,", build(None, SMALL)),
     ):
         yield Case(f"{name} hit", *hits(world.port.resolve))
     for name, world in (
