@@ -42,6 +42,7 @@ class Structure(Enum):
     PASID = "PASID table entry"
     FIRST_STAGE = "first-stage entry"
     SECOND_STAGE = "second-stage entry"
+    TABLE_POINTER = "second-stage table of the domain"
     INTERRUPT_POINTER = "IRTA_REG"
     INTERRUPT_ENTRY = "interrupt-remapping entry"
 
@@ -168,7 +169,7 @@ class Audit:
         caches.second_stage = _WatchedCache(
             caches.second_stage,
             self._second_stage_found,
-            lambda: {**self._lookup, **self._second},
+            lambda: {**self._table_pointer(), **self._second},
         )
         unit.interrupts.cache = _WatchedCache(
             unit.interrupts.cache, self._interrupt_found, lambda: self._request
@@ -228,8 +229,9 @@ class Audit:
         self, keys: tuple[tuple[int, int | None, int, int], ...], entry: object, words: Words | None
     ) -> None:
         self._stage = Structure.SECOND_STAGE
-        self._second = {} if words is None else dict(words)
+        words = None if words is None else dict(words)
         self._structure_found(CacheName.SECOND_STAGE, keys, words)
+        self._second = {} if words is None else words
 
     def _structure_found(
         self,
@@ -239,16 +241,24 @@ class Audit:
     ) -> None:
         if words is None:
             return
-        self._request.update(words)
         domain_id, pasid, shift, prefix = keys[0]
         owner = Owner(None, domain_id, pasid, prefix << shift)
         self._judge(cache, owner, words, denies=False)
+        words.pop((Structure.TABLE_POINTER, 0), None)  # for entries of the domain, not of a request
+        self._request.update(words)
 
     def _interrupt_found(self, keys: tuple[int, ...], entry: object, words: Words | None) -> None:
         pointer = Word(Structure.INTERRUPT_POINTER, 0, 0, self._unit.interrupts.table, -1)
         self._request = {(pointer.structure, 0): pointer}
         if words is not None:
             self._judge(CacheName.INTERRUPT, Owner(address=keys[0]), words, denies=False)
+
+    def _table_pointer(self) -> Words:
+        """Where the second stage of the current request begins, by its context or PASID entry."""
+        entries = {word.structure: word for word in self._lookup.values()}
+        entry = entries.get(Structure.PASID) or entries[Structure.CONTEXT]
+        table = entry.value & HALF & ~0xFFF
+        return {(Structure.TABLE_POINTER, 0): Word(Structure.TABLE_POINTER, 0, 0, table, -1)}
 
     def _read_record(self, address: int, size: int, value: int) -> None:
         """A root, context or PASID structure that the unit read for the current request."""
@@ -306,6 +316,9 @@ class Audit:
             return self._unit.remapping.root
         if word.structure is Structure.INTERRUPT_POINTER:
             return self._unit.interrupts.table
+        if word.structure is Structure.TABLE_POINTER:
+            (pointer,) = self._table_pointer().values()
+            return pointer.value
         try:
             return self._memory.read_record(word.address, word.size)
         except BusError:

@@ -1,0 +1,120 @@
+"""Compares the engine with QEMU's intel-iommu on generated cases; see docs/fuzzing.md.
+
+Table sets with requests, valid, with one rule broken and hostile, run on a QEMU without a guest and
+on the engine. Prints how many agree, how many differ in a way the table of known differences
+explains, and the first that differ otherwise; exits with 1 if there is one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections import defaultdict
+from pathlib import Path
+
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import seed as seeded
+
+from vtd.fuzz.campaign import target_cases
+from vtd.fuzz.case import Case
+from vtd.fuzz.qemu import CODES, UNITS, QemuTarget, differences, known_difference, reasons_of
+from vtd.fuzz.targets import EngineTarget, TargetError
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--prefix", default="", help="words before qemu-system-x86_64")
+    parser.add_argument("--cases", type=int, default=1000, help="agreeing cases wanted")
+    parser.add_argument("--unit", choices=sorted(UNITS), default="qemu")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--save", type=Path, help="folder for scenarios that differ unexplained")
+    options = parser.parse_args()
+    try:
+        qemu = QemuTarget(f"{options.prefix}@{options.unit}")
+    except TargetError as error:
+        print(error, file=sys.stderr)
+        return 2
+    run = Comparison(qemu, options.save)
+    start = time.monotonic()
+    seed = options.seed
+    while len(run.agreeing | run.renamed) < options.cases and run.unexplained < 10:
+        run.batch(seed)
+        seed += 1
+    seconds = time.monotonic() - start
+    qemu.close()
+    print(f"{qemu.name}, {run.version}: {run.total} cases in {seconds:.0f} s")
+    print(f"{len(run.agreeing):7} different cases agree in every outcome and fault record")
+    print(f"{len(run.renamed):7} more agree but for this: {CODES.what}")
+    for what, cases in sorted(run.known.items()):
+        print(f"{len(cases):7} differ as known: {what}")
+    print(f"{run.unexplained:7} differ unexplained")
+    print("fault codes met: " + ", ".join(f"{code:#04x}" for code in sorted(run.codes)))
+    return int(run.unexplained > 0)
+
+
+class Comparison:
+    """The counts of one comparison."""
+
+    def __init__(self, qemu: QemuTarget, save: Path | None) -> None:
+        self.qemu = qemu
+        self.version = qemu.version
+        self.engine = EngineTarget(as_recorded=True)
+        self.total = 0
+        self.agreeing: set[int] = set()
+        self.renamed: set[int] = set()
+        """Cases that agree but for fault codes of scalable mode."""
+        self.known: defaultdict[str, set[int]] = defaultdict(set)
+        self.unexplained = 0
+        self.codes: set[int] = set()
+        self._save = save
+
+    def batch(self, seed: int) -> None:
+        """Run the cases of one seed."""
+
+        @seeded(seed)
+        @settings(
+            max_examples=200,
+            deadline=None,
+            database=None,
+            phases=(Phase.generate,),
+            suppress_health_check=list(HealthCheck),
+        )
+        @given(target_cases("tables", self.qemu))
+        def run(case: Case) -> None:
+            self.one(case)
+
+        run()
+
+    def one(self, case: Case) -> None:
+        """Run one case on both."""
+        self.total += 1
+        engine, qemu = self.engine.run(case), self.qemu.run(case)
+        found = differences(case, engine, qemu)
+        for step, outcome in zip(case.steps, engine, strict=True):
+            if step.get("offset") == "0x228" and step["op"] == "reg_read" and outcome >> 63:
+                self.codes.add(outcome >> 32 & 0xFF)
+        known = [known_difference(case, each.number, engine, qemu) for each in found]
+        identity = hash(json.dumps(case.steps))
+        if not found:
+            self.agreeing.add(identity)
+        elif all(reason is CODES for reason in known):
+            self.renamed.add(identity)
+        elif all(known):
+            self.known[next(each.what for each in known if each and each is not CODES)].add(
+                identity
+            )
+        else:
+            self.unexplained += 1
+            worst = next(each for each, reason in zip(found, known, strict=True) if not reason)
+            reasons = reasons_of(case, worst.number, engine, qemu)
+            print(f"{case.rule}\n  {worst}\n  fault reasons {reasons}")
+            if self._save is not None:
+                name = f"qemu-{self.unexplained}"
+                scenario = case.scenario(name, str(worst), "engine", engine)
+                (self._save / f"{name}.json").write_text(json.dumps(scenario, indent=1))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

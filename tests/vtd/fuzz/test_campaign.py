@@ -1,0 +1,128 @@
+"""Campaigns: seeds repeat, failures become scenarios, and it does not matter where they run."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from vtd.fuzz import campaign
+from vtd.fuzz.campaign import Job, State, default_properties, jobs_of, run_job, run_jobs
+from vtd.fuzz.targets import TargetError
+from vtd.replay import replay
+
+ROOT = Path(__file__).resolve().parents[3]
+EXAMPLES = ROOT / "examples" / "external_target"
+REFERENCE = f"command:{sys.executable} {EXAMPLES / 'reference.py'}"
+
+
+@pytest.fixture(autouse=True)
+def small_seeds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(campaign, "CASES_PER_SEED", 15)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setattr(campaign, "BYTE_CASES_PER_SEED", 50)
+
+
+def test_a_seed_gives_the_same_result_again() -> None:
+    job = Job("tables", "", 3)
+    assert run_job(job) == run_job(job)
+
+
+def test_every_property_runs_by_its_name() -> None:
+    result = run_jobs(jobs_of(campaign.PROPERTIES, "", [1]))
+    assert not result.failures
+    assert result.seeds == [1] * len(campaign.PROPERTIES)
+    assert result.tally.faults
+
+
+def test_processes_find_what_one_process_finds() -> None:
+    jobs = list(jobs_of(["interrupts"], "", range(3)))
+    one, two = run_jobs(jobs), run_jobs(jobs, processes=2)
+    assert sorted(one.seeds) == sorted(two.seeds)
+
+
+def test_a_campaign_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    path = tmp_path / "state.json"
+    State(path).save("tables", 7)
+    assert State(path).first("tables", 0) == 7
+    assert State(path).first("driver", 2) == 2
+    path.write_text("[]")
+    with pytest.raises(ValueError, match="state"):
+        State(path)
+
+
+@pytest.mark.parametrize("name", ["nothing", "library:", "library:/nowhere.so", "qemu:@other"])
+def test_a_target_that_is_none_is_refused(name: str) -> None:
+    with pytest.raises(TargetError):
+        campaign.open_target(name)
+
+
+def test_outside_targets_are_asked_what_they_can_do() -> None:
+    assert default_properties("oracle") == campaign.PROPERTIES
+    assert default_properties("qemu") == ("tables",)
+
+
+def test_a_target_that_agrees_has_no_failures() -> None:
+    try:
+        result = run_jobs(jobs_of(["driver"], REFERENCE, range(2)))
+    finally:
+        campaign.close_targets()
+    assert not result.failures
+    assert result.tally.cases > 10
+
+
+def test_a_buggy_target_is_caught_and_the_scenario_replays(tmp_path: Path) -> None:
+    try:
+        jobs = jobs_of(["driver"], f"{REFERENCE} --buggy", range(20))
+        result = run_jobs(jobs, enough=lambda total: bool(total.failures))
+    finally:
+        campaign.close_targets()
+    (failure,) = result.failures
+    path = tmp_path / "failure.json"
+    path.write_text(json.dumps(failure.scenario))
+    assert not replay(path).mismatches  # the engine does what the scenario expects
+    assert "--seed" in failure.command
+
+
+def build(folder: Path, *flags: str) -> str:
+    library = folder / f"reference{len(flags)}.so"
+    source = EXAMPLES / "reference.c"
+    subprocess.run(["cc", "-shared", "-fPIC", *flags, "-o", library, source], check=True)
+    return f"library:{library}"
+
+
+def has_compiler() -> bool:
+    try:
+        return subprocess.run(["cc", "--version"], capture_output=True, check=False).returncode == 0
+    except OSError:
+        return False
+
+
+@pytest.mark.skipif(not has_compiler(), reason="no C compiler")
+def test_a_shared_library_agrees_and_its_buggy_sister_is_caught(tmp_path: Path) -> None:
+    jobs = [Job("tables", build(tmp_path), seed) for seed in range(3)]
+    result = run_jobs(jobs)
+    assert not result.failures, result.failures[0].why
+    buggy = build(tmp_path, "-DBUGGY")
+    found = run_jobs(
+        jobs_of(["tables"], buggy, range(20)), enough=lambda total: bool(total.failures)
+    )
+    assert found.failures
+
+
+@pytest.mark.filterwarnings("default")
+def test_a_dask_cluster_of_two_workers_runs_the_same_seeds() -> None:
+    distributed = pytest.importorskip("distributed")
+    jobs = list(jobs_of(["interrupts"], "", range(4)))
+    with distributed.LocalCluster(
+        n_workers=2,
+        threads_per_worker=1,
+        processes=False,
+        dashboard_address=None,
+    ) as cluster:
+        result = campaign.run_on_cluster(jobs, cluster.scheduler_address)
+    assert sorted(result.seeds) == [0, 1, 2, 3]
+    assert not result.failures

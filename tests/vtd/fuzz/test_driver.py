@@ -1,0 +1,123 @@
+"""The model driver: silent as long as it keeps the rules, caught when it drops one."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import Phase, find, given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, run_state_machine_as_test
+
+from vtd.audit import Audit
+from vtd.caches import AGGRESSIVE
+from vtd.capabilities import PROFILES
+from vtd.fuzz.case import Case
+from vtd.fuzz.driver import ModelDriver, Operation, Rule
+from vtd.fuzz.machine import machine_for
+from vtd.fuzz.properties import Tally, carry_out, check_driver
+from vtd.fuzz.strategies import driver_cases
+from vtd.fuzz.targets import EngineTarget
+
+USE = Operation("dma", {"device": "d0", "where": 0, "write": False})
+AGAIN = Operation("repeat", {"count": 1, "write": False})
+
+
+def attach(device: str, domain_id: int, kind: int = 0) -> Operation:
+    return Operation("attach", {"device": device, "domain_id": domain_id, "kind": kind})
+
+
+def map_page(domain_id: int, page: int = 1) -> Operation:
+    arguments = {"domain_id": domain_id, "where": 8, "page": page, "count": 1}
+    return Operation("map", arguments)
+
+
+UNMAP = Operation("unmap", {"domain_id": 1, "where": 8, "count": 1})
+MOVED = [attach("d0", 1), map_page(1), attach("d1", 2), map_page(2, 9), USE, attach("d0", 2), AGAIN]
+INTERRUPT = Operation("interrupt", {"device": "d0", "index": 0})
+
+
+def entry(vector: int) -> Operation:
+    return Operation("interrupt_entry", {"index": 0, "vector": vector, "device": "d0"})
+
+
+FIRST_STAGE, SECOND_STAGE = 0, 1
+"""Kinds of domains of a unit with all of them, in scalable mode."""
+REUSED = [
+    attach("d0", 1, SECOND_STAGE),
+    map_page(1),
+    USE,
+    attach("d0", 2, SECOND_STAGE),
+    Operation("reuse", {"domain_id": 1, "kind": SECOND_STAGE}),
+    map_page(1, 9),
+    attach("d0", 1),
+    AGAIN,
+]
+PROGRAMS: dict[Rule, tuple[str, bool, list[Operation]]] = {
+    Rule.CONTEXT_CACHE: ("client", False, MOVED),
+    Rule.DOMAIN_AFTER_CONTEXT: ("client", False, MOVED),
+    Rule.PASID_CACHE: ("xeon", True, MOVED),
+    Rule.IOTLB_AFTER_PASID: ("xeon", True, MOVED),
+    Rule.PAGES_AFTER_UNMAP: ("client", False, [*MOVED[:2], USE, UNMAP, AGAIN]),
+    Rule.PASID_PAGES_AFTER_UNMAP: ("xeon", True, [*MOVED[:2], USE, UNMAP, AGAIN]),
+    Rule.HINT_CLEAR: (
+        "client",
+        False,
+        [*MOVED[:2], USE, UNMAP, attach("d1", 2), map_page(2), map_page(1, 9), AGAIN],
+    ),
+    Rule.DOMAIN_REUSE: ("xeon", True, REUSED),
+    Rule.INTERRUPT_ENTRY: ("client", False, [entry(40), INTERRUPT, entry(41), INTERRUPT]),
+}
+
+
+@given(driver_cases())
+def test_a_driver_that_keeps_the_rules_never_notices_the_caches(case: Case) -> None:
+    check_driver(case, Tally())
+
+
+def findings(case: Case) -> list[str]:
+    run = EngineTarget(AGGRESSIVE).start(case)
+    audit = Audit(run.unit)
+    carry_out(run, case, audit)
+    return [str(use) for use in audit.findings]
+
+
+def program(rule: Rule, drop: Rule | None) -> Case:
+    profile, scalable, operations = PROGRAMS[rule]
+    driver = ModelDriver(PROFILES[profile], scalable=scalable, drop=drop)
+    driver.run(operations)
+    return driver.case()
+
+
+@pytest.mark.parametrize("rule", Rule, ids=lambda rule: rule.name)
+def test_the_audit_catches_a_driver_that_drops_a_rule(rule: Rule) -> None:
+    assert findings(program(rule, drop=rule))
+
+
+@pytest.mark.parametrize("rule", Rule, ids=lambda rule: rule.name)
+def test_the_same_program_with_the_rule_kept_has_no_findings(rule: Rule) -> None:
+    check_driver(program(rule, drop=None), Tally())
+
+
+def test_dropped_rules_are_found_in_random_programs_too() -> None:
+    case = find(
+        driver_cases(st.just(PROFILES["client"]), drop=Rule.DOMAIN_AFTER_CONTEXT),
+        lambda case: bool(findings(case)),
+        settings=settings(
+            max_examples=500,
+            database=None,
+            derandomize=True,
+            deadline=None,
+            phases=(Phase.generate,),
+        ),
+    )
+    assert case.rule == Rule.DOMAIN_AFTER_CONTEXT.value
+
+
+@pytest.mark.parametrize("profile, scalable", [("client", False), ("xeon", True)])
+def test_the_driver_as_a_state_machine_agrees_with_the_oracle_at_every_step(
+    profile: str, scalable: bool
+) -> None:
+    machine: type[RuleBasedStateMachine] = machine_for(PROFILES[profile], scalable=scalable)
+    run_state_machine_as_test(
+        machine,
+        settings=settings(max_examples=15, stateful_step_count=25, deadline=None, derandomize=True),
+    )

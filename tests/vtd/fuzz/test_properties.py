@@ -1,0 +1,103 @@
+"""The properties hold of the engine, and say what is wrong when they don't."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vtd.capabilities import PROFILES
+from vtd.fuzz import strategies
+from vtd.fuzz.case import Case, dma_read
+from vtd.fuzz.driver import ModelDriver
+from vtd.fuzz.properties import (
+    BYTE_PROPERTIES,
+    CASE_PROPERTIES,
+    Tally,
+    Violation,
+    check_tables,
+    differential,
+)
+from vtd.fuzz.strategies import Flavour
+from vtd.fuzz.targets import EngineTarget, OracleTarget, compare
+from vtd.registers import RootTableAddress
+
+
+@pytest.mark.parametrize("name", CASE_PROPERTIES)
+def test_a_property_holds_of_the_engine(name: str) -> None:
+    chosen = CASE_PROPERTIES[name]
+
+    @given(chosen.cases)
+    def holds(case: Case) -> None:
+        chosen.check(case, Tally())
+
+    holds()
+
+
+@pytest.mark.parametrize("name", BYTE_PROPERTIES)
+@given(data=st.binary(max_size=120))
+def test_bytes_are_always_dealt_with(name: str, data: bytes) -> None:
+    BYTE_PROPERTIES[name][1](data)
+
+
+@given(strategies.table_cases(Flavour.FLAWED))
+def test_a_flawed_case_names_the_rule_it_breaks(case: Case) -> None:
+    assert " turned over" in case.rule or "=" in case.rule
+
+
+@given(strategies.table_cases(Flavour.VALID))
+def test_a_valid_case_breaks_no_rule(case: Case) -> None:
+    assert case.rule == "valid"
+
+
+@given(strategies.dmar_tables())
+def test_generated_dmar_tables_are_read_without_loss(data: bytes) -> None:
+    BYTE_PROPERTIES["dmar"][1](data)
+
+
+@given(strategies.capabilities())
+def test_generated_units_do_not_contradict_themselves(unit: Any) -> None:
+    known = {sentence for profile in PROFILES.values() for sentence in profile.check()}
+    assert set(unit.check()) <= known
+
+
+@given(st.data())
+def test_register_programs_and_invalidation_sequences_are_carried_out(data: st.DataObject) -> None:
+    unit = data.draw(strategies.capabilities())
+    run = EngineTarget().start(Case(unit, ()))
+    for offset, size, value in data.draw(strategies.register_programs(unit)):
+        if value is None:
+            assert 0 <= run.unit.read_register(offset, size) < 1 << 8 * size
+        else:
+            run.unit.write_register(offset, size, value)
+    for descriptor in data.draw(strategies.invalidation_sequences(unit)):
+        run.memory.load(0x1000, descriptor.to_bytes(32, "little"))
+        run.unit.write_register(0x88, 8, 0)
+        run.unit.write_register(0x90, 8, 0x1000 | RootTableAddress.WIDTH << 5)
+        run.unit.write_register(0x88, 8, 32)
+
+
+class Forgetful(OracleTarget):
+    """An oracle that lets everything through."""
+
+    def run(self, case: Case) -> list[Any]:
+        return [{"ok": True} if each == {"fault": True} else each for each in super().run(case)]
+
+
+def test_a_violation_brings_its_case_and_the_right_outcomes() -> None:
+    driver = ModelDriver(PROFILES["client"])
+    driver.emit(dma_read("d0", 0x1000, 8))
+    case = driver.case()
+    with pytest.raises(Violation) as caught:
+        differential(EngineTarget(), Forgetful())(case, Tally())
+    assert caught.value.case is case
+    assert {"fault": True} in caught.value.outcomes
+
+
+def test_outcomes_that_a_target_does_not_know_are_not_compared() -> None:
+    case = ModelDriver(PROFILES["client"]).case()
+    outcomes = EngineTarget().run(case)
+    assert not compare(case, outcomes, [None] * len(outcomes))
+    check_tables(case, Tally())

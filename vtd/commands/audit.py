@@ -1,0 +1,80 @@
+"""``vtd audit``: which invalidations a log of table writes, invalidations and DMAs misses."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from vtd.audit_log import LogReport, audit_log, audit_scenario
+from vtd.caches import POLICIES
+from vtd.capture import MANIFEST
+from vtd.commands.images import Format, Output
+from vtd.commands.reading import unusable_input
+from vtd.replay import load_scenario
+
+FOUND = 1
+"""Exit code when an invalidation is missing."""
+EVENTS = "events.jsonl.gz"
+
+
+def audit(
+    logs: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="LOG...",
+            help="Platform logs (jsonl), QEMU trace files, scenarios, or capture folders.",
+        ),
+    ],
+    cache: Annotated[
+        str,
+        typer.Option(help=f"What the unit of a platform log keeps: {', '.join(POLICIES)}."),
+    ] = "aggressive",
+    format: Output = Format.TEXT,
+) -> None:
+    """Find uses of cached entries that software changed without a covering invalidation.
+
+    Exit code 0: none. 1: some invalidation is missing. 2: unusable input.
+    """
+    if cache not in POLICIES:
+        raise typer.BadParameter(
+            f"{cache!r} is none of {', '.join(POLICIES)}", param_hint="--cache"
+        )
+    reports = []
+    for path in logs:
+        with unusable_input(str(path)):
+            reports.append((path, _audit(path, cache)))
+    if format is Format.JSON:
+        rows = [{"file": str(path), **report.to_json()} for path, report in reports]
+        typer.echo(json.dumps(rows, indent=2))
+    else:
+        console = Console(highlight=False, soft_wrap=True)
+        for path, report in reports:
+            for line in _lines(path, report):
+                console.print(line, markup=False)
+    if any(report.findings for _, report in reports):
+        raise typer.Exit(FOUND)
+
+
+def _audit(path: Path, cache: str) -> LogReport:
+    if path.is_dir() and (path / MANIFEST).exists():
+        path = path / EVENTS
+    if path.name.endswith((".json", ".json.gz")):
+        return audit_scenario(load_scenario(path), POLICIES[cache])
+    if path.suffix == ".gz":
+        with gzip.open(path, "rt", encoding="utf-8") as log:
+            return audit_log(log, POLICIES[cache])
+    with path.open(encoding="utf-8") as log:
+        return audit_log(log, POLICIES[cache])
+
+
+def _lines(path: Path, report: LogReport) -> Iterator[str]:
+    for line, use in report.findings:
+        yield f"{path}:{line}: {use}"
+    found = len(report.findings)
+    yield f"{path}: {report.kind}, {report.uses} uses of cached entries checked, {found} stale"

@@ -1,0 +1,190 @@
+"""``vtd fuzz``: properties of the engine, or the engine against another implementation."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+from vtd.commands.images import Format, Output
+from vtd.commands.reading import UNUSABLE, unusable_input
+from vtd.faults import FaultReason
+
+if TYPE_CHECKING:
+    from vtd.fuzz.campaign import Failure, Job, Result
+
+REASONS = {int(reason): reason for reason in FaultReason}
+FOUND = 1
+"""Exit code when a property does not hold."""
+MISSING_EXTRA = "vtd fuzz: needs the fuzz extra: pip install 'vtd[fuzz]'"
+
+
+def fuzz(
+    target: Annotated[
+        str,
+        typer.Option(
+            help="What to compare with: oracle, library:PATH, command:COMMAND, "
+            "qemu:[PREFIX][@UNIT]. PREFIX goes before qemu-system-x86_64."
+        ),
+    ] = "oracle",
+    property: Annotated[
+        list[str] | None,
+        typer.Option(help="A property to check; may be repeated. Default: all that fit."),
+    ] = None,
+    seconds: Annotated[float, typer.Option(help="How long to look.")] = 60,
+    count: Annotated[
+        int | None, typer.Option(help="How many seeds to run instead, of each property.")
+    ] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Processes.")] = max(1, os.cpu_count() or 1),
+    seed: Annotated[int, typer.Option(min=0, help="The first seed.")] = 0,
+    state: Annotated[
+        Path | None, typer.Option(help="File that remembers the seeds done, to go on from there.")
+    ] = None,
+    dask: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="Run on this Dask cluster instead.")
+    ] = None,
+    save: Annotated[
+        Path, typer.Option(help="Folder for the scenario of a failure; vtd replay runs it.")
+    ] = Path(),
+    format: Output = Format.TEXT,
+) -> None:
+    """Generate units, tables, programs and requests, and look for a case that is not right.
+
+    A failure is made as small as it gets and saved as a scenario. Exit code 0: none found. 1: a
+    failure. 2: wrong use, or a target that does not work.
+    """
+    try:
+        from vtd.fuzz import campaign  # noqa: PLC0415 - needs an extra
+        from vtd.fuzz.targets import TargetError  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        typer.echo(MISSING_EXTRA, err=True)
+        raise typer.Exit(UNUSABLE) from error
+    chosen = property or list(campaign.default_properties(target))
+    unknown = [name for name in chosen if name not in campaign.PROPERTIES]
+    if unknown:
+        known = ", ".join(campaign.PROPERTIES)
+        raise typer.BadParameter(f"{unknown[0]!r}: not one of {known}", param_hint="--property")
+    with unusable_input(str(state)):
+        past = campaign.State(state) if state is not None else None
+    key = f"{target} {' '.join(chosen)}"
+    first = past.first(key, seed) if past is not None else seed
+    seeds = itertools.count(first) if count is None else range(first, first + count)
+    start = time.monotonic()
+    wanted = campaign.jobs_of(chosen, "" if target == "oracle" else target, seeds)
+    progress = Progress(start)
+    with progress:
+        try:
+            result = campaign.run(
+                wanted if count is not None else _until(wanted, start + seconds),
+                processes=jobs,
+                cluster=dask,
+                enough=lambda total: bool(total.failures),
+                progress=progress.show,
+            )
+        except TargetError as error:
+            typer.echo(f"vtd fuzz: {error}", err=True)
+            raise typer.Exit(UNUSABLE) from error
+        finally:
+            campaign.close_targets()
+    result.seconds = time.monotonic() - start
+    if past is not None and not result.failures:
+        past.save(key, max(result.seeds, default=first - 1) + 1)
+    files = [_save(failure, save) for failure in result.failures]
+    if format is Format.JSON:
+        typer.echo(json.dumps(_as_json(result, files), indent=2))
+    else:
+        _print(result, files)
+    if result.failures:
+        raise typer.Exit(FOUND)
+
+
+def _until(jobs: Iterator[Job], end: float) -> Iterator[Job]:
+    """Jobs as long as there is time."""
+    return itertools.takewhile(lambda _: time.monotonic() < end, jobs)
+
+
+class Progress:
+    """Cases, cases per second and fault codes so far, on one line of a terminal."""
+
+    def __init__(self, start: float) -> None:
+        console = Console(stderr=True)
+        self._start = start
+        self._live = Live(console=console, transient=True) if console.is_terminal else None
+
+    def __enter__(self) -> Progress:
+        if self._live is not None:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def show(self, result: Result) -> None:
+        """Tell how far the campaign is."""
+        if self._live is not None:
+            seconds = max(time.monotonic() - self._start, 0.001)
+            cases = result.tally.cases
+            self._live.update(
+                Text(
+                    f"{cases} cases, {cases / seconds:.0f} per second, seed {max(result.seeds)}, "
+                    f"{len(result.tally.faults)} fault codes"
+                )
+            )
+
+
+def _save(failure: Failure, folder: Path) -> Path | None:
+    """The scenario file of a failure."""
+    if failure.scenario is None:
+        return None
+    path = folder / f"{failure.scenario['name']}.json"
+    with unusable_input(str(folder)):
+        folder.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(failure.scenario, indent=1) + "\n", encoding="utf-8")
+    return path
+
+
+def _as_json(result: Result, files: list[Path | None]) -> dict[str, Any]:
+    return {
+        "cases": result.tally.cases,
+        "seconds": round(result.seconds, 1),
+        "seeds": len(result.seeds),
+        "faults": {hex(code): count for code, count in sorted(result.tally.faults.items())},
+        "failures": [
+            {
+                "property": failure.property_name,
+                "seed": failure.seed,
+                "why": failure.why,
+                "command": failure.command,
+                "scenario": None if path is None else str(path),
+            }
+            for failure, path in zip(result.failures, files, strict=True)
+        ],
+    }
+
+
+def _print(result: Result, files: list[Path | None]) -> None:
+    console = Console(highlight=False, soft_wrap=True)
+    cases, seconds = result.tally.cases, max(result.seconds, 0.001)
+    console.print(
+        f"{cases} cases in {seconds:.1f} s ({cases / seconds:.0f} per second), "
+        f"{len(result.seeds)} seeds"
+    )
+    if result.tally.faults:
+        console.print("fault codes met:")
+        for code, count in sorted(result.tally.faults.items()):
+            console.print(f"  {code:#04x} {count:8}  {REASONS[code].text}", markup=False)
+    for failure, path in zip(result.failures, files, strict=True):
+        console.print(f"{failure.property_name}: {failure.why}", markup=False)
+        if path is not None:
+            console.print(f"  scenario: vtd replay {path}", markup=False)
+        console.print(f"  again:    {failure.command}", markup=False)

@@ -1,0 +1,1 @@
+"""Fuzzing of translation logic: strategies, a model driver, an oracle, targets and campaigns."""

@@ -1,0 +1,422 @@
+"""Campaigns: properties over ranges of seeds, in processes or on a Dask cluster.
+
+A seed stands for a fixed number of cases of one property, so a campaign is a list of seeds, can be
+divided among workers, and goes on where it stopped. A failure is shrunk where it was found and
+comes back as a scenario. When a campaign ends is the caller's business.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import random
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import seed as seeded
+from hypothesis import strategies as st
+
+from vtd.capabilities import PROFILES
+from vtd.fuzz import strategies
+from vtd.fuzz.case import Case, Step
+from vtd.fuzz.properties import (
+    BYTE_PROPERTIES,
+    CASE_PROPERTIES,
+    Tally,
+    Violation,
+    differential,
+)
+from vtd.fuzz.qemu import QemuTarget, differences, known_difference
+from vtd.fuzz.targets import (
+    CommandTarget,
+    EngineTarget,
+    LibraryTarget,
+    OracleTarget,
+    Target,
+    TargetError,
+)
+
+CASES_PER_SEED = 100
+BYTE_CASES_PER_SEED = 5_000
+
+
+class Failure(NamedTuple):
+    """A property that does not hold, with the smallest case that shows it."""
+
+    property_name: str
+    target: str
+    seed: int
+    why: str
+    scenario: Step | None
+    """A scenario file's content; None where the case is no scenario."""
+
+    @property
+    def command(self) -> str:
+        """The command that finds it again."""
+        target = f" --target {self.target}" if self.target else ""
+        return f"vtd fuzz --property {self.property_name}{target} --seed {self.seed} --count 1"
+
+
+@dataclass
+class Result:
+    """What one or several seeds gave."""
+
+    tally: Tally = field(default_factory=Tally)
+    failures: list[Failure] = field(default_factory=list)
+    seeds: list[int] = field(default_factory=list)
+    seconds: float = 0.0
+
+    def add(self, other: Result) -> None:
+        """Take in what another worker found."""
+        self.tally += other.tally
+        self.failures += other.failures
+        self.seeds += other.seeds
+
+
+class Job(NamedTuple):
+    """A seed's worth of work, to be sent to a worker."""
+
+    property: str
+    target: str
+    seed: int
+
+
+PROPERTIES = (*CASE_PROPERTIES, *BYTE_PROPERTIES)
+TARGETS = "oracle, library:PATH, command:COMMAND or qemu[:PREFIX]"
+
+
+TARGET_PROPERTIES = ("tables", "driver")
+"""Properties whose cases an outside target can be given."""
+
+
+def default_properties(target: str) -> tuple[str, ...]:
+    """What to check if nothing is said: everything, or what an outside target can be asked."""
+    if target == "oracle":
+        return PROPERTIES
+    return TARGET_PROPERTIES[:1] if target.startswith("qemu") else TARGET_PROPERTIES
+
+
+def open_target(name: str) -> Target:
+    """The target of a ``--target`` argument; TargetError for one that is none."""
+    kind, _, argument = name.partition(":")
+    match kind:
+        case "oracle":
+            return OracleTarget()
+        case "library" if argument:
+            return LibraryTarget(argument)
+        case "command" if argument:
+            return CommandTarget(argument)
+        case "qemu":
+            return QemuTarget(argument)
+    raise TargetError(f"target {name!r}: not {TARGETS}")
+
+
+def run_job(job: Job) -> Result:
+    """Run one seed; the same job always gives the same result."""
+    if job.property in BYTE_PROPERTIES:
+        return _run_bytes(job)
+    result = Result(seeds=[job.seed])
+    cases, check = _cases_and_check(job)
+    violations: list[Violation] = []
+    broken: list[TargetError] = []
+
+    @seeded(job.seed)
+    @settings(
+        max_examples=CASES_PER_SEED,
+        deadline=None,
+        database=None,
+        derandomize=False,
+        print_blob=False,
+        report_multiple_bugs=False,
+        phases=(Phase.generate, Phase.shrink),
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(cases)
+    def run(case: Case) -> None:
+        result.tally.cases += not violations
+        try:
+            check(case, result.tally if not violations else Tally())
+        except Violation as violation:
+            violations.append(violation)
+            raise
+        except TargetError as error:
+            broken.append(error)
+            raise
+        except Exception as error:
+            violations.append(Violation(f"{type(error).__name__}: {error}", case))
+            raise
+
+    try:
+        run()
+    except Exception:
+        if broken:
+            raise broken[0] from None
+        if not violations:
+            raise
+        result.failures.append(_failure(job, violations[-1]))
+    return result
+
+
+def _check_qemu(engine: EngineTarget, qemu: QemuTarget) -> Callable[[Case, Tally], None]:
+    """Agreement outside the table of known differences."""
+
+    def check(case: Case, tally: Tally) -> None:
+        expected, outcomes = engine.run(case), qemu.run(case)
+        for each in differences(case, expected, outcomes):
+            if known_difference(case, each.number, expected, outcomes) is None:
+                raise Violation(f"engine and {qemu.name} differ: {each}", case, expected)
+
+    return check
+
+
+def _cases_and_check(
+    job: Job,
+) -> tuple[st.SearchStrategy[Case], Callable[[Case, Tally], None]]:
+    chosen = CASE_PROPERTIES[job.property]
+    if not job.target or job.target == "oracle":
+        return chosen.cases, chosen.check
+    target = _target(job.target)
+    cases = target_cases(job.property, target)
+    if isinstance(target, QemuTarget):
+        return cases, _check_qemu(EngineTarget(as_recorded=True), target)
+    return cases, differential(EngineTarget(), target)
+
+
+def target_cases(name: str, target: Target) -> st.SearchStrategy[Case]:
+    """The cases of a property that an outside target is asked, for the units that it has."""
+    profiles = getattr(target, "profiles", ("qemu", "client", "openvmm"))
+    units = st.sampled_from([PROFILES[profile] for profile in profiles])
+    scalable = all("smts" in PROFILES[profile].features for profile in profiles)
+    if name == "driver":
+        return strategies.driver_cases(units)
+    if name == "interrupts":
+        return strategies.interrupt_cases(units)
+    qemu = isinstance(target, QemuTarget)
+    return strategies.table_cases(
+        units=units, scalable=scalable, with_pasids=False, as_recorded=qemu
+    )
+
+
+_TARGETS: dict[str, Target] = {}
+
+
+def _target(name: str) -> Target:
+    """A target that this worker keeps from seed to seed."""
+    if name not in _TARGETS:
+        _TARGETS[name] = open_target(name)
+    return _TARGETS[name]
+
+
+def close_targets() -> None:
+    """Give back the targets that this process keeps."""
+    while _TARGETS:
+        _TARGETS.popitem()[1].close()
+
+
+def _run_bytes(job: Job) -> Result:
+    """Many short byte strings, of random bytes; a failing one is made as short as it gets."""
+    _, check, length = BYTE_PROPERTIES[job.property]
+    source = random.Random(f"{job.property} {job.seed}")
+    result = Result(seeds=[job.seed])
+    for _ in range(BYTE_CASES_PER_SEED):
+        data = source.randbytes(source.randrange(length))
+        if job.property == "dmar":
+            data = _dmar_like(source, data)
+        result.tally.cases += 1
+        try:
+            check(data)
+        except Violation:
+            result.failures.append(_failure(job, _shortest(check, data)))
+            break
+    return result
+
+
+def _dmar_like(source: random.Random, data: bytes) -> bytes:
+    """Bytes with a table's signature and structures whose Type and Length make sense, mostly."""
+    parts = [b"DMAR", len(data).to_bytes(4, "little"), data[8:48].ljust(40, b"\0")]
+    at = 48
+    while at < len(data):
+        size = source.randrange(1, 40)
+        payload = data[at : at + size]
+        length = len(payload) + 4 + (source.random() < 0.1)
+        parts.append(bytes([source.randrange(8), 0]) + length.to_bytes(2, "little") + payload)
+        at += size
+    table = b"".join(parts)
+    return table[:4] + len(table).to_bytes(4, "little") + table[8:]
+
+
+def _shortest(check: Callable[[bytes], None], data: bytes) -> Violation:
+    """Take bytes away, and then set them to 0, as long as the check still fails."""
+    found = _violation(check, data)
+    assert found is not None
+    for size in (64, 16, 4, 1):
+        at = 0
+        while at < len(data):
+            for shorter in (
+                data[:at] + data[at + size :],
+                data[:at] + bytes(size) + data[at + size :],
+            ):
+                again = _violation(check, shorter) if shorter != data else None
+                if again is not None and len(shorter) <= len(data):
+                    found, data = again, shorter
+                    break
+            else:
+                at += size
+                continue
+            at += size if len(shorter) == len(data) else 0
+    return found
+
+
+def _violation(check: Callable[[bytes], None], data: bytes) -> Violation | None:
+    try:
+        check(data)
+    except Violation as violation:
+        return violation
+    return None
+
+
+def _failure(job: Job, violation: Violation) -> Failure:
+    case, scenario = violation.case, None
+    if case is not None:
+        outcomes = violation.outcomes or [None] * len(case.steps)
+        name = f"fuzz-{job.property}-{job.seed}"
+        scenario = case.scenario(name, violation.why, "vtd fuzz", outcomes)
+    return Failure(job.property, job.target, job.seed, violation.why, scenario)
+
+
+class Executor(Protocol):
+    """Where jobs run: a pool of processes, or a cluster."""
+
+    def submit(self, function: Callable[[Job], Result], job: Job, /) -> Any: ...
+
+
+def jobs_of(properties: Iterable[str], target: str, seeds: Iterable[int]) -> Iterator[Job]:
+    """Every property with each seed, seed by seed."""
+    names = list(properties)
+    for seed in seeds:
+        for name in names:
+            yield Job(name, target, seed)
+
+
+def run(
+    jobs: Iterable[Job],
+    *,
+    processes: int = 1,
+    cluster: str | None = None,
+    enough: Callable[[Result], bool],
+    progress: Callable[[Result], None],
+) -> Result:
+    """Run jobs on a cluster if its address is given, else in processes."""
+    if cluster is not None:
+        return run_on_cluster(jobs, cluster, enough=enough, progress=progress)
+    return run_jobs(jobs, processes=processes, enough=enough, progress=progress)
+
+
+def run_jobs(
+    jobs: Iterable[Job],
+    *,
+    processes: int = 1,
+    enough: Callable[[Result], bool] = lambda _: False,
+    progress: Callable[[Result], None] = lambda _: None,
+) -> Result:
+    """Run jobs in this process or in several; ``enough`` ends the campaign early."""
+    if processes == 1:
+        return _collect((run_job(job) for job in jobs), enough, progress)
+    with ProcessPoolExecutor(processes) as pool:
+        return _collect(_in_pool(pool, iter(jobs), processes), enough, progress)
+
+
+def _in_pool(pool: ProcessPoolExecutor, jobs: Iterator[Job], processes: int) -> Iterator[Result]:
+    waiting: set[Future[Result]] = {
+        pool.submit(run_job, job) for job in itertools.islice(jobs, 2 * processes)
+    }
+    while waiting:
+        done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+        waiting |= {pool.submit(run_job, job) for job in itertools.islice(jobs, len(done))}
+        for each in done:
+            try:
+                yield each.result()
+            except GeneratorExit:
+                for rest in waiting:
+                    rest.cancel()
+                raise
+
+
+def run_on_cluster(
+    jobs: Iterable[Job],
+    address: str,
+    *,
+    enough: Callable[[Result], bool] = lambda _: False,
+    progress: Callable[[Result], None] = lambda _: None,
+) -> Result:
+    """Run jobs on a Dask cluster (needs the ``cluster`` extra)."""
+    from distributed import Client, as_completed  # noqa: PLC0415 - an extra
+
+    remaining = iter(jobs)
+    with Client(address) as client:
+        width = 2 * max(1, len(client.scheduler_info()["workers"]))
+        futures = client.map(run_job, list(itertools.islice(remaining, width)), pure=False)
+        running = as_completed(futures)
+
+        def results() -> Iterator[Result]:
+            for future in running:
+                yield future.result()
+                for job in itertools.islice(remaining, 1):
+                    running.add(client.submit(run_job, job, pure=False))
+
+        return _collect(results(), enough, progress)
+
+
+def _collect(
+    results: Iterator[Result],
+    enough: Callable[[Result], bool],
+    progress: Callable[[Result], None],
+) -> Result:
+    total = Result()
+    for result in results:
+        total.add(result)
+        progress(total)
+        if enough(total):
+            break
+    close = getattr(results, "close", None)
+    if close is not None:
+        close()
+    return total
+
+
+def run_until_found(
+    name: str, seconds: float, clock: Callable[[], float], first_seed: int = 0
+) -> Result:
+    """Run seeds of one property until it fails, or for about so many seconds of ``clock``."""
+    start = clock()
+    jobs = jobs_of([name], "", itertools.count(first_seed))
+    result = run_jobs(jobs, enough=lambda total: bool(total.failures) or clock() - start > seconds)
+    result.seconds = clock() - start
+    return result
+
+
+class State:
+    """The seeds that are done, in a JSON file, so that another campaign goes on from there."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.next_seed: dict[str, int] = {}
+        if path.exists():
+            try:
+                stored = json.loads(path.read_text())
+                self.next_seed = {str(key): int(value) for key, value in stored.items()}
+            except (OSError, ValueError, AttributeError, TypeError) as error:
+                raise ValueError(f"{path}: not the state of a campaign: {error}") from error
+
+    def first(self, key: str, otherwise: int) -> int:
+        """The first seed that a campaign of this name has not done."""
+        return self.next_seed.get(key, otherwise)
+
+    def save(self, key: str, seed: int) -> None:
+        """Note that all seeds below ``seed`` are done."""
+        self.next_seed[key] = seed
+        self._path.write_text(json.dumps(self.next_seed, indent=1) + "\n")

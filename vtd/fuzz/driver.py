@@ -1,0 +1,754 @@
+"""A model driver: software that maps, unmaps and moves domains, and invalidates as it must.
+
+VT-d 6.5.3: every change of a structure is followed by the invalidations of Tables 28 and 29. What
+the driver does comes out as steps of a case, so any target can be driven; :attr:`ModelDriver.drop`
+names one rule that it then neglects, for which an audit has to find a stale use. Left out: device
+TLBs, and the waiting for completion, as every target completes an invalidation at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, NamedTuple
+
+from pagetables.bits import BitRecord
+from pagetables.build import BuildError, FramePool, TableBuilder
+from pagetables.first_stage import (
+    FirstStageEntry,
+    FirstStagePage1G,
+    FirstStagePage2M,
+    FirstStagePage4K,
+)
+from pagetables.geometry import first_stage_geometry, second_stage_geometry
+from pagetables.memory import PhysicalMemory
+from pagetables.second_stage import (
+    SecondStageEntry,
+    SecondStagePage1G,
+    SecondStagePage2M,
+    SecondStagePage4K,
+)
+from pagetables.walk import ADDRESS
+from vtd.capabilities import Capabilities
+from vtd.descriptors import (
+    ContextCacheInvalidateDescriptor,
+    ContextGranularity,
+    InterruptEntryCacheInvalidateDescriptor,
+    InterruptGranularity,
+    IotlbGranularity,
+    IotlbInvalidateDescriptor,
+    PasidCacheGranularity,
+    PasidCacheInvalidateDescriptor,
+    PasidIotlbGranularity,
+    PasidIotlbInvalidateDescriptor,
+)
+from vtd.entries import (
+    AddressWidth,
+    ContextEntry,
+    PasidDirectoryEntry,
+    PasidEntry,
+    PasidTranslationType,
+    RootEntry,
+    ScalableContextEntry,
+    ScalableRootEntry,
+    TranslationType,
+)
+from vtd.fuzz.case import (
+    DEVICES,
+    MEMORY,
+    Case,
+    Step,
+    dma_read,
+    dma_write,
+    enable,
+    mem_write,
+    msi,
+    reg_write,
+    take_faults,
+)
+from vtd.interrupt_entries import RemappableAddress, RemappedIrte, SourceValidationType
+from vtd.registers import (
+    FaultStatus,
+    GlobalCommand,
+    InterruptRemappingTableAddress,
+    TranslationTableMode,
+)
+
+ROOT_TABLE, CONTEXT_TABLES, QUEUE, INTERRUPTS = 0x10_0000, 0x10_1000, 0x10_4000, 0x10_6000
+PASID_TABLES = 0x11_0000
+STATUS = 0x10_7000
+TABLES = (0x20_0000, 0x80_0000)
+DATA = 0x80_0000
+DATA_PAGES = 64
+SUPERPAGE = 0x100_0000
+"""Where 2 MiB pages lead."""
+RID_PASID = 0
+PASIDS = (None, 1, 70)
+"""No PASID, and two in different PASID tables."""
+BASES = (0, 0x1000_0000_00)
+"""Input addresses that mappings lie around, apart in the top table."""
+
+HUGE = 0x40_0000_0000
+"""Where large pages are mapped."""
+
+SECOND, FIRST = PasidTranslationType.SECOND_STAGE, PasidTranslationType.FIRST_STAGE
+NESTED, PASS_THROUGH = PasidTranslationType.NESTED, PasidTranslationType.PASS_THROUGH
+
+
+class Operation(NamedTuple):
+    """One method of :class:`ModelDriver`, and its arguments."""
+
+    name: str
+    arguments: dict[str, Any]
+
+
+class Place(NamedTuple):
+    """Where a structure is that the unit reads."""
+
+    name: str
+    record: type[BitRecord]
+    address: int
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return self.record.WIDTH // 8
+
+
+class Rule(Enum):
+    """An invalidation that software owes, and when (6.5.3.3)."""
+
+    CONTEXT_CACHE = "context entry changed: context cache, device-selective"
+    PASID_CACHE = "PASID entry changed: PASID cache, PASID-selective"
+    DOMAIN_AFTER_CONTEXT = "context entry changed: IOTLB of the domain"
+    IOTLB_AFTER_PASID = "PASID entry changed: IOTLB of the PASID or domain"
+    PAGES_AFTER_UNMAP = "second-stage entries changed: IOTLB pages of the domain"
+    PASID_PAGES_AFTER_UNMAP = "first-stage entries changed: IOTLB pages of each PASID"
+    DOMAIN_REUSE = "domain-id used again: context or PASID cache and IOTLB of the domain"
+    INTERRUPT_ENTRY = "interrupt-remapping entry changed: interrupt entry cache"
+    HINT_CLEAR = "non-leaf entries changed: IH = 0"
+
+
+class Mapping(NamedTuple):
+    """A mapped page."""
+
+    physical: int
+    rights: str
+
+
+@dataclass
+class Domain:
+    """One address space: its tables, and what they map."""
+
+    domain_id: int
+    kind: PasidTranslationType
+    builder: TableBuilder | None
+    """First stage of a nested domain, else its only stage; None for pass-through."""
+    host: TableBuilder | None = None
+    """Second stage of a nested domain."""
+    pages: dict[int, Mapping] = field(default_factory=dict)
+    levels: int = 4
+
+
+class _Recorder(PhysicalMemory):
+    """Software's view of memory, whose writes are steps."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        for start, length in MEMORY:
+            self.add_region(start, length)
+        self.steps: list[Step] = []
+        self.wrote_table = False
+
+    def write(self, address: int, data: bytes) -> None:
+        if not (len(data) == 4096 and not any(data) and self.read(address, 4096) == data):
+            self.steps.append(mem_write(address, data))
+        entry = int.from_bytes(data[:8], "little")
+        self.wrote_table |= len(data) == 4096 or entry == 0
+        super().write(address, data)
+
+
+class ModelDriver:
+    """Drives one unit from reset; :meth:`case` is what it did.
+
+    ``scalable`` chooses the translation table mode. ``as_recorded``: PASID entries of the first
+    stage have AW set, which QEMU takes for the width of their addresses. Operations that make no
+    sense at the moment, such as mapping what is mapped, do nothing.
+    """
+
+    def __init__(
+        self,
+        capabilities: Capabilities,
+        *,
+        scalable: bool = False,
+        drop: Rule | None = None,
+        as_recorded: bool = False,
+    ) -> None:
+        self.capabilities = capabilities
+        self._as_recorded = as_recorded
+        self.drop = drop
+        self.scalable = scalable
+        features = capabilities.features
+        self.kinds = [SECOND, PASS_THROUGH] if not scalable else []
+        if scalable:
+            needs = {FIRST: "fsts", SECOND: "ssts", NESTED: "nest", PASS_THROUGH: "pt"}
+            self.kinds = [kind for kind, need in needs.items() if need in features]
+        if "pt" not in features:
+            self.kinds = [kind for kind in self.kinds if kind is not PASS_THROUGH]
+        if "sslps_2m" not in features:  # the second stage of a nested domain maps all memory
+            self.kinds = [kind for kind in self.kinds if kind is not NESTED]
+        self.pasids = PASIDS if scalable and "pasid" in features else (None,)
+        self.domains: dict[int, Domain] = {}
+        self.attached: dict[tuple[str, int | None], Domain] = {}
+        self._memory = _Recorder()
+        self._frames = FramePool(*TABLES)
+        self._tail = 0
+        self._writes = 0
+        self._irtes: dict[int, int] = {}
+        self._used: dict[tuple[str, int, int | None], None] = {}
+        self._start()
+
+    def case(self, rule: str = "") -> Case:
+        """Everything so far, with a look at the fault records at the end."""
+        steps = tuple(self._memory.steps)
+        if steps[-1] != reg_write(52, 4, FaultStatus.of(pfo=True)):
+            steps += tuple(take_faults(self.capabilities))
+        return Case(self.capabilities, steps, rule or (self.drop.value if self.drop else ""))
+
+    @property
+    def steps(self) -> list[Step]:
+        """The steps so far."""
+        return self._memory.steps
+
+    def emit(self, *steps: Step) -> None:
+        """Take steps that the driver knows nothing of."""
+        self._memory.steps += steps
+
+    def run(self, operations: Iterable[Operation]) -> None:
+        """Carry out operations, each a method of this class."""
+        for name, arguments in operations:
+            getattr(self, name)(**arguments)
+
+    def word(self, place: Place) -> int:
+        """What the driver has written to a structure."""
+        return self._memory.read_record(place.address, place.size)
+
+    def interrupt_place(self, index: int) -> Place:
+        """An interrupt-remapping entry."""
+        return Place(f"interrupt entry {index}", RemappedIrte, INTERRUPTS + index * 16)
+
+    def places(self) -> list[Place]:
+        """Every structure that the unit may read for a DMA, present ones only."""
+        root = ScalableRootEntry if self.scalable else RootEntry
+        context = ScalableContextEntry if self.scalable else ContextEntry
+        places = [Place("root entry", root, ROOT_TABLE)]
+        for (device, pasid), domain in self.attached.items():
+            places.append(
+                Place(f"context entry of {device}", context, self._context_address(device))
+            )
+            if self.scalable:
+                where = self._pasid_address(device, pasid)
+                directory = PASID_TABLES + list(DEVICES).index(device) * 0x4000
+                directory += 8 * ((pasid or RID_PASID) >> 6)
+                places.append(
+                    Place(f"PASID directory entry of {device}", PasidDirectoryEntry, directory)
+                )
+                places.append(Place(f"PASID entry of {device}", PasidEntry, where))
+            places += self._table_places(domain)
+        return list(dict.fromkeys(places))
+
+    def _table_places(self, domain: Domain) -> Iterator[Place]:
+        for stage in (domain.builder, domain.host):
+            if stage is None:
+                continue
+            first = stage is domain.builder and domain.kind in (FIRST, NESTED)
+            name = f"{'first' if first else 'second'}-stage entry of domain {domain.domain_id}"
+            levels = 4 if first else domain.levels
+            yield from self._entries_below(name, stage.root << 12, levels, _RECORDS[first])
+
+    def _entries_below(
+        self, name: str, table: int, level: int, records: tuple[type[BitRecord], ...]
+    ) -> Iterator[Place]:
+        """The present entries of a table and of those below it, a few of each."""
+        found = 0
+        for index in range(512):
+            entry = self._memory.read_record(table + 8 * index, 8)
+            if not entry:
+                continue
+            found += 1
+            if found > 4:
+                return
+            leaf = level == 1 or bool(entry & 0x80)
+            record = records[level if leaf else 0]
+            yield Place(f"{name}, level {level}", record, table + 8 * index)
+            if not leaf:
+                yield from self._entries_below(name, entry & ADDRESS, level - 1, records)
+
+    def _start(self) -> None:
+        for page in range(DATA_PAGES):
+            address = DATA + page * 4096
+            self.emit(mem_write(address + 16, address.to_bytes(8, "little")))
+        for page in (SUPERPAGE, SUPERPAGE + 0x20_1000):
+            self.emit(mem_write(page + 16, page.to_bytes(8, "little")))
+        if self.scalable:
+            root: int = ScalableRootEntry.of(
+                lp=True, lctp=CONTEXT_TABLES, up=True, uctp=CONTEXT_TABLES + 4096
+            )
+        else:
+            root = RootEntry.of(p=True, ctp=CONTEXT_TABLES)
+        self._store(ROOT_TABLE, root, 16)
+        mode = TranslationTableMode.SCALABLE if self.scalable else TranslationTableMode.LEGACY
+        if self.scalable:
+            for number, device in enumerate(DEVICES):
+                self._set_up_pasids(number, device)
+        self.emit(*enable(ROOT_TABLE, mode))
+        self._command = GlobalCommand.of(te=True)
+        if "qi" in self.capabilities.features:
+            self.emit(
+                reg_write(0x88, 8, 0),
+                reg_write(0x90, 8, QUEUE | self.scalable << 11),
+            )
+            self._switch_on(qie=True)
+        if "ir" in self.capabilities.features:
+            self.emit(reg_write(0xB8, 8, InterruptRemappingTableAddress.of(irta=INTERRUPTS, s=3)))
+            self.emit(reg_write(0x18, 4, self._command.replace(sirtp=True)))
+            self._switch_on(ire=True)
+            self._invalidate(None, InterruptEntryCacheInvalidateDescriptor.of(type_3_0=4))
+
+    def _switch_on(self, **functions: bool) -> None:
+        self._command = self._command.replace(**functions)
+        self.emit(reg_write(0x18, 4, self._command))
+
+    def _set_up_pasids(self, number: int, device: str) -> None:
+        """A PASID directory with two tables, and the context entry that leads to it."""
+        directory = PASID_TABLES + number * 0x4000
+        for table in range(2):
+            entry = PasidDirectoryEntry.of(p=True, smptblptr=directory + 4096 * (table + 1))
+            self._store(directory + 8 * table, entry, 8)
+        context = ScalableContextEntry.of(
+            p=True,
+            pasiddirptr=directory,
+            pdts=0,
+            paside="pasid" in self.capabilities.features,
+        )
+        self._store(self._context_address(device), context, 32)
+
+    def _store(self, address: int, value: int, size: int) -> None:
+        self._memory.write(address, value.to_bytes(size, "little"))
+
+    def _context_address(self, device: str) -> int:
+        source_id = DEVICES[device]
+        if self.scalable:
+            return CONTEXT_TABLES + (source_id >> 7 & 1) * 4096 + (source_id & 0x7F) * 32
+        return CONTEXT_TABLES + (source_id & 0xFF) * 16
+
+    def _pasid_address(self, device: str, pasid: int | None) -> int:
+        value = RID_PASID if pasid is None else pasid
+        directory = PASID_TABLES + list(DEVICES).index(device) * 0x4000
+        return directory + 4096 * ((value >> 6) + 1) + (value & 63) * 64
+
+    def attach(self, device: str, domain_id: int, kind: int, pasid: int | None = None) -> None:
+        """Give a device, or a PASID of it, an address space, whatever it had before."""
+        domain = self.domains.get(domain_id)
+        if domain is None:
+            domain = self._new_domain(domain_id, self.kinds[kind % len(self.kinds)])
+        self._set(device, pasid if pasid in self.pasids else None, domain)
+
+    def detach(self, device: str, pasid: int | None = None) -> None:
+        """Take a device's address space away."""
+        self._set(device, pasid if pasid in self.pasids else None, None)
+
+    def detach_functions(self) -> None:
+        """Take the address space from both functions of a device, with one invalidation each."""
+        if self.scalable:
+            return
+        devices = [name for name in ("d0", "d1") if (name, None) in self.attached]
+        domains = {self.attached[name, None].domain_id for name in devices}
+        for name in devices:
+            self._store(self._context_address(name), 0, 16)
+            del self.attached[name, None]
+        for domain_id in sorted(domains):
+            self._forget_context(domain_id, DEVICES["d0"], function_mask=3)
+
+    def _set(self, device: str, pasid: int | None, domain: Domain | None) -> None:
+        place = device, pasid
+        before = self.attached.pop(place, None)
+        if domain is not None:
+            self.attached[place] = domain
+        if self.scalable:
+            address = self._pasid_address(device, pasid)
+            old = self._memory.read_record(address, 64)
+            self._store(address, 0 if domain is None else self._pasid_entry(domain), 64)
+            if before is not None:
+                self._forget_pasid(before, RID_PASID if pasid is None else pasid, domain is None)
+            elif "cm" in self.capabilities.features and not old:
+                self._forget_pasid_entry(0, RID_PASID if pasid is None else pasid)
+            return
+        entry = 0 if domain is None else self._context_entry(domain)
+        self._store(self._context_address(device), entry, 16)
+        if before is not None:
+            self._forget_context(before.domain_id, DEVICES[device])
+        elif "cm" in self.capabilities.features:
+            self._forget_context(0, DEVICES[device])
+
+    def _context_entry(self, domain: Domain) -> ContextEntry:
+        passed = domain.builder is None
+        return ContextEntry.of(
+            p=True,
+            tt=TranslationType.PASS_THROUGH if passed else TranslationType.SECOND_STAGE,
+            ssptptr=0 if domain.builder is None else domain.builder.root << 12,
+            aw=AddressWidth(domain.levels - 2),
+            did=domain.domain_id,
+        )
+
+    def _pasid_entry(self, domain: Domain) -> PasidEntry:
+        features = self.capabilities.features
+        entry = PasidEntry.of(
+            p=True, pgtt=domain.kind, did=domain.domain_id, pwsnp="smpwcs" in features
+        )
+        second = domain.builder if domain.kind is SECOND else domain.host
+        if second is not None:
+            width = AddressWidth(domain.levels - 2)
+            entry = entry.replace(aw=width, ssptptr=second.root << 12, ssade="ssads" in features)
+        if domain.kind in (FIRST, NESTED) and domain.builder is not None:
+            entry = entry.replace(fsptptr=domain.builder.root << 12)
+            if self._as_recorded:
+                entry = entry.replace(aw=AddressWidth.AGAW_48)
+        return entry
+
+    def _new_domain(self, domain_id: int, kind: PasidTranslationType) -> Domain:
+        unit = self.capabilities
+        levels = int(max(unit.address_widths, default=AddressWidth.AGAW_48)) + 2
+        domain = Domain(domain_id, kind, None, levels=levels)
+        if kind is not PASS_THROUGH:
+            domain.builder = self._builder(kind in (FIRST, NESTED), levels)
+        if kind is NESTED:
+            domain.host = self._builder(False, levels)
+            domain.host.map(0x20_0000, 0x20_0000, 0x1E0_0000)
+        self.domains[domain_id] = domain
+        return domain
+
+    def _builder(self, first: bool, levels: int) -> TableBuilder:
+        implementation = self.capabilities.implementation
+        if not first:
+            geometry = second_stage_geometry(levels, implementation)
+            return TableBuilder(self._memory, geometry, self._frames, largest=30)
+        geometry = first_stage_geometry(4, implementation)
+        preset = 0 if "smpwcs" in implementation.features else geometry.accessed | geometry.dirty
+        return TableBuilder(self._memory, geometry, self._frames, largest=30, preset=preset)
+
+    def map(self, domain_id: int, where: int, page: int, count: int, rights: str = "rw") -> None:
+        """Map ``count`` pages at slot ``where``; from 512 pages on a superpage if there is one."""
+        domain = self.domains.get(domain_id)
+        if domain is None or domain.builder is None:
+            return
+        address = self._slot(where)
+        target = DATA + page % DATA_PAGES * 4096
+        count = min(count, DATA_PAGES - page % DATA_PAGES)
+        if where % 8 == 7 and 1 << 21 in self._page_sizes(domain):
+            address, target, count = address & -0x20_0000, SUPERPAGE, 512
+        length = count * 4096
+        self._memory.wrote_table = False
+        try:
+            domain.builder.map(address, target, length, rights)
+        except BuildError:
+            return
+        for offset in range(0, length, 4096):
+            domain.pages[address + offset] = Mapping(target + offset, rights)
+        if "cm" in self.capabilities.features and domain.kind is SECOND:
+            self._forget_pages(domain, address, length, hint=False)
+
+    def map_huge(self, domain_id: int, size: int, rights: str = "rw") -> None:
+        """Map the lowest ``size`` bytes of memory with a page of that size, if there is one."""
+        domain = self.domains.get(domain_id)
+        if domain is None or domain.builder is None or size not in self._page_sizes(domain):
+            return
+        address = HUGE + size
+        with suppress(BuildError):
+            domain.builder.map(address, 0, size, rights)
+            domain.pages[address + DATA % size] = Mapping(DATA % size, rights)
+
+    def _page_sizes(self, domain: Domain) -> set[int]:
+        """Sizes of the large pages that the tables of a domain may have."""
+        features = self.capabilities.features
+        if domain.kind in (FIRST, NESTED):
+            return {1 << 21} | ({1 << 30} if "fs1gp" in features else set())
+        names = {"sslps_2m": 1 << 21, "sslps_1g": 1 << 30}
+        return {size for name, size in names.items() if name in features}
+
+    def unmap(self, domain_id: int, where: int, count: int) -> None:
+        """Unmap what is mapped of ``count`` pages from page ``where`` on."""
+        domain = self.domains.get(domain_id)
+        if domain is None or domain.builder is None:
+            return
+        address, length = self._place_of(domain, where), count * 4096
+        self._memory.wrote_table = False
+        if not domain.builder.unmap(address, length):
+            return
+        for offset in range(0, length, 4096):
+            domain.pages.pop(address + offset, None)
+        self._forget_pages(domain, address, length, hint=False)
+
+    def protect(self, domain_id: int, where: int, count: int, rights: str) -> None:
+        """Give what is mapped of ``count`` pages at slot ``where`` other rights."""
+        domain = self.domains.get(domain_id)
+        if domain is None or domain.builder is None:
+            return
+        address, length = self._place_of(domain, where), count * 4096
+        self._memory.wrote_table = False
+        if not domain.builder.protect(address, length, rights):
+            return
+        for offset in range(0, length, 4096):
+            known = domain.pages.get(address + offset)
+            if known is not None:
+                domain.pages[address + offset] = known._replace(rights=rights)
+        self._forget_pages(domain, address, length, hint=not self._memory.wrote_table)
+
+    def move(self, domain_id: int, where: int, page: int) -> None:
+        """Make a mapped page lead elsewhere, with one invalidation for both writes."""
+        domain = self.domains.get(domain_id)
+        if domain is None or domain.builder is None:
+            return
+        address = self._place_of(domain, where)
+        if address not in domain.pages:
+            return
+        known = domain.pages[address]
+        target = DATA + page % DATA_PAGES * 4096
+        domain.builder.unmap(address, 4096)
+        domain.builder.map(address, target, 4096, known.rights)
+        domain.pages[address] = known._replace(physical=target)
+        self._forget_pages(domain, address, 4096, hint=False)
+
+    def protect_host(self, domain_id: int, page: int, rights: str) -> None:
+        """Change the second stage under a nested domain: the rights of one data page."""
+        domain = self.domains.get(domain_id)
+        if domain is None or domain.host is None:
+            return
+        address = DATA + page % DATA_PAGES * 4096
+        domain.host.protect(address, 4096, rights)
+        self._invalidate(Rule.PAGES_AFTER_UNMAP, *self._page_descriptors(domain, address, 4096))
+
+    def reuse(self, domain_id: int, kind: int) -> None:
+        """Give up a domain that no device has, and make another one with its id."""
+        domain = self.domains.get(domain_id)
+        if domain is None or domain in self.attached.values():
+            return
+        self._new_domain(domain_id, self.kinds[kind % len(self.kinds)])
+        cache = self._context_in_domain(domain_id)
+        if self.scalable:
+            granularity = PasidCacheGranularity.DOMAIN
+            cache = PasidCacheInvalidateDescriptor.of(type_3_0=7, g=granularity, did=domain_id)
+        self._invalidate(Rule.DOMAIN_REUSE, cache, self._domain_iotlb(domain_id))
+
+    def interrupt_entry(self, index: int, vector: int, device: str | None) -> None:
+        """Write an interrupt-remapping entry; without a device it is cleared."""
+        if "ir" not in self.capabilities.features:
+            return
+        entry = 0
+        if device is not None:
+            entry = RemappedIrte.of(
+                p=True,
+                v=vector,
+                sid=DEVICES[device],
+                svt=SourceValidationType.SOURCE_ID if index % 2 else SourceValidationType.NONE,
+                dst=vector << 8 & 0xFF00,
+            )
+        before = self._irtes.get(index, 0)
+        self._store(INTERRUPTS + index * 16, entry, 16)
+        self._irtes[index] = entry
+        if before or "cm" in self.capabilities.features:
+            self._invalidate(
+                Rule.INTERRUPT_ENTRY,
+                InterruptEntryCacheInvalidateDescriptor.of(
+                    type_3_0=4, g=InterruptGranularity.INDEX, iidx=index
+                ),
+            )
+
+    def interrupt(self, device: str, index: int) -> None:
+        """A device sends the interrupt of an index."""
+        if "ir" in self.capabilities.features:
+            address = RemappableAddress.for_handle(index, shv=False)
+            self.emit(msi(device, address, 0))
+
+    def dma(
+        self, device: str, where: int, *, write: bool, pasid: int | None = None, count: int = 1
+    ) -> None:
+        """A device reads or writes 8 bytes of ``count`` pages: mapped ones, or from ``where`` on."""
+        pasid = pasid if pasid in self.pasids else None
+        domain = self.attached.get((device, pasid), self.attached.get((device, None)))
+        address = self._place_of(domain, where) + 16
+        if domain is not None and domain.kind is PASS_THROUGH:
+            address = DATA + where % DATA_PAGES * 4096 + 16
+        for page in range(count):
+            self._use(device, address + page * 4096, write, pasid)
+
+    def repeat(self, count: int, *, write: bool) -> None:
+        """Once more the last requests, the oldest first, whatever has changed meanwhile."""
+        for device, address, pasid in list(self._used)[-count:]:
+            self._use(device, address, write, pasid)
+
+    def _use(self, device: str, address: int, write: bool, pasid: int | None) -> None:
+        self._used.pop((device, address, pasid), None)
+        self._used[device, address, pasid] = None
+        self.emit(self.request(device, address, write=write, pasid=pasid))
+
+    def request(self, device: str, address: int, *, write: bool, pasid: int | None) -> Step:
+        """The step of one DMA of 8 bytes; each write has its own data, clear of what is read."""
+        if write:
+            self._writes += 1
+            data = (self._writes << 16 | 0xA5A5).to_bytes(8, "little")
+            return dma_write(device, address + 64, data, pasid)
+        return dma_read(device, address, 8, pasid)
+
+    def _place_of(self, domain: Domain | None, where: int) -> int:
+        """A page that is mapped, mostly, or else slot ``where``."""
+        pages = [] if domain is None else list(domain.pages)
+        return pages[where % len(pages)] if pages and where < 12 else self._slot(where)
+
+    def _slot(self, where: int) -> int:
+        """Few addresses: pages beside each other, across table borders, and far apart."""
+        base = BASES[where // 8 % len(BASES)]
+        return (
+            base
+            + (0, 0x1000, 0x2000, 0x3000, 0x1F_F000, 0x20_0000, 0x20_1000, 0x40_0000)[where % 8]
+        )
+
+    def _forget_context(self, domain_id: int, source_id: int, function_mask: int = 0) -> None:
+        self._invalidate(
+            Rule.CONTEXT_CACHE,
+            ContextCacheInvalidateDescriptor.of(
+                type_3_0=1,
+                g=ContextGranularity.DEVICE,
+                did=domain_id,
+                sid=source_id,
+                fm=function_mask,
+            ),
+        )
+        self._invalidate(Rule.DOMAIN_AFTER_CONTEXT, self._domain_iotlb(domain_id))
+
+    def _forget_pasid_entry(self, domain_id: int, pasid: int) -> None:
+        self._invalidate(
+            Rule.PASID_CACHE,
+            PasidCacheInvalidateDescriptor.of(
+                type_3_0=7, g=PasidCacheGranularity.PASID_IN_DOMAIN, did=domain_id, pasid=pasid
+            ),
+        )
+
+    def _forget_pasid(self, domain: Domain, pasid: int, cleared: bool) -> None:
+        """Table 29: with a second stage, an entry that is no longer present costs the domain."""
+        self._forget_pasid_entry(domain.domain_id, pasid)
+        whole = cleared and domain.kind in (SECOND, NESTED)
+        descriptor = self._domain_iotlb(domain.domain_id)
+        if not whole:
+            descriptor = PasidIotlbInvalidateDescriptor.of(
+                type_3_0=6, g=PasidIotlbGranularity.PASID, did=domain.domain_id, pasid=pasid
+            )
+        self._invalidate(Rule.IOTLB_AFTER_PASID, descriptor)
+
+    def _context_in_domain(self, domain_id: int) -> int:
+        return ContextCacheInvalidateDescriptor.of(
+            type_3_0=1, g=ContextGranularity.DOMAIN, did=domain_id
+        )
+
+    def _domain_iotlb(self, domain_id: int) -> int:
+        return IotlbInvalidateDescriptor.of(
+            type_3_0=2, g=IotlbGranularity.DOMAIN, dr=True, dw=True, did=domain_id
+        )
+
+    def _forget_pages(self, domain: Domain, address: int, length: int, *, hint: bool) -> None:
+        if self.drop is Rule.HINT_CLEAR:
+            hint = True
+        if domain.kind is SECOND:
+            descriptors = self._page_descriptors(domain, address, length, hint=hint)
+            self._invalidate(Rule.PAGES_AFTER_UNMAP, *descriptors)
+            return
+        users = {
+            RID_PASID if pasid is None else pasid
+            for (_, pasid), user in self.attached.items()
+            if user is domain
+        }
+        for pasid in sorted(users):
+            for start, mask in _aligned(address, length, self.capabilities.cap.mamv):
+                self._invalidate(
+                    Rule.PASID_PAGES_AFTER_UNMAP,
+                    PasidIotlbInvalidateDescriptor.of(
+                        type_3_0=6,
+                        g=PasidIotlbGranularity.PAGE_IN_PASID,
+                        did=domain.domain_id,
+                        pasid=pasid,
+                        addr=start,
+                        am=mask,
+                        ih=hint,
+                    ),
+                )
+
+    def _page_descriptors(
+        self, domain: Domain, address: int, length: int, *, hint: bool = False
+    ) -> Iterator[int]:
+        cap = self.capabilities.cap
+        if not cap.psi:
+            yield self._domain_iotlb(domain.domain_id)
+            return
+        for start, mask in _aligned(address & ADDRESS, length, cap.mamv):
+            yield IotlbInvalidateDescriptor.of(
+                type_3_0=2,
+                g=IotlbGranularity.PAGE_IN_DOMAIN,
+                did=domain.domain_id,
+                addr=start,
+                am=mask,
+                ih=hint,
+            )
+
+    def _invalidate(self, rule: Rule | None, *descriptors: int) -> None:
+        """Give descriptors to the unit, by queue or by register, unless the rule is dropped."""
+        if rule is not None and rule is self.drop:
+            return
+        for descriptor in descriptors:
+            if "qi" in self.capabilities.features:
+                self._enqueue(descriptor)
+            else:
+                self._by_register(descriptor)
+
+    def _enqueue(self, descriptor: int) -> None:
+        size = 32 if self.scalable else 16
+        self.emit(mem_write(QUEUE + self._tail, descriptor.to_bytes(size, "little")))
+        self._tail = (self._tail + size) % 4096
+        self.emit(reg_write(0x88, 8, self._tail))
+
+    def _by_register(self, descriptor: int) -> None:
+        """11.4.6: CCMD_REG, or IVA_REG and IOTLB_REG."""
+        if descriptor & 0xF == 1:
+            context = ContextCacheInvalidateDescriptor(descriptor)
+            value = 1 << 63 | context.g << 61 | context.fm << 32 | context.sid << 16 | context.did
+            self.emit(reg_write(0x28, 8, value))
+            return
+        iotlb = IotlbInvalidateDescriptor(descriptor)
+        offset = self.capabilities.iotlb_offset
+        where = iotlb.addr | iotlb.ih << 6 | iotlb.am
+        self.emit(
+            reg_write(offset, 8, where),
+            reg_write(offset + 8, 8, 1 << 63 | iotlb.g << 60 | iotlb.did << 32),
+        )
+
+
+_RECORDS: dict[bool, tuple[type[BitRecord], ...]] = {
+    True: (FirstStageEntry, FirstStagePage4K, FirstStagePage2M, FirstStagePage1G),
+    False: (SecondStageEntry, SecondStagePage4K, SecondStagePage2M, SecondStagePage1G),
+}
+
+
+def _aligned(address: int, length: int, largest: int) -> Iterator[tuple[int, int]]:
+    """A range as naturally aligned powers of two: start and address mask, in pages."""
+    end = address + length
+    while address < end:
+        mask = 0
+        while (
+            mask < largest
+            and not address >> 12 & (2 << mask) - 1
+            and address + (0x2000 << mask) <= end
+        ):
+            mask += 1
+        yield address & (1 << 64) - 1, mask
+        address += 0x1000 << mask

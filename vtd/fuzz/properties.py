@@ -1,0 +1,249 @@
+"""What has to hold of every case: the properties that campaigns and tests run.
+
+Each takes cases from a strategy, carries them out, and raises :class:`Violation` with a case that
+shows the problem. The engine is the one of this package, so a broken engine (a mutant) is caught by
+the same functions.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from hypothesis import strategies as st
+
+from pagetables.memory import PhysicalMemory
+from pagetables.observed import FailRead, ObservedMemory
+from vtd.audit import Audit
+from vtd.caches import AGGRESSIVE, KEEPS_STALE, UNCACHED
+from vtd.capabilities import PROFILES, Capabilities
+from vtd.dmar import Table, validate
+from vtd.events import Event, InterruptBlocked, RequestBlocked
+from vtd.fuzz import strategies
+from vtd.fuzz.case import Case, Outcome
+from vtd.fuzz.program import run_program
+from vtd.fuzz.strategies import Flavour
+from vtd.fuzz.targets import Difference, EngineTarget, OracleTarget, Target, compare
+from vtd.remapping import Options
+from vtd.replay import ScenarioRun
+from vtd.unit import RemappingUnit
+
+UNITS = tuple(PROFILES.values())
+
+
+class Violation(Exception):  # noqa: N818 - what a property reports
+    """A case that a property does not hold for; ``outcomes`` are the right ones, if known."""
+
+    def __init__(
+        self, why: str, case: Case | None = None, outcomes: Sequence[Outcome] = ()
+    ) -> None:
+        super().__init__(why if case is None else f"{why} [{case.rule}]")
+        self.why = why
+        self.case = case
+        self.outcomes = list(outcomes)
+
+
+@dataclass
+class Tally:
+    """What the cases of a run met."""
+
+    cases: int = 0
+    faults: Counter[int] = field(default_factory=Counter)
+    """Fault reasons and how often."""
+
+    def add(self, event: Event) -> None:
+        """Count a fault."""
+        if isinstance(event, (RequestBlocked, InterruptBlocked)):
+            self.faults[int(event.reason)] += 1
+
+    def __iadd__(self, other: Tally) -> Tally:
+        self.cases += other.cases
+        self.faults += other.faults
+        return self
+
+
+class Property(NamedTuple):
+    """A property by its name: the cases it is about, and the check of one of them."""
+
+    name: str
+    about: str
+    cases: st.SearchStrategy[Case]
+    check: Callable[[Case, Tally], None]
+
+
+def check_driver(case: Case, tally: Tally) -> None:
+    """A driver that keeps the rules never notices caches, and the audit finds nothing."""
+    expected = OracleTarget().run(case)
+    run = EngineTarget(AGGRESSIVE).start(case)
+    run.unit.subscribe(tally.add)
+    audit = Audit(run.unit)
+    outcomes = carry_out(run, case, audit)
+    _agree(case, expected, outcomes)
+    if audit.findings:
+        raise Violation(f"false alarm: {audit.findings[0]}", case, expected)
+    _agree(case, expected, EngineTarget(KEEPS_STALE).run(case))
+
+
+def check_tables(case: Case, tally: Tally) -> None:
+    """Whatever the tables hold, the engine does what the oracle does, fault by fault."""
+    expected = OracleTarget().run(case)
+    run = EngineTarget(UNCACHED).start(case)
+    run.unit.subscribe(tally.add)
+    _agree(case, expected, carry_out(run, case))
+
+
+def check_flags(case: Case, tally: Tally) -> None:
+    """Accessed and dirty flags end up as the oracle sets them, whatever is cached."""
+    expected = OracleTarget().run(case)
+    for policy in (UNCACHED, AGGRESSIVE):
+        run = EngineTarget(policy).start(case)
+        run.unit.subscribe(tally.add)
+        _agree(case, expected, carry_out(run, case))
+
+
+def check_errors(case: Case, tally: Tally) -> None:
+    """An error of any one read blocks that request with a fault, and leaves nothing else behind."""
+    requests = [number for number, step in enumerate(case.steps) if step["op"].startswith("dma")]
+    if not requests:
+        return
+    target = requests[-1]
+    run = EngineTarget(UNCACHED).start(case)
+    for step in case.steps[:target]:
+        run.step(step)
+    undisturbed = run.step(case.steps[target])[1]
+    faults: list[int] = []
+
+    def note(event: Event) -> None:
+        tally.add(event)
+        if isinstance(event, RequestBlocked):
+            faults.append(event.reason)
+
+    run.unit.subscribe(note)
+    memory = run.unit.remapping.memory
+    number = 0
+    while True:
+        number += 1
+        hook = FailRead(number)
+        run.unit.remapping.memory = ObservedMemory(memory, hook)
+        faults.clear()
+        outcome = run.step(case.steps[target])[1]
+        run.unit.remapping.memory = memory
+        if hook.count < number:
+            return
+        if outcome != {"fault": True} or not set(faults) <= READ_ERRORS:
+            raise Violation(f"read {number} failed: {outcome}, faults {faults}", case)
+        if run.step(case.steps[target])[1] != undisturbed:
+            raise Violation(f"read {number} failed, and the unit is not as before", case)
+
+
+READ_ERRORS = {0x03, 0x07, 0x08, 0x09, 0x38, 0x40, 0x50, 0x58, 0x70, 0x73, 0x78, 0x7B}
+"""Fault reasons of reads that fail: Table 30, conditions numbered .1 of each structure."""
+
+
+def check_interrupts(case: Case, tally: Tally) -> None:
+    """Interrupt remapping, with and without its cache, does what the oracle does."""
+    expected = OracleTarget().run(case)
+    for policy in (UNCACHED, AGGRESSIVE):
+        run = EngineTarget(policy).start(case)
+        run.unit.subscribe(tally.add)
+        _agree(case, expected, carry_out(run, case))
+
+
+def carry_out(run: ScenarioRun, case: Case, audit: Audit | None = None) -> list[Outcome]:
+    """The outcomes of a case, whose writes the audit is told of."""
+    outcomes = []
+    for number, step in enumerate(case.steps):
+        if audit is not None and step["op"] == "mem_write":
+            audit.wrote(int(step["addr"], 0), len(step["hex"]) // 2, f"step {number}")
+        outcomes.append(run.step(step)[1])
+    return outcomes
+
+
+def _agree(case: Case, expected: list[Outcome], outcomes: list[Outcome]) -> None:
+    differences: list[Difference] = compare(case, expected, outcomes)
+    if differences:
+        raise Violation(f"oracle and engine differ: {differences[0]}", case, expected)
+
+
+def differential(one: Target, other: Target) -> Callable[[Case, Tally], None]:
+    """A check that two targets agree on a case."""
+
+    def check(case: Case, tally: Tally) -> None:
+        expected = one.run(case)
+        differences = compare(case, expected, other.run(case))
+        if differences:
+            why = f"{one.name} and {other.name} differ: {differences[0]}"
+            raise Violation(why, case, expected)
+
+    return check
+
+
+CASE_PROPERTIES: dict[str, Property] = {
+    each.name: each
+    for each in (
+        Property(
+            "driver",
+            "cached is uncached for a driver that keeps the rules, and the audit is silent",
+            strategies.driver_cases(),
+            check_driver,
+        ),
+        Property(
+            "tables",
+            "valid, flawed and hostile tables: the oracle's outcome and fault record",
+            strategies.table_cases(),
+            check_tables,
+        ),
+        Property(
+            "flags",
+            "accessed and dirty flags, with caches and without: as the oracle sets them",
+            strategies.table_cases(Flavour.VALID, with_flags=True),
+            check_flags,
+        ),
+        Property(
+            "errors",
+            "an error of each engine read is a fault of its own and leaves no trace",
+            strategies.table_cases(Flavour.VALID),
+            check_errors,
+        ),
+        Property(
+            "interrupts",
+            "interrupt remapping: the oracle's outcome and fault record",
+            strategies.interrupt_cases(),
+            check_interrupts,
+        ),
+    )
+}
+
+
+def check_registers(data: bytes, unit: Capabilities) -> None:
+    """Any access of software and devices has an architected result: nothing raises."""
+    memory = PhysicalMemory()
+    memory.add_region(0, 1 << 20)
+    try:
+        run_program(RemappingUnit(unit, memory, Options(caches=AGGRESSIVE)), memory, data)
+    except Exception as error:
+        raise Violation(f"{type(error).__name__}: {error} for {data.hex()}") from error
+
+
+def check_dmar(data: bytes) -> None:
+    """A table is read without loss and judged, or refused as a whole."""
+    try:
+        packed = Table.parse(data).pack() if len(data) >= 48 else data
+        validate(data)
+    except Exception as error:
+        raise Violation(f"{type(error).__name__}: {error} for {data.hex()}") from error
+    if packed != data:
+        raise Violation(f"not given back as it was: {data.hex()}")
+
+
+BYTE_PROPERTIES: dict[str, tuple[str, Callable[[bytes], None], int]] = {
+    "registers": (
+        "programs of register accesses, descriptors, DMAs and interrupts raise nothing",
+        lambda data: check_registers(data, UNITS[sum(data[:1]) % len(UNITS)]),
+        120,
+    ),
+    "dmar": ("DMAR tables are read without loss and judged, whatever they hold", check_dmar, 160),
+}
+"""Properties of any bytes: what they say, the check, and how many bytes are worth while."""

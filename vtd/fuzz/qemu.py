@@ -1,0 +1,308 @@
+"""QEMU's ``intel-iommu`` as a target, driven from outside over qtest with edu devices.
+
+A q35 machine without a guest: tables go straight into its memory, registers are accessed where
+they are, and each requester of a case is an edu device that reads or writes 8 bytes. One machine
+runs many cases; between two of them translation is switched off, everything is invalidated, and
+what the first wrote is cleared. Requests with PASID, larger transfers and interrupts are left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from vtd.capabilities import PROFILES
+from vtd.fuzz.case import DEVICES, MEMORY, Case, Outcome, Step
+from vtd.fuzz.driver import DATA, DATA_PAGES, SUPERPAGE
+from vtd.fuzz.qtest import Qtest, QtestError, qemu_version
+from vtd.fuzz.targets import Difference, TargetError, compare
+from vtd.registers import GlobalCommand
+
+REGISTERS = 0xFED9_0000
+RECORD = 0x220
+"""The one fault record."""
+BARS = 0xE000_0000
+"""Where the BARs of the edu devices go, 1 MiB each."""
+BUFFER = 0x4_0000
+SOURCE, DESTINATION, COUNT, COMMAND = 0x80, 0x88, 0x90, 0x98
+NANOSECONDS = 200_000_000
+"""Simulated time that a transfer certainly takes."""
+UNITS = {"qemu": "", "qemu-scalable": ",scalable-mode=on", "qemu-scalable-first": ",fsts=on"}
+FUNCTIONS = 1 << 31 | 1 << 26 | 1 << 25 | 1 << 23
+"""TE, QIE, IRE and CFI of GCMD_REG."""
+TRANSLATION = 1 << 31
+SCRATCH = 0x8_0000
+"""Memory that no case uses."""
+DATA_FRAMES = (*range(DATA, DATA + DATA_PAGES * 4096, 4096), SUPERPAGE, SUPERPAGE + 0x20_1000)
+
+
+class KnownDifference(NamedTuple):
+    """Where QEMU departs from the specification, told by the fault reasons of one request."""
+
+    what: str
+    section: str
+    applies: Callable[[int | None, int | None], bool]
+    """Asked with the reasons of the engine and of QEMU, None where no fault is recorded."""
+
+
+LEGACY_CODES = {
+    0x38: (0x08,),
+    0x39: (0x01,),
+    0x3A: (0x0A,),
+    0x40: (0x09,),
+    0x41: (0x02,),
+    0x42: (0x0B,),
+    0x78: (0x07,),
+    0x79: (0x05, 0x06),
+    0x7A: (0x0C,),
+    0x7B: (0x03, 0x07),
+    0x84: (0x04,),
+    0x85: (0x05,),
+    0x86: (0x06,),
+}
+"""What QEMU reports in scalable mode for a reason of Table 30."""
+
+CODES = KnownDifference(
+    "root, context and second-stage faults of scalable mode carry the codes of legacy mode",
+    "7.1.3, Table 30",
+    lambda engine, qemu: qemu in LEGACY_CODES.get(engine or 0, ()),
+)
+BELOW = (0x07, 0x0C, 0x70, 0x71, 0x72, 0x78, 0x79, 0x7A)
+DENIED = (0x05, 0x06, 0x81, 0x85, 0x86)
+KNOWN_DIFFERENCES = (
+    CODES,
+    KnownDifference(
+        "pass-through requests beyond the host address width are let through",
+        "7.1.3, LGN.1 and SGN.4",
+        lambda engine, qemu: engine in (0x04, 0x83) and qemu is None,
+    ),
+    KnownDifference(
+        "FPD does not keep reserved-field faults of context and PASID entries from being recorded",
+        "7.1.1, LCT.3, SCT.3, SPT.3 and SPT.4",
+        lambda engine, qemu: engine is None and qemu in (0x0B, 0x5A, 0x5B),
+    ),
+    KnownDifference(
+        "a PASID entry that is not present is reported as an invalid one if its PGTT is",
+        "7.1.3, SPT.2",
+        lambda engine, qemu: (engine, qemu) == (0x59, 0x5B),
+    ),
+    KnownDifference(
+        "reserved bits of scalable-mode context, PASID directory and PASID entries are checked in "
+        "part only",
+        "9.4, 9.5, 9.6, SCT.3, SPD.3, SPT.3",
+        lambda engine, qemu: engine in (0x42, 0x52, 0x5A) and qemu not in (0x0B, 0x52, 0x5A),
+    ),
+    KnownDifference(
+        "reserved bits of both halves of a scalable-mode root entry count for every device",
+        "9.2, SRT.3",
+        lambda engine, qemu: engine != 0x3A and qemu == 0x0A,
+    ),
+    KnownDifference(
+        "a right that an upper entry denies is reported before what is wrong with lower ones",
+        "7.1.3: the order is not prescribed",
+        lambda engine, qemu: engine in BELOW and qemu in DENIED,
+    ),
+    KnownDifference(
+        "SNP may be set in scalable mode on a unit without SC",
+        "9.8, SSS.3",
+        lambda engine, qemu: engine == 0x7A and qemu is None,
+    ),
+)
+
+
+def differences(case: Case, engine: list[Outcome], qemu: list[Outcome]) -> list[Difference]:
+    """Where the outcomes differ; what a record still holds after F was cleared does not count."""
+    found = compare(case, engine, qemu)
+    return [each for each in found if not _left_over(case, each.number, engine, qemu)]
+
+
+def _left_over(case: Case, number: int, engine: list[Outcome], qemu: list[Outcome]) -> bool:
+    """Whether a step reads a fault record without F, low half or high."""
+    offset = int(case.steps[number].get("offset", "0"), 0)
+    high = number + 1 if offset == RECORD else number
+    return offset & ~15 == RECORD and not (engine[high] >> 63 or qemu[high] >> 63)
+
+
+def known_difference(
+    case: Case, number: int, engine: list[Outcome], qemu: list[Outcome]
+) -> KnownDifference | None:
+    """The entry of the table that explains why step ``number`` or its request differ."""
+    reasons = reasons_of(case, number, engine, qemu)
+    return next((known for known in KNOWN_DIFFERENCES if known.applies(*reasons)), None)
+
+
+def reasons_of(
+    case: Case, number: int, engine: list[Outcome], qemu: list[Outcome]
+) -> tuple[int | None, int | None]:
+    """The fault reasons that both recorded for the request at or before step ``number``."""
+    offset = hex(RECORD + 8)
+    for later in range(number, len(case.steps)):
+        if case.steps[later].get("offset") == offset and case.steps[later]["op"] == "reg_read":
+            return _reason(engine[later]), _reason(qemu[later])
+    return None, None
+
+
+def _reason(high: int) -> int | None:
+    return high >> 32 & 0xFF if high >> 63 else None
+
+
+class QemuTarget:
+    """QEMU with a unit of one profile, ``PREFIX@PROFILE``; both parts may be left out."""
+
+    def __init__(self, argument: str = "") -> None:
+        prefix, _, profile = argument.partition("@")
+        profile = profile or "qemu"
+        if profile not in UNITS:
+            raise TargetError(f"qemu profile {profile!r}: not one of {', '.join(UNITS)}")
+        self.name = f"qemu@{profile}"
+        self._written: set[int] = set()
+        self._recorded = False
+        self.profiles = (profile,)
+        first = ",scalable-mode=on" if profile == "qemu-scalable-first" else ""
+        options = f"intel-iommu,intremap=on{first}{UNITS[profile]}"
+        arguments = [
+            "-M",
+            "q35,kernel-irqchip=split",
+            "-m",
+            "64",
+            "-nodefaults",
+            "-device",
+            options,
+        ]
+        for name, devfn in DEVICES.items():
+            function = ",multifunction=on" if devfn % 8 == 0 else ""
+            place = f"addr={devfn >> 3:x}.{devfn & 7}"
+            arguments += ["-device", f"edu,id={name},{place},dma_mask=0xffffffffffffffff{function}"]
+        try:
+            self._qtest = Qtest(arguments, prefix)
+            self.version = qemu_version(prefix)
+            self._places = {}
+            for number, (name, devfn) in enumerate(DEVICES.items()):
+                self._places[name] = BARS + (number << 20)
+                self._qtest.enable_bar(devfn, self._places[name])
+            self._check_unit(profile)
+        except QtestError as error:
+            raise TargetError(f"{self.name}: {error}") from error
+
+    def _check_unit(self, profile: str) -> None:
+        unit = PROFILES[profile]
+        for offset, expected in ((8, unit.cap), (16, unit.ecap)):
+            found = self._read(REGISTERS + offset, 8)
+            if found != expected:
+                raise TargetError(
+                    f"{self.name}: register {offset:#x} is {found:#x} and not {expected:#x}"
+                )
+
+    def run(self, case: Case) -> list[Outcome]:
+        """The outcome of each step."""
+        if case.memory != MEMORY or case.capabilities != PROFILES[self.profiles[0]]:
+            raise TargetError(f"{self.name}: a case for another unit")
+        try:
+            self._reset()
+            return [self._step(step) for step in case.steps]
+        except QtestError as error:
+            raise TargetError(f"{self.name}: {error}") from error
+
+    def close(self) -> None:
+        """End QEMU."""
+        self._qtest.close()
+
+    def _reset(self) -> None:
+        """Everything off, nothing cached, no fault pending, memory zero."""
+        lines = [f"memset {page << 12:#x} 0x1000 0x0" for page in sorted(self._written)]
+        lines += [
+            f"memset {DATA:#x} {DATA_PAGES * 4096:#x} 0x0",
+            *(f"memset {page:#x} 0x1000 0x0" for page in DATA_FRAMES[DATA_PAGES:]),
+        ]
+        self._written.clear()
+        self._recorded = False
+        for command in (0, GlobalCommand.of(srtp=True), 0):
+            lines += [
+                f"writeq {REGISTERS + 0x20:#x} 0x0",
+                f"writel {REGISTERS + 0x18:#x} {command:#x}",
+            ]
+        lines += [
+            f"writel {REGISTERS + RECORD + 12:#x} {1 << 31:#x}",
+            f"writel {REGISTERS + 0x34:#x} 0xffffffff",
+            f"writeq {REGISTERS + 0x88:#x} 0x0",
+        ]
+        self._qtest.commands(lines)
+
+    def _step(self, step: Step) -> Outcome:
+        match step["op"]:
+            case "mem_write":
+                self._store(int(step["addr"], 0), bytes.fromhex(step["hex"]))
+            case "reg_write":
+                width = {4: "l", 8: "q"}[step["size"]]
+                where = REGISTERS + int(step["offset"], 0)
+                self._qtest.command(f"write{width}", hex(where), step["value"])
+            case "reg_read":
+                return self._reg_read(int(step["offset"], 0), step["size"], int(step["mask"], 0))
+            case "dma_read" if "pasid" not in step and step["length"] == 8:
+                return self._dma_read(step)
+            case "dma_write" if "pasid" not in step and step["length"] == 8:
+                return self._dma_write(step)
+        return None
+
+    def _reg_read(self, offset: int, size: int, mask: int) -> int:
+        """A register; the fault record reads 0 until the case has had a fault of its own."""
+        if offset & ~15 == RECORD:
+            self._recorded |= bool(self._read(REGISTERS + RECORD + 8, 8) >> 63)
+            if not self._recorded:
+                return 0
+        return self._read(REGISTERS + offset, size) & mask
+
+    def _read(self, address: int, size: int) -> int:
+        return int(self._qtest.command({4: "readl", 8: "readq"}[size], hex(address)), 0)
+
+    def _store(self, address: int, data: bytes) -> None:
+        self._written.update(range(address >> 12, (address + len(data) - 1 >> 12) + 1))
+        self._qtest.command("write", hex(address), hex(len(data)), "0x" + data.hex())
+
+    def _dma_read(self, step: Step) -> Outcome:
+        """The device can't be asked for its buffer: it is sent to memory, untranslated."""
+        bar = self._places[step["device"]]
+        self._transfer(bar, int(step["iova"], 0), BUFFER, to_memory=0)
+        self._untranslated(bar, BUFFER, SCRATCH, to_memory=1)
+        if self._refused():
+            return {"fault": True}
+        data = self._load(SCRATCH)
+        return {"data": data.hex()} if any(data) else None  # 0 also where FPD hides the fault
+
+    def _dma_write(self, step: Step) -> Outcome:
+        """The device can't say how a write ended: the data is looked for where it may be."""
+        bar, data = self._places[step["device"]], bytes.fromhex(step["hex"])
+        self._qtest.command("write", hex(SCRATCH), "0x8", "0x" + data.hex())
+        self._untranslated(bar, SCRATCH, BUFFER, to_memory=0)
+        self._transfer(bar, BUFFER, int(step["iova"], 0), to_memory=1)
+        offset = int(step["iova"], 0) & 0xFFF
+        places = [page + offset for page in DATA_FRAMES]
+        found = self._qtest.commands([f"read {place:#x} 0x8" for place in places])
+        if any(bytes.fromhex(text[2:]) == data for text in found):
+            return {"ok": True}
+        return {"fault": True} if self._refused() else None
+
+    def _refused(self) -> bool:
+        """Whether a fault is pending, as a case clears it after each request."""
+        return bool(self._read(REGISTERS + 0x34, 4) & 2)
+
+    def _load(self, address: int) -> bytes:
+        return bytes.fromhex(self._qtest.command("read", hex(address), "0x8")[2:])
+
+    def _untranslated(self, bar: int, source: int, destination: int, *, to_memory: int) -> None:
+        """A transfer with translation switched off for as long as it takes."""
+        functions = self._read(REGISTERS + 0x1C, 4) & FUNCTIONS
+        self._qtest.command("writel", hex(REGISTERS + 0x18), hex(functions & ~TRANSLATION))
+        self._transfer(bar, source, destination, to_memory=to_memory)
+        self._qtest.command("writel", hex(REGISTERS + 0x18), hex(functions))
+
+    def _transfer(self, bar: int, source: int, destination: int, *, to_memory: int) -> None:
+        self._qtest.commands(
+            [
+                f"writeq {bar + SOURCE:#x} {source:#x}",
+                f"writeq {bar + DESTINATION:#x} {destination:#x}",
+                f"writeq {bar + COUNT:#x} 0x8",
+                f"writeq {bar + COMMAND:#x} {1 | to_memory << 1:#x}",
+                f"clock_step {NANOSECONDS}",
+            ]
+        )

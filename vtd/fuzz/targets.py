@@ -1,0 +1,232 @@
+"""Who carries out a case: the engine, the slow oracle, or an implementation outside.
+
+A target takes a whole case and gives one outcome for each step; None where it can't tell, which is
+then not compared. ``vtd.fuzz.qemu`` is one more.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import shlex
+import subprocess
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, Protocol
+
+from vtd.caches import KEEPS_STALE, CachePolicy
+from vtd.fuzz.case import Case, Outcome, Step
+from vtd.fuzz.oracle import SlowUnit
+from vtd.replay import ScenarioRun
+
+
+class TargetError(Exception):
+    """A target that can't be started, died, or answers something that is no answer."""
+
+
+class Target(Protocol):
+    """Anything that carries out cases."""
+
+    @property
+    def name(self) -> str: ...
+
+    def run(self, case: Case) -> list[Outcome]:
+        """The outcome of each step; TargetError if the target fails as a whole."""
+        ...
+
+    def close(self) -> None:
+        """Give back what the target holds."""
+        ...
+
+
+class Difference(NamedTuple):
+    """A step whose outcome differs between two targets."""
+
+    number: int
+    step: Step
+    one: Outcome
+    other: Outcome
+
+    def __str__(self) -> str:
+        what = " ".join(str(self.step.get(key, "")) for key in ("op", "device", "iova", "offset"))
+        return f"step {self.number} ({' '.join(what.split())}): {self.one} and {self.other}"
+
+
+def compare(case: Case, one: Sequence[Outcome], other: Sequence[Outcome]) -> list[Difference]:
+    """The steps with two different outcomes, both known."""
+    return [
+        Difference(number, step, first, second)
+        for number, (step, first, second) in enumerate(zip(case.steps, one, other, strict=True))
+        if first is not None and second is not None and first != second
+    ]
+
+
+class EngineTarget:
+    """The engine, with any cache policy; ``as_recorded``: with QEMU's departures."""
+
+    def __init__(self, policy: CachePolicy = KEEPS_STALE, *, as_recorded: bool = False) -> None:
+        self.name = "engine"
+        self._policy = policy
+        self._as_recorded = as_recorded
+
+    def run(self, case: Case) -> list[Outcome]:
+        """The outcome of each step."""
+        run = self.start(case)
+        return [run.step(step)[1] for step in case.steps]
+
+    def start(self, case: Case) -> ScenarioRun:
+        """The platform of a case, before its first step."""
+        oracle = "QEMU" if self._as_recorded else ""
+        head = {**case.head(), "oracle": oracle}
+        return ScenarioRun(head, as_recorded=self._as_recorded, caches=self._policy)
+
+    def close(self) -> None:
+        """Nothing to give back."""
+
+
+class OracleTarget:
+    """The slow oracle."""
+
+    def __init__(self, *, compress: bool = False) -> None:
+        self.name = "oracle"
+        self._compress = compress
+
+    def run(self, case: Case) -> list[Outcome]:
+        """The outcome of each step."""
+        unit = SlowUnit(case, compress=self._compress)
+        return [unit.step(step) for step in case.steps]
+
+    def close(self) -> None:
+        """Nothing to give back."""
+
+
+class CommandTarget:
+    """A program that reads a case as one line of JSON and answers with one line of JSON.
+
+    It gets ``{"unit": ..., "memory": ..., "devices": ..., "steps": [...]}`` as in scenario files,
+    and answers ``{"outcomes": [...]}``, null where it can't tell. It ends when its input does.
+    """
+
+    def __init__(self, command: str) -> None:
+        self.name = command
+        try:
+            self._process = subprocess.Popen(
+                shlex.split(command), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            )
+        except (OSError, ValueError) as error:
+            raise TargetError(f"{command}: can't be started: {error}") from error
+
+    def run(self, case: Case) -> list[Outcome]:
+        """The outcomes that the program answers with."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        try:
+            self._process.stdin.write(json.dumps({**case.head(), "steps": case.steps}) + "\n")
+            self._process.stdin.flush()
+            line = self._process.stdout.readline()
+        except OSError as error:
+            raise TargetError(f"{self.name}: {error}") from error
+        try:
+            outcomes = json.loads(line)["outcomes"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise TargetError(f"{self.name}: answered {line[:200]!r}") from error
+        if not isinstance(outcomes, list) or len(outcomes) != len(case.steps):
+            raise TargetError(f"{self.name}: not one outcome for each of {len(case.steps)} steps")
+        return outcomes
+
+    def close(self) -> None:
+        """End the program."""
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                pipe.close()
+        self._process.wait()
+
+
+NO_PASID = 0xFFFF_FFFF
+
+
+class LibraryTarget:
+    """A shared library with the functions that ``docs/fuzzing.md`` declares."""
+
+    def __init__(self, path: str) -> None:
+        self.name = path
+        try:
+            self._library = ctypes.CDLL(path)
+            for name, (result, arguments) in _FUNCTIONS.items():
+                function = getattr(self._library, name)
+                function.restype, function.argtypes = result, arguments
+        except (OSError, AttributeError) as error:
+            raise TargetError(f"{path}: {error}") from error
+        self._steps: dict[str, Callable[[Any, Case, Step], Outcome]] = {
+            "mem_write": self._mem_write,
+            "reg_write": self._reg_write,
+            "reg_read": self._reg_read,
+            "dma_read": self._dma_read,
+            "dma_write": self._dma_write,
+        }
+
+    def run(self, case: Case) -> list[Outcome]:
+        """The outcome of each step; None for those that the functions don't cover."""
+        unit = case.capabilities
+        handle = self._library.vtd_new(unit.version, unit.cap, unit.ecap, unit.host_address_width)
+        if not handle:
+            raise TargetError(f"{self.name}: vtd_new returned no unit")
+        try:
+            for start, length in case.memory:
+                self._library.vtd_add_memory(handle, start, length)
+            return [self._step(handle, case, step) for step in case.steps]
+        finally:
+            self._library.vtd_free(handle)
+
+    def _step(self, handle: Any, case: Case, step: Step) -> Outcome:
+        carry_out = self._steps.get(step["op"])
+        return None if carry_out is None else carry_out(handle, case, step)
+
+    def _mem_write(self, handle: Any, _: Case, step: Step) -> None:
+        data = bytes.fromhex(step["hex"])
+        self._library.vtd_store(handle, int(step["addr"], 0), data, len(data))
+
+    def _reg_write(self, handle: Any, _: Case, step: Step) -> None:
+        value = int(step["value"], 0)
+        self._library.vtd_write_register(handle, int(step["offset"], 0), step["size"], value)
+
+    def _reg_read(self, handle: Any, _: Case, step: Step) -> Outcome:
+        value = ctypes.c_uint64()
+        offset = int(step["offset"], 0)
+        known = self._library.vtd_read_register(handle, offset, step["size"], ctypes.byref(value))
+        return value.value & int(step["mask"], 0) if known else None
+
+    def _dma_read(self, handle: Any, case: Case, step: Step) -> Outcome:
+        data = ctypes.create_string_buffer(step["length"])
+        if not self._dma(handle, case, step, 0, data):
+            return {"fault": True}
+        return {"data": data.raw.hex()}
+
+    def _dma_write(self, handle: Any, case: Case, step: Step) -> Outcome:
+        data = ctypes.create_string_buffer(bytes.fromhex(step["hex"]), step["length"])
+        return {"ok": True} if self._dma(handle, case, step, 1, data) else {"fault": True}
+
+    def _dma(self, handle: Any, case: Case, step: Step, write: int, data: Any) -> int:
+        pasid = int(step["pasid"], 0) if "pasid" in step else NO_PASID
+        source_id = dict(case.devices)[step["device"]]
+        address = int(step["iova"], 0)
+        length = step["length"]
+        done: int = self._library.vtd_dma(handle, source_id, pasid, address, write, data, length)
+        return done
+
+    def close(self) -> None:
+        """Nothing to give back: a library stays loaded."""
+
+
+_U32, _U64, _HANDLE = ctypes.c_uint32, ctypes.c_uint64, ctypes.c_void_p
+_FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
+    "vtd_new": (_HANDLE, [_U32, _U64, _U64, _U32]),
+    "vtd_free": (None, [_HANDLE]),
+    "vtd_add_memory": (None, [_HANDLE, _U64, _U64]),
+    "vtd_store": (None, [_HANDLE, _U64, ctypes.c_char_p, _U64]),
+    "vtd_write_register": (None, [_HANDLE, _U32, _U32, _U64]),
+    "vtd_read_register": (ctypes.c_int, [_HANDLE, _U32, _U32, ctypes.POINTER(_U64)]),
+    "vtd_dma": (
+        ctypes.c_int,
+        [_HANDLE, _U32, _U32, _U64, ctypes.c_int, ctypes.c_void_p, _U64],
+    ),
+}
