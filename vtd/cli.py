@@ -21,6 +21,8 @@ COMMANDS = {
     "caps": ("vtd.commands.caps:caps", "Decode capability registers; several: what differs."),
     "dmar": ("vtd.commands.dmar:app", "Check, show, build, edit and compare DMAR tables."),
     "explain": ("vtd.commands.explain:explain", "Explain DMAR lines of a kernel log."),
+    "fuzz": ("vtd.commands.fuzz:fuzz", "Generated cases against an oracle, QEMU or your own."),
+    "audit": ("vtd.commands.audit:audit", "Find uses of stale translations in a log."),
 }
 """Name, where the function or application is, and the line of help."""
 
