@@ -10,20 +10,26 @@ out: device-TLBs, whose entries are not the unit's, and attributes that no acces
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
+from contextlib import suppress
 from dataclasses import replace
 from enum import Enum
 from typing import NamedTuple, TypeVar
 
+from devices.dma import READ, WRITE
 from devices.source_id import SourceId
 from pagetables import first_stage, second_stage
 from pagetables.memory import FRAME_SHIFT, BusError, FrameReader, TableMemory
+from pagetables.observed import UnchangedMemory
 from vtd.cache import OFF, Cache, Shape
-from vtd.caches import ContextCacheEntry, PasidCacheEntry
+from vtd.caches import UNCACHED, ContextCacheEntry, PasidCacheEntry, TranslationCaches
 from vtd.entries import PasidEntry, PasidTranslationType
 from vtd.events import Event, RequestBlocked
-from vtd.faults import FaultReason
+from vtd.faults import FaultReason, TranslationFault
 from vtd.iotlb import Iotlb, IotlbEntry, RequestKind
 from vtd.registers import TranslationTableMode
+from vtd.remapping import Remapping
+from vtd.request import Request
+from vtd.translate import translate
 from vtd.unit import RemappingUnit
 
 HALF = (1 << 64) - 1
@@ -187,7 +193,30 @@ class Audit:
             legacy = self._unit.remapping.mode is TranslationTableMode.LEGACY
             pasid = None if legacy else tags.pasid
             owner = Owner(source_id, tags.domain_id, pasid, entry.address, tags.kind)
-            self._judge(CacheName.IOTLB, owner, words, denies=entry.fault is not None)
+            refused = entry.fault is not None or not entry.rights
+            if not (refused and self._still_refused(kind, entry.address)):
+                self._judge(CacheName.IOTLB, owner, words, denies=refused)
+
+    def _still_refused(self, kind: RequestKind, address: int) -> bool:
+        """Whether no access to a page is let through, as the structures are now.
+
+        A fault that is cached under CM = 1 is stale only if mapping the page made it so; tables
+        that appeared on the way to it are no change of the page (6.5.3.3).
+        """
+        unit = self._unit
+        uncached = Remapping(
+            unit.capabilities,
+            UnchangedMemory(self._memory),
+            replace(unit.options, caches=UNCACHED),
+            TranslationCaches(UNCACHED),
+        )
+        uncached.root = unit.remapping.root
+        source_id, pasid, privileged = kind
+        for access in (READ, WRITE):
+            with suppress(TranslationFault):
+                translate(uncached, Request(source_id, address, access, 1, pasid, privileged))
+                return False
+        return True
 
     def request_words(self) -> Words:
         """The words that the current request came to."""
@@ -303,6 +332,7 @@ class Audit:
         for word in words.values():
             now = self._current(word)
             change = word.mask if now is None else (now ^ word.value) & word.mask
+            change &= ~(_DIRTY.get(word.structure, 0) & (now or 0))  # set, perhaps by the unit
             if not change:
                 continue
             use = self._describe(cache, owner, word, now)
@@ -440,12 +470,15 @@ _IGNORED = {
 }
 _GRANTS = {
     # 6.5.3.5: setting these without an invalidation costs at most a fault.
-    Structure.FIRST_STAGE: first_stage.WRITE | first_stage.USER | first_stage.DIRTY,
+    Structure.FIRST_STAGE: first_stage.WRITE | first_stage.USER,
     Structure.SECOND_STAGE: second_stage.READ
     | second_stage.WRITE
     | second_stage.IO_READ
-    | second_stage.IO_WRITE
-    | second_stage.DIRTY,
+    | second_stage.IO_WRITE,
+}
+_DIRTY = {
+    Structure.FIRST_STAGE: first_stage.DIRTY,
+    Structure.SECOND_STAGE: second_stage.DIRTY,
 }
 
 

@@ -575,7 +575,7 @@ class ModelDriver:
     def dma(
         self, device: str, where: int, *, write: bool, pasid: int | None = None, count: int = 1
     ) -> None:
-        """A device reads or writes 8 bytes of ``count`` pages: mapped ones, or from ``where`` on."""
+        """A device reads or writes 8 bytes of ``count`` pages, mapped ones mostly."""
         pasid = pasid if pasid in self.pasids else None
         domain = self.attached.get((device, pasid), self.attached.get((device, None)))
         address = self._place_of(domain, where) + 16
