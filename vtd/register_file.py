@@ -83,7 +83,10 @@ class RegisterFile(Stateful):
         cap, ecap = capabilities.cap, capabilities.ecap
         offsets = register_map(capabilities.features, cap, ecap, constants)
         for one, other in overlaps(offsets):
-            raise ValueError(f"registers overlap: {one.__name__} and {other.__name__}")
+            raise ValueError(
+                "registers overlap: CAP.FRO, ECAP.IRO or a constant puts "
+                f"{one.__name__} over {other.__name__}"
+            )
         self._slots: dict[Place, _Slot] = {}
         self._windows: dict[tuple[int, int], _Window] = {}
         self._listeners: dict[int, list[tuple[Place, Callable[[RegisterWrite[Any]], None]]]] = {}

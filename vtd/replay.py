@@ -9,7 +9,8 @@ from __future__ import annotations
 import gzip
 import json
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -122,15 +123,26 @@ def replay(path: Path, trace: Trace | None = None) -> Report:
     A second run hands ``trace`` another unit.
     """
     scenario = load_scenario(path)
-    try:
+    with _broken(str(path)):
         report = run_scenario(str(path), scenario, as_recorded=False, trace=trace)
         recorded = str(scenario.get("oracle", "")).startswith("QEMU")
         if report.mismatches and recorded:
-            report = run_scenario(str(path), scenario, as_recorded=True, trace=trace)
-    except BROKEN as error:
-        what = f"{error} is missing" if isinstance(error, KeyError) else str(error)
-        raise ScenarioError(f"{path}: {what}") from error
+            again = run_scenario(str(path), scenario, as_recorded=True, trace=trace)
+            report = min(report, again, key=lambda each: len(each.mismatches))
     return report
+
+
+@contextmanager
+def _broken(what: str) -> Iterator[None]:
+    """Turn what using a broken value raises into a ScenarioError about ``what``."""
+    try:
+        yield
+    except KeyError as error:
+        raise ScenarioError(f"{what}: {error} is missing") from error
+    except (AttributeError, IndexError, TypeError) as error:
+        raise ScenarioError(f"{what}: a value is not of the kind that the format says") from error
+    except BROKEN as error:
+        raise ScenarioError(f"{what}: {error}") from error
 
 
 def run_scenario(
@@ -142,17 +154,20 @@ def run_scenario(
 ) -> Report:
     """Carry out every step and compare."""
     steps = scenario["steps"]
+    if not isinstance(steps, list):
+        raise ScenarioError("steps: not a list")
     run = ScenarioRun(scenario, as_recorded=as_recorded)
     report = Report(name, len(steps), as_recorded=as_recorded)
-    for number, step in enumerate(steps):
-        if trace is not None and step["op"] in ACCESSES:
-            for request in run.requests(step):
-                trace(run.unit, f"step {number} {step['op']}", request)
-        expect, got = run.step(step)
+    for index, step in enumerate(steps):
+        with _broken(f"step {index}"):
+            if trace is not None and step["op"] in ACCESSES:
+                for request in run.requests(step):
+                    trace(run.unit, f"step {index} {step['op']}", request)
+            expect, got = run.step(step)
         if matches(expect, got):
             report.passed += 1
         else:
-            report.mismatches.append(Mismatch(number, step["op"], expect, got))
+            report.mismatches.append(Mismatch(index, step["op"], expect, got))
     return report
 
 
@@ -168,8 +183,11 @@ def matches(expect: Json, got: Json) -> bool:
 
 
 def number(value: Json) -> int:
-    """A number of a scenario: plain, or a string in hex with 0x."""
-    return int(value, 0) if isinstance(value, str) else int(value)
+    """A number of a scenario: plain, or a string in hex with 0x; ScenarioError if it is none."""
+    try:
+        return int(value, 0) if isinstance(value, str) else int(value)
+    except (TypeError, ValueError) as error:
+        raise ScenarioError(f"{value!r} is no number") from error
 
 
 class ScenarioRun:
@@ -187,18 +205,20 @@ class ScenarioRun:
     ) -> None:
         unit = scenario["unit"]
         tags = scenario.get("tags", ())
-        capabilities = Capabilities.of(
-            number(unit["version"]),
-            number(unit["cap"]),
-            number(unit["ecap"]),
-            unit["host_address_width"],
-        )
+        with _broken("unit"):
+            capabilities = Capabilities.of(
+                number(unit["version"]),
+                number(unit["cap"]),
+                number(unit["ecap"]),
+                unit["host_address_width"],
+            )
+            constants = {
+                number(offset): number(value) for offset, value in unit.get("registers", {}).items()
+            }
         self.memory = PhysicalMemory()
-        for start, length, *kind in scenario["memory"]:
-            self.memory.add_region(number(start), number(length), read_only="ro" in kind)
-        constants = {
-            number(offset): number(value) for offset, value in unit.get("registers", {}).items()
-        }
+        with _broken("memory"):
+            for start, length, *kind in scenario["memory"]:
+                self.memory.add_region(number(start), number(length), read_only="ro" in kind)
         recorded = str(scenario.get("oracle", "")).startswith("QEMU")
         options = Options(
             caches=caches,
@@ -207,10 +227,11 @@ class ScenarioRun:
         )
         self.unit = RemappingUnit(capabilities, self.memory, options, constants)
         self.unit.subscribe(self._event)
-        self.ports = {
-            name: UnitPort(self.unit, self.memory, number(device["source_id"]))
-            for name, device in scenario["devices"].items()
-        }
+        with _broken("devices"):
+            self.ports = {
+                name: UnitPort(self.unit, self.memory, number(device["source_id"]))
+                for name, device in scenario["devices"].items()
+            }
         self.names = {port.source_id: name for name, port in self.ports.items()}
         if scenario.get("device_tlb") == "manual":
             for source_id in self.names:
@@ -253,11 +274,17 @@ class ScenarioRun:
         """The requests that a DMA step makes, one for each page."""
         pasid, privileged = _tags(step)
         length = len(step["hex"]) // 2 if "hex" in step else _length(step)
-        source_id, access = self.ports[step["device"]].source_id, ACCESSES[step["op"]]
+        source_id, access = self._port(step).source_id, ACCESSES[step["op"]]
         return [
             Request(source_id, start, access, size, pasid, privileged)
             for start, size in split_pages(number(step["iova"]), length)
         ]
+
+    def _port(self, step: Mapping[str, Json]) -> UnitPort:
+        name = step["device"]
+        if name not in self.ports:
+            raise ScenarioError(f"device: {name!r} is not one of devices")
+        return self.ports[name]
 
     def _event(self, event: Event) -> None:
         if isinstance(event, MessageSent):
@@ -286,7 +313,7 @@ class ScenarioRun:
         return value & number(step.get("mask", -1))
 
     def _dma_read(self, step: Mapping[str, Json]) -> Json:
-        port, tags = self.ports[step["device"]], _tags(step)
+        port, tags = self._port(step), _tags(step)
         return _read_outcome(
             [
                 (start, size, port.read_part(start, size, *tags))
@@ -295,7 +322,7 @@ class ScenarioRun:
         )
 
     def _dma_write(self, step: Mapping[str, Json]) -> Json:
-        port, tags, iova = self.ports[step["device"]], _tags(step), number(step["iova"])
+        port, tags, iova = self._port(step), _tags(step), number(step["iova"])
         data = bytes.fromhex(step["hex"])
         return _write_outcome(
             [
@@ -306,7 +333,7 @@ class ScenarioRun:
 
     def _dma_atomic(self, step: Mapping[str, Json]) -> Json:
         pasid, privileged = _tags(step)
-        done = self.ports[step["device"]].atomic(
+        done = self._port(step).atomic(
             ATOMICS[step["kind"]],
             number(step["iova"]),
             bytes.fromhex(step["hex"]),
@@ -330,7 +357,7 @@ class ScenarioRun:
 
     def _interrupt(self, step: Mapping[str, Json], address: int, data: int) -> Json:
         self.delivered = None
-        self.ports[step["device"]].write_part(address, data.to_bytes(4, "little"))
+        self._port(step).write_part(address, data.to_bytes(4, "little"))
         match self.delivered:
             case None:
                 return {"blocked": True}
@@ -348,7 +375,7 @@ class ScenarioRun:
 
     def _ats_translate(self, step: Mapping[str, Json]) -> Json:
         pasid, privileged = _tags(step)
-        completion = self.ports[step["device"]].translate(
+        completion = self._port(step).translate(
             number(step["iova"]),
             step["count"],
             no_write=step["no_write"],
@@ -361,7 +388,7 @@ class ScenarioRun:
         return {"status": STATUSES[completion.status], "entries": [*map(_translation, entries)]}
 
     def _translated_read(self, step: Mapping[str, Json]) -> Json:
-        port, pasid = self.ports[step["device"]], _tags(step)[0]
+        port, pasid = self._port(step), _tags(step)[0]
         return _read_outcome(
             [
                 (start, size, port.read_translated_part(start, size, pasid))
@@ -370,7 +397,7 @@ class ScenarioRun:
         )
 
     def _translated_write(self, step: Mapping[str, Json]) -> Json:
-        port, pasid = self.ports[step["device"]], _tags(step)[0]
+        port, pasid = self._port(step), _tags(step)[0]
         first, data = number(step["address"]), bytes.fromhex(step["hex"])
         return _write_outcome(
             [
@@ -394,7 +421,7 @@ class ScenarioRun:
             pasid,
             privileged,
         )
-        source_id = self.ports[step["device"]].source_id
+        source_id = self._port(step).source_id
         return {"queued": self.unit.request_page(source_id, message)}
 
     def _page_group_responses(self, _: Mapping[str, Json]) -> Json:
@@ -427,7 +454,7 @@ class ScenarioRun:
         if step.get("unallocated"):
             outstanding = self.unit.devices.outstanding
             vector |= 1 << next(itag for itag in range(ITAGS) if itag not in outstanding)
-        source_id = self.ports[step["device"]].source_id
+        source_id = self._port(step).source_id
         self.unit.complete_invalidation(source_id, vector, step["count"])
 
     def _device_tlb_timeout(self, step: Mapping[str, Json]) -> None:

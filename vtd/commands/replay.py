@@ -128,7 +128,12 @@ class Walks:
                 continue
             yield from walk_lines(explained)
             if held is not None:
-                yield f"  but the IOTLB holds {held.physical:#x} for {held.address:#x}"
+                now = explained.outcome and explained.outcome.physical
+                same = now == held.physical + request.address - held.address
+                yield (
+                    f"  {'' if same else 'but '}the IOTLB holds "
+                    f"{held.physical:#x} for {held.address:#x}"
+                )
 
     def to_json(self) -> list[dict[str, Any]]:
         """The walks of requests that are translated."""
@@ -151,7 +156,8 @@ def _json_files(
 
 
 def _lines(report: Report) -> Iterator[str]:
-    verdict = f"{len(report.mismatches)} MISMATCHES" if report.mismatches else "match"
+    wrong = len(report.mismatches)
+    verdict = f"{wrong} {'MISMATCH' if wrong == 1 else 'MISMATCHES'}" if wrong else "match"
     recorded = ", as recorded" if report.as_recorded else ""
     yield f"{report.file}: {report.passed} of {report.steps} steps, {verdict}{recorded}"
     for step, op, expect, got in report.mismatches:

@@ -65,6 +65,16 @@ def test_an_altered_expectation_exits_1_and_names_the_step(altered: Path) -> Non
     assert "0 match, 1 do not" in shown
 
 
+def test_a_recorded_file_that_matches_neither_way_did_not_need_the_option(tmp_path: Path) -> None:
+    scenario = json.loads(gzip.decompress((VECTORS / "legacy_3level_4k.json.gz").read_bytes()))
+    scenario["steps"][73]["expect"] = {"fault": True}
+    path = tmp_path / "altered.json"
+    path.write_text(json.dumps(scenario))
+    shown = run(str(path), code=1)
+    assert "step 73 dma_read: expected" in shown
+    assert "as recorded" not in shown
+
+
 def test_json_has_the_promised_form(altered: Path) -> None:
     files = json.loads(run(str(altered), str(BASIC), "--format", "json", code=1))["files"]
     wrong, right = files
@@ -93,7 +103,8 @@ def test_folders_are_searched_for_scenarios_and_captures(tmp_path: Path) -> None
 def test_the_trace_shows_walks_and_what_the_iotlb_holds() -> None:
     shown = run("--trace", str(STALE))
     assert "SS-PTE" in shown
-    assert "but the IOTLB holds" in shown
+    assert "  but the IOTLB holds" in shown
+    assert "  the IOTLB holds" in run("--trace", str(VECTORS / "legacy_3level_4k.json.gz"))
     walks = json.loads(run("--trace", "--format", "json", str(STALE)))["files"][0]["trace"]
     assert all(walk["step"].startswith("step ") for walk in walks)
     assert any(walk["cached"] not in (None, walk["physical"]) for walk in walks)
@@ -125,6 +136,54 @@ def test_unusable_input_exits_2_and_prints_nothing(tmp_path: Path, content: str)
     assert result.exit_code == 2
     assert result.stdout == ""
     assert str(path) in result.stderr
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"iova": "zz"}, "step 73: 'zz' is no number"),
+        ({"device": "d99"}, "step 73: device: 'd99' is not one of devices"),
+        ({"length": -4}, "step 73: length: -4 is not a number"),
+        ({"length": None}, "step 73: length: None is not a number"),
+        ({"device": ["d3"]}, "step 73: a value is not of the kind that the format says"),
+    ],
+)
+def test_an_unusable_step_is_named(tmp_path: Path, change: dict[str, Json], message: str) -> None:
+    scenario = json.loads(gzip.decompress((VECTORS / "legacy_3level_4k.json.gz").read_bytes()))
+    assert scenario["steps"][73]["op"] == "dma_read"
+    scenario["steps"][73] |= change
+    assert message in refused(tmp_path, scenario)
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"steps": {}}, "steps: not a list"),
+        ({"devices": {"d0": 70000}}, "devices: a value is not of the kind that the format says"),
+        ({"devices": {"d0": {}}}, "devices: 'source_id' is missing"),
+        ({"memory": [["0x0", "0x1001"]]}, "memory: "),
+        ({"memory": [["zz", "0x1000"]]}, "memory: 'zz' is no number"),
+        ({"unit": {"version": "0x10"}}, "unit: 'cap' is missing"),
+    ],
+)
+def test_an_unusable_head_is_named(tmp_path: Path, change: dict[str, Json], message: str) -> None:
+    scenario = json.loads(gzip.decompress(BASIC.read_bytes())) | change
+    assert message in refused(tmp_path, scenario)
+
+
+def test_registers_over_each_other_name_the_field_that_puts_them_there(tmp_path: Path) -> None:
+    scenario = json.loads(gzip.decompress(BASIC.read_bytes()))
+    scenario["unit"]["cap"] = "0x0"
+    assert "CAP.FRO" in refused(tmp_path, scenario)
+
+
+def refused(folder: Path, scenario: Json) -> str:
+    path = folder / "scenario.json"
+    path.write_text(json.dumps(scenario))
+    result = CliRunner().invoke(main, ["replay", str(path)])
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    return result.stderr
 
 
 def test_a_folder_without_anything_is_unusable(tmp_path: Path) -> None:
