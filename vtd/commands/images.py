@@ -102,8 +102,23 @@ def open_image(
     as_specified: bool = False,
 ) -> Inspected:
     """The unit of a capture or image; ends the command with exit code 2 if there is none."""
+    with unusable_input(str(path)):
+        path.stat()
+        if path.is_dir() and not (path / MANIFEST).exists():
+            raise ValueError(f"a folder without {MANIFEST} is no capture")
     with unusable_input("image"):
-        if (path / MANIFEST).is_file():
+        if path.is_dir():
+            by_hand = {
+                "--root-table": root_table,
+                "--interrupt-table": interrupt_table,
+                "--base": base,
+                "--profile": profile,
+                "--cap": cap,
+                "--ecap": ecap,
+            }
+            for name, value in by_hand.items():
+                if value is not None:
+                    raise ValueError(f"{name}: {path} is a capture, which has its own")
             capture = Capture.load(path)
             options = capture.options(as_recorded=not as_specified)
             return Inspected(capture.unit(options, UnchangedMemory(capture.memory)), capture)

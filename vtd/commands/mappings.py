@@ -108,6 +108,9 @@ def mappings(
             raise ValueError(f"--device: {wanted} has no context entry")
     if format is Format.JSON:
         typer.echo(json.dumps({"sources": [_json(each) for each in listed]}))
+    elif not listed:
+        on = inspected.status.tes
+        typer.echo("no context entry is present" if on else "DMA remapping is off")
     else:
         typer.echo("\n".join(line for each in listed for line in _lines(each)))
 

@@ -48,8 +48,13 @@ from vtd.interrupts import Interrupt, Posted, compatibility_interrupt
 
 
 def msi(
-    address: Annotated[int, typer.Argument(parser=parse_number, metavar="ADDRESS")],
-    data: Annotated[int, typer.Argument(parser=parse_number, metavar="DATA")],
+    address: Annotated[
+        int,
+        typer.Argument(parser=parse_number, metavar="ADDRESS", help="0xfee00000 to 0xfeefffff."),
+    ],
+    data: Annotated[
+        int, typer.Argument(parser=parse_number, metavar="DATA", help="What is written there.")
+    ],
     image: Annotated[
         Path | None,
         typer.Argument(

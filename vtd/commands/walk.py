@@ -31,10 +31,15 @@ from vtd.request import Request
 
 def walk(
     image: Image,
-    iova: Annotated[int, typer.Argument(parser=parse_number, metavar="IOVA")],
+    iova: Annotated[
+        int,
+        typer.Argument(
+            parser=parse_number, metavar="IOVA", help="The address that the device uses."
+        ),
+    ],
     device: Annotated[str, typer.Option(metavar="BDF", help="The requester, such as 00:02.0.")],
     pasid: Annotated[
-        int | None, typer.Option(parser=parse_number, help="PASID of the request.")
+        int | None, typer.Option(parser=parse_number, metavar="PASID", help="PASID of the request.")
     ] = None,
     write: Annotated[bool, typer.Option("--write", help="A write instead of a read.")] = False,
     privileged: Annotated[

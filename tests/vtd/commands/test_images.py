@@ -217,6 +217,7 @@ def unprogrammed(tmp_path: Path) -> str:
 
 def test_a_unit_that_is_off_has_nothing_to_show(unprogrammed: str) -> None:
     assert "DMA remapping is off" in refused("walk", unprogrammed, "--device", "00:02.0", "0x0")
+    assert run("mappings", unprogrammed) == "DMA remapping is off\n"
     assert json.loads(run("mappings", unprogrammed, "--format", "json")) == {"sources": []}
     assert "interrupt remapping is off" in run("irte", unprogrammed)
     assert "interrupt remapping is off" in run("msi", "0xfee00000", "0x31", unprogrammed)
@@ -255,6 +256,31 @@ def test_an_image_needs_its_registers(tmp_path: Path, arguments: list[str], says
     path = tmp_path / "memory.bin"
     path.write_bytes(bytes(0x1000))
     assert says in refused("mappings", str(path), *arguments)
+
+
+def test_what_is_not_there_or_no_capture_is_named(tmp_path: Path) -> None:
+    gone = str(tmp_path / "gone")
+    for command in (
+        ["mappings", gone],
+        ["walk", gone, "0x0", "--device", "00:02.0"],
+        ["irte", gone],
+        ["msi", "0xfee00010", "0", gone],
+    ):
+        assert f"{gone}: No such file" in refused(*command)
+    assert f"{tmp_path}: a folder without capture.json" in refused("mappings", str(tmp_path))
+
+
+def test_a_capture_has_its_own_registers() -> None:
+    assert "--root-table: " in refused("mappings", LEGACY, "--root-table", "0")
+    assert "--cap: " in refused("irte", LEGACY, "--cap", "0", "--ecap", "0")
+    assert "--profile: " in refused("msi", "0xfee00010", "0", LEGACY, "--profile", "xeon")
+
+
+def test_tables_without_any_requester_say_so(tmp_path: Path) -> None:
+    path = tmp_path / "memory.bin"
+    path.write_bytes(bytes(0x3000))
+    arguments = ["mappings", str(path), "--base", "0", "--profile", "qemu"]
+    assert run(*arguments, "--root-table", "0x1000") == "no context entry is present\n"
 
 
 def test_a_lime_dump_says_where_it_belongs(image: list[str], tmp_path: Path) -> None:
@@ -403,7 +429,7 @@ def test_msi_shows_a_posted_interrupt(interrupts: list[str], tmp_path: Path) -> 
         (["0x1fee00000", "0"], "0xfeexxxxx"),
         (["0xfee00000", "0x100000000"], "32 bits"),
         (["0xfee00000", "0", "--device", "zz"], "--device"),
-        (["0xfee00000", "0", "/nonexistent"], "image"),
+        (["0xfee00000", "0", "/nonexistent"], "/nonexistent: No such file"),
     ],
 )
 def test_msi_refuses_what_is_no_message(arguments: list[str], says: str) -> None:
