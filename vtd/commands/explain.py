@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from devices.source_id import Bdf
+from vtd.commands.images import Format, Output
 from vtd.commands.reading import Lspci, read_pci_tree, read_table, read_text, unusable_input
 from vtd.dmar.pci_tree import PciTree
 from vtd.dmar.records import Rmrr
@@ -29,6 +31,7 @@ def explain(
         Path | None, typer.Option(help="DMAR table of the machine, in any form validate reads.")
     ] = None,
     lspci: Lspci = None,
+    format: Output = Format.TEXT,
 ) -> None:
     """Explain the DMAR lines of a kernel log: faults, firmware problems, what was set up.
 
@@ -39,14 +42,21 @@ def explain(
     table = read_table(str(dmar)) if dmar else None
     pci = read_pci_tree(lspci)
     scopes = Scopes(table, pci) if table else None
-    for group in fold(faults):
-        typer.echo("\n".join(_fault_lines(group, scopes, pci)))
-        typer.echo()
-    messages = _folded_lines(lines)
-    for message, texts in messages:
-        typer.echo("\n".join(_message_lines(message, texts)))
-    if not faults and not lines:
-        typer.echo("no line about DMAR")
+    groups, messages = fold(faults), _folded_lines(lines)
+    if format is Format.JSON:
+        answer = {
+            "faults": [_fault_json(group, scopes) for group in groups],
+            "messages": [_message_json(message, texts) for message, texts in messages],
+        }
+        typer.echo(json.dumps(answer, indent=1))
+    else:
+        for group in groups:
+            typer.echo("\n".join(_fault_lines(group, scopes, pci)))
+            typer.echo()
+        for message, texts in messages:
+            typer.echo("\n".join(_message_lines(message, texts)))
+        if not faults and not lines:
+            typer.echo("no line about DMAR")
     if faults or any(message and message.weight == "problem" for message, _ in messages):
         raise typer.Exit(1)
 
@@ -69,6 +79,34 @@ def _fault_lines(group: FoldedFaults, scopes: Scopes | None, pci: PciTree | None
         yield from _alias_lines(group.source, pci)
     if scopes is not None:
         yield from _scope_lines(group, scopes)
+
+
+def _fault_json(group: FoldedFaults, scopes: Scopes | None) -> dict[str, Any]:
+    cause = CAUSES.get(group.reason)
+    owner = scopes.owner(group.source) if scopes else None
+    return {
+        "device": str(group.source),
+        "kind": group.kind.value,
+        "pasid": group.pasid,
+        "reason": group.reason,
+        "text": cause.reason.text if cause else None,
+        "stopped_at": cause.where if cause else None,
+        "likely": list(cause.likely) if cause else [],
+        "look_at": list(cause.look_at) if cause else [],
+        "count": group.count,
+        "lines": list(group.lines),
+        "ranges": [[hex(start), hex(end - 1)] for start, end in group.ranges],
+        "unit": hex(owner.unit.register_base) if owner else None,
+    }
+
+
+def _message_json(message: Message | None, lines: list[LogLine]) -> dict[str, Any]:
+    return {
+        "weight": message.weight if message else "unknown",
+        "meaning": message.meaning if message else None,
+        "look_at": message.look_at if message else None,
+        "lines": [line._asdict() for line in lines],
+    }
 
 
 def _device(source: Bdf, pci: PciTree | None) -> str:

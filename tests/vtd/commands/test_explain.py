@@ -1,5 +1,6 @@
 """vtd explain: faults in words, with the table and the PCI tree as context."""
 
+import json
 from pathlib import Path
 
 import typer
@@ -83,6 +84,24 @@ def test_table_and_pci_tree_give_the_context(tmp_path: Path) -> None:
     assert "region: inside the RMRR 0x7a000000-0x7a00ffff of this device" in output
     assert "alias: requests of 0000:02:04.0 carry this id" in output
     assert "alias: no such function" in output
+
+
+def test_json_holds_the_faults_and_the_other_lines(tmp_path: Path) -> None:
+    (tmp_path / "DMAR").write_bytes(TABLE.pack())
+    arguments = ["--format", "json", "--dmar", str(tmp_path / "DMAR")]
+    answer = json.loads(run(*arguments, stdin=LOG, code=1))
+    fault = answer["faults"][0]
+    assert (fault["device"], fault["kind"]) == ("0000:00:14.0", "DMA read")
+    assert (fault["reason"], fault["count"], fault["lines"]) == (6, 2, [4, 5])
+    assert fault["ranges"] == [["0x7a000000", "0x7a001fff"]]
+    assert fault["unit"] == "0xfed90000"
+    assert fault["likely"]
+    assert answer["faults"][-1]["text"] is None
+    weights = [each["weight"] for each in answer["messages"]]
+    assert weights[0] == "problem"
+    assert weights[-1] == "unknown"
+    assert answer["messages"][-1]["lines"][0]["line"] == 9
+    assert json.loads(run("--format", "json", stdin="x")) == {"faults": [], "messages": []}
 
 
 def test_many_ranges_are_counted_and_like_lines_told_once() -> None:
