@@ -6,7 +6,7 @@ A subcommand's module is imported when it is used, so that help and shell comple
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -57,8 +57,23 @@ def load_command(name: str) -> Any:
 main = typer.Typer(cls=LazyGroup, no_args_is_help=True, pretty_exceptions_enable=False)
 
 
+def _version(asked: bool) -> None:
+    if asked:
+        metadata = importlib.import_module("importlib.metadata")
+        try:
+            typer.echo(f"vtd {metadata.version('vtd')}")
+        except metadata.PackageNotFoundError:
+            typer.echo("vtd, not installed")
+        raise typer.Exit
+
+
 @main.callback()
-def root() -> None:
+def root(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
     """Intel VT-d DMA remapping, as the specification says and on real tables."""
 
 

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,19 @@ def test_help_lists_every_command() -> None:
     for name, (_, line) in COMMANDS.items():
         assert name in shown
         assert line.split()[0] in shown
+
+
+def test_the_version_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metadata, "version", lambda name: f"version of {name}")
+    assert run("--version") == "vtd version of vtd\n"
+
+
+def test_a_checkout_that_is_not_installed_has_no_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> str:
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(metadata, "version", missing)
+    assert run("--version") == "vtd, not installed\n"
 
 
 @pytest.mark.parametrize("name", COMMANDS)

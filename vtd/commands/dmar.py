@@ -36,9 +36,9 @@ from vtd.dmar.decoded import decoded
 from vtd.dmar.description import build as build_table
 from vtd.dmar.description import describe
 from vtd.dmar.diff import diff as diff_tables
-from vtd.dmar.explanation import explain_rule
+from vtd.dmar.explanation import enforcement, explain_rule
 from vtd.dmar.report import FileFindings
-from vtd.dmar.rules import RULES, Severity, validate
+from vtd.dmar.rules import RULES, Rule, Severity, validate
 from vtd.dmar.scopes import Scopes
 from vtd.dmar.table import Table
 
@@ -83,7 +83,13 @@ Output = Annotated[Path, typer.Option("-o", "--output", help="File to write; - i
 
 @app.command("validate")
 def validate_command(
-    files: Annotated[list[str] | None, typer.Argument(metavar="FILE...")] = None,
+    files: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="FILE...",
+            help="Tables: raw, acpidump or acpixtract text, iasl -d output; - is stdin.",
+        ),
+    ] = None,
     format: Annotated[Format, typer.Option(help="Form of the output.")] = Format.TEXT,
     select: Annotated[
         list[str] | None,
@@ -108,11 +114,14 @@ def validate_command(
 ) -> None:
     """Check tables against the rules.
 
-    Exit code 0: nothing found at or above --fail-on. 1: something found. 2: wrong use or unusable
-    input. Each file may be a raw table, acpidump or acpixtract text, iasl -d output; - is stdin.
+    Exit code 0: nothing found at or above --fail-on. 1: something found. 2: wrong use.
     """
     if explain:
-        typer.echo("\n\n".join(explain_rule(RULES[id]) for id in _rule_ids(explain)))
+        asked = [RULES[id] for id in _rule_ids(explain)]
+        if format is Format.TEXT:
+            typer.echo("\n\n".join(map(explain_rule, asked)))
+        else:
+            typer.echo(json.dumps([_rule_json(rule) for rule in asked], indent=1))
         return
     if not files:
         raise typer.BadParameter("a FILE is needed, - for stdin", param_hint="FILE")
@@ -168,9 +177,24 @@ def _finding_lines(result: FileFindings) -> Iterable[str]:
         yield f"{result.file}: 0x{each.offset:03x} {severity} {each.rule} {each.message}"
 
 
+def _rule_json(rule: Rule) -> dict[str, Any]:
+    return {
+        "rule": rule.id,
+        "severity": str(rule.severity),
+        "title": rule.title,
+        "meaning": rule.meaning,
+        "section": rule.section,
+        "needs": rule.needs,
+        "software": enforcement(rule),
+    }
+
+
 @app.command("rules")
-def rules_command() -> None:
+def rules_command(format: AnswerFormat = PlainFormat.TEXT) -> None:
     """List every rule with its severity."""
+    if format is PlainFormat.JSON:
+        typer.echo(json.dumps([_rule_json(rule) for rule in RULES.values()], indent=1))
+        return
     for rule in RULES.values():
         severity = typer.style(f"{rule.severity!s:7}", fg=COLOURS[rule.severity])
         needs = f" (needs {rule.needs})" if rule.needs else ""
@@ -199,7 +223,9 @@ def show_command(
 
 @app.command("build")
 def build_command(
-    specification: Annotated[str, typer.Argument(metavar="SPEC.toml", help="- is stdin.")],
+    specification: Annotated[
+        str, typer.Argument(metavar="SPEC.toml", help="As export writes it; - is stdin.")
+    ],
     output: Output,
 ) -> None:
     """Build a table from a TOML description; Length and Checksum are computed."""

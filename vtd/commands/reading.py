@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Annotated, NamedTuple, TypeVar
 
@@ -31,6 +31,8 @@ T = TypeVar("T")
 
 UNUSABLE = 2
 """Exit code for wrong use and unusable input."""
+LARGEST_TABLE_FILE = 64 << 20
+"""Bytes; an acpidump of every table of a large server has a few MiB."""
 
 TableFile = Annotated[
     str,
@@ -77,6 +79,15 @@ def read_text(file: str | Path) -> str:
     return read_bytes(str(file)).decode("utf-8", "replace")
 
 
+def _read_table_file(file: str) -> bytes:
+    """The bytes of a file with tables; TableError if it is larger than such a file can be."""
+    with nullcontext(sys.stdin.buffer) if file == "-" else Path(file).open("rb") as stream:
+        data = stream.read(LARGEST_TABLE_FILE + 1)
+    if len(data) > LARGEST_TABLE_FILE:
+        raise TableError(f"more than {LARGEST_TABLE_FILE >> 20} MiB: not a file of tables")
+    return data
+
+
 class NamedTable(NamedTuple):
     """The bytes of one table and what to call them."""
 
@@ -88,7 +99,10 @@ def read_tables(file: str) -> list[NamedTable]:
     """The DMAR tables of a file; several are numbered from 1."""
     name = "stdin" if file == "-" else file
     with unusable_input(name):
-        tables = dmar_tables(read_bytes(file))
+        data = _read_table_file(file)
+        if not data:
+            raise TableError("empty")
+        tables = dmar_tables(data)
     if len(tables) == 1:
         return [NamedTable(name, tables[0])]
     return [NamedTable(f"{name}#{number}", data) for number, data in enumerate(tables, 1)]
@@ -139,7 +153,9 @@ def _acpi(file: Path | None, signature: bytes, parse: Callable[[list[bytes]], T]
     if file is None:
         return None
     with unusable_input(str(file)):
-        tables = [each for each in acpi_tables(read_bytes(str(file))) if each[:4] == signature]
+        tables = [
+            each for each in acpi_tables(_read_table_file(str(file))) if each[:4] == signature
+        ]
         if not tables:
             raise TableError(f"no {signature.decode()} table")
         return parse(tables)

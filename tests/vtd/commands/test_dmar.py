@@ -8,7 +8,8 @@ from typer.testing import CliRunner
 
 from tests.dmar_corpus import CleanTable, clean_tables, malformed_tables
 from vtd.commands.dmar import app
-from vtd.dmar.rules import Severity, validate
+from vtd.commands.reading import LARGEST_TABLE_FILE
+from vtd.dmar.rules import RULES, Severity, validate
 
 KNOWN = {each.id.split("-", 1)[1]: each for each in clean_tables()}
 MULTISEG = KNOWN["synthetic-multiseg2"]
@@ -204,3 +205,26 @@ def test_audit_tells_what_is_proved_and_what_is_not() -> None:
 def test_malformed_tables_pass_through_every_command(command: str) -> None:
     for broken in malformed_tables()[2::7]:
         run(command, "-", stdin=broken.data)
+
+
+def test_rules_and_their_explanations_as_json() -> None:
+    rules = json.loads(run("rules", "--format", "json"))
+    assert [each["rule"] for each in rules] == list(RULES)
+    (one,) = json.loads(run("validate", "--explain", "U08", "--format", "json"))
+    assert one == next(each for each in rules if each["rule"] == "DMAR-U08")
+    assert one["software"]["Linux"]
+
+
+@pytest.mark.parametrize("command", ["validate", "show", "export", "rmrr", "audit"])
+def test_empty_input_is_unusable(command: str) -> None:
+    result = CliRunner().invoke(app, [command, "-"], input=b"")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "stdin: empty" in result.stderr
+
+
+def test_a_file_that_is_no_file_of_tables_is_not_read_to_its_end(tmp_path: Path) -> None:
+    with (tmp_path / "disk.img").open("wb") as image:
+        image.truncate(LARGEST_TABLE_FILE + 1)
+    result = CliRunner().invoke(app, ["validate", str(tmp_path / "disk.img")])
+    assert result.exit_code == 2
+    assert "more than 64 MiB" in result.stderr
