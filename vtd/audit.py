@@ -586,12 +586,21 @@ class _WatchedIotlb(Iotlb):
 
     def __init__(self, iotlb: Iotlb, shape: Shape, audit: Audit) -> None:
         super().__init__(shape)
-        self.direct = False
+        self._direct = False
         for kind, entry in iotlb:
             super().insert(kind, entry)
         self.counters = iotlb.counters
         self._audit = audit
         self._words: dict[tuple[RequestKind, int, int], Words] = {}
+
+    @property
+    def direct(self) -> bool:
+        """Never: every use is to be seen."""
+        return False
+
+    @direct.setter
+    def direct(self, wanted: bool) -> None:
+        """Ports stay indirect while a unit is watched, whatever its registers say."""
 
     def find(self, kind: RequestKind, address: int) -> IotlbEntry | None:
         entry = super().find(kind, address)

@@ -77,9 +77,9 @@ KNOWN_DIFFERENCES = (
         lambda engine, qemu: engine in (0x04, 0x83) and qemu is None,
     ),
     KnownDifference(
-        "FPD does not keep reserved-field faults of context and PASID entries from being recorded",
-        "7.1.1, LCT.3, SCT.3, SPT.3 and SPT.4",
-        lambda engine, qemu: engine is None and qemu in (0x0B, 0x5A, 0x5B),
+        "FPD does not keep faults of reserved fields, nor of PASID structures, from being recorded",
+        "7.1.1, LCT.3, SCT.3, SPD.2 and SPD.3, SPT.2 to SPT.4",
+        lambda engine, qemu: engine is None and qemu in (0x0B, 0x51, 0x52, 0x59, 0x5A, 0x5B),
     ),
     KnownDifference(
         "a PASID entry that is not present is reported as an invalid one if its PGTT is",

@@ -172,6 +172,8 @@ def flaws(draw: Draw, driver: ModelDriver) -> Flaw:
         name = draw(st.sampled_from(pointers))
         beyond = 1 << min(driver.capabilities.host_address_width, 51)
         target = draw(st.sampled_from([0, NOWHERE, beyond, *([0xFEE0_0000] * (name == "addr"))]))
+        shift = place.record.FIELDS[name].shift
+        target = target >> shift << shift
         changed: int = place.record(value).replace(**{name: target})
         return Flaw(f"{place.name}: {name} = {target:#x}", place.address, place.size, changed)
     bits = _interesting_bits(place.record)

@@ -1,0 +1,77 @@
+"""``vtd fuzz`` and ``vtd audit`` from the command line."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from vtd.cli import main
+
+ROOT = Path(__file__).resolve().parents[3]
+CAPTURE = ROOT / "tests" / "captures" / "legacy39-lazy"
+STALE_TRACE = """\
+vtd_iotlb_page_update IOTLB page update sid 0x10 iova 0x5000 slpte 0x80003 domain 0x7
+vtd_dmar_translate dev 00:02.00 iova 0x5000 -> gpa 0x80000 mask 0xfff
+vtd_iotlb_page_update IOTLB page update sid 0x10 iova 0x5000 slpte 0x90003 domain 0x7
+vtd_dmar_translate dev 00:02.00 iova 0x5000 -> gpa 0x90000 mask 0xfff
+"""
+
+
+def vtd(*arguments: str) -> tuple[int, str, str]:
+    result = CliRunner().invoke(main, list(arguments))
+    return result.exit_code, result.stdout, result.stderr
+
+
+def test_a_capture_has_no_stale_uses() -> None:
+    code, output, _ = vtd("audit", str(CAPTURE))
+    assert (code, output.endswith("0 stale\n")) == (0, True)
+
+
+def test_a_stale_use_is_told_with_its_line(tmp_path: Path) -> None:
+    log = tmp_path / "trace.txt"
+    log.write_text(STALE_TRACE)
+    code, output, _ = vtd("audit", str(log))
+    assert code == 1
+    assert f"{log}:4: IOTLB entry" in output
+    code, output, _ = vtd("audit", "--format", "json", str(log))
+    assert (code, json.loads(output)[0]["findings"][0]["line"]) == (1, 4)
+
+
+def test_a_file_that_is_no_log_is_refused(tmp_path: Path) -> None:
+    log = tmp_path / "notes.txt"
+    log.write_text("hello\n")
+    code, _, errors = vtd("audit", str(log))
+    assert (code, "neither JSON nor a trace" in errors) == (2, True)
+
+
+def test_a_campaign_tells_cases_and_fault_codes(tmp_path: Path) -> None:
+    state = tmp_path / "state.json"
+    arguments = ["fuzz", "--property", "interrupts", "--count", "1", "--jobs", "1"]
+    arguments += ["--state", str(state), "--format", "json"]
+    code, output, _ = vtd(*arguments)
+    assert (code, json.loads(output)["seeds"]) == (0, 1)
+    assert json.loads(output)["faults"]
+    assert list(json.loads(state.read_text()).values()) == [1]
+
+
+def test_a_failure_is_saved_and_replays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    script = ROOT / "examples" / "external_target" / "reference.py"
+    target = f"command:{sys.executable} {script} --buggy"
+    code, output, _ = vtd(
+        "fuzz", "--target", target, "--property", "driver", "--seconds", "50", "--jobs", "1",
+        "--save", str(tmp_path),
+    )  # fmt: skip
+    assert code == 1
+    (saved,) = tmp_path.glob("*.json")
+    assert f"vtd replay {saved}" in output
+    assert vtd("replay", str(saved))[0] == 0
+
+
+@pytest.mark.parametrize("option", [["--property", "x"], ["--target", "x"]])
+def test_wrong_use_is_refused(option: list[str]) -> None:
+    assert vtd("fuzz", "--count", "1", "--jobs", "1", *option)[0] == 2
