@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from devices.dma import TranslationCompletion
+from devices.dma import WRITE, TranslationCompletion
 from pagetables import explain as page_walk
 from pagetables.bits import BitRecord
+from pagetables.geometry import StageKind
 from pagetables.memory import TableMemory
 from pagetables.observed import UnchangedMemory
 from vtd.ats import answer, lookup_for_ats
@@ -111,7 +112,19 @@ def explain_request(remapping: Remapping, request: Request) -> RequestExplanatio
         return seen._replace(fault=fault)
     physical = entry.physical | request.address & (1 << entry.shift) - 1
     outcome = Outcome(physical, 1 << entry.shift, entry.rights, entry.tags.domain_id)
-    return seen._replace(outcome=outcome)
+    walk = seen.walk
+    if walk is not None and request.access & WRITE:
+        walk = walk._replace(steps=tuple(_dirtied(seen.target, step) for step in walk.steps))
+    return seen._replace(outcome=outcome, walk=walk)
+
+
+def _dirtied(target: Target, step: page_walk.Step) -> page_walk.Step:
+    """The step of a write: in the entry that maps the page the dirty flag is set too (3.6.2)."""
+    if step.outcome is not page_walk.Outcome.PAGE or step.entry is None:
+        return step
+    stage = target.first if step.kind is StageKind.FIRST else target.second
+    dirty = 0 if stage is None else stage.dirty & ~step.entry
+    return step._replace(flags=step.flags | dirty)
 
 
 def explain_translation_request(

@@ -102,8 +102,14 @@ def _step_lines(step: Step, depth: int) -> Iterator[str]:
     if step.reserved:
         what += f": {step.reserved:#x}"
     if step.flags:
-        what += f"; sets flags {step.flags:#x}"
+        what += f"; sets {_flags(step)}"
     yield f"{'  ' * (depth + 1)}{what}"
+
+
+def _flags(step: Step) -> str:
+    """The flags that a step sets, by name."""
+    fields = ((name, getattr(type(step.record), name, None)) for name in ("a", "ea", "d"))
+    return " ".join(name.upper() for name, field in fields if field and field.mask & step.flags)
 
 
 def _line(depth: int, name: str, address: int, record: BitRecord | None) -> str:
