@@ -8,6 +8,7 @@ explains, and the first that differ otherwise; exits with 1 if there is one.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import sys
 import time
@@ -19,7 +20,8 @@ from hypothesis import seed as seeded
 
 from vtd.fuzz.campaign import target_cases
 from vtd.fuzz.case import Case
-from vtd.fuzz.qemu import CODES, UNITS, QemuTarget, differences, known_difference, reasons_of
+from vtd.fuzz.departures import CODES, differences, known_differences, request_of
+from vtd.fuzz.qemu import UNITS, QemuTarget
 from vtd.fuzz.targets import EngineTarget, TargetError
 
 
@@ -39,19 +41,22 @@ def main() -> int:
     run = Comparison(qemu, options.save)
     start = time.monotonic()
     seed = options.seed
-    while len(run.agreeing | run.renamed) < options.cases and run.unexplained < 10:
-        run.batch(seed)
-        seed += 1
+    try:
+        while len(run.agreeing | run.renamed) < options.cases and len(run.unexplained) < 10:
+            run.batch(seed)
+            seed += 1
+    finally:
+        qemu.close()
     seconds = time.monotonic() - start
-    qemu.close()
     print(f"{qemu.name}, {run.version}: {run.total} cases in {seconds:.0f} s")
     print(f"{len(run.agreeing):7} different cases agree in every outcome and fault record")
     print(f"{len(run.renamed):7} more agree but for this: {CODES.what}")
+    print(f"{len(run.departing):7} more differ for causes that are known:")
     for what, cases in sorted(run.known.items()):
-        print(f"{len(cases):7} differ as known: {what}")
-    print(f"{run.unexplained:7} differ unexplained")
+        print(f"{len(cases):11} {what}")
+    print(f"{len(run.unexplained):7} differ unexplained")
     print("fault codes met: " + ", ".join(f"{code:#04x}" for code in sorted(run.codes)))
-    return int(run.unexplained > 0)
+    return int(bool(run.unexplained))
 
 
 class Comparison:
@@ -65,8 +70,11 @@ class Comparison:
         self.agreeing: set[int] = set()
         self.renamed: set[int] = set()
         """Cases that agree but for fault codes of scalable mode."""
+        self.departing: set[int] = set()
+        """Cases that differ otherwise, and as known."""
         self.known: defaultdict[str, set[int]] = defaultdict(set)
-        self.unexplained = 0
+        """The same by departure; a case may meet several."""
+        self.unexplained: set[int] = set()
         self.codes: set[int] = set()
         self._save = save
 
@@ -95,25 +103,27 @@ class Comparison:
         for step, outcome in zip(case.steps, engine, strict=True):
             if step.get("offset") == "0x228" and step["op"] == "reg_read" and outcome >> 63:
                 self.codes.add(outcome >> 32 & 0xFF)
-        known = [known_difference(case, each.number, engine, qemu) for each in found]
         identity = hash(json.dumps(case.steps))
         if not found:
             self.agreeing.add(identity)
-        elif all(reason is CODES for reason in known):
-            self.renamed.add(identity)
-        elif all(known):
-            self.known[next(each.what for each in known if each and each is not CODES)].add(
-                identity
-            )
-        else:
-            self.unexplained += 1
-            worst = next(each for each, reason in zip(found, known, strict=True) if not reason)
-            reasons = reasons_of(case, worst.number, engine, qemu)
-            print(f"{case.rule}\n  {worst}\n  fault reasons {reasons}")
+            return
+        requests = {request_of(case, each) for each in found}
+        causes = {number: known_differences(case, number, qemu) for number in requests}
+        names = {known.what for known in itertools.chain(*filter(None, causes.values()))}
+        unexplained = [each for each in found if not causes[request_of(case, each)]]
+        if unexplained:
+            self.unexplained.add(identity)
+            print(f"{case.rule}\n  {unexplained[0]}", flush=True)
             if self._save is not None:
-                name = f"qemu-{self.unexplained}"
-                scenario = case.scenario(name, str(worst), "engine", engine)
+                name = f"qemu-{len(self.unexplained)}"
+                scenario = case.scenario(name, str(unexplained[0]), "engine", engine)
                 (self._save / f"{name}.json").write_text(json.dumps(scenario, indent=1))
+        elif names == {CODES.what}:
+            self.renamed.add(identity)
+        else:
+            self.departing.add(identity)
+            for name in names - {CODES.what}:
+                self.known[name].add(identity)
 
 
 if __name__ == "__main__":

@@ -8,19 +8,15 @@ what the first wrote is cleared. Requests with PASID, larger transfers and inter
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple
-
 from vtd.capabilities import PROFILES
 from vtd.fuzz.case import DEVICES, MEMORY, Case, Outcome, Step
+from vtd.fuzz.departures import RECORD
 from vtd.fuzz.driver import DATA, DATA_PAGES, SUPERPAGE
 from vtd.fuzz.qtest import Qtest, QtestError, qemu_version
-from vtd.fuzz.targets import Difference, TargetError, compare
+from vtd.fuzz.targets import TargetError
 from vtd.registers import GlobalCommand
 
 REGISTERS = 0xFED9_0000
-RECORD = 0x220
-"""The one fault record."""
 BARS = 0xE000_0000
 """Where the BARs of the edu devices go, 1 MiB each."""
 BUFFER = 0x4_0000
@@ -34,116 +30,6 @@ TRANSLATION = 1 << 31
 SCRATCH = 0x8_0000
 """Memory that no case uses."""
 DATA_FRAMES = (*range(DATA, DATA + DATA_PAGES * 4096, 4096), SUPERPAGE, SUPERPAGE + 0x20_1000)
-
-
-class KnownDifference(NamedTuple):
-    """Where QEMU departs from the specification, told by the fault reasons of one request."""
-
-    what: str
-    section: str
-    applies: Callable[[int | None, int | None], bool]
-    """Asked with the reasons of the engine and of QEMU, None where no fault is recorded."""
-
-
-LEGACY_CODES = {
-    0x38: (0x08,),
-    0x39: (0x01,),
-    0x3A: (0x0A,),
-    0x40: (0x09,),
-    0x41: (0x02,),
-    0x42: (0x0B,),
-    0x78: (0x07,),
-    0x79: (0x05, 0x06),
-    0x7A: (0x0C,),
-    0x7B: (0x03, 0x07),
-    0x84: (0x04,),
-    0x85: (0x05,),
-    0x86: (0x06,),
-}
-"""What QEMU reports in scalable mode for a reason of Table 30."""
-
-CODES = KnownDifference(
-    "root, context and second-stage faults of scalable mode carry the codes of legacy mode",
-    "7.1.3, Table 30",
-    lambda engine, qemu: qemu in LEGACY_CODES.get(engine or 0, ()),
-)
-BELOW = (0x07, 0x0C, 0x70, 0x71, 0x72, 0x78, 0x79, 0x7A)
-DENIED = (0x05, 0x06, 0x81, 0x85, 0x86)
-KNOWN_DIFFERENCES = (
-    CODES,
-    KnownDifference(
-        "pass-through requests beyond the host address width are let through",
-        "7.1.3, LGN.1 and SGN.4",
-        lambda engine, qemu: engine in (0x04, 0x83) and qemu is None,
-    ),
-    KnownDifference(
-        "FPD does not keep faults of reserved fields, nor of PASID structures, from being recorded",
-        "7.1.1, LCT.3, SCT.3, SPD.2 and SPD.3, SPT.2 to SPT.4",
-        lambda engine, qemu: engine is None and qemu in (0x0B, 0x51, 0x52, 0x59, 0x5A, 0x5B),
-    ),
-    KnownDifference(
-        "a PASID entry that is not present is reported as an invalid one if its PGTT is",
-        "7.1.3, SPT.2",
-        lambda engine, qemu: (engine, qemu) == (0x59, 0x5B),
-    ),
-    KnownDifference(
-        "reserved bits of scalable-mode context, PASID directory and PASID entries are checked in "
-        "part only",
-        "9.4, 9.5, 9.6, SCT.3, SPD.3, SPT.3",
-        lambda engine, qemu: engine in (0x42, 0x52, 0x5A) and qemu not in (0x0B, 0x52, 0x5A),
-    ),
-    KnownDifference(
-        "reserved bits of both halves of a scalable-mode root entry count for every device",
-        "9.2, SRT.3",
-        lambda engine, qemu: engine != 0x3A and qemu == 0x0A,
-    ),
-    KnownDifference(
-        "a right that an upper entry denies is reported before what is wrong with lower ones",
-        "7.1.3: the order is not prescribed",
-        lambda engine, qemu: engine in BELOW and qemu in DENIED,
-    ),
-    KnownDifference(
-        "SNP may be set in scalable mode on a unit without SC",
-        "9.8, SSS.3",
-        lambda engine, qemu: engine == 0x7A and qemu is None,
-    ),
-)
-
-
-def differences(case: Case, engine: list[Outcome], qemu: list[Outcome]) -> list[Difference]:
-    """Where the outcomes differ; what a record still holds after F was cleared does not count."""
-    found = compare(case, engine, qemu)
-    return [each for each in found if not _left_over(case, each.number, engine, qemu)]
-
-
-def _left_over(case: Case, number: int, engine: list[Outcome], qemu: list[Outcome]) -> bool:
-    """Whether a step reads a fault record without F, low half or high."""
-    offset = int(case.steps[number].get("offset", "0"), 0)
-    high = number + 1 if offset == RECORD else number
-    return offset & ~15 == RECORD and not (engine[high] >> 63 or qemu[high] >> 63)
-
-
-def known_difference(
-    case: Case, number: int, engine: list[Outcome], qemu: list[Outcome]
-) -> KnownDifference | None:
-    """The entry of the table that explains why step ``number`` or its request differ."""
-    reasons = reasons_of(case, number, engine, qemu)
-    return next((known for known in KNOWN_DIFFERENCES if known.applies(*reasons)), None)
-
-
-def reasons_of(
-    case: Case, number: int, engine: list[Outcome], qemu: list[Outcome]
-) -> tuple[int | None, int | None]:
-    """The fault reasons that both recorded for the request at or before step ``number``."""
-    offset = hex(RECORD + 8)
-    for later in range(number, len(case.steps)):
-        if case.steps[later].get("offset") == offset and case.steps[later]["op"] == "reg_read":
-            return _reason(engine[later]), _reason(qemu[later])
-    return None, None
-
-
-def _reason(high: int) -> int | None:
-    return high >> 32 & 0xFF if high >> 63 else None
 
 
 class QemuTarget:

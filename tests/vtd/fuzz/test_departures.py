@@ -1,0 +1,209 @@
+"""Known differences to QEMU hold by their cause; what QEMU answers is given here, without QEMU."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from pagetables.bits import BitRecord
+from vtd.capabilities import PROFILES
+from vtd.entries import (
+    ContextEntry,
+    PasidDirectoryEntry,
+    PasidEntry,
+    ScalableContextEntry,
+    ScalableRootEntry,
+)
+from vtd.fuzz.case import DEVICES, Case, Outcome, Step, store
+from vtd.fuzz.departures import differences, known_differences, request_of
+from vtd.fuzz.driver import NESTED, PASS_THROUGH, SECOND, ModelDriver
+from vtd.fuzz.targets import EngineTarget
+
+ENGINE = EngineTarget(as_recorded=True)
+PAGE = 0x10
+
+
+def driver(*, scalable: bool, passed: bool = False) -> ModelDriver:
+    """Device d0 with one page at 0, or passed through."""
+    unit = PROFILES["qemu-scalable" if scalable else "qemu"]
+    made = ModelDriver(unit, scalable=scalable, as_recorded=True)
+    made.attach("d0", 1, made.kinds.index(PASS_THROUGH if passed else SECOND))
+    made.map(1, 0, 0, 1, "r-")
+    return made
+
+
+def changed(made: ModelDriver, kind: type[BitRecord] | int, bits: int) -> None:
+    """Turn over bits of a structure, or of the paging entry of a level."""
+    places = made.places()
+    if isinstance(kind, int):
+        place = next(each for each in places if each.name.endswith(f"level {kind}"))
+    else:
+        place = next(each for each in places if each.record is kind)
+    made.emit(store(place.address, made.word(place) ^ bits, place.size))
+
+
+def asked(made: ModelDriver, address: int = PAGE, *, write: bool = False) -> Case:
+    """The case with one request at its end."""
+    made.emit(made.request("d0", address, write=write, pasid=None))
+    return made.case()
+
+
+def answers(case: Case, reason: int | None, data: str | None = None) -> list[Outcome]:
+    """What QEMU says: a fault of a reason is recorded, or none and the device gets its data."""
+    return list(_answers(case, reason, data))
+
+
+def _answers(case: Case, reason: int | None, data: str | None) -> Iterator[Outcome]:
+    request: Step = {}
+    for step in case.steps:
+        offset = step.get("offset")
+        if step["op"].startswith("dma"):
+            request = step
+            yield {"fault": True} if reason is not None else data and {"data": data}
+        elif step["op"] != "reg_read":
+            yield None
+        elif reason is None:
+            yield 0
+        elif offset == "0x34":
+            yield 2
+        elif offset == "0x220":
+            yield int(request["iova"], 0) & -0x1000
+        else:
+            read = request["op"] == "dma_read"
+            yield 1 << 63 | read << 62 | reason << 32 | DEVICES[request["device"]]
+
+
+def explained(case: Case, qemu: list[Outcome]) -> list[str] | None:
+    """What explains every difference, by the first word or two of each; None if unexplained."""
+    engine = ENGINE.run(case)
+    found = differences(case, engine, qemu)
+    assert found, "engine and QEMU agree"
+    known = known_differences(case, request_of(case, found[0]), qemu)
+    return known if known is None else [each.what for each in known]
+
+
+def begins(names: list[str] | None, *starts: str) -> bool:
+    return (
+        names is not None
+        and len(names) == len(starts)
+        and all(name.startswith(start) for name, start in zip(names, starts, strict=True))
+    )
+
+
+def test_codes_of_legacy_mode_stand_for_those_of_scalable_mode_and_for_no_others() -> None:
+    made = driver(scalable=True)
+    case = asked(made, write=True)
+    assert begins(explained(case, answers(case, 0x05)), "root, context and second-stage")
+    assert explained(case, answers(case, 0x0B)) is None
+
+
+@pytest.mark.parametrize("bits", [1 << 2, 1 << 48])
+def test_reserved_directory_bits_that_qemu_overlooks_explain_what_it_finds_behind_them(
+    bits: int,
+) -> None:
+    made = driver(scalable=True)
+    changed(made, PasidDirectoryEntry, bits)
+    case = asked(made)
+    beyond = bits >> 48
+    right, wrong = (0x58, None) if beyond else (None, 0x58)
+    data = (0x80_0000).to_bytes(8, "little").hex()
+    assert begins(explained(case, answers(case, right, data)), "reserved bits of scalable-mode con")
+    assert explained(case, answers(case, wrong)) is None
+
+
+def test_a_fault_behind_an_overlooked_and_disabled_one_is_explained() -> None:
+    """The directory has reserved bits, FPD, and a pointer to nowhere."""
+    made = driver(scalable=True)
+    place = next(each for each in made.places() if each.record is PasidDirectoryEntry)
+    changed(made, PasidDirectoryEntry, made.word(place) ^ 0x9000_0083)
+    case = asked(made)
+    assert begins(explained(case, answers(case, 0x58)), "reserved bits of scalable-mode context")
+    assert explained(case, answers(case, 0x50)) is None
+
+
+def test_reserved_bits_that_qemu_looks_at_are_no_excuse() -> None:
+    made = driver(scalable=True)
+    changed(made, ScalableContextEntry, 1 << 100)
+    case = asked(made)
+    assert begins(explained(case, answers(case, 0x0B)), "root, context")
+    assert explained(case, answers(case, None)) is None
+
+
+def test_fault_processing_disable_explains_a_record_only_where_it_is_set() -> None:
+    made = driver(scalable=False)
+    changed(made, ContextEntry, 1 << 127 | 2)
+    case = asked(made)
+    assert begins(explained(case, answers(case, 0x0B)), "FPD")
+    assert explained(case, answers(case, 0x03)) is None
+    healthy = driver(scalable=False)
+    case = asked(healthy)
+    assert explained(case, answers(case, 0x0B)) is None
+
+
+def test_disabled_reserved_bits_of_a_scalable_context_are_recorded_with_the_legacy_code() -> None:
+    made = driver(scalable=True)
+    changed(made, ScalableContextEntry, 1 << 100 | 2)
+    case = asked(made)
+    assert begins(explained(case, answers(case, 0x0B)), "FPD", "root, context")
+
+
+def test_an_absent_pasid_entry_is_invalid_to_qemu_if_its_type_is() -> None:
+    made = driver(scalable=True)
+    changed(made, PasidEntry, 1 | int(SECOND ^ NESTED) << 6)
+    case = asked(made)
+    assert begins(explained(case, answers(case, 0x5B)), "a PASID entry that is not present")
+    other = driver(scalable=True)
+    changed(other, PasidEntry, 1)
+    case = asked(other)
+    assert explained(case, answers(case, 0x5B)) is None
+
+
+@pytest.mark.parametrize("scalable", [False, True])
+def test_only_pass_through_lets_requests_beyond_the_host_address_width_pass(
+    scalable: bool,
+) -> None:
+    case = asked(driver(scalable=scalable, passed=True), 1 << 48)
+    assert begins(explained(case, answers(case, None)), "pass-through requests")
+    case = asked(driver(scalable=scalable), 1 << 48)
+    assert explained(case, answers(case, None, "00" * 8)) is None
+
+
+def test_reserved_bits_in_the_other_half_of_a_root_entry_count_for_qemu() -> None:
+    made = driver(scalable=True)
+    changed(made, ScalableRootEntry, 1 << 64 + 1)
+    case = asked(made)
+    assert begins(explained(case, answers(case, 0x0A)), "reserved bits of both halves")
+    healthy = asked(driver(scalable=True))
+    assert explained(healthy, answers(healthy, 0x0A)) is None
+
+
+def test_a_denied_right_may_come_before_what_is_broken_only_if_an_entry_denies_it() -> None:
+    made = driver(scalable=False)
+    changed(made, 2, 2 | 1 << 62)
+    case = asked(made, write=True)
+    assert begins(explained(case, answers(case, 0x05)), "a right that an entry denies")
+    assert explained(case, answers(case, 0x06)) is None
+    other = driver(scalable=False)
+    changed(other, 2, 1 << 62)
+    case = asked(other)
+    assert explained(case, answers(case, 0x06)) is None
+
+
+@pytest.mark.parametrize(("level", "right", "wrong"), [(4, 0x03, 0x07), (3, 0x07, 0x03)])
+def test_a_paging_entry_of_ones_is_unreadable_to_qemu(level: int, right: int, wrong: int) -> None:
+    made = driver(scalable=False)
+    place = next(each for each in made.places() if each.name.endswith(f"level {level}"))
+    changed(made, level, made.word(place) ^ (1 << 64) - 1)
+    case = asked(made)
+    assert begins(explained(case, answers(case, right)), "a paging entry of 64 ones")
+    assert explained(case, answers(case, wrong)) is None
+
+
+def test_snooped_pages_of_scalable_mode_are_translated_by_qemu() -> None:
+    made = driver(scalable=True)
+    changed(made, 1, 1 << 11)
+    case = asked(made)
+    data = (0x80_0000).to_bytes(8, "little").hex()
+    assert begins(explained(case, answers(case, None, data)), "SNP")
+    assert explained(case, answers(case, None, "ff" * 8)) is None

@@ -1,0 +1,418 @@
+"""Where QEMU's ``intel-iommu`` departs from the specification, told from what a request meets.
+
+A difference is explained by its cause, not by the two outcomes. Either the structures that the
+request meets show it, or the engine agrees with QEMU once the cause is taken out of them: FPD or
+reserved bits cleared, say. A request may meet several causes, one after the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from typing import NamedTuple
+
+from pagetables.bits import BitRecord
+from pagetables.memory import BusError, PhysicalMemory
+from pagetables.second_stage import SecondStageEntry
+from pagetables.walk import ADDRESS
+from vtd.entries import (
+    ContextEntry,
+    PasidDirectoryEntry,
+    PasidEntry,
+    PasidTranslationType,
+    RootEntry,
+    ScalableContextEntry,
+    ScalableRootEntry,
+    TranslationType,
+)
+from vtd.events import Event, RequestBlocked
+from vtd.fuzz.case import Case, Outcome, Step, reg_write, store
+from vtd.fuzz.targets import Difference, EngineTarget, compare
+from vtd.lookup import LEVELS
+from vtd.registers import GlobalCommand, TranslationTableMode
+
+RECORD = 0x220
+"""The one fault record of QEMU's unit."""
+NOWHERE = 0x9000_0000
+"""An address without memory."""
+SNP = 1 << 11
+MOST_CAUSES = 4
+
+LEGACY_CODES = {
+    0x38: (0x08,),
+    0x39: (0x01,),
+    0x3A: (0x0A,),
+    0x40: (0x09,),
+    0x41: (0x02,),
+    0x42: (0x0B,),
+    0x78: (0x07,),
+    0x79: (0x05, 0x06),
+    0x7A: (0x0C,),
+    0x7B: (0x03, 0x07),
+    0x84: (0x04,),
+    0x85: (0x05,),
+    0x86: (0x06,),
+}
+"""What QEMU reports in scalable mode for a reason of Table 30."""
+
+
+class Structure(NamedTuple):
+    """An entry that a request meets, and where it is."""
+
+    address: int
+    entry: BitRecord
+
+    def replaced(self, value: int) -> Step:
+        """Software writes another entry there."""
+        return store(self.address, value, self.entry.WIDTH // 8)
+
+
+class Situation(NamedTuple):
+    """A request on the engine: the structures it meets, and what becomes of it."""
+
+    case: Case
+    address: int
+    write: bool
+    structures: tuple[Structure, ...]
+    """Root, context, PASID directory and PASID entry, as far as they can be read."""
+    paging: tuple[Structure, ...]
+    """Paging entries from the top down to the first that is not present or can't be followed."""
+    reason: int | None
+    """The fault, also one that FPD keeps from being recorded."""
+    recorded: bool
+    outcomes: tuple[Outcome, ...]
+    """Of the request and of the steps up to the next one."""
+
+    def find(self, kind: type[BitRecord]) -> Structure | None:
+        """The structure of one kind, if the request comes so far."""
+        return next((each for each in self.structures if type(each.entry) is kind), None)
+
+    def reserved(self, structure: Structure) -> int:
+        """The bits of a structure that should be 0 and are not."""
+        return structure.entry & structure.entry.reserved_mask(
+            self.case.capabilities.implementation
+        )
+
+
+class KnownDifference(NamedTuple):
+    """One departure: ``cause`` of a request whose fault reason QEMU gives as the second argument.
+
+    It answers None where the request has no such cause; else the writes that take it out, after
+    which engine and QEMU have to agree, or an empty list if what the structures show is enough.
+    """
+
+    what: str
+    section: str
+    cause: Callable[[Situation, int | None], list[Step] | None]
+
+
+def _overlooked(situation: Situation, _: int | None) -> list[Step] | None:
+    """Reserved bits that QEMU does not look at; it takes those of pointers for address bits."""
+    kind = _OVERLOOKED.get(situation.reason or 0)
+    structure = kind and situation.find(kind[0])
+    if not kind or structure is None:
+        return None
+    record, looked_at = kind
+    wrong = situation.reserved(structure)
+    if not wrong or wrong & looked_at:
+        return None
+    entry = structure.entry & ~wrong
+    if wrong & _BEYOND_WIDTH and record is PasidDirectoryEntry:
+        entry = PasidDirectoryEntry(entry).replace(smptblptr=NOWHERE)
+    elif wrong & _BEYOND_WIDTH and record is PasidEntry:
+        entry = PasidEntry(entry).replace(ssptptr=NOWHERE)
+    return [structure.replaced(entry)]
+
+
+_BEYOND_WIDTH = (1 << 64) - (1 << 48)
+_OVERLOOKED: dict[int, tuple[type[BitRecord], int]] = {
+    0x42: (ScalableContextEntry, (1 << 256) - (1 << 85) | _BEYOND_WIDTH | 0x1E0),
+    0x52: (PasidDirectoryEntry, 0),
+    0x5A: (PasidEntry, 0),
+}
+"""By fault reason: the structure, and the reserved bits of it that QEMU looks at."""
+
+
+def _disabled(situation: Situation, qemu: int | None) -> list[Step] | None:
+    """FPD where QEMU does not heed it."""
+    if situation.reason not in _FPD_UNHEEDED or situation.recorded or qemu is None:
+        return None
+    return [
+        each.replaced(each.entry & ~2)
+        for each in situation.structures
+        if not isinstance(each.entry, RootEntry | ScalableRootEntry) and each.entry & 2
+    ]
+
+
+_FPD_UNHEEDED = (0x0B, 0x42, 0x51, 0x52, 0x59, 0x5A, 0x5B)
+
+
+def _snoop(situation: Situation, qemu: int | None) -> list[Step] | None:
+    """SNP of a page in scalable mode, where the unit has no SC."""
+    if situation.reason != 0x7A or qemu == 0x0C or "sc" in situation.case.capabilities.features:
+        return None
+    leaf = situation.paging[-1]
+    return [leaf.replaced(leaf.entry & ~SNP)] if leaf.entry & SNP else None
+
+
+def _beyond(situation: Situation, qemu: int | None) -> list[Step] | None:
+    """A pass-through request beyond the host address width."""
+    legacy, scalable = situation.find(ContextEntry), situation.find(PasidEntry)
+    passed = (legacy and ContextEntry(legacy.entry).tt is TranslationType.PASS_THROUGH) or (
+        scalable and PasidEntry(scalable.entry).pgtt is PasidTranslationType.PASS_THROUGH
+    )
+    width = situation.case.capabilities.host_address_width
+    beyond = bool(passed) and situation.address >> width and situation.reason in (0x04, 0x83)
+    return [] if beyond and qemu is None else None
+
+
+def _absent(situation: Situation, qemu: int | None) -> list[Step] | None:
+    """A PASID entry with P = 0 and an unsupported PGTT."""
+    structure = situation.find(PasidEntry)
+    if structure is None or situation.reason != 0x59 or qemu != 0x5B:
+        return None
+    entry = PasidEntry(structure.entry)
+    needs = {
+        PasidTranslationType.FIRST_STAGE: "fsts",
+        PasidTranslationType.SECOND_STAGE: "ssts",
+        PasidTranslationType.NESTED: "nest",
+        PasidTranslationType.PASS_THROUGH: "pt",
+    }
+    supported = needs.get(entry.pgtt) in situation.case.capabilities.features
+    return [] if not entry.p and not supported else None
+
+
+def _other_half(situation: Situation, qemu: int | None) -> list[Step] | None:
+    """Reserved bits of the root entry in the half for other devices."""
+    structure = situation.find(ScalableRootEntry)
+    if structure is None or situation.reason == 0x3A or qemu != 0x0A:
+        return None
+    return [] if situation.reserved(structure) else None
+
+
+def _denied_above(situation: Situation, qemu: int | None) -> list[Step] | None:
+    """A right that an entry denies, and another fault of it or further down."""
+    if situation.reason not in _BELOW or qemu not in _DENIED[situation.write]:
+        return None
+    first = situation.reason in (0x70, 0x71, 0x72)
+    wanted = (4 | situation.write << 1) if first else (2 if situation.write else 1)
+    return [] if any(each.entry & wanted != wanted for each in situation.paging) else None
+
+
+_BELOW = (0x07, 0x0C, 0x70, 0x71, 0x72, 0x78, 0x79, 0x7A)
+_DENIED = {False: (0x06, 0x81, 0x86), True: (0x05, 0x81, 0x85)}
+"""What QEMU reports for a right that a read or a write lacks."""
+
+
+def _all_ones(situation: Situation, qemu: int | None) -> list[Step] | None:
+    """A paging entry of 64 ones, which QEMU takes for one that can't be read."""
+    if situation.reason not in _RESERVED or situation.paging[-1].entry != (1 << 64) - 1:
+        return None
+    top = len(situation.paging) == 1
+    return [] if qemu in _UNREADABLE[top] else None
+
+
+_RESERVED = (0x0C, 0x72, 0x7A)
+_UNREADABLE = {True: (0x03, 0x73), False: (0x07, 0x70)}
+"""What QEMU reports for a top entry that can't be read, and for another."""
+
+CODES = KnownDifference(
+    "root, context and second-stage faults of scalable mode carry the codes of legacy mode",
+    "7.1.3, Table 30",
+    lambda situation, qemu: [] if qemu in LEGACY_CODES.get(situation.reason or 0, ()) else None,
+)
+KNOWN_DIFFERENCES = (
+    KnownDifference(
+        "reserved bits of scalable-mode context, PASID directory and PASID entries are checked in "
+        "part only",
+        "9.4, 9.5, 9.6, SCT.3, SPD.3, SPT.3",
+        _overlooked,
+    ),
+    KnownDifference(
+        "FPD does not keep faults of reserved fields, nor of PASID structures, from being recorded",
+        "7.1.1, LCT.3, SCT.3, SPD.2 and SPD.3, SPT.2 to SPT.4",
+        _disabled,
+    ),
+    KnownDifference("SNP may be set in scalable mode on a unit without SC", "9.8, SSS.3", _snoop),
+    KnownDifference(
+        "pass-through requests beyond the host address width are let through",
+        "7.1.3, LGN.1 and SGN.4",
+        _beyond,
+    ),
+    KnownDifference(
+        "a PASID entry that is not present is reported as an invalid one if its PGTT is",
+        "7.1.3, SPT.2",
+        _absent,
+    ),
+    KnownDifference(
+        "reserved bits of both halves of a scalable-mode root entry count for every device",
+        "9.2, SRT.3",
+        _other_half,
+    ),
+    KnownDifference(
+        "a right that an entry denies is reported before what else is wrong with it or below it",
+        "7.1.3: the order is not prescribed",
+        _denied_above,
+    ),
+    KnownDifference(
+        "a paging entry of 64 ones is reported as one that can't be read",
+        "7.1.3, LSS.2, SFS.3, SSS.3",
+        _all_ones,
+    ),
+)
+
+
+def differences(case: Case, engine: list[Outcome], qemu: list[Outcome]) -> list[Difference]:
+    """Where the outcomes differ; what a record still holds after F was cleared does not count."""
+    found = compare(case, engine, qemu)
+    return [each for each in found if not _left_over(case, each.number, engine, qemu)]
+
+
+def _left_over(case: Case, number: int, engine: list[Outcome], qemu: list[Outcome]) -> bool:
+    """Whether a step reads a fault record without F, low half or high."""
+    offset = int(case.steps[number].get("offset", "0"), 0)
+    high = number + 1 if offset == RECORD else number
+    return offset & ~15 == RECORD and not any(record[high] >> 63 for record in (engine, qemu))
+
+
+def request_of(case: Case, found: Difference) -> int:
+    """The number of the last request before the end of a step that differs."""
+    return max(index for index in range(found.number + 1) if _is_request(case.steps[index]))
+
+
+def known_differences(
+    case: Case, first: int, qemu: list[Outcome]
+) -> tuple[KnownDifference, ...] | None:
+    """All that together explains why the request of step ``first`` differs; None if unknown."""
+    later = range(first + 1, len(case.steps))
+    last = next((index for index in later if _is_request(case.steps[index])), len(case.steps))
+    wanted = qemu[first:last]
+    reason = reason_of(case.steps[first:last], wanted)
+    causes: list[KnownDifference] = []
+    changes: list[Step] = []
+    while len(causes) <= MOST_CAUSES:
+        situation = _situation(case, first, last, changes)
+        if _agree(case, first, situation.outcomes, wanted):
+            return tuple(causes)
+        if CODES.cause(situation, reason) is not None and situation.recorded:
+            renamed = _renamed(case.steps[first:last], situation.outcomes, reason)
+            return (*causes, CODES) if _agree(case, first, renamed, wanted) else None
+        for known in KNOWN_DIFFERENCES:
+            cause = known.cause(situation, reason)
+            if cause is not None:
+                causes.append(known)
+                changes += cause
+                break
+        else:
+            return None
+        if not cause:
+            return tuple(causes)
+    return None
+
+
+def reason_of(steps: Sequence[Step], outcomes: Sequence[Outcome]) -> int | None:
+    """The fault reason that was recorded in these steps."""
+    highs = [high for step, high in zip(steps, outcomes, strict=True) if _reads_record(step)]
+    return next((high >> 32 & 0xFF for high in highs if high is not None and high >> 63), None)
+
+
+def _reads_record(step: Step) -> bool:
+    return (step["op"], step.get("offset")) == ("reg_read", hex(RECORD + 8))
+
+
+def _is_request(step: Step) -> bool:
+    return str(step["op"]).startswith("dma")
+
+
+def _agree(case: Case, first: int, engine: Sequence[Outcome], qemu: Sequence[Outcome]) -> bool:
+    steps = case.steps[first : first + len(engine)]
+    part = Case(case.capabilities, steps)
+    return not differences(part, list(engine), list(qemu))
+
+
+def _renamed(
+    steps: Sequence[Step], outcomes: Sequence[Outcome], reason: int | None
+) -> list[Outcome]:
+    """The outcomes with another fault reason."""
+    return [
+        outcome & ~(0xFF << 32) | (reason or 0) << 32
+        if _reads_record(step) and outcome >> 63
+        else outcome
+        for step, outcome in zip(steps, outcomes, strict=True)
+    ]
+
+
+def _situation(case: Case, first: int, last: int, changes: Sequence[Step]) -> Situation:
+    """Run a case up to one request, with some structures changed before it and nothing cached."""
+    run = EngineTarget(as_recorded=True).start(case)
+    for step in case.steps[:first]:
+        run.step(step)
+    if changes:
+        command = run.unit.read_register(0x1C, 4)
+        for step in (*changes, reg_write(0x18, 4, command | GlobalCommand.of(srtp=True))):
+            run.step(step)
+    request = run.requests(case.steps[first])[0]
+    root = run.unit.remapping.root
+    scalable = root.ttm is TranslationTableMode.SCALABLE
+    structures = tuple(_structures(run.memory, root.rta, request.source_id, scalable=scalable))
+    paging = tuple(_paging(run.memory, structures, request.address))
+    blocked: list[RequestBlocked] = []
+
+    def note(event: Event) -> None:
+        if isinstance(event, RequestBlocked):
+            blocked.append(event)
+
+    run.unit.subscribe(note)
+    outcomes = tuple(run.step(step)[1] for step in case.steps[first:last])
+    reason = int(blocked[0].reason) if blocked else None
+    recorded = bool(blocked) and blocked[0].recorded
+    write = case.steps[first]["op"] == "dma_write"
+    return Situation(case, request.address, write, structures, paging, reason, recorded, outcomes)
+
+
+def _structures(
+    memory: PhysicalMemory, root_table: int, source_id: int, *, scalable: bool
+) -> Iterator[Structure]:
+    """The structures that requests without PASID of a source-id meet, present or not."""
+    bus, devfn = source_id >> 8, source_id & 0xFF
+    with suppress(BusError):
+        if not scalable:
+            root = RootEntry(memory.read_record(root_table + bus * 16, 16))
+            yield Structure(root_table + bus * 16, root)
+            address = root.ctp + devfn * 16
+            yield Structure(address, ContextEntry(memory.read_record(address, 16)))
+            return
+        halves = ScalableRootEntry(memory.read_record(root_table + bus * 16, 16))
+        yield Structure(root_table + bus * 16, halves)
+        address = (halves.uctp if devfn & 0x80 else halves.lctp) + (devfn & 0x7F) * 32
+        context = ScalableContextEntry(memory.read_record(address, 32))
+        yield Structure(address, context)
+        pasid = context.rid_pasid
+        address = context.pasiddirptr + (pasid >> 6) * 8
+        directory = PasidDirectoryEntry(memory.read_record(address, 8))
+        yield Structure(address, directory)
+        address = directory.smptblptr + (pasid & 63) * 64
+        yield Structure(address, PasidEntry(memory.read_record(address, 64)))
+
+
+def _paging(
+    memory: PhysicalMemory, structures: Sequence[Structure], address: int
+) -> Iterator[Structure]:
+    """The paging entries of a request with one stage."""
+    entry = structures[-1].entry if structures else None
+    if isinstance(entry, ContextEntry):
+        table, levels = entry.ssptptr, LEVELS.get(entry.aw, 0)
+    elif isinstance(entry, PasidEntry) and entry.pgtt is PasidTranslationType.FIRST_STAGE:
+        table, levels = entry.fsptptr, 4
+    elif isinstance(entry, PasidEntry):
+        table, levels = entry.ssptptr, LEVELS.get(entry.aw, 0)
+    else:
+        return
+    with suppress(BusError):
+        for level in range(levels, 0, -1):
+            where = table + (address >> 3 + 9 * level & 511) * 8
+            paging = SecondStageEntry(memory.read_record(where, 8))
+            yield Structure(where, paging)
+            if not paging & 3 or (paging & 0x80 and level < levels):
+                return
+            table = paging & ADDRESS
