@@ -37,7 +37,12 @@ def test_a_platform_has_memory_and_ports(vtd_platform: ConnectedPlatform) -> Non
 
 
 @pytest.mark.parametrize("forget", [False, True])
-def test_the_audit_judges_at_teardown(pytester: pytest.Pytester, forget: bool) -> None:
+def test_the_audit_judges_at_teardown(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, forget: bool
+) -> None:
+    monkeypatch.setenv(
+        "PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1"
+    )  # loaded once, wherever it is installed
     pytester.makepyfile(f"FORGET = {forget}\n{STALE}")
     result = pytester.runpytest("-p", "vtd.pytest_plugin", "-p", "no:cacheprovider")
     if forget:
