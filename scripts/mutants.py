@@ -87,6 +87,13 @@ MUTANTS = (
         "driver",
     ),
     Mutant(
+        "head moves on by 128 bits although DW is set",
+        "vtd/invalidation.py",
+        "qh=(head + size) % (0x1000 << queue.qs)",
+        "qh=(head + 16) % (0x1000 << queue.qs)",
+        "driver",
+    ),
+    Mutant(
         "PASID cache keeps an entry that moved to another domain",
         "vtd/caches.py",
         "self.pasid.remove(lambda key, entry: key[1] == pasid and entry.domain_id == domain_id)",

@@ -116,7 +116,7 @@ def open_target(name: str) -> Target:
     raise TargetError(f"target {name!r}: not {TARGETS}")
 
 
-def run_job(job: Job) -> Result:
+def run_job(job: Job, *, shrink: bool = True) -> Result:
     """Run one seed; the same job always gives the same result."""
     if job.property in BYTE_PROPERTIES:
         return _run_bytes(job)
@@ -133,7 +133,7 @@ def run_job(job: Job) -> Result:
         derandomize=False,
         print_blob=False,
         report_multiple_bugs=False,
-        phases=(Phase.generate, Phase.shrink),
+        phases=(Phase.generate, Phase.shrink) if shrink else (Phase.generate,),
         suppress_health_check=list(HealthCheck),
     )
     @given(cases)
@@ -392,10 +392,17 @@ def _collect(
 def run_until_found(
     name: str, seconds: float, clock: Callable[[], float], first_seed: int = 0
 ) -> Result:
-    """Run seeds of one property until it fails, or for about so many seconds of ``clock``."""
+    """Run seeds of one property until it fails, or for about so many seconds of ``clock``.
+
+    The case that fails is not shrunk.
+    """
     start = clock()
     jobs = jobs_of([name], "", itertools.count(first_seed))
-    result = run_jobs(jobs, enough=lambda total: bool(total.failures) or clock() - start > seconds)
+    result = _collect(
+        (run_job(job, shrink=False) for job in jobs),
+        enough=lambda total: bool(total.failures) or clock() - start > seconds,
+        progress=lambda _: None,
+    )
     result.seconds = clock() - start
     return result
 

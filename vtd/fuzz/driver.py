@@ -481,11 +481,12 @@ class ModelDriver:
     def unmap(self, domain_id: int, where: int, count: int) -> None:
         """Unmap what is mapped of ``count`` pages from page ``where`` on."""
         domain = self.domains.get(domain_id)
-        if domain is None or domain.builder is None:
-            return
-        address, length = self._place_of(domain, where), count * 4096
+        if domain is not None:
+            self._unmap(domain, self._place_of(domain, where), count * 4096)
+
+    def _unmap(self, domain: Domain, address: int, length: int) -> None:
         self._memory.wrote_table = False
-        if not domain.builder.unmap(address, length):
+        if domain.builder is None or not domain.builder.unmap(address, length):
             return
         for offset in range(0, length, 4096):
             domain.pages.pop(address + offset, None)
@@ -566,6 +567,12 @@ class ModelDriver:
                 ),
             )
 
+    def retarget(self, device: str, index: int, vector: int) -> None:
+        """An interrupt arrives, gets another vector, and arrives again."""
+        for number in (vector, vector ^ 1):
+            self.interrupt_entry(index, number, device)
+            self.interrupt(device, index)
+
     def interrupt(self, device: str, index: int) -> None:
         """A device sends the interrupt of an index."""
         if "ir" in self.capabilities.features:
@@ -583,6 +590,40 @@ class ModelDriver:
             address = DATA + where % DATA_PAGES * 4096 + 16
         for page in range(count):
             self._use(device, address + page * 4096, write, pasid)
+
+    def stream(
+        self, device: str, where: int, page: int, count: int, pasid: int | None = None
+    ) -> None:
+        """A streaming buffer: mapped, its first and last page used, unmapped, and used again."""
+        pasid = pasid if pasid in self.pasids else None
+        domain = self.attached.get((device, pasid))
+        if domain is None or domain.builder is None:
+            return
+        self.map(domain.domain_id, where, page, count)
+        first, length = self._slot(where), count * 4096
+        edges = sorted({first + 16, first + length - 4096 + 16})
+        for address in edges:
+            self._use(device, address, False, pasid)
+        self._unmap(domain, first, length)
+        for address in edges:
+            self._use(device, address, False, pasid)
+
+    def succeed(
+        self, device: str, kind: int, where: int, page: int, pasid: int | None = None
+    ) -> None:
+        """The only user of a domain goes, and its successor gets the domain-id and the address."""
+        pasid = pasid if pasid in self.pasids else None
+        domain = self.attached.get((device, pasid))
+        if domain is None or list(self.attached.values()).count(domain) > 1:
+            return
+        address = self._slot(where) + 16
+        for target in (page, page + 1):
+            self.map(domain.domain_id, where, target, 1)
+            self._use(device, address, False, pasid)
+            if target == page:
+                self.detach(device, pasid)
+                self.reuse(domain.domain_id, kind)
+                self.attach(device, domain.domain_id, kind, pasid)
 
     def repeat(self, count: int, *, write: bool) -> None:
         """Once more the last requests, the oldest first, whatever has changed meanwhile."""
@@ -608,11 +649,11 @@ class ModelDriver:
         return pages[where % len(pages)] if pages and where < 12 else self._slot(where)
 
     def _slot(self, where: int) -> int:
-        """Few addresses: pages beside each other, across table borders, and far apart."""
+        """Few addresses: pages beside each other, across table borders, inside a large page."""
         base = BASES[where // 8 % len(BASES)]
         return (
             base
-            + (0, 0x1000, 0x2000, 0x3000, 0x1F_F000, 0x20_0000, 0x20_1000, 0x40_0000)[where % 8]
+            + (0, 0x1000, 0x2000, 0x3000, 0x1F_F000, 0x20_0000, 0x20_1000, 0x40_4000)[where % 8]
         )
 
     def _forget_context(self, domain_id: int, source_id: int, function_mask: int = 0) -> None:

@@ -84,6 +84,17 @@ mapping = _operation(
 requesting = _operation(
     "dma", device=DEVICE, where=SLOTS, write=st.booleans(), pasid=PASID, count=st.integers(1, 3)
 )
+streaming = _operation(
+    "stream", device=DEVICE, where=SLOTS, page=st.integers(0, 63), count=COUNTS, pasid=PASID
+)
+succeeding = _operation(
+    "succeed",
+    device=DEVICE,
+    kind=st.integers(0, 3),
+    where=SLOTS,
+    page=st.integers(0, 63),
+    pasid=PASID,
+)
 repeating = _operation("repeat", count=st.integers(1, 6), write=st.booleans())
 changing = st.one_of(
     _operation("unmap", domain_id=DOMAINS, where=SLOTS, count=st.sampled_from([1, 2, 4, 512])),
@@ -101,6 +112,9 @@ changing = st.one_of(
     ),
 )
 interrupting = _operation("interrupt", device=DEVICE, index=st.integers(0, 2))
+retargeting = _operation(
+    "retarget", device=DEVICE, index=st.integers(0, 2), vector=st.integers(32, 255)
+)
 
 
 @st.composite
@@ -122,9 +136,11 @@ _KINDS = (
     *[repeating] * 5,
     *[changing] * 4,
     interrupting,
-    interrupting,
+    retargeting,
     mapping,
     attaching,
+    streaming,
+    succeeding,
 )
 """What a driver and its devices do, by how often; ``one_of`` would weigh each kind alike."""
 

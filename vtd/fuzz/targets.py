@@ -11,8 +11,10 @@ import json
 import shlex
 import subprocess
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
+from pagetables.observed import AccessKind, ObservedMemory
 from vtd.caches import KEEPS_STALE, CachePolicy
 from vtd.fuzz.case import Case, Outcome, Step
 from vtd.fuzz.oracle import SlowUnit
@@ -60,8 +62,32 @@ def compare(case: Case, one: Sequence[Outcome], other: Sequence[Outcome]) -> lis
     ]
 
 
+class EndlessError(Exception):
+    """The engine goes on and on: a case took it more memory accesses than any case can."""
+
+
+@dataclass
+class LimitAccesses:
+    """A hook of observed memory that ends what would never end."""
+
+    left: int
+
+    def __call__(self, kind: AccessKind, address: int, size: int, value: int) -> None:
+        """Raise EndlessError once the accesses are used up."""
+        self.left -= 1
+        if self.left < 0:
+            raise EndlessError(f"no end of accesses, the last one a {kind.value} at {address:#x}")
+
+
+MOST_ACCESSES = 100_000
+"""Accesses of the engine in one case, far more than the longest one needs."""
+
+
 class EngineTarget:
-    """The engine, with any cache policy; ``as_recorded``: with QEMU's departures."""
+    """The engine, with any cache policy; ``as_recorded``: with QEMU's departures.
+
+    EndlessError instead of an outcome if a case would keep it busy for ever.
+    """
 
     def __init__(self, policy: CachePolicy = KEEPS_STALE, *, as_recorded: bool = False) -> None:
         self.name = "engine"
@@ -77,7 +103,10 @@ class EngineTarget:
         """The platform of a case, before its first step."""
         oracle = "QEMU" if self._as_recorded else ""
         head = {**case.head(), "oracle": oracle}
-        return ScenarioRun(head, as_recorded=self._as_recorded, caches=self._policy)
+        run = ScenarioRun(head, as_recorded=self._as_recorded, caches=self._policy)
+        remapping = run.unit.remapping
+        remapping.memory = ObservedMemory(remapping.memory, LimitAccesses(MOST_ACCESSES))
+        return run
 
     def close(self) -> None:
         """Nothing to give back."""

@@ -21,7 +21,7 @@ from vtd.fuzz.properties import (
     differential,
 )
 from vtd.fuzz.strategies import Flavour
-from vtd.fuzz.targets import EngineTarget, OracleTarget, compare
+from vtd.fuzz.targets import EndlessError, EngineTarget, OracleTarget, compare
 from vtd.registers import RootTableAddress
 
 
@@ -94,6 +94,14 @@ def test_a_violation_brings_its_case_and_the_right_outcomes() -> None:
         differential(EngineTarget(), Forgetful())(case, Tally())
     assert caught.value.case is case
     assert {"fault": True} in caught.value.outcomes
+
+
+def test_a_case_that_keeps_the_engine_busy_for_ever_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vtd.fuzz.targets.MOST_ACCESSES", 1)
+    driver = ModelDriver(PROFILES["client"])
+    driver.emit(dma_read("d0", 0x1000, 8), dma_read("d1", 0x1000, 8))
+    with pytest.raises(EndlessError, match="no end of accesses, the last one a read at 0x"):
+        EngineTarget().run(driver.case())
 
 
 def test_outcomes_that_a_target_does_not_know_are_not_compared() -> None:
