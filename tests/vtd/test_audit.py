@@ -27,7 +27,6 @@ DOMAIN = 7
 USES_STALE_ENTRIES = {
     "regs_split_invalidation",  # half an invalidation must not invalidate
     "ir_extended_mode",  # changes an entry of a unit that caches none, without iec_inv
-    "spec_prq_implicit_invalidation",  # shows the invalidation that a page request implies
 }
 """Scenarios that rely on a stale entry, or on a unit without a cache, and have no tag for it."""
 
