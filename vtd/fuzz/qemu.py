@@ -60,15 +60,26 @@ class QemuTarget:
             place = f"addr={devfn >> 3:x}.{devfn & 7}"
             arguments += ["-device", f"edu,id={name},{place},dma_mask=0xffffffffffffffff{function}"]
         try:
-            self._qtest = Qtest(arguments, prefix)
             self.version = qemu_version(prefix)
-            self._places = {}
-            for number, (name, devfn) in enumerate(DEVICES.items()):
-                self._places[name] = BARS + (number << 20)
-                self._qtest.enable_bar(devfn, self._places[name])
-            self._check_unit(profile)
+            self._qtest = Qtest(arguments, prefix)
         except QtestError as error:
             raise TargetError(f"{self.name}: {error}") from error
+        try:
+            self._prepare(profile)
+        except QtestError as error:
+            self.close()
+            raise TargetError(f"{self.name}: {error}") from error
+        except TargetError:
+            self.close()
+            raise
+
+    def _prepare(self, profile: str) -> None:
+        """Let the devices answer, and look whether the unit is the one that the cases are for."""
+        self._places = {}
+        for number, (name, devfn) in enumerate(DEVICES.items()):
+            self._places[name] = BARS + (number << 20)
+            self._qtest.enable_bar(devfn, self._places[name])
+        self._check_unit(profile)
 
     def _check_unit(self, profile: str) -> None:
         unit = PROFILES[profile]

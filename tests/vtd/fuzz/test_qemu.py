@@ -1,0 +1,81 @@
+"""The QEMU target and its qtest client, on a machine that answers as QEMU does."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from vtd.capabilities import PROFILES
+from vtd.fuzz import strategies
+from vtd.fuzz.case import Case
+from vtd.fuzz.qemu import QemuTarget
+from vtd.fuzz.qtest import Qtest, QtestError, qemu_version
+from vtd.fuzz.targets import EngineTarget, TargetError, compare
+
+ROOT = Path(__file__).resolve().parents[3]
+PREFIX = f"env PYTHONPATH={ROOT} {sys.executable} {Path(__file__).with_name('fake_qemu.py')}"
+
+
+def test_the_version_is_what_the_program_says() -> None:
+    assert qemu_version(PREFIX) == "QEMU emulator version 0.0 (a stand-in)"
+    with pytest.raises(QtestError, match="no-such-program"):
+        qemu_version("no-such-program")
+
+
+def test_a_refused_command_is_an_error() -> None:
+    machine = Qtest([], PREFIX)
+    try:
+        with pytest.raises(QtestError, match="refuse: FAIL as asked"):
+            machine.command("refuse")
+    finally:
+        machine.close()
+
+
+def test_a_program_that_ends_is_an_error() -> None:
+    machine = Qtest([], "sh -c 'echo gone >&2'")
+    try:
+        with pytest.raises(QtestError, match="QEMU has ended: gone"):
+            machine.command("clock_step", 1)
+    finally:
+        machine.close()
+    with pytest.raises(QtestError, match="no-such-program"):
+        Qtest([], "no-such-program")
+
+
+def test_what_is_no_target_is_refused() -> None:
+    with pytest.raises(TargetError, match="qemu profile 'xeon'"):
+        QemuTarget("@xeon")
+    with pytest.raises(TargetError, match="no-such-program"):
+        QemuTarget("no-such-program@qemu")
+
+
+@pytest.fixture(scope="module", params=["qemu", "qemu-scalable-first"])
+def target(request: pytest.FixtureRequest) -> Iterator[QemuTarget]:
+    machine = QemuTarget(f"{PREFIX}@{request.param}")
+    yield machine
+    machine.close()
+
+
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_a_machine_like_ours_answers_as_our_engine(target: QemuTarget, data: st.DataObject) -> None:
+    (profile,) = target.profiles
+    cases = strategies.table_cases(
+        strategies.Flavour.VALID,
+        st.just(PROFILES[profile]),
+        profile != "qemu",
+        with_pasids=False,
+        as_recorded=True,
+    )
+    case = data.draw(cases)
+    assert not compare(case, EngineTarget(as_recorded=True).run(case), target.run(case))
+
+
+def test_a_case_for_another_unit_is_refused(target: QemuTarget) -> None:
+    with pytest.raises(TargetError, match="a case for another unit"):
+        target.run(Case(PROFILES["xeon"], ()))
