@@ -82,6 +82,8 @@ class Situation(NamedTuple):
     recorded: bool
     outcomes: tuple[Outcome, ...]
     """Of the request and of the steps up to the next one."""
+    served: tuple[Step, ...]
+    """Earlier requests of the same device that were let through."""
 
     def find(self, kind: type[BitRecord]) -> Structure | None:
         """The structure of one kind, if the request comes so far."""
@@ -216,6 +218,27 @@ _RESERVED = (0x0C, 0x72, 0x7A)
 _UNREADABLE = {True: (0x03, 0x73), False: (0x07, 0x70)}
 """What QEMU reports for a top entry that can't be read, and for another."""
 
+
+def _read_only_memory(situation: Situation, qemu: int | None) -> list[Step] | None:
+    """A paging entry that leads to the ROM area below 1 MiB, where QEMU's machine reads 0."""
+    if situation.reason not in (0x07, 0x70, 0x78) or qemu not in (0x05, 0x06, 0x71):
+        return None
+    return [] if _ROM[0] <= situation.paging[-1].entry & ADDRESS < _ROM[1] else None
+
+
+_ROM = 0xC_0000, 0x10_0000
+
+
+def _cached_right(situation: Situation, qemu: int | None) -> list[Step] | None:
+    """A request for a page of which QEMU's IOTLB has an entry, without the right."""
+    if situation.reason not in (0x05, 0x06, 0x85, 0x86) or qemu is not None:
+        return None
+    levels = {1 << 12: 4, 1 << 21: 3, 1 << 30: 2}
+    page = next(size for size, met in levels.items() if len(situation.paging) >= met)
+    pages = {int(step["iova"], 0) // page for step in situation.served}
+    return [] if situation.address // page in pages else None
+
+
 CODES = KnownDifference(
     "root, context and second-stage faults of scalable mode carry the codes of legacy mode",
     "7.1.3, Table 30",
@@ -258,6 +281,16 @@ KNOWN_DIFFERENCES = (
         "a paging entry of 64 ones is reported as one that can't be read",
         "7.1.3, LSS.2, SFS.3, SSS.3",
         _all_ones,
+    ),
+    KnownDifference(
+        "paging entries in the ROM area below 1 MiB are read as 0: the case has no memory there",
+        "the machine, not the unit",
+        _read_only_memory,
+    ),
+    KnownDifference(
+        "a request without the right is dropped without a fault if the IOTLB has the page",
+        "6.2.4, 7.1.3",
+        _cached_right,
     ),
 )
 
@@ -345,13 +378,17 @@ def _renamed(
 def _situation(case: Case, first: int, last: int, changes: Sequence[Step]) -> Situation:
     """Run a case up to one request, with some structures changed before it and nothing cached."""
     run = EngineTarget(as_recorded=True).start(case)
+    request = run.requests(case.steps[first])[0]
+    served: list[Step] = []
     for step in case.steps[:first]:
-        run.step(step)
+        _, outcome = run.step(step)
+        same = step.get("device") == case.steps[first]["device"]
+        if same and _is_request(step) and outcome != {"fault": True}:
+            served.append(step)
     if changes:
         command = run.unit.read_register(0x1C, 4)
         for step in (*changes, reg_write(0x18, 4, command | GlobalCommand.of(srtp=True))):
             run.step(step)
-    request = run.requests(case.steps[first])[0]
     root = run.unit.remapping.root
     scalable = root.ttm is TranslationTableMode.SCALABLE
     structures = tuple(_structures(run.memory, root.rta, request.source_id, scalable=scalable))
@@ -367,7 +404,9 @@ def _situation(case: Case, first: int, last: int, changes: Sequence[Step]) -> Si
     reason = int(blocked[0].reason) if blocked else None
     recorded = bool(blocked) and blocked[0].recorded
     write = case.steps[first]["op"] == "dma_write"
-    return Situation(case, request.address, write, structures, paging, reason, recorded, outcomes)
+    return Situation(
+        case, request.address, write, structures, paging, reason, recorded, outcomes, tuple(served)
+    )
 
 
 def _structures(

@@ -207,3 +207,25 @@ def test_snooped_pages_of_scalable_mode_are_translated_by_qemu() -> None:
     data = (0x80_0000).to_bytes(8, "little").hex()
     assert begins(explained(case, answers(case, None, data)), "SNP")
     assert explained(case, answers(case, None, "ff" * 8)) is None
+
+
+def test_a_paging_entry_in_the_rom_area_denies_every_right_in_qemu() -> None:
+    made = driver(scalable=False)
+    place = next(each for each in made.places() if each.name.endswith("level 2"))
+    changed(made, 2, made.word(place) ^ 0xD_5003)
+    case = asked(made)
+    assert begins(explained(case, answers(case, 0x06)), "paging entries in the ROM area")
+    elsewhere = driver(scalable=False)
+    changed(elsewhere, 2, made.word(place) ^ 0x9000_0003)
+    case = asked(elsewhere)
+    assert explained(case, answers(case, 0x06)) is None
+
+
+def test_a_right_that_a_cached_page_denies_is_no_fault_in_qemu() -> None:
+    made = driver(scalable=False)
+    first = made.request("d0", PAGE, write=False, pasid=None)
+    made.emit(first)
+    case = asked(made, write=True)
+    assert begins(explained(case, answers(case, None)), "a request without the right")
+    case = asked(driver(scalable=False), write=True)
+    assert explained(case, answers(case, None)) is None
