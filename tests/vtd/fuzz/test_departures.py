@@ -178,6 +178,14 @@ def test_reserved_bits_in_the_other_half_of_a_root_entry_count_for_qemu() -> Non
     assert explained(healthy, answers(healthy, 0x0A)) is None
 
 
+def test_the_other_half_counts_whatever_else_is_wrong_further_down() -> None:
+    made = driver(scalable=True)
+    changed(made, ScalableRootEntry, 1 << 64 + 1)
+    changed(made, PasidDirectoryEntry, 1 << 7 | 2)
+    case = asked(made)
+    assert begins(explained(case, answers(case, 0x0A)), "reserved bits of both halves")
+
+
 def test_a_denied_right_may_come_before_what_is_broken_only_if_an_entry_denies_it() -> None:
     made = driver(scalable=False)
     changed(made, 2, 2 | 1 << 62)
