@@ -6,7 +6,7 @@ import sys
 
 import atheris
 
-with atheris.instrument_imports():
+with atheris.instrument_imports(include=["vtd", "devices", "pagetables"]):
     from vtd.fuzz.properties import BYTE_PROPERTIES
 
 CHECK = BYTE_PROPERTIES["registers"][1]
