@@ -217,7 +217,7 @@ class RegisterFile(Stateful):
 
 def _mask(register: type[Register], *kinds: Access) -> int:
     """Bits of the fields with one of these access kinds."""
-    return sum(bits.mask for bits in register.FIELDS.values() if bits.access in kinds)
+    return sum(register.MASKS.get(kind, 0) for kind in kinds)
 
 
 def _check_fits(value: int, size: int) -> None:

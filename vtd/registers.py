@@ -36,6 +36,8 @@ class Register(BitRecord):
     NEEDS: ClassVar[str | None]
     COUNT: ClassVar[int]
     STRIDE: ClassVar[int]
+    MASKS: ClassVar[dict[Access, int]]
+    """Bits by the access kind of their field."""
 
     def __init_subclass__(
         cls,
@@ -54,6 +56,9 @@ class Register(BitRecord):
         cls.NEEDS = needs
         cls.COUNT = count
         cls.STRIDE = width // 8 if stride is None else stride
+        cls.MASKS = {}
+        for bits in cls.FIELDS.values():
+            cls.MASKS[bits.access] = cls.MASKS.get(bits.access, 0) | bits.mask
 
     def flags(self) -> frozenset[str]:
         """Names of the one-bit fields that are set."""
