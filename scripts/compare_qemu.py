@@ -22,6 +22,7 @@ from vtd.fuzz.campaign import target_cases
 from vtd.fuzz.case import Case
 from vtd.fuzz.departures import CODES, differences, known_differences, request_of
 from vtd.fuzz.qemu import UNITS, QemuTarget
+from vtd.fuzz.strategies import Flavour
 from vtd.fuzz.targets import EngineTarget, TargetError
 
 
@@ -30,6 +31,7 @@ def main() -> int:
     parser.add_argument("--prefix", default="", help="words before qemu-system-x86_64")
     parser.add_argument("--cases", type=int, default=1000, help="agreeing cases wanted")
     parser.add_argument("--unit", choices=sorted(UNITS), default="qemu")
+    parser.add_argument("--flavour", choices=[each.name.lower() for each in Flavour])
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--save", type=Path, help="folder for scenarios that differ unexplained")
     options = parser.parse_args()
@@ -38,7 +40,8 @@ def main() -> int:
     except TargetError as error:
         print(error, file=sys.stderr)
         return 2
-    run = Comparison(qemu, options.save)
+    flavour = None if options.flavour is None else Flavour[options.flavour.upper()]
+    run = Comparison(qemu, flavour, options.save)
     start = time.monotonic()
     seed = options.seed
     try:
@@ -62,8 +65,9 @@ def main() -> int:
 class Comparison:
     """The counts of one comparison."""
 
-    def __init__(self, qemu: QemuTarget, save: Path | None) -> None:
+    def __init__(self, qemu: QemuTarget, flavour: Flavour | None, save: Path | None) -> None:
         self.qemu = qemu
+        self.flavour = flavour
         self.version = qemu.version
         self.engine = EngineTarget(as_recorded=True)
         self.total = 0
@@ -89,7 +93,7 @@ class Comparison:
             phases=(Phase.generate,),
             suppress_health_check=list(HealthCheck),
         )
-        @given(target_cases("tables", self.qemu))
+        @given(target_cases("tables", self.qemu, self.flavour))
         def run(case: Case) -> None:
             self.one(case)
 

@@ -187,8 +187,13 @@ def _cases_and_check(
     return cases, differential(EngineTarget(), target)
 
 
-def target_cases(name: str, target: Target) -> st.SearchStrategy[Case]:
-    """The cases of a property that an outside target is asked, for the units that it has."""
+def target_cases(
+    name: str, target: Target, flavour: strategies.Flavour | None = None
+) -> st.SearchStrategy[Case]:
+    """The cases of a property that an outside target is asked, for the units that it has.
+
+    ``flavour``: of the tables of property ``tables``; any, without it.
+    """
     profiles = getattr(target, "profiles", ("qemu", "client", "openvmm"))
     units = st.sampled_from([PROFILES[profile] for profile in profiles])
     scalable = all("smts" in PROFILES[profile].features for profile in profiles)
@@ -198,7 +203,7 @@ def target_cases(name: str, target: Target) -> st.SearchStrategy[Case]:
         return strategies.interrupt_cases(units)
     qemu = isinstance(target, QemuTarget)
     return strategies.table_cases(
-        units=units, scalable=scalable, with_pasids=False, as_recorded=qemu
+        flavour, units=units, scalable=scalable, with_pasids=False, as_recorded=qemu
     )
 
 
