@@ -29,7 +29,7 @@ from vtd.fuzz.targets import EngineTarget, TargetError
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--prefix", default="", help="words before qemu-system-x86_64")
-    parser.add_argument("--cases", type=int, default=1000, help="agreeing cases wanted")
+    parser.add_argument("--cases", type=int, default=1000, help="cases wanted that agree in all")
     parser.add_argument("--unit", choices=sorted(UNITS), default="qemu")
     parser.add_argument("--flavour", choices=[each.name.lower() for each in Flavour])
     parser.add_argument("--seed", type=int, default=0)
@@ -45,7 +45,7 @@ def main() -> int:
     start = time.monotonic()
     seed = options.seed
     try:
-        while len(run.agreeing | run.renamed) < options.cases and len(run.unexplained) < 10:
+        while len(run.agreeing) < options.cases and len(run.unexplained) < 10:
             run.batch(seed)
             seed += 1
     finally:

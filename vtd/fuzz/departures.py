@@ -119,14 +119,18 @@ def _overlooked(situation: Situation, _: int | None) -> list[Step] | None:
     if not wrong or wrong & looked_at:
         return None
     entry = structure.entry & ~wrong
-    if wrong & _BEYOND_WIDTH and record is PasidDirectoryEntry:
-        entry = PasidDirectoryEntry(entry).replace(smptblptr=NOWHERE)
-    elif wrong & _BEYOND_WIDTH and record is PasidEntry:
-        entry = PasidEntry(entry).replace(ssptptr=NOWHERE)
+    for name in _POINTERS.get(record, ()):
+        if wrong & record.FIELDS[name].mask:
+            entry = record(entry).replace(**{name: NOWHERE})
     return [structure.replaced(entry)]
 
 
 _BEYOND_WIDTH = (1 << 64) - (1 << 48)
+_POINTERS: dict[type[BitRecord], tuple[str, ...]] = {
+    PasidDirectoryEntry: ("smptblptr",),
+    PasidEntry: ("ssptptr", "fsptptr"),
+}
+"""Pointers whose bits beyond the host address width QEMU follows."""
 _OVERLOOKED: dict[int, tuple[type[BitRecord], int]] = {
     0x42: (ScalableContextEntry, (1 << 256) - (1 << 85) | _BEYOND_WIDTH | 0x1E0),
     0x52: (PasidDirectoryEntry, 0),

@@ -12,23 +12,25 @@ from vtd.entries import (
     ContextEntry,
     PasidDirectoryEntry,
     PasidEntry,
+    PasidTranslationType,
     ScalableContextEntry,
     ScalableRootEntry,
 )
 from vtd.fuzz.case import DEVICES, Case, Outcome, Step, store
 from vtd.fuzz.departures import differences, known_differences, request_of
-from vtd.fuzz.driver import NESTED, PASS_THROUGH, SECOND, ModelDriver
+from vtd.fuzz.driver import FIRST, NESTED, PASS_THROUGH, SECOND, ModelDriver
 from vtd.fuzz.targets import EngineTarget
 
 ENGINE = EngineTarget(as_recorded=True)
 PAGE = 0x10
 
 
-def driver(*, scalable: bool, passed: bool = False) -> ModelDriver:
-    """Device d0 with one page at 0, or passed through."""
-    unit = PROFILES["qemu-scalable" if scalable else "qemu"]
+def driver(*, scalable: bool, kind: PasidTranslationType = SECOND) -> ModelDriver:
+    """Device d0 with one page at 0, in one stage, or passed through."""
+    first = "qemu-scalable-first" if kind is FIRST else "qemu-scalable"
+    unit = PROFILES[first if scalable else "qemu"]
     made = ModelDriver(unit, scalable=scalable, as_recorded=True)
-    made.attach("d0", 1, made.kinds.index(PASS_THROUGH if passed else SECOND))
+    made.attach("d0", 1, made.kinds.index(kind))
     made.map(1, 0, 0, 1, "r-")
     return made
 
@@ -112,6 +114,20 @@ def test_reserved_directory_bits_that_qemu_overlooks_explain_what_it_finds_behin
     assert explained(case, answers(case, wrong)) is None
 
 
+@pytest.mark.parametrize(("kind", "bit"), [(SECOND, 50), (FIRST, 128 + 50)])
+def test_page_table_pointers_beyond_the_width_lead_qemu_nowhere(
+    kind: PasidTranslationType, bit: int
+) -> None:
+    made = driver(scalable=True, kind=kind)
+    changed(made, PasidEntry, 1 << bit)
+    case = asked(made)
+    code = 0x73 if kind is FIRST else 0x03
+    names = explained(case, answers(case, code))
+    assert names is not None
+    assert names[0].startswith("reserved bits of scalable-mode con")
+    assert explained(case, answers(case, 0x50)) is None
+
+
 def test_a_fault_behind_an_overlooked_and_disabled_one_is_explained() -> None:
     """The directory has reserved bits, FPD, and a pointer to nowhere."""
     made = driver(scalable=True)
@@ -163,7 +179,7 @@ def test_an_absent_pasid_entry_is_invalid_to_qemu_if_its_type_is() -> None:
 def test_only_pass_through_lets_requests_beyond_the_host_address_width_pass(
     scalable: bool,
 ) -> None:
-    case = asked(driver(scalable=scalable, passed=True), 1 << 48)
+    case = asked(driver(scalable=scalable, kind=PASS_THROUGH), 1 << 48)
     assert begins(explained(case, answers(case, None)), "pass-through requests")
     case = asked(driver(scalable=scalable), 1 << 48)
     assert explained(case, answers(case, None, "00" * 8)) is None
