@@ -18,7 +18,7 @@ from devices.dma import (
 )
 from pagetables.memory import TableMemory
 from pagetables.observed import ObservedMemory
-from vtd import ats, translated
+from vtd import ats, performance, translated, virtual_commands
 from vtd.caches import TranslationCaches
 from vtd.capabilities import Capabilities
 from vtd.device_messages import DeviceMessages
@@ -47,7 +47,7 @@ from vtd.interrupt_remapping import InterruptFault, InterruptRemapping
 from vtd.interrupts import Interrupt, Posted
 from vtd.invalidation import InvalidationQueue, RegisterInvalidation
 from vtd.page_requests import PageRequests
-from vtd.performance import Activity, PerformanceMonitoring, capability_registers, event_totals
+from vtd.performance import Activity, PerformanceMonitoring, event_totals
 from vtd.protected_memory import ProtectedMemory
 from vtd.register_file import RegisterFile, RegisterWrite
 from vtd.register_map import overlaps, register_map
@@ -63,7 +63,6 @@ from vtd.remapping import Options, Remapping
 from vtd.request import Request
 from vtd.state import State, Stateful
 from vtd.translate import translate
-from vtd.virtual_commands import CAPABILITY_REGISTERS as VIRTUAL_COMMANDS
 from vtd.virtual_commands import VirtualCommands
 
 
@@ -377,9 +376,13 @@ def implementation_registers(capabilities: Capabilities) -> dict[int, int]:
     Without counters if FRO or IRO leaves no room for them.
     """
     features = capabilities.features
-    commands = VIRTUAL_COMMANDS if "vcs" in features else {}
+    commands = (
+        virtual_commands.capability_registers(pasid="pasid" in features)
+        if "vcs" in features
+        else {}
+    )
     if "pms" not in features:
         return commands
-    constants = {**capability_registers(), **commands}
+    constants = {**performance.capability_registers(), **commands}
     offsets = register_map(features, capabilities.cap, capabilities.ecap, constants)
     return commands if overlaps(offsets) else constants

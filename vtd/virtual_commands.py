@@ -15,9 +15,6 @@ from vtd.state import Stateful
 
 PASID_BITS = 20
 
-CAPABILITY_REGISTERS = {0xE30: int(VirtualCommandCapability.of(ns=True, pas=True, fps=True))}
-"""Constants for a unit that understands every command."""
-
 
 class VirtualCommandCode(IntEnum):
     """CMD of VCMD_REG."""
@@ -112,3 +109,8 @@ class VirtualCommands(Stateful):
 
     def _respond(self, status: VirtualCommandStatusCode, result: int = 0) -> None:
         self._registers[VirtualCommandResponse] = VirtualCommandResponse.of(sc=status, rslt=result)
+
+
+def capability_registers(*, pasid: bool) -> dict[int, int]:
+    """Constants for a unit that understands every command, as far as it has PASIDs (11.4.16.4)."""
+    return {0xE30: int(VirtualCommandCapability.of(ns=True, pas=pasid, fps=pasid))}

@@ -8,11 +8,11 @@ from pagetables.memory import PhysicalMemory
 from tests.vtd.world import capabilities
 from vtd.registers import VirtualCommandCapability, VirtualCommandResponse
 from vtd.unit import RemappingUnit
-from vtd.virtual_commands import CAPABILITY_REGISTERS
+from vtd.virtual_commands import capability_registers
 
 NULL, ALLOCATE, FREE = range(3)
 SUCCESS, UNDEFINED, FAILED = 0, 1, 16
-EVERYTHING = VirtualCommandCapability(CAPABILITY_REGISTERS[0xE30])
+EVERYTHING = VirtualCommandCapability(capability_registers(pasid=True)[0xE30])
 
 
 def started(capability: int = EVERYTHING, width: int = 3) -> RemappingUnit:
@@ -54,6 +54,15 @@ def test_a_command_that_is_not_reported_is_undefined(code: int, flag: str) -> No
     unit = started(EVERYTHING.replace(**{flag: False}))
     assert command(unit, code).sc == UNDEFINED
     assert command(started(), code).sc == (FAILED if code == FREE else SUCCESS)
+
+
+@pytest.mark.parametrize("pasid", [False, True])
+def test_pasids_are_handed_out_by_units_that_have_them(pasid: bool) -> None:
+    """11.4.16.4: PAS and FPS are clear without PASID support."""
+    unit = RemappingUnit(capabilities(vcs=1, pasid=pasid), PhysicalMemory())
+    reported = VirtualCommandCapability(unit.read_register(0xE30, 8))
+    assert (reported.ns, reported.pas, reported.fps) == (True, pasid, pasid)
+    assert command(unit, ALLOCATE).sc == (SUCCESS if pasid else UNDEFINED)
 
 
 @given(st.integers(3, 255))
