@@ -376,7 +376,14 @@ def capability_registers(counters: int = 4, width: int = 48) -> dict[int, int]:
     for group, bit in EVENTS:
         supported[group] |= 1 << bit
     capability = r.PerformanceMonitoringCapability.of(
-        ios=True, gfs=True, cwe=True, atfs=True, egcnt=groups, cw=width, ncntr=counters
+        rsvd_63_60=0xF,
+        ios=True,
+        gfs=True,
+        cwe=True,
+        atfs=True,
+        egcnt=groups,
+        cw=width,
+        ncntr=counters,
     )
     commands = r.EnhancedCommandCapability.of(
         ufcnts=True, fcnts=True, rcnts=True, rcfgs=True, dcnts=True, ecnts=True

@@ -398,6 +398,10 @@ def test_a_counter_may_have_capabilities_of_its_own() -> None:
     assert bench.command(ENABLE, 1) == FAILED
 
 
+def test_the_reserved_bits_of_the_capability_have_their_documented_value() -> None:
+    assert Bench().unit.read_register(0x300, 8) >> 60 == 0xF  # 11.4.13.2
+
+
 def test_the_constants_leave_no_room_for_more_than_nine_counters() -> None:
     with pytest.raises(ValueError, match="counters"):
         capability_registers(10)
