@@ -19,15 +19,14 @@ from devices.dma import READ, WRITE
 from devices.source_id import SourceId
 from pagetables import first_stage, second_stage
 from pagetables.memory import FRAME_SHIFT, BusError, FrameReader, TableMemory
-from pagetables.observed import UnchangedMemory
 from vtd.cache import OFF, Cache, Shape
-from vtd.caches import UNCACHED, ContextCacheEntry, PasidCacheEntry, TranslationCaches
+from vtd.caches import ContextCacheEntry, PasidCacheEntry
 from vtd.entries import PasidEntry, PasidTranslationType
 from vtd.events import Event, RequestBlocked
 from vtd.faults import FaultReason, TranslationFault
 from vtd.iotlb import Iotlb, IotlbEntry, RequestKind
 from vtd.registers import TranslationTableMode
-from vtd.remapping import Remapping
+from vtd.remapping import onlooker
 from vtd.request import Request
 from vtd.translate import translate
 from vtd.unit import RemappingUnit
@@ -203,18 +202,11 @@ class Audit:
         A fault that is cached under CM = 1 is stale only if mapping the page made it so; tables
         that appeared on the way to it are no change of the page (6.5.3.3).
         """
-        unit = self._unit
-        uncached = Remapping(
-            unit.capabilities,
-            UnchangedMemory(self._memory),
-            replace(unit.options, caches=UNCACHED),
-            TranslationCaches(UNCACHED),
-        )
-        uncached.root = unit.remapping.root
+        tables = onlooker(self._unit.remapping, self._memory)
         source_id, pasid, privileged = kind
         for access in (READ, WRITE):
             with suppress(TranslationFault):
-                translate(uncached, Request(source_id, address, access, 1, pasid, privileged))
+                translate(tables, Request(source_id, address, access, 1, pasid, privileged))
                 return False
         return True
 

@@ -15,9 +15,7 @@ from typing import NamedTuple
 
 from devices.dma import READ, WRITE, AddressType, InvalidationRequest
 from devices.source_id import SourceId
-from pagetables.observed import UnchangedMemory
 from vtd.ats import answer
-from vtd.caches import UNCACHED, TranslationCaches
 from vtd.events import (
     DeviceTlbInvalidationCompleted,
     DeviceTlbInvalidationSent,
@@ -26,7 +24,7 @@ from vtd.events import (
     TranslatedRequestPassed,
     TranslationGiven,
 )
-from vtd.remapping import Remapping
+from vtd.remapping import onlooker
 from vtd.request import Request
 from vtd.unit import RemappingUnit
 
@@ -169,7 +167,7 @@ class DeviceTlbAudit:
         offset = request.address & size - 1
         address = (given.address & -size) + offset
         now = answer(
-            self._tables(),
+            onlooker(self._unit.remapping),
             Request(
                 given.source_id,
                 address,
@@ -186,15 +184,3 @@ class DeviceTlbAudit:
         rights = (READ if entry.r else 0) | (WRITE if entry.w else 0)
         where = entry.address & -entry.size | address & entry.size - 1
         return where == request.address and not request.access & ~rights
-
-    def _tables(self) -> Remapping:
-        """The tables as they are in memory, to be looked at without a trace."""
-        actual = self._unit.remapping
-        tables = Remapping(
-            actual.capabilities,
-            UnchangedMemory(actual.memory),
-            actual.options,
-            TranslationCaches(UNCACHED),
-        )
-        tables.root = actual.root
-        return tables

@@ -29,9 +29,8 @@ from vtd.faults import TranslationFault
 from vtd.iotlb import Iotlb, IotlbEntry
 from vtd.lookup import Lookup, lookup
 from vtd.registers import TranslationTableMode
-from vtd.remapping import Remapping
+from vtd.remapping import Remapping, onlooker
 from vtd.request import INTERRUPT_RANGE, Request
-from vtd.sources import onlooker
 from vtd.target import Target
 from vtd.translate import is_canonical, translate
 

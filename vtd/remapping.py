@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pagetables.memory import TableMemory
-from vtd.caches import KEEPS_STALE, CachePolicy, TranslationCaches
+from pagetables.observed import UnchangedMemory
+from vtd.caches import KEEPS_STALE, UNCACHED, CachePolicy, TranslationCaches
 from vtd.capabilities import Capabilities
 from vtd.faults import FaultReason
 from vtd.registers import RootTableAddress, TranslationTableMode
@@ -78,3 +79,18 @@ class Remapping(Stateful):
             return FaultReason.MODE_INVALID
         abort = root.ttm is TranslationTableMode.ABORT_DMA
         return FaultReason.ABORT_DMA if abort else None
+
+
+def onlooker(remapping: Remapping, memory: TableMemory | None = None) -> Remapping:
+    """The same tables seen without caches, and by someone who changes nothing.
+
+    ``memory`` is where to look instead of the memory of ``remapping``.
+    """
+    observer = Remapping(
+        remapping.capabilities,
+        UnchangedMemory(memory or remapping.memory),
+        replace(remapping.options, caches=UNCACHED),
+        TranslationCaches(UNCACHED),
+    )
+    observer.root = remapping.root
+    return observer

@@ -7,7 +7,6 @@ no flag is set, no fault recorded, no cache used.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator
 from typing import NamedTuple, TypeVar
 
@@ -15,8 +14,6 @@ from devices.source_id import SourceId
 from pagetables.bits import BitRecord
 from pagetables.extents import Page, Refused, leaves, nested_leaves
 from pagetables.memory import BusError
-from pagetables.observed import UnchangedMemory
-from vtd.caches import UNCACHED, TranslationCaches
 from vtd.entries import (
     ContextEntry,
     PasidDirectoryEntry,
@@ -29,7 +26,7 @@ from vtd.entries import (
 from vtd.faults import TranslationFault
 from vtd.lookup import check_mode, legacy_context, pasid_limit, pasid_target, scalable_context
 from vtd.registers import TranslationTableMode
-from vtd.remapping import Remapping
+from vtd.remapping import Remapping, onlooker
 from vtd.target import Target
 
 R = TypeVar("R", bound=BitRecord)
@@ -60,18 +57,6 @@ class Source(NamedTuple):
         if self.target is not None:
             return KINDS[self.target.kind]
         return "no-pasid-entry" if self.fault is None else "reserved"
-
-
-def onlooker(remapping: Remapping) -> Remapping:
-    """The same tables seen without caches, and by someone who changes nothing."""
-    observer = Remapping(
-        remapping.capabilities,
-        UnchangedMemory(remapping.memory),
-        dataclasses.replace(remapping.options, caches=UNCACHED),
-        TranslationCaches(UNCACHED),
-    )
-    observer.root = remapping.root
-    return observer
 
 
 def list_sources(remapping: Remapping) -> Iterator[Source]:

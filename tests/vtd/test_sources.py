@@ -18,8 +18,8 @@ from vtd.capture import Capture
 from vtd.driver import start
 from vtd.faults import FaultReason, TranslationFault
 from vtd.registers import GlobalStatus, RootTableAddress, TranslationTableMode
-from vtd.remapping import Options
-from vtd.sources import list_sources, onlooker, pages
+from vtd.remapping import Options, onlooker
+from vtd.sources import list_sources, pages
 from vtd.unit import RemappingUnit
 
 
