@@ -1,7 +1,7 @@
-"""Audit of invalidations: every cached entry remembers the memory words it came from.
+"""Audit of invalidations: uses of cached entries whose memory words have changed since.
 
-VT-d 6.5.3. Software that changes a structure owes the invalidations of 6.5.3.3 (Tables 28 and 29),
-6.6 and 6.7. A unit that still finds an entry whose words have changed was not given one of them;
+VT-d 6.5.3. Every entry remembers the words that it came from. A unit that still finds an entry
+after software changed one of them was not given the invalidation that software owed;
 :class:`Audit` tells which word changed, which entry was used, and which invalidation was missing.
 The caches are as the unit's policy makes them: ``AGGRESSIVE`` keeps most and so finds most. Left
 out: device-TLBs, whose entries are not the unit's, and attributes that no access depends on.
@@ -9,120 +9,34 @@ out: device-TLBs, whose entries are not the unit's, and attributes that no acces
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
-from enum import Enum
-from typing import NamedTuple, TypeVar
 
 from devices.dma import READ, WRITE
-from devices.source_id import SourceId
 from pagetables import first_stage, second_stage
-from pagetables.memory import FRAME_SHIFT, BusError, FrameReader, TableMemory
-from vtd.cache import OFF, Cache, Shape
-from vtd.caches import ContextCacheEntry, PasidCacheEntry
-from vtd.entries import PasidEntry, PasidTranslationType
+from pagetables.memory import BusError
+from pagetables.observed import AccessKind, Hook
+from vtd.caches import ContextCacheEntry, PasidCacheEntry, StructureKey
 from vtd.events import Event, RequestBlocked
 from vtd.faults import FaultReason, TranslationFault
-from vtd.iotlb import Iotlb, IotlbEntry, RequestKind
+from vtd.iotlb import IotlbEntry, RequestKind
 from vtd.registers import TranslationTableMode
 from vtd.remapping import onlooker
 from vtd.request import Request
+from vtd.stale_use import (
+    CacheName,
+    Owner,
+    StaleUse,
+    Structure,
+    Word,
+    Words,
+    missing_invalidation,
+)
 from vtd.translate import translate
 from vtd.unit import RemappingUnit
+from vtd.watched import WatchedCache, WatchedIotlb, WatchedMemory
 
 HALF = (1 << 64) - 1
-
-K = TypeVar("K", bound=Hashable)
-V = TypeVar("V")
-
-
-class Structure(Enum):
-    """What software changed."""
-
-    ROOT_POINTER = "RTADDR_REG"
-    ROOT = "root entry"
-    CONTEXT = "context entry"
-    PASID_DIRECTORY = "PASID directory entry"
-    PASID = "PASID table entry"
-    FIRST_STAGE = "first-stage entry"
-    SECOND_STAGE = "second-stage entry"
-    TABLE_POINTER = "second-stage table of the domain"
-    INTERRUPT_POINTER = "IRTA_REG"
-    INTERRUPT_ENTRY = "interrupt-remapping entry"
-
-
-class CacheName(Enum):
-    """The caches of 6.2 and 6.3."""
-
-    CONTEXT = "context cache"
-    PASID = "PASID cache"
-    IOTLB = "IOTLB"
-    FIRST_STAGE = "first-stage paging-structure cache"
-    SECOND_STAGE = "second-stage paging-structure cache"
-    INTERRUPT = "interrupt entry cache"
-
-
-class Word(NamedTuple):
-    """What an entry came from: a record in memory, or a pointer register."""
-
-    structure: Structure
-    address: int
-    """Of the record; 0 for a register."""
-    size: int
-    """Bytes."""
-    value: int
-    mask: int
-    """The bits that count."""
-
-
-Words = dict[tuple[Structure, int], Word]
-
-
-class Owner(NamedTuple):
-    """The tags of a cache entry, as far as it has them."""
-
-    source_id: int | None = None
-    domain_id: int | None = None
-    pasid: int | None = None
-    address: int | None = None
-    """Input address; the index in the interrupt entry cache."""
-    kind: PasidTranslationType | None = None
-
-    def __str__(self) -> str:
-        known = (
-            ("source", None if self.source_id is None else str(SourceId(self.source_id))),
-            ("domain", self.domain_id),
-            ("PASID", None if self.pasid is None else hex(self.pasid)),
-            ("address", None if self.address is None else hex(self.address)),
-        )
-        return ", ".join(f"{name} {value}" for name, value in known if value is not None)
-
-
-class StaleUse(NamedTuple):
-    """A cached entry was used although software had changed what it came from."""
-
-    cache: CacheName
-    owner: Owner
-    changed: Word
-    """The word as the entry knows it."""
-    now: int | None
-    """What it holds now; None where there is no memory any more."""
-    writer: str | None
-    """Where the log has the write."""
-    missing: str
-    """The invalidation that would have removed the entry."""
-    section: str
-
-    def __str__(self) -> str:
-        word, now = self.changed, "gone" if self.now is None else f"{self.now:#x}"
-        where = f" at {word.address:#x}" if word.size else ""
-        by = f" by {self.writer}" if self.writer else ""
-        return (
-            f"{self.cache.value} entry ({self.owner}) used after the {word.structure.value}{where} "
-            f"changed from {word.value:#x} to {now}{by}: missing {self.missing} (VT-d "
-            f"{self.section})"
-        )
 
 
 class Audit:
@@ -158,30 +72,34 @@ class Audit:
     def _watch(self) -> None:
         unit, caches = self._unit, self._unit.caches
         policy = unit.options.caches
-        unit.remapping.memory = _WatchedMemory(
+        unit.remapping.memory = WatchedMemory(
             self._memory, self._read_record, self._updated, self._begin_walk
         )
-        unit.interrupts.memory = _WatchedMemory(
+        unit.interrupts.memory = WatchedMemory(
             unit.interrupts.memory, self._read_interrupt_entry, self._updated, self._begin_walk
         )
         caches.iotlb.direct = False
-        caches.iotlb = _WatchedIotlb(caches.iotlb, policy.iotlb, self)
-        caches.context = _WatchedCache(caches.context, self._context_found, lambda: self._lookup)
-        caches.pasid = _WatchedCache(caches.pasid, self._pasid_found, lambda: self._lookup)
-        caches.first_stage = _WatchedCache(
+        caches.iotlb = WatchedIotlb(
+            caches.iotlb, policy.iotlb, self._iotlb_found, lambda: self._request
+        )
+        caches.context = WatchedCache(caches.context, self._context_found, lambda: self._lookup)
+        caches.pasid = WatchedCache(caches.pasid, self._pasid_found, lambda: self._lookup)
+        caches.first_stage = WatchedCache(
             caches.first_stage, self._first_stage_found, lambda: self._request
         )
-        caches.second_stage = _WatchedCache(
+        caches.second_stage = WatchedCache(
             caches.second_stage,
             self._second_stage_found,
             lambda: {**self._table_pointer(), **self._second},
         )
-        unit.interrupts.cache = _WatchedCache(
+        unit.interrupts.cache = WatchedCache(
             unit.interrupts.cache, self._interrupt_found, lambda: self._request
         )
         unit.subscribe(self._event)
 
-    def iotlb_found(self, kind: RequestKind, entry: IotlbEntry | None, words: Words | None) -> None:
+    def _iotlb_found(
+        self, kind: RequestKind, entry: IotlbEntry | None, words: Words | None
+    ) -> None:
         """A translation starts; ``entry`` is what the IOTLB has for it."""
         self._denying = None
         self._request = {}
@@ -210,10 +128,6 @@ class Audit:
                 return False
         return True
 
-    def request_words(self) -> Words:
-        """The words that the current request came to."""
-        return self._request
-
     def _context_found(
         self, keys: tuple[int, ...], entry: ContextCacheEntry | None, words: Words | None
     ) -> None:
@@ -241,13 +155,13 @@ class Audit:
         self._judge(CacheName.PASID, owner, words, denies=isinstance(entry.value, Exception))
 
     def _first_stage_found(
-        self, keys: tuple[tuple[int, int | None, int, int], ...], entry: object, words: Words | None
+        self, keys: tuple[StructureKey, ...], entry: object, words: Words | None
     ) -> None:
         self._stage = Structure.FIRST_STAGE
         self._structure_found(CacheName.FIRST_STAGE, keys, words)
 
     def _second_stage_found(
-        self, keys: tuple[tuple[int, int | None, int, int], ...], entry: object, words: Words | None
+        self, keys: tuple[StructureKey, ...], entry: object, words: Words | None
     ) -> None:
         self._stage = Structure.SECOND_STAGE
         words = None if words is None else dict(words)
@@ -257,7 +171,7 @@ class Audit:
     def _structure_found(
         self,
         cache: CacheName,
-        keys: tuple[tuple[int, int | None, int, int], ...],
+        keys: tuple[StructureKey, ...],
         words: Words | None,
     ) -> None:
         if words is None:
@@ -293,13 +207,13 @@ class Audit:
         self._lookup.setdefault((structure, address), word)
         self._request.setdefault((structure, address), word)
 
-    def _begin_walk(self) -> Callable[[int, int], None]:
+    def _begin_walk(self) -> Hook:
         """A walk, or the read of one first-stage entry of a guest, begins; who notes its words."""
         structure, self._stage = self._stage, Structure.FIRST_STAGE
         mask = HALF & ~_IGNORED[structure]
 
-        def read(address: int, value: int) -> None:
-            word = Word(structure, address, 8, value, mask)
+        def read(_: AccessKind, address: int, size: int, value: int) -> None:
+            word = Word(structure, address, size, value, mask)
             self._request.setdefault((structure, address), word)
             if structure is Structure.SECOND_STAGE:
                 self._second.setdefault((structure, address), word)
@@ -369,70 +283,6 @@ class Audit:
             self._denying = None
 
 
-def missing_invalidation(
-    cache: CacheName, owner: Owner, word: Word, now: int | None
-) -> tuple[str, str]:
-    """The invalidation that the change of ``word`` calls for and that removes the entry.
-
-    With the section that asks for it: 6.5.3.3 (Tables 28 and 29), 6.6 and 6.7 for the pointers.
-    """
-    return _missing(cache, owner, word, now), _SECTIONS.get(word.structure, "6.5.3.3")
-
-
-def _missing(cache: CacheName, owner: Owner, word: Word, now: int | None) -> str:
-    if word.structure in _ROOTS:
-        return f"global {_COMMANDS.get(cache, 'iotlb_inv')}"
-    match cache:
-        case CacheName.INTERRUPT:
-            return f"iec_inv of index {owner.address}"
-        case CacheName.CONTEXT:
-            return f"device-selective cc_inv of {SourceId(owner.source_id or 0)}"
-        case CacheName.PASID if word.structure is Structure.CONTEXT:
-            return f"domain-selective pc_inv of domain {owner.domain_id}"
-        case CacheName.PASID:
-            return f"PASID-selective pc_inv of {_pasid(owner)}"
-    return _missing_iotlb_invalidation(cache, owner, word, now)
-
-
-def _missing_iotlb_invalidation(cache: CacheName, owner: Owner, word: Word, now: int | None) -> str:
-    domain, address = f"domain {owner.domain_id}", f"address {owner.address or 0:#x}"
-    paging = cache in (CacheName.FIRST_STAGE, CacheName.SECOND_STAGE)
-    hint = ", IH = 0" if paging else ""
-    match word.structure:
-        case Structure.FIRST_STAGE:
-            return f"page-selective p_iotlb_inv of {_pasid(owner)}, {address}{hint}"
-        case Structure.SECOND_STAGE:
-            nested = owner.kind is PasidTranslationType.NESTED or cache is CacheName.FIRST_STAGE
-            return f"page-selective iotlb_inv of {domain}" + (
-                "" if nested else f", {address}{hint}"
-            )
-        case Structure.PASID if not _translation_left_domain(word, now):
-            return f"PASID-selective p_iotlb_inv of {_pasid(owner)}"
-    return f"domain-selective iotlb_inv of {domain}"
-
-
-def _pasid(owner: Owner) -> str:
-    return f"domain {owner.domain_id}, PASID {owner.pasid or 0:#x}"
-
-
-def _translation_left_domain(word: Word, now: int | None) -> bool:
-    """Whether a PASID entry with a second stage is no longer present (Table 29)."""
-    before = PasidEntry(word.value)
-    second = (PasidTranslationType.SECOND_STAGE, PasidTranslationType.NESTED)
-    return before.pgtt in second and not PasidEntry(now or 0).p
-
-
-_ROOTS = (Structure.ROOT_POINTER, Structure.ROOT, Structure.INTERRUPT_POINTER)
-_COMMANDS = {
-    CacheName.CONTEXT: "cc_inv",
-    CacheName.PASID: "pc_inv",
-    CacheName.INTERRUPT: "iec_inv",
-}
-_SECTIONS = {
-    Structure.ROOT_POINTER: "6.6",
-    Structure.INTERRUPT_POINTER: "6.7",
-    Structure.INTERRUPT_ENTRY: "6.5.2.8",
-}
 _RECORDS = {
     8: Structure.PASID_DIRECTORY,
     16: Structure.CONTEXT,
@@ -478,128 +328,3 @@ def _only_more_rights(structure: Structure, change: int, now: int) -> bool:
     """Whether the change only set rights and flags that were clear."""
     grants = _GRANTS.get(structure, 0)
     return not change & ~grants and now & change == change
-
-
-class _WatchedMemory:
-    """Table memory that tells what was read, and of flags that were set."""
-
-    def __init__(
-        self,
-        memory: TableMemory,
-        read: Callable[[int, int, int], None],
-        updated: Callable[[int, int], None],
-        begin: Callable[[], Callable[[int, int], None]],
-    ) -> None:
-        self._memory = memory
-        self._read = read
-        self._updated = updated
-        self._begin = begin
-
-    @property
-    def frames(self) -> _WatchedFrames:
-        """Asked for once by a walk of its own memory, and once for each frame of guest memory."""
-        return _WatchedFrames(self._memory, self._begin())
-
-    def read_record(self, address: int, size: int) -> int:
-        value = self._memory.read_record(address, size)
-        self._read(address, size, value)
-        return value
-
-    def compare_exchange(self, address: int, size: int, expected: int, new: int) -> bool:
-        done = self._memory.compare_exchange(address, size, expected, new)
-        if done:
-            self._updated(address, new)
-        return done
-
-    def write(self, address: int, data: bytes) -> None:
-        self._memory.write(address, data)
-
-
-class _WatchedFrames:
-    def __init__(self, memory: TableMemory, read: Callable[[int, int], None]) -> None:
-        self._memory = memory
-        self._read = read
-
-    def __getitem__(self, number: int) -> FrameReader:
-        return _WatchedFrame(self._memory.frames[number], number << FRAME_SHIFT, self._read)
-
-
-class _WatchedFrame:
-    def __init__(self, frame: FrameReader, address: int, read: Callable[[int, int], None]) -> None:
-        self._frame = frame
-        self._address = address
-        self._read = read
-
-    def __getitem__(self, index: int) -> int:
-        value = self._frame[index]
-        self._read(self._address | index << 3, value)
-        return value
-
-
-class _WatchedCache(Cache[K, V]):
-    """A cache in place of ``cache`` that knows the words of its entries."""
-
-    def __init__(
-        self,
-        cache: Cache[K, V],
-        found: Callable[[tuple[K, ...], V | None, Words | None], None],
-        words: Callable[[], Words],
-    ) -> None:
-        super().__init__(cache.shape)
-        for key, entry in cache:
-            super().put(key, entry)
-        self.counters = cache.counters
-        if self.shape == OFF:
-            self.shape = _OFF_BUT_ASKED
-        self._found = found
-        self._words_now = words
-        self._words: dict[K, Words] = {}
-
-    def find(self, *keys: K) -> V | None:
-        hit = next((key for key in keys if self.peek(key) is not None), None)
-        entry = super().find(*keys)
-        if hit is None:
-            self._found(keys, None, None)
-        else:
-            self._found((hit,), entry, self._words.get(hit))
-        return entry
-
-    def put(self, key: K, entry: V) -> None:
-        super().put(key, entry)
-        self._words[key] = dict(self._words_now())
-
-
-_OFF_BUT_ASKED = replace(OFF, seed=1)
-"""No room either, but walks do not pass the cache by, so that the audit sees where they begin."""
-
-
-class _WatchedIotlb(Iotlb):
-    """An IOTLB in place of ``iotlb`` that knows the words of its entries."""
-
-    def __init__(self, iotlb: Iotlb, shape: Shape, audit: Audit) -> None:
-        super().__init__(shape)
-        self._direct = False
-        for kind, entry in iotlb:
-            super().insert(kind, entry)
-        self.counters = iotlb.counters
-        self._audit = audit
-        self._words: dict[tuple[RequestKind, int, int], Words] = {}
-
-    @property
-    def direct(self) -> bool:
-        """Never: every use is to be seen."""
-        return False
-
-    @direct.setter
-    def direct(self, wanted: bool) -> None:
-        """Ports stay indirect while a unit is watched, whatever its registers say."""
-
-    def find(self, kind: RequestKind, address: int) -> IotlbEntry | None:
-        entry = super().find(kind, address)
-        words = None if entry is None else self._words.get((kind, entry.shift, entry.address))
-        self._audit.iotlb_found(kind, entry, words)
-        return entry
-
-    def insert(self, kind: RequestKind, entry: IotlbEntry) -> None:
-        super().insert(kind, entry)
-        self._words[kind, entry.shift, entry.address] = dict(self._audit.request_words())

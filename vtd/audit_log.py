@@ -23,7 +23,7 @@ from devices.source_id import SourceId
 from pagetables import first_stage, second_stage
 from pagetables.bits import BitRecord
 from pagetables.memory import BusError, PhysicalMemory
-from vtd.audit import Audit, CacheName, Owner, StaleUse, Structure, Word, missing_invalidation
+from vtd.audit import Audit
 from vtd.caches import AGGRESSIVE, KEEPS_STALE, CachePolicy
 from vtd.capabilities import PROFILES, Capabilities
 from vtd.descriptors import DESCRIPTORS, DescriptorHead, DescriptorType
@@ -40,6 +40,7 @@ from vtd.registers import (
 )
 from vtd.remapping import Options
 from vtd.replay import ScenarioRun, number
+from vtd.stale_use import CacheName, Owner, StaleUse, Structure, Word, missing_invalidation
 from vtd.unit import RemappingUnit
 
 Json = Any
@@ -314,7 +315,6 @@ class _Shadow:
         self._paging = paging
         self._loading: tuple[int, int, int, int] | None = None
         self._loaded: dict[tuple[int, int, int], _Loaded] = {}
-        self._interrupts: dict[int, int] = {}
 
     def take(self, event: Event) -> None:
         """Take one event in; names without a meaning for caches are passed over."""

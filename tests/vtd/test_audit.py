@@ -8,7 +8,7 @@ import pytest
 
 from pagetables.geometry import second_stage_geometry
 from pagetables.memory import PhysicalMemory
-from vtd.audit import Audit, CacheName, StaleUse, Structure
+from vtd.audit import Audit
 from vtd.audit_log import audit_scenario
 from vtd.caches import AGGRESSIVE, KEEPS_STALE, CachePolicy
 from vtd.capabilities import PROFILES
@@ -17,6 +17,7 @@ from vtd.port import UnitPort
 from vtd.registers import GlobalCommand
 from vtd.remapping import Options
 from vtd.replay import load_scenario
+from vtd.stale_use import CacheName, StaleUse, Structure
 from vtd.unit import RemappingUnit
 
 VECTORS = Path(__file__).resolve().parents[1] / "vectors"

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vtd.audit import CacheName
 from vtd.audit_log import AuditLogError, audit_log
+from vtd.stale_use import CacheName
 
 CAPTURES = Path(__file__).resolve().parents[1] / "captures"
 HEAD = {
