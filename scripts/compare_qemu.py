@@ -95,12 +95,12 @@ class Comparison:
         )
         @given(target_cases("tables", self.qemu, self.flavour))
         def run(case: Case) -> None:
-            self.one(case)
+            self.one(seed, case)
 
         run()
 
-    def one(self, case: Case) -> None:
-        """Run one case on both."""
+    def one(self, seed: int, case: Case) -> None:
+        """Run one case of a seed on both."""
         self.total += 1
         engine, qemu = self.engine.run(case), self.qemu.run(case)
         found = differences(case, engine, qemu)
@@ -117,7 +117,7 @@ class Comparison:
         unexplained = [each for each in found if not causes[request_of(case, each)]]
         if unexplained:
             self.unexplained.add(identity)
-            print(f"{case.rule}\n  {unexplained[0]}", flush=True)
+            print(f"seed {seed}: {case.rule}\n  {unexplained[0]}", flush=True)
             if self._save is not None:
                 name = f"qemu-{len(self.unexplained)}"
                 scenario = case.scenario(name, str(unexplained[0]), "engine", engine)

@@ -173,7 +173,7 @@ def _beyond(situation: Situation, qemu: int | None) -> list[Step] | None:
 
 
 def _absent(situation: Situation, qemu: int | None) -> list[Step] | None:
-    """A PASID entry with P = 0 and an unsupported PGTT."""
+    """A PASID entry with P = 0, and a PGTT or AW that the unit doesn't support."""
     structure = situation.find(PasidEntry)
     if structure is None or situation.reason != 0x59 or qemu != 0x5B:
         return None
@@ -184,7 +184,10 @@ def _absent(situation: Situation, qemu: int | None) -> list[Step] | None:
         PasidTranslationType.NESTED: "nest",
         PasidTranslationType.PASS_THROUGH: "pt",
     }
-    supported = needs.get(entry.pgtt) in situation.case.capabilities.features
+    unit = situation.case.capabilities
+    supported = needs.get(entry.pgtt) in unit.features
+    if supported and entry.pgtt is PasidTranslationType.SECOND_STAGE:
+        supported = entry.aw in unit.address_widths
     return [] if not entry.p and not supported else None
 
 
@@ -265,14 +268,13 @@ KNOWN_DIFFERENCES = (
         "7.1.1, LCT.3, SCT.3, SPD.2 and SPD.3, SPT.2 to SPT.4",
         _disabled,
     ),
-    KnownDifference("SNP may be set in scalable mode on a unit without SC", "9.8, SSS.3", _snoop),
     KnownDifference(
         "pass-through requests beyond the host address width are let through",
         "7.1.3, LGN.1 and SGN.4",
         _beyond,
     ),
     KnownDifference(
-        "a PASID entry that is not present is reported as an invalid one if its PGTT is",
+        "a PASID entry that is not present is reported as an invalid one if its PGTT or AW is",
         "7.1.3, SPT.2",
         _absent,
     ),
@@ -286,6 +288,7 @@ KNOWN_DIFFERENCES = (
         "7.1.3, LSS.2, SFS.3, SSS.3",
         _all_ones,
     ),
+    KnownDifference("SNP may be set in scalable mode on a unit without SC", "9.8, SSS.3", _snoop),
     KnownDifference(
         "paging entries in the ROM area below 1 MiB are read as 0: the case has no memory there",
         "the machine, not the unit",

@@ -169,6 +169,10 @@ def test_an_absent_pasid_entry_is_invalid_to_qemu_if_its_type_is() -> None:
     changed(made, PasidEntry, 1 | int(SECOND ^ NESTED) << 6)
     case = asked(made)
     assert begins(explained(case, answers(case, 0x5B)), "a PASID entry that is not present")
+    narrow = driver(scalable=True)
+    changed(narrow, PasidEntry, 1 | 0b111 << 2)
+    case = asked(narrow)
+    assert begins(explained(case, answers(case, 0x5B)), "a PASID entry that is not present")
     other = driver(scalable=True)
     changed(other, PasidEntry, 1)
     case = asked(other)
@@ -222,6 +226,14 @@ def test_a_paging_entry_of_ones_is_unreadable_to_qemu(level: int, right: int, wr
     case = asked(made)
     assert begins(explained(case, answers(case, right)), "a paging entry of 64 ones")
     assert explained(case, answers(case, wrong)) is None
+
+
+def test_a_paging_entry_of_ones_is_unreadable_before_its_snoop_bit_counts() -> None:
+    made = driver(scalable=True)
+    place = next(each for each in made.places() if each.name.endswith("level 2"))
+    changed(made, 2, made.word(place) ^ (1 << 64) - 1)
+    case = asked(made)
+    assert begins(explained(case, answers(case, 0x07)), "a paging entry of 64 ones")
 
 
 def test_snooped_pages_of_scalable_mode_are_translated_by_qemu() -> None:
