@@ -39,7 +39,7 @@ from vtd.registers import (
     Version,
 )
 from vtd.remapping import Options
-from vtd.replay import ScenarioRun, number
+from vtd.replay import ScenarioRun, number, recorded_on_qemu
 from vtd.stale_use import CacheName, Owner, StaleUse, Structure, Word, missing_invalidation
 from vtd.unit import RemappingUnit
 
@@ -134,8 +134,7 @@ def _audit_steps(
     report = LogReport(kind, len(steps))
     here, scenario = head
     with _problems_of(here):
-        recorded = str(scenario.get("oracle", "")).startswith("QEMU")
-        run = ScenarioRun(scenario, as_recorded=recorded, caches=policy)
+        run = ScenarioRun(scenario, as_recorded=recorded_on_qemu(scenario), caches=policy)
     audit = Audit(run.unit)
     for here, step in steps:
         with _problems_of(here):

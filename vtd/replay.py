@@ -19,14 +19,12 @@ from devices.dma import (
     READ,
     WRITE,
     AtomicOp,
-    Completion,
-    CompletionStatus,
     InvalidationRequest,
     PageGroupResponse,
     PageRequest,
-    TranslationEntry,
 )
 from pagetables.memory import BusError, PhysicalMemory
+from vtd import scenario_outcomes as outcomes
 from vtd.caches import KEEPS_STALE, CachePolicy
 from vtd.capabilities import Capabilities
 from vtd.device_messages import ITAGS
@@ -117,6 +115,11 @@ def load_scenario(path: Path) -> dict[str, Json]:
     return scenario
 
 
+def recorded_on_qemu(scenario: Mapping[str, Json]) -> bool:
+    """Whether the outcomes are those of QEMU's unit."""
+    return str(scenario.get("oracle", "")).startswith("QEMU")
+
+
 def replay(path: Path, trace: Trace | None = None) -> Report:
     """Replay one file; one recorded on QEMU may fall back on the as-recorded option.
 
@@ -125,8 +128,7 @@ def replay(path: Path, trace: Trace | None = None) -> Report:
     scenario = load_scenario(path)
     with _broken(str(path)):
         report = run_scenario(str(path), scenario, as_recorded=False, trace=trace)
-        recorded = str(scenario.get("oracle", "")).startswith("QEMU")
-        if report.mismatches and recorded:
+        if report.mismatches and recorded_on_qemu(scenario):
             again = run_scenario(str(path), scenario, as_recorded=True, trace=trace)
             report = min(report, again, key=lambda each: len(each.mismatches))
     return report
@@ -219,10 +221,9 @@ class ScenarioRun:
         with _broken("memory"):
             for start, length, *kind in scenario["memory"]:
                 self.memory.add_region(number(start), number(length), read_only="ro" in kind)
-        recorded = str(scenario.get("oracle", "")).startswith("QEMU")
         options = Options(
             caches=caches,
-            compress_faults=recorded or "choice:fault-compression" in tags,
+            compress_faults=recorded_on_qemu(scenario) or "choice:fault-compression" in tags,
             as_recorded=as_recorded,
         )
         self.unit = RemappingUnit(capabilities, self.memory, options, constants)
@@ -314,7 +315,7 @@ class ScenarioRun:
 
     def _dma_read(self, step: Mapping[str, Json]) -> Json:
         port, tags = self._port(step), _tags(step)
-        return _read_outcome(
+        return outcomes.read(
             [
                 (start, size, port.read_part(start, size, *tags))
                 for start, size in split_pages(number(step["iova"]), _length(step))
@@ -324,7 +325,7 @@ class ScenarioRun:
     def _dma_write(self, step: Mapping[str, Json]) -> Json:
         port, tags, iova = self._port(step), _tags(step), number(step["iova"])
         data = bytes.fromhex(step["hex"])
-        return _write_outcome(
+        return outcomes.write(
             [
                 (start, size, port.write_part(start, data[start - iova :][:size], *tags))
                 for start, size in split_pages(iova, len(data))
@@ -358,16 +359,7 @@ class ScenarioRun:
     def _interrupt(self, step: Mapping[str, Json], address: int, data: int) -> Json:
         self.delivered = None
         self._port(step).write_part(address, data.to_bytes(4, "little"))
-        match self.delivered:
-            case None:
-                return {"blocked": True}
-            case Posted(descriptor, vector, notification):
-                sent = notification and _interrupt(notification)
-                return {
-                    "posted": {"descriptor": descriptor, "vector": vector, "notification": sent}
-                }
-            case interrupt:
-                return {"delivered": _interrupt(interrupt)}
+        return outcomes.interrupt(self.delivered)
 
     def _events(self, _: Mapping[str, Json]) -> Json:
         sent, self.messages = self.messages, []
@@ -382,14 +374,12 @@ class ScenarioRun:
             pasid=pasid,
             privileged=privileged,
         )
-        if not completion.ok:
-            return {"status": completion.status.value}
-        entries = completion.entries[: len(step["expect"].get("entries", completion.entries))]
-        return {"status": STATUSES[completion.status], "entries": [*map(_translation, entries)]}
+        expected = step.get("expect", {}).get("entries")
+        return outcomes.translations(completion, None if expected is None else len(expected))
 
     def _translated_read(self, step: Mapping[str, Json]) -> Json:
         port, pasid = self._port(step), _tags(step)[0]
-        return _read_outcome(
+        return outcomes.read(
             [
                 (start, size, port.read_translated_part(start, size, pasid))
                 for start, size in split_pages(number(step["address"]), _length(step))
@@ -399,7 +389,7 @@ class ScenarioRun:
     def _translated_write(self, step: Mapping[str, Json]) -> Json:
         port, pasid = self._port(step), _tags(step)[0]
         first, data = number(step["address"]), bytes.fromhex(step["hex"])
-        return _write_outcome(
+        return outcomes.write(
             [
                 (
                     start,
@@ -427,7 +417,7 @@ class ScenarioRun:
     def _page_group_responses(self, _: Mapping[str, Json]) -> Json:
         sent, self.responses = self.responses, []
         return [
-            {"device": self.names.get(source_id), **_response(response)}
+            {"device": self.names.get(source_id), **outcomes.group_response(response)}
             for source_id, response, _ in sent
         ]
 
@@ -435,7 +425,7 @@ class ScenarioRun:
         """Messages sent; one that the step gives a name is known by it from then on."""
         sent, self.invalidations = self.invalidations, []
         messages = [
-            {"device": self.names.get(source_id), **_invalidation(request)}
+            {"device": self.names.get(source_id), **outcomes.invalidation(request)}
             for source_id, request in sent
         ]
         for expected, message, (_, request) in zip(step["expect"], messages, sent, strict=False):
@@ -472,7 +462,6 @@ class SilentDevice:
 
 
 ACCESSES = {"dma_read": READ, "dma_write": WRITE, "dma_atomic": ATOMIC}
-STATUSES = {CompletionStatus.SUCCESS: "success"}
 ATOMICS = {"fetchadd": AtomicOp.FETCH_ADD, "swap": AtomicOp.SWAP, "cas": AtomicOp.CAS}
 
 
@@ -486,67 +475,3 @@ def _length(step: Mapping[str, Json]) -> int:
 def _tags(step: Mapping[str, Json]) -> tuple[int | None, bool]:
     pasid = step.get("pasid")
     return None if pasid is None else number(pasid), bool(step.get("privileged", False))
-
-
-Parts = list[tuple[int, int, Completion]]
-"""Start, size and outcome of the parts of a transfer."""
-
-
-def _read_outcome(parts: Parts) -> Json:
-    if all(part.ok for *_, part in parts):
-        return {"data": b"".join(part.data for *_, part in parts).hex()}
-    return _parts(parts, lambda part: {"data": part.data.hex()})
-
-
-def _write_outcome(parts: Parts) -> Json:
-    if all(part.ok for *_, part in parts):
-        return {"ok": True}
-    return _parts(parts, lambda _: {"ok": True})
-
-
-def _parts(parts: Parts, done: Callable[[Completion], dict[str, Json]]) -> Json:
-    """The outcome of a transfer of which some part was refused."""
-    if not any(part.ok for *_, part in parts):
-        return {"fault": True}
-    first = parts[0][0]
-    return {
-        "parts": [
-            {
-                "offset": start - first,
-                "length": size,
-                **(done(part) if part.ok else {"fault": True}),
-            }
-            for start, size, part in parts
-        ]
-    }
-
-
-def _translation(entry: TranslationEntry) -> dict[str, int]:
-    shown = {name.removesuffix("_"): int(value) for name, value in entry._asdict().items()}
-    if not (entry.r or entry.w):
-        del shown["address"]
-    return shown
-
-
-def _response(response: PageGroupResponse) -> dict[str, Json]:
-    return {"code": response.code, "prgi": response.group_index, "pasid": response.pasid}
-
-
-def _invalidation(request: InvalidationRequest) -> dict[str, Json]:
-    return {
-        "address": request.address,
-        "size": request.size,
-        "global": int(request.global_),
-        "pasid": request.pasid,
-    }
-
-
-def _interrupt(interrupt: Interrupt) -> dict[str, int]:
-    return {
-        "vector": interrupt.vector,
-        "delivery_mode": int(interrupt.delivery_mode),
-        "trigger_mode": int(interrupt.trigger_mode),
-        "dest_mode": int(interrupt.destination_mode),
-        "redirection_hint": int(interrupt.redirection_hint),
-        "destination": interrupt.destination,
-    }
