@@ -30,6 +30,8 @@ from vtd.dmar.table import Table, TableError
 
 SCOPE_TYPES = {name: number for number, name in DeviceScope.NAMES.items()}
 STRUCTURE_TYPES = {kind.NAME: kind for kind in STRUCTURES.values()}
+COMPUTED = ("table_length", "checksum")
+"""Fields of the header that follow from all the others, unless they are wrong."""
 
 
 def describe(table: Table) -> str:
@@ -60,7 +62,7 @@ def _header_values(table: Table) -> dict[str, Any]:
     values = _changed(header)
     values.pop("host_address_width", None)
     right = table.sealed().header
-    for name in ("table_length", "checksum"):
+    for name in COMPUTED:
         values.pop(name, None)
         if getattr(header, name) != getattr(right, name):
             values[name] = getattr(header, name)
@@ -145,20 +147,17 @@ def from_mapping(description: Mapping[str, Any]) -> Table:
     structures = top.take("structure", list, [])
     rest, trailing = top.take_bytes("rest"), top.take_bytes("trailing")
     top.done()
-    given = {name: header.take(name, int) for name in ("table_length", "checksum")}
-    if (bits := header.take("address_bits", int)) is not None:
+    bits = header.take("address_bits", int)
+    if bits is not None:
         header.values["host_address_width"] = bits - 1
-    fields = header.take_fields(Header) | {k: v for k, v in given.items() if v is not None}
+    fields = header.take_fields(Header)
     header.done()
     records = tuple(
         _structure(values, f"structure {number}") for number, values in enumerate(structures)
     )
-    described = Table(Header(**fields), records, rest)
-    sealed = described.sealed()
-    overrides = {name: fields[name] for name in given if name in fields}
-    for name, value in overrides.items():
-        _fits(value, 8 * Header.field_places()[name].length, f"header: {name}")
-    return replace(sealed, header=replace(sealed.header, **overrides), trailing=trailing)
+    sealed = Table(Header(**fields), records, rest).sealed()
+    wrong = {name: fields[name] for name in COMPUTED if name in fields}
+    return replace(sealed, header=replace(sealed.header, **wrong), trailing=trailing)
 
 
 def _structure(values: object, where: str) -> Structure:

@@ -6,7 +6,6 @@ its devices; a region by its devices. Order and padding do not matter here.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple, TypeVar
 
@@ -28,6 +27,7 @@ from vtd.dmar.records import (
 from vtd.dmar.table import Table
 
 S = TypeVar("S", bound=Structure)
+T = TypeVar("T")
 
 
 class Change(NamedTuple):
@@ -179,9 +179,6 @@ def _scopes(subject: str, before: ScopedStructure, after: ScopedStructure) -> It
     yield from _bytes(f"{subject}, unreadable scope", before.tail, after.tail)
 
 
-T = TypeVar("T")
-
-
 def _matched(
     before: Iterable[T], after: Iterable[T], key: Callable[[T], object]
 ) -> tuple[list[tuple[T, T]], list[T], list[T]]:
@@ -196,5 +193,5 @@ def _matched(
             pairs.append((each, partners.pop(0)))
         else:
             lost.append(each)
-    left = Counter(id(each) for partners in waiting.values() for each in partners)
+    left = {id(each) for partners in waiting.values() for each in partners}
     return pairs, lost, [each for each in after if id(each) in left]

@@ -70,7 +70,7 @@ def _page() -> Iterator[str]:
         yield ""
         yield f"## {letter}: {title}"
         for rule in RULES.values():
-            if rule.id[5] == letter:
+            if rule.group == letter:
                 yield from _section(rule)
 
 

@@ -40,7 +40,6 @@ class PciFunction:
 
     ROOT_PORT = 4
     TO_PCI_BRIDGE = 7
-    FROM_PCI_BRIDGE = 8
 
     @property
     def is_bridge(self) -> bool:

@@ -240,10 +240,7 @@ class DeviceScope(Record):
     @functools.cached_property
     def path(self) -> tuple[Hop, ...]:
         """The whole (device, function) pairs; an odd last byte is left out."""
-        path = self.path_bytes
-        if len(path) == 2:
-            return (Hop(path[0], path[1]),)
-        return tuple(map(Hop, path[: len(path) & ~1 : 2], path[1::2]))
+        return tuple(map(Hop, self.path_bytes[::2], self.path_bytes[1::2]))
 
     @property
     def is_pci(self) -> bool:

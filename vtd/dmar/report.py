@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from typing import Any, NamedTuple
+from urllib.parse import quote
 from xml.etree import ElementTree
 
 from vtd.dmar.rules import RULES, Finding, Severity
@@ -73,7 +74,7 @@ def to_sarif(results: Iterable[FileFindings]) -> str:
             "locations": [
                 {
                     "physicalLocation": {
-                        "artifactLocation": {"uri": _uri(file)},
+                        "artifactLocation": {"uri": quote(file, errors="surrogateescape")},
                         "region": {"byteOffset": each.offset, "byteLength": each.length},
                     }
                 }
@@ -84,17 +85,6 @@ def to_sarif(results: Iterable[FileFindings]) -> str:
     ]
     run = {"tool": {"driver": driver}, "results": found}
     return json.dumps({"$schema": SARIF_SCHEMA, "version": "2.1.0", "runs": [run]}, indent=1)
-
-
-def _uri(file: str) -> str:
-    """A file name as a URI reference."""
-    kept = "-._~/"
-    return "".join(
-        character
-        if character.isascii() and (character.isalnum() or character in kept)
-        else "".join(f"%{byte:02X}" for byte in character.encode("utf-8", "surrogateescape"))
-        for character in file
-    )
 
 
 def to_junit(results: Iterable[FileFindings], fail_on: Severity) -> str:

@@ -201,13 +201,13 @@ class Scopes:
         return None
 
     def _system_devices(self, type: int, number: int) -> list[SystemDevice]:
-        return [
-            SystemDevice(bdf.source_id if bdf else None, unit, entry)
-            for unit in self.table.units
-            for entry in unit.scopes
-            if entry.type == type and entry.enumeration_id == number
-            for bdf in (self.resolve(unit.segment, entry),)
-        ]
+        found = []
+        for unit in self.table.units:
+            for entry in unit.scopes:
+                if entry.type == type and entry.enumeration_id == number:
+                    bdf = self.resolve(unit.segment, entry)
+                    found.append(SystemDevice(bdf.source_id if bdf else None, unit, entry))
+        return found
 
     def io_apic(self, number: int) -> SystemDevice | None:
         """The I/O APIC with this id of the MADT (8.3.1.1); of several entries the first counts."""

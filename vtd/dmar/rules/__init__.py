@@ -44,7 +44,7 @@ GROUPS = {
 """Title and module of each group of rules, by the letter of their ids."""
 
 RULES: dict[str, Rule] = {
-    id: rule for letter in GROUPS for id, rule in REGISTER.items() if id[5] == letter
+    id: rule for letter in GROUPS for id, rule in REGISTER.items() if rule.group == letter
 }
 """Every rule by its id, group after group."""
 

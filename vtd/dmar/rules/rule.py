@@ -67,6 +67,11 @@ class Rule:
     needs: str = ""
     """The other data it needs, in words."""
 
+    @property
+    def group(self) -> str:
+        """The letter of its group, as in the id: H of DMAR-H01."""
+        return self.id[5]
+
     def run(self, table: Table, platform: PlatformData | None) -> list[Finding]:
         """The findings of this rule for a table; none if the data it needs was not given."""
         hits: Hits = ()
