@@ -12,10 +12,16 @@ from __future__ import annotations
 from enum import Enum
 from typing import NamedTuple
 
-from pagetables import first_stage, second_stage
 from pagetables.bits import BitRecord
 from pagetables.extents import show_rights
-from pagetables.geometry import PAGE_SHIFT, Geometry, Level, StageKind
+from pagetables.geometry import (
+    PAGE_RECORDS,
+    PAGE_SHIFT,
+    TABLE_RECORDS,
+    Geometry,
+    Level,
+    StageKind,
+)
 from pagetables.memory import TableMemory
 from pagetables.nested import GuestMemory
 from pagetables.observed import AccessKind, ObservedMemory
@@ -23,18 +29,6 @@ from pagetables.walk import ADDRESS, FRAME_NUMBER, Leaf, Stage, WalkFault, WalkR
 
 PREFIXES = {StageKind.FIRST: "FS", StageKind.SECOND: "SS"}
 ENTRY_NAMES = {12: "PTE", 21: "PDE", 30: "PDPE", 39: "PML4E", 48: "PML5E"}
-TABLE_RECORDS: dict[StageKind, type[BitRecord]] = {
-    StageKind.FIRST: first_stage.FirstStageEntry,
-    StageKind.SECOND: second_stage.SecondStageEntry,
-}
-PAGE_RECORDS: dict[tuple[StageKind, int], type[BitRecord]] = {
-    (StageKind.FIRST, 12): first_stage.FirstStagePage4K,
-    (StageKind.FIRST, 21): first_stage.FirstStagePage2M,
-    (StageKind.FIRST, 30): first_stage.FirstStagePage1G,
-    (StageKind.SECOND, 12): second_stage.SecondStagePage4K,
-    (StageKind.SECOND, 21): second_stage.SecondStagePage2M,
-    (StageKind.SECOND, 30): second_stage.SecondStagePage1G,
-}
 UNREAD = frozenset({WalkRule.READ_ERROR, WalkRule.TABLE_BEYOND_WIDTH, WalkRule.TABLE_NOT_READABLE})
 """Rules that stop a walk before it has the entry."""
 
@@ -152,7 +146,7 @@ def entry_name(kind: StageKind, shift: int) -> str:
 def decode_entry(geometry: Geometry, level: Level, entry: int) -> BitRecord:
     """A paging entry as the record that the level and its PS bit make it."""
     if level.shift == PAGE_SHIFT or entry & level.leaf:
-        return PAGE_RECORDS[geometry.kind, level.shift](entry)
+        return PAGE_RECORDS[geometry.kind][level.shift](entry)
     return TABLE_RECORDS[geometry.kind](entry)
 
 
@@ -224,22 +218,26 @@ class _Trace:
     def _step(self, level: Level, frame: int, read: _Read | None) -> Step:
         geometry = self._stage.geometry
         address = frame << PAGE_SHIFT | (self._address >> level.shift & 511) << 3
-        name = entry_name(geometry.kind, level.shift)
-        if read is None:
-            return Step(
-                geometry.kind, name, address, None, None, None, Outcome.TABLE, 0, 0, self.second
-            )
-        return Step(
+        unread = Step(
             geometry.kind,
-            name,
+            entry_name(geometry.kind, level.shift),
             address,
-            read.host,
-            read.entry,
-            decode_entry(geometry, level, read.entry),
-            Outcome.TABLE,
-            0,
-            read.flags,
-            read.second,
+            host=None,
+            entry=None,
+            record=None,
+            outcome=Outcome.TABLE,
+            reserved=0,
+            flags=0,
+            second=self.second,
+        )
+        if read is None:
+            return unread
+        return unread._replace(
+            host=read.host,
+            entry=read.entry,
+            record=decode_entry(geometry, level, read.entry),
+            flags=read.flags,
+            second=read.second,
         )
 
 

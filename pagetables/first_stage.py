@@ -94,5 +94,3 @@ PAGE_SIZE = FirstStagePage2M.ps.mask
 ACCESSED = FirstStageEntry.a.mask
 DIRTY = FirstStagePage4K.d.mask
 EXTENDED_ACCESSED = FirstStageEntry.ea.mask
-ADDRESS = FirstStageEntry.addr.mask
-"""Address bits 51:12; reserved bits of the field are for the reserved masks to find."""

@@ -25,6 +25,27 @@ class StageKind(Enum):
     SECOND = "second"
 
 
+TABLE_RECORDS: Mapping[StageKind, type[BitRecord]] = {
+    StageKind.FIRST: first_stage.FirstStageEntry,
+    StageKind.SECOND: second_stage.SecondStageEntry,
+}
+"""The layout of an entry that points to a table."""
+
+PAGE_RECORDS: Mapping[StageKind, Mapping[int, type[BitRecord]]] = {
+    StageKind.FIRST: {
+        12: first_stage.FirstStagePage4K,
+        21: first_stage.FirstStagePage2M,
+        30: first_stage.FirstStagePage1G,
+    },
+    StageKind.SECOND: {
+        12: second_stage.SecondStagePage4K,
+        21: second_stage.SecondStagePage2M,
+        30: second_stage.SecondStagePage1G,
+    },
+}
+"""The layout of an entry that maps a page, by log2 of the page size."""
+
+
 class Level(NamedTuple):
     """What a walk needs to know of one level."""
 
@@ -74,18 +95,7 @@ def second_stage_geometry(levels: int, implementation: Implementation) -> Geomet
         read, write = second_stage.IO_READ, second_stage.IO_WRITE
     return Geometry(
         StageKind.SECOND,
-        _levels(
-            levels,
-            implementation,
-            present=read | write,
-            page_size=second_stage.PAGE_SIZE,
-            table=second_stage.SecondStageEntry,
-            pages={
-                12: second_stage.SecondStagePage4K,
-                21: second_stage.SecondStagePage2M,
-                30: second_stage.SecondStagePage1G,
-            },
-        ),
+        _levels(StageKind.SECOND, levels, implementation, read | write, second_stage.PAGE_SIZE),
         present=read | write,
         read=read,
         write=write,
@@ -100,23 +110,14 @@ def second_stage_geometry(levels: int, implementation: Implementation) -> Geomet
 def first_stage_geometry(levels: int, implementation: Implementation) -> Geometry:
     """First-stage tables of 4 or 5 levels (3.6), ValueError for others.
 
-    What is present can be read.
+    There is no right to read of its own: whatever is present may be read.
     """
     if levels not in (4, 5):
         raise ValueError(f"levels: first-stage tables have 4 or 5 of them, not {levels}")
     return Geometry(
         StageKind.FIRST,
         _levels(
-            levels,
-            implementation,
-            present=first_stage.PRESENT,
-            page_size=first_stage.PAGE_SIZE,
-            table=first_stage.FirstStageEntry,
-            pages={
-                12: first_stage.FirstStagePage4K,
-                21: first_stage.FirstStagePage2M,
-                30: first_stage.FirstStagePage1G,
-            },
+            StageKind.FIRST, levels, implementation, first_stage.PRESENT, first_stage.PAGE_SIZE
         ),
         present=first_stage.PRESENT,
         read=first_stage.PRESENT,
@@ -129,25 +130,16 @@ def first_stage_geometry(levels: int, implementation: Implementation) -> Geometr
 
 
 def _levels(
-    count: int,
-    implementation: Implementation,
-    *,
-    present: int,
-    page_size: int,
-    table: type[BitRecord],
-    pages: Mapping[int, type[BitRecord]],
+    kind: StageKind, count: int, implementation: Implementation, present: int, page_size: int
 ) -> tuple[Level, ...]:
+    table_reserved = TABLE_RECORDS[kind].reserved_mask(implementation)
     levels = []
     for number in range(count, 0, -1):
         shift = PAGE_SHIFT + INDEX_BITS * (number - 1)
-        page = pages.get(shift)
-        leaf = present if number == 1 else page_size if page else 0
-        levels.append(
-            Level(
-                shift,
-                stop=leaf | table.reserved_mask(implementation),
-                leaf=leaf,
-                page_reserved=page.reserved_mask(implementation) if page else 0,
-            )
-        )
+        leaf = page_reserved = 0
+        page = PAGE_RECORDS[kind].get(shift)
+        if page is not None:
+            leaf = present if shift == PAGE_SHIFT else page_size
+            page_reserved = page.reserved_mask(implementation)
+        levels.append(Level(shift, leaf | table_reserved, leaf, page_reserved))
     return tuple(levels)

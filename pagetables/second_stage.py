@@ -113,5 +113,3 @@ PAGE_SIZE = SecondStagePage2M.ps.mask
 ACCESSED = SecondStageEntry.a.mask
 DIRTY = SecondStagePage4K.d.mask
 SNOOP = SecondStagePage4K.snp.mask
-ADDRESS = SecondStageEntry.addr.mask
-"""Address bits 51:12; reserved bits of the field are for the reserved masks to find."""

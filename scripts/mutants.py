@@ -47,8 +47,8 @@ MUTANTS = (
     Mutant(
         "reserved masks of 2 MiB and 1 GiB pages swapped",
         "pagetables/geometry.py",
-        "21: second_stage.SecondStagePage2M,\n                30: second_stage.SecondStagePage1G,",
-        "21: second_stage.SecondStagePage1G,\n                30: second_stage.SecondStagePage2M,",
+        "21: second_stage.SecondStagePage2M,\n        30: second_stage.SecondStagePage1G,",
+        "21: second_stage.SecondStagePage1G,\n        30: second_stage.SecondStagePage2M,",
         "tables",
     ),
     Mutant(

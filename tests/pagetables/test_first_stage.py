@@ -47,4 +47,4 @@ def test_masks_of_the_walk_are_the_bits_of_the_tables() -> None:
     assert first_stage.PAGE_SIZE == FirstStagePage1G.ps.mask == 1 << 7
     assert (first_stage.ACCESSED, first_stage.DIRTY) == (1 << 5, 1 << 6)
     assert first_stage.EXTENDED_ACCESSED == 1 << 10
-    assert bits(51, 12) == first_stage.ADDRESS
+    assert bits(51, 12) == FirstStageEntry.addr.mask

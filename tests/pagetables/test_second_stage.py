@@ -67,4 +67,4 @@ def test_masks_of_the_walk_are_the_bits_of_the_tables() -> None:
     assert second_stage.PAGE_SIZE == SecondStagePage1G.ps.mask == 1 << 7
     assert (second_stage.ACCESSED, second_stage.DIRTY) == (1 << 8, 1 << 9)
     assert (second_stage.IO_READ, second_stage.IO_WRITE) == (1 << 61, 1 << 62)
-    assert bits(51, 12) == second_stage.ADDRESS
+    assert bits(51, 12) == SecondStageEntry.addr.mask
