@@ -217,13 +217,27 @@ def _walk(
     if cache.shape == OFF:
         return walk(memory, stage, address)
 
+    reached: StructureKey | None = None
+
     def remember(shift: int, frame: int, rights: int) -> None:
-        cache.put((*tags, shift, address >> shift), StructureEntry(shift, frame, rights))
+        nonlocal reached
+        reached = (*tags, shift, address >> shift)
+        cache.put(reached, StructureEntry(shift, frame, rights))
 
     done = {level.shift: number for number, level in enumerate(stage.geometry.levels[:-1], 1)}
     below = cache.find(*((*tags, shift, address >> shift) for shift in reversed(done)))
     start = None if below is None else (done[below.shift], below.frame, below.rights)
-    return walk(memory, stage, address, remember, start)
+    try:
+        return walk(memory, stage, address, remember, start)
+    except WalkFault as fault:
+        refused = fault.kind is not stage.geometry.kind or fault.rule in _TABLE_REFUSED
+        if reached is not None and refused:
+            cache.discard(reached)
+        raise
+
+
+_TABLE_REFUSED = (WalkRule.TABLE_BEYOND_WIDTH, WalkRule.TABLE_NOT_READABLE)
+"""With a fault of the second stage itself: no entry is kept that leads to this table (6.2.5)."""
 
 
 def walk_fault(

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from devices.dma import READ, WRITE
 from tests.vtd.software import DEVICES, PASID, Software
-from tests.vtd.world import Mode, World
+from tests.vtd.world import FIRST_TABLES, HOST, PAGE, Mode, World
 from vtd.cache import UNBOUNDED, Replacement, Shape
 from vtd.caches import (
     AGGRESSIVE,
@@ -208,6 +208,39 @@ def test_aggressive_caches_show_a_missing_invalidation() -> None:
         "aggressive": 0x80_0000,
         "off": denied,
     }
+
+
+@pytest.mark.parametrize("refusal", [{"w": True}, {}], ids=["not readable", "not present"])
+@pytest.mark.parametrize("level", [4, 3, 2])
+def test_a_nested_entry_is_kept_only_if_the_second_stage_lets_its_table_be_read(
+    level: int, refusal: dict[str, bool]
+) -> None:
+    """6.2.5.1 to 6.2.5.4."""
+    world = World(Mode.NESTED)
+    refused = f"second1 {FIRST_TABLES + 0x1000 * (5 - level):#x}"  # what the entry points to
+    leaf = world.get(refused)
+    world.put(refused, leaf.replace(**{"r": False, "w": False, **refusal}))
+    started = world.start(Options(caches=AGGRESSIVE))
+    assert started.admit() is None
+    shifts = [39, 30, 21]
+    kept = {shift for (_, _, shift, _), _ in started.unit.caches.first_stage}
+    assert kept == set(shifts[: 4 - level])
+    world.put(refused, leaf)
+    assert started.admit() == HOST | PAGE
+    kept = {shift for (_, _, shift, _), _ in started.unit.caches.first_stage}
+    assert kept == set(shifts)
+
+
+def test_an_entry_is_kept_even_if_its_table_maps_nothing() -> None:
+    """6.2.5.1 to 6.2.5.4."""
+    for mode, name in ((Mode.NESTED, "first1"), (Mode.FIRST, "first1"), (Mode.SECOND, "second1")):
+        world = World(mode)
+        world.put(name, 0)
+        started = world.start(Options(caches=AGGRESSIVE))
+        assert started.admit() is None
+        caches = started.unit.caches
+        cache = caches.second_stage if mode is Mode.SECOND else caches.first_stage
+        assert {shift for (_, _, shift, _), _ in cache} == {39, 30, 21}
 
 
 # What each invalidation removes: Tables 17, 23 and 24
