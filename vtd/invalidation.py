@@ -236,14 +236,18 @@ class InvalidationQueue:
 def invalidate(
     remapping: Remapping, interrupt_cache: InterruptCache, descriptor: BitRecord
 ) -> bool:
-    """Remove from the caches what a descriptor covers; False if its granularity is not valid."""
+    """Remove from the caches what a descriptor covers; False if it has a value that is not valid.
+
+    Unlike reserved granularities, masks above MAMV and MHMV are said to be errors only of the
+    register form (11.4.6.3, IAIG); here a descriptor with one is refused too.
+    """
+    if not _is_supported(remapping, descriptor):
+        return False
     caches = remapping.caches
     match descriptor:
         case ContextCacheInvalidateDescriptor(g=g, did=did):
             return _invalidate_context(remapping, g, did, descriptor.sid, descriptor.fm)
         case IotlbInvalidateDescriptor(g=g, did=did):
-            if g is IotlbGranularity.PAGE_IN_DOMAIN and not remapping.capabilities.cap.psi:
-                return False
             done = _invalidate_iotlb(
                 remapping, g, did, descriptor.addr, descriptor.am, hint=descriptor.ih
             )
@@ -270,6 +274,17 @@ def invalidate(
             return g is not HostPermissionGranularity.RESERVED_0  # nothing is cached
         case _:
             return False
+    return True
+
+
+def _is_supported(remapping: Remapping, descriptor: BitRecord) -> bool:
+    """What only some units can do: PSI (6.5.2.3), MAMV (11.4.2) and MHMV (11.4.3)."""
+    cap, ecap = remapping.capabilities.cap, remapping.capabilities.ecap
+    match descriptor:
+        case IotlbInvalidateDescriptor(g=IotlbGranularity.PAGE_IN_DOMAIN, am=mask):
+            return bool(cap.psi and mask <= cap.mamv)
+        case InterruptEntryCacheInvalidateDescriptor(g=InterruptGranularity.INDEX, im=mask):
+            return bool(mask <= ecap.mhmv or remapping.options.as_recorded)
     return True
 
 

@@ -181,6 +181,25 @@ def test_page_selective_iotlb_invalidation_is_bound_to_psi_and_mamv(
     assert (started.queue_error is None) == ok
 
 
+@pytest.mark.parametrize(
+    ("largest", "granularity", "mask", "ok"),
+    [(15, 1, 15, True), (15, 1, 16, False), (3, 1, 3, True), (3, 1, 4, False), (3, 0, 31, True)],
+)
+def test_index_selective_interrupt_invalidation_is_bound_to_mhmv(
+    largest: int, granularity: int, mask: int, ok: bool
+) -> None:
+    """11.4.3."""
+    descriptor = VALID[T.IEC_INV].replace(g=granularity, im=mask)
+    unit = capabilities(mhmv=largest)
+    started = start(unit=unit)
+    started.submit(descriptor)
+    assert started.queue_error == (None if ok else RESERVED)
+    recorded = World(Mode.LEGACY, unit).start(Options(as_recorded=True))
+    recorded.enable_queue(wide=False)
+    recorded.submit(descriptor)
+    assert recorded.queue_error is None
+
+
 def test_pasid_based_iotlb_invalidation_is_not_bound_to_psi_and_mamv() -> None:
     started = start(SCALABLE, unit=capabilities(psi=0, mamv=0))
     started.submit(VALID[T.P_IOTLB_INV].replace(g=3, am=63))
