@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import json
 import random
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass, field
@@ -365,16 +366,23 @@ def run_on_cluster(
     remaining = iter(jobs)
     with Client(address) as client:
         width = 2 * max(1, len(client.scheduler_info()["workers"]))
-        futures = client.map(run_job, list(itertools.islice(remaining, width)), pure=False)
+        futures = client.map(_run_on_worker, list(itertools.islice(remaining, width)), pure=False)
         running = as_completed(futures)
 
         def results() -> Iterator[Result]:
             for future in running:
                 yield future.result()
                 for job in itertools.islice(remaining, 1):
-                    running.add(client.submit(run_job, job, pure=False))
+                    running.add(client.submit(_run_on_worker, job, pure=False))
 
         return _collect(results(), enough, progress)
+
+
+def _run_on_worker(job: Job) -> Result:
+    """Run one seed where other threads of the worker use ``random``, which hypothesis suspects."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Do not use the `random` module inside strategies")
+        return run_job(job)
 
 
 def _collect(

@@ -22,7 +22,7 @@ from vtd.capabilities import PROFILES, Capabilities
 from vtd.dmar import Table, validate
 from vtd.events import Event, InterruptBlocked, RequestBlocked
 from vtd.fuzz import strategies
-from vtd.fuzz.case import Case, Outcome
+from vtd.fuzz.case import Case, Outcome, Step
 from vtd.fuzz.program import run_program
 from vtd.fuzz.strategies import Flavour
 from vtd.fuzz.targets import Difference, EngineTarget, OracleTarget, Target, compare
@@ -153,12 +153,14 @@ def check_interrupts(case: Case, tally: Tally) -> None:
 
 def carry_out(run: ScenarioRun, case: Case, audit: Audit | None = None) -> list[Outcome]:
     """The outcomes of a case, whose writes the audit is told of."""
-    outcomes = []
-    for number, step in enumerate(case.steps):
-        if audit is not None and step["op"] == "mem_write":
-            audit.wrote(int(step["addr"], 0), len(step["hex"]) // 2, f"step {number}")
-        outcomes.append(run.step(step)[1])
-    return outcomes
+    return [take(run, step, audit, f"step {number}") for number, step in enumerate(case.steps)]
+
+
+def take(run: ScenarioRun, step: Step, audit: Audit | None, name: str) -> Outcome:
+    """The outcome of one step; the audit is told of a write by the step's name."""
+    if audit is not None and step["op"] == "mem_write":
+        audit.wrote(int(step["addr"], 0), len(step["hex"]) // 2, name)
+    return run.step(step)[1]
 
 
 def _agree(case: Case, expected: list[Outcome], outcomes: list[Outcome]) -> None:

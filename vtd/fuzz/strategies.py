@@ -117,32 +117,39 @@ retargeting = _operation(
 )
 
 
+operating = st.sampled_from(
+    [
+        *[requesting] * 5,
+        *[repeating] * 5,
+        *[changing] * 4,
+        interrupting,
+        retargeting,
+        mapping,
+        attaching,
+        streaming,
+        succeeding,
+    ]
+).flatmap(lambda kind: kind)
+"""What a driver and its devices do, by how often; ``one_of`` would weigh each kind alike."""
+
+
 @st.composite
-def operations(draw: Draw, size: int = 60) -> list[Operation]:
-    """What a driver does: it sets up a few address spaces, then changes and uses them."""
+def beginnings(draw: Draw) -> list[Operation]:
+    """A driver sets up: every device gets an address space, and these get some mappings."""
     begin = [
         Operation("attach", {"device": name, "domain_id": domain, "kind": kind, "pasid": None})
         for name, (domain, kind) in zip(
             DEVICES, draw(st.tuples(*[st.tuples(DOMAINS, st.integers(0, 3))] * 4)), strict=True
         )
     ]
-    begin += [draw(mapping) for _ in range(draw(st.integers(2, 8)))]
-    size = draw(st.integers(size // 8, size))
-    return begin + [draw(_KINDS[draw(st.integers(0, len(_KINDS) - 1))]) for _ in range(size)]
+    return begin + [draw(mapping) for _ in range(draw(st.integers(2, 8)))]
 
 
-_KINDS = (
-    *[requesting] * 5,
-    *[repeating] * 5,
-    *[changing] * 4,
-    interrupting,
-    retargeting,
-    mapping,
-    attaching,
-    streaming,
-    succeeding,
-)
-"""What a driver and its devices do, by how often; ``one_of`` would weigh each kind alike."""
+@st.composite
+def operations(draw: Draw, size: int = 60) -> list[Operation]:
+    """What a driver does: it sets up a few address spaces, then changes and uses them."""
+    begin = draw(beginnings())
+    return begin + [draw(operating) for _ in range(draw(st.integers(size // 8, size)))]
 
 
 def supports_scalable(unit: Capabilities) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -114,15 +115,15 @@ def test_a_shared_library_agrees_and_its_buggy_sister_is_caught(tmp_path: Path) 
 
 
 @pytest.mark.filterwarnings("default")
-def test_a_dask_cluster_of_two_workers_runs_the_same_seeds() -> None:
+def test_a_dask_cluster_of_two_worker_processes_runs_the_same_seeds() -> None:
     distributed = pytest.importorskip("distributed")
     jobs = list(jobs_of(["interrupts"], "", range(4)))
     with distributed.LocalCluster(
-        n_workers=2,
-        threads_per_worker=1,
-        processes=False,
-        dashboard_address=None,
+        n_workers=2, threads_per_worker=1, dashboard_address=None
     ) as cluster:
+        with distributed.Client(cluster) as client:
+            processes = set(client.run(os.getpid).values())
         result = campaign.run_on_cluster(jobs, cluster.scheduler_address)
+    assert len(processes - {os.getpid()}) == 2
     assert sorted(result.seeds) == [0, 1, 2, 3]
     assert not result.failures

@@ -112,12 +112,29 @@ def test_dropped_rules_are_found_in_random_programs_too() -> None:
     assert case.rule == Rule.DOMAIN_AFTER_CONTEXT.value
 
 
+MACHINE_SETTINGS = settings(
+    max_examples=60,
+    stateful_step_count=25,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    report_multiple_bugs=False,
+    phases=(Phase.generate,),
+)
+
+
 @pytest.mark.parametrize("profile, scalable", [("client", False), ("xeon", True)])
 def test_the_driver_as_a_state_machine_agrees_with_the_oracle_at_every_step(
     profile: str, scalable: bool
 ) -> None:
     machine: type[RuleBasedStateMachine] = machine_for(PROFILES[profile], scalable=scalable)
-    run_state_machine_as_test(
-        machine,
-        settings=settings(max_examples=15, stateful_step_count=25, deadline=None, derandomize=True),
-    )
+    run_state_machine_as_test(machine, settings=MACHINE_SETTINGS)
+
+
+@pytest.mark.parametrize(
+    "profile, rule", [("client", Rule.PAGES_AFTER_UNMAP), ("xeon", Rule.PASID_CACHE)]
+)
+def test_the_state_machine_fails_where_the_driver_drops_a_rule(profile: str, rule: Rule) -> None:
+    machine = machine_for(PROFILES[profile], scalable=profile == "xeon", drop=rule)
+    with pytest.raises(AssertionError, match="stale"):
+        run_state_machine_as_test(machine, settings=settings(MACHINE_SETTINGS, max_examples=300))
