@@ -1,19 +1,42 @@
-"""What the first steps of a driver do to a unit: set its tables, switch its functions on.
+"""How a driver reaches the registers of a unit, and its first steps: tables set, functions on.
 
-VT-d 6.6, 6.7, 11.4.4 to 11.4.6. A driver of a real system also programs the invalidation queue and
-the fault event; the loaders of images and the examples need no more than this.
+VT-d 6.6, 6.7, 11.4.4, 11.4.5, 11.4.10. Left out: the invalidation queue
+(:mod:`vtd.queue_driver`), page requests (:mod:`vtd.page_request_handler`) and the fault event.
 """
 
 from __future__ import annotations
 
-from vtd.registers import GlobalCommand, GlobalStatus
+from typing import TypeVar
+
+from vtd.registers import (
+    GlobalCommand,
+    GlobalStatus,
+    InterruptRemappingTableAddress,
+    Register,
+    RootTableAddress,
+)
 from vtd.unit import RemappingUnit
 
-GCMD = 0x18
-RTADDR = 0x20
-CCMD = 0x28
-IQT = 0x88
-IRTA = 0xB8
+R = TypeVar("R", bound=Register)
+
+
+def read(unit: RemappingUnit, register: type[R]) -> R:
+    """What a register reads as; ValueError for one without an offset of its own."""
+    offset, size = _place(register)
+    return register(unit.read_register(offset, size))
+
+
+def write(unit: RemappingUnit, record: Register) -> None:
+    """Write a whole register; ValueError for one without an offset of its own."""
+    offset, size = _place(type(record))
+    unit.write_register(offset, size, record)
+
+
+def _place(register: type[Register]) -> tuple[int, int]:
+    """Offset and size in bytes."""
+    if register.OFFSET is None:
+        raise ValueError(f"{register.__name__}: the capabilities of the unit say where it is")
+    return register.OFFSET, register.WIDTH // 8
 
 
 def start(unit: RemappingUnit, status: GlobalStatus, root: int, interrupts: int = 0) -> None:
@@ -21,10 +44,10 @@ def start(unit: RemappingUnit, status: GlobalStatus, root: int, interrupts: int 
 
     ``root`` and ``interrupts`` are contents of RTADDR_REG and IRTA_REG. The queue stays off.
     """
-    unit.write_register(RTADDR, 8, root)
-    unit.write_register(IRTA, 8, interrupts)
+    write(unit, RootTableAddress(root))
+    write(unit, InterruptRemappingTableAddress(interrupts))
     for command in (
         GlobalCommand.of(srtp=status.rtps, sirtp=status.irtps),
         GlobalCommand.of(te=status.tes, ire=status.ires, cfi=status.cfis),
     ):
-        unit.write_register(GCMD, 4, command)
+        write(unit, command)

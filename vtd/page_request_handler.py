@@ -15,6 +15,7 @@ from vtd.descriptors import (
     PageRequestDescriptor,
     ResponseCode,
 )
+from vtd.driver import read, write
 from vtd.event_interrupt import Message
 from vtd.events import Event, MessageSent
 from vtd.page_requests import DESCRIPTOR_SIZE
@@ -28,7 +29,6 @@ from vtd.registers import (
     PageRequestQueueHead,
     PageRequestQueueTail,
     PageRequestStatus,
-    Register,
 )
 from vtd.unit import RemappingUnit
 
@@ -76,14 +76,14 @@ class PageRequestHandler:
     def enable(self) -> None:
         """Give the queue to the unit and ask for its event."""
         address = PageRequestQueueAddress.of(pqa=self._base, pqs=self._pages.bit_length() - 1)
-        self._write(PageRequestQueueHead(0))
-        self._write(PageRequestQueueTail(0))
-        self._write(address)
-        self._write(PageRequestEventData(self._message.data))
-        self._write(PageRequestEventAddress(self._message.address & 0xFFFF_FFFF))
-        self._write(PageRequestEventUpperAddress(self._message.address >> 32))
+        write(self._unit, PageRequestQueueHead(0))
+        write(self._unit, PageRequestQueueTail(0))
+        write(self._unit, address)
+        write(self._unit, PageRequestEventData(self._message.data))
+        write(self._unit, PageRequestEventAddress(self._message.address & 0xFFFF_FFFF))
+        write(self._unit, PageRequestEventUpperAddress(self._message.address >> 32))
         self._unit.subscribe(self._event)
-        self._write(PageRequestEventControl(0))
+        write(self._unit, PageRequestEventControl(0))
 
     def service(self) -> None:
         """Deal with everything in the queue, and with what arrives meanwhile."""
@@ -102,20 +102,22 @@ class PageRequestHandler:
 
     def _pending(self) -> bool:
         """Whether there is anything to do; what comes later sends another event."""
-        status = PageRequestStatus(self._read(PageRequestStatus))
-        self._write(PageRequestStatus.of(ppr=True))
-        empty = self._read(PageRequestQueueHead) == self._read(PageRequestQueueTail)
+        status = read(self._unit, PageRequestStatus)
+        write(self._unit, PageRequestStatus.of(ppr=True))
+        head, tail = read(self._unit, PageRequestQueueHead), read(self._unit, PageRequestQueueTail)
+        empty = head.pqh == tail.pqt
         if empty and status.pro:
             self.overflows += 1
-            self._write(PageRequestStatus.of(pro=True))
+            write(self._unit, PageRequestStatus.of(pro=True))
         return not empty
 
     def _service_pending(self) -> None:
-        head, tail = self._read(PageRequestQueueHead), self._read(PageRequestQueueTail)
+        head = read(self._unit, PageRequestQueueHead).pqh
+        tail = read(self._unit, PageRequestQueueTail).pqt
         while head != tail:
             data = self._memory.read(self._base + head, DESCRIPTOR_SIZE)
             head = (head + DESCRIPTOR_SIZE) % (PAGE_SIZE * self._pages)
-            self._write(PageRequestQueueHead(head))
+            write(self._unit, PageRequestQueueHead(head))
             self._handle(PageRequestDescriptor.unpack(data))
 
     def _handle(self, request: PageRequestDescriptor) -> None:
@@ -139,11 +141,3 @@ class PageRequestHandler:
                 prgi=request.prgi,
             )
         )
-
-    def _read(self, register: type[Register]) -> int:
-        assert register.OFFSET is not None
-        return self._unit.read_register(register.OFFSET, register.WIDTH // 8)
-
-    def _write(self, record: Register) -> None:
-        assert record.OFFSET is not None
-        self._unit.write_register(record.OFFSET, record.WIDTH // 8, record)

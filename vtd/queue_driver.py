@@ -8,6 +8,7 @@ from __future__ import annotations
 from pagetables.bits import BitRecord
 from pagetables.memory import PhysicalMemory
 from vtd.descriptors import DescriptorType, InvalidationWaitDescriptor
+from vtd.driver import read, write
 from vtd.registers import (
     GlobalCommand,
     GlobalStatus,
@@ -57,28 +58,24 @@ class QueueDriver:
         address = InvalidationQueueAddress.of(
             iqa=self._base, dw=self._wide, qs=self._pages.bit_length() - 1
         )
-        self._write(InvalidationQueueTail.OFFSET, 0)
-        self._write(InvalidationQueueAddress.OFFSET, address)
-        assert GlobalStatus.OFFSET is not None and GlobalCommand.OFFSET is not None
-        running = self._unit.read_register(GlobalStatus.OFFSET, 4) & ~ONE_SHOT
-        command = GlobalCommand(running).replace(qie=True)
-        self._unit.write_register(GlobalCommand.OFFSET, 4, command)
+        write(self._unit, InvalidationQueueTail(0))
+        write(self._unit, address)
+        running = read(self._unit, GlobalStatus) & ~ONE_SHOT
+        write(self._unit, GlobalCommand(running).replace(qie=True))
 
     def submit(self, *descriptors: BitRecord) -> None:
         """Write descriptors and let the unit have them; QueueFullError if they do not fit."""
         size = 32 if self._wide else 16
         length = PAGE_SIZE * self._pages
-        tail, head = (
-            self._read(InvalidationQueueTail.OFFSET),
-            self._read(InvalidationQueueHead.OFFSET),
-        )
+        tail = read(self._unit, InvalidationQueueTail).qt
+        head = read(self._unit, InvalidationQueueHead).qh
         free = (head - tail - size) % length // size
         if len(descriptors) > free:
             raise QueueFullError(f"{len(descriptors)} descriptors, room for {free}")
         for descriptor in descriptors:
             self._memory.load(self._base + tail, int(descriptor).to_bytes(size, "little"))
             tail = (tail + size) % length
-        self._write(InvalidationQueueTail.OFFSET, tail)
+        write(self._unit, InvalidationQueueTail.of(qt=tail))
 
     def wait(self, *, drain_page_requests: bool = False) -> bool:
         """Submit a wait descriptor; whether everything submitted so far is complete by now."""
@@ -98,11 +95,3 @@ class QueueDriver:
     def complete(self) -> bool:
         """Whether the last wait descriptor has been completed."""
         return self._memory.read(self._status, 4) == self._waits.to_bytes(4, "little")
-
-    def _read(self, offset: int | None) -> int:
-        assert offset is not None
-        return self._unit.read_register(offset, 8)
-
-    def _write(self, offset: int | None, value: int) -> None:
-        assert offset is not None
-        self._unit.write_register(offset, 8, value)

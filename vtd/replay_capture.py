@@ -16,14 +16,13 @@ from devices.dma import READ, WRITE, CompletionStatus
 from pagetables.memory import PhysicalMemory
 from pagetables.observed import AccessKind, ObservedMemory, UnchangedMemory
 from vtd.capture import Capture, CaptureError, read_json, read_json_lines
-from vtd.driver import IQT
 from vtd.events import Event, MessageSent
 from vtd.faults import FaultReason
 from vtd.interrupt_entries import RemappedIrte
 from vtd.interrupt_remapping import IRTE_SIZE
 from vtd.interrupts import Interrupt, Posted, compatibility_interrupt
 from vtd.register_map import REGISTERS
-from vtd.registers import FaultRecording, InvalidationQueueAddress
+from vtd.registers import FaultRecording, InvalidationQueueAddress, InvalidationQueueTail
 from vtd.remapping import Options
 from vtd.replay import BROKEN, Json, Mismatch, Report, Trace
 from vtd.request import Request
@@ -103,7 +102,7 @@ class LogRun:
                 case ["r", offset, size, value]:
                     yield f"r {offset:#x}", value, self.unit.read_register(offset, size)
                 case ["w", offset, size, value]:
-                    if offset == IQT:
+                    if offset == InvalidationQueueTail.OFFSET:
                         self._store_descriptors(number + 1)
                     self.unit.write_register(offset, size, value)
                 case ["fault", source_id, reason, address, is_write]:
@@ -123,7 +122,7 @@ class LogRun:
         queue = self.unit.registers[InvalidationQueueAddress]
         size = 32 if queue.dw else 16
         for event in self._events[start:]:
-            if event[:2] == ["w", IQT]:
+            if event[:2] == ["w", InvalidationQueueTail.OFFSET]:
                 return
             if event[0] == "iq":
                 _, index, _, low, high = event

@@ -23,11 +23,17 @@ from vtd.capabilities import PROFILES, Capabilities
 from vtd.descriptors import DeviceTlbInvalidateDescriptor
 from vtd.dmar.description import build
 from vtd.dmar.table import Table
-from vtd.driver import CCMD, GCMD, RTADDR, start
+from vtd.driver import start, write
 from vtd.entries import AddressWidth, ContextEntry, RootEntry
 from vtd.platform import Platform, PlatformError
 from vtd.port import UnitPort
-from vtd.registers import ContextCommand, GlobalCommand, GlobalStatus, IotlbInvalidate
+from vtd.registers import (
+    ContextCommand,
+    GlobalCommand,
+    GlobalStatus,
+    IotlbInvalidate,
+    RootTableAddress,
+)
 from vtd.remapping import Options
 from vtd.unit import RemappingUnit
 
@@ -241,15 +247,15 @@ class Software:
             case ("clear fault", _):
                 self.unit.write_register(0x22C, 4, 1 << 31)
             case ("invalidate", "context"):
-                self.unit.write_register(CCMD, 8, ContextCommand.of(icc=True, cirg=1))
+                write(self.unit, ContextCommand.of(icc=True, cirg=1))
             case ("invalidate", what):
                 self.unit.write_register(self.iotlb - 8, 8, 0x40_0000)
                 granularity = 1 if what == "global" else 3
                 command = IotlbInvalidate.of(ivt=True, iirg=granularity, did=5)
                 self.unit.write_register(self.iotlb, 8, command)
             case ("switch", on):
-                self.unit.write_register(RTADDR, 8, ROOT)
-                self.unit.write_register(GCMD, 4, GlobalCommand.of(te=on))
+                write(self.unit, RootTableAddress(ROOT))
+                write(self.unit, GlobalCommand.of(te=on))
             case (change, address):
                 self.change(change, address)
         return self.unit.read_register(0x34, 4)
