@@ -30,6 +30,7 @@ from vtd.fuzz.case import Case, Outcome, Step, reg_write, store
 from vtd.fuzz.targets import Difference, EngineTarget, compare
 from vtd.lookup import LEVELS
 from vtd.registers import GlobalCommand, TranslationTableMode
+from vtd.request import INTERRUPT_RANGE
 
 RECORD = 0x220
 """The one fault record of QEMU's unit."""
@@ -61,6 +62,13 @@ class Structure(NamedTuple):
 
     address: int
     entry: BitRecord
+    level: int = 0
+    """Of a paging entry, from 1 on."""
+
+    @property
+    def reach(self) -> int:
+        """Bytes that a paging entry stands for."""
+        return 1 << 3 + 9 * self.level
 
     def replaced(self, value: int) -> Step:
         """Software writes another entry there."""
@@ -240,10 +248,19 @@ def _cached_right(situation: Situation, qemu: int | None) -> list[Step] | None:
     """A request for a page of which QEMU's IOTLB has an entry, without the right."""
     if situation.reason not in (0x05, 0x06, 0x85, 0x86) or qemu is not None:
         return None
-    levels = {1 << 12: 4, 1 << 21: 3, 1 << 30: 2}
-    page = next(size for size, met in levels.items() if len(situation.paging) >= met)
+    page = situation.paging[-1].reach
     pages = {int(step["iova"], 0) // page for step in situation.served}
     return [] if situation.address // page in pages else None
+
+
+def _overlapping(situation: Situation, qemu: int | None) -> list[Step] | None:
+    """A page of which another part is in the interrupt address range."""
+    if situation.reason is not None or qemu not in (0x0E, 0x87) or not situation.paging:
+        return None
+    leaf = situation.paging[-1]
+    start = leaf.entry & ADDRESS & -leaf.reach
+    end = start + leaf.reach
+    return [] if start < INTERRUPT_RANGE.stop and INTERRUPT_RANGE.start < end else None
 
 
 CODES = KnownDifference(
@@ -298,6 +315,11 @@ KNOWN_DIFFERENCES = (
         "a request without the right is dropped without a fault if the IOTLB has the page",
         "7.1.3",
         _cached_right,
+    ),
+    KnownDifference(
+        "a large page that overlaps the interrupt address range is refused as a whole",
+        "7.1.3, LGN.4 and SGN.8.1: the output address counts",
+        _overlapping,
     ),
 )
 
@@ -458,7 +480,7 @@ def _paging(
         for level in range(levels, 0, -1):
             where = table + (address >> 3 + 9 * level & 511) * 8
             paging = SecondStageEntry(memory.read_record(where, 8))
-            yield Structure(where, paging)
+            yield Structure(where, paging, level)
             if not paging & 3 or (paging & 0x80 and level < levels):
                 return
             table = paging & ADDRESS

@@ -265,3 +265,15 @@ def test_a_right_that_a_cached_page_denies_is_no_fault_in_qemu() -> None:
     assert begins(explained(case, answers(case, None)), "a request without the right")
     case = asked(driver(scalable=False), write=True)
     assert explained(case, answers(case, None)) is None
+
+
+@pytest.mark.parametrize(("page", "known"), [(0xFEE0_0000, True), (0xC000_0000, False)])
+def test_a_large_page_over_the_interrupt_range_is_refused_by_qemu_as_a_whole(
+    page: int, known: bool
+) -> None:
+    made = driver(scalable=False)
+    place = next(each for each in made.places() if each.name.endswith("level 2"))
+    changed(made, 2, made.word(place) ^ (page | 0x83))
+    case = asked(made, 0x1F_F010)
+    names = explained(case, answers(case, 0x0E))
+    assert begins(names, "a large page that overlaps") if known else names is None
