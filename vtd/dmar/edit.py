@@ -97,8 +97,7 @@ def move_device(table: Table, device: str, register_base: int) -> Table:
 
 
 def _same_device(entry: DeviceScope, wanted: DeviceScope) -> bool:
-    same = entry.start_bus == wanted.start_bus and entry.path_bytes == wanted.path_bytes
-    return same and entry.is_pci
+    return entry.is_pci and entry.location == wanted.location
 
 
 def set_flag(table: Table, name: str, value: bool) -> Table:

@@ -243,6 +243,11 @@ class DeviceScope(Record):
         return tuple(map(Hop, self.path_bytes[::2], self.path_bytes[1::2]))
 
     @property
+    def location(self) -> tuple[int, tuple[Hop, ...]]:
+        """Start bus and path: within a segment, entries of one device have the same."""
+        return self.start_bus, self.path
+
+    @property
     def is_pci(self) -> bool:
         """Whether the entry names PCI functions: an endpoint or a sub-hierarchy."""
         return self.type in (self.PCI_ENDPOINT, self.PCI_SUB_HIERARCHY)

@@ -57,6 +57,12 @@ def test_a_moved_bridge_stays_a_bridge() -> None:
     ]
 
 
+def test_a_moved_device_takes_its_entry_along_odd_byte_and_all() -> None:
+    odd = DeviceScope(type=1, entry_length=9, path_bytes=b"\x05\0\x09")
+    start = replace(TABLE, structures=(replace(TABLE.units[0], scopes=(odd,)), *TABLE.units[1:]))
+    assert move_device(start.sealed(), "00:05.0", 0xFB001000).units[0].scopes == ()
+
+
 def test_flags_are_set_and_cleared() -> None:
     edited = set_flag(TABLE, "dma_ctrl_platform_opt_in", True)
     assert edited.header.flags.dma_ctrl_platform_opt_in

@@ -104,3 +104,78 @@ def test_rules_about_u04_use_only_the_four_bits_of_the_size() -> None:
     table = build('[[structure]]\ntype = "DRHD"\nregister_base = 0x1000\nsize = 0xf0')
     assert check(table, rules={"DMAR-U04"}) == []
     assert [each.rule for each in check(table, rules={"DMAR-S09"})] == ["DMAR-S09"]
+
+
+def described(*structures: str) -> Table:
+    """A table of structures, each in one line: its type, its keys, and after ``|`` its entries."""
+    text = []
+    for structure in structures:
+        keys, *entries = structure.split("|")
+        text.append("[[structure]]\n" + keys.replace("; ", "\n"))
+        text += ["[[structure.scope]]\n" + entry.replace("; ", "\n") for entry in entries]
+    return build("\n".join(text))
+
+
+def found(table: Table, *rules: str) -> list[tuple[str, int]]:
+    return [(each.rule, each.offset) for each in check(table, rules=rules or None)]
+
+
+GRAPHICS = 'type = "pci_endpoint"; path = ["02.0"]'
+ODD_GRAPHICS = GRAPHICS + "; odd_byte = 9"
+NAMESPACE = 'type = "acpi_namespace"; path = ["02.0"]'
+
+
+@pytest.mark.parametrize(
+    ("rule", "structures", "offset"),
+    [
+        (
+            "DMAR-D15",
+            (
+                f'type = "DRHD"|{ODD_GRAPHICS}',
+                f'type = "DRHD"; register_base = 0x1000|{GRAPHICS}',
+            ),
+            89,
+        ),
+        (
+            "DMAR-C05",
+            (f'type = "SATC"|{GRAPHICS}', f'type = "SATC"; flags = 1|{ODD_GRAPHICS}'),
+            72,
+        ),
+        ("DMAR-I04", (f'type = "SIDP"|{ODD_GRAPHICS}', f'type = "SIDP"|{GRAPHICS}'), 73),
+        (
+            "DMAR-I06",
+            (f'type = "SATC"; flags = 1|{GRAPHICS}', f'type = "SIDP"|{ODD_GRAPHICS}'),
+            72,
+        ),
+    ],
+)
+def test_an_odd_byte_after_its_path_makes_no_other_device(
+    rule: str, structures: tuple[str, ...], offset: int
+) -> None:
+    assert found(described(*structures), rule) == [(rule, offset)]
+
+
+@pytest.mark.parametrize("entry", [ODD_GRAPHICS, NAMESPACE + "; odd_byte = 9"])
+def test_a_device_listed_with_an_odd_byte_is_under_its_unit(entry: str) -> None:
+    whole = entry.partition("; odd")[0]
+    for listed, wanted in ((entry, whole), (whole, entry)):
+        table = described(
+            f'type = "DRHD"|{listed}', f'type = "RMRR"|{wanted}', f'type = "SIDP"|{wanted}'
+        )
+        assert found(table, "DMAR-R09", "DMAR-X02") == []
+
+
+def test_an_entry_without_a_path_breaks_d03_and_names_no_device() -> None:
+    for type in ("pci_endpoint", "acpi_namespace"):
+        entry = f'type = "{type}"; path = []'
+        table = described(
+            'type = "DRHD"; flags = ["include_pci_all"]',
+            f'type = "RMRR"|{entry}',
+            f'type = "SATC"|{entry}',
+            f'type = "SATC"; flags = 1|{entry}',
+            f'type = "SIDP"|{entry}',
+            f'type = "SIDP"|{entry}',
+        )
+        about_devices = ("DMAR-R09", "DMAR-C05", "DMAR-I04", "DMAR-I06", "DMAR-X02")
+        assert found(table, *about_devices) == []
+        assert len(found(table, "DMAR-D03")) == 5

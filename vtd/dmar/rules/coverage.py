@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vtd.dmar.records import DeviceScope
+from vtd.dmar.records import DeviceScope, Hop
 from vtd.dmar.table import Table
 
 
@@ -15,9 +15,9 @@ class Coverage:
 
     def __init__(self) -> None:
         self.everything = False
-        self.listed: set[tuple[int, bytes]] = set()
-        self.bridges: set[tuple[int, bytes]] = set()
-        self.namespace_devices: set[tuple[int, bytes]] = set()
+        self.listed: set[tuple[int, tuple[Hop, ...]]] = set()
+        self.bridges: set[tuple[int, tuple[Hop, ...]]] = set()
+        self.namespace_devices: set[tuple[int, tuple[Hop, ...]]] = set()
 
     @classmethod
     def by_segment(cls, table: Table) -> dict[int, Coverage]:
@@ -31,22 +31,20 @@ class Coverage:
         return segments
 
     def _add(self, entry: DeviceScope) -> None:
-        device = entry.start_bus, entry.path_bytes
         if entry.is_pci:
-            self.listed.add(device)
+            self.listed.add(entry.location)
         if entry.type == DeviceScope.PCI_SUB_HIERARCHY:
-            self.bridges.add(device)
+            self.bridges.add(entry.location)
         if entry.type == DeviceScope.ACPI_NAMESPACE_DEVICE:
-            self.namespace_devices.add(device)
+            self.namespace_devices.add(entry.location)
 
     def covers(self, entry: DeviceScope) -> bool:
-        """Whether some unit has the device; True for kinds of device this does not judge."""
-        device = entry.start_bus, entry.path_bytes
-        if entry.type == DeviceScope.ACPI_NAMESPACE_DEVICE:
-            return device in self.namespace_devices
-        if not entry.is_pci or not entry.path or self.everything or device in self.listed:
+        """Whether some unit has the device; True without a path and for kinds not judged here."""
+        bus, path = entry.location
+        if not path:
             return True
-        path = entry.path_bytes
-        return any(
-            (entry.start_bus, path[:length]) in self.bridges for length in range(2, len(path), 2)
-        )
+        if entry.type == DeviceScope.ACPI_NAMESPACE_DEVICE:
+            return entry.location in self.namespace_devices
+        if not entry.is_pci or self.everything or entry.location in self.listed:
+            return True
+        return any((bus, path[:hops]) in self.bridges for hops in range(1, len(path)))

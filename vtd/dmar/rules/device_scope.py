@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 
-from vtd.dmar.records import SCOPE_HEADER, DeviceScope, Drhd, ScopedStructure, Sidp
+from vtd.dmar.records import SCOPE_HEADER, DeviceScope, Drhd, Hop, ScopedStructure, Sidp
 from vtd.dmar.rules.rule import ERROR, INFO, WARNING, Hits, rule
 from vtd.dmar.table import Table
 
@@ -169,12 +169,12 @@ def source_id_path(table: Table) -> Hits:
 )
 def device_under_two_units(table: Table) -> Hits:
     """Each device is under exactly one unit; which one translates its requests is open here."""
-    first: dict[tuple[int, int, bytes], Drhd] = {}
+    first: dict[tuple[int, tuple[int, tuple[Hop, ...]]], Drhd] = {}
     for unit in table.units:
         for entry in unit.scopes:
             if not entry.is_pci or not entry.path:
                 continue
-            owner = first.setdefault((unit.segment, entry.start_bus, entry.path_bytes), unit)
+            owner = first.setdefault((unit.segment, entry.location), unit)
             if owner is not unit:
                 message = f"{entry} is listed by the unit at offset {owner.offset} as well"
                 yield entry.place(), message

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import TypeAlias
 
-from vtd.dmar.records import DeviceScope, Satc, ScopedStructure, Sidp
+from vtd.dmar.records import DeviceScope, Hop, Satc, ScopedStructure, Sidp
 from vtd.dmar.rules.rule import ERROR, INFO, WARNING, Hits, rule
 from vtd.dmar.table import Table
+
+Device: TypeAlias = tuple[int, tuple[int, tuple[Hop, ...]]]
+"""What identifies a device: its segment, and its location in there."""
 
 
 def _empty(structures: Iterable[ScopedStructure]) -> Hits:
@@ -24,15 +28,16 @@ def _long_paths(structures: Iterable[ScopedStructure]) -> Hits:
 
 def _devices(
     structures: Iterable[ScopedStructure],
-) -> Iterator[tuple[ScopedStructure, DeviceScope, tuple[int, int, bytes]]]:
-    """Entries with what identifies their device: segment, start bus and path."""
+) -> Iterator[tuple[ScopedStructure, DeviceScope, Device]]:
+    """Entries that name a device, with what identifies it."""
     for each in structures:
         for entry in each.scopes:
-            yield each, entry, (each.segment, entry.start_bus, entry.path_bytes)
+            if entry.path:
+                yield each, entry, (each.segment, entry.location)
 
 
 def _in_two(structures: Iterable[ScopedStructure]) -> Hits:
-    first: dict[tuple[int, int, bytes], ScopedStructure] = {}
+    first: dict[Device, ScopedStructure] = {}
     for each, entry, device in _devices(structures):
         owner = first.setdefault(device, each)
         if owner is not each:
@@ -123,7 +128,7 @@ def sidp_with_satc(table: Table) -> Hits:
 @rule("DMAR-I06", WARNING, "SATC and SIDP agree on ATC_REQUIRED")
 def atc_required(table: Table) -> Hits:
     """Software that reads one structure enables the cache, software that reads the other not."""
-    required: dict[tuple[int, int, bytes], bool] = {}
+    required: dict[Device, bool] = {}
     for cache in table.all(Satc):
         for _, _, device in _devices((cache,)):
             required.setdefault(device, cache.flags.atc_required)
