@@ -126,19 +126,23 @@ def _overlooked(situation: Situation, _: int | None) -> list[Step] | None:
     wrong = situation.reserved(structure)
     if not wrong or wrong & looked_at:
         return None
-    entry = structure.entry & ~wrong
-    for name in _POINTERS.get(record, ()):
-        if wrong & record.FIELDS[name].mask:
-            entry = record(entry).replace(**{name: NOWHERE})
+    entry = record(structure.entry & ~wrong)
+    pointer = _pointer(entry)
+    if pointer is not None and wrong & record.FIELDS[pointer].mask:
+        entry = entry.replace(**{pointer: NOWHERE})
     return [structure.replaced(entry)]
 
 
+def _pointer(entry: BitRecord) -> str | None:
+    """The pointer of a PASID structure that QEMU follows, whatever it holds above the width."""
+    if isinstance(entry, PasidDirectoryEntry):
+        return "smptblptr"
+    if not isinstance(entry, PasidEntry):
+        return None
+    return "fsptptr" if entry.pgtt is PasidTranslationType.FIRST_STAGE else "ssptptr"
+
+
 _BEYOND_WIDTH = (1 << 64) - (1 << 48)
-_POINTERS: dict[type[BitRecord], tuple[str, ...]] = {
-    PasidDirectoryEntry: ("smptblptr",),
-    PasidEntry: ("ssptptr", "fsptptr"),
-}
-"""Pointers whose bits beyond the host address width QEMU follows."""
 _OVERLOOKED: dict[int, tuple[type[BitRecord], int]] = {
     0x42: (ScalableContextEntry, (1 << 256) - (1 << 85) | _BEYOND_WIDTH | 0x1E0),
     0x52: (PasidDirectoryEntry, 0),

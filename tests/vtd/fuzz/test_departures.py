@@ -128,6 +128,15 @@ def test_page_table_pointers_beyond_the_width_lead_qemu_nowhere(
     assert explained(case, answers(case, 0x50)) is None
 
 
+def test_a_pointer_of_a_stage_that_the_unit_has_not_is_nothing_to_qemu() -> None:
+    made = driver(scalable=True, kind=FIRST)
+    changed(made, PasidEntry, 0x9000_0000)
+    case = asked(made)
+    data = (0x80_0000).to_bytes(8, "little").hex()
+    assert begins(explained(case, answers(case, None, data)), "reserved bits of scalable-mode con")
+    assert explained(case, answers(case, 0x73)) is None
+
+
 def test_a_fault_behind_an_overlooked_and_disabled_one_is_explained() -> None:
     """The directory has reserved bits, FPD, and a pointer to nowhere."""
     made = driver(scalable=True)
