@@ -18,6 +18,7 @@ from vtd.lookup import lookup
 from vtd.register_file import RegisterFile
 from vtd.registers import (
     FixedRangeMtrr,
+    MtrrCapability,
     MtrrDefaultType,
     VariableRangeMtrrBase,
     VariableRangeMtrrMask,
@@ -59,8 +60,6 @@ EFFECTIVE: Mapping[MemoryType | None, Mapping[MemoryType, MemoryType]] = {
 }
 """Effective type by MTRR (or EMT) type, then by PAT type."""
 
-VARIABLE_RANGES = 10
-
 
 def attributes_of(unit: RemappingUnit, request: Request) -> MemoryAttributes:
     """Attributes that an untranslated request has; TranslationFault or WalkFault if it faults.
@@ -85,14 +84,14 @@ def _memory_type(registers: RegisterFile, target: Target, page: Page) -> MemoryT
         return UC
     extended = _extended_type(page) if entry.emte else None
     if page.first is None:  # pass-through has no leaf at all
-        return WB if extended is None else _known(extended[0])
+        return WB if extended is None else _of_range(extended[0])
     if extended is None:
         below = mtrr_type(registers, page.physical)
     else:
-        below = _known(extended[0])
+        below = _of_range(extended[0])
         if extended[1]:
             return below
-    pat = _known(entry.pat >> 4 * _pat_index(page.first) & 7)
+    pat = _of_pat(entry.pat >> 4 * _pat_index(page.first) & 7)
     return EFFECTIVE[below][pat] if below in EFFECTIVE and pat is not None else None
 
 
@@ -113,28 +112,42 @@ def _pat_index(leaf: Leaf) -> int:
     return large.pat << 2 | large.pcd << 1 | large.pwt
 
 
-def _known(code: int) -> MemoryType | None:
+def _of_pat(code: int) -> MemoryType | None:
     return MemoryType(code) if code in MemoryType._value2member_map_ else None
 
 
+def _of_range(code: int) -> MemoryType | None:
+    """A type of EMT or an MTRR, of which none is UC- (9.8, 11.4.12.2)."""
+    return MemoryType(code) if code in EFFECTIVE else None
+
+
 def mtrr_type(registers: RegisterFile, address: int) -> MemoryType | None:
-    """The type that the MTRRs of the unit give a physical address; UC while they are off."""
-    default = registers[MtrrDefaultType]
+    """The type that the MTRRs of the unit give a physical address; UC while they are off.
+
+    None for a reserved code, and for WC in a unit that reports no support for it (11.4.12.1).
+    """
+    capability, default = registers[MtrrCapability], registers[MtrrDefaultType]
     if not default.e:
         return UC
-    if default.fe and address < 1 << 20:
+    found = _of_range(_mtrr_code(registers, capability, default, address))
+    return None if found is WC and not capability.wc else found
+
+
+def _mtrr_code(
+    registers: RegisterFile, capability: MtrrCapability, default: MtrrDefaultType, address: int
+) -> int:
+    """The code of the range that counts (3.11.2); UC for overlaps that are undefined there."""
+    if capability.fix and default.fe and address < 1 << 20:
         number, field = _fixed_range(address)
-        return _known(registers[FixedRangeMtrr, number] >> 8 * field & 0xFF)
-    types = {
+        return registers[FixedRangeMtrr, number] >> 8 * field & 0xFF
+    types: set[int] = {
         registers[VariableRangeMtrrBase, number].type
-        for number in range(VARIABLE_RANGES)
+        for number in range(capability.vcnt)
         if _in_variable_range(registers, number, address)
     }
     if not types:
-        return _known(default.type)
-    if UC in types:
-        return UC
-    return _known(types.pop()) if len(types) == 1 else WT if types == {WT, WB} else UC
+        return default.type
+    return types.pop() if len(types) == 1 else WT if types == {WT, WB} else UC
 
 
 def _in_variable_range(registers: RegisterFile, number: int, address: int) -> bool:

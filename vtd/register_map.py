@@ -1,7 +1,7 @@
 """Where the registers of a unit sit in its register window (VT-d 11.4, 11.4.13.1).
 
 Most offsets are fixed. CAP.FRO and ECAP.IRO place the fault recording and IOTLB registers, and the
-offset registers of performance monitoring its counters.
+offset registers of performance monitoring its counters. MTRRCAP_REG says which ranges there are.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from vtd.registers import (
     FaultRecording,
     InvalidateAddress,
     IotlbInvalidate,
+    MtrrCapability,
     PerformanceMonitoringAddressTypeFilter,
     PerformanceMonitoringCapability,
     PerformanceMonitoringConfigurationOffset,
@@ -33,6 +34,8 @@ from vtd.registers import (
     PerformanceMonitoringPasidFilter,
     PerformanceMonitoringRequesterIdFilter,
     Register,
+    VariableRangeMtrrBase,
+    VariableRangeMtrrMask,
 )
 
 R = TypeVar("R", bound=Register)
@@ -66,15 +69,17 @@ def register_map(
     """The offset of every register that a unit of these features has.
 
     ``constants`` holds the values of read-only registers, 64 bits at each multiple of 8; those of
-    performance monitoring decide which counters there are.
+    performance monitoring decide which counters there are, MTRRCAP_REG which ranges.
     """
 
     def constant(register: type[R], offset: int) -> R:
         both_halves = constants.get(offset & ~7, 0)
         return register(both_halves >> (offset & 7) * 8 & (1 << register.WIDTH) - 1)
 
+    mtrrcap = constant(MtrrCapability, 0x100)
     perfcap = constant(PerformanceMonitoringCapability, 0x300)
-    present = features | perfcap.flags()
+    present = features | mtrrcap.flags() | perfcap.flags()
+    limits = {VariableRangeMtrrBase: mtrrcap.vcnt, VariableRangeMtrrMask: mtrrcap.vcnt}
     offsets: dict[Place, int] = {}
 
     def add(register: type[Register], start: int, indexes: range, stride: int) -> None:
@@ -84,7 +89,8 @@ def register_map(
 
     for register in REGISTERS:
         if register.OFFSET is not None:
-            add(register, register.OFFSET, range(register.COUNT), register.STRIDE)
+            count = min(register.COUNT, limits.get(register, register.COUNT))
+            add(register, register.OFFSET, range(count), register.STRIDE)
     add(FaultRecording, cap.fro, range(cap.nfr + 1), FaultRecording.STRIDE)
     add(InvalidateAddress, ecap.iro, range(1), 8)
     add(IotlbInvalidate, ecap.iro + 8, range(1), 8)

@@ -516,8 +516,11 @@ class MtrrDefaultType(Register, offset=0x108, width=64, needs="mts"):
     type = Bits(7, 0)
 
 
-class FixedRangeMtrr(Register, offset=0x120, width=64, count=11, needs="mts"):
-    """11.4.12.3: 64K_00000, 16K_80000, 16K_A0000 and the eight 4K registers from C0000 to F8000."""
+class FixedRangeMtrr(Register, offset=0x120, width=64, count=11, needs="fix"):
+    """11.4.12.3, where MTRRCAP_REG.FIX reports them.
+
+    64K_00000, 16K_80000, 16K_A0000 and the eight 4K registers from C0000 to F8000.
+    """
 
     r7 = Bits(63, 56)
     r6 = Bits(55, 48)
@@ -530,14 +533,14 @@ class FixedRangeMtrr(Register, offset=0x120, width=64, count=11, needs="mts"):
 
 
 class VariableRangeMtrrBase(Register, offset=0x180, width=64, count=10, stride=16, needs="mts"):
-    """11.4.12.4."""
+    """11.4.12.4; as many as MTRRCAP_REG.VCNT says."""
 
     physbase = Bits(63, 12, shift=12, limit="haw")
     type = Bits(7, 0)
 
 
 class VariableRangeMtrrMask(Register, offset=0x188, width=64, count=10, stride=16, needs="mts"):
-    """11.4.12.4."""
+    """11.4.12.4; as many as MTRRCAP_REG.VCNT says."""
 
     physmask = Bits(63, 12, shift=12, limit="haw")
     v = Bits(11, as_=bool)

@@ -55,6 +55,7 @@ from vtd.registers import (
     GlobalCommand,
     GlobalStatus,
     InterruptRemappingTableAddress,
+    MtrrCapability,
     PageRequestEventControl,
     ProtectedMemoryEnable,
     RootTableAddress,
@@ -371,18 +372,18 @@ class RemappingUnit(Stateful):
 
 
 def implementation_registers(capabilities: Capabilities) -> dict[int, int]:
-    """Values for the capability registers of counters and virtual commands, where reported.
+    """Values for the capability registers of the functions that the unit reports.
 
-    Without counters if FRO or IRO leaves no room for them.
+    Without those of a function for whose registers FRO or IRO leaves no room.
     """
-    features = capabilities.features
-    commands = (
-        virtual_commands.capability_registers(pasid="pasid" in features)
-        if "vcs" in features
-        else {}
-    )
-    if "pms" not in features:
-        return commands
-    constants = {**performance.capability_registers(), **commands}
-    offsets = register_map(features, capabilities.cap, capabilities.ecap, constants)
-    return commands if overlaps(offsets) else constants
+    features, cap, ecap = capabilities.features, capabilities.cap, capabilities.ecap
+    constants: dict[int, int] = {}
+    for feature, registers in (
+        ("vcs", virtual_commands.capability_registers(pasid="pasid" in features)),
+        ("mts", {0x100: int(MtrrCapability.of(wc=True, fix=True, vcnt=10))}),
+        ("pms", performance.capability_registers()),
+    ):
+        more = {**constants, **registers}
+        if feature in features and not overlaps(register_map(features, cap, ecap, more)):
+            constants = more
+    return constants

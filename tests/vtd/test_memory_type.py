@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from pagetables.first_stage import FirstStagePage2M, FirstStagePage4K
@@ -12,8 +14,10 @@ from vtd.capabilities import PROFILES
 from vtd.entries import ContextEntry, PasidEntry, PasidTranslationType
 from vtd.memory_type import EFFECTIVE, MemoryType, attributes_of, memory_attributes, mtrr_type
 from vtd.register_file import RegisterFile
+from vtd.registers import MtrrCapability
 from vtd.target import LEGACY, SCALABLE, Target
 from vtd.translate import Page
+from vtd.unit import RemappingUnit
 
 Kind = PasidTranslationType
 UC, WC, WT, WP, WB, UC_MINUS = MemoryType
@@ -22,9 +26,10 @@ PAT = 0x1_0746
 """Index 0 WB, 1 WT, 2 UC-, 3 UC, 4 WC."""
 
 
-def registers(default: int = 0xC06) -> RegisterFile:
-    """A unit whose MTRRs are on, all memory WB by default."""
-    file = RegisterFile(PROFILES["xeon"])
+def registers(default: int = 0xC06, **capability: int) -> RegisterFile:
+    """A unit whose MTRRs are on, all memory WB by default; ``capability`` changes MTRRCAP_REG."""
+    mtrrcap = MtrrCapability.of(**{"wc": True, "fix": True, "vcnt": 10, **capability})
+    file = RegisterFile(PROFILES["xeon"], {0x100: int(mtrrcap)})
     file.write(0x108, 8, default)
     return file
 
@@ -69,10 +74,12 @@ def test_second_stage_type_is_emt_with_emte(emt: int, expected: MemoryType) -> N
     )
 
 
-def test_a_reserved_emt_has_no_memory_type() -> None:
-    leaf = SecondStagePage4K.of(r=True, emt=3)
-    entry = target(Kind.SECOND_STAGE, emte=True)
-    assert memory_attributes(registers(), entry, page(second=leaf)).memory_type is None
+@pytest.mark.parametrize("emt", [2, 3, 7])
+def test_a_reserved_emt_has_no_memory_type(emt: int) -> None:
+    leaf = SecondStagePage4K.of(r=True, emt=emt, ipat=True)
+    for kind, first in ((Kind.SECOND_STAGE, None), (Kind.NESTED, 1)):
+        entry = target(kind, emte=True)
+        assert memory_attributes(registers(), entry, page(first, leaf)).memory_type is None
 
 
 @pytest.mark.parametrize(
@@ -150,8 +157,46 @@ def test_overlapping_variable_ranges_have_their_precedence(
     assert mtrr_type(file, 0x8000_0000) is WB
 
 
-def test_a_reserved_mtrr_type_is_none() -> None:
-    assert mtrr_type(registers(default=0x803), 0x1234_5000) is None
+@pytest.mark.parametrize("code", [2, 3, 7, 8])
+def test_a_reserved_mtrr_type_is_none(code: int) -> None:
+    assert mtrr_type(registers(default=0x800 | code), 0x1234_5000) is None
+
+
+@pytest.mark.parametrize("count", [0, 1, 9, 10, 255])
+def test_there_are_as_many_variable_ranges_as_vcnt_says(count: int) -> None:
+    """11.4.12.1, 11.4.12.4; the specification has ten at most."""
+    file = registers(vcnt=count)
+    for number in range(11):
+        start = number + 1 << 30
+        file.write(0x180 + 16 * number, 8, start | WP)
+        file.write(0x188 + 16 * number, 8, 0x0F_FFFF_C000_0000 | 0x800)
+        there = number < min(count, 10)
+        assert file.read(0x180 + 16 * number, 8) == (start | WP if there else 0)
+        assert mtrr_type(file, start) is (WP if there else WB)
+
+
+def test_there_are_no_fixed_ranges_without_fix() -> None:
+    """11.4.12.1: the enable in MTRRDEF_REG has nothing to enable."""
+    file = registers(fix=False)
+    file.write(0x120, 8, 0)
+    assert mtrr_type(file, 0) is WB
+    file.write(0x128, 8, 0x0505_0505_0505_0505)
+    assert file.read(0x128, 8) == 0
+
+
+def test_there_is_no_write_combining_range_without_wc() -> None:
+    """11.4.12.1."""
+    assert mtrr_type(registers(default=0x801), 0) is WC
+    assert mtrr_type(registers(default=0x801, wc=False), 0) is None
+
+
+@pytest.mark.parametrize("offset", [0x280, 0x200, 0x120])
+def test_a_unit_reports_the_ranges_that_it_has_room_for(offset: int) -> None:
+    """Fault recording registers may be anywhere that is not in use (11.4)."""
+    xeon = PROFILES["xeon"]
+    unit = RemappingUnit(replace(xeon, cap=xeon.cap.replace(fro=offset)), PhysicalMemory())
+    mtrrcap = MtrrCapability(unit.read_register(0x100, 8))
+    assert (mtrrcap.vcnt, mtrrcap.fix, mtrrcap.wc) == ((10, 1, 1) if offset == 0x280 else (0, 0, 0))
 
 
 def test_attributes_of_a_request_follow_its_tables() -> None:

@@ -35,7 +35,10 @@ from vtd.registers import (
 )
 from vtd.replay import load_scenario
 
-PLACES = register_map(PROFILES["xeon"].features, PROFILES["xeon"].cap, PROFILES["xeon"].ecap, {})
+XEON = PROFILES["xeon"]
+RANGES = {0x100: 0x50A}
+"""MTRRCAP_REG with all ranges."""
+PLACES = register_map(XEON.features, XEON.cap, XEON.ecap, RANGES)
 
 NO_SIDE_EFFECTS = (
     "regs_reset_*",
@@ -62,7 +65,7 @@ COUNTERS: Mapping[int, int] = {
 
 
 def xeon() -> RegisterFile:
-    return RegisterFile(PROFILES["xeon"])
+    return RegisterFile(XEON, RANGES)
 
 
 def counting_unit(constants: Mapping[int, int]) -> RegisterFile:
