@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from devices.source_id import Bdf
+from vtd.dmar.pci_tree import PciTree
 from vtd.dmar.platform_data import PlatformData
 from vtd.dmar.records import DeviceScope, Rmrr
 from vtd.dmar.scopes import Scopes
@@ -43,15 +44,26 @@ def _regions(table: Table, platform: PlatformData, scopes: Scopes) -> Iterator[R
         memory = platform.reserved_memory
         reserved = None if memory is None else memory.holds(each.base, each.end)
         for entry in each.scopes:
-            device = scopes.resolve(each.segment, entry)
-            function = platform.pci.functions.get(device) if platform.pci and device else None
-            class_code = function.class_code if function else None
-            policies = {
-                "Linux": _linux(class_code),
-                "Xen": _xen(len(each.scopes)),
-                "strict (ESXi style)": "refused: every device with an RMRR is",
-            }
-            yield ReservedRegion(each, entry, device, reserved, policies)
+            for device in _devices(each.segment, entry, platform.pci, scopes):
+                function = platform.pci.functions.get(device) if platform.pci and device else None
+                class_code = function.class_code if function else None
+                policies = {
+                    "Linux": _linux(class_code),
+                    "Xen": _xen(len(each.scopes)),
+                    "strict (ESXi style)": "refused: every device with an RMRR is",
+                }
+                yield ReservedRegion(each, entry, device, reserved, policies)
+
+
+def _devices(
+    segment: int, entry: DeviceScope, pci: PciTree | None, scopes: Scopes
+) -> list[Bdf | None]:
+    """The device of an entry; of a bridge also the known functions below it."""
+    named = scopes.resolve(segment, entry)
+    if entry.type != DeviceScope.PCI_SUB_HIERARCHY or pci is None:
+        return [named]
+    below = (bdf for bdf in pci.functions if bdf != named)
+    return [named, *(bdf for bdf in below if scopes.includes(segment, entry, bdf))]
 
 
 def _linux(class_code: int | None) -> str:

@@ -113,24 +113,27 @@ class Scopes:
             bdf = Bdf(segment, SourceId.of(bus, device, function))
         return bdf
 
-    def _unit_entries(self, sub_hierarchies: bool) -> dict[Bdf, tuple[Drhd, DeviceScope]]:
-        """Listed functions with their unit; of contradicting entries the first one counts."""
+    def _listed(self, *types: int) -> dict[Bdf, tuple[Drhd, DeviceScope]]:
+        """Functions that entries of these types name, with their unit; the first entry counts."""
         listed: dict[Bdf, tuple[Drhd, DeviceScope]] = {}
         for unit in self.table.units:
             for entry in unit.scopes:
-                bridge = entry.type == DeviceScope.PCI_SUB_HIERARCHY
-                bdf = self.resolve(unit.segment, entry)
-                if bdf is not None and bridge == sub_hierarchies:
+                bdf = self.resolve(unit.segment, entry) if entry.type in types else None
+                if bdf is not None:
                     listed.setdefault(bdf, (unit, entry))
         return listed
 
     @cached_property
     def _devices(self) -> dict[Bdf, tuple[Drhd, DeviceScope]]:
-        return self._unit_entries(sub_hierarchies=False)
+        """Devices listed by themselves; an endpoint before a source-id that only looks like it."""
+        source_ids = self._listed(
+            DeviceScope.IOAPIC, DeviceScope.MSI_CAPABLE_HPET, DeviceScope.ACPI_NAMESPACE_DEVICE
+        )
+        return source_ids | self._listed(DeviceScope.PCI_ENDPOINT)
 
     @cached_property
     def _bridges(self) -> dict[Bdf, tuple[Drhd, DeviceScope]]:
-        return self._unit_entries(sub_hierarchies=True)
+        return self._listed(DeviceScope.PCI_SUB_HIERARCHY)
 
     @cached_property
     def _include_all(self) -> dict[int, Drhd]:
@@ -163,13 +166,20 @@ class Scopes:
         """Whether an entry of the structure names one of the functions."""
         return any(self.resolve(segment, entry) in functions for entry in structure.scopes)
 
+    def includes(self, segment: int, entry: DeviceScope, bdf: Bdf) -> bool:
+        """Whether an entry has a function in its scope, by itself or below a bridge (8.3.1)."""
+        named = self.resolve(segment, entry)
+        if entry.type == DeviceScope.PCI_SUB_HIERARCHY:
+            return named in (bdf, *self.bridges_above(bdf))
+        return named == bdf and entry.type in DeviceScope.NAMES
+
     def regions(self, bdf: Bdf) -> list[Rmrr]:
-        """The reserved memory regions a function needs (8.4)."""
+        """The reserved memory regions a function needs, by itself or below a bridge (8.4)."""
         device = self.topology.physical_function(bdf) or bdf
         return [
             each
             for each in self.table.all(Rmrr)
-            if each.segment == device.segment and self._names(each, each.segment, {device})
+            if any(self.includes(each.segment, entry, device) for entry in each.scopes)
         ]
 
     def root_port_ats(self, bdf: Bdf) -> Atsr | None:

@@ -86,6 +86,26 @@ def test_xen_minds_devices_that_share_a_region() -> None:
     assert [each.policies["Xen"].startswith("shares") for each in shared] == [True, True]
 
 
+def test_a_region_of_a_bridge_is_one_of_every_function_below_it() -> None:
+    port = PciFunction(Bdf.parse("00:1c.0"), class_code=0x0604, secondary_bus=1)
+    usb = PciFunction(Bdf.parse("01:00.0"), class_code=0x0C03)
+    text = """
+[[structure]]
+type = "RMRR"
+base = 0x1000
+limit = 0x1fff
+[[structure.scope]]
+type = "pci_sub_hierarchy"
+path = ["1c.0"]
+"""
+    pci = PciTree([port, usb, PciFunction(Bdf.parse("00:02.0"))])
+    found = reserved_regions(build(text), PlatformData(pci=pci))
+    assert [each.device for each in found] == [port.bdf, usb.bdf]
+    assert found[1].policies["Linux"].startswith("allowed")
+    (bridge,) = reserved_regions(build(text))
+    assert bridge.device == port.bdf
+
+
 def test_regions_are_compared_with_the_memory_map() -> None:
     table = add_rmrr(TABLE, 0x1000, 0x1FFF, ["00:14.0"])
     for text, reserved in (("1000-1fff : Reserved", True), ("1000-1fff : System RAM", False)):

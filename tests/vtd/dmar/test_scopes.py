@@ -202,3 +202,62 @@ def test_of_contradicting_entries_the_first_unit_counts() -> None:
     found = Scopes(Table(TABLE.header, units)).owner(Bdf.parse("00:02.0"))
     assert found is not None
     assert found.unit is units[0]
+
+
+HPET_AND_RESERVED = build(
+    """
+[[structure]]
+type = "DRHD"
+register_base = 0x1000
+[[structure.scope]]
+type = 9
+path = ["03.0"]
+[[structure.scope]]
+type = "msi_hpet"
+path = ["1f.0"]
+[[structure.scope]]
+type = "msi_hpet"
+path = ["1e.0"]
+[[structure]]
+type = "DRHD"
+register_base = 0x2000
+[[structure.scope]]
+type = "pci_endpoint"
+path = ["1f.0"]
+[[structure]]
+type = "RMRR"
+base = 0x10000
+limit = 0x10fff
+[[structure.scope]]
+type = 9
+path = ["03.0"]
+[[structure]]
+type = "RMRR"
+base = 0x20000
+limit = 0x20fff
+[[structure.scope]]
+type = "pci_sub_hierarchy"
+path = ["1c.0"]
+"""
+)
+
+
+def test_an_entry_of_a_reserved_type_names_no_device() -> None:
+    scopes = Scopes(HPET_AND_RESERVED)
+    assert scopes.owner(Bdf.parse("00:03.0")) is None
+    assert scopes.regions(Bdf.parse("00:03.0")) == []
+
+
+def test_an_endpoint_entry_comes_before_a_system_device_with_the_same_source_id() -> None:
+    scopes = Scopes(HPET_AND_RESERVED)
+    for text, base in (("00:1f.0", 0x2000), ("00:1e.0", 0x1000)):
+        found = scopes.owner(Bdf.parse(text))
+        assert found is not None
+        assert found.unit.register_base == base
+
+
+def test_a_region_of_a_sub_hierarchy_belongs_to_the_bridge_and_all_below() -> None:
+    scopes = Scopes(HPET_AND_RESERVED, BRIDGES)
+    for text in ("00:1c.0", "01:00.0", "02:1f.7"):
+        assert [each.base for each in scopes.regions(Bdf.parse(text))] == [0x20000]
+    assert scopes.regions(Bdf.parse("05:00.0")) == []
