@@ -7,7 +7,7 @@ business of :mod:`devices.pri`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from enum import Enum
 from typing import NamedTuple
 
@@ -23,6 +23,7 @@ from devices.dma import (
     InvalidationRequest,
     PageGroupResponse,
     TranslationCompletion,
+    split_pages,
 )
 from devices.function import BME, REFUSED, PciFunction
 from devices.pri import PageRequestInterface
@@ -128,7 +129,7 @@ class AtsAgent:
         if not self._may_send(pasid, privileged):
             return REFUSED
         data = bytearray()
-        for start, size in _pages(address, length):
+        for start, size in split_pages(address, length):
             route = self._resolve(start, READ, pasid, privileged)
             if route is None:
                 return REFUSED
@@ -151,7 +152,7 @@ class AtsAgent:
         """Write through the device-TLB; the function refuses itself what no translation grants."""
         if not self._may_send(pasid, privileged):
             return REFUSED
-        for start, size in _pages(address, len(data)):
+        for start, size in split_pages(address, len(data)):
             route = self._resolve(start, WRITE, pasid, privileged)
             if route is None:
                 return REFUSED
@@ -194,7 +195,7 @@ class AtsAgent:
         """The pages of a range that no translation grants ``need`` in, after asking for one."""
         return tuple(
             start & -PAGE_SIZE
-            for start, _ in _pages(address, length)
+            for start, _ in split_pages(address, length)
             if self._resolve(start, need, pasid, privileged) is None
         )
 
@@ -308,11 +309,3 @@ class AtsAgent:
         self._refused_by_root = False
         if self.pages is not None:
             self.pages.reset()
-
-
-def _pages(address: int, length: int) -> Iterator[tuple[int, int]]:
-    """A range cut at page boundaries: (start, bytes) of each part; a range of 0 bytes is one."""
-    end = address + length
-    yield address, min(length, PAGE_SIZE - address % PAGE_SIZE)
-    for start in range((address & -PAGE_SIZE) + PAGE_SIZE, end, PAGE_SIZE):
-        yield start, min(PAGE_SIZE, end - start)

@@ -10,6 +10,7 @@ and records; a model of real hardware does not act on it.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum, IntEnum
 from typing import NamedTuple, Protocol, runtime_checkable
@@ -240,6 +241,17 @@ class AtsPort(DmaPort, Protocol):
         ``count`` is the number of answers, 1 to 8, that make one completion.
         """
         ...
+
+
+def split_pages(address: int, length: int) -> Iterator[tuple[int, int]]:
+    """Start and size of the parts of a transfer, cut at 4 KiB boundaries; at least one."""
+    end = address + length
+    while True:
+        size = min(end, (address | 0xFFF) + 1) - address
+        yield address, size
+        address += size
+        if address >= end:
+            return
 
 
 class Memory(Protocol):

@@ -6,8 +6,6 @@ carried out or refused for itself.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from devices.dma import (
     READ,
     WRITE,
@@ -17,6 +15,7 @@ from devices.dma import (
     CompletionStatus,
     PageRequest,
     TranslationCompletion,
+    split_pages,
 )
 from pagetables.memory import BusError, PhysicalMemory
 from vtd.faults import FaultReason
@@ -233,14 +232,3 @@ class UnitPort:
             self._unit.block_interrupt(self.source_id, request.address, fault)
             return CompletionStatus.UNSUPPORTED_REQUEST
         return self._unit.admit(request)
-
-
-def split_pages(address: int, length: int) -> Iterator[tuple[int, int]]:
-    """Start and size of the parts of a transfer, cut at 4 KiB boundaries; at least one."""
-    end = address + length
-    while True:
-        size = min(end, (address | 0xFFF) + 1) - address
-        yield address, size
-        address += size
-        if address >= end:
-            return

@@ -22,6 +22,7 @@ from devices.dma import (
     InvalidationRequest,
     PageGroupResponse,
     PageRequest,
+    split_pages,
 )
 from pagetables.memory import BusError, PhysicalMemory
 from vtd import scenario_outcomes as outcomes
@@ -44,7 +45,7 @@ from vtd.interrupt_entries import (
     RemappableRte,
 )
 from vtd.interrupts import Interrupt, Posted
-from vtd.port import UnitPort, split_pages
+from vtd.port import UnitPort
 from vtd.remapping import Options
 from vtd.request import ATOMIC, Request
 from vtd.unit import RemappingUnit

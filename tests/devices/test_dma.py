@@ -1,4 +1,4 @@
-"""The DMA contract: atomics as PCI Express defines them, and the port without remapping."""
+"""The DMA contract: atomics, transfers cut at pages, and the port without remapping."""
 
 import pytest
 from hypothesis import given
@@ -9,6 +9,7 @@ from devices.dma import (
     CompletionStatus,
     DirectPort,
     TranslationCompletion,
+    split_pages,
 )
 from pagetables.memory import PhysicalMemory
 
@@ -77,3 +78,14 @@ def test_operands_have_an_architected_size(op: AtomicOp, length: int) -> None:
 def test_translation_completion_without_permission_is_a_success() -> None:
     assert TranslationCompletion(CompletionStatus.SUCCESS).ok
     assert not TranslationCompletion(CompletionStatus.COMPLETER_ABORT).ok
+
+
+@given(st.integers(0, 1 << 64), st.integers(0, 0x5000))
+def test_parts_stay_within_pages_and_make_up_the_whole(address: int, length: int) -> None:
+    parts = list(split_pages(address, length))
+    assert parts[0][0] == address
+    assert sum(size for _, size in parts) == length
+    for (start, size), following in zip(parts, [*parts[1:], (address + length, 0)], strict=True):
+        assert start >> 12 == (start + max(size, 1) - 1) >> 12
+        assert start + size == following[0]
+    assert all(size for _, size in parts) or length == 0

@@ -1,4 +1,4 @@
-"""The port of a requester: transfers cut at pages, the interrupt range, atomics, no memory."""
+"""The port of a requester: transfers page by page, the interrupt range, atomics, no memory."""
 
 import pytest
 from hypothesis import given
@@ -8,7 +8,6 @@ from devices.dma import READ, WRITE, AtomicOp, Completion, CompletionStatus
 from tests.vtd.world import HOLE, HOST, INTERRUPTS, PAGE, Mode, Started, World, capabilities
 from vtd.events import InterruptBlocked, InterruptDelivered, RequestBlocked
 from vtd.faults import FaultReason
-from vtd.port import split_pages
 
 UR = CompletionStatus.UNSUPPORTED_REQUEST
 FOUR_PAGES = range(PAGE, PAGE + 0x4000, 0x1000)
@@ -23,17 +22,6 @@ def start(mode: Mode = Mode.SECOND) -> Started:
     for index, target in enumerate(reversed(FOUR_PAGES)):
         world.memory.write(HOST | target, bytes([index + 1]) * 0x1000)
     return world.start()
-
-
-@given(st.integers(0, 1 << 64), st.integers(0, 0x5000))
-def test_parts_stay_within_pages_and_make_up_the_whole(address: int, length: int) -> None:
-    parts = list(split_pages(address, length))
-    assert parts[0][0] == address
-    assert sum(size for _, size in parts) == length
-    for (start_, size), following in zip(parts, [*parts[1:], (address + length, 0)], strict=True):
-        assert start_ >> 12 == (start_ + max(size, 1) - 1) >> 12
-        assert start_ + size == following[0]
-    assert all(size for _, size in parts) or length == 0
 
 
 def test_each_page_of_a_read_is_translated_for_itself() -> None:
