@@ -6,6 +6,8 @@ A subcommand's module is imported when it is used, so that help and shell comple
 from __future__ import annotations
 
 import importlib
+import os
+import sys
 from typing import Annotated, Any
 
 import typer
@@ -25,6 +27,10 @@ COMMANDS = {
     "audit": ("vtd.commands.audit:audit", "Find uses of stale translations in a log."),
 }
 """Name, where the function or application is, and the line of help."""
+UNREAD = 141
+"""Exit code where nobody reads the output any more: that of a program that SIGPIPE ends."""
+UNWRITABLE = 2
+"""Exit code where the output can't be written."""
 
 
 class LazyGroup(TyperGroup):
@@ -40,6 +46,18 @@ class LazyGroup(TyperGroup):
         if args and args[0] in COMMANDS:
             self.commands[args[0]] = load_command(args[0])
         return super().resolve_command(ctx, args)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command; output that can't be written ends it, quietly if nobody reads it."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError as error:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(UNREAD) from error
+        except OSError as error:
+            where = "output" if error.filename is None else error.filename
+            typer.echo(f"vtd: {where}: {error.strerror}", err=True)
+            raise typer.Exit(UNWRITABLE) from error
 
 
 def load_command(name: str) -> Any:

@@ -1,10 +1,12 @@
 """The command as a whole: what it offers, and that it never shows a traceback."""
 
 import json
+import os
 import subprocess
 import sys
 from importlib import metadata
 from pathlib import Path
+from typing import IO
 
 import pytest
 from hypothesis import given
@@ -15,12 +17,21 @@ from tests.reference_data import CAPTURES, VECTORS
 from vtd.cli import COMMANDS, main
 
 CAPTURE = str(CAPTURES / "edu-faults-legacy48")
+ROOT = Path(__file__).parents[2]
 
 
 def run(*arguments: str, code: int = 0) -> str:
     result = CliRunner().invoke(main, list(arguments))
     assert result.exit_code == code, result.output
     return result.stdout
+
+
+def program(*arguments: str, stdout: int | IO[str]) -> subprocess.CompletedProcess[str]:
+    """The command as a process of its own."""
+    command = [sys.executable, "-m", "vtd.cli", *arguments]
+    return subprocess.run(
+        command, stdout=stdout, stderr=subprocess.PIPE, text=True, check=False, cwd=ROOT
+    )
 
 
 def test_help_lists_every_command() -> None:
@@ -114,12 +125,38 @@ def test_any_arguments_end_with_an_exit_code(command: str, arguments: list[str])
         assert result.stderr
 
 
+@pytest.mark.parametrize("arguments", [["dmar", "rules"], ["dmar", "show", f"{CAPTURE}/DMAR.bin"]])
+def test_an_output_that_nobody_reads_ends_the_command_quietly(arguments: list[str]) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = program(*arguments, stdout=writer)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is full")
+def test_an_output_that_cannot_be_written_is_said_in_a_line() -> None:
+    with Path("/dev/full").open("w") as full:
+        done = program("dmar", "rules", stdout=full)
+    assert (done.returncode, done.stderr) == (2, "vtd: output: No space left on device\n")
+
+
+@pytest.mark.parametrize("arguments", [["explain"], ["dmar", "show", "-"]])
+def test_a_closed_stdin_is_said_in_a_line(arguments: list[str]) -> None:
+    code = (
+        f"import sys; sys.stdin, sys.argv[1:] = None, {arguments}; import vtd.cli; vtd.cli.main()"
+    )
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    assert (done.returncode, done.stderr) == (2, "vtd: stdin: closed\n")
+
+
 def test_the_module_runs_as_a_program() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "vtd.cli", "msi", "0xfee00000", "0x31"],
         capture_output=True,
         text=True,
         check=True,
-        cwd=Path(__file__).parents[2],
+        cwd=ROOT,
     )
     assert "vector 0x31" in done.stdout

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from vtd.audit_log import LogReport, audit_log, audit_scenario
 from vtd.caches import POLICIES
@@ -53,10 +52,7 @@ def audit(
         rows = [{"file": str(path), **report.to_json()} for path, report in reports]
         typer.echo(json.dumps(rows, indent=2))
     else:
-        console = Console(highlight=False, soft_wrap=True)
-        for path, report in reports:
-            for line in _lines(path, report):
-                console.print(line, markup=False)
+        typer.echo("\n".join(line for path, report in reports for line in _lines(path, report)))
     if any(report.findings for _, report in reports):
         raise typer.Exit(FOUND)
 

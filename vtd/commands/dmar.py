@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterable
 from enum import StrEnum
 from pathlib import Path
@@ -218,7 +217,10 @@ def show_command(
         elif offsets:
             typer.echo("\n".join(offset_lines(table)))
         else:
-            Console(highlight=False).print(table_tree(table, name))
+            console = Console(highlight=False)
+            with console.capture() as shown:
+                console.print(table_tree(table, name))
+            typer.echo(shown.get(), nl=False)
 
 
 @app.command("build")
@@ -230,7 +232,8 @@ def build_command(
 ) -> None:
     """Build a table from a TOML description; Length and Checksum are computed."""
     with unusable_input(specification):
-        _write(output, build_table(read_text(specification)).pack())
+        data = build_table(read_text(specification)).pack()
+    _write(output, data)
 
 
 @app.command("export")
@@ -243,12 +246,11 @@ def export_command(
 
 
 def _write(output: Path, data: bytes) -> None:
+    if str(output) == "-":
+        typer.echo(data, nl=False)
+        return
     with unusable_input(str(output)):
-        if str(output) == "-":
-            sys.stdout.buffer.write(data)
-            sys.stdout.buffer.flush()
-        else:
-            output.write_bytes(data)
+        output.write_bytes(data)
 
 
 @app.command("edit")

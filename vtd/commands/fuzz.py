@@ -102,7 +102,7 @@ def fuzz(
     if format is Format.JSON:
         typer.echo(json.dumps(_as_json(result, files), indent=2))
     else:
-        _print(result, files)
+        typer.echo("\n".join(_lines(result, files)))
     if result.failures:
         raise typer.Exit(FOUND)
 
@@ -172,19 +172,18 @@ def _as_json(result: Result, files: list[Path | None]) -> dict[str, Any]:
     }
 
 
-def _print(result: Result, files: list[Path | None]) -> None:
-    console = Console(highlight=False, soft_wrap=True)
+def _lines(result: Result, files: list[Path | None]) -> Iterator[str]:
     cases, seconds = result.tally.cases, max(result.seconds, 0.001)
-    console.print(
+    yield (
         f"{cases} cases in {seconds:.1f} s ({cases / seconds:.0f} per second), "
         f"{len(result.seeds)} seeds"
     )
     if result.tally.faults:
-        console.print("fault codes met:")
+        yield "fault codes met:"
         for code, count in sorted(result.tally.faults.items()):
-            console.print(f"  {code:#04x} {count:8}  {REASONS[code].text}", markup=False)
+            yield f"  {code:#04x} {count:8}  {REASONS[code].text}"
     for failure, path in zip(result.failures, files, strict=True):
-        console.print(f"{failure.property_name}: {failure.why}", markup=False)
+        yield f"{failure.property_name}: {failure.why}"
         if path is not None:
-            console.print(f"  scenario: vtd replay {path}", markup=False)
-        console.print(f"  again:    {failure.command}", markup=False)
+            yield f"  scenario: vtd replay {path}"
+        yield f"  again:    {failure.command}"

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import Annotated, NamedTuple, TypeVar
+from typing import Annotated, BinaryIO, NamedTuple, TypeVar
 
 import typer
 
@@ -60,18 +60,28 @@ Registers = Annotated[
 
 @contextmanager
 def unusable_input(what: str) -> Iterator[None]:
-    """End the command with exit code 2 when ``what`` can't be read or understood."""
+    """End the command with exit code 2 when ``what``, - for stdin, can't be read or understood."""
     try:
         yield
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        typer.echo(f"vtd: {what}: {reason}", err=True)
+        typer.echo(f"vtd: {'stdin' if what == '-' else what}: {reason}", err=True)
         raise typer.Exit(UNUSABLE) from error
 
 
 def read_bytes(file: str) -> bytes:
     """The bytes of a file, of stdin for ``-``."""
-    return sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+    with _opened(file) as stream:
+        return stream.read()
+
+
+def _opened(file: str) -> AbstractContextManager[BinaryIO]:
+    """A file to read, stdin for ``-``; ValueError if that is closed."""
+    if file != "-":
+        return Path(file).open("rb")
+    if sys.stdin is None:
+        raise ValueError("closed")
+    return nullcontext(sys.stdin.buffer)
 
 
 def read_text(file: str | Path) -> str:
@@ -81,7 +91,7 @@ def read_text(file: str | Path) -> str:
 
 def _read_table_file(file: str) -> bytes:
     """The bytes of a file with tables; TableError if it is larger than such a file can be."""
-    with nullcontext(sys.stdin.buffer) if file == "-" else Path(file).open("rb") as stream:
+    with _opened(file) as stream:
         data = stream.read(LARGEST_TABLE_FILE + 1)
     if len(data) > LARGEST_TABLE_FILE:
         raise TableError(f"more than {LARGEST_TABLE_FILE >> 20} MiB: not a file of tables")
