@@ -203,10 +203,11 @@ class ConfigSpace:
         self, capability_id: int, size: int, offset: int | None = None, version: int = 1
     ) -> int:
         """Append a capability of ``size`` bytes to the chain from 100h on; returns its offset."""
+        first = not self._extended
         start = offset
         if start is None:
-            start = self._room(size, 0x100, self.size) if self._extended else 0x100
-        if (start == 0x100) is not (not self._extended):
+            start = 0x100 if first else self._room(size, 0x100, self.size)
+        if first != (start == 0x100):
             raise ConfigSpaceError(f"capability {capability_id:#x}: the chain begins at 0x100")
         self._spans.append(range(start, start + size))
         header = self.add(

@@ -36,7 +36,7 @@ class FrameAllocator(Protocol):
 class FramePool:
     """A frame allocator over the addresses from ``start`` to ``end``.
 
-    Freed frames are given out again first, the one freed last before the others.
+    Freed frames are given out again first, the most recently freed one before the others.
     """
 
     def __init__(self, start: int, end: int) -> None:

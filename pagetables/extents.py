@@ -184,9 +184,9 @@ def _walks(
     start: int = 0,
     end: int | None = None,
 ) -> Iterator[tuple[int, Leaf]]:
-    """Each page of a table between two addresses, with the first address of it in there.
+    """Each page of a table that meets a range: the first address in the range, and the leaf.
 
-    Every walk starts at the deepest table that the last one met and that covers the address too.
+    Every walk starts at the deepest table of the walk before that covers the address too.
     """
     geometry = stage.geometry
     stage = stage._replace(accessed=0, dirty=0)

@@ -1,7 +1,7 @@
 """Captures of a running Linux: the memory, registers, DMAR table and PCI functions of one unit.
 
-The format is described in ``tests/captures/FORMAT.md``. Left out: the event log and what is known
-of the capture besides, which :mod:`vtd.replay_capture` compares.
+The format is described in ``tests/captures/FORMAT.md``. Left out: the event log and the recorded
+outcomes, which :mod:`vtd.replay_capture` compares.
 """
 
 from __future__ import annotations

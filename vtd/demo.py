@@ -1,4 +1,4 @@
-"""The main job in small: an edu device behind a unit, one DMA translated, one refused.
+"""The whole model in one example: an edu device behind a unit, a DMA translated, one refused.
 
 What a driver, a device and the hardware do, in that order, with every step kept as a value. The
 ``demo`` command shows it; the code is an example of how the parts are put together.

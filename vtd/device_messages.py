@@ -45,7 +45,7 @@ class PendingInvalidation:
 
 
 class DeviceMessages(Stateful):
-    """The way of descriptors whose work is done by devices, and of their answers.
+    """Sends devices what descriptors ask of them, and takes their answers.
 
     ``resume`` is called when an answer may let the invalidation queue go on. ``throttles`` is
     ECAP.DIT: MIP limits the pending requests of a physical function. ``itags`` is at most 32.

@@ -13,6 +13,10 @@ from vtd.registers import (
     ProtectedMemoryEnable,
 )
 
+_BELOW_LOW_LIMIT = (1 << ProtectedLowMemoryLimit.plml.low) - 1
+_BELOW_HIGH_LIMIT = (1 << ProtectedHighMemoryLimit.phml.low) - 1
+"""Address bits below the fields of the limit registers, which count as ones."""
+
 
 class ProtectedMemory:
     """The low and the high protected region of a unit."""
@@ -23,6 +27,7 @@ class ProtectedMemory:
 
     @property
     def enabled(self) -> bool:
+        """PMEN_REG.PRS: whether the regions are protected now."""
         return self._registers[ProtectedMemoryEnable].prs
 
     def blocks(self, address: int, length: int) -> bool:
@@ -32,24 +37,14 @@ class ProtectedMemory:
         )
 
     def _regions(self) -> list[tuple[int, int]]:
-        """Base and inclusive limit of each region present; the low limit bits count as ones."""
+        """Base and inclusive limit of each region that the unit has."""
         registers, regions = self._registers, []
         if ProtectedLowMemoryBase in registers:
-            limit = ProtectedLowMemoryLimit.plml
-            regions.append(
-                (
-                    registers[ProtectedLowMemoryBase].plmb,
-                    registers[ProtectedLowMemoryLimit].plml | (1 << limit.low) - 1,
-                )
-            )
+            limit = registers[ProtectedLowMemoryLimit].plml | _BELOW_LOW_LIMIT
+            regions.append((registers[ProtectedLowMemoryBase].plmb, limit))
         if ProtectedHighMemoryBase in registers:
-            high_limit = ProtectedHighMemoryLimit.phml
-            regions.append(
-                (
-                    registers[ProtectedHighMemoryBase].phmb,
-                    registers[ProtectedHighMemoryLimit].phml | (1 << high_limit.low) - 1,
-                )
-            )
+            limit = registers[ProtectedHighMemoryLimit].phml | _BELOW_HIGH_LIMIT
+            regions.append((registers[ProtectedHighMemoryBase].phmb, limit))
         return regions
 
     def _enable_written(self, _: RegisterWrite[Any]) -> None:

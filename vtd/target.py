@@ -1,4 +1,4 @@
-"""What a request's tables are: the outcome of the context or PASID lookup (VT-d 3.4)."""
+"""The tables that translate a request: the outcome of the context or PASID lookup (VT-d 3.4)."""
 
 from __future__ import annotations
 
