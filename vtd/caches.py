@@ -12,7 +12,7 @@ from typing import NamedTuple
 from vtd.cache import OFF, UNBOUNDED, Cache, Shape
 from vtd.entries import PasidTranslationType, ScalableContextEntry
 from vtd.faults import TranslationFault
-from vtd.iotlb import Iotlb, IotlbTags
+from vtd.iotlb import Iotlb, IotlbTags, canonical_range
 from vtd.state import Stateful
 from vtd.target import Target
 
@@ -66,6 +66,8 @@ class StructureEntry(NamedTuple):
     """Level of the entry that points to it."""
     frame: int
     rights: int
+    width: int = 64
+    """As for :class:`IotlbTags` (Table 19, 6.2.5.2)."""
 
 
 class TranslationCaches(Stateful):
@@ -153,7 +155,7 @@ class TranslationCaches(Stateful):
         self.first_stage.remove(lambda key, _: key[0] == domain_id)
         if not hint:
             self.second_stage.remove(
-                lambda key, _: key[0] == domain_id and _covers(key, start, end)
+                lambda key, entry: key[0] == domain_id and _covers(key, entry, start, end)
             )
 
     def invalidate_pasid_iotlb(self, domain_id: int, pasid: int) -> None:
@@ -176,7 +178,7 @@ class TranslationCaches(Stateful):
         self.iotlb.remove(matches, start, end)
         if not hint:
             self.first_stage.remove(
-                lambda key, _: key[:2] == (domain_id, pasid) and _covers(key, start, end)
+                lambda key, entry: key[:2] == (domain_id, pasid) and _covers(key, entry, start, end)
             )
 
 
@@ -186,7 +188,8 @@ FUNCTION_MASKS = (0b000, 0b100, 0b110, 0b111)
 FIRST_STAGE_KINDS = (PasidTranslationType.FIRST_STAGE, PasidTranslationType.NESTED)
 
 
-def _covers(key: StructureKey, start: int, end: int) -> bool:
+def _covers(key: StructureKey, entry: StructureEntry, start: int, end: int) -> bool:
     """Whether the table of a paging-structure entry translates addresses in the range."""
     _, _, shift, prefix = key
+    start, end = canonical_range(start, end, entry.width)
     return prefix << shift < end and start < prefix + 1 << shift

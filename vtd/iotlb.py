@@ -37,6 +37,22 @@ class IotlbTags(NamedTuple):
     kind: PasidTranslationType
     pasid: int
     """The PASID whose tables were used: RID_PASID for requests without PASID, 0 in legacy mode."""
+    width: int = 64
+    """Input-address bits that are compared, where canonical addresses repeat them (Table 18)."""
+
+
+def canonical_range(start: int, end: int, width: int) -> tuple[int, int]:
+    """The canonical addresses, of ``width`` bits, with the low bits of those in a range.
+
+    The range is a naturally aligned power of two, as those of invalidations are.
+    """
+    size = end - start
+    if size >> width:
+        return 0, 1 << 64
+    low = start & (1 << width) - 1
+    if low >> width - 1:
+        low += (1 << 64) - (1 << width)
+    return low, low + size
 
 
 class IotlbEntry(NamedTuple):
@@ -243,15 +259,25 @@ class Iotlb(Stateful):
     def remove(
         self, matches: Callable[[IotlbTags], bool], start: int = 0, end: int = 1 << 64
     ) -> int:
-        """Invalidate entries by their tags and by what they cover of ``start`` up to ``end``."""
+        """Invalidate entries by their tags and by what they cover of ``start`` up to ``end``.
+
+        The range is a naturally aligned power of two.
+        """
         self.forget_shortcuts()
-        doomed = {number for number, tags in enumerate(self._tags) if matches(tags)}
+        doomed = {
+            number: canonical_range(start, end, tags.width)
+            for number, tags in enumerate(self._tags)
+            if matches(tags)
+        }
         count = 0
 
         def hit(packed: int, address: int) -> bool:
+            covered = doomed.get(packed >> TAGS_AT)
+            if covered is None:
+                return False
             shift = packed >> SHIFT_AT & 63
             first = address >> shift << shift
-            return packed >> TAGS_AT in doomed and first < end and start < first + (1 << shift)
+            return first < covered[1] and covered[0] < first + (1 << shift)
 
         if not doomed:
             return 0

@@ -217,12 +217,13 @@ def _walk(
     if cache.shape == OFF:
         return walk(memory, stage, address)
 
+    width = _tag_width(stage)
     reached: StructureKey | None = None
 
     def remember(shift: int, frame: int, rights: int) -> None:
         nonlocal reached
         reached = (*tags, shift, address >> shift)
-        cache.put(reached, StructureEntry(shift, frame, rights))
+        cache.put(reached, StructureEntry(shift, frame, rights, width))
 
     done = {level.shift: number for number, level in enumerate(stage.geometry.levels[:-1], 1)}
     below = cache.find(*((*tags, shift, address >> shift) for shift in reversed(done)))
@@ -238,6 +239,13 @@ def _walk(
 
 _TABLE_REFUSED = (WalkRule.TABLE_BEYOND_WIDTH, WalkRule.TABLE_NOT_READABLE)
 """With a fault of the second stage itself: no entry is kept that leads to this table (6.2.5)."""
+
+
+def _tag_width(stage: Stage | None) -> int:
+    """How many address bits tag what is cached of a stage: canonical addresses repeat the rest."""
+    if stage is None or stage.geometry.kind is not StageKind.FIRST:
+        return 64
+    return stage.geometry.width
 
 
 def walk_fault(
@@ -299,13 +307,17 @@ def iotlb_entry(target: Target, address: int, page: Page, rights: int) -> IotlbE
     if start < INTERRUPT_RANGE.stop and INTERRUPT_RANGE.start < start + (1 << shift):
         shift = 12
     return IotlbEntry(
-        IotlbTags(target.domain_id, target.kind, target.pasid),
+        _iotlb_tags(target),
         address >> shift << shift,
         shift,
         page.physical >> shift << shift,
         rights,
         snoop=snooped(target, page),
     )
+
+
+def _iotlb_tags(target: Target) -> IotlbTags:
+    return IotlbTags(target.domain_id, target.kind, target.pasid, _tag_width(target.first))
 
 
 def snooped(target: Target, page: Page) -> bool:
@@ -327,7 +339,7 @@ def _keep_fault(
         return
     denied = fault.reason in (reasons.read_denied, reasons.write_denied)
     entry = IotlbEntry(
-        IotlbTags(target.domain_id, target.kind, target.pasid),
+        _iotlb_tags(target),
         request.address >> 12 << 12,
         12,
         physical=0,

@@ -8,8 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pagetables.bits import BitRecord
-from tests.vtd.world import HOLE, QUEUE, STATUS, Mode, Started, World, capabilities
+from tests.vtd.world import HOLE, HOST, PAGE, QUEUE, STATUS, Mode, Started, World, capabilities
 from vtd import descriptors as d
+from vtd.cache import UNBOUNDED
+from vtd.caches import CachePolicy
 from vtd.capabilities import Capabilities
 from vtd.descriptors import DESCRIPTORS, DescriptorType
 from vtd.events import Event
@@ -204,6 +206,30 @@ def test_pasid_based_iotlb_invalidation_is_not_bound_to_psi_and_mamv() -> None:
     started = start(SCALABLE, unit=capabilities(psi=0, mamv=0))
     started.submit(VALID[T.P_IOTLB_INV].replace(g=3, am=63))
     assert started.queue_error is None
+
+
+@pytest.mark.parametrize("mode", [Mode.FIRST, Mode.NESTED])
+@pytest.mark.parametrize(("levels", "width"), [(4, 48), (5, 57)])
+@pytest.mark.parametrize("half", [0, 1], ids=["lower half", "upper half"])
+@pytest.mark.parametrize("name", ["first1", "first2"])
+def test_pasid_based_iotlb_invalidation_compares_the_address_bits_that_tag_entries(
+    mode: Mode, levels: int, width: int, half: int, name: str
+) -> None:
+    """Tables 18 and 19, and 6.2.5.2: bits 47:12 or 56:12, whatever is above them."""
+    high = 0x2A if half == 0 else (1 << 34) - (1 << width - 31) + 0x2A
+    world = World(mode, first_levels=levels, high=high)
+    started = world.start(Options(caches=CachePolicy(paging_structure=UNBOUNDED)))
+    started.enable_queue(wide=True)
+
+    def invalidate(address: int) -> None:
+        started.submit(VALID[T.P_IOTLB_INV].replace(g=3, did=5, addr=address & -0x1000))
+
+    assert started.admit() == HOST | PAGE
+    world.put(name, 0)
+    invalidate(world.address ^ 1 << width - 1)
+    assert started.admit() == HOST | PAGE
+    invalidate(world.address ^ 1 << width)
+    assert started.admit() is None
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,8 @@
 """The IOTLB: large pages and their fractions, tags, faults, and the shortcuts of ports."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from devices.dma import READ, WRITE
 from tests.vtd.world import HOST, PAGE, Mode, World
@@ -8,7 +10,7 @@ from vtd.cache import OFF, UNBOUNDED, Shape
 from vtd.caches import CachePolicy
 from vtd.entries import PasidTranslationType
 from vtd.faults import FaultReason, TranslationFault
-from vtd.iotlb import Iotlb, IotlbEntry, IotlbTags
+from vtd.iotlb import Iotlb, IotlbEntry, IotlbTags, canonical_range
 from vtd.remapping import Options
 
 KIND = (0x0108, None, False)
@@ -145,3 +147,22 @@ def test_a_snapshot_holds_entries_and_their_fractions(shape: str) -> None:
     assert iotlb.space(KIND) is space
     assert iotlb.find(KIND, 0x40_5000) == LARGE
     assert iotlb.find((0x0109, 5, True), 0x40_1000) is None
+
+
+@given(st.integers(0, (1 << 64) - 1), st.integers(0, 63), st.sampled_from([48, 57, 64]), st.data())
+def test_a_canonical_range_holds_the_canonical_addresses_with_the_same_low_bits(
+    address: int, mask: int, width: int, data: st.DataObject
+) -> None:
+    size = 0x1000 << mask
+    start = address & -size
+    low, high = canonical_range(start, start + size, width)
+    inside = start + data.draw(st.integers(0, size - 1))
+    outside = data.draw(st.integers(0, (1 << width) - 1))
+
+    def canonical(value: int) -> int:
+        value &= (1 << width) - 1
+        return value + (1 << 64) - (1 << width) if value >> width - 1 else value
+
+    assert low <= canonical(inside) < high
+    alike = (outside - start) % (1 << width) < size
+    assert (low <= canonical(outside) < high) == alike
