@@ -2,7 +2,9 @@
 
 Takes the output of ``lspci -xxxx`` (or ``-xxx``, ``-x``), of ``lspci -vvv``, and JSON lists of
 functions with ``bdf`` and either ``config`` (hex) or the decoded values. Of a function only what
-device scopes need is kept: its header type, class, the bus behind it and its PCI Express kind.
+device scopes need is kept: its header type, class, the buses behind it and its PCI Express kind.
+Left out are functions in domains above ffffh, which are no PCI segments: Linux makes them up for
+devices behind an Intel VMD controller.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 
 from devices.source_id import Bdf, SourceId, SourceIdError
@@ -33,6 +35,8 @@ class PciFunction:
     """Base class and sub-class, 16 bits; None if not known."""
     secondary_bus: int | None = None
     """Bus behind a bridge, None for other functions."""
+    subordinate_bus: int | None = None
+    """Last bus below a bridge, None for other functions or unknown."""
     express_type: int | None = None
     """Device/port type of the PCI Express capability, None for conventional PCI or unknown."""
     physical_function: Bdf | None = None
@@ -68,9 +72,17 @@ class PciTree:
         return function.secondary_bus if function else None
 
     def bridge_above(self, bdf: Bdf) -> Bdf | None:
-        """The bridge whose secondary bus the function is on; None on a root bus."""
-        bridge = self._parents.get((bdf.segment, bdf.source_id.bus))
-        return bridge.bdf if bridge else None
+        """The nearest bridge that forwards the bus of a function; None on a root bus.
+
+        A bus that is the secondary bus of no bridge may still be in the range of one: virtual
+        functions use further buses, and hot plug keeps some free (VT-d 8.3.3, 8.3.4).
+        """
+        segment, bus = bdf.segment, bdf.source_id.bus
+        candidates = (self._parents.get((segment, secondary)) for secondary in range(bus, 0, -1))
+        for bridge in filter(None, candidates):
+            if bus <= max(bridge.secondary_bus or 0, bridge.subordinate_bus or 0):
+                return bridge.bdf
+        return None
 
     def bridges_above(self, bdf: Bdf) -> list[Bdf]:
         """The bridges above a function, nearest first."""
@@ -125,9 +137,12 @@ def parse_pci_tree(text: str) -> PciTree:
     return tree
 
 
-_HEADING = re.compile(r"((?:[0-9a-f]{4}:)?[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]) (.*)", re.ASCII)
+_HEADING = re.compile(r"((?:[0-9a-f]{4,8}:)?[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]) (.*)", re.ASCII)
+_NO_SEGMENT = re.compile(r"[0-9a-f]{5,8}:[0-9a-f]{2}:", re.ASCII)
 _HEX_LINE = re.compile(r"([0-9a-f]{2,3}): ((?:[0-9a-f]{2} ?){1,16})", re.ASCII)
-_BUSES = re.compile(r"\s+Bus: primary=\w+, secondary=([0-9a-f]+)", re.ASCII)
+_BUSES = re.compile(
+    r"\s+Bus: primary=\w+, secondary=([0-9a-f]+)(?:, subordinate=([0-9a-f]+))?", re.ASCII
+)
 _CLASS = re.compile(r".*\[([0-9a-f]{4})\]: |([0-9a-f]{4}): ", re.ASCII)
 _EXPRESS = re.compile(r"\s+Capabilities: \[\w+\] Express (?:\(v\d\) )?([^,(]*)")
 _EXPRESS_TYPES = {
@@ -154,7 +169,7 @@ def _lspci_functions(text: str) -> Iterator[PciFunction]:
             continue
         if heading is not None:
             yield _lspci_function(heading, lines)
-        heading, lines = match, []
+        heading, lines = None if _NO_SEGMENT.match(line) else match, []
     if heading is not None:
         yield _lspci_function(heading, lines)
 
@@ -162,27 +177,28 @@ def _lspci_functions(text: str) -> Iterator[PciFunction]:
 def _lspci_function(heading: re.Match[str], lines: list[str]) -> PciFunction:
     bdf, name = _bdf(heading[1]), heading[2]
     config = bytearray()
-    secondary = express = None
+    secondary = subordinate = express = None
     for line in lines:
         if (match := _HEX_LINE.match(line)) and int(match[1], 16) == len(config):
             config += bytes.fromhex(match[2])
         elif match := _BUSES.match(line):
             secondary = int(match[1], 16)
+            subordinate = int(match[2], 16) if match[2] else None
         elif match := _EXPRESS.match(line):
             express = _EXPRESS_TYPES.get(match[1].strip())
     if len(config) >= 64:
         return _from_config(bdf, name, bytes(config))
     found = _CLASS.match(name)
     class_code = int(found[1] or found[2], 16) if found else None
-    return PciFunction(bdf, name, class_code, secondary, express)
+    return PciFunction(bdf, name, class_code, secondary, subordinate, express)
 
 
 def _from_config(bdf: Bdf, name: str, config: bytes) -> PciFunction:
     """A function from its configuration space, at least the header of 64 bytes."""
     bridge = config[0x0E] & 0x7F in (1, 2)
     class_code = config[0x0B] << 8 | config[0x0A]
-    secondary = config[0x19] if bridge else None
-    return PciFunction(bdf, name, class_code, secondary, _express_type(config))
+    secondary, subordinate = config[0x19:0x1B] if bridge else (None, None)
+    return PciFunction(bdf, name, class_code, secondary, subordinate, _express_type(config))
 
 
 def _express_type(config: bytes) -> int | None:
@@ -211,31 +227,32 @@ def _json_functions(text: str) -> Iterator[PciFunction]:
         where = f"PCI tree, function {number}"
         if not isinstance(entry, dict) or not isinstance(entry.get("bdf"), str):
             raise PciTreeError(f"{where}: no bdf")
+        if _NO_SEGMENT.match(entry["bdf"]):
+            continue
         bdf = _bdf(entry["bdf"])
         name = str(entry.get("name", ""))
         physical = entry.get("physical_function") or entry.get("physfn")
         owner = _bdf(physical) if isinstance(physical, str) else None
         config = _hex(entry.get("config"), where)
         if len(config) >= 64:
-            read = _from_config(bdf, name, config)
-            secondary, express = read.secondary_bus, read.express_type
-            yield PciFunction(bdf, name, read.class_code, secondary, express, owner)
+            yield replace(_from_config(bdf, name, config), physical_function=owner)
         else:
             yield PciFunction(
                 bdf,
                 name,
-                _optional(entry, "class_code", where),
-                _optional(entry, "secondary_bus", where),
-                _optional(entry, "express_type", where),
+                _optional(entry, "class_code", where, 0xFFFF),
+                _optional(entry, "secondary_bus", where, 0xFF),
+                _optional(entry, "subordinate_bus", where, 0xFF),
+                _optional(entry, "express_type", where, 0xF),
                 owner,
             )
 
 
-def _optional(entry: dict[str, object], name: str, where: str) -> int | None:
+def _optional(entry: dict[str, object], name: str, where: str, largest: int) -> int | None:
     value = entry.get(name)
-    if value is None or isinstance(value, int):
+    if value is None or (isinstance(value, int) and 0 <= value <= largest):
         return value
-    raise PciTreeError(f"{where}: {name} is no number")
+    raise PciTreeError(f"{where}: {name} is no number up to 0x{largest:x}")
 
 
 def _hex(value: object, where: str) -> bytes:

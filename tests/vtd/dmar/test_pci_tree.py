@@ -21,12 +21,17 @@ VERBOSE = """\
 
 
 def config(
-    header_type: int, class_code: int, secondary: int = 0, express: int | None = None
+    header_type: int,
+    class_code: int,
+    secondary: int = 0,
+    express: int | None = None,
+    subordinate: int = 0,
 ) -> str:
     data = bytearray(64)
     data[0x0A:0x0C] = class_code.to_bytes(2, "little")
     data[0x0E] = header_type
     data[0x19] = secondary
+    data[0x1A] = subordinate
     if express is not None:
         data[6] = 0x10
         data[0x34] = 0x40
@@ -98,6 +103,45 @@ def test_json_may_hold_configuration_space() -> None:
     assert parse_pci_tree(text).secondary_bus(Bdf.parse("00:1c.0")) == 7
 
 
+BUS_RANGE = [
+    VERBOSE,
+    f"00:1c.0 PCI bridge\n{hex_lines(config(1, 0x0604, 1, subordinate=3))}\n"
+    f"01:00.0 PCI bridge\n{hex_lines(config(1, 0x0604, 2, subordinate=2))}",
+    """[{"bdf": "00:1c.0", "secondary_bus": 1, "subordinate_bus": 3},
+        {"bdf": "01:00.0", "secondary_bus": 2, "subordinate_bus": 2}]""",
+]
+
+
+@pytest.mark.parametrize("text", BUS_RANGE, ids=["-vvv", "-xxxx", "JSON"])
+def test_a_bus_without_a_bridge_of_its_own_is_below_the_bridge_whose_range_has_it(
+    text: str,
+) -> None:
+    """Such as the further buses of virtual functions, or those kept for hot plug (8.3.3, 8.3.4)."""
+    tree = parse_pci_tree(parse_pci_tree(text).to_json())
+    assert tree.bridges_above(Bdf.parse("03:00.0")) == [Bdf.parse("00:1c.0")]
+    assert tree.bridge_above(Bdf.parse("02:00.0")) == Bdf.parse("01:00.0")
+    assert tree.bridge_above(Bdf.parse("04:00.0")) is None
+    assert tree.bridge_above(Bdf.parse("0001:03:00.0")) is None
+
+
+def test_the_nearest_of_nested_bus_ranges_counts() -> None:
+    outer = PciFunction(Bdf.parse("00:1c.0"), secondary_bus=1, subordinate_bus=9)
+    inner = PciFunction(Bdf.parse("01:00.0"), secondary_bus=2, subordinate_bus=5)
+    tree = PciTree([inner, outer])
+    assert tree.bridges_above(Bdf.parse("04:00.0")) == [inner.bdf, outer.bdf]
+    assert tree.bridges_above(Bdf.parse("07:00.0")) == [outer.bdf]
+
+
+def test_functions_of_domains_that_are_no_pci_segment_are_left_out() -> None:
+    """Linux numbers the domains behind Intel VMD from 10000h on; no table can name them."""
+    behind = "10000:e0:06.0 PCI bridge\n\tBus: primary=e0, secondary=e1, subordinate=e1\n"
+    tree = parse_pci_tree("0000:00:02.0 VGA\n" + behind + "0000:00:1f.0 ISA bridge\n")
+    assert [str(bdf) for bdf in tree.functions] == ["0000:00:02.0", "0000:00:1f.0"]
+    assert not any(each.is_bridge for each in tree.functions.values())
+    listed = '[{"bdf": "0000:00:02.0"}, {"bdf": "10000:e0:06.0", "secondary_bus": 225}]'
+    assert [str(bdf) for bdf in parse_pci_tree(listed).functions] == ["0000:00:02.0"]
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -109,6 +153,7 @@ def test_json_may_hold_configuration_space() -> None:
         ('[{"bdf": "x"}]', "'x'"),
         ('[{"bdf": "00:01.0", "config": "zz"}]', "config is not hexadecimal"),
         ('[{"bdf": "00:01.0", "secondary_bus": "1"}]', "secondary_bus is no number"),
+        ('[{"bdf": "00:01.0", "secondary_bus": 256}]', "secondary_bus is no number up to 0xff"),
         ("00:20.0 Bad device number", "device: 0x20"),
     ],
 )
