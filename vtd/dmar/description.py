@@ -83,7 +83,7 @@ def _structure_values(structure: Structure) -> dict[str, Any]:
 def _name_values(andd: Andd) -> dict[str, Any]:
     """The name and how many zeros follow its NUL, or the bytes if there is more to it."""
     end = andd.terminator
-    if end is None or any(andd.tail[end:]) or not andd.tail[:end].isascii():
+    if end is None or any(andd.tail[end:]) or andd.object_name.encode() != andd.tail[:end]:
         return {"tail": andd.tail}
     padding = len(andd.tail) - end - 1
     return {"object_name": andd.object_name} | ({"padding": padding} if padding else {})

@@ -458,8 +458,9 @@ class Andd(Structure):
 
     @property
     def object_name(self) -> str:
-        """The name up to its NUL; bytes outside ASCII as escapes."""
-        return self.tail[: self.terminator].decode("ascii", "backslashreplace")
+        """The name up to its NUL; bytes that are no printable ASCII as escapes."""
+        name = self.tail[: self.terminator]
+        return "".join(chr(byte) if 0x20 <= byte < 0x7F else f"\\x{byte:02x}" for byte in name)
 
     @property
     def name_place(self) -> Place:

@@ -8,6 +8,7 @@ from hypothesis import given
 from tests.dmar_corpus import CleanTable, MalformedTable, clean_tables, malformed_tables
 from tests.dmar_strategies import any_bytes, tables
 from vtd.dmar.description import build, describe
+from vtd.dmar.records import Andd, Header
 from vtd.dmar.table import Table, TableError
 
 
@@ -94,3 +95,11 @@ def test_a_path_too_long_for_an_entry_is_refused() -> None:
     path = ", ".join(["'1.0'"] * 125)
     with pytest.raises(TableError, match="path of 250 bytes is too long"):
         build(f"[[structure]]\ntype = 'RMRR'\nscope = [{{type = 1, path = [{path}]}}]")
+
+
+@pytest.mark.parametrize("name", [b"\\_SB.\x1b[31m\0", b"\\A\n\0\0", b"\\x1b\0", b"\xff\0"])
+def test_an_object_name_of_any_bytes_survives(name: bytes) -> None:
+    table = Table(Header(), (Andd(tail=name),)).sealed()
+    text = describe(table)
+    assert "\x1b" not in text
+    assert build(text).pack() == table.pack()

@@ -2,6 +2,7 @@
 
 import pytest
 from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.dmar_strategies import scope_entries, structures
 from vtd.dmar.records import (
@@ -119,3 +120,11 @@ def test_the_register_set_has_two_to_the_n_pages() -> None:
     wide = unpack_structure(bytes(data))
     assert isinstance(wide, Drhd)
     assert wide.register_bytes == 0x10000
+
+
+@given(st.binary(max_size=20))
+def test_an_object_name_is_printable_whatever_its_bytes(name: bytes) -> None:
+    andd = Andd(tail=name)
+    assert andd.object_name.isprintable()
+    if name.isascii() and name.decode("ascii").isprintable():
+        assert andd.object_name == name.decode("ascii")
