@@ -18,6 +18,7 @@ from construct import Bytes, Int8ul, Int16ul, Int32ul, Padding, Struct
 from pagetables.bits import BitRecord, Bits
 from vtd.dmar.pci_tree import PciTree
 from vtd.dmar.ranges import RangeSet
+from vtd.dmar.records import padded_name
 
 
 class PlatformDataError(ValueError):
@@ -220,12 +221,6 @@ def parse_namespace(text: str) -> frozenset[str]:
     Names compare with all segments padded to four characters, as ACPI does.
     """
     return frozenset(padded_name(line.strip()) for line in text.splitlines() if line.strip())
-
-
-def padded_name(name: str) -> str:
-    """An object name with every segment padded to four characters."""
-    segments = name.removeprefix("\\").split(".")
-    return "\\" + ".".join(segment.ljust(4, "_") for segment in segments)
 
 
 def parse_registers(text: str) -> tuple[int, UnitRegisters]:

@@ -440,6 +440,12 @@ class Rhsa(Structure):
     proximity_domain: U32 = 0
 
 
+def padded_name(name: str) -> str:
+    """An object name with every segment padded to four characters, as ACPI compares them."""
+    segments = name.removeprefix("\\").split(".")
+    return "\\" + ".".join(segment.ljust(4, "_") for segment in segments)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Andd(Structure):
     """ACPI name-space device declaration (8.7); :attr:`tail` is the name with its padding."""

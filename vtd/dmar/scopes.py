@@ -25,6 +25,7 @@ from vtd.dmar.records import (
     ScopedStructure,
     Sidp,
     SidpFlags,
+    padded_name,
 )
 from vtd.dmar.table import Table
 
@@ -229,6 +230,11 @@ class Scopes:
 
     def namespace_device(self, name: str) -> list[SystemDevice]:
         """The source-ids of an ACPI name-space device by its object name (8.3.1.3)."""
-        numbers = [each.device_number for each in self.table.all(Andd) if each.object_name == name]
-        type = DeviceScope.ACPI_NAMESPACE_DEVICE
-        return [device for number in numbers for device in self._system_devices(type, number)]
+        return [
+            device
+            for each in self.table.all(Andd)
+            if padded_name(each.object_name) == padded_name(name)
+            for device in self._system_devices(
+                DeviceScope.ACPI_NAMESPACE_DEVICE, each.device_number
+            )
+        ]

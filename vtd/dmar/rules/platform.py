@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from vtd.dmar.pci_tree import NTB_CLASS
-from vtd.dmar.platform_data import PlatformData, UnitRegisters, padded_name
-from vtd.dmar.records import Andd, Atsr, DeviceScope, Drhd, Rhsa, Rmrr, Satc
+from vtd.dmar.platform_data import PlatformData, UnitRegisters
+from vtd.dmar.records import Andd, Atsr, DeviceScope, Drhd, Rhsa, Rmrr, Satc, padded_name
 from vtd.dmar.rules.rule import ERROR, WARNING, Hits, platform_rule
 from vtd.dmar.scopes import Scopes
 from vtd.dmar.table import Table
