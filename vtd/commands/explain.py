@@ -19,6 +19,8 @@ from vtd.fault_causes import CAUSES
 from vtd.kernel_log import FoldedFaults, LogLine, RequestKind, fold, parse_log
 from vtd.kernel_log_messages import Message, meaning_of
 
+MOST_STRANGE = 0.25
+"""Share of a log's characters that may be none of text; a console that colours lines adds some."""
 SHOWN_RANGES = 8
 """Ranges of addresses listed before the rest is only counted."""
 
@@ -38,7 +40,7 @@ def explain(
     Exit code 0 if there are neither faults nor problems, 1 if there are, 2 for unusable input.
     """
     with unusable_input(file):
-        faults, lines = parse_log(read_text(file))
+        faults, lines = parse_log(_read_log(file))
     table = read_table(str(dmar)) if dmar else None
     pci = read_pci_tree(lspci)
     scopes = Scopes(table, pci) if table else None
@@ -59,6 +61,17 @@ def explain(
             typer.echo("no line about DMAR")
     if faults or any(message and message.weight == "problem" for message, _ in messages):
         raise typer.Exit(1)
+
+
+def _read_log(file: str) -> str:
+    """The text of a log; ValueError if there is none, or if it is no text."""
+    text = read_text(file).replace("\0", "")  # which a crash leaves in a log
+    if not text.strip():
+        raise ValueError("empty")
+    strange = sum(each == "\ufffd" or not (each.isprintable() or each.isspace()) for each in text)
+    if strange > MOST_STRANGE * len(text):
+        raise ValueError("not the text of a kernel log")
+    return text
 
 
 def _fault_lines(group: FoldedFaults, scopes: Scopes | None, pci: PciTree | None) -> Iterator[str]:

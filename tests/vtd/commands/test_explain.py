@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import pytest
 import typer
 from typer.testing import CliRunner
 
@@ -119,6 +120,28 @@ def test_a_device_under_no_unit_is_told(tmp_path: Path) -> None:
     log = LOG.replace("[00:14.0]", "[0001:00:14.0]")
     output = run("-", "--dmar", str(tmp_path / "DMAR"), stdin=log, code=1)
     assert "unit: the table puts this device under no unit" in output
+
+
+@pytest.mark.parametrize(
+    "content, why",
+    [
+        (b"", "empty"),
+        (b"\n \0", "empty"),
+        (TABLE.pack(), "not the text of a kernel log"),
+        (bytes(range(256)) * 9, "not the text of a kernel log"),
+    ],
+)
+def test_what_is_no_log_is_unusable(tmp_path: Path, content: bytes, why: str) -> None:
+    log = tmp_path / "log"
+    log.write_bytes(content)
+    result = CliRunner().invoke(app, [str(log)])
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr == f"vtd: {log}: {why}\n"
+
+
+def test_zeros_that_a_crash_left_and_colours_are_no_reason_to_refuse() -> None:
+    coloured = LOG.replace("DMAR:", "\x1b[33mDMAR:\x1b[0m") + "\0" * 9000 + "\n"
+    assert "DMA read blocked 2 times" in run(stdin=coloured, code=1)
 
 
 def test_a_log_without_trouble_ends_with_0() -> None:
