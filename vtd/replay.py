@@ -110,7 +110,8 @@ def load_scenario(path: Path) -> dict[str, Json]:
         raw = path.read_bytes()
         scenario = json.loads(gzip.decompress(raw) if path.suffix == ".gz" else raw)
     except (OSError, EOFError, zlib.error, ValueError, RecursionError) as error:
-        raise ScenarioError(f"{path}: can't be read: {error}") from error
+        reason = getattr(error, "strerror", None) or error
+        raise ScenarioError(f"{path}: can't be read: {reason}") from error
     if not isinstance(scenario, dict) or scenario.get("format") != 1:
         raise ScenarioError(f"{path}: format: not a scenario of format 1")
     return scenario
@@ -268,7 +269,7 @@ class ScenarioRun:
         """What the step expects, and what it got; both None for a step that only acts."""
         operation = self._operations.get(step["op"])
         if operation is None:
-            return step.get("expect"), f"operation {step['op']} is not supported"
+            raise ScenarioError(f"op: {step['op']!r} is no operation of a scenario")
         got = operation(step)
         return step.get("expect"), got
 

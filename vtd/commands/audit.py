@@ -47,7 +47,10 @@ def audit(
     reports = []
     for path in logs:
         with unusable_input(str(path)):
-            reports.append((path, _audit(path, cache)))
+            report = _audit(path, cache)
+            if not report.lines:
+                raise ValueError("empty: nothing to audit")
+        reports.append((path, report))
     if format is Format.JSON:
         rows = [{"file": str(path), **report.to_json()} for path, report in reports]
         typer.echo(json.dumps(rows, indent=2))

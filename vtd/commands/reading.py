@@ -64,8 +64,12 @@ def unusable_input(what: str) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        typer.echo(f"vtd: {'stdin' if what == '-' else what}: {reason}", err=True)
+        name, reason = "stdin" if what == "-" else what, str(error)
+        if isinstance(error, OSError) and error.strerror:
+            inside = "" if error.filename in (None, name) else f"{error.filename}: "
+            reason = f"{inside}{error.strerror}"
+        text = reason if reason.startswith(f"{name}: ") else f"{name}: {reason}"
+        typer.echo(f"vtd: {text}", err=True)
         raise typer.Exit(UNUSABLE) from error
 
 

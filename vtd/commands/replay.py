@@ -57,7 +57,7 @@ def replay(
         disable=not progress.is_terminal,
     ):
         walks = Walks(path)
-        with unusable_input("replay"):
+        with unusable_input(str(path)):
             run = replay_capture if path.is_dir() else replay_scenario
             reports.append(run(path, walks.follow if trace else None))
         traces.append(walks)

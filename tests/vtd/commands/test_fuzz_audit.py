@@ -48,6 +48,22 @@ def test_a_file_that_is_no_log_is_refused(tmp_path: Path) -> None:
     assert (code, "neither JSON nor a trace" in errors) == (2, True)
 
 
+@pytest.mark.parametrize("name, content", [("a.jsonl", ""), ("a.jsonl", "\n"), ("a.json", "")])
+def test_an_empty_log_is_refused(tmp_path: Path, name: str, content: str) -> None:
+    log = tmp_path / name
+    log.write_text(content)
+    code, output, errors = vtd("audit", str(log))
+    assert (code, output) == (2, "")
+    assert errors.startswith(f"vtd: {log}: ")
+    assert errors.count(str(log)) == 1
+
+
+def test_a_capture_without_an_event_log_names_the_file(tmp_path: Path) -> None:
+    (tmp_path / "capture.json").write_text("{}")
+    code, _, errors = vtd("audit", str(tmp_path))
+    assert (code, "events.jsonl.gz: No such file" in errors) == (2, True)
+
+
 def test_a_campaign_tells_cases_and_fault_codes(tmp_path: Path) -> None:
     state = tmp_path / "state.json"
     arguments = ["fuzz", "--property", "interrupts", "--count", "1", "--jobs", "1"]
