@@ -13,6 +13,7 @@ import typer
 from vtd.audit_log import LogReport, audit_log, audit_scenario
 from vtd.caches import POLICIES
 from vtd.capture import MANIFEST
+from vtd.commands.counted import counted
 from vtd.commands.images import Format, Output
 from vtd.commands.reading import unusable_input
 from vtd.replay import load_scenario
@@ -76,4 +77,5 @@ def _lines(path: Path, report: LogReport) -> Iterator[str]:
     for line, use in report.findings:
         yield f"{path}:{line}: {use}"
     found = len(report.findings)
-    yield f"{path}: {report.kind}, {report.uses} uses of cached entries checked, {found} stale"
+    uses = counted(report.uses, "use")
+    yield f"{path}: {report.kind}, {uses} of cached entries checked, {found} stale"

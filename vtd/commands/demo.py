@@ -11,6 +11,7 @@ import typer
 from devices.dma import READ, WRITE
 from devices.source_id import SourceId
 from vtd import demo as example
+from vtd.commands.counted import counted
 from vtd.commands.images import Format, Output
 from vtd.commands.show_walk import request_text, verdict, walk_json, walk_lines
 from vtd.demo import Demo, Transfer
@@ -55,7 +56,8 @@ def _transfer_lines(transfer: Transfer) -> Iterator[str]:
         yield f"  the bytes that arrived: {transfer.arrived.decode('ascii', 'replace')!r}"
     if transfer.record is not None:
         yield f"  the fault record: {_record_text(transfer.record)}"
-    yield f"  IOTLB: {transfer.hits} hits, {transfer.misses} misses, {len(transfer.entries)} held"
+    hits, misses = counted(transfer.hits, "hit"), counted(transfer.misses, "miss", "misses")
+    yield f"  IOTLB: {hits}, {misses}, {len(transfer.entries)} held"
     for entry in transfer.entries:
         yield (
             f"    {entry.address:#x} -> {entry.physical:#x} "

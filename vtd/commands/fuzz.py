@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from vtd.commands.counted import counted
 from vtd.commands.images import Format, Output
 from vtd.commands.reading import UNUSABLE, unusable_input
 from vtd.faults import FaultReason
@@ -175,8 +176,8 @@ def _as_json(result: Result, files: list[Path | None]) -> dict[str, Any]:
 def _lines(result: Result, files: list[Path | None]) -> Iterator[str]:
     cases, seconds = result.tally.cases, max(result.seconds, 0.001)
     yield (
-        f"{cases} cases in {seconds:.1f} s ({cases / seconds:.0f} per second), "
-        f"{len(result.seeds)} seeds"
+        f"{counted(cases, 'case')} in {seconds:.1f} s ({cases / seconds:.0f} per second), "
+        f"{counted(len(result.seeds), 'seed')}"
     )
     if result.tally.faults:
         yield "fault codes met:"

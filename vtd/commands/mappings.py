@@ -13,6 +13,7 @@ from pagetables import first_stage, second_stage
 from pagetables.extents import Page, merge
 from pagetables.geometry import StageKind
 from pagetables.walk import WalkFault
+from vtd.commands.counted import counted
 from vtd.commands.images import (
     AsSpecified,
     Base,
@@ -160,7 +161,9 @@ def _lines(listed: Listed) -> Iterator[str]:
         if stage is not None
     ]
     size = sum(page.length for page in listed.pages) >> 10
-    total = f"{len(listed.pages)} pages, {size} KiB" if stages else "every address unchanged"
+    total = (
+        f"{counted(len(listed.pages), 'page')}, {size} KiB" if stages else "every address unchanged"
+    )
     yield f"{heading}, domain {target.domain_id}, {' through '.join(stages) or 'no table'}: {total}"
     for start, length, physical, rights, flags, guest in _ranges(listed):
         through = "" if guest is None else f" -> {guest:#x}"

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import track
 
 from vtd.capture import MANIFEST
+from vtd.commands.counted import counted
 from vtd.commands.images import Format, Output
 from vtd.commands.reading import unusable_input
 from vtd.commands.show_walk import request_text, walk_json, walk_lines
@@ -157,9 +158,9 @@ def _json_files(
 
 def _lines(report: Report) -> Iterator[str]:
     wrong = len(report.mismatches)
-    verdict = f"{wrong} {'MISMATCH' if wrong == 1 else 'MISMATCHES'}" if wrong else "match"
+    verdict = counted(wrong, "MISMATCH", "MISMATCHES") if wrong else "match"
     recorded = ", as recorded" if report.as_recorded else ""
-    yield f"{report.file}: {report.passed} of {report.steps} steps, {verdict}{recorded}"
+    yield f"{report.file}: {report.passed} of {counted(report.steps, 'step')}, {verdict}{recorded}"
     for step, op, expect, got in report.mismatches:
         yield f"  step {step} {op}: expected {json.dumps(expect)}, got {json.dumps(got)}"
 
@@ -167,10 +168,12 @@ def _lines(report: Report) -> Iterator[str]:
 def _summary(reports: list[Report]) -> Iterator[str]:
     wrong = sum(bool(report.mismatches) for report in reports)
     steps = sum(report.steps for report in reports)
-    yield f"{len(reports)} files, {steps} steps: {len(reports) - wrong} match, {wrong} do not"
+    files = f"{counted(len(reports), 'file')}, {counted(steps, 'step')}"
+    matching = counted(len(reports) - wrong, "matches", "match")
+    yield f"{files}: {matching}, {counted(wrong, 'does', 'do')} not"
     recorded = sum(report.as_recorded for report in reports)
     if recorded:
         yield (
-            f"{recorded} files needed the option `as recorded` (marked above): they follow QEMU "
-            "where it departs from the specification"
+            f"{counted(recorded, 'file')} needed the option `as recorded` (marked above), which "
+            "follows QEMU where it departs from the specification"
         )

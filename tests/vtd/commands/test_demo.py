@@ -19,7 +19,7 @@ def test_it_explains_a_translated_and_a_refused_transfer() -> None:
     assert "=> blocked: fault 05h (LGN.2), no write permission; recorded" in shown
     assert "the fault record: 00:02.0, write request, page 0x404000, reason 05h" in shown
     assert "the IOTLB has the answer: no table is read" in shown
-    assert "IOTLB: 1 hits, 3 misses, 2 held" in shown
+    assert "IOTLB: 1 hit, 3 misses, 2 held" in shown
     assert "'DMA through VT-d'" in shown
 
 

@@ -46,8 +46,8 @@ def altered_step(path: Path) -> int:
 def test_a_match_says_so() -> None:
     shown = run(str(BASIC))
     assert f"{BASIC}: " in shown
-    assert "1 files" in shown
-    assert "1 match, 0 do not" in shown
+    assert "1 file, " in shown
+    assert "1 matches, 0 do not" in shown
     assert "as recorded" not in shown
 
 
@@ -56,13 +56,13 @@ def test_what_needed_the_recorded_departures_is_printed() -> None:
     lines = shown.splitlines()
     assert lines[0].endswith("match, as recorded")
     assert lines[1].endswith("match")
-    assert "1 files needed the option `as recorded`" in lines[-1]
+    assert "1 file needed the option `as recorded`" in lines[-1]
 
 
 def test_an_altered_expectation_exits_1_and_names_the_step(altered: Path) -> None:
     shown = run(str(altered), code=1)
     assert f"step {altered_step(altered)} msi: expected" in shown
-    assert "0 match, 1 do not" in shown
+    assert "0 match, 1 does not" in shown
 
 
 def test_a_recorded_file_that_matches_neither_way_did_not_need_the_option(tmp_path: Path) -> None:
