@@ -281,21 +281,29 @@ def edit_command(
     """Change a table; Length and Checksum stay right. Edits apply in the order of these options."""
     table = read_table(file)
     with unusable_input("edit"):
+        edit.require_whole(table)
         for base in drop_rmrr or []:
-            table = edit.drop_rmrr(table, int(base, 0))
+            table = edit.drop_rmrr(table, _address(base))
         for region in add_rmrr or []:
             bounds, devices = _halves(region, "=", "BASE-LIMIT=BDF")
             base, limit = _halves(bounds, "-", "BASE-LIMIT")
-            table = edit.add_rmrr(table, int(base, 0), int(limit, 0), devices.split(","))
+            table = edit.add_rmrr(table, _address(base), _address(limit), devices.split(","))
         for change in move or []:
             device, base = _halves(change, "=", "BDF=BASE")
-            table = edit.move_device(table, device, int(base, 0))
+            table = edit.move_device(table, device, _address(base))
         for change in set_flag or []:
             flag, value = _halves(change, "=", "FLAG=0|1")
             if value not in ("0", "1"):
                 raise edit.EditError(f"{change!r}: a flag is 0 or 1")
             table = edit.set_flag(table, flag, value == "1")
     _write(output, table.pack())
+
+
+def _address(text: str) -> int:
+    try:
+        return int(text, 0)
+    except ValueError as error:
+        raise edit.EditError(f"{text!r} is no number, such as 0x7b000000") from error
 
 
 def _halves(text: str, separator: str, form: str) -> tuple[str, str]:

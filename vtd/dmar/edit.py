@@ -11,12 +11,31 @@ from typing import Any
 
 from devices.source_id import Bdf, SourceIdError
 from vtd.dmar.description import scope_entry
-from vtd.dmar.records import Atsr, DeviceScope, Drhd, HeaderFlags, Rmrr, Satc, Structure
+from vtd.dmar.records import (
+    FIXED_PART,
+    Atsr,
+    DeviceScope,
+    Drhd,
+    HeaderFlags,
+    Rmrr,
+    Satc,
+    Structure,
+)
 from vtd.dmar.table import Table
 
 
 class EditError(ValueError):
     """An edit that does not apply to the table; the message says why."""
+
+
+def require_whole(table: Table) -> None:
+    """EditError if Length says more than there is, or less than the fixed part.
+
+    What a new Length is computed from would not be the table that firmware wrote.
+    """
+    length, size = table.header.table_length, table.size
+    if not FIXED_PART <= length <= size:
+        raise EditError(f"the table is not whole: Length is {length}, there are {size} bytes")
 
 
 def parse_device(text: str) -> tuple[int, DeviceScope]:

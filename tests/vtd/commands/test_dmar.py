@@ -166,6 +166,30 @@ LSPCI = """\
 """
 
 
+@pytest.mark.parametrize(
+    "data", [MULTISEG.data[:-1], MULTISEG.data[:4] + bytes(4) + MULTISEG.data[8:]]
+)
+def test_a_table_that_is_not_whole_is_not_edited(data: bytes) -> None:
+    """The new Length would make a sound table of what is left."""
+    run("edit", "-", "-o", "-", "--set-flag", "intr_remap=0", stdin=data, code=2)
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        ("--drop-rmrr", "here"),
+        ("--add-rmrr", "1000-0x1fff=00:14.0"),
+        ("--add-rmrr", "0x1000-there=00:14.0"),
+        ("--move", "00:14.0=there"),
+    ],
+)
+def test_a_number_that_is_none_is_named(option: tuple[str, str]) -> None:
+    result = CliRunner().invoke(app, ["edit", "-", "-o", "-", *option], input=MULTISEG.data)
+    assert result.exit_code == 2
+    assert "literal" not in result.stderr
+    assert result.stderr.startswith("vtd: edit: ")
+
+
 def test_scope_tells_unit_bridges_and_regions(tmp_path: Path) -> None:
     lspci = tmp_path / "lspci.txt"
     lspci.write_text(LSPCI)
