@@ -88,6 +88,8 @@ class Shortcut(NamedTuple):
     """Everything of a packed entry but the frame and the rights."""
     iotlb: Counters
     context: Counters
+    pasid: Counters | None
+    """None in legacy mode."""
     second_stage: Counters | None
     """None where paging structures are not cached."""
 

@@ -15,7 +15,7 @@ from vtd.cache import OFF, UNBOUNDED
 from vtd.iotlb import FRAME, IotlbEntry, RequestKind, Shortcut, Space
 from vtd.remapping import Remapping
 from vtd.request import INTERRUPT_RANGE
-from vtd.target import Target
+from vtd.target import LEGACY, Target
 
 INTERRUPT_START, INTERRUPT_END = INTERRUPT_RANGE.start, INTERRUPT_RANGE.stop
 
@@ -24,8 +24,10 @@ def refill(remapping: Remapping, space: Space, address: int, access: int) -> int
     """The physical address after a miss of ``space``, or None for the long way."""
     if space.shortcut is None:
         return None
-    memory, stage, width, tables, reserved, template, iotlb, context, structures = space.shortcut
-    if memory is not remapping.memory:
+    memory, stage, width, tables, reserved, template, iotlb, context, pasid, structures = (
+        space.shortcut
+    )
+    if memory is not remapping.memory or (space.large and _in_large_page(space, address)):
         return None
     try:
         if structures is None:
@@ -44,10 +46,17 @@ def refill(remapping: Remapping, space: Space, address: int, access: int) -> int
     iotlb.misses += 1
     iotlb.insertions += 1
     context.hits += 1
+    if pasid is not None:
+        pasid.hits += 1
     if structures is not None:
         structures.hits += 1
     space.store[address >> 12] = template | frame | rights
     return frame | address & 0xFFF
+
+
+def _in_large_page(space: Space, address: int) -> bool:
+    """Whether a larger page is cached that this one is a part of."""
+    return (21, address >> 21) in space.large or (30, address >> 30) in space.large
 
 
 def prepare_shortcut(
@@ -85,6 +94,7 @@ def prepare_shortcut(
             template,
             caches.iotlb.counters,
             caches.context.counters,
+            None if target.reasons is LEGACY else caches.pasid.counters,
             structures,
         )
     below = caches.second_stage.peek((target.domain_id, None, 21, address >> 21))

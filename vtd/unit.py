@@ -354,6 +354,7 @@ class RemappingUnit(Stateful):
 
     def _set_root_table(self) -> None:
         self.remapping.root = self.registers[RootTableAddress]
+        self.caches.iotlb.forget_shortcuts()
         self.registers[GlobalStatus] = self.registers[GlobalStatus].replace(rtps=True)
         if "esrtps" in self.capabilities.features:
             self.caches.clear()
