@@ -179,3 +179,8 @@ def test_an_entry_without_a_path_breaks_d03_and_names_no_device() -> None:
         about_devices = ("DMAR-R09", "DMAR-C05", "DMAR-I04", "DMAR-I06", "DMAR-X02")
         assert found(table, *about_devices) == []
         assert len(found(table, "DMAR-D03")) == 5
+
+
+def test_half_a_pair_is_neither_a_path_nor_a_whole_pair() -> None:
+    table = described('type = "DRHD"|type = "pci_endpoint"; path = []; odd_byte = 2')
+    assert found(table, "DMAR-D03", "DMAR-D05") == [("DMAR-D03", 64), ("DMAR-D05", 64)]

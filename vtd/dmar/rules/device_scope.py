@@ -76,7 +76,7 @@ def overruns(table: Table) -> Hits:
 def odd_length(table: Table) -> Hits:
     """Readers silently drop the odd byte."""
     for _, entry in table.entries:
-        if entry.length % 2 and entry.length >= SHORTEST:
+        if entry.length % 2:
             yield entry.place(), f"scope entry length is odd: {entry.length}"
 
 
