@@ -56,7 +56,7 @@ class LazyGroup(TyperGroup):
             raise typer.Exit(UNREAD) from error
         except OSError as error:
             where = "output" if error.filename is None else error.filename
-            typer.echo(f"vtd: {where}: {error.strerror}", err=True)
+            typer.echo(f"vtd: {where}: {error.strerror or error}", err=True)
             raise typer.Exit(UNWRITABLE) from error
 
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 REASONS = {int(reason): reason for reason in FaultReason}
 FOUND = 1
 """Exit code when a property does not hold."""
-MISSING_EXTRA = "vtd fuzz: needs the fuzz extra: pip install 'vtd[fuzz]'"
+MISSING_EXTRA = "vtd fuzz: needs the {0} extra: pip install 'vtd[{0}]'"
 
 
 def fuzz(
@@ -43,7 +43,7 @@ def fuzz(
     ] = None,
     seconds: Annotated[float, typer.Option(help="How long to look.")] = 60,
     count: Annotated[
-        int | None, typer.Option(help="How many seeds to run instead, of each property.")
+        int | None, typer.Option(min=1, help="How many seeds to run instead, of each property.")
     ] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Processes.")] = max(1, os.cpu_count() or 1),
     seed: Annotated[int, typer.Option(min=0, help="The first seed.")] = 0,
@@ -67,8 +67,10 @@ def fuzz(
         from vtd.fuzz import campaign  # noqa: PLC0415 - needs an extra
         from vtd.fuzz.targets import TargetError  # noqa: PLC0415
     except ModuleNotFoundError as error:
-        typer.echo(MISSING_EXTRA, err=True)
+        typer.echo(MISSING_EXTRA.format("fuzz"), err=True)
         raise typer.Exit(UNUSABLE) from error
+    if not seconds > 0:
+        raise typer.BadParameter(f"{seconds} is no time to look", param_hint="--seconds")
     chosen = property or list(campaign.default_properties(target))
     unknown = [name for name in chosen if name not in campaign.PROPERTIES]
     if unknown:
@@ -91,14 +93,15 @@ def fuzz(
                 enough=lambda total: bool(total.failures),
                 progress=progress.show,
             )
-        except TargetError as error:
+        except (TargetError, OSError) as error:
             typer.echo(f"vtd fuzz: {error}", err=True)
+            raise typer.Exit(UNUSABLE) from error
+        except ModuleNotFoundError as error:
+            typer.echo(MISSING_EXTRA.format("cluster"), err=True)
             raise typer.Exit(UNUSABLE) from error
         finally:
             campaign.close_targets()
     result.seconds = time.monotonic() - start
-    if past is not None and not result.failures:
-        past.save(key, max(result.seeds, default=first - 1) + 1)
     files = [_save(failure, save) for failure in result.failures]
     if format is Format.JSON:
         typer.echo(json.dumps(_as_json(result, files), indent=2))
@@ -106,6 +109,9 @@ def fuzz(
         typer.echo("\n".join(_lines(result, files)))
     if result.failures:
         raise typer.Exit(FOUND)
+    if past is not None:
+        with unusable_input(str(state)):
+            past.save(key, max(result.seeds, default=first - 1) + 1)
 
 
 def _until(jobs: Iterator[Job], end: float) -> Iterator[Job]:

@@ -88,6 +88,28 @@ def test_a_failure_is_saved_and_replays(tmp_path: Path, monkeypatch: pytest.Monk
     assert vtd("replay", str(saved))[0] == 0
 
 
-@pytest.mark.parametrize("option", [["--property", "x"], ["--target", "x"]])
+def test_a_state_that_cannot_be_written_does_not_lose_the_result(tmp_path: Path) -> None:
+    arguments = ["fuzz", "--property", "dmar", "--count", "1", "--jobs", "1"]
+    code, output, errors = vtd(*arguments, "--state", str(tmp_path / "absent" / "state.json"))
+    assert (code, output.startswith(("1", "2", "3", "4", "5", "6", "7", "8", "9"))) == (2, True)
+    assert "No such file or directory" in errors
+
+
+def test_a_cluster_needs_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    code, _, errors = vtd("fuzz", "--property", "dmar", "--count", "1", "--dask", "tcp://x:1")
+    assert (code, errors) == (2, "vtd fuzz: needs the cluster extra: pip install 'vtd[cluster]'\n")
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        ["--property", "x"],
+        ["--target", "x"],
+        ["--count", "0"],
+        ["--seconds", "-1"],
+        ["--seconds", "nan"],
+    ],
+)
 def test_wrong_use_is_refused(option: list[str]) -> None:
     assert vtd("fuzz", "--count", "1", "--jobs", "1", *option)[0] == 2
