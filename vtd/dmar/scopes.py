@@ -102,8 +102,11 @@ class Scopes:
     def resolve(self, segment: int, entry: DeviceScope) -> Bdf | None:
         """The function an entry names, walking its path over the bridges (8.3.1).
 
-        None if a bridge on the way is not known, or a number in the path is no PCI address.
+        None if a bridge on the way is not known, a number in the path is no PCI address, or the
+        type of the entry is reserved.
         """
+        if entry.type not in DeviceScope.NAMES:
+            return None
         bus: int | None = entry.start_bus
         bdf = None
         for position, (device, function) in enumerate(entry.path):
@@ -172,7 +175,7 @@ class Scopes:
         named = self.resolve(segment, entry)
         if entry.type == DeviceScope.PCI_SUB_HIERARCHY:
             return named in (bdf, *self.bridges_above(bdf))
-        return named == bdf and entry.type in DeviceScope.NAMES
+        return named == bdf
 
     def regions(self, bdf: Bdf) -> list[Rmrr]:
         """The reserved memory regions a function needs, by itself or below a bridge (8.4)."""

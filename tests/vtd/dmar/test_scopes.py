@@ -239,14 +239,28 @@ limit = 0x20fff
 [[structure.scope]]
 type = "pci_sub_hierarchy"
 path = ["1c.0"]
+[[structure]]
+type = "SATC"
+[[structure.scope]]
+type = 9
+path = ["03.0"]
+[[structure]]
+type = "SIDP"
+[[structure.scope]]
+type = 9
+flags = 16
+path = ["03.0"]
 """
 )
 
 
 def test_an_entry_of_a_reserved_type_names_no_device() -> None:
     scopes = Scopes(HPET_AND_RESERVED)
-    assert scopes.owner(Bdf.parse("00:03.0")) is None
-    assert scopes.regions(Bdf.parse("00:03.0")) == []
+    device = Bdf.parse("00:03.0")
+    assert scopes.owner(device) is None
+    assert scopes.regions(device) == []
+    assert scopes.translation_cache(device) is None
+    assert scopes.properties(device) is None
 
 
 def test_an_endpoint_entry_comes_before_a_system_device_with_the_same_source_id() -> None:
