@@ -248,15 +248,17 @@ class Iotlb(Stateful):
         self.counters.insertions += 1
 
     def _drop_fractions(self, space: Space, entry: IotlbEntry) -> None:
-        """A large entry takes the place of an older one: its fractions go."""
+        """A large entry hides larger ones, and one of its size: their fractions go."""
         first = entry.address >> 12
         pages = range(first, first + (1 << entry.shift - 12))
-        if len(space.store) < len(pages):
-            pages_kept = [page for page in space.store if page in pages]
+        kept = space.store
+        if len(kept) < len(pages):
+            candidates = [page for page in kept if page in pages]
         else:
-            pages_kept = [page for page in pages if page in space.store]
-        for page in pages_kept:
-            del space.store[page]
+            candidates = [page for page in pages if page in kept]
+        for page in candidates:
+            if kept[page] >> SHIFT_AT & 63 >= entry.shift:
+                del kept[page]
 
     def remove(
         self, matches: Callable[[IotlbTags], bool], start: int = 0, end: int = 1 << 64

@@ -68,6 +68,23 @@ def test_a_new_large_page_takes_the_place_of_the_old_one_and_its_fractions(pages
 
 
 @pytest.mark.parametrize("shape", SHAPES)
+def test_entries_of_other_page_sizes_are_kept_beside_a_new_one(shape: str) -> None:
+    """6.2.4.1: several translations for an address, one for each page size."""
+    iotlb = Iotlb(SHAPES[shape])
+    huge = LARGE._replace(address=0, shift=30, physical=0x4000_0000)
+    for entry in (SMALL, LARGE, huge):
+        iotlb.insert(KIND, entry)
+        assert iotlb.find(KIND, SMALL.address) == SMALL
+    assert iotlb.find(KIND, LARGE.address) == LARGE
+    assert iotlb.find(KIND, 0x1234_5678) == huge
+    assert set(iotlb) == {(KIND, SMALL), (KIND, LARGE), (KIND, huge)}
+    inner = LARGE._replace(address=0x1220_0000)
+    for entry in (huge, inner):  # the smallest page is found, as if there were no fractions
+        iotlb.insert(KIND, entry)
+        assert iotlb.find(KIND, 0x1234_5678) == entry
+
+
+@pytest.mark.parametrize("shape", SHAPES)
 def test_a_faulting_result_is_kept_with_its_fault(shape: str) -> None:
     iotlb = Iotlb(SHAPES[shape])
     fault = TranslationFault(FaultReason.SS_RESERVED, fpd=True)
