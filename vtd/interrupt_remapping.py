@@ -100,6 +100,8 @@ class InterruptRemapping(Stateful):
             if data & RemappableData.RESERVED:
                 raise InterruptFault(FaultReason.IR_RESERVED_REQUEST)
             index += RemappableData(data).subhandle
+            if self._as_recorded:
+                index &= 0xFFFF
         entry = self.entry(index)
         self._verify_source(entry, source_id, index)
         outcome: Interrupt | Posted
@@ -137,10 +139,11 @@ class InterruptRemapping(Stateful):
 
     def _remapped(self, entry: RemappedIrte) -> RemappedIrte | None:
         """The entry, or None if a field has a reserved value (9.9)."""
-        reserved = self._has_reserved_bits(entry) or (
-            not self.table.eime and entry.dst & ~XAPIC_DESTINATION
-        )
-        return None if reserved or entry.dlm in RESERVED_DELIVERY_MODES else entry
+        wide = not self.table.eime and bool(entry.dst & ~XAPIC_DESTINATION)
+        wrong = wide or entry.dlm in RESERVED_DELIVERY_MODES
+        if self._has_reserved_bits(entry) or (wrong and not self._as_recorded):
+            return None
+        return entry
 
     def _posted(self, entry: RemappedIrte) -> PostedIrte | None:
         """The entry in its posted form, or None if a field has a reserved value (9.10)."""

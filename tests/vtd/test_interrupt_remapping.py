@@ -491,6 +491,22 @@ def test_a_bad_entry_under_the_option_of_recorded_units_is_a_source_fault() -> N
     assert started.record().fr == FaultReason.IR_SOURCE_REJECTED
 
 
+@pytest.mark.parametrize("wrong", [{"dlm": 3}, {"dlm": 6}, {"dst": 1 << 22}])
+def test_recorded_units_do_not_look_at_delivery_mode_and_wide_destination(
+    wrong: dict[str, int],
+) -> None:
+    world = InterruptWorld(entry=REMAPPED.replace(**wrong))
+    assert world.start().send() is None
+    assert world.start(Options(as_recorded=True)).send() is not None
+
+
+def test_recorded_units_take_the_low_16_bits_of_handle_and_subhandle() -> None:
+    world = InterruptWorld(entry=REMAPPED)
+    world.address, world.data = RemappableAddress.for_handle(INDEX + 1, shv=True), 0xFFFF
+    assert world.start().send() is None
+    assert world.start(Options(as_recorded=True)).send() is not None
+
+
 def test_a_fault_says_what_it_is() -> None:
     fault = InterruptFault(FaultReason.IR_NOT_PRESENT, 5, fpd=True)
     assert "interrupt-remapping entry not present" in str(fault)

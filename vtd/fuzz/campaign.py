@@ -91,15 +91,18 @@ PROPERTIES = (*CASE_PROPERTIES, *BYTE_PROPERTIES)
 TARGETS = "oracle, library:PATH, command:COMMAND or qemu[:PREFIX]"
 
 
-TARGET_PROPERTIES = ("tables", "driver")
-"""Properties whose cases an outside target can be given."""
+TARGET_PROPERTIES = {
+    "oracle": PROPERTIES,
+    "library": ("tables", "driver"),
+    "command": ("tables", "driver", "interrupts"),
+    "qemu": ("tables", "interrupts"),
+}
+"""Properties whose cases a kind of target can be given."""
 
 
 def default_properties(target: str) -> tuple[str, ...]:
-    """What to check if nothing is said: everything, or what an outside target can be asked."""
-    if target == "oracle":
-        return PROPERTIES
-    return TARGET_PROPERTIES[:1] if target.startswith("qemu") else TARGET_PROPERTIES
+    """All properties that a target can be asked, which are those that are checked by default."""
+    return TARGET_PROPERTIES.get(target.partition(":")[0], PROPERTIES)
 
 
 def open_target(name: str) -> Target:
@@ -118,7 +121,16 @@ def open_target(name: str) -> Target:
 
 
 def run_job(job: Job, *, shrink: bool = True) -> Result:
-    """Run one seed; the same job always gives the same result."""
+    """Run one seed; the same job always gives the same result.
+
+    TargetError if the target does not work, or can't be asked the property.
+    """
+    known = default_properties(job.target)
+    if job.property not in known:
+        raise TargetError(
+            f"target {job.target!r}: can't be asked property {job.property!r}, "
+            f"but {' and '.join(known)}"
+        )
     if job.property in BYTE_PROPERTIES:
         return _run_bytes(job)
     result = Result(seeds=[job.seed])
@@ -200,9 +212,9 @@ def target_cases(
     scalable = all("smts" in PROFILES[profile].features for profile in profiles)
     if name == "driver":
         return strategies.driver_cases(units)
-    if name == "interrupts":
-        return strategies.interrupt_cases(units)
     qemu = isinstance(target, QemuTarget)
+    if name == "interrupts":
+        return strategies.interrupt_cases(units, wide_data=not qemu)
     return strategies.table_cases(
         flavour, units=units, scalable=scalable, with_pasids=False, as_recorded=qemu
     )

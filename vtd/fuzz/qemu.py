@@ -1,12 +1,16 @@
 """QEMU's ``intel-iommu`` as a target, driven from outside over qtest with edu devices.
 
 A q35 machine without a guest: tables go straight into its memory, registers are accessed where
-they are, and each requester of a case is an edu device that reads or writes 8 bytes. One machine
-runs many cases; between two of them translation is switched off, everything is invalidated, and
-what the first wrote is cleared. Requests with PASID, larger transfers and interrupts are left out.
+they are, and each requester of a case is an edu device that reads or writes 8 bytes or sends its
+message; the trace of QEMU's unit tells what interrupt that became. One machine runs many cases;
+between two of them translation is switched off, everything is invalidated, and what the first wrote
+is cleared. Left out: larger transfers, and requests with PASID, which no device of QEMU sends on
+demand.
 """
 
 from __future__ import annotations
+
+import re
 
 from vtd.capabilities import PROFILES
 from vtd.fuzz.case import DEVICES, MEMORY, Case, Outcome, Step
@@ -14,13 +18,20 @@ from vtd.fuzz.departures import RECORD
 from vtd.fuzz.driver import DATA, DATA_PAGES, SUPERPAGE
 from vtd.fuzz.qtest import Qtest, QtestError, qemu_version
 from vtd.fuzz.targets import TargetError
+from vtd.interrupts import compatibility_interrupt
 from vtd.registers import GlobalCommand
+from vtd.scenario_outcomes import interrupt
 
 REGISTERS = 0xFED9_0000
 BARS = 0xE000_0000
 """Where the BARs of the edu devices go, 1 MiB each."""
 BUFFER = 0x4_0000
 SOURCE, DESTINATION, COUNT, COMMAND = 0x80, 0x88, 0x90, 0x98
+RAISE, ACKNOWLEDGE = 0x60, 0x64
+MSI = 0x40
+"""Where an edu device has its MSI capability."""
+MSI_ENABLE = 1 << 16
+REMAPPED = re.compile(r"vtd_ir_remap_msi \(.*\) -> \(addr (0x[0-9a-f]+), data (0x[0-9a-f]+)\)")
 NANOSECONDS = 200_000_000
 """Simulated time that a transfer certainly takes."""
 UNITS = {"qemu": "", "qemu-scalable": ",scalable-mode=on", "qemu-scalable-first": ",fsts=on"}
@@ -54,6 +65,8 @@ class QemuTarget:
             "-nodefaults",
             "-device",
             options,
+            "-trace",
+            "enable=vtd_ir_remap_msi",
         ]
         for name, devfn in DEVICES.items():
             function = ",multifunction=on" if devfn % 8 == 0 else ""
@@ -139,6 +152,8 @@ class QemuTarget:
                 return self._dma_read(step)
             case "dma_write" if "pasid" not in step and step["length"] == 8:
                 return self._dma_write(step)
+            case "msi":
+                return self._msi(step)
         return None
 
     def _reg_read(self, offset: int, size: int, mask: int) -> int:
@@ -178,6 +193,27 @@ class QemuTarget:
         if any(bytes.fromhex(text[2:]) == data for text in found):
             return {"ok": True}
         return {"fault": True} if self._refused() else None
+
+    def _msi(self, step: Step) -> Outcome:
+        """The device's own message is set up as the one of the step, and sent."""
+        device, bar = DEVICES[step["device"]], self._places[step["device"]]
+        address, data = int(step["address"], 0), int(step["data"], 0)
+        if data >> 16:
+            raise TargetError(f"{self.name}: an edu device has no data of more than 16 bits")
+        for offset, value in (
+            (4, address & 0xFFFF_FFFF),
+            (8, address >> 32),
+            (12, data),
+            (0, MSI_ENABLE),
+        ):
+            self._qtest.config_write(0, device, MSI + offset, value)
+        self._qtest.said.clear()
+        self._qtest.commands([f"writel {bar + RAISE:#x} 0x1", f"writel {bar + ACKNOWLEDGE:#x} 0x1"])
+        found = [match for match in map(REMAPPED.match, self._qtest.said) if match is not None]
+        if not found:
+            return interrupt(None)
+        native, what = (int(text, 16) for text in found[-1].groups())
+        return interrupt(compatibility_interrupt(native, what))
 
     def _refused(self) -> bool:
         """Whether a fault is pending, as a case clears it after each request."""

@@ -1,7 +1,7 @@
 """A client of QEMU's qtest protocol: memory, ports and PCI functions of a machine without a guest.
 
-One line per command and answer over standard input and output. Only what driving a remapping unit
-and its devices takes.
+One line per command and answer over standard input and output, with what QEMU traces or complains
+of in between. Only what driving a remapping unit and its devices takes.
 """
 
 from __future__ import annotations
@@ -9,8 +9,10 @@ from __future__ import annotations
 import contextlib
 import shlex
 import subprocess
+from collections import deque
 
 CONFIG_ADDRESS, CONFIG_DATA = 0xCF8, 0xCFC
+LINES_KEPT = 100
 
 
 class QtestError(Exception):
@@ -36,12 +38,14 @@ class Qtest:
     def __init__(self, arguments: list[str], prefix: str = "") -> None:
         command = [*shlex.split(prefix), "qemu-system-x86_64", *arguments]
         command += ["-accel", "qtest", "-qtest", "stdio", "-qtest-log", "none", "-display", "none"]
+        self.said: deque[str] = deque(maxlen=LINES_KEPT)
+        """The last lines of output that answer nothing."""
         try:
             self._process = subprocess.Popen(
                 command,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
                 text=True,
             )
         except OSError as error:
@@ -50,7 +54,7 @@ class Qtest:
     def close(self) -> None:
         """End QEMU."""
         self._process.kill()
-        for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
+        for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
                 with contextlib.suppress(OSError):
                     pipe.close()
@@ -68,6 +72,7 @@ class Qtest:
             self._process.stdin.write("".join(line + "\n" for line in lines))
             self._process.stdin.flush()
         except OSError as error:
+            self.said.extend(line.strip() for line in self._process.stdout)
             raise QtestError(f"QEMU has ended: {self._last_words()}") from error
         return [self._answer(line) for line in lines]
 
@@ -82,10 +87,10 @@ class Qtest:
                 return rest
             if kind in ("FAIL", "ERR"):
                 raise QtestError(f"{command}: {line.strip()}")
+            self.said.append(line.strip())
 
     def _last_words(self) -> str:
-        assert self._process.stderr is not None
-        return self._process.stderr.read().strip() or "without a message"
+        return "\n".join(self.said) or "without a message"
 
     def config_read(self, bus: int, devfn: int, offset: int) -> int:
         """32 bits of configuration space."""

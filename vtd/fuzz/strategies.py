@@ -20,7 +20,7 @@ from vtd.dmar import Table
 from vtd.dmar.records import STRUCTURES, Header
 from vtd.fuzz.case import DEVICES, Case, Step, mem_read, msi, store, take_faults
 from vtd.fuzz.driver import PASIDS, ModelDriver, Operation, Rule
-from vtd.interrupt_entries import RemappableAddress
+from vtd.interrupt_entries import PostedIrte, RemappableAddress, RemappedIrte
 from vtd.register_map import register_map
 
 Draw = st.DrawFn
@@ -323,9 +323,30 @@ def requests(draw: Draw, driver: ModelDriver) -> Step:
     return driver.request(device, address, write=write, pasid=pasid)
 
 
+def _one_bit(entry: int) -> st.SearchStrategy[int]:
+    """An interrupt-remapping entry with any one bit turned over."""
+    return st.integers(0, 127).map(lambda bit: entry ^ 1 << bit)
+
+
 @st.composite
-def interrupt_cases(draw: Draw, units: st.SearchStrategy[Capabilities] | None = None) -> Case:
-    """Interrupt-remapping entries, some broken, and messages that name them and others."""
+def _one_field(draw: Draw, entry: int) -> int:
+    """An interrupt-remapping entry with another value in one field of either format."""
+    record = draw(st.sampled_from([RemappedIrte, PostedIrte]))
+    bits = record.FIELDS[draw(st.sampled_from(list(record.FIELDS)))]
+    value = draw(st.integers(0, (1 << bits.high - bits.low + 1) - 1))
+    return entry & ~bits.mask | value << bits.low
+
+
+@st.composite
+def interrupt_cases(
+    draw: Draw,
+    units: st.SearchStrategy[Capabilities] | None = None,
+    wide_data: bool = True,
+) -> Case:
+    """Interrupt-remapping entries, some broken, and messages that name them and others.
+
+    ``wide_data``: also messages with data of more than 16 bits, which few devices can send.
+    """
     names = [name for name, unit in PROFILES.items() if "ir" in unit.features]
     unit = draw(capabilities(names) if units is None else units)
     driver = ModelDriver(unit)
@@ -339,12 +360,13 @@ def interrupt_cases(draw: Draw, units: st.SearchStrategy[Capabilities] | None = 
     if draw(st.booleans()):
         index, _, _ = draw(st.sampled_from(entries))
         place = driver.interrupt_place(index)
-        bit = draw(st.integers(0, 127))
-        driver.emit(store(place.address, driver.word(place) ^ 1 << bit, 16))
+        changed = draw(st.one_of(_one_bit(driver.word(place)), _one_field(driver.word(place))))
+        driver.emit(store(place.address, changed, 16))
+    subhandles = st.sampled_from([0, 1, 15, 0xFFFF, *([0x1_0000] * wide_data)])
     for _ in range(draw(st.integers(1, 4))):
         index = draw(st.one_of(st.integers(0, 17), st.sampled_from([0xFFFF, 0x8000, 16, 31, 32])))
         shv = draw(st.integers(0, 3)) == 0
-        data = draw(st.sampled_from([0, 1, 15, 0xFFFF, 0x1_0000])) if shv else 0
+        data = draw(subhandles) if shv else 0
         address = RemappableAddress.for_handle(index, shv=shv)
         driver.emit(msi(draw(DEVICE), address, data), *take_faults(unit))
     return driver.case("interrupt table")

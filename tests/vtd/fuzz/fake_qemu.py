@@ -11,8 +11,11 @@ import sys
 from devices.models.edu import Edu
 from pagetables.memory import PhysicalMemory
 from vtd.capabilities import PROFILES
+from vtd.events import Event, InterruptDelivered
 from vtd.fuzz.case import MEMORY
 from vtd.fuzz.qemu import REGISTERS
+from vtd.interrupt_entries import CompatibilityAddress, CompatibilityData
+from vtd.interrupts import Interrupt
 from vtd.port import UnitPort
 from vtd.remapping import Options
 from vtd.unit import RemappingUnit
@@ -33,6 +36,7 @@ class Machine:
             self.memory.add_region(start, length)
         options = Options(compress_faults=True, as_recorded=True)
         self.unit = RemappingUnit(PROFILES[profile], self.memory, options)
+        self.unit.subscribe(trace)
         self.functions: dict[int, Edu] = {}
         for words in devices:
             place = [word[5:] for word in words if word.startswith("addr=")]
@@ -86,6 +90,17 @@ class Machine:
                 bar.write(offset, value, size)
                 return
         self.unit.write_register(address - REGISTERS, size, value)
+
+
+def trace(event: Event) -> None:
+    """Say what native message an interrupt request became."""
+    if isinstance(event, InterruptDelivered) and isinstance(event.outcome, Interrupt):
+        sent = event.outcome
+        address = CompatibilityAddress.of(
+            fee=0xFEE, dst=sent.destination, rh=sent.redirection_hint, dm=sent.destination_mode
+        )
+        data = CompatibilityData.of(v=sent.vector, dlm=sent.delivery_mode, tm=sent.trigger_mode)
+        say(f"vtd_ir_remap_msi (addr 0x0, data 0x0) -> (addr {address:#x}, data {data:#x})")
 
 
 def say(line: str) -> None:

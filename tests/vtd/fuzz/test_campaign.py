@@ -63,7 +63,19 @@ def test_a_target_that_is_none_is_refused(name: str) -> None:
 
 def test_outside_targets_are_asked_what_they_can_do() -> None:
     assert default_properties("oracle") == campaign.PROPERTIES
-    assert default_properties("qemu") == ("tables",)
+    assert default_properties("qemu:@qemu") == ("tables", "interrupts")
+    for name in ("registers", "flags"):
+        with pytest.raises(TargetError, match=f"property '{name}', but tables and interrupts"):
+            run_job(Job(name, "qemu:@qemu", 0))
+
+
+def test_a_target_can_be_asked_for_interrupts() -> None:
+    try:
+        result = run_jobs(jobs_of(["interrupts"], REFERENCE, range(1)))
+    finally:
+        campaign.close_targets()
+    assert not result.failures
+    assert result.tally.cases > 10
 
 
 def test_a_target_that_agrees_has_no_failures() -> None:

@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 
 from vtd.capabilities import PROFILES
 from vtd.fuzz import strategies
-from vtd.fuzz.case import Case
+from vtd.fuzz.campaign import target_cases
+from vtd.fuzz.case import Case, msi
+from vtd.fuzz.driver import ModelDriver
 from vtd.fuzz.qemu import QemuTarget
 from vtd.fuzz.qtest import Qtest, QtestError, qemu_version
 from vtd.fuzz.targets import EngineTarget, TargetError, compare
@@ -74,6 +76,36 @@ def test_a_machine_like_ours_answers_as_our_engine(target: QemuTarget, data: st.
     )
     case = data.draw(cases)
     assert not compare(case, EngineTarget(as_recorded=True).run(case), target.run(case))
+
+
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_interrupts_of_a_machine_like_ours_are_those_of_our_engine(
+    target: QemuTarget, data: st.DataObject
+) -> None:
+    case = data.draw(target_cases("interrupts", target))
+    assert not compare(case, EngineTarget(as_recorded=True).run(case), target.run(case))
+
+
+def test_an_interrupt_that_arrives_is_seen_and_one_that_does_not(target: QemuTarget) -> None:
+    (profile,) = target.profiles
+    driver = ModelDriver(PROFILES[profile])
+    driver.interrupt_entry(0, 0x41, "d1")
+    for index in (0, 1):
+        driver.interrupt("d1", index)
+    case = driver.case()
+    outcomes = target.run(case)
+    sent = [
+        outcome for step, outcome in zip(case.steps, outcomes, strict=True) if step["op"] == "msi"
+    ]
+    assert sent[0]["delivered"]["vector"] == 0x41
+    assert sent[1] == {"blocked": True}
+
+
+def test_data_that_no_edu_device_can_send_is_refused(target: QemuTarget) -> None:
+    (profile,) = target.profiles
+    with pytest.raises(TargetError, match="data of more than 16 bits"):
+        target.run(Case(PROFILES[profile], (msi("d0", 0xFEE0_0018, 1 << 16),)))
 
 
 def test_a_case_for_another_unit_is_refused(target: QemuTarget) -> None:
