@@ -137,11 +137,14 @@ def _pointer(entry: BitRecord) -> str | None:
     """The pointer of a PASID structure that QEMU follows, whatever it holds above the width."""
     if isinstance(entry, PasidDirectoryEntry):
         return "smptblptr"
-    if not isinstance(entry, PasidEntry):
-        return None
-    return "fsptptr" if entry.pgtt is PasidTranslationType.FIRST_STAGE else "ssptptr"
+    return _POINTERS.get(entry.pgtt) if isinstance(entry, PasidEntry) else None
 
 
+_POINTERS = {
+    PasidTranslationType.FIRST_STAGE: "fsptptr",
+    PasidTranslationType.SECOND_STAGE: "ssptptr",
+    PasidTranslationType.NESTED: "ssptptr",
+}
 _BEYOND_WIDTH = (1 << 64) - (1 << 48)
 _OVERLOOKED: dict[int, tuple[type[BitRecord], int]] = {
     0x42: (ScalableContextEntry, (1 << 256) - (1 << 85) | _BEYOND_WIDTH | 0x1E0),
