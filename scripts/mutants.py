@@ -110,8 +110,8 @@ MUTANTS = (
     Mutant(
         "a superpage survives the invalidation of a part of it",
         "vtd/iotlb.py",
-        "and first < end and start < first + (1 << shift)",
-        "and start <= first < end",
+        "return first < covered[1] and covered[0] < first + (1 << shift)",
+        "return covered[0] <= first < covered[1]",
         "driver",
     ),
     Mutant(
