@@ -1,35 +1,24 @@
 """Every source that the tables of a unit know, and the pages that each may use.
 
 VT-d 3.4, 9.1 to 9.6: a listing for people, of what is present in root, context and PASID tables. A
-source whose entries are not usable is listed with the fault its requests meet. Nothing changes:
-no flag is set, no fault recorded, no cache used.
+source whose entries are not usable is listed with the fault its requests meet, and so is what lies
+behind a table that can't be read. Nothing changes: no flag is set, no fault recorded, no cache used.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import NamedTuple, TypeVar
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import NamedTuple
 
 from devices.source_id import SourceId
-from pagetables.bits import BitRecord
 from pagetables.extents import Page, Refused, leaves, nested_leaves
-from pagetables.memory import BusError
-from vtd.entries import (
-    ContextEntry,
-    PasidDirectoryEntry,
-    PasidEntry,
-    PasidTranslationType,
-    RootEntry,
-    ScalableContextEntry,
-    ScalableRootEntry,
-)
-from vtd.faults import TranslationFault
+from vtd.entries import PasidTranslationType
+from vtd.faults import FaultReason, TranslationFault
 from vtd.lookup import check_mode, legacy_context, pasid_limit, pasid_target, scalable_context
 from vtd.registers import TranslationTableMode
 from vtd.remapping import Remapping, onlooker
 from vtd.target import Target
-
-R = TypeVar("R", bound=BitRecord)
 
 KINDS = {
     PasidTranslationType.FIRST_STAGE: "first-stage",
@@ -38,6 +27,40 @@ KINDS = {
     PasidTranslationType.PASS_THROUGH: "pass-through",
 }
 PASIDS_PER_TABLE = 64
+NO_TABLE = frozenset(
+    {
+        FaultReason.ROOT_NOT_PRESENT,
+        FaultReason.SM_ROOT_NOT_PRESENT,
+        FaultReason.PASID_DIRECTORY_NOT_PRESENT,
+    }
+)
+"""Nothing of the table is present."""
+BAD_TABLE = frozenset(
+    {
+        FaultReason.ROOT_READ_ERROR,
+        FaultReason.ROOT_RESERVED,
+        FaultReason.SM_ROOT_READ_ERROR,
+        FaultReason.SM_ROOT_RESERVED,
+        FaultReason.PASID_DIRECTORY_READ_ERROR,
+        FaultReason.PASID_DIRECTORY_RESERVED,
+    }
+)
+"""No entry of the table can be used: the entry that leads to it is broken."""
+UNREADABLE = frozenset(
+    {
+        FaultReason.CONTEXT_READ_ERROR,
+        FaultReason.SM_CONTEXT_READ_ERROR,
+        FaultReason.PASID_READ_ERROR,
+    }
+)
+"""The entry itself is where no memory is, and so are those around it."""
+NOT_PRESENT = frozenset(
+    {
+        FaultReason.CONTEXT_NOT_PRESENT,
+        FaultReason.SM_CONTEXT_NOT_PRESENT,
+        FaultReason.PASID_NOT_PRESENT,
+    }
+)
 
 
 class Source(NamedTuple):
@@ -49,6 +72,13 @@ class Source(NamedTuple):
     target: Target | None
     fault: TranslationFault | None
     """Why there is no target; None too where no PASID is present."""
+    alike: int = 1
+    """Source-ids, or PASIDs where there is one, that are refused alike from this one on."""
+
+    def concerns(self, source_id: SourceId) -> bool:
+        """Whether the requester is this one, or refused alike."""
+        requesters = self.alike if self.pasid is None else 1
+        return self.source_id <= source_id < self.source_id + requesters
 
     @property
     def kind(self) -> str:
@@ -64,9 +94,10 @@ def list_sources(remapping: Remapping) -> Iterator[Source]:
     remapping = onlooker(remapping)
     check_mode(remapping, has_pasid=False)
     if remapping.mode is TranslationTableMode.LEGACY:
-        yield from _legacy_sources(remapping)
+        look, per_table = partial(_legacy_requester, remapping), 256
     else:
-        yield from _scalable_sources(remapping)
+        look, per_table = partial(_scalable_requester, remapping), 128
+    yield from _together(_entries(1 << 16, per_table, look, _refused_requester))
 
 
 def pages(
@@ -88,62 +119,79 @@ def pages(
     return []
 
 
-def _legacy_sources(remapping: Remapping) -> Iterator[Source]:
-    for bus in range(256):
-        root = _read(remapping, RootEntry, remapping.root.rta + bus * 16)
-        if root is None or not root.p:
-            continue
-        for devfn in range(256):
-            entry = _read(remapping, ContextEntry, root.ctp + devfn * 16)
-            if entry is not None and entry.p:
-                source_id = SourceId(bus << 8 | devfn)
-                try:
-                    yield Source(source_id, None, legacy_context(remapping, source_id), None)
-                except TranslationFault as fault:
-                    yield Source(source_id, None, None, fault)
+def _entries(
+    count: int,
+    per_table: int,
+    look: Callable[[int], Iterator[Source]],
+    refused: Callable[[int, TranslationFault], Source],
+) -> Iterator[Source]:
+    """What is present in ``count`` entries, ``per_table`` of them behind each entry one level up.
 
-
-def _scalable_sources(remapping: Remapping) -> Iterator[Source]:
-    for half in range(512):  # of a bus: devices 0 to 15, or 16 to 31
-        root = _read(remapping, ScalableRootEntry, remapping.root.rta + half // 2 * 16)
-        if root is None or not (root.up if half & 1 else root.lp):
-            continue
-        table = root.uctp if half & 1 else root.lctp
-        for devfn in range(128):
-            entry = _read(remapping, ScalableContextEntry, table + devfn * 32)
-            if entry is not None and entry.p:
-                yield from _pasids(remapping, SourceId(half << 7 | devfn))
-
-
-def _pasids(remapping: Remapping, source_id: SourceId) -> Iterator[Source]:
-    try:
-        context = scalable_context(remapping, source_id)
-    except TranslationFault as fault:
-        yield Source(source_id, None, None, fault)
-        return
-    found = False
-    for first in range(0, pasid_limit(context), PASIDS_PER_TABLE):
-        where = context.pasiddirptr + first // PASIDS_PER_TABLE * 8
-        directory = _read(remapping, PasidDirectoryEntry, where)
-        if directory is None or not directory.p:
-            continue
-        for number in range(PASIDS_PER_TABLE):
-            entry = _read(remapping, PasidEntry, directory.smptblptr + number * 64)
-            if entry is None or not entry.p:
-                continue
-            found, pasid = True, first + number
+    ``look`` raises TranslationFault for an entry that can't be used.
+    """
+    for first in range(0, count, per_table):
+        for number in range(first, first + per_table):
             try:
-                target = pasid_target(remapping, source_id, context, pasid)
-                yield Source(source_id, pasid, target, None)
+                yield from look(number)
             except TranslationFault as fault:
-                yield Source(source_id, pasid, None, fault)
+                if fault.reason in NO_TABLE:
+                    break
+                if fault.reason in BAD_TABLE:
+                    yield refused(number, fault)._replace(alike=per_table)
+                    break
+                if fault.reason not in NOT_PRESENT:
+                    yield refused(number, fault)
+
+
+def _legacy_requester(remapping: Remapping, number: int) -> Iterator[Source]:
+    source_id = SourceId(number)
+    yield Source(source_id, None, legacy_context(remapping, source_id), None)
+
+
+def _scalable_requester(remapping: Remapping, number: int) -> Iterator[Source]:
+    source_id = SourceId(number)
+    context = scalable_context(remapping, source_id)
+
+    def look(pasid: int) -> Iterator[Source]:
+        target = pasid_target(remapping, source_id, context, pasid)
+        yield Source(source_id, pasid, target, None)
+
+    def refused(pasid: int, fault: TranslationFault) -> Source:
+        return Source(source_id, pasid, None, fault)
+
+    found = False
+    for each in _entries(pasid_limit(context), PASIDS_PER_TABLE, look, refused):
+        found = True
+        yield each
     if not found:
         yield Source(source_id, None, None, None)
 
 
-def _read(remapping: Remapping, record: type[R], address: int) -> R | None:
-    """An entry, or None where there is no memory."""
-    try:
-        return record(remapping.memory.read_record(address, record.WIDTH // 8))
-    except BusError:
-        return None
+def _refused_requester(number: int, fault: TranslationFault) -> Source:
+    return Source(SourceId(number), None, None, fault)
+
+
+def _together(sources: Iterator[Source]) -> Iterator[Source]:
+    """Neighbours behind tables that are broken alike as one."""
+    run: Source | None = None
+    for each in sources:
+        if run is not None and _goes_on(run, each):
+            run = run._replace(alike=run.alike + each.alike)
+            continue
+        if run is not None:
+            yield run
+        run = each
+    if run is not None:
+        yield run
+
+
+def _goes_on(run: Source, source: Source) -> bool:
+    if run.fault is None or source.fault is None:
+        return False
+    if run.fault.reason not in BAD_TABLE | UNREADABLE:
+        return False
+    if (run.fault.reason, run.fault.fpd) != (source.fault.reason, source.fault.fpd):
+        return False
+    if run.pasid is None:
+        return source.pasid is None and run.source_id + run.alike == source.source_id
+    return run.source_id == source.source_id and run.pasid + run.alike == source.pasid

@@ -2,12 +2,16 @@
 
 import pytest
 
+from devices.source_id import SourceId
 from tests.nested_image import (
     BASE,
+    CONTEXT,
+    DIRECTORY,
     GUEST,
     IOVA,
     PASID,
     PHYSICAL,
+    ROOT,
     ROOT_POINTER,
     SIZE,
     nested_memory,
@@ -78,12 +82,55 @@ def test_a_mode_that_is_not_usable_is_a_fault(unit: RemappingUnit) -> None:
     assert caught.value.reason is FaultReason.ABORT_DMA
 
 
-def test_tables_without_memory_have_no_sources() -> None:
-    for mode in (TranslationTableMode.LEGACY, TranslationTableMode.SCALABLE):
-        unit = RemappingUnit(PROFILES["xeon"], nested_memory())
-        root = RootTableAddress.of(rta=BASE + SIZE, ttm=mode)
-        start(unit, GlobalStatus.of(rtps=True), root)
-        assert list(list_sources(unit.remapping)) == []
+@pytest.mark.parametrize(
+    "mode, reason",
+    [
+        (TranslationTableMode.LEGACY, FaultReason.ROOT_READ_ERROR),
+        (TranslationTableMode.SCALABLE, FaultReason.SM_ROOT_READ_ERROR),
+    ],
+)
+def test_a_root_table_without_memory_refuses_every_requester(
+    mode: TranslationTableMode, reason: FaultReason
+) -> None:
+    unit = RemappingUnit(PROFILES["xeon"], nested_memory())
+    start(unit, GlobalStatus.of(rtps=True), RootTableAddress.of(rta=BASE + SIZE, ttm=mode))
+    (only,) = list_sources(unit.remapping)
+    assert only.fault is not None
+    assert (only.source_id, only.alike, only.fault.reason) == (0, 1 << 16, reason)
+    assert only.concerns(SourceId(0xFFFF))
+
+
+NOWHERE = BASE + SIZE
+BROKEN = [
+    (ROOT, 1 << 1, 0x00, None, 128, FaultReason.SM_ROOT_RESERVED),
+    (ROOT + 8, NOWHERE | 1, 0x80, None, 128, FaultReason.SM_CONTEXT_READ_ERROR),
+    (CONTEXT + 0x200, NOWHERE, 0x10, 0, 0x2000, FaultReason.PASID_DIRECTORY_READ_ERROR),
+    (DIRECTORY + 8, NOWHERE | 1, 0x10, 0x40, 64, FaultReason.PASID_READ_ERROR),
+    (DIRECTORY + 16, 1 << 5 | 1, 0x10, 0x80, 64, FaultReason.PASID_DIRECTORY_RESERVED),
+]
+"""Where bits are set, which ones, and the requester, the PASID and the number that they refuse."""
+
+
+@pytest.mark.parametrize(
+    "address, bits, source_id, pasid, alike, reason", BROKEN, ids=lambda value: str(value)
+)
+def test_what_is_behind_a_broken_table_is_listed_together(
+    unit: RemappingUnit,
+    address: int,
+    bits: int,
+    source_id: int,
+    pasid: int | None,
+    alike: int,
+    reason: FaultReason,
+) -> None:
+    memory = unit.remapping.memory
+    memory.write(address, (memory.read_record(address, 8) | bits).to_bytes(8, "little"))
+    refused = [
+        (each.source_id, each.pasid, each.alike)
+        for each in list_sources(unit.remapping)
+        if each.fault is not None and each.fault.reason is reason
+    ]
+    assert refused == [(source_id, pasid, alike)]
 
 
 def test_a_context_entry_that_is_not_usable_is_listed_as_reserved() -> None:

@@ -80,6 +80,7 @@ def mappings(
 ) -> None:
     """List, for each source-id (and PASID), address, length, physical address and permissions.
 
+    What is present and can't be used is listed with the fault that its requests meet.
     Exit code 0: listed. 2: wrong use or unusable input.
     """
     with unusable_input("--device"):
@@ -103,7 +104,7 @@ def mappings(
         listed = [
             Listed(remapping, source, limit)
             for source in sources
-            if wanted in (None, source.source_id)
+            if wanted is None or source.concerns(wanted)
         ]
         if wanted is not None and not listed:
             raise ValueError(f"--device: {wanted} has no context entry")
@@ -121,6 +122,7 @@ def _json(listed: Listed) -> dict[str, Any]:
     return {
         "sid": int(source.source_id),
         "pasid": source.pasid,
+        "alike": source.alike,
         "kind": source.kind,
         "domain_id": source.target.domain_id if source.target else None,
         "fault": fault_json(source.fault),
@@ -147,8 +149,7 @@ def _json(listed: Listed) -> dict[str, Any]:
 
 def _lines(listed: Listed) -> Iterator[str]:
     source, target = listed.source, listed.source.target
-    pasid = "" if source.pasid is None else f" PASID {source.pasid:#x}"
-    heading = f"{source.source_id}{pasid}: {source.kind}"
+    heading = f"{_name(source)}: {source.kind}"
     if source.fault is not None:
         yield f"{heading}; {fault_text(source.fault)}"
         return
@@ -170,6 +171,16 @@ def _lines(listed: Listed) -> Iterator[str]:
         yield f"  {start:#x}-{start + length - 1:#x}{through} -> {physical:#x} {rights}{flags}"
     for address, length, fault in listed.refused:
         yield f"  {address:#x}-{address + length - 1:#x} unusable: {fault.rule.value}"
+
+
+def _name(source: Source) -> str:
+    """The requester and its PASID, or the first and the last that are refused alike."""
+    last = source.alike - 1
+    if source.pasid is None:
+        end = f" to {SourceId(source.source_id + last)}" if last else ""
+        return f"{source.source_id}{end}"
+    end = f" to {source.pasid + last:#x}" if last else ""
+    return f"{source.source_id} PASID {source.pasid:#x}{end}"
 
 
 def _ranges(listed: Listed) -> Iterator[tuple[int, int, int, str, str, int | None]]:

@@ -96,6 +96,28 @@ def test_mappings_show_entries_that_break_a_rule(image: list[str]) -> None:
     assert nested["refused"][0][2] == "a reserved bit of the entry is set"
 
 
+def test_mappings_show_whole_tables_that_are_not_usable(image: list[str]) -> None:
+    path = Path(image[0])
+    memory = nested_image.nested_memory()
+    nowhere = BASE + nested_image.SIZE | 1
+    memory.write(nested_image.ROOT + 8, nowhere.to_bytes(8, "little"))
+    memory.write(nested_image.DIRECTORY + 8, nowhere.to_bytes(8, "little"))
+    path.write_bytes(memory.read(BASE, nested_image.SIZE))
+    shown = run("mappings", *image).splitlines()
+    assert (
+        "00:02.0 PASID 0x40 to 0x7f: reserved; blocked: fault 58h (SPT.1), "
+        "reading the PASID table entry failed; recorded"
+    ) in shown
+    assert (
+        "00:10.0 to 00:1f.7: reserved; blocked: fault 40h (SCT.1), "
+        "reading the context entry failed; recorded"
+    ) in shown
+    (only,) = json.loads(run("mappings", *image, "--device", "00:1f.0", "--format", "json"))[
+        "sources"
+    ]
+    assert (only["sid"], only["alike"], only["fault"]["reason"]) == (0x80, 128, 0x40)
+
+
 def test_a_hostile_table_ends_at_the_limit(image: list[str]) -> None:
     assert "limit of 3 entries" in refused("mappings", *image, "--limit", "3")
 
