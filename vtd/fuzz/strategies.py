@@ -22,6 +22,7 @@ from vtd.fuzz.case import DEVICES, Case, Step, mem_read, msi, store, take_faults
 from vtd.fuzz.driver import PASIDS, ModelDriver, Operation, Rule
 from vtd.interrupt_entries import PostedIrte, RemappableAddress, RemappedIrte
 from vtd.register_map import register_map
+from vtd.unit import implementation_registers
 
 Draw = st.DrawFn
 
@@ -383,7 +384,8 @@ class Access(NamedTuple):
 @st.composite
 def register_programs(draw: Draw, unit: Capabilities, size: int = 20) -> list[Access]:
     """Reads and writes of registers, aligned or not, with values made of their fields."""
-    places = register_map(unit.features, unit.cap, unit.ecap, {})
+    constants = implementation_registers(unit)
+    places = register_map(unit.features, unit.cap, unit.ecap, constants)
     accesses = []
     for _ in range(draw(st.integers(1, size))):
         register, number = draw(st.sampled_from(list(places)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import find, given
 from hypothesis import strategies as st
 
 from vtd.capabilities import PROFILES
@@ -77,6 +77,13 @@ def test_register_programs_and_invalidation_sequences_are_carried_out(data: st.D
         run.unit.write_register(0x88, 8, 0)
         run.unit.write_register(0x90, 8, 0x1000 | RootTableAddress.WIDTH << 5)
         run.unit.write_register(0x88, 8, 32)
+
+
+def test_register_programs_reach_the_registers_that_a_constant_brings() -> None:
+    """MTRRCAP_REG says that there are variable ranges, at 180h."""
+    unit = next(each for each in PROFILES.values() if "mts" in each.features)
+    program = strategies.register_programs(unit)
+    assert find(program, lambda accesses: any(0x180 <= each.offset < 0x220 for each in accesses))
 
 
 class Forgetful(OracleTarget):
