@@ -130,6 +130,8 @@ class InterruptRemapping(Stateful):
             raise InterruptFault(FaultReason.IR_READ_ERROR, index) from error
         if not entry.p:
             raise InterruptFault(FaultReason.IR_NOT_PRESENT, index, fpd=entry.fpd)
+        if self._as_recorded and "pi" not in self._capabilities.features:
+            entry = entry.replace(im=False)
         valid = self._posted(entry) if entry.im else self._remapped(entry)
         if valid is None or (
             valid.svt is SourceValidationType.RESERVED_3 and not self._as_recorded

@@ -491,11 +491,9 @@ def test_a_bad_entry_under_the_option_of_recorded_units_is_a_source_fault() -> N
     assert started.record().fr == FaultReason.IR_SOURCE_REJECTED
 
 
-@pytest.mark.parametrize("wrong", [{"dlm": 3}, {"dlm": 6}, {"dst": 1 << 22}])
-def test_recorded_units_do_not_look_at_delivery_mode_and_wide_destination(
-    wrong: dict[str, int],
-) -> None:
-    world = InterruptWorld(entry=REMAPPED.replace(**wrong))
+@pytest.mark.parametrize("wrong", [{"dlm": 3}, {"dlm": 6}, {"dst": 1 << 22}, {"im": 1}])
+def test_recorded_units_do_not_look_at_some_reserved_values(wrong: dict[str, int]) -> None:
+    world = InterruptWorld(unit=capabilities(pi=0), entry=REMAPPED.replace(**wrong))
     assert world.start().send() is None
     assert world.start(Options(as_recorded=True)).send() is not None
 
