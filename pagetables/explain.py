@@ -25,7 +25,7 @@ from pagetables.geometry import (
 from pagetables.memory import TableMemory
 from pagetables.nested import GuestMemory
 from pagetables.observed import AccessKind, ObservedMemory
-from pagetables.walk import ADDRESS, FRAME_NUMBER, Leaf, Stage, WalkFault, WalkRule, walk
+from pagetables.walk import ADDRESS, FRAME_NUMBER, Leaf, Stage, WalkFault, WalkRule, output, walk
 
 PREFIXES = {StageKind.FIRST: "FS", StageKind.SECOND: "SS"}
 ENTRY_NAMES = {12: "PTE", 21: "PDE", 30: "PDPE", 39: "PML4E", 48: "PML5E"}
@@ -88,7 +88,7 @@ def explain(memory: TableMemory, stage: Stage, address: int) -> Explanation:
     return Explanation(
         address,
         trace.steps(None),
-        _output(leaf, address),
+        output(leaf, address),
         show_rights(geometry, rights),
         rights & geometry.user == geometry.user,
         None,
@@ -112,7 +112,7 @@ def explain_nested(
             trace.second = inner.steps(fault)
             raise
         trace.second = inner.steps(None)
-        trace.table = _output(leaf, gpa) & ADDRESS
+        trace.table = output(leaf, gpa) & ADDRESS
         return leaf
 
     guest = GuestMemory(ObservedMemory(memory, trace.outside), second, width, walk_second)
@@ -120,7 +120,7 @@ def explain_nested(
         leaf = walk(_TracedMemory(guest, trace), first, address)
     except WalkFault as fault:
         return Explanation(address, trace.steps(fault), None, "--", False, fault)
-    gpa, geometry, rights = _output(leaf, address), first.geometry, leaf[2]
+    gpa, geometry, rights = output(leaf, address), first.geometry, leaf[2]
     if gpa >> width:
         beyond = WalkFault(WalkRule.TABLE_BEYOND_WIDTH, StageKind.FIRST, leaf[1], top=False)
         *steps, last = trace.steps(None)
@@ -253,9 +253,3 @@ class _TracedMemory(ObservedMemory):
         done = super().compare_exchange(address, size, expected, new)
         self._trace.updated(done)
         return done
-
-
-def _output(leaf: Leaf, address: int) -> int:
-    entry, shift, _, _ = leaf
-    offset = (1 << shift) - 1
-    return entry & ADDRESS & ~offset | address & offset

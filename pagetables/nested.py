@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from pagetables.memory import FrameReader, TableMemory
-from pagetables.walk import ADDRESS, Leaf, Stage, TableRefusedError, WalkRule, set_flags
+from pagetables.walk import Leaf, Stage, TableRefusedError, WalkRule, output, set_flags
 
 SecondStageWalk = Callable[[int], Leaf]
 """Translates a guest physical address, with or without paging-structure caches."""
@@ -68,8 +68,6 @@ class GuestMemory:
         if address >> self._width:
             raise TableRefusedError(address, WalkRule.TABLE_BEYOND_WIDTH)
         leaf = self._walk(address)
-        entry, shift, rights, _ = leaf
-        if rights & need != need:
+        if leaf[2] & need != need:
             raise TableRefusedError(address, denied)
-        offset = (1 << shift) - 1
-        return entry & ADDRESS & ~offset | address & offset, leaf
+        return output(leaf, address), leaf

@@ -25,6 +25,13 @@ Leaf = tuple[int, int, int, int]
 the entry."""
 
 
+def output(leaf: Leaf, address: int) -> int:
+    """The address that ``address`` is translated to by the leaf of its page."""
+    entry, shift, _, _ = leaf
+    offset = (1 << shift) - 1
+    return entry & ADDRESS & ~offset | address & offset
+
+
 class WalkRule(Enum):
     """Why a walk ended without a page."""
 

@@ -13,7 +13,7 @@ from pagetables.geometry import StageKind
 from pagetables.memory import TableMemory
 from pagetables.nested import GuestMemory
 from pagetables.second_stage import SNOOP
-from pagetables.walk import ADDRESS, Leaf, Stage, WalkFault, WalkRule, set_flags, walk
+from pagetables.walk import Leaf, Stage, WalkFault, WalkRule, output, set_flags, walk
 from vtd.cache import OFF, Cache
 from vtd.caches import StructureEntry, StructureKey
 from vtd.entries import PasidEntry
@@ -112,15 +112,15 @@ def find_page(remapping: Remapping, target: Target, address: int, privileged: bo
     rights = first[2]
     user_denied = not privileged and not rights & geometry.user
     writable = bool(rights & geometry.write) or (privileged and not _write_protected(target))
-    physical, shift = _output(first, address)
+    physical = output(first, address)
     if second_stage is None:
-        return Page(physical, shift, True, writable, user_denied, first, None, memory)
+        return Page(physical, first[1], True, writable, user_denied, first, None, memory)
 
     if physical >> target.width:
         raise TranslationFault(FaultReason.FS_BEYOND_WIDTH, fpd=target.fpd)
     page = _find_second_stage_page(remapping, target, second_stage, physical)
     return page._replace(
-        shift=min(shift, page.shift),
+        shift=min(first[1], page.shift),
         writable=writable and page.writable,
         user_denied=user_denied,
         first=first,
@@ -136,8 +136,8 @@ def _find_second_stage_page(
     second = walk_second_stage(remapping, target, stage, address)
     geometry, rights = stage.geometry, second[2]
     readable, writable = bool(rights & geometry.read), bool(rights & geometry.write)
-    output = _output(second, address)
-    return Page(*output, readable, writable, False, None, second, remapping.memory)
+    physical = output(second, address)
+    return Page(physical, second[1], readable, writable, False, None, second, remapping.memory)
 
 
 def is_canonical(address: int, width: int) -> bool:
@@ -288,12 +288,6 @@ _FIRST_STAGE_REASONS = {
     WalkRule.TABLE_NOT_WRITABLE: (FaultReason.FS_NOT_WRITABLE,) * 2,
 }
 """Reasons at the top table and below it."""
-
-
-def _output(leaf: Leaf, address: int) -> tuple[int, int]:
-    entry, shift, _, _ = leaf
-    offset = (1 << shift) - 1
-    return entry & ADDRESS & ~offset | address & offset, shift
 
 
 def _write_protected(target: Target) -> bool:
