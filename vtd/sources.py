@@ -2,7 +2,7 @@
 
 VT-d 3.4, 9.1 to 9.6: a listing for people, of what is present in root, context and PASID tables. A
 source whose entries are not usable is listed with the fault its requests meet, and so is what lies
-behind a table that can't be read. Nothing changes: no flag is set, no fault recorded, no cache used.
+behind a table that can't be read. Nothing changes: no flag, no fault record, no cache.
 """
 
 from __future__ import annotations

@@ -111,9 +111,7 @@ BROKEN = [
 """Where bits are set, which ones, and the requester, the PASID and the number that they refuse."""
 
 
-@pytest.mark.parametrize(
-    "address, bits, source_id, pasid, alike, reason", BROKEN, ids=lambda value: str(value)
-)
+@pytest.mark.parametrize("address, bits, source_id, pasid, alike, reason", BROKEN, ids=str)
 def test_what_is_behind_a_broken_table_is_listed_together(
     unit: RemappingUnit,
     address: int,
