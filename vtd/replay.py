@@ -161,6 +161,9 @@ def run_scenario(
     if not isinstance(steps, list):
         raise ScenarioError("steps: not a list")
     run = ScenarioRun(scenario, as_recorded=as_recorded)
+    contradictions = run.unit.capabilities.check()
+    if contradictions:
+        raise ScenarioError(f"unit: {'; '.join(contradictions)}")
     report = Report(name, len(steps), as_recorded=as_recorded)
     for index, step in enumerate(steps):
         with _broken(f"step {index}"):

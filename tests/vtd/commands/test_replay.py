@@ -179,6 +179,12 @@ def test_registers_over_each_other_name_the_field_that_puts_them_there(tmp_path:
     assert "CAP.FRO" in refused(tmp_path, scenario)
 
 
+def test_capabilities_that_contradict_themselves_are_named(tmp_path: Path) -> None:
+    scenario = json.loads(gzip.decompress(BASIC.read_bytes()))
+    scenario["unit"]["ecap"] = hex(int(scenario["unit"]["ecap"], 16) | 1 << 40)
+    assert "unit: 11.4.3: PASID is set without SMTS" in refused(tmp_path, scenario)
+
+
 def refused(folder: Path, scenario: Json) -> str:
     path = folder / "scenario.json"
     path.write_text(json.dumps(scenario))
