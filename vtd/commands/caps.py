@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from vtd.capabilities import Capabilities
-from vtd.commands.images import Format, Output, parse_number
+from vtd.commands.images import Format, Output, capabilities_of, parse_number
 from vtd.commands.reading import unusable_input
 
 CONTRADICTION = 1
@@ -42,7 +42,7 @@ def caps(
         raise typer.BadParameter("every CAP needs an ECAP", param_hint="CAP ECAP")
     with unusable_input("caps"):
         units = [
-            _unit(0x10 if version is None else version, cap, ecap, host_width)
+            capabilities_of(cap, ecap, host_width, 0x10 if version is None else version)
             for cap, ecap in zip(values[::2], values[1::2], strict=True)
         ]
     fields = [_fields(unit) for unit in units]
@@ -66,13 +66,6 @@ def caps(
         typer.echo("\n".join(_lines(units, fields, differing, found)))
     if any(found):
         raise typer.Exit(CONTRADICTION)
-
-
-def _unit(version: int, cap: int, ecap: int, host_width: int | None) -> Capabilities:
-    if host_width is None:  # the widest that MGAW does not contradict
-        widest = Capabilities.of(version, cap, ecap, 52)
-        host_width = max(12, min(widest.max_guest_address_width, 52))
-    return Capabilities.of(version, cap, ecap, host_width)
 
 
 def _fields(unit: Capabilities) -> dict[str, Any]:

@@ -19,6 +19,8 @@ from vtd.registers import GlobalStatus
 from vtd.remapping import Options
 from vtd.unit import RemappingUnit
 
+MAX_HOST_WIDTH = 52
+
 
 class Format(StrEnum):
     """Forms of output."""
@@ -67,7 +69,11 @@ Ecap = Annotated[
     int | None, typer.Option(parser=parse_number, metavar="ECAP", help="Image: ECAP_REG.")
 ]
 HostWidth = Annotated[
-    int, typer.Option("--host-address-width", help="Image with CAP and ECAP: the HAW in bits.")
+    int | None,
+    typer.Option(
+        "--host-address-width",
+        help="Image with CAP and ECAP: the HAW in bits; without it, the widest that MGAW allows.",
+    ),
 ]
 AsSpecified = Annotated[
     bool,
@@ -98,7 +104,7 @@ def open_image(
     profile: str | None = None,
     cap: int | None = None,
     ecap: int | None = None,
-    host_width: int = 52,
+    host_width: int | None = None,
     as_specified: bool = False,
 ) -> Inspected:
     """The unit of a capture or image; ends the command with exit code 2 if there is none."""
@@ -106,7 +112,7 @@ def open_image(
         path.stat()
         if path.is_dir() and not (path / MANIFEST).exists():
             raise ValueError(f"a folder without {MANIFEST} is no capture")
-    with unusable_input("image"):
+    with unusable_input(str(path)):
         if path.is_dir():
             by_hand = {
                 "--root-table": root_table,
@@ -115,10 +121,11 @@ def open_image(
                 "--profile": profile,
                 "--cap": cap,
                 "--ecap": ecap,
+                "--host-address-width": host_width,
             }
             for name, value in by_hand.items():
                 if value is not None:
-                    raise ValueError(f"{name}: {path} is a capture, which has its own")
+                    raise ValueError(f"{name}: a capture has its own")
             capture = Capture.load(path)
             options = capture.options(as_recorded=not as_specified)
             return Inspected(capture.unit(options, UnchangedMemory(capture.memory)), capture)
@@ -142,13 +149,30 @@ def open_image(
         return Inspected(unit, None)
 
 
+def capabilities_of(
+    cap: int, ecap: int, host_width: int | None, version: int = 0x10
+) -> Capabilities:
+    """From register values; ``host_width`` None is the widest that MGAW does not contradict."""
+    if host_width is None:
+        widest = Capabilities.of(version, cap, ecap, MAX_HOST_WIDTH)
+        host_width = max(12, min(widest.max_guest_address_width, MAX_HOST_WIDTH))
+    return Capabilities.of(version, cap, ecap, host_width)
+
+
 def _capabilities(
-    profile: str | None, cap: int | None, ecap: int | None, host_width: int
+    profile: str | None, cap: int | None, ecap: int | None, host_width: int | None
 ) -> Capabilities:
     if profile is not None:
+        by_hand = {"--cap": cap, "--ecap": ecap, "--host-address-width": host_width}
+        for name, value in by_hand.items():
+            if value is not None:
+                raise ValueError(f"{name}: --profile {profile} has its own")
         if profile not in PROFILES:
             raise ValueError(f"--profile: {profile!r} is none of {', '.join(PROFILES)}")
         return PROFILES[profile]
     if cap is None or ecap is None:
         raise ValueError("an image needs --profile, or --cap and --ecap")
-    return Capabilities.of(0x60, cap, ecap, host_width)
+    for sentence in capabilities_of(cap, ecap, host_width).check():
+        # Told, not refused: units older than the specification report what it has taken back.
+        typer.echo(f"vtd: --cap and --ecap contradict themselves: {sentence}", err=True)
+    return capabilities_of(cap, ecap, host_width, version=0x60)

@@ -74,7 +74,7 @@ def mappings(
     profile: Profile = None,
     cap: Cap = None,
     ecap: Ecap = None,
-    host_width: HostWidth = 52,
+    host_width: HostWidth = None,
     as_specified: AsSpecified = False,
     format: Output = Format.TEXT,
 ) -> None:

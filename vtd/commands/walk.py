@@ -54,7 +54,7 @@ def walk(
     profile: Profile = None,
     cap: Cap = None,
     ecap: Ecap = None,
-    host_width: HostWidth = 52,
+    host_width: HostWidth = None,
     as_specified: AsSpecified = False,
     format: Output = Format.TEXT,
 ) -> None:

@@ -273,6 +273,7 @@ def test_ranges_end_where_the_flags_differ(image: list[str]) -> None:
         ),
         (["--profile", "xeon", "--root-table", "0"], "base address"),
         (["--base", "0x1000", "--profile", "xeon"], "--root-table or --interrupt-table"),
+        (["--base", "0", "--profile", "xeon", "--cap", "1"], "--cap: --profile xeon has its own"),
     ],
 )
 def test_an_image_needs_its_registers(tmp_path: Path, arguments: list[str], says: str) -> None:
@@ -297,6 +298,7 @@ def test_a_capture_has_its_own_registers() -> None:
     assert "--root-table: " in refused("mappings", LEGACY, "--root-table", "0")
     assert "--cap: " in refused("irte", LEGACY, "--cap", "0", "--ecap", "0")
     assert "--profile: " in refused("msi", "0xfee00010", "0", LEGACY, "--profile", "xeon")
+    assert "--host-address-width: " in refused("irte", LEGACY, "--host-address-width", "39")
 
 
 def test_tables_without_any_requester_say_so(tmp_path: Path) -> None:
@@ -321,6 +323,16 @@ def test_an_image_with_cap_and_ecap(image: list[str]) -> None:
     values = ["--cap", hex(xeon.cap), "--ecap", hex(xeon.ecap)]
     arguments = [image[0], *image[1:3], *values, *image[5:]]
     assert run("mappings", *arguments) == run("mappings", *image)
+
+
+def test_registers_that_contradict_themselves_are_told_and_used(image: list[str]) -> None:
+    xeon = PROFILES["xeon"]
+    values = ["--cap", hex(xeon.cap), "--ecap", hex(xeon.ecap | 1 << 24)]
+    result = CliRunner().invoke(main, ["mappings", image[0], *image[1:3], *values, *image[5:]])
+    assert (result.exit_code, result.stdout) == (0, run("mappings", *image))
+    assert result.stderr == (
+        "vtd: --cap and --ecap contradict themselves: 11.4.3: deprecated bit 24 is set\n"
+    )
 
 
 def test_irte_lists_who_may_use_each_entry() -> None:
