@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from devices.capabilities import ExtendedCapabilityId, PortType
 from devices.config_space import BridgeControl, BusNumbers
-from devices.dma import AddressType
+from devices.dma import AddressType, CompletionStatus
 from devices.function import BME, Bar, Identity, PciFunction
 from devices.source_id import Bdf, SourceId
 from devices.sriov import Sriov, VirtualFunction
@@ -231,29 +231,29 @@ class Topology:
         ids = (SourceId(low | high << 3 - bits) for high in range(1 << bits))
         return tuple(phantom for phantom in ids if phantom != source_id)
 
-    def admits(
+    def refusal(
         self,
         function: PciFunction,
         source_id: SourceId,
         address_type: AddressType = AddressType.UNTRANSLATED,
-    ) -> bool:
-        """Whether the bridges above let a request of ``function`` through to the root.
+    ) -> CompletionStatus | None:
+        """How the bridges above refuse a request of ``function``; None if they let it through.
 
-        Each has to have bus mastering on. A root or downstream port with ACS also drops a
-        requester id from outside its buses (source validation) and anything but untranslated
-        requests (translation blocking; VT-d 4.2.2).
+        Each has to have bus mastering on, or the request is not supported. A root or downstream
+        port with ACS also aborts a requester id from outside its buses (source validation) and
+        anything but untranslated requests (translation blocking; VT-d 4.2.2).
         """
         for bridge in self.bridges_above(function):
             if not bridge.command.value & BME:
-                return False
+                return CompletionStatus.UNSUPPORTED_REQUEST
             if bridge.acs is None:
                 continue
             control, buses = bridge.acs.control.value, bridge.buses.value
             if control.sv and not buses.secondary <= source_id.bus <= buses.subordinate:
-                return False
+                return CompletionStatus.COMPLETER_ABORT
             if control.tb and address_type is not AddressType.UNTRANSLATED:
-                return False
-        return True
+                return CompletionStatus.COMPLETER_ABORT
+        return None
 
     def bridges_above(self, function: PciFunction) -> Iterator[Bridge]:
         """The bridges between a function and the root, nearest first."""

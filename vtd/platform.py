@@ -1,8 +1,8 @@
 """A machine: remapping units, the PCI tree whose requests they remap, and the memory they share.
 
 VT-d 3.12 and 8.3: the DMAR table's device scopes decide which unit a function belongs to, and
-bridges decide under which source-id its requests arrive there. Left out: bus mastering and access
-control of the bridges on the way (``Topology.admits`` answers for them), and the state of devices.
+bridges decide under which source-id its requests arrive there, and whether they do: bus mastering
+has to be on in each, and access control has to let them pass. Left out: the state of devices.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from devices.bridged_port import BridgedPort
 from devices.function import PciFunction
 from devices.topology import Topology
 from pagetables.memory import PhysicalMemory
@@ -104,7 +105,9 @@ class Platform:
 
     def _connect(self, function: PciFunction) -> None:
         unit, source_id = self.unit_of(function), self.topology.requester_id(function)
-        function.connect(UnitPort(unit, self.memory, source_id))
+        port = UnitPort(unit, self.memory, source_id)
+        behind = next(self.topology.bridges_above(function), None) is not None
+        function.connect(BridgedPort(port, self.topology, function) if behind else port)
         if function.client is not None:
             unit.attach(source_id, function.client)
 

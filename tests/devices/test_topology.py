@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from devices.capabilities import AcsCapabilities, DeviceCapabilities, PortType
-from devices.dma import AddressType
+from devices.dma import AddressType, CompletionStatus
 from devices.function import Identity, PciFunction
 from devices.source_id import Bdf, SourceId
 from devices.sriov import Sriov
@@ -198,7 +198,7 @@ def test_buses_that_virtual_functions_carry_into_are_left_free() -> None:
     assert topology.bridge_above(topology.bdf(virtual)) == topology.bdf(ports[0])
     assert topology.functions(1) == ()
     ports[0].config.write(4, 4, 2)
-    assert topology.admits(virtual, topology.bdf(virtual).source_id)
+    assert topology.refusal(virtual, topology.bdf(virtual).source_id) is None
 
 
 def test_buses_run_out() -> None:
@@ -222,9 +222,9 @@ def test_a_bridge_without_bus_mastering_stops_requests_from_below() -> None:
     topology, bridges, function = build([PortType.ROOT_PORT, None])
     source_id = topology.bdf(function).source_id
     bridges[0].config.write(4, 4, 2)
-    assert not topology.admits(function, source_id)
+    assert topology.refusal(function, source_id) is CompletionStatus.UNSUPPORTED_REQUEST
     bridges[1].config.write(4, 4, 2)
-    assert topology.admits(function, source_id)
+    assert topology.refusal(function, source_id) is None
 
 
 def test_access_control_checks_source_and_address_type() -> None:
@@ -234,11 +234,12 @@ def test_access_control_checks_source_and_address_type() -> None:
     own, forged = SourceId.parse("01:02.3"), SourceId.parse("00:02.0")
     for source_id in (own, forged):
         for address_type in AddressType:
-            assert topology.admits(function, source_id, address_type)
+            assert topology.refusal(function, source_id, address_type) is None
     port.config.write(acs.control.offset, 0b11, 2)
-    assert topology.admits(function, own)
-    assert not topology.admits(function, forged)
-    assert not topology.admits(function, own, AddressType.TRANSLATED)
+    abort = CompletionStatus.COMPLETER_ABORT
+    assert topology.refusal(function, own) is None
+    assert topology.refusal(function, forged) is abort
+    assert topology.refusal(function, own, AddressType.TRANSLATED) is abort
 
 
 def test_a_memory_address_leads_to_the_function_that_claims_it() -> None:

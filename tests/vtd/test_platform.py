@@ -8,9 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from devices.capabilities import PortType
+from devices.bridged_port import BridgedPort
+from devices.capabilities import AcsCapabilities, PortType
 from devices.config_space import BusNumbers
-from devices.dma import READ, WRITE, Completion, InvalidationRequest, PageGroupResponse
+from devices.dma import (
+    READ,
+    WRITE,
+    Completion,
+    CompletionStatus,
+    InvalidationRequest,
+    PageGroupResponse,
+)
 from devices.function import Identity, PciFunction
 from devices.models.edu import Edu
 from devices.topology import Bridge, Topology
@@ -84,8 +92,10 @@ def machine(options: Options | None = None) -> tuple[Platform, PciFunction, PciF
 
 
 def source_id(function: PciFunction) -> int:
-    assert isinstance(function.port, UnitPort)
-    return function.port.source_id
+    port = function.port
+    at_root = port.root_port if isinstance(port, BridgedPort) else port
+    assert isinstance(at_root, UnitPort)
+    return at_root.source_id
 
 
 def test_the_device_scope_decides_which_unit_a_device_has() -> None:
@@ -104,6 +114,29 @@ def test_a_fault_is_recorded_by_the_unit_of_the_device_and_by_no_other() -> None
     assert not graphics.dma.read(0x5000, 4).ok
     assert platform.units[GRAPHICS].read_register(0x34, 4) == 2
     assert platform.units[OTHERS].read_register(0x34, 4) == 0
+
+
+def test_a_root_port_lets_pass_what_it_is_programmed_for() -> None:
+    platform, _, _ = machine()
+    topology = platform.topology
+    port = Bridge(Identity(0x8086, 0x9D10, 0x060400), PortType.ROOT_PORT)
+    acs = port.add_acs(AcsCapabilities(0x5F))
+    topology.add(port, topology.roots[0], 0x1C)
+    topology.assign_bus_numbers()
+    behind = Edu()
+    topology.add(behind, topology.bus_behind(port), 0)
+    platform.connect()
+    assert behind.port.read(DATA, 4).status is CompletionStatus.UNSUPPORTED_REQUEST
+    port.config.write(4, 4, 2)  # bus master enable
+    assert behind.port.read(DATA, 4).ok
+    acs.control.value = acs.control.value.replace(sv=1, tb=1)
+    assert behind.port.write(DATA, b"dma!").ok
+    assert isinstance(behind.port, BridgedPort)
+    assert behind.port.read_translated(DATA, 4).status is CompletionStatus.COMPLETER_ABORT
+    port.buses.value = port.buses.value.replace(secondary=2, subordinate=2)
+    platform.connect()
+    port.buses.value = port.buses.value.replace(secondary=3, subordinate=3)
+    assert behind.port.read(DATA, 4).ok  # its requests carry the number that its bus has now
 
 
 def test_requests_behind_a_bridge_to_conventional_pci_carry_the_id_of_its_bus() -> None:
