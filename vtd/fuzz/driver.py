@@ -1,49 +1,21 @@
 """A model driver: software that maps, unmaps and moves domains, and invalidates as it must.
 
 VT-d 6.5.3: every change of a structure is followed by the invalidations of Tables 28 and 29. What
-the driver does comes out as steps of a case, so any target can be driven; :attr:`ModelDriver.drop`
-names one rule that it then neglects, for which an audit has to find a stale use. Left out: device
-TLBs, and the waiting for completion, as every target completes an invalidation at once.
+the driver does comes out as steps of a case, so any target can be driven; one rule may be dropped,
+for which an audit has to find a stale use then. Left out: device-TLBs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from enum import Enum
 from typing import Any, NamedTuple
 
-from pagetables.bits import BitRecord
 from pagetables.build import BuildError, FramePool, TableBuilder
-from pagetables.first_stage import (
-    FirstStageEntry,
-    FirstStagePage1G,
-    FirstStagePage2M,
-    FirstStagePage4K,
-)
 from pagetables.geometry import first_stage_geometry, second_stage_geometry
 from pagetables.memory import PhysicalMemory
-from pagetables.second_stage import (
-    SecondStageEntry,
-    SecondStagePage1G,
-    SecondStagePage2M,
-    SecondStagePage4K,
-)
-from pagetables.walk import ADDRESS
 from vtd.capabilities import Capabilities
-from vtd.descriptors import (
-    ContextCacheInvalidateDescriptor,
-    ContextGranularity,
-    InterruptEntryCacheInvalidateDescriptor,
-    InterruptGranularity,
-    IotlbGranularity,
-    IotlbInvalidateDescriptor,
-    PasidCacheGranularity,
-    PasidCacheInvalidateDescriptor,
-    PasidIotlbGranularity,
-    PasidIotlbInvalidateDescriptor,
-)
 from vtd.entries import (
     AddressWidth,
     ContextEntry,
@@ -68,6 +40,25 @@ from vtd.fuzz.case import (
     reg_write,
     take_faults,
 )
+from vtd.fuzz.owed_invalidations import OwedInvalidations, Rule
+from vtd.fuzz.places import (
+    CONTEXT_TABLES,
+    DATA,
+    DATA_PAGES,
+    INTERRUPTS,
+    QUEUE,
+    RID_PASID,
+    ROOT_TABLE,
+    SUPERPAGE,
+    TABLES,
+    Place,
+    context_address,
+    device_places,
+    paging_places,
+    pasid_address,
+    pasid_directory,
+    root_place,
+)
 from vtd.interrupt_entries import RemappableAddress, RemappedIrte, SourceValidationType
 from vtd.registers import (
     FaultStatus,
@@ -76,15 +67,6 @@ from vtd.registers import (
     TranslationTableMode,
 )
 
-ROOT_TABLE, CONTEXT_TABLES, QUEUE, INTERRUPTS = 0x10_0000, 0x10_1000, 0x10_4000, 0x10_6000
-PASID_TABLES = 0x11_0000
-STATUS = 0x10_7000
-TABLES = (0x20_0000, 0x80_0000)
-DATA = 0x80_0000
-DATA_PAGES = 64
-SUPERPAGE = 0x100_0000
-"""Where 2 MiB pages lead."""
-RID_PASID = 0
 PASIDS = (None, 1, 70)
 """No PASID, and two in different PASID tables."""
 BASES = (0, 0x1000_0000_00)
@@ -102,33 +84,6 @@ class Operation(NamedTuple):
 
     name: str
     arguments: dict[str, Any]
-
-
-class Place(NamedTuple):
-    """Where a structure is that the unit reads."""
-
-    name: str
-    record: type[BitRecord]
-    address: int
-
-    @property
-    def size(self) -> int:
-        """Bytes."""
-        return self.record.WIDTH // 8
-
-
-class Rule(Enum):
-    """An invalidation that software owes, and when (6.5.3.3)."""
-
-    CONTEXT_CACHE = "context entry changed: context cache, device-selective"
-    PASID_CACHE = "PASID entry changed: PASID cache, PASID-selective"
-    DOMAIN_AFTER_CONTEXT = "context entry changed: IOTLB of the domain"
-    IOTLB_AFTER_PASID = "PASID entry changed: IOTLB of the PASID or domain"
-    PAGES_AFTER_UNMAP = "second-stage entries changed: IOTLB pages of the domain"
-    PASID_PAGES_AFTER_UNMAP = "first-stage entries changed: IOTLB pages of each PASID"
-    DOMAIN_REUSE = "domain-id used again: context or PASID cache and IOTLB of the domain"
-    INTERRUPT_ENTRY = "interrupt-remapping entry changed: interrupt entry cache"
-    HINT_CLEAR = "non-leaf entries changed: IH = 0"
 
 
 class Mapping(NamedTuple):
@@ -188,7 +143,7 @@ class ModelDriver:
     ) -> None:
         self.capabilities = capabilities
         self._as_recorded = as_recorded
-        self.drop = drop
+        self._drop = drop
         self.scalable = scalable
         features = capabilities.features
         self.kinds = [SECOND, PASS_THROUGH] if not scalable else []
@@ -204,7 +159,9 @@ class ModelDriver:
         self.attached: dict[tuple[str, int | None], Domain] = {}
         self._memory = _Recorder()
         self._frames = FramePool(*TABLES)
-        self._tail = 0
+        self._owed = OwedInvalidations(
+            capabilities, self._memory.steps, scalable=scalable, drop=drop
+        )
         self._writes = 0
         self._irtes: dict[int, int] = {}
         self._used: dict[tuple[str, int, int | None], None] = {}
@@ -215,7 +172,7 @@ class ModelDriver:
         steps = tuple(self._memory.steps)
         if steps[-1] != reg_write(52, 4, FaultStatus.of(pfo=True)):
             steps += tuple(take_faults(self.capabilities))
-        return Case(self.capabilities, steps, rule or (self.drop.value if self.drop else ""))
+        return Case(self.capabilities, steps, rule or (self._drop.value if self._drop else ""))
 
     @property
     def steps(self) -> list[Step]:
@@ -235,56 +192,19 @@ class ModelDriver:
         """What the driver has written to a structure."""
         return self._memory.read_record(place.address, place.size)
 
-    def interrupt_place(self, index: int) -> Place:
-        """An interrupt-remapping entry."""
-        return Place(f"interrupt entry {index}", RemappedIrte, INTERRUPTS + index * 16)
-
     def places(self) -> list[Place]:
         """Every structure that the unit may read for a DMA, present ones only."""
-        root = ScalableRootEntry if self.scalable else RootEntry
-        context = ScalableContextEntry if self.scalable else ContextEntry
-        places = [Place("root entry", root, ROOT_TABLE)]
+        places = [root_place(scalable=self.scalable)]
         for (device, pasid), domain in self.attached.items():
-            places.append(
-                Place(f"context entry of {device}", context, self._context_address(device))
-            )
-            if self.scalable:
-                where = self._pasid_address(device, pasid)
-                directory = PASID_TABLES + list(DEVICES).index(device) * 0x4000
-                directory += 8 * ((pasid or RID_PASID) >> 6)
-                places.append(
-                    Place(f"PASID directory entry of {device}", PasidDirectoryEntry, directory)
-                )
-                places.append(Place(f"PASID entry of {device}", PasidEntry, where))
-            places += self._table_places(domain)
+            places += device_places(device, pasid, scalable=self.scalable)
+            owner = f"domain {domain.domain_id}"
+            for stage in (domain.builder, domain.host):
+                if stage is not None:
+                    first = stage is domain.builder and domain.kind in (FIRST, NESTED)
+                    levels = 4 if first else domain.levels
+                    table = stage.root << 12
+                    places += paging_places(self._memory, owner, table, levels, first=first)
         return list(dict.fromkeys(places))
-
-    def _table_places(self, domain: Domain) -> Iterator[Place]:
-        for stage in (domain.builder, domain.host):
-            if stage is None:
-                continue
-            first = stage is domain.builder and domain.kind in (FIRST, NESTED)
-            name = f"{'first' if first else 'second'}-stage entry of domain {domain.domain_id}"
-            levels = 4 if first else domain.levels
-            yield from self._entries_below(name, stage.root << 12, levels, _RECORDS[first])
-
-    def _entries_below(
-        self, name: str, table: int, level: int, records: tuple[type[BitRecord], ...]
-    ) -> Iterator[Place]:
-        """The present entries of a table and of those below it, a few of each."""
-        found = 0
-        for index in range(512):
-            entry = self._memory.read_record(table + 8 * index, 8)
-            if not entry:
-                continue
-            found += 1
-            if found > 4:
-                return
-            leaf = level == 1 or bool(entry & 0x80)
-            record = records[level if leaf else 0]
-            yield Place(f"{name}, level {level}", record, table + 8 * index)
-            if not leaf:
-                yield from self._entries_below(name, entry & ADDRESS, level - 1, records)
 
     def _start(self) -> None:
         for page in range(DATA_PAGES):
@@ -301,8 +221,8 @@ class ModelDriver:
         self._store(ROOT_TABLE, root, 16)
         mode = TranslationTableMode.SCALABLE if self.scalable else TranslationTableMode.LEGACY
         if self.scalable:
-            for number, device in enumerate(DEVICES):
-                self._set_up_pasids(number, device)
+            for device in DEVICES:
+                self._set_up_pasids(device)
         self.emit(*enable(ROOT_TABLE, mode))
         self._command = GlobalCommand.of(te=True)
         if "qi" in self.capabilities.features:
@@ -315,15 +235,15 @@ class ModelDriver:
             self.emit(reg_write(0xB8, 8, InterruptRemappingTableAddress.of(irta=INTERRUPTS, s=3)))
             self.emit(reg_write(0x18, 4, self._command.replace(sirtp=True)))
             self._switch_on(ire=True)
-            self._invalidate(None, InterruptEntryCacheInvalidateDescriptor.of(type_3_0=4))
+            self._owed.interrupt_table()
 
     def _switch_on(self, **functions: bool) -> None:
         self._command = self._command.replace(**functions)
         self.emit(reg_write(0x18, 4, self._command))
 
-    def _set_up_pasids(self, number: int, device: str) -> None:
+    def _set_up_pasids(self, device: str) -> None:
         """A PASID directory with two tables, and the context entry that leads to it."""
-        directory = PASID_TABLES + number * 0x4000
+        directory = pasid_directory(device)
         for table in range(2):
             entry = PasidDirectoryEntry.of(p=True, smptblptr=directory + 4096 * (table + 1))
             self._store(directory + 8 * table, entry, 8)
@@ -333,21 +253,10 @@ class ModelDriver:
             pdts=0,
             paside="pasid" in self.capabilities.features,
         )
-        self._store(self._context_address(device), context, 32)
+        self._store(context_address(device, scalable=self.scalable), context, 32)
 
     def _store(self, address: int, value: int, size: int) -> None:
         self._memory.write(address, value.to_bytes(size, "little"))
-
-    def _context_address(self, device: str) -> int:
-        source_id = DEVICES[device]
-        if self.scalable:
-            return CONTEXT_TABLES + (source_id >> 7 & 1) * 4096 + (source_id & 0x7F) * 32
-        return CONTEXT_TABLES + (source_id & 0xFF) * 16
-
-    def _pasid_address(self, device: str, pasid: int | None) -> int:
-        value = RID_PASID if pasid is None else pasid
-        directory = PASID_TABLES + list(DEVICES).index(device) * 0x4000
-        return directory + 4096 * ((value >> 6) + 1) + (value & 63) * 64
 
     def attach(self, device: str, domain_id: int, kind: int, pasid: int | None = None) -> None:
         """Give a device, or a PASID of it, an address space, whatever it had before."""
@@ -367,10 +276,10 @@ class ModelDriver:
         devices = [name for name in ("d0", "d1") if (name, None) in self.attached]
         domains = {self.attached[name, None].domain_id for name in devices}
         for name in devices:
-            self._store(self._context_address(name), 0, 16)
+            self._store(context_address(name, scalable=self.scalable), 0, 16)
             del self.attached[name, None]
         for domain_id in sorted(domains):
-            self._forget_context(domain_id, DEVICES["d0"], function_mask=3)
+            self._owed.context_entry(domain_id, DEVICES["d0"], function_mask=3)
 
     def _set(self, device: str, pasid: int | None, domain: Domain | None) -> None:
         place = device, pasid
@@ -378,20 +287,23 @@ class ModelDriver:
         if domain is not None:
             self.attached[place] = domain
         if self.scalable:
-            address = self._pasid_address(device, pasid)
+            address = pasid_address(device, pasid)
             old = self._memory.read_record(address, 64)
             self._store(address, 0 if domain is None else self._pasid_entry(domain), 64)
+            value = RID_PASID if pasid is None else pasid
             if before is not None:
-                self._forget_pasid(before, RID_PASID if pasid is None else pasid, domain is None)
+                # Table 29: with a second stage, an entry no longer present costs the domain
+                whole = domain is None and before.kind in (SECOND, NESTED)
+                self._owed.pasid_entry(before.domain_id, value, whole_domain=whole)
             elif "cm" in self.capabilities.features and not old:
-                self._forget_pasid_entry(0, RID_PASID if pasid is None else pasid)
+                self._owed.absent_pasid_entry(0, value)
             return
         entry = 0 if domain is None else self._context_entry(domain)
-        self._store(self._context_address(device), entry, 16)
+        self._store(context_address(device, scalable=self.scalable), entry, 16)
         if before is not None:
-            self._forget_context(before.domain_id, DEVICES[device])
+            self._owed.context_entry(before.domain_id, DEVICES[device])
         elif "cm" in self.capabilities.features:
-            self._forget_context(0, DEVICES[device])
+            self._owed.context_entry(0, DEVICES[device])
 
     def _context_entry(self, domain: Domain) -> ContextEntry:
         passed = domain.builder is None
@@ -529,7 +441,7 @@ class ModelDriver:
             return
         address = DATA + page % DATA_PAGES * 4096
         domain.host.protect(address, 4096, rights)
-        self._invalidate(Rule.PAGES_AFTER_UNMAP, *self._page_descriptors(domain, address, 4096))
+        self._owed.pages(domain.domain_id, address, 4096, hint=False)
 
     def reuse(self, domain_id: int, kind: int) -> None:
         """Give up a domain that no device has, and make another one with its id."""
@@ -537,11 +449,7 @@ class ModelDriver:
         if domain is None or domain in self.attached.values():
             return
         self._new_domain(domain_id, self.kinds[kind % len(self.kinds)])
-        cache = self._context_in_domain(domain_id)
-        if self.scalable:
-            granularity = PasidCacheGranularity.DOMAIN
-            cache = PasidCacheInvalidateDescriptor.of(type_3_0=7, g=granularity, did=domain_id)
-        self._invalidate(Rule.DOMAIN_REUSE, cache, self._domain_iotlb(domain_id))
+        self._owed.reused_domain(domain_id)
 
     def interrupt_entry(self, index: int, vector: int, device: str | None) -> None:
         """Write an interrupt-remapping entry; without a device it is cleared."""
@@ -560,12 +468,7 @@ class ModelDriver:
         self._store(INTERRUPTS + index * 16, entry, 16)
         self._irtes[index] = entry
         if before or "cm" in self.capabilities.features:
-            self._invalidate(
-                Rule.INTERRUPT_ENTRY,
-                InterruptEntryCacheInvalidateDescriptor.of(
-                    type_3_0=4, g=InterruptGranularity.INDEX, iidx=index
-                ),
-            )
+            self._owed.interrupt_entry(index)
 
     def retarget(self, device: str, index: int, vector: int) -> None:
         """An interrupt arrives, gets another vector, and arrives again."""
@@ -656,54 +559,9 @@ class ModelDriver:
             + (0, 0x1000, 0x2000, 0x3000, 0x1F_F000, 0x20_0000, 0x20_1000, 0x40_4000)[where % 8]
         )
 
-    def _forget_context(self, domain_id: int, source_id: int, function_mask: int = 0) -> None:
-        self._invalidate(
-            Rule.CONTEXT_CACHE,
-            ContextCacheInvalidateDescriptor.of(
-                type_3_0=1,
-                g=ContextGranularity.DEVICE,
-                did=domain_id,
-                sid=source_id,
-                fm=function_mask,
-            ),
-        )
-        self._invalidate(Rule.DOMAIN_AFTER_CONTEXT, self._domain_iotlb(domain_id))
-
-    def _forget_pasid_entry(self, domain_id: int, pasid: int) -> None:
-        self._invalidate(
-            Rule.PASID_CACHE,
-            PasidCacheInvalidateDescriptor.of(
-                type_3_0=7, g=PasidCacheGranularity.PASID_IN_DOMAIN, did=domain_id, pasid=pasid
-            ),
-        )
-
-    def _forget_pasid(self, domain: Domain, pasid: int, cleared: bool) -> None:
-        """Table 29: with a second stage, an entry that is no longer present costs the domain."""
-        self._forget_pasid_entry(domain.domain_id, pasid)
-        whole = cleared and domain.kind in (SECOND, NESTED)
-        descriptor = self._domain_iotlb(domain.domain_id)
-        if not whole:
-            descriptor = PasidIotlbInvalidateDescriptor.of(
-                type_3_0=6, g=PasidIotlbGranularity.PASID, did=domain.domain_id, pasid=pasid
-            )
-        self._invalidate(Rule.IOTLB_AFTER_PASID, descriptor)
-
-    def _context_in_domain(self, domain_id: int) -> int:
-        return ContextCacheInvalidateDescriptor.of(
-            type_3_0=1, g=ContextGranularity.DOMAIN, did=domain_id
-        )
-
-    def _domain_iotlb(self, domain_id: int) -> int:
-        return IotlbInvalidateDescriptor.of(
-            type_3_0=2, g=IotlbGranularity.DOMAIN, dr=True, dw=True, did=domain_id
-        )
-
     def _forget_pages(self, domain: Domain, address: int, length: int, *, hint: bool) -> None:
-        if self.drop is Rule.HINT_CLEAR:
-            hint = True
         if domain.kind is SECOND:
-            descriptors = self._page_descriptors(domain, address, length, hint=hint)
-            self._invalidate(Rule.PAGES_AFTER_UNMAP, *descriptors)
+            self._owed.pages(domain.domain_id, address, length, hint=hint)
             return
         users = {
             RID_PASID if pasid is None else pasid
@@ -711,85 +569,4 @@ class ModelDriver:
             if user is domain
         }
         for pasid in sorted(users):
-            for start, mask in _aligned(address, length, self.capabilities.cap.mamv):
-                self._invalidate(
-                    Rule.PASID_PAGES_AFTER_UNMAP,
-                    PasidIotlbInvalidateDescriptor.of(
-                        type_3_0=6,
-                        g=PasidIotlbGranularity.PAGE_IN_PASID,
-                        did=domain.domain_id,
-                        pasid=pasid,
-                        addr=start,
-                        am=mask,
-                        ih=hint,
-                    ),
-                )
-
-    def _page_descriptors(
-        self, domain: Domain, address: int, length: int, *, hint: bool = False
-    ) -> Iterator[int]:
-        cap = self.capabilities.cap
-        if not cap.psi:
-            yield self._domain_iotlb(domain.domain_id)
-            return
-        for start, mask in _aligned(address & ADDRESS, length, cap.mamv):
-            yield IotlbInvalidateDescriptor.of(
-                type_3_0=2,
-                g=IotlbGranularity.PAGE_IN_DOMAIN,
-                did=domain.domain_id,
-                addr=start,
-                am=mask,
-                ih=hint,
-            )
-
-    def _invalidate(self, rule: Rule | None, *descriptors: int) -> None:
-        """Give descriptors to the unit, by queue or by register, unless the rule is dropped."""
-        if rule is not None and rule is self.drop:
-            return
-        for descriptor in descriptors:
-            if "qi" in self.capabilities.features:
-                self._enqueue(descriptor)
-            else:
-                self._by_register(descriptor)
-
-    def _enqueue(self, descriptor: int) -> None:
-        size = 32 if self.scalable else 16
-        self.emit(mem_write(QUEUE + self._tail, descriptor.to_bytes(size, "little")))
-        self._tail = (self._tail + size) % 4096
-        self.emit(reg_write(0x88, 8, self._tail))
-
-    def _by_register(self, descriptor: int) -> None:
-        """11.4.6: CCMD_REG, or IVA_REG and IOTLB_REG."""
-        if descriptor & 0xF == 1:
-            context = ContextCacheInvalidateDescriptor(descriptor)
-            value = 1 << 63 | context.g << 61 | context.fm << 32 | context.sid << 16 | context.did
-            self.emit(reg_write(0x28, 8, value))
-            return
-        iotlb = IotlbInvalidateDescriptor(descriptor)
-        offset = self.capabilities.iotlb_offset
-        where = iotlb.addr | iotlb.ih << 6 | iotlb.am
-        self.emit(
-            reg_write(offset, 8, where),
-            reg_write(offset + 8, 8, 1 << 63 | iotlb.g << 60 | iotlb.did << 32),
-        )
-
-
-_RECORDS: dict[bool, tuple[type[BitRecord], ...]] = {
-    True: (FirstStageEntry, FirstStagePage4K, FirstStagePage2M, FirstStagePage1G),
-    False: (SecondStageEntry, SecondStagePage4K, SecondStagePage2M, SecondStagePage1G),
-}
-
-
-def _aligned(address: int, length: int, largest: int) -> Iterator[tuple[int, int]]:
-    """A range as naturally aligned powers of two: start and address mask, in pages."""
-    end = address + length
-    while address < end:
-        mask = 0
-        while (
-            mask < largest
-            and not address >> 12 & (2 << mask) - 1
-            and address + (0x2000 << mask) <= end
-        ):
-            mask += 1
-        yield address & (1 << 64) - 1, mask
-        address += 0x1000 << mask
+            self._owed.pasid_pages(domain.domain_id, pasid, address, length, hint=hint)

@@ -11,8 +11,8 @@ from vtd.audit import Audit
 from vtd.caches import AGGRESSIVE, CachePolicy
 from vtd.capabilities import Capabilities
 from vtd.fuzz.driver import ModelDriver, Operation
-from vtd.fuzz.driver import Rule as DroppedRule
 from vtd.fuzz.oracle import SlowUnit
+from vtd.fuzz.owed_invalidations import Rule
 from vtd.fuzz.properties import take
 from vtd.fuzz.strategies import beginnings, operating
 from vtd.fuzz.targets import EngineTarget
@@ -23,7 +23,7 @@ def machine_for(
     *,
     scalable: bool = False,
     policy: CachePolicy = AGGRESSIVE,
-    drop: DroppedRule | None = None,
+    drop: Rule | None = None,
 ) -> type[RuleBasedStateMachine]:
     """A state machine whose engine and oracle agree after every step, with a silent audit.
 

@@ -15,7 +15,7 @@ import re
 from vtd.capabilities import PROFILES
 from vtd.fuzz.case import DEVICES, MEMORY, Case, Outcome, Step
 from vtd.fuzz.departures import RECORD
-from vtd.fuzz.driver import DATA, DATA_PAGES, SUPERPAGE
+from vtd.fuzz.places import DATA, DATA_PAGES, SUPERPAGE
 from vtd.fuzz.qtest import Qtest, QtestError, qemu_version
 from vtd.fuzz.targets import TargetError
 from vtd.interrupts import compatibility_interrupt

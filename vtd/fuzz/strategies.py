@@ -19,7 +19,9 @@ from vtd.descriptors import DESCRIPTORS, DescriptorType
 from vtd.dmar import Table
 from vtd.dmar.records import STRUCTURES, Header
 from vtd.fuzz.case import DEVICES, Case, Step, mem_read, msi, store, take_faults
-from vtd.fuzz.driver import PASIDS, ModelDriver, Operation, Rule
+from vtd.fuzz.driver import PASIDS, ModelDriver, Operation
+from vtd.fuzz.owed_invalidations import Rule
+from vtd.fuzz.places import interrupt_place
 from vtd.interrupt_entries import PostedIrte, RemappableAddress, RemappedIrte
 from vtd.register_map import register_map
 from vtd.unit import implementation_registers
@@ -360,7 +362,7 @@ def interrupt_cases(
         driver.interrupt_entry(index, vector, device)
     if draw(st.booleans()):
         index, _, _ = draw(st.sampled_from(entries))
-        place = driver.interrupt_place(index)
+        place = interrupt_place(index)
         changed = draw(st.one_of(_one_bit(driver.word(place)), _one_field(driver.word(place))))
         driver.emit(store(place.address, changed, 16))
     subhandles = st.sampled_from([0, 1, 15, 0xFFFF, *([0x1_0000] * wide_data)])

@@ -11,8 +11,9 @@ from vtd.audit import Audit
 from vtd.caches import AGGRESSIVE
 from vtd.capabilities import PROFILES
 from vtd.fuzz.case import Case
-from vtd.fuzz.driver import ModelDriver, Operation, Rule
+from vtd.fuzz.driver import ModelDriver, Operation
 from vtd.fuzz.machine import machine_for
+from vtd.fuzz.owed_invalidations import Rule
 from vtd.fuzz.properties import Tally, carry_out, check_driver
 from vtd.fuzz.strategies import driver_cases
 from vtd.fuzz.targets import EngineTarget

@@ -1,0 +1,188 @@
+"""What software owes a unit after it changed a structure: the invalidations of VT-d 6.5.3.3.
+
+They go to the queue, or to registers where the unit has none (11.4.6). One rule may be dropped: the
+driver that does so is the one whose stale uses an audit has to find. Left out: device-TLBs, and the
+waiting for completion, as every target completes an invalidation at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from enum import Enum
+
+from pagetables.walk import ADDRESS
+from vtd.capabilities import Capabilities
+from vtd.descriptors import (
+    ContextCacheInvalidateDescriptor,
+    ContextGranularity,
+    InterruptEntryCacheInvalidateDescriptor,
+    InterruptGranularity,
+    IotlbGranularity,
+    IotlbInvalidateDescriptor,
+    PasidCacheGranularity,
+    PasidCacheInvalidateDescriptor,
+    PasidIotlbGranularity,
+    PasidIotlbInvalidateDescriptor,
+)
+from vtd.fuzz.case import Step, mem_write, reg_write
+from vtd.fuzz.places import QUEUE
+
+
+class Rule(Enum):
+    """An invalidation that software owes, and when (6.5.3.3)."""
+
+    CONTEXT_CACHE = "context entry changed: context cache, device-selective"
+    PASID_CACHE = "PASID entry changed: PASID cache, PASID-selective"
+    DOMAIN_AFTER_CONTEXT = "context entry changed: IOTLB of the domain"
+    IOTLB_AFTER_PASID = "PASID entry changed: IOTLB of the PASID or domain"
+    PAGES_AFTER_UNMAP = "second-stage entries changed: IOTLB pages of the domain"
+    PASID_PAGES_AFTER_UNMAP = "first-stage entries changed: IOTLB pages of each PASID"
+    DOMAIN_REUSE = "domain-id used again: context or PASID cache and IOTLB of the domain"
+    INTERRUPT_ENTRY = "interrupt-remapping entry changed: interrupt entry cache"
+    HINT_CLEAR = "non-leaf entries changed: IH = 0"
+
+
+class OwedInvalidations:
+    """Adds to ``steps`` what is owed for each change, but for the rule that is dropped."""
+
+    def __init__(
+        self, capabilities: Capabilities, steps: list[Step], *, scalable: bool, drop: Rule | None
+    ) -> None:
+        self._capabilities = capabilities
+        self._steps = steps
+        self._scalable = scalable
+        self._drop = drop
+        self._tail = 0
+
+    def context_entry(self, domain_id: int, source_id: int, function_mask: int = 0) -> None:
+        """A context entry led to a domain."""
+        cache = ContextCacheInvalidateDescriptor.of(
+            type_3_0=1, g=ContextGranularity.DEVICE, did=domain_id, sid=source_id, fm=function_mask
+        )
+        self._give(Rule.CONTEXT_CACHE, cache)
+        self._give(Rule.DOMAIN_AFTER_CONTEXT, _domain_iotlb(domain_id))
+
+    def absent_pasid_entry(self, domain_id: int, pasid: int) -> None:
+        """A PASID entry was not present, which caching mode lets a unit remember."""
+        cache = PasidCacheInvalidateDescriptor.of(
+            type_3_0=7, g=PasidCacheGranularity.PASID_IN_DOMAIN, did=domain_id, pasid=pasid
+        )
+        self._give(Rule.PASID_CACHE, cache)
+
+    def pasid_entry(self, domain_id: int, pasid: int, *, whole_domain: bool) -> None:
+        """A PASID entry led to a domain, of which all may be cached or what the PASID used."""
+        self.absent_pasid_entry(domain_id, pasid)
+        descriptor = _domain_iotlb(domain_id)
+        if not whole_domain:
+            descriptor = PasidIotlbInvalidateDescriptor.of(
+                type_3_0=6, g=PasidIotlbGranularity.PASID, did=domain_id, pasid=pasid
+            )
+        self._give(Rule.IOTLB_AFTER_PASID, descriptor)
+
+    def reused_domain(self, domain_id: int) -> None:
+        """A domain-id stands for another address space."""
+        cache: int = ContextCacheInvalidateDescriptor.of(
+            type_3_0=1, g=ContextGranularity.DOMAIN, did=domain_id
+        )
+        if self._scalable:
+            granularity = PasidCacheGranularity.DOMAIN
+            cache = PasidCacheInvalidateDescriptor.of(type_3_0=7, g=granularity, did=domain_id)
+        self._give(Rule.DOMAIN_REUSE, cache)
+        self._give(Rule.DOMAIN_REUSE, _domain_iotlb(domain_id))
+
+    def pages(self, domain_id: int, address: int, length: int, *, hint: bool) -> None:
+        """Second-stage entries of a range changed; ``hint``: leaf entries only."""
+        cap = self._capabilities.cap
+        if not cap.psi:
+            self._give(Rule.PAGES_AFTER_UNMAP, _domain_iotlb(domain_id))
+            return
+        for start, mask in _aligned(address & ADDRESS, length, cap.mamv):
+            descriptor = IotlbInvalidateDescriptor.of(
+                type_3_0=2,
+                g=IotlbGranularity.PAGE_IN_DOMAIN,
+                did=domain_id,
+                addr=start,
+                am=mask,
+                ih=self._hint(hint),
+            )
+            self._give(Rule.PAGES_AFTER_UNMAP, descriptor)
+
+    def pasid_pages(
+        self, domain_id: int, pasid: int, address: int, length: int, *, hint: bool
+    ) -> None:
+        """First-stage entries of a range changed, which a PASID uses; ``hint``: leaves only."""
+        for start, mask in _aligned(address, length, self._capabilities.cap.mamv):
+            descriptor = PasidIotlbInvalidateDescriptor.of(
+                type_3_0=6,
+                g=PasidIotlbGranularity.PAGE_IN_PASID,
+                did=domain_id,
+                pasid=pasid,
+                addr=start,
+                am=mask,
+                ih=self._hint(hint),
+            )
+            self._give(Rule.PASID_PAGES_AFTER_UNMAP, descriptor)
+
+    def interrupt_entry(self, index: int) -> None:
+        """An interrupt-remapping entry changed."""
+        cache = InterruptEntryCacheInvalidateDescriptor.of(
+            type_3_0=4, g=InterruptGranularity.INDEX, iidx=index
+        )
+        self._give(Rule.INTERRUPT_ENTRY, cache)
+
+    def interrupt_table(self) -> None:
+        """Another interrupt-remapping table; never dropped."""
+        self._give(None, InterruptEntryCacheInvalidateDescriptor.of(type_3_0=4))
+
+    def _hint(self, hint: bool) -> bool:
+        return hint or self._drop is Rule.HINT_CLEAR
+
+    def _give(self, rule: Rule | None, descriptor: int) -> None:
+        if rule is not None and rule is self._drop:
+            return
+        if "qi" in self._capabilities.features:
+            self._enqueue(descriptor)
+        else:
+            self._by_register(descriptor)
+
+    def _enqueue(self, descriptor: int) -> None:
+        size = 32 if self._scalable else 16
+        self._steps.append(mem_write(QUEUE + self._tail, descriptor.to_bytes(size, "little")))
+        self._tail = (self._tail + size) % 4096
+        self._steps.append(reg_write(0x88, 8, self._tail))
+
+    def _by_register(self, descriptor: int) -> None:
+        """CCMD_REG, or IVA_REG and IOTLB_REG."""
+        if descriptor & 0xF == 1:
+            context = ContextCacheInvalidateDescriptor(descriptor)
+            value = 1 << 63 | context.g << 61 | context.fm << 32 | context.sid << 16 | context.did
+            self._steps.append(reg_write(0x28, 8, value))
+            return
+        iotlb = IotlbInvalidateDescriptor(descriptor)
+        offset = self._capabilities.iotlb_offset
+        where = iotlb.addr | iotlb.ih << 6 | iotlb.am
+        self._steps += (
+            reg_write(offset, 8, where),
+            reg_write(offset + 8, 8, 1 << 63 | iotlb.g << 60 | iotlb.did << 32),
+        )
+
+
+def _domain_iotlb(domain_id: int) -> int:
+    return IotlbInvalidateDescriptor.of(
+        type_3_0=2, g=IotlbGranularity.DOMAIN, dr=True, dw=True, did=domain_id
+    )
+
+
+def _aligned(address: int, length: int, largest: int) -> Iterator[tuple[int, int]]:
+    """A range as naturally aligned powers of two: start and address mask, in pages."""
+    end = address + length
+    while address < end:
+        mask = 0
+        while (
+            mask < largest
+            and not address >> 12 & (2 << mask) - 1
+            and address + (0x2000 << mask) <= end
+        ):
+            mask += 1
+        yield address & (1 << 64) - 1, mask
+        address += 0x1000 << mask

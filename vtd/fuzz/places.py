@@ -1,0 +1,122 @@
+"""Where a generated case has its structures and data, and which of them a unit may read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from pagetables.bits import BitRecord
+from pagetables.first_stage import (
+    FirstStageEntry,
+    FirstStagePage1G,
+    FirstStagePage2M,
+    FirstStagePage4K,
+)
+from pagetables.memory import TableMemory
+from pagetables.second_stage import (
+    SecondStageEntry,
+    SecondStagePage1G,
+    SecondStagePage2M,
+    SecondStagePage4K,
+)
+from pagetables.walk import ADDRESS
+from vtd.entries import (
+    ContextEntry,
+    PasidDirectoryEntry,
+    PasidEntry,
+    RootEntry,
+    ScalableContextEntry,
+    ScalableRootEntry,
+)
+from vtd.fuzz.case import DEVICES
+from vtd.interrupt_entries import RemappedIrte
+
+ROOT_TABLE, CONTEXT_TABLES, QUEUE, INTERRUPTS = 0x10_0000, 0x10_1000, 0x10_4000, 0x10_6000
+PASID_TABLES = 0x11_0000
+TABLES = (0x20_0000, 0x80_0000)
+DATA = 0x80_0000
+DATA_PAGES = 64
+SUPERPAGE = 0x100_0000
+"""Where 2 MiB pages lead."""
+RID_PASID = 0
+ENTRIES_NAMED = 4
+"""So many entries of a paging structure are listed as places."""
+
+
+class Place(NamedTuple):
+    """Where a structure is that the unit reads."""
+
+    name: str
+    record: type[BitRecord]
+    address: int
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return self.record.WIDTH // 8
+
+
+def context_address(device: str, *, scalable: bool) -> int:
+    """Where the context entry of a device is."""
+    source_id = DEVICES[device]
+    if scalable:
+        return CONTEXT_TABLES + (source_id >> 7 & 1) * 4096 + (source_id & 0x7F) * 32
+    return CONTEXT_TABLES + (source_id & 0xFF) * 16
+
+
+def pasid_directory(device: str) -> int:
+    """Where the PASID directory of a device is; its PASID tables are the pages behind it."""
+    return PASID_TABLES + list(DEVICES).index(device) * 0x4000
+
+
+def pasid_address(device: str, pasid: int | None) -> int:
+    """Where the PASID entry of a device is; None is a request without PASID."""
+    value = RID_PASID if pasid is None else pasid
+    return pasid_directory(device) + 4096 * ((value >> 6) + 1) + (value & 63) * 64
+
+
+def root_place(*, scalable: bool) -> Place:
+    """The only root entry."""
+    return Place("root entry", ScalableRootEntry if scalable else RootEntry, ROOT_TABLE)
+
+
+def device_places(device: str, pasid: int | None, *, scalable: bool) -> Iterator[Place]:
+    """The structures of a device, down to its PASID entry."""
+    context = ScalableContextEntry if scalable else ContextEntry
+    yield Place(f"context entry of {device}", context, context_address(device, scalable=scalable))
+    if scalable:
+        directory = pasid_directory(device) + 8 * ((pasid or RID_PASID) >> 6)
+        yield Place(f"PASID directory entry of {device}", PasidDirectoryEntry, directory)
+        yield Place(f"PASID entry of {device}", PasidEntry, pasid_address(device, pasid))
+
+
+def interrupt_place(index: int) -> Place:
+    """An interrupt-remapping entry."""
+    return Place(f"interrupt entry {index}", RemappedIrte, INTERRUPTS + index * 16)
+
+
+def paging_places(
+    memory: TableMemory, owner: str, table: int, level: int, *, first: bool
+) -> Iterator[Place]:
+    """The present entries of a paging structure and of those below it, a few of each."""
+    found = 0
+    for index in range(512):
+        entry = memory.read_record(table + 8 * index, 8)
+        if not entry:
+            continue
+        found += 1
+        if found > ENTRIES_NAMED:
+            return
+        leaf = level == 1 or bool(entry & 0x80)
+        record = _RECORDS[first][level if leaf else 0]
+        name = f"{'first' if first else 'second'}-stage entry of {owner}, level {level}"
+        yield Place(name, record, table + 8 * index)
+        if not leaf:
+            yield from paging_places(memory, owner, entry & ADDRESS, level - 1, first=first)
+
+
+_RECORDS: dict[bool, tuple[type[BitRecord], ...]] = {
+    True: (FirstStageEntry, FirstStagePage4K, FirstStagePage2M, FirstStagePage1G),
+    False: (SecondStageEntry, SecondStagePage4K, SecondStagePage2M, SecondStagePage1G),
+}
+"""By stage: the record of an entry that points to a table, and of leaves by level."""
