@@ -158,7 +158,9 @@ def _carry_out(run: ScenarioRun, audit: Audit, step: Json, here: str) -> None:
 
 
 def _descriptor(raw: int) -> BitRecord | None:
-    """The descriptor if its work is done in the unit's caches."""
+    """The descriptor if its work is done in the unit's caches; ValueError if it is too wide."""
+    if not 0 <= raw < 1 << 256:
+        raise ValueError(f"descriptor: {raw:#x} has not 128 or 256 bits")
     kind = DescriptorHead(raw & (1 << 128) - 1).type
     if kind not in _CACHE_DESCRIPTORS:
         return None

@@ -15,7 +15,7 @@ from vtd.caches import POLICIES
 from vtd.capture import MANIFEST
 from vtd.commands.counted import counted
 from vtd.commands.images import Format, Output
-from vtd.commands.reading import unusable_input
+from vtd.commands.reading import read_text, unusable_input
 from vtd.replay import load_scenario
 
 FOUND = 1
@@ -28,7 +28,7 @@ def audit(
         list[Path],
         typer.Argument(
             metavar="LOG...",
-            help="Platform logs (jsonl), QEMU trace files, scenarios, or capture folders.",
+            help="Platform logs (jsonl), QEMU traces, scenarios, or capture folders; - is stdin.",
         ),
     ],
     cache: Annotated[
@@ -62,6 +62,8 @@ def audit(
 
 
 def _audit(path: Path, cache: str) -> LogReport:
+    if str(path) == "-":
+        return audit_log(read_text("-").splitlines(), POLICIES[cache])
     if path.is_dir() and (path / MANIFEST).exists():
         path = path / EVENTS
     if path.name.endswith((".json", ".json.gz")):

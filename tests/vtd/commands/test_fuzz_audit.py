@@ -41,6 +41,11 @@ def test_a_stale_use_is_told_with_its_line(tmp_path: Path) -> None:
     assert (code, json.loads(output)[0]["findings"][0]["line"]) == (1, 4)
 
 
+def test_a_log_may_come_from_stdin() -> None:
+    result = CliRunner().invoke(main, ["audit", "-"], input=STALE_TRACE)
+    assert (result.exit_code, result.stdout.startswith("-:4: IOTLB entry")) == (1, True)
+
+
 def test_a_file_that_is_no_log_is_refused(tmp_path: Path) -> None:
     log = tmp_path / "notes.txt"
     log.write_text("hello\n")
