@@ -232,7 +232,10 @@ def build_command(
 ) -> None:
     """Build a table from a TOML description; Length and Checksum are computed."""
     with unusable_input(specification):
-        data = build_table(read_text(specification)).pack()
+        text = read_text(specification)
+        if not text.strip():
+            raise ValueError("empty")
+        data = build_table(text).pack()
     _write(output, data)
 
 
@@ -397,7 +400,8 @@ def rmrr_command(
         }
         for each in found
     ]
-    _answer(format, answers, (line for each in found for line in _region_lines(each)))
+    lines = [line for each in found for line in _region_lines(each)]
+    _answer(format, answers, lines or ["no device has a reserved region"])
 
 
 def _region_lines(each: assignment.ReservedRegion) -> Iterable[str]:

@@ -25,12 +25,15 @@ from vtd.dmar.platform_data import (
     parse_registers,
     parse_srat,
 )
+from vtd.dmar.rules import validate
 from vtd.dmar.table import Table, TableError
 
 T = TypeVar("T")
 
 UNUSABLE = 2
 """Exit code for wrong use and unusable input."""
+DOUBTFUL = frozenset({"DMAR-H01", "DMAR-H02", "DMAR-H03"})
+"""Rules that what is no DMAR table, or not a whole one, breaks."""
 LARGEST_TABLE_FILE = 64 << 20
 """Bytes; an acpidump of every table of a large server has a few MiB."""
 
@@ -123,10 +126,16 @@ def read_tables(file: str) -> list[NamedTable]:
 
 
 def read_table(file: str) -> Table:
-    """The first DMAR table of a file, decoded."""
-    named = read_tables(file)[0]
-    with unusable_input(named.name):
-        return Table.parse(named.data)
+    """The first DMAR table of a file, decoded; what makes it doubtful is told on stderr."""
+    tables = read_tables(file)
+    first = tables[0]
+    with unusable_input(first.name):
+        table = Table.parse(first.data)
+    if len(tables) > 1:
+        typer.echo(f"vtd: {first.name}: the first of {len(tables)} tables", err=True)
+    for finding in validate(first.data, rules=DOUBTFUL):
+        typer.echo(f"vtd: {first.name}: {finding.rule}: {finding.message}", err=True)
+    return table
 
 
 def read_platform(

@@ -215,12 +215,18 @@ def _proximity_domain(type: int, entry: bytes) -> int | None:
     return None
 
 
+_OBJECT_NAME = re.compile(r"\\?[A-Z_][A-Z0-9_]{0,3}(\.[A-Z_][A-Z0-9_]{0,3})*", re.ASCII)
+
+
 def parse_namespace(text: str) -> frozenset[str]:
     """Object names, one per line, as ``cat /sys/bus/acpi/devices/*/path`` prints them.
 
     Names compare with all segments padded to four characters, as ACPI does.
     """
-    return frozenset(padded_name(line.strip()) for line in text.splitlines() if line.strip())
+    names = [line.strip() for line in text.splitlines() if line.strip()]
+    if not any(map(_OBJECT_NAME.fullmatch, names)):
+        raise PlatformDataError("namespace: no object name, such as \\_SB.PCI0")
+    return frozenset(map(padded_name, names))
 
 
 def parse_registers(text: str) -> tuple[int, UnitRegisters]:

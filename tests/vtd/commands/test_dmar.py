@@ -110,6 +110,7 @@ def test_unusable_input_ends_with_2(tmp_path: Path) -> None:
     run("show", "-", stdin=b"DMAR", code=2)
     run("scope", "-", "nonsense", stdin=MULTISEG.data, code=2)
     run("build", "-", "-o", "-", stdin=b"colour = 1", code=2)
+    run("build", "-", "-o", "-", stdin=b"\n", code=2)
     run("validate", "-", "--madt", saved(tmp_path, MULTISEG), stdin=MULTISEG.data, code=2)
     run("validate", "-", "--registers", "x", stdin=MULTISEG.data, code=2)
 
@@ -229,6 +230,22 @@ def test_audit_tells_what_is_proved_and_what_is_not() -> None:
 def test_malformed_tables_pass_through_every_command(command: str) -> None:
     for broken in malformed_tables()[2::7]:
         run(command, "-", stdin=broken.data)
+
+
+@pytest.mark.parametrize("command", ["rmrr", "audit", "export"])
+def test_what_is_no_whole_table_is_told_beside_the_answer(command: str) -> None:
+    for data, doubt in (
+        (b"SSDT" + MULTISEG.data[4:], "vtd: stdin: DMAR-H01: "),
+        (MULTISEG.data[:60], "vtd: stdin: DMAR-H03: "),
+        (MULTISEG.data * 2, "vtd: stdin#1: the first of 2 tables\n"),
+    ):
+        result = CliRunner().invoke(app, [command, "-"], input=data)
+        assert (result.exit_code, result.stderr.startswith(doubt)) == (0, True)
+
+
+def test_a_table_without_regions_says_so() -> None:
+    assert run("rmrr", "-", stdin=KNOWN["qemu-1"].data) == "no device has a reserved region\n"
+    assert run("rmrr", "-", "--format", "json", stdin=KNOWN["qemu-1"].data) == "[]\n"
 
 
 def test_rules_and_their_explanations_as_json() -> None:

@@ -142,3 +142,6 @@ def test_bad_registers_are_refused(text: str) -> None:
 
 def test_object_names_compare_with_padded_segments() -> None:
     assert parse_namespace("\\_SB_.PCI0.I2C0\n\n") == parse_namespace("\\_SB.PCI0.I2C0")
+    for text in ("", "\n", "no names here", "\0\1"):
+        with pytest.raises(PlatformDataError, match="namespace"):
+            parse_namespace(text)
