@@ -189,14 +189,24 @@ _UNREADABLE = {True: (0x03, 0x73), False: (0x07, 0x70)}
 """What QEMU reports for a top entry that can't be read, and for another."""
 
 
-def _read_only_memory(situation: Situation, qemu: int | None) -> list[Step] | None:
-    """A paging entry that leads to the ROM area below 1 MiB, where QEMU's machine reads 0."""
-    if situation.reason not in (0x07, 0x70, 0x78) or qemu not in (0x05, 0x06, 0x71):
+def _low_memory(situation: Situation, qemu: int | None) -> list[Step] | None:
+    """A pointer to where cases have no memory below 1 MiB, and QEMU's machine reads something."""
+    kind, answers = _BEHIND_POINTER.get(situation.reason or 0, (None, ()))
+    if qemu not in answers:
         return None
-    return [] if _ROM[0] <= situation.paging[-1].entry & ADDRESS < _ROM[1] else None
+    pointer = situation.paging[-1] if kind is None else situation.find(kind)
+    return [] if pointer and _LOW_HOLE[0] <= pointer.entry & ADDRESS < _LOW_HOLE[1] else None
 
 
-_ROM = 0xC_0000, 0x10_0000
+_LOW_HOLE = 0xA_0000, 0x10_0000
+_BEHIND_POINTER: dict[int, tuple[type[BitRecord] | None, tuple[int, ...]]] = {
+    0x07: (None, (0x05, 0x06)),
+    0x58: (PasidDirectoryEntry, (0x5B,)),
+    0x70: (None, (0x71,)),
+    0x78: (None, (0x05, 0x06)),
+}
+"""By the reason that a structure can't be read: what points to it, a paging entry or another
+structure, and what QEMU reports of what it reads there."""
 
 
 def _cached_right(situation: Situation, qemu: int | None) -> list[Step] | None:
@@ -262,9 +272,9 @@ KNOWN_DIFFERENCES = (
     ),
     KnownDifference("SNP may be set in scalable mode on a unit without SC", "9.8, SSS.3", _snoop),
     KnownDifference(
-        "paging entries in the ROM area below 1 MiB are read as 0: the case has no memory there",
+        "structures at A_0000h to F_FFFFh can be read, where the case has no memory",
         "the machine, not the unit",
-        _read_only_memory,
+        _low_memory,
     ),
     KnownDifference(
         "a request without the right is dropped without a fault if the IOTLB has the page",

@@ -258,12 +258,21 @@ def test_snooped_pages_of_scalable_mode_are_translated_by_qemu() -> None:
     assert explained(case, answers(case, None, "ff" * 8)) is None
 
 
+def test_a_pasid_table_in_the_hole_below_1_mib_has_invalid_entries_in_qemu() -> None:
+    made = driver(scalable=True)
+    place = next(each for each in made.places() if each.record is PasidDirectoryEntry)
+    changed(made, PasidDirectoryEntry, made.word(place) ^ 0xB_7001)
+    case = asked(made)
+    assert begins(explained(case, answers(case, 0x5B)), "structures at A_0000h")
+    assert explained(case, answers(case, 0x52)) is None
+
+
 def test_a_paging_entry_in_the_rom_area_denies_every_right_in_qemu() -> None:
     made = driver(scalable=False)
     place = next(each for each in made.places() if each.name.endswith("level 2"))
     changed(made, 2, made.word(place) ^ 0xD_5003)
     case = asked(made)
-    assert begins(explained(case, answers(case, 0x06)), "paging entries in the ROM area")
+    assert begins(explained(case, answers(case, 0x06)), "structures at A_0000h")
     elsewhere = driver(scalable=False)
     changed(elsewhere, 2, made.word(place) ^ 0x9000_0003)
     case = asked(elsewhere)
