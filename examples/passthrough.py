@@ -1,0 +1,154 @@
+"""Two virtual functions behind a root port, each in a virtual machine of its own.
+
+Topology, SR-IOV, a reserved region (RMRR), a domain for each function, interrupt remapping: what a
+hypervisor sets up before it hands out devices, and what then stops one machine's device from
+reaching the other machine. Every step prints what was seen; the tables are built by hand here.
+"""
+
+from devices.capabilities import AcsCapabilities, PortType
+from devices.function import Identity, PciFunction
+from devices.interrupt_programming import remappable_message
+from devices.isolation import REDIRECTS, isolation_groups
+from devices.source_id import SourceId
+from devices.sriov import NumVfs, Sriov, SriovControl
+from devices.topology import Bridge, Topology
+from pagetables.build import FramePool, TableBuilder
+from pagetables.geometry import second_stage_geometry
+from pagetables.memory import PhysicalMemory
+from vtd.capabilities import PROFILES
+from vtd.descriptors import DescriptorType, IotlbGranularity, IotlbInvalidateDescriptor
+from vtd.dmar.assignment import reserved_regions
+from vtd.dmar.description import build
+from vtd.entries import AddressWidth, ContextEntry, RootEntry
+from vtd.events import Event, InterruptBlocked, InterruptDelivered, RequestBlocked
+from vtd.interrupt_entries import RemappedIrte, SourceValidationType
+from vtd.interrupts import Interrupt
+from vtd.platform import Platform
+from vtd.registers import GlobalStatus, InterruptRemappingTableAddress
+from vtd.software.driver import start
+from vtd.software.queue_driver import QueueDriver
+
+ROOT, INTERRUPTS, QUEUE, STATUS, CONTEXTS = 0x10_0000, 0x10_1000, 0x10_2000, 0x10_3000, 0x10_4000
+TABLES, GUESTS = 0x11_0000, 0x100_0000
+SIZE = 0x10_0000
+"""Bytes of a virtual machine's memory, which its device sees from address 0 on."""
+REGION = 0x7B_0000
+DMAR = f"""
+[header]
+flags = ["intr_remap"]
+[[structure]]
+type = "DRHD"
+flags = ["include_pci_all"]
+register_base = 0xfed90000
+[[structure]]
+type = "RMRR"
+base = {REGION:#x}
+limit = {REGION + 0xFFF:#x}
+[[structure.scope]]
+type = "pci_endpoint"
+path = ["1c.0", "00.0"]
+"""
+
+
+def main() -> None:
+    """Build the machine, hand out its functions, and let them try."""
+    memory, topology = PhysicalMemory(), Topology()
+    memory.add_region(0, 64 << 20)
+    port = Bridge(Identity(0x8086, 0x9D10, 0x060400), PortType.ROOT_PORT)
+    acs = port.add_acs(AcsCapabilities.of(sv=1, tb=1, rr=1, cr=1, uf=1))
+    nic = PciFunction(Identity(0x8086, 0x1572, 0x020000))
+    sriov = Sriov(nic, total_vfs=4, first_offset=8, stride=1, vf_device_id=0x154C)
+    topology.add(port, topology.add_root_bus(), device=0x1C)
+    topology.add(nic, topology.bus_behind(port), device=0)
+    topology.add_sriov(sriov)
+    topology.assign_bus_numbers()
+    dmar = build(DMAR)
+    platform = Platform.build(memory, topology, dmar, PROFILES["qemu"])
+    unit = platform.unit_of(nic)
+    unit.subscribe(tell)
+
+    # The host's driver: two virtual functions, and a root port that lets nothing pass sideways.
+    nic.config.write(sriov.count.offset, NumVfs.of(count=2), 2)
+    nic.config.write(sriov.control.offset, SriovControl.of(vf_enable=1, vf_mse=1), 2)
+    platform.connect()  # the new functions get their ports
+    port.config.write(acs.control.offset, REDIRECTS, 2)
+    for function in topology.functions():
+        function.command.value = function.command.value.replace(bme=True)
+    for group in isolation_groups(topology):
+        print("group    ", ", ".join(str(topology.bdf(each)) for each in group))
+    for region in reserved_regions(dmar):
+        print(
+            "region   ", f"{region.region.base:#x} for {region.entry}; {region.policies['Linux']}"
+        )
+
+    # The hypervisor: for each virtual function a domain with the memory of one virtual machine. The
+    # physical function stays with the host, and keeps its reserved region (8.4).
+    geometry = second_stage_geometry(4, unit.capabilities.implementation)
+    pool = FramePool(TABLES, REGION)
+    tables = []
+    for domain, function in enumerate((nic, *sriov.functions)):
+        tables.append(TableBuilder(memory, geometry, pool))
+        if function is nic:
+            tables[domain].map(REGION, REGION, 0x1000)
+        else:
+            tables[domain].map(0, GUESTS + domain * SIZE, SIZE)
+        context = ContextEntry.of(
+            p=True, ssptptr=tables[domain].root << 12, aw=AddressWidth.AGAW_48, did=domain
+        )
+        source_id = topology.requester_id(function)
+        memory.write(CONTEXTS + source_id.devfn * 16, context.pack())
+        interrupt = RemappedIrte.of(
+            p=True,
+            v=0x30 + domain,
+            dst=domain << 8,
+            sid=source_id,
+            svt=SourceValidationType.SOURCE_ID,
+        )
+        memory.write(INTERRUPTS + domain * 16, interrupt.pack())
+    memory.write(ROOT + port.secondary * 16, RootEntry.of(p=True, ctp=CONTEXTS).pack())
+    irta = InterruptRemappingTableAddress.of(irta=INTERRUPTS, s=3)
+    start(unit, GlobalStatus.of(rtps=True, tes=True, irtps=True, ires=True), ROOT, irta)
+    queue = QueueDriver(unit, memory, QUEUE, STATUS, wide=False)
+    queue.enable()
+
+    # The devices, each programmed by its guest.
+    first, second = sriov.functions
+    print("writes   ", first.dma.write(0x4000, b"one").status.name)
+    print("writes   ", second.dma.write(0x4000, b"two").status.name)
+    print(
+        "memory   ",
+        memory.read(GUESTS + SIZE + 0x4000, 3),
+        memory.read(GUESTS + 2 * SIZE + 0x4000, 3),
+    )
+    print("beyond   ", first.dma.write(GUESTS + 2 * SIZE, b"!").status.name)
+    print("reserved ", nic.dma.read(REGION, 4).status.name)
+    first.send_message(*remappable_message(1))
+    second.send_message(*remappable_message(1))
+
+    # The hypervisor takes a page back: the table alone is not enough.
+    tables[1].unmap(0x4000, 0x1000)
+    print("unmapped ", first.dma.read(0x4000, 3).status.name)
+    queue.submit(
+        IotlbInvalidateDescriptor.of(
+            type_3_0=DescriptorType.IOTLB_INV, g=IotlbGranularity.PAGE_IN_DOMAIN, did=1, addr=0x4000
+        )
+    )
+    print("complete ", queue.wait())
+    print("unmapped ", first.dma.read(0x4000, 3).status.name)
+
+
+def tell(event: Event) -> None:
+    """What the unit did, as its one subscriber hears it."""
+    match event:
+        case RequestBlocked(request, reason):
+            print(
+                "blocked  ", f"{SourceId(request.source_id)} at {request.address:#x}: {reason.text}"
+            )
+        case InterruptBlocked(source_id, _, reason):
+            print("blocked  ", f"interrupt of {SourceId(source_id)}: {reason.text}")
+        case InterruptDelivered(source_id, Interrupt() as interrupt):
+            print("delivered", f"interrupt of {SourceId(source_id)}: vector {interrupt.vector:#x}")
+
+
+if __name__ == "__main__":
+    main()
