@@ -110,9 +110,17 @@ def main() -> None:
     start(unit, GlobalStatus.of(rtps=True, tes=True, irtps=True, ires=True), ROOT, irta)
     queue = QueueDriver(unit, memory, QUEUE, STATUS, wide=False)
     queue.enable()
+    attempts(memory, (nic, *sriov.functions), tables[1], queue)
 
-    # The devices, each programmed by its guest.
-    first, second = sriov.functions
+
+def attempts(
+    memory: PhysicalMemory,
+    functions: tuple[PciFunction, ...],
+    table: TableBuilder,
+    queue: QueueDriver,
+) -> None:
+    """What the devices try, each programmed by its own machine; ``table`` is that of domain 1."""
+    nic, first, second = functions
     print("writes   ", first.dma.write(0x4000, b"one").status.name)
     print("writes   ", second.dma.write(0x4000, b"two").status.name)
     print(
@@ -126,7 +134,7 @@ def main() -> None:
     second.send_message(*remappable_message(1))
 
     # The hypervisor takes a page back: the table alone is not enough.
-    tables[1].unmap(0x4000, 0x1000)
+    table.unmap(0x4000, 0x1000)
     print("unmapped ", first.dma.read(0x4000, 3).status.name)
     queue.submit(
         IotlbInvalidateDescriptor.of(
