@@ -1,9 +1,9 @@
-"""Times of the DMAR library: ``python -m scripts.bench_dmar [FOLDER]``; medians, in process."""
+"""Times of the DMAR library, medians in this process: ``python -m scripts.bench_dmar``."""
 
 from __future__ import annotations
 
+import argparse
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -91,7 +91,11 @@ def measure(folder: Path = TABLES, rounds: int = ROUNDS) -> list[Measured]:
 
 def main() -> None:
     """Print the figures."""
-    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else TABLES
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", nargs="?", type=Path, default=TABLES, help="of *.bin tables")
+    folder: Path = parser.parse_args().folder
+    if not any(folder.rglob("*.bin")):
+        parser.error(f"{folder}: no table in it")
     for name, milliseconds, target in measure(folder):
         verdict = "ok" if milliseconds <= target else "TOO SLOW"
         print(f"{name:28} {milliseconds:8.2f} ms   target {target:g} ms   {verdict}")

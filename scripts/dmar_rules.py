@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 
 from vtd.dmar.explanation import rules_page
@@ -11,6 +12,7 @@ PAGE = Path(__file__).resolve().parents[1] / "docs" / "dmar-rules.md"
 
 def main() -> None:
     """Write the page anew."""
+    argparse.ArgumentParser(description=__doc__).parse_args()
     PAGE.write_text(rules_page())
     print(f"{PAGE.name} written")
 

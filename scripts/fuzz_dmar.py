@@ -1,4 +1,4 @@
-"""Feed random and mutated tables to everything: ``scripts.fuzz_dmar [INPUTS [SEED [FOLDER]]]``.
+"""Feed random and mutated tables to everything: ``python -m scripts.fuzz_dmar``.
 
 Checks for every input that decoding, rules and rebuilding raise nothing and lose nothing, and for
 some of them the slower parts: description, comparison, audit, every input form. Keeps the slowest
@@ -7,6 +7,7 @@ input in mind; one that takes longer than the limit counts as a failure.
 
 from __future__ import annotations
 
+import argparse
 import random
 import sys
 import time
@@ -162,11 +163,15 @@ def campaign(count: int, seed: int, folder: Path = TABLES) -> Outcome:
 
 def main() -> None:
     """Run a campaign and print its outcome; exit code 1 if something failed."""
-    count = int(sys.argv[1]) if len(sys.argv) > 1 else 100_000
-    seed = int(sys.argv[2]) if len(sys.argv) > 2 else 1
-    folder = Path(sys.argv[3]) if len(sys.argv) > 3 else TABLES
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("inputs", nargs="?", type=int, default=100_000)
+    parser.add_argument("seed", nargs="?", type=int, default=1)
+    parser.add_argument("folder", nargs="?", type=Path, default=TABLES, help="of *.bin tables")
+    asked = parser.parse_args()
+    if not any(asked.folder.rglob("*.bin")):
+        parser.error(f"{asked.folder}: no table in it")
     start = time.perf_counter()
-    outcome = campaign(count, seed, folder)
+    outcome = campaign(asked.inputs, asked.seed, asked.folder)
     minutes = (time.perf_counter() - start) / 60
     print(
         f"{outcome.inputs} inputs, {outcome.findings} findings, {len(outcome.failures)} failures, "
