@@ -21,10 +21,10 @@ from vtd.entries import (
     ScalableRootEntry,
 )
 from vtd.event_interrupt import Message
-from vtd.page_request_handler import PageRequestHandler
 from vtd.port import UnitPort
-from vtd.queue_driver import QueueDriver
 from vtd.registers import GlobalCommand, RootTableAddress, TranslationTableMode
+from vtd.software.page_request_handler import PageRequestHandler
+from vtd.software.queue_driver import QueueDriver
 from vtd.unit import RemappingUnit
 
 SOURCE_ID, PASID, DOMAIN = 0x0108, 5, 1

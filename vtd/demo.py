@@ -18,13 +18,13 @@ from pagetables.memory import PhysicalMemory
 from vtd.capabilities import PROFILES
 from vtd.dmar.description import build
 from vtd.dmar.scopes import Owner
-from vtd.driver import start
 from vtd.entries import AddressWidth, ContextEntry, RootEntry
-from vtd.explain import RequestExplanation, cached, explain_request
+from vtd.inspection.explain import RequestExplanation, cached, explain_request
 from vtd.iotlb import IotlbEntry
 from vtd.platform import Platform
 from vtd.registers import FaultRecording, GlobalStatus
 from vtd.request import Request
+from vtd.software.driver import start
 
 REGISTER_BASE = 0xFED9_0000
 DMAR = f"""

@@ -14,7 +14,7 @@ import pytest
 
 if TYPE_CHECKING:
     from pagetables.memory import PhysicalMemory
-    from vtd.audit import Audit
+    from vtd.auditing.audit import Audit
     from vtd.port import UnitPort
     from vtd.unit import RemappingUnit
 
@@ -74,7 +74,7 @@ def vtd_platform(vtd_unit: RemappingUnit, vtd_memory: PhysicalMemory) -> Connect
 @pytest.fixture
 def vtd_audit(vtd_unit: RemappingUnit) -> Iterator[Audit]:
     """An audit of the unit; fails the test at its end if an invalidation was missing."""
-    from vtd.audit import Audit  # noqa: PLC0415
+    from vtd.auditing.audit import Audit  # noqa: PLC0415
 
     audit = Audit(vtd_unit)
     yield audit

@@ -7,7 +7,7 @@ import json
 import sys
 
 from vtd.caches import KEEPS_STALE, UNCACHED
-from vtd.replay import ScenarioRun
+from vtd.recordings.scenario import ScenarioRun
 
 BUGGY = "--buggy" in sys.argv
 

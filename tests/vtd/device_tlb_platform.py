@@ -13,6 +13,7 @@ from pagetables.build import FramePool, TableBuilder
 from pagetables.geometry import first_stage_geometry
 from pagetables.memory import PhysicalMemory
 from tests.vtd.world import capabilities
+from vtd.auditing.device_tlb_audit import DeviceTlbAudit
 from vtd.capabilities import Capabilities
 from vtd.descriptors import (
     DescriptorType,
@@ -21,7 +22,6 @@ from vtd.descriptors import (
     PasidIotlbGranularity,
     PasidIotlbInvalidateDescriptor,
 )
-from vtd.device_tlb_audit import DeviceTlbAudit
 from vtd.entries import (
     PasidDirectoryEntry,
     PasidEntry,
@@ -31,11 +31,11 @@ from vtd.entries import (
 )
 from vtd.event_interrupt import Message
 from vtd.events import Event
-from vtd.page_request_handler import PageRequestHandler
 from vtd.port import UnitPort
-from vtd.queue_driver import QueueDriver
 from vtd.registers import GlobalCommand, RootTableAddress, TranslationTableMode
 from vtd.remapping import Options
+from vtd.software.page_request_handler import PageRequestHandler
+from vtd.software.queue_driver import QueueDriver
 from vtd.unit import RemappingUnit
 
 SOURCE_ID, PASID, DOMAIN = 0x0108, 0x45, 7

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from devices.dma import READ, WRITE
-from tests.vtd.software import DEVICES, PASID, Software
+from tests.vtd.table_software import DEVICES, PASID, Software
 from tests.vtd.world import FIRST_TABLES, HOST, PAGE, Mode, World
 from vtd.cache import UNBOUNDED, Replacement, Shape
 from vtd.caches import (

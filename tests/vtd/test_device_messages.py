@@ -26,9 +26,9 @@ from vtd.events import (
     DeviceTlbInvalidationTimedOut,
     MessageSent,
 )
-from vtd.queue_driver import QueueDriver, QueueFullError
 from vtd.registers import FaultStatus, InvalidationQueueErrorRecord
 from vtd.remapping import Options
+from vtd.software.queue_driver import QueueDriver, QueueFullError
 
 OTHER = 0x0200
 FAULT_MESSAGE = Message(0xFEE0_2000, 0x61)

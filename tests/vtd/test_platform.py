@@ -31,7 +31,6 @@ from vtd.capabilities import PROFILES, Capabilities
 from vtd.descriptors import DeviceTlbInvalidateDescriptor
 from vtd.dmar.description import build
 from vtd.dmar.table import Table
-from vtd.driver import start, write
 from vtd.entries import AddressWidth, ContextEntry, RootEntry
 from vtd.platform import Platform, PlatformError
 from vtd.port import UnitPort
@@ -43,6 +42,7 @@ from vtd.registers import (
     RootTableAddress,
 )
 from vtd.remapping import Options
+from vtd.software.driver import start, write
 from vtd.unit import RemappingUnit
 
 GRAPHICS, OTHERS = 0xFED9_0000, 0xFED9_1000

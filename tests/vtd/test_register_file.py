@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from pagetables.bits import Access
 from tests.reference_data import vector_files
 from vtd.capabilities import PROFILES, Capabilities
+from vtd.recordings.scenario import load_scenario
 from vtd.register_file import RegisterFile, RegisterWrite
 from vtd.register_map import register_map
 from vtd.registers import (
@@ -33,7 +34,6 @@ from vtd.registers import (
     Register,
     RootTableAddress,
 )
-from vtd.replay import load_scenario
 
 XEON = PROFILES["xeon"]
 RANGES = {0x100: 0x50A}

@@ -15,9 +15,9 @@ from vtd.commands.reading import Lspci, read_pci_tree, read_table, read_text, un
 from vtd.dmar.pci_tree import PciTree
 from vtd.dmar.records import Rmrr
 from vtd.dmar.scopes import Scopes
-from vtd.fault_causes import CAUSES
-from vtd.kernel_log import FoldedFaults, LogLine, RequestKind, fold, parse_log
-from vtd.kernel_log_messages import Message, meaning_of
+from vtd.inspection.fault_causes import CAUSES
+from vtd.inspection.kernel_log import FoldedFaults, LogLine, RequestKind, fold, parse_log
+from vtd.inspection.kernel_log_messages import Message, meaning_of
 
 MOST_STRANGE = 0.25
 """Share of a log's characters that may be none of text; a console that colours lines adds some."""

@@ -12,11 +12,11 @@ from pagetables.images import load_image
 from pagetables.memory import PhysicalMemory
 from pagetables.observed import UnchangedMemory
 from vtd.capabilities import PROFILES, Capabilities
-from vtd.capture import MANIFEST, Capture
 from vtd.commands.reading import unusable_input
-from vtd.driver import start
+from vtd.recordings.capture import MANIFEST, Capture
 from vtd.registers import GlobalStatus
 from vtd.remapping import Options
+from vtd.software.driver import start
 from vtd.unit import RemappingUnit
 
 MAX_HOST_WIDTH = 52

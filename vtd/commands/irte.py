@@ -26,7 +26,7 @@ from vtd.commands.show_interrupt import (
     fault_text,
     sender_names,
 )
-from vtd.interrupt_table import list_entries, requesters
+from vtd.inspection.interrupt_table import list_entries, requesters
 
 
 def irte(

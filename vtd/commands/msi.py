@@ -34,6 +34,7 @@ from vtd.commands.show_interrupt import (
     outcome_json,
     outcome_text,
 )
+from vtd.inspection.interrupt_table import requesters
 from vtd.interrupt_entries import (
     INTERRUPT_ADDRESS,
     PostedIrte,
@@ -43,7 +44,6 @@ from vtd.interrupt_entries import (
     SourceValidationType,
 )
 from vtd.interrupt_remapping import IRTE_SIZE, InterruptFault
-from vtd.interrupt_table import requesters
 from vtd.interrupts import Interrupt, Posted, compatibility_interrupt
 
 

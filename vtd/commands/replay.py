@@ -11,17 +11,18 @@ import typer
 from rich.console import Console
 from rich.progress import track
 
-from vtd.capture import MANIFEST
 from vtd.commands.counted import counted
 from vtd.commands.images import Format, Output
 from vtd.commands.reading import unusable_input
 from vtd.commands.show_walk import request_text, walk_json, walk_lines
-from vtd.explain import RequestExplanation, cached, explain_request, is_interrupt
+from vtd.inspection.explain import RequestExplanation, cached, explain_request, is_interrupt
 from vtd.iotlb import IotlbEntry
+from vtd.recordings.capture import MANIFEST
+from vtd.recordings.replay import Report
+from vtd.recordings.replay import replay as replay_scenario
+from vtd.recordings.replay_capture import replay_capture
+from vtd.recordings.scenario import ScenarioError
 from vtd.registers import GlobalStatus
-from vtd.replay import Report, ScenarioError
-from vtd.replay import replay as replay_scenario
-from vtd.replay_capture import replay_capture
 from vtd.request import Request
 from vtd.unit import RemappingUnit
 

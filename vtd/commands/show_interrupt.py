@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from vtd.capture import Capture
 from vtd.dmar.records import DeviceScope
+from vtd.inspection.interrupt_table import requesters
 from vtd.interrupt_entries import DeliveryMode, DestinationMode, PostedIrte, RemappedIrte
 from vtd.interrupt_remapping import InterruptFault
-from vtd.interrupt_table import requesters
 from vtd.interrupts import Interrupt, Posted
+from vtd.recordings.capture import Capture
 
 
 def entry_text(entry: RemappedIrte | PostedIrte) -> str:

@@ -10,10 +10,10 @@ from devices.dma import READ, WRITE, AddressType, TranslationCompletion
 from devices.source_id import SourceId
 from pagetables.bits import BitRecord
 from pagetables.explain import Outcome, Step
-from vtd.explain import RequestExplanation
 from vtd.faults import TranslationFault
+from vtd.inspection.explain import RequestExplanation
+from vtd.inspection.sources import KINDS
 from vtd.request import Request
-from vtd.sources import KINDS
 
 NAME_WIDTH = 22
 

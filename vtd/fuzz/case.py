@@ -1,7 +1,7 @@
 """A generated case: a unit, and the steps of a scenario that software and devices take on it.
 
-Steps are those of scenario files (``vtd.replay``), without the outcomes: any target carries them
-out and says what came of each, and a case with the outcomes of one of them is a scenario.
+Steps are those of scenario files (``vtd.recordings.scenario``), without the outcomes: any target
+carries them out and says what came of each, and a case with the outcomes of one is a scenario.
 """
 
 from __future__ import annotations

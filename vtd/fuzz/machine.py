@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from vtd.audit import Audit
+from vtd.auditing.audit import Audit
 from vtd.caches import AGGRESSIVE, CachePolicy
 from vtd.capabilities import Capabilities
 from vtd.fuzz.driver import ModelDriver, Operation

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from pagetables.memory import PhysicalMemory
 from pagetables.observed import FailRead, ObservedMemory
-from vtd.audit import Audit
+from vtd.auditing.audit import Audit
 from vtd.caches import AGGRESSIVE, KEEPS_STALE, UNCACHED
 from vtd.capabilities import PROFILES, Capabilities
 from vtd.dmar import Table, validate
@@ -26,8 +26,8 @@ from vtd.fuzz.case import Case, Outcome, Step
 from vtd.fuzz.program import run_program
 from vtd.fuzz.strategies import Flavour
 from vtd.fuzz.targets import Difference, EngineTarget, OracleTarget, Target, compare
+from vtd.recordings.scenario import ScenarioRun
 from vtd.remapping import Options
-from vtd.replay import ScenarioRun
 from vtd.unit import RemappingUnit
 
 UNITS = tuple(PROFILES.values())

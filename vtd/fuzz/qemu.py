@@ -19,8 +19,8 @@ from vtd.fuzz.places import DATA, DATA_PAGES, SUPERPAGE
 from vtd.fuzz.qtest import Qtest, QtestError, qemu_version
 from vtd.fuzz.targets import TargetError
 from vtd.interrupts import compatibility_interrupt
+from vtd.recordings.outcomes import interrupt
 from vtd.registers import GlobalCommand
-from vtd.scenario_outcomes import interrupt
 
 REGISTERS = 0xFED9_0000
 BARS = 0xE000_0000

@@ -18,7 +18,7 @@ from pagetables.observed import AccessKind, ObservedMemory
 from vtd.caches import KEEPS_STALE, CachePolicy
 from vtd.fuzz.case import Case, Outcome, Step
 from vtd.fuzz.oracle import SlowUnit
-from vtd.replay import ScenarioRun
+from vtd.recordings.scenario import ScenarioRun
 
 
 class TargetError(Exception):

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from tests.reference_data import CAPTURES, VECTORS
 from vtd.cli import main
-from vtd.replay import Json
+from vtd.recordings.scenario import Json
 
 BASIC = VECTORS / "ir_basic.json.gz"
 RECORDED = VECTORS / "legacy_unit39.json.gz"

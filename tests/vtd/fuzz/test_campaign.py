@@ -13,7 +13,7 @@ import pytest
 from vtd.fuzz import campaign
 from vtd.fuzz.campaign import Job, State, default_properties, jobs_of, run_job, run_jobs
 from vtd.fuzz.targets import TargetError
-from vtd.replay import replay
+from vtd.recordings.replay import replay
 
 ROOT = Path(__file__).resolve().parents[3]
 EXAMPLES = ROOT / "examples" / "external_target"

@@ -7,7 +7,7 @@ from hypothesis import Phase, find, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, run_state_machine_as_test
 
-from vtd.audit import Audit
+from vtd.auditing.audit import Audit
 from vtd.caches import AGGRESSIVE
 from vtd.capabilities import PROFILES
 from vtd.fuzz.case import Case

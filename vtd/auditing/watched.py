@@ -1,8 +1,9 @@
 """Memory, caches and IOTLB that tell of each use, to take the place of those of a unit.
 
-A cache entry remembers the memory words that it came from (:class:`vtd.stale_use.Word`). What a
+A cache entry remembers the memory words that it came from
+(:class:`vtd.auditing.stale_use.Word`). What a
 unit does stays the same, except that ports do not answer IOTLB hits by themselves. Left out: what
-the uses mean, which :mod:`vtd.audit` judges.
+the uses mean, which :mod:`vtd.auditing.audit` judges.
 """
 
 from __future__ import annotations
@@ -13,9 +14,9 @@ from typing import TypeVar
 
 from pagetables.memory import TableMemory
 from pagetables.observed import Hook, ObservedMemory
+from vtd.auditing.stale_use import Words
 from vtd.cache import OFF, Cache, Shape
 from vtd.iotlb import Iotlb, IotlbEntry, RequestKind
-from vtd.stale_use import Words
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")

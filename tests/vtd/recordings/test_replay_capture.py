@@ -11,9 +11,9 @@ import pytest
 
 from pagetables.images import ImageError
 from tests.reference_data import CAPTURES, capture_folders
-from vtd.capture import Capture, CaptureError
-from vtd.replay import Json
-from vtd.replay_capture import replay_capture, run_capture
+from vtd.recordings.capture import Capture, CaptureError
+from vtd.recordings.replay_capture import replay_capture, run_capture
+from vtd.recordings.scenario import Json
 from vtd.request import Request
 from vtd.unit import RemappingUnit
 

@@ -6,7 +6,6 @@ from hypothesis import strategies as st
 
 from pagetables.memory import PhysicalMemory
 from vtd.capabilities import PROFILES
-from vtd.driver import read, start, write
 from vtd.registers import (
     FaultEventData,
     FaultRecording,
@@ -14,6 +13,7 @@ from vtd.registers import (
     InterruptRemappingTableAddress,
     RootTableAddress,
 )
+from vtd.software.driver import read, start, write
 from vtd.unit import RemappingUnit
 
 

@@ -2,7 +2,8 @@
 
 Reads ``dmesg`` and journal text of kernels from 2.6.30 on. Fault reasons are decimal without a
 ``0x`` in front (before 5.14) and hexadecimal with it; older kernels print a fault in two lines.
-What the lines mean is in :mod:`vtd.kernel_log_messages` and :mod:`vtd.fault_causes`.
+What the lines mean is in :mod:`vtd.inspection.kernel_log_messages` and
+:mod:`vtd.inspection.fault_causes`.
 """
 
 from __future__ import annotations

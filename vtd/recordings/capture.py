@@ -1,7 +1,7 @@
 """Captures of a running Linux: the memory, registers, DMAR table and PCI functions of one unit.
 
 The format is described in ``tests/captures/FORMAT.md``. Left out: the event log and the recorded
-outcomes, which :mod:`vtd.replay_capture` compares.
+outcomes, which :mod:`vtd.recordings.replay_capture` compares.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from pagetables.memory import PhysicalMemory, TableMemory
 from vtd.capabilities import Capabilities
 from vtd.dmar.pci_tree import PciTree, parse_pci_tree
 from vtd.dmar.table import Table
-from vtd.driver import start
 from vtd.registers import GlobalStatus, InterruptRemappingTableAddress, RootTableAddress
 from vtd.remapping import Options
+from vtd.software.driver import start
 from vtd.unit import RemappingUnit
 
 MANIFEST = "capture.json"

@@ -1,7 +1,8 @@
 """How a driver reaches the registers of a unit, and its first steps: tables set, functions on.
 
 VT-d 6.6, 6.7, 11.4.4, 11.4.5, 11.4.10. Left out: the invalidation queue
-(:mod:`vtd.queue_driver`), page requests (:mod:`vtd.page_request_handler`) and the fault event.
+(:mod:`vtd.software.queue_driver`), page requests
+(:mod:`vtd.software.page_request_handler`) and the fault event.
 """
 
 from __future__ import annotations

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.reference_data import VECTORS, name_of, vector_files
-from vtd.replay import Json, ScenarioError, load_scenario, replay, run_scenario
+from vtd.recordings.replay import replay, run_scenario
+from vtd.recordings.scenario import Json, ScenarioError, load_scenario
 
 SMALL = [
     VECTORS / f"{name}.json.gz"

@@ -16,14 +16,7 @@ from devices.dma import READ, WRITE
 from pagetables import first_stage, second_stage
 from pagetables.memory import BusError
 from pagetables.observed import AccessKind, Hook
-from vtd.caches import ContextCacheEntry, PasidCacheEntry, StructureKey
-from vtd.events import Event, RequestBlocked
-from vtd.faults import FaultReason, TranslationFault
-from vtd.iotlb import IotlbEntry, RequestKind
-from vtd.registers import TranslationTableMode
-from vtd.remapping import onlooker
-from vtd.request import Request
-from vtd.stale_use import (
+from vtd.auditing.stale_use import (
     CacheName,
     Owner,
     StaleUse,
@@ -32,9 +25,16 @@ from vtd.stale_use import (
     Words,
     missing_invalidation,
 )
+from vtd.auditing.watched import WatchedCache, WatchedIotlb, WatchedMemory
+from vtd.caches import ContextCacheEntry, PasidCacheEntry, StructureKey
+from vtd.events import Event, RequestBlocked
+from vtd.faults import FaultReason, TranslationFault
+from vtd.iotlb import IotlbEntry, RequestKind
+from vtd.registers import TranslationTableMode
+from vtd.remapping import onlooker
+from vtd.request import Request
 from vtd.translate import translate
 from vtd.unit import RemappingUnit
-from vtd.watched import WatchedCache, WatchedIotlb, WatchedMemory
 
 HALF = (1 << 64) - 1
 

@@ -28,13 +28,13 @@ from tests.vtd.device_tlb_platform import (
     Platform,
 )
 from tests.vtd.world import capabilities
+from vtd.auditing.device_tlb_audit import DeviceTlbAudit, DeviceTlbFinding, Misuse
 from vtd.caches import POLICIES
 from vtd.descriptors import (
     ContextCacheInvalidateDescriptor,
     ContextGranularity,
     DescriptorType,
 )
-from vtd.device_tlb_audit import DeviceTlbAudit, DeviceTlbFinding, Misuse
 from vtd.entries import PasidDirectoryEntry, PasidEntry, ScalableContextEntry
 from vtd.events import RequestBlocked
 from vtd.registers import FaultStatus

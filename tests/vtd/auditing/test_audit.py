@@ -8,19 +8,19 @@ import pytest
 
 from pagetables.geometry import second_stage_geometry
 from pagetables.memory import PhysicalMemory
-from vtd.audit import Audit
-from vtd.audit_log import audit_scenario
+from vtd.auditing.audit import Audit
+from vtd.auditing.audit_log import audit_scenario
+from vtd.auditing.stale_use import CacheName, StaleUse, Structure
 from vtd.caches import AGGRESSIVE, KEEPS_STALE, CachePolicy
 from vtd.capabilities import PROFILES
 from vtd.entries import AddressWidth, ContextEntry, RootEntry
 from vtd.port import UnitPort
+from vtd.recordings.scenario import load_scenario
 from vtd.registers import GlobalCommand
 from vtd.remapping import Options
-from vtd.replay import load_scenario
-from vtd.stale_use import CacheName, StaleUse, Structure
 from vtd.unit import RemappingUnit
 
-VECTORS = Path(__file__).resolve().parents[1] / "vectors"
+VECTORS = Path(__file__).resolve().parents[2] / "vectors"
 ROOT, CONTEXT, TOP, OTHER = 0x1000, 0x2000, 0x10000, 0x20000
 SOURCE = 0x0010
 DOMAIN = 7

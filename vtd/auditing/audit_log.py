@@ -3,7 +3,7 @@
 Three kinds of log, told apart by their first line; ``docs/audit-log.md`` describes them:
 
 * a platform log: JSON objects, the head of a scenario and then its steps, one a line. Memory is
-  known at every moment, and :class:`vtd.audit.Audit` judges each use of a cached entry.
+  known at every moment, and :class:`vtd.auditing.audit.Audit` judges each use of a cached entry.
 * an event log of a capture: JSON arrays. Memory is not known, only what an IOTLB loaded and when.
   An entry that is loaded again with another content, with no invalidation in between that covers
   it, tells that software changed tables without one (VT-d 6.5.3.3).
@@ -23,7 +23,8 @@ from devices.source_id import SourceId
 from pagetables import first_stage, second_stage
 from pagetables.bits import BitRecord
 from pagetables.memory import BusError, PhysicalMemory
-from vtd.audit import Audit
+from vtd.auditing.audit import Audit
+from vtd.auditing.stale_use import CacheName, Owner, StaleUse, Structure, Word, missing_invalidation
 from vtd.caches import AGGRESSIVE, KEEPS_STALE, CachePolicy
 from vtd.capabilities import PROFILES, Capabilities
 from vtd.descriptors import DESCRIPTORS, DescriptorHead, DescriptorType
@@ -31,6 +32,7 @@ from vtd.entries import PasidTranslationType
 from vtd.interrupt_entries import RemappedIrte
 from vtd.invalidation import invalidate
 from vtd.iotlb import IotlbEntry, IotlbTags
+from vtd.recordings.scenario import ScenarioRun, number, recorded_on_qemu
 from vtd.registers import (
     Capability,
     ExtendedCapability,
@@ -39,8 +41,6 @@ from vtd.registers import (
     Version,
 )
 from vtd.remapping import Options
-from vtd.replay import ScenarioRun, number, recorded_on_qemu
-from vtd.stale_use import CacheName, Owner, StaleUse, Structure, Word, missing_invalidation
 from vtd.unit import RemappingUnit
 
 Json = Any

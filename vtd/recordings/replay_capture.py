@@ -15,18 +15,19 @@ from pathlib import Path
 from devices.dma import READ, WRITE, CompletionStatus
 from pagetables.memory import PhysicalMemory
 from pagetables.observed import AccessKind, ObservedMemory, UnchangedMemory
-from vtd.capture import Capture, CaptureError, read_json, read_json_lines
 from vtd.events import Event, MessageSent
 from vtd.faults import FaultReason
+from vtd.inspection.sources import list_sources, pages
 from vtd.interrupt_entries import RemappedIrte
 from vtd.interrupt_remapping import IRTE_SIZE
 from vtd.interrupts import Interrupt, Posted, compatibility_interrupt
+from vtd.recordings.capture import Capture, CaptureError, read_json, read_json_lines
+from vtd.recordings.replay import Mismatch, Report, Trace
+from vtd.recordings.scenario import BROKEN, Json
 from vtd.register_map import REGISTERS
 from vtd.registers import FaultRecording, InvalidationQueueAddress, InvalidationQueueTail
 from vtd.remapping import Options
-from vtd.replay import BROKEN, Json, Mismatch, Report, Trace
 from vtd.request import Request
-from vtd.sources import list_sources, pages
 from vtd.unit import RemappingUnit
 
 NARROW = frozenset(register.OFFSET for register in REGISTERS if register.WIDTH == 32)

@@ -1,7 +1,7 @@
 """What a step of a scenario came to, in the form that the file has it.
 
 ``tests/vectors/FORMAT.md`` describes the form. Left out: carrying out steps and comparing, which
-:mod:`vtd.replay` does.
+:mod:`vtd.recordings.replay` does.
 """
 
 from __future__ import annotations

@@ -9,13 +9,18 @@ from pagetables.explain import Outcome
 from tests.nested_image import BASE, IOVA, NO_ENTRY, PASID, ROOT_POINTER, SIZE, nested_memory
 from tests.reference_data import CAPTURES
 from vtd.capabilities import PROFILES
-from vtd.capture import Capture
-from vtd.driver import start
 from vtd.events import Event, RequestBlocked
-from vtd.explain import cached, explain_request, explain_translation_request, is_interrupt
 from vtd.faults import FaultReason
+from vtd.inspection.explain import (
+    cached,
+    explain_request,
+    explain_translation_request,
+    is_interrupt,
+)
+from vtd.recordings.capture import Capture
 from vtd.registers import GlobalStatus
 from vtd.request import Request
+from vtd.software.driver import start
 from vtd.unit import RemappingUnit
 
 

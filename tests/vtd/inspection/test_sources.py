@@ -18,12 +18,12 @@ from tests.nested_image import (
 )
 from tests.reference_data import CAPTURES
 from vtd.capabilities import PROFILES
-from vtd.capture import Capture
-from vtd.driver import start
 from vtd.faults import FaultReason, TranslationFault
+from vtd.inspection.sources import list_sources, pages
+from vtd.recordings.capture import Capture
 from vtd.registers import GlobalStatus, RootTableAddress, TranslationTableMode
 from vtd.remapping import Options, onlooker
-from vtd.sources import list_sources, pages
+from vtd.software.driver import start
 from vtd.unit import RemappingUnit
 
 

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vtd.audit_log import AuditLogError, audit_log
-from vtd.stale_use import CacheName
+from vtd.auditing.audit_log import AuditLogError, audit_log
+from vtd.auditing.stale_use import CacheName
 
-CAPTURES = Path(__file__).resolve().parents[1] / "captures"
+CAPTURES = Path(__file__).resolve().parents[2] / "captures"
 HEAD = {
     "unit": {
         "version": "0x10",

@@ -15,11 +15,9 @@ from vtd.descriptors import (
     PageRequestDescriptor,
     ResponseCode,
 )
-from vtd.driver import read, write
 from vtd.event_interrupt import Message
 from vtd.events import Event, MessageSent
 from vtd.page_requests import DESCRIPTOR_SIZE
-from vtd.queue_driver import PAGE_SIZE, QueueDriver
 from vtd.registers import (
     PageRequestEventAddress,
     PageRequestEventControl,
@@ -30,6 +28,8 @@ from vtd.registers import (
     PageRequestQueueTail,
     PageRequestStatus,
 )
+from vtd.software.driver import read, write
+from vtd.software.queue_driver import PAGE_SIZE, QueueDriver
 from vtd.unit import RemappingUnit
 
 Resolve = Callable[[PageRequestDescriptor], bool]

@@ -1,7 +1,7 @@
 """Stale uses of cached entries, and the invalidation that each of them misses.
 
 VT-d 6.5.3.3 (Tables 28 and 29), 6.6 and 6.7: what software owes after it changed a structure or a
-pointer. Left out: finding the uses, for which :mod:`vtd.audit` and :mod:`vtd.audit_log` are.
+pointer. Left out: finding the uses, which :mod:`vtd.auditing.audit` does.
 """
 
 from __future__ import annotations

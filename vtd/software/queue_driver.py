@@ -8,7 +8,6 @@ from __future__ import annotations
 from pagetables.bits import BitRecord
 from pagetables.memory import PhysicalMemory
 from vtd.descriptors import DescriptorType, InvalidationWaitDescriptor
-from vtd.driver import read, write
 from vtd.registers import (
     GlobalCommand,
     GlobalStatus,
@@ -16,6 +15,7 @@ from vtd.registers import (
     InvalidationQueueHead,
     InvalidationQueueTail,
 )
+from vtd.software.driver import read, write
 from vtd.unit import RemappingUnit
 
 PAGE_SIZE = 0x1000

@@ -11,7 +11,7 @@ from devices.dma import PageRequest
 from tests.vtd.device_tlb_platform import EVENT, PASID, SOURCE_ID, Platform
 from vtd.descriptors import PageRequestDescriptor
 from vtd.events import PageGroupResponseSent
-from vtd.page_request_handler import PageRequestHandler
+from vtd.software.page_request_handler import PageRequestHandler
 
 ADDRESS = 0x7000_0000
 

@@ -1,7 +1,7 @@
-"""Replay of scenario files: a unit, devices, memory, steps, and the outcome each step must have.
+"""A scenario: a unit, devices and memory from reset, and the steps that are taken on them.
 
-A scenario stands alone; it starts from reset with memory zeroed. The format is described in
-``tests/vectors/FORMAT.md``.
+It stands alone, with memory zeroed; ``tests/vectors/FORMAT.md`` describes the form. Left out:
+comparing what a step led to, which :mod:`vtd.recordings.replay` does.
 """
 
 from __future__ import annotations
@@ -11,9 +11,8 @@ import json
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from devices.dma import (
     READ,
@@ -25,7 +24,6 @@ from devices.dma import (
     split_pages,
 )
 from pagetables.memory import BusError, PhysicalMemory
-from vtd import scenario_outcomes as outcomes
 from vtd.caches import KEEPS_STALE, CachePolicy
 from vtd.capabilities import Capabilities
 from vtd.device_messages import ITAGS
@@ -46,6 +44,7 @@ from vtd.interrupt_entries import (
 )
 from vtd.interrupts import Interrupt, Posted
 from vtd.port import UnitPort
+from vtd.recordings import outcomes
 from vtd.remapping import Options
 from vtd.request import ATOMIC, Request
 from vtd.unit import RemappingUnit
@@ -65,43 +64,22 @@ MAX_LENGTH = 1 << 24
 Json = Any
 """A value as ``json`` reads it."""
 
-Trace = Callable[[RemappingUnit, str, Request], None]
-"""Told of each request for memory before it is made: the unit, the step, the request."""
-
 
 class ScenarioError(ValueError):
     """A file that is no scenario: says which field is wrong."""
 
 
-class Mismatch(NamedTuple):
-    """A step whose outcome was another one."""
-
-    step: int
-    op: str
-    expect: Json
-    got: Json
-
-
-@dataclass
-class Report:
-    """What the replay of one file found."""
-
-    file: str
-    steps: int
-    passed: int = 0
-    mismatches: list[Mismatch] = field(default_factory=list)
-    as_recorded: bool = False
-    """Whether the file needed the option that follows QEMU in the known differences."""
-
-    def to_json(self) -> Json:
-        """The report in the form of ``vtd replay --format json``."""
-        return {
-            "file": self.file,
-            "steps": self.steps,
-            "passed": self.passed,
-            "as_recorded": self.as_recorded,
-            "mismatches": [mismatch._asdict() for mismatch in self.mismatches],
-        }
+@contextmanager
+def broken(what: str) -> Iterator[None]:
+    """Turn what using a broken value raises into a ScenarioError about ``what``."""
+    try:
+        yield
+    except KeyError as error:
+        raise ScenarioError(f"{what}: {error} is missing") from error
+    except (AttributeError, IndexError, TypeError) as error:
+        raise ScenarioError(f"{what}: a value is not of the kind that the format says") from error
+    except BROKEN as error:
+        raise ScenarioError(f"{what}: {error}") from error
 
 
 def load_scenario(path: Path) -> dict[str, Json]:
@@ -120,73 +98,6 @@ def load_scenario(path: Path) -> dict[str, Json]:
 def recorded_on_qemu(scenario: Mapping[str, Json]) -> bool:
     """Whether the outcomes are those of QEMU's unit."""
     return str(scenario.get("oracle", "")).startswith("QEMU")
-
-
-def replay(path: Path, trace: Trace | None = None) -> Report:
-    """Replay one file; one recorded on QEMU may fall back on the as-recorded option.
-
-    A second run hands ``trace`` another unit.
-    """
-    scenario = load_scenario(path)
-    with _broken(str(path)):
-        report = run_scenario(str(path), scenario, as_recorded=False, trace=trace)
-        if report.mismatches and recorded_on_qemu(scenario):
-            again = run_scenario(str(path), scenario, as_recorded=True, trace=trace)
-            report = min(report, again, key=lambda each: len(each.mismatches))
-    return report
-
-
-@contextmanager
-def _broken(what: str) -> Iterator[None]:
-    """Turn what using a broken value raises into a ScenarioError about ``what``."""
-    try:
-        yield
-    except KeyError as error:
-        raise ScenarioError(f"{what}: {error} is missing") from error
-    except (AttributeError, IndexError, TypeError) as error:
-        raise ScenarioError(f"{what}: a value is not of the kind that the format says") from error
-    except BROKEN as error:
-        raise ScenarioError(f"{what}: {error}") from error
-
-
-def run_scenario(
-    name: str,
-    scenario: Mapping[str, Json],
-    *,
-    as_recorded: bool,
-    trace: Trace | None = None,
-) -> Report:
-    """Carry out every step and compare."""
-    steps = scenario["steps"]
-    if not isinstance(steps, list):
-        raise ScenarioError("steps: not a list")
-    run = ScenarioRun(scenario, as_recorded=as_recorded)
-    contradictions = run.unit.capabilities.check()
-    if contradictions:
-        raise ScenarioError(f"unit: {'; '.join(contradictions)}")
-    report = Report(name, len(steps), as_recorded=as_recorded)
-    for index, step in enumerate(steps):
-        with _broken(f"step {index}"):
-            if trace is not None and step["op"] in ACCESSES:
-                for request in run.requests(step):
-                    trace(run.unit, f"step {index} {step['op']}", request)
-            expect, got = run.step(step)
-        if matches(expect, got):
-            report.passed += 1
-        else:
-            report.mismatches.append(Mismatch(index, step["op"], expect, got))
-    return report
-
-
-def matches(expect: Json, got: Json) -> bool:
-    """Whether an outcome is the expected one: keys that are left out are not compared."""
-    if isinstance(expect, dict) and isinstance(got, dict):
-        return all(key in got and matches(value, got[key]) for key, value in expect.items())
-    if isinstance(expect, list) and isinstance(got, list):
-        return len(expect) == len(got) and all(map(matches, expect, got))
-    if isinstance(expect, str) and isinstance(got, int):
-        return number(expect) == got
-    return bool(expect == got)
 
 
 def number(value: Json) -> int:
@@ -212,7 +123,7 @@ class ScenarioRun:
     ) -> None:
         unit = scenario["unit"]
         tags = scenario.get("tags", ())
-        with _broken("unit"):
+        with broken("unit"):
             capabilities = Capabilities.of(
                 number(unit["version"]),
                 number(unit["cap"]),
@@ -223,7 +134,7 @@ class ScenarioRun:
                 number(offset): number(value) for offset, value in unit.get("registers", {}).items()
             }
         self.memory = PhysicalMemory()
-        with _broken("memory"):
+        with broken("memory"):
             for start, length, *kind in scenario["memory"]:
                 self.memory.add_region(number(start), number(length), read_only="ro" in kind)
         options = Options(
@@ -233,7 +144,7 @@ class ScenarioRun:
         )
         self.unit = RemappingUnit(capabilities, self.memory, options, constants)
         self.unit.subscribe(self._event)
-        with _broken("devices"):
+        with broken("devices"):
             self.ports = {
                 name: UnitPort(self.unit, self.memory, number(device["source_id"]))
                 for name, device in scenario["devices"].items()

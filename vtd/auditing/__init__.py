@@ -1,0 +1,1 @@
+"""Uses of what caches keep after software changed it without the invalidation it owes."""

@@ -1,0 +1,1 @@
+"""What tables, registers and logs mean, told without changing anything."""

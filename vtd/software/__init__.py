@@ -1,0 +1,1 @@
+"""What system software does to a unit: registers, the queue, page requests."""
