@@ -15,12 +15,15 @@ from pagetables.walk import Leaf, Stage, TableRefusedError, WalkRule, output, se
 
 SecondStageWalk = Callable[[int], Leaf]
 """Translates a guest physical address, with or without paging-structure caches."""
+Located = Callable[[int, int], None]
+"""Told of a table that is about to be read: its guest frame and its host frame."""
 
 
 class GuestMemory:
     """Memory seen through a second stage (implements ``TableMemory``).
 
     ``width``: guest physical addresses at and above ``2**width`` can't be translated.
+    ``known``: host frames of guest frames that a paging-structure cache remembers (6.2.5).
     """
 
     def __init__(
@@ -30,6 +33,8 @@ class GuestMemory:
         self._second = second
         self._width = width
         self._walk = walk_second
+        self.known: dict[int, int] = {}
+        self.located: Located | None = None
         geometry = second.geometry
         # A table page that can be walked with flags enabled has to be writable too (3.8.1).
         self._readable = geometry.read | geometry.write if second.accessed else geometry.read
@@ -40,8 +45,13 @@ class GuestMemory:
         return self
 
     def __getitem__(self, number: int) -> FrameReader:
-        host, _ = self._translate(number << 12, self._readable, WalkRule.TABLE_NOT_READABLE)
-        return self._memory.frames[host >> 12]
+        frame = self.known.get(number)
+        if frame is None:
+            host, _ = self._translate(number << 12, self._readable, WalkRule.TABLE_NOT_READABLE)
+            frame = host >> 12
+            if self.located is not None:
+                self.located(number, frame)
+        return self._memory.frames[frame]
 
     def read_record(self, address: int, size: int) -> int:
         """A record at a guest physical address."""
@@ -56,7 +66,8 @@ class GuestMemory:
         dirty = self._second.dirty
         if dirty & ~entry and not set_flags(self._memory, self._second, where, entry, dirty, shift):
             return self.compare_exchange(address, size, expected, new)
-        return self._memory.compare_exchange(host, size, expected, new)
+        frame = self.known.get(address >> 12, host >> 12)
+        return self._memory.compare_exchange(frame << 12 | address & 0xFFF, size, expected, new)
 
     def write(self, address: int, data: bytes) -> None:
         """Store ``data`` within one guest frame."""

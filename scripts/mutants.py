@@ -129,6 +129,13 @@ MUTANTS = (
         "driver",
     ),
     Mutant(
+        "invalidation of the second stage keeps nested paging-structure entries",
+        "vtd/caches.py",
+        "self.first_stage.remove(lambda key, _: key[0] == domain_id)\n        if not hint:",
+        "if not hint:",
+        "driver",
+    ),
+    Mutant(
         "context cache: domain of an entry not compared",
         "vtd/caches.py",
         "key & kept == source_id & kept and entry.domain_id in (None, domain_id)",

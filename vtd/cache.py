@@ -116,10 +116,6 @@ class Cache(Stateful, Generic[K, V]):
         entries[key] = entry
         self.counters.insertions += 1
 
-    def discard(self, key: K) -> None:
-        """Take back an entry that is not to be kept after all."""
-        self._set_of(key).pop(key, None)
-
     def remove(self, matches: Callable[[K, V], bool]) -> int:
         """Invalidate the entries that match; returns how many there were."""
         count = 0

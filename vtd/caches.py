@@ -65,9 +65,12 @@ class StructureEntry(NamedTuple):
     shift: int
     """Level of the entry that points to it."""
     frame: int
+    """Where the table is; under nested translation, where the guest has it."""
     rights: int
     width: int = 64
     """As for :class:`IotlbTags` (Table 19, 6.2.5.2)."""
+    host: int | None = None
+    """Nested: the frame that the second stage made of ``frame``."""
 
 
 class TranslationCaches(Stateful):

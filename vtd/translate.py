@@ -197,8 +197,10 @@ def walk_first_stage(
     remapping: Remapping, target: Target, stage: Stage, memory: TableMemory, address: int
 ) -> Leaf:
     """Walk the first stage, from the paging-structure caches on where they can help."""
-    cache = remapping.caches.first_stage
-    return _walk(cache, (target.domain_id, target.pasid), memory, stage, address)
+    cache, tags = remapping.caches.first_stage, (target.domain_id, target.pasid)
+    if isinstance(memory, GuestMemory) and cache.shape != OFF:
+        return _walk_guest(cache, tags, memory, stage, address)
+    return _walk(cache, tags, memory, stage, address)
 
 
 def walk_second_stage(remapping: Remapping, target: Target, stage: Stage, address: int) -> Leaf:
@@ -218,27 +220,55 @@ def _walk(
         return walk(memory, stage, address)
 
     width = _tag_width(stage)
-    reached: StructureKey | None = None
+
+    def remember(shift: int, frame: int, rights: int) -> None:
+        cache.put((*tags, shift, address >> shift), StructureEntry(shift, frame, rights, width))
+
+    _, start = _below(cache, tags, stage, address)
+    return walk(memory, stage, address, remember, start)
+
+
+def _walk_guest(
+    cache: Cache[StructureKey, StructureEntry],
+    tags: tuple[int, int | None],
+    memory: GuestMemory,
+    stage: Stage,
+    address: int,
+) -> Leaf:
+    """A first-stage walk whose entries hold where the second stage has the tables (6.2.5).
+
+    So there is none that leads to a table which the second stage refuses.
+    """
+    width = _tag_width(stage)
+    reached: StructureEntry | None = None
 
     def remember(shift: int, frame: int, rights: int) -> None:
         nonlocal reached
-        reached = (*tags, shift, address >> shift)
-        cache.put(reached, StructureEntry(shift, frame, rights, width))
+        reached = StructureEntry(shift, frame, rights, width)
 
+    def locate(frame: int, host: int) -> None:
+        if reached is not None and reached.frame == frame:
+            key = (*tags, reached.shift, address >> reached.shift)
+            cache.put(key, reached._replace(host=host))
+
+    below, start = _below(cache, tags, stage, address)
+    if below is not None and below.host is not None:
+        memory.known[below.frame] = below.host
+    memory.located = locate
+    return walk(memory, stage, address, remember, start)
+
+
+def _below(
+    cache: Cache[StructureKey, StructureEntry],
+    tags: tuple[int, int | None],
+    stage: Stage,
+    address: int,
+) -> tuple[StructureEntry | None, tuple[int, int, int] | None]:
+    """The deepest entry on the way to ``address``, and where a walk goes on from it."""
     done = {level.shift: number for number, level in enumerate(stage.geometry.levels[:-1], 1)}
     below = cache.find(*((*tags, shift, address >> shift) for shift in reversed(done)))
     start = None if below is None else (done[below.shift], below.frame, below.rights)
-    try:
-        return walk(memory, stage, address, remember, start)
-    except WalkFault as fault:
-        refused = fault.kind is not stage.geometry.kind or fault.rule in _TABLE_REFUSED
-        if reached is not None and refused:
-            cache.discard(reached)
-        raise
-
-
-_TABLE_REFUSED = (WalkRule.TABLE_BEYOND_WIDTH, WalkRule.TABLE_NOT_READABLE)
-"""With a fault of the second stage itself: no entry is kept that leads to this table (6.2.5)."""
+    return below, start
 
 
 def _tag_width(stage: Stage | None) -> int:

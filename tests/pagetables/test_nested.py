@@ -94,6 +94,21 @@ def test_guest_memory_reads_and_writes_where_the_second_stage_maps_it() -> None:
     assert memory.read_record(0x8018, 8) == 0x2B
 
 
+def test_a_known_table_is_read_and_updated_where_it_was_and_others_are_located() -> None:
+    memory, guest = make_guest(3)
+    located: list[tuple[int, int]] = []
+    guest.located = lambda frame, host: located.append((frame, host))
+    memory.add_region(0x9000, 0x1000)
+    memory.write(0x9018, b"\x2a" + bytes(7))
+    assert guest.frames[0][3] == 0
+    assert located == [(0, 8)]
+    guest.known[0] = 9
+    assert guest.frames[0][3] == 0x2A
+    assert guest.compare_exchange(0x18, 8, 0x2A, 0x2B)
+    assert memory.read_record(0x9018, 8) == 0x2B
+    assert located == [(0, 8)]
+
+
 def test_a_flag_update_dirties_the_page_of_the_table_but_a_read_does_not() -> None:
     memory, guest = make_guest(3, flags=True)
     guest.read_record(0, 8)

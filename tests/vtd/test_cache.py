@@ -95,15 +95,6 @@ def test_the_first_key_that_is_known_is_found_and_counted_once() -> None:
     assert (cache.counters.hits, cache.counters.misses) == (1, 1)
 
 
-def test_an_entry_that_is_taken_back_was_not_invalidated() -> None:
-    cache: Cache[int, str] = Cache(UNBOUNDED)
-    cache.put(1, "one")
-    cache.discard(1)
-    cache.discard(2)
-    assert cache.peek(1) is None
-    assert cache.counters.invalidated == 0
-
-
 @pytest.mark.parametrize(("ways", "sets"), [(-1, 1), (1, 0)])
 def test_a_shape_that_can_not_be_is_refused(ways: int, sets: int) -> None:
     with pytest.raises(ValueError, match="cache shape"):

@@ -231,6 +231,31 @@ def test_a_nested_entry_is_kept_only_if_the_second_stage_lets_its_table_be_read(
     assert kept == set(shifts)
 
 
+@pytest.mark.parametrize("with_flags", [False, True])
+@pytest.mark.parametrize("level", [3, 2, 1])
+def test_a_nested_entry_keeps_where_the_second_stage_had_the_table(
+    level: int, with_flags: bool
+) -> None:
+    """6.2.5.1 to 6.2.5.4; 6.5.2.3: a page-selective invalidation of any address removes it."""
+    world = World(Mode.NESTED)
+    world.change("pasid", ssade=with_flags)
+    table = f"second1 {FIRST_TABLES + 0x1000 * (4 - level):#x}"
+    started = world.start(Options(caches=AGGRESSIVE))
+    caches = started.unit.caches
+    assert started.admit() == HOST | PAGE
+    caches.iotlb.clear()
+    caches.first_stage.remove(lambda key, _: key[2] < 12 + 9 * level)
+    world.change(table, addr=HOST + PAGE + 0x1000)  # an empty page
+    world.put("first1", world.get("first1").replace(a=False))
+    assert started.admit() == HOST | PAGE
+    caches.invalidate_iotlb_pages(5, 0, 0x1000, hint=True)
+    assert started.admit() is None
+    world.change(table, addr=HOST + FIRST_TABLES + 0x1000 * (4 - level))
+    assert started.admit() is None
+    caches.invalidate_iotlb_pages(5, 0, 0x1000, hint=True)
+    assert started.admit() == HOST | PAGE
+
+
 def test_an_entry_is_kept_even_if_its_table_maps_nothing() -> None:
     """6.2.5.1 to 6.2.5.4."""
     for mode, name in ((Mode.NESTED, "first1"), (Mode.FIRST, "first1"), (Mode.SECOND, "second1")):

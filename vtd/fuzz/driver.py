@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from pagetables.build import BuildError, FramePool, TableBuilder
 from pagetables.geometry import first_stage_geometry, second_stage_geometry
 from pagetables.memory import PhysicalMemory
+from pagetables.walk import ADDRESS
 from vtd.capabilities import Capabilities
 from vtd.entries import (
     AddressWidth,
@@ -442,6 +443,34 @@ class ModelDriver:
         address = DATA + page % DATA_PAGES * 4096
         domain.host.protect(address, 4096, rights)
         self._owed.pages(domain.domain_id, address, 4096, hint=False)
+
+    def withdraw(self, device: str, where: int, pasid: int | None = None) -> None:
+        """The host takes a guest's table away and gives it back, while the device goes on."""
+        pasid = pasid if pasid in self.pasids else None
+        domain = self.attached.get((device, pasid))
+        if domain is None or domain.builder is None or domain.host is None:
+            return
+        address = self._place_of(domain, where)
+        table = self._last_table(domain.builder, address)
+        self._use(device, address + 16, False, pasid)
+        domain.host.unmap(table, 4096)
+        self._owed.pages(domain.domain_id, table, 4096, hint=False)
+        for beside in (0, 4096):
+            self._use(device, address + beside + 16, False, pasid)
+        domain.host.map(table, table, 4096)
+        if "cm" in self.capabilities.features:
+            self._owed.pages(domain.domain_id, table, 4096, hint=False)
+        self._use(device, address + 16, False, pasid)
+
+    def _last_table(self, builder: TableBuilder, address: int) -> int:
+        """The first-stage table that is the last on the way to an address."""
+        table = builder.root << 12
+        for shift in (39, 30, 21):
+            entry = self._memory.read_record(table | (address >> shift & 511) << 3, 8)
+            if not entry & 1 or entry & 0x80:
+                break
+            table = entry & ADDRESS
+        return table
 
     def reuse(self, domain_id: int, kind: int) -> None:
         """Give up a domain that no device has, and make another one with its id."""

@@ -103,6 +103,7 @@ changing = st.one_of(
     _operation("unmap", domain_id=DOMAINS, where=SLOTS, count=st.sampled_from([1, 2, 4, 512])),
     _operation("protect", domain_id=DOMAINS, where=SLOTS, count=COUNTS, rights=RIGHTS),
     _operation("move", domain_id=DOMAINS, where=SLOTS, page=st.integers(0, 63)),
+    _operation("withdraw", device=DEVICE, where=SLOTS, pasid=PASID),
     _operation("protect_host", domain_id=DOMAINS, page=st.integers(0, 7), rights=RIGHTS),
     _operation("detach", device=DEVICE, pasid=PASID),
     _operation("detach_functions"),

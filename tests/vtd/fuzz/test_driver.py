@@ -10,13 +10,14 @@ from hypothesis.stateful import RuleBasedStateMachine, run_state_machine_as_test
 from vtd.auditing.audit import Audit
 from vtd.caches import AGGRESSIVE
 from vtd.capabilities import PROFILES
+from vtd.entries import PasidTranslationType
 from vtd.fuzz.case import Case
 from vtd.fuzz.driver import ModelDriver, Operation
 from vtd.fuzz.machine import machine_for
 from vtd.fuzz.owed_invalidations import Rule
 from vtd.fuzz.properties import Tally, carry_out, check_driver
 from vtd.fuzz.strategies import driver_cases
-from vtd.fuzz.targets import EngineTarget
+from vtd.fuzz.targets import EngineTarget, OracleTarget
 
 USE = Operation("dma", {"device": "d0", "where": 0, "write": False})
 AGAIN = Operation("repeat", {"count": 1, "write": False})
@@ -67,6 +68,25 @@ PROGRAMS: dict[Rule, tuple[str, bool, list[Operation]]] = {
     Rule.DOMAIN_REUSE: ("xeon", True, REUSED),
     Rule.INTERRUPT_ENTRY: ("client", False, [entry(40), INTERRUPT, entry(41), INTERRUPT]),
 }
+
+
+@pytest.mark.parametrize("drop", [None, Rule.PAGES_AFTER_UNMAP])
+def test_a_guest_table_that_the_host_takes_away_is_gone_once_it_is_invalidated(
+    drop: Rule | None,
+) -> None:
+    driver = ModelDriver(PROFILES["xeon"], scalable=True, drop=drop)
+    nested = driver.kinds.index(PasidTranslationType.NESTED)
+    withdraw = Operation("withdraw", {"device": "d0", "where": 0})
+    driver.run([attach("d0", 1, nested), map_page(1), withdraw])
+    case = driver.case()
+    expected = [outcome for outcome in OracleTarget().run(case) if isinstance(outcome, dict)]
+    assert ["fault" in outcome for outcome in expected] == [False, True, True, False]
+    missing = "missing page-selective iotlb_inv of domain 1"
+    uses = findings(case)
+    assert len(uses) == (0 if drop is None else 2)
+    assert all(missing in use for use in uses)
+    stale = {use.partition(" entry (")[0] for use in uses}
+    assert stale == (set() if drop is None else {"IOTLB", "first-stage paging-structure cache"})
 
 
 @given(driver_cases())
