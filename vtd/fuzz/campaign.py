@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import json
 import random
+import shlex
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -59,7 +60,7 @@ class Failure(NamedTuple):
     @property
     def command(self) -> str:
         """The command that finds it again."""
-        target = f" --target {self.target}" if self.target else ""
+        target = f" --target {shlex.quote(self.target)}" if self.target else ""
         return f"vtd fuzz --property {self.property_name}{target} --seed {self.seed} --count 1"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -97,7 +98,9 @@ def test_a_buggy_target_is_caught_and_the_scenario_replays(tmp_path: Path) -> No
     path = tmp_path / "failure.json"
     path.write_text(json.dumps(failure.scenario))
     assert not replay(path).mismatches  # the engine does what the scenario expects
-    assert "--seed" in failure.command
+    words = shlex.split(failure.command)
+    assert words[words.index("--target") + 1] == failure.target
+    assert words[words.index("--seed") + 1] == str(failure.seed)
 
 
 def build(folder: Path, *flags: str) -> str:
