@@ -566,26 +566,50 @@ class SlowUnit:
                     raise Fault(0x20)
                 index += data & 0xFFFF
             entry = self._interrupt_entry(index, source_id)
+            if entry >> 15 & 1:
+                return self._post(entry)
         except Fault as fault:
             if not fault.quiet:
                 shown = 0 if fault.reason == 0x20 else (index & 0xFFFF) << 48
                 self._record(fault.reason, source_id, shown, write=True)
             return {"blocked": True}
+        return {"delivered": self._interrupt(entry >> 16 & 0xFF, entry, entry >> 32)}
+
+    def _interrupt(self, vector: int, low: int, destination: int) -> dict[str, int]:
+        """What a processor gets; ``low`` has the modes in bits 7 to 2, as an entry has them."""
         extended = self._interrupt_table >> 11 & 1
-        destination = entry >> 32 & 0xFFFF_FFFF
         return {
-            "delivered": {
-                "vector": entry >> 16 & 0xFF,
-                "delivery_mode": entry >> 5 & 7,
-                "trigger_mode": entry >> 4 & 1,
-                "dest_mode": entry >> 2 & 1,
-                "redirection_hint": entry >> 3 & 1,
-                "destination": destination if extended else destination >> 8 & 0xFF,
-            }
+            "vector": vector,
+            "delivery_mode": low >> 5 & 7,
+            "trigger_mode": low >> 4 & 1,
+            "dest_mode": low >> 2 & 1,
+            "redirection_hint": low >> 3 & 1,
+            "destination": destination & 0xFFFF_FFFF if extended else destination >> 8 & 0xFF,
         }
 
+    def _post(self, entry: int) -> Outcome:
+        """5.2.3, 9.11: the descriptor is read and written as a whole."""
+        quiet, vector = bool(entry >> 1 & 1), entry >> 16 & 0xFF
+        where = entry >> 96 << 32 | (entry >> 38 & 0x3FF_FFFF) << 6
+        try:
+            pending = self._number(where, 32)
+            notify = self._number(where + 32, 32)
+        except _NoMemory:
+            raise Fault(0x27, quiet) from None
+        reserved = [(15, 2), (31, 24), (255, 64)]
+        if not self._interrupt_table >> 11 & 1:
+            reserved += [(39, 32), (63, 48)]
+        if self._has_reserved(notify, *reserved):
+            raise Fault(0x28, quiet)
+        outstanding, suppressed = notify & 1, notify >> 1 & 1
+        due = not outstanding and (entry >> 14 & 1 or not suppressed)
+        self.store(where, (pending | 1 << vector).to_bytes(32, "little"))
+        self.store(where + 32, (notify | bool(due)).to_bytes(32, "little"))
+        sent = self._interrupt(notify >> 16 & 0xFF, 0, notify >> 32) if due else None
+        return {"posted": {"descriptor": where, "vector": vector, "notification": sent}}
+
     def _interrupt_entry(self, index: int, source_id: int) -> int:
-        """5.1.4, 9.9; entries of posted format are taken for reserved."""
+        """5.1.4, 9.9, 9.10."""
         table = self._interrupt_table
         where = (table >> 12 << 12) + 16 * index
         if index >= 2 << (table & 0xF) or where >> self._unit.host_address_width:
@@ -594,11 +618,17 @@ class SlowUnit:
         quiet = bool(entry >> 1 & 1)
         if not entry & 1:
             raise Fault(0x22, quiet)
-        reserved = [(14, 12), (15, 15), (31, 24), (127, 84)]
-        if not table >> 11 & 1:
-            reserved += [(39, 32), (63, 48)]
-        check = entry >> 82 & 3
-        if self._has_reserved(entry, *reserved) or entry >> 5 & 7 in (3, 6) or check == 3:
+        posted = bool(entry >> 15 & 1) and "pi" in self._unit.features
+        if posted:
+            beyond = 96 + max(self._unit.host_address_width - 32, 0)
+            reserved = [(7, 2), (13, 12), (31, 24), (37, 32), (95, 84), (127, beyond)]
+        else:
+            reserved = [(14, 12), (15, 15), (31, 24), (127, 84)]
+            if not table >> 11 & 1:
+                reserved += [(39, 32), (63, 48)]
+        check, mode = entry >> 82 & 3, entry >> 5 & 7
+        reserved_mode = not posted and mode in (3, 6)
+        if self._has_reserved(entry, *reserved) or reserved_mode or check == 3:
             raise Fault(0x24, quiet)
         sid = entry >> 64 & 0xFFFF
         ignored = (0, 4, 6, 7)[entry >> 80 & 3]

@@ -32,6 +32,8 @@ from vtd.fuzz.case import DEVICES
 from vtd.interrupt_entries import RemappedIrte
 
 ROOT_TABLE, CONTEXT_TABLES, QUEUE, INTERRUPTS = 0x10_0000, 0x10_1000, 0x10_4000, 0x10_6000
+DESCRIPTOR = 0x10_7000
+"""A posted-interrupt descriptor."""
 PASID_TABLES = 0x11_0000
 TABLES = (0x20_0000, 0x80_0000)
 DATA = 0x80_0000

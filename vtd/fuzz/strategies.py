@@ -21,8 +21,13 @@ from vtd.dmar.records import STRUCTURES, Header
 from vtd.fuzz.case import DEVICES, Case, Step, mem_read, msi, store, take_faults
 from vtd.fuzz.driver import PASIDS, ModelDriver, Operation
 from vtd.fuzz.owed_invalidations import Rule
-from vtd.fuzz.places import interrupt_place
-from vtd.interrupt_entries import PostedIrte, RemappableAddress, RemappedIrte
+from vtd.fuzz.places import DESCRIPTOR, interrupt_place
+from vtd.interrupt_entries import (
+    PostedInterruptDescriptor,
+    PostedIrte,
+    RemappableAddress,
+    RemappedIrte,
+)
 from vtd.register_map import register_map
 from vtd.unit import implementation_registers
 
@@ -342,6 +347,33 @@ def _one_field(draw: Draw, entry: int) -> int:
 
 
 @st.composite
+def _descriptors(draw: Draw, vector: int) -> int:
+    """A posted-interrupt descriptor, in which one bit may be turned over."""
+    descriptor = PostedInterruptDescriptor.of(
+        pir=draw(st.sampled_from([0, 1, 1 << vector])),
+        on=draw(st.booleans()),
+        sn=draw(st.booleans()),
+        nv=draw(st.integers(0, 255)),
+        ndst=draw(st.sampled_from([0, 0x1200])),
+    )
+    flip = draw(st.one_of(st.just(0), st.integers(256, 511).map(lambda bit: 1 << bit)))
+    return descriptor ^ flip
+
+
+@st.composite
+def _posted_entries(draw: Draw, vector: int) -> int:
+    """An entry of posted format, in which one bit may be turned over."""
+    entry = PostedIrte.of(
+        p=True,
+        im=True,
+        urg=draw(st.booleans()),
+        vv=vector,
+        pdal=draw(st.sampled_from([DESCRIPTOR, DESCRIPTOR, NOWHERE])),
+    )
+    return draw(st.one_of(st.just(int(entry)), _one_bit(entry)))
+
+
+@st.composite
 def interrupt_cases(
     draw: Draw,
     units: st.SearchStrategy[Capabilities] | None = None,
@@ -361,18 +393,29 @@ def interrupt_cases(
     )
     for index, vector, device in entries:
         driver.interrupt_entry(index, vector, device)
-    if draw(st.booleans()):
+    posted = "pi" in unit.features and draw(st.booleans())
+    if posted:
+        index, vector, _ = draw(st.sampled_from(entries))
+        driver.emit(
+            store(DESCRIPTOR, draw(_descriptors(vector)), 64),
+            store(interrupt_place(index).address, draw(_posted_entries(vector)), 16),
+        )
+    elif draw(st.booleans()):
         index, _, _ = draw(st.sampled_from(entries))
         place = interrupt_place(index)
         changed = draw(st.one_of(_one_bit(driver.word(place)), _one_field(driver.word(place))))
         driver.emit(store(place.address, changed, 16))
+    known = st.sampled_from([index for index, _, _ in entries])
+    edges = st.sampled_from([0xFFFF, 0x8000, 16, 31, 32])
     subhandles = st.sampled_from([0, 1, 15, 0xFFFF, *([0x1_0000] * wide_data)])
     for _ in range(draw(st.integers(1, 4))):
-        index = draw(st.one_of(st.integers(0, 17), st.sampled_from([0xFFFF, 0x8000, 16, 31, 32])))
+        index = draw(st.one_of(known, st.integers(0, 17), edges))
         shv = draw(st.integers(0, 3)) == 0
         data = draw(subhandles) if shv else 0
         address = RemappableAddress.for_handle(index, shv=shv)
         driver.emit(msi(draw(DEVICE), address, data), *take_faults(unit))
+        if posted:
+            driver.emit(mem_read(DESCRIPTOR, 64))
     return driver.case("interrupt table")
 
 

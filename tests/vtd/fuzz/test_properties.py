@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from vtd.capabilities import PROFILES
 from vtd.fuzz import strategies
-from vtd.fuzz.case import Case, dma_read
+from vtd.fuzz.case import Case, dma_read, mem_read, store
 from vtd.fuzz.driver import ModelDriver
+from vtd.fuzz.places import DESCRIPTOR, interrupt_place
 from vtd.fuzz.properties import (
     BYTE_PROPERTIES,
     CASE_PROPERTIES,
@@ -22,6 +23,7 @@ from vtd.fuzz.properties import (
 )
 from vtd.fuzz.strategies import Flavour
 from vtd.fuzz.targets import EndlessError, EngineTarget, OracleTarget, compare
+from vtd.interrupt_entries import PostedInterruptDescriptor, PostedIrte
 from vtd.registers import RootTableAddress
 
 
@@ -77,6 +79,23 @@ def test_register_programs_and_invalidation_sequences_are_carried_out(data: st.D
         run.unit.write_register(0x88, 8, 0)
         run.unit.write_register(0x90, 8, 0x1000 | RootTableAddress.WIDTH << 5)
         run.unit.write_register(0x88, 8, 32)
+
+
+def test_the_oracle_posts_interrupts_as_the_engine_does() -> None:
+    """Twice: the second finds a notification outstanding."""
+    driver = ModelDriver(PROFILES["xeon"])
+    descriptor = PostedInterruptDescriptor.of(nv=0x55, ndst=0x300)
+    entry = PostedIrte.of(p=True, im=True, vv=0x41, pdal=DESCRIPTOR)
+    driver.emit(store(DESCRIPTOR, descriptor, 64), store(interrupt_place(2).address, entry, 16))
+    for _ in range(2):
+        driver.interrupt("d0", 2)
+    driver.emit(mem_read(DESCRIPTOR, 64))
+    case = driver.case()
+    outcomes = OracleTarget().run(case)
+    first, second = (each["posted"] for each in outcomes if isinstance(each, dict))
+    assert (first["vector"], first["notification"]["vector"]) == (0x41, 0x55)
+    assert (first["notification"]["destination"], second["notification"]) == (3, None)
+    assert not compare(case, outcomes, EngineTarget().run(case))
 
 
 def test_register_programs_reach_the_registers_that_a_constant_brings() -> None:
