@@ -161,7 +161,10 @@ class InterruptRemapping(Stateful):
         if entry.svt is SourceValidationType.SOURCE_ID:
             accepted = not (source_id ^ entry.sid) & ~IGNORED_FUNCTION_BITS[entry.sq]
         elif entry.svt is SourceValidationType.BUS_RANGE:
-            accepted = entry.sid >> 8 <= source_id >> 8 <= entry.sid & 0xFF
+            start, end = entry.sid >> 8, entry.sid & 0xFF
+            if self._as_recorded:
+                start, end = end, start
+            accepted = start <= source_id >> 8 <= end
         elif entry.svt is SourceValidationType.RESERVED_3:
             accepted = False
         if not accepted:

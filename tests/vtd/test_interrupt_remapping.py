@@ -498,6 +498,15 @@ def test_recorded_units_do_not_look_at_some_reserved_values(wrong: dict[str, int
     assert world.start(Options(as_recorded=True)).send() is not None
 
 
+def test_recorded_units_have_the_ends_of_a_bus_range_the_other_way_round() -> None:
+    for sid, allowed, recorded in ((0x0002, True, False), (0x0200, False, True)):
+        world = InterruptWorld(entry=REMAPPED.replace(svt=2, sid=sid))
+        world.source_id = 0x0108
+        assert (world.start().send() is not None) == allowed
+        as_recorded = world.start(Options(as_recorded=True))
+        assert (as_recorded.send() is not None) == recorded
+
+
 def test_recorded_units_take_the_low_16_bits_of_handle_and_subhandle() -> None:
     world = InterruptWorld(entry=REMAPPED)
     world.address, world.data = RemappableAddress.for_handle(INDEX + 1, shv=True), 0xFFFF
