@@ -37,7 +37,7 @@ from vtd.lookup import (
 )
 from vtd.registers import TranslationTableMode
 from vtd.remapping import Remapping
-from vtd.request import ATOMIC, INTERRUPT_RANGE, Request
+from vtd.request import ATOMIC, INTERRUPT_RANGE, Request, meets_interrupts
 from vtd.target import LEGACY, Target
 from vtd.translate import (
     Page,
@@ -183,7 +183,7 @@ def _pass_through(
         raise TranslationFault(target.reasons.beyond_haw, fpd=target.fpd)
     shifts = _page_shifts(remapping) if remapping.options.largest_pass_through_page else (12,)
     shift = next(
-        shift for shift in shifts if shift <= width and not _meets_interrupts(address, shift)
+        shift for shift in shifts if shift <= width and not meets_interrupts(address, shift)
     )
     return TranslationEntry(
         address=address >> shift << shift,
@@ -206,12 +206,6 @@ def _page_shifts(remapping: Remapping) -> tuple[int, ...]:
     return (*((30,) if gigabyte else ()), *((21,) if two_megabytes else ()), 12)
 
 
-def _meets_interrupts(physical: int, shift: int) -> bool:
-    """Whether the page around an address has addresses of the interrupt range."""
-    start = physical >> shift << shift
-    return start < INTERRUPT_RANGE.stop and INTERRUPT_RANGE.start < start + (1 << shift)
-
-
 def _cached(remapping: Remapping, target: Target, request: Request, need: int) -> IotlbEntry | None:
     """What the IOTLB knows, if that decides the request."""
     cached = remapping.caches.iotlb.find(request.kind, request.address)
@@ -221,7 +215,7 @@ def _cached(remapping: Remapping, target: Target, request: Request, need: int) -
         if cached.fault.reason.ats is Answer.REDUCED:
             return None
         raise TranslationFault(cached.fault.reason, fpd=cached.fault.fpd)
-    if _meets_interrupts(cached.physical, 30):
+    if meets_interrupts(cached.physical, 30):
         return None  # a piece of a larger page, whose size matters here
     final = not need & ~cached.rights or denied_by_cache(remapping, target)
     return cached if final else None
@@ -252,4 +246,4 @@ def _walk(
 
 def _outputs_interrupts(target: Target, page: Page) -> bool:
     """LGN.4 judges the address, SGN.8.2 the whole range that would be handed out."""
-    return _meets_interrupts(page.physical, 12 if target.reasons is LEGACY else page.shift)
+    return meets_interrupts(page.physical, 12 if target.reasons is LEGACY else page.shift)

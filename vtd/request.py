@@ -16,6 +16,12 @@ INTERRUPT_RANGE = range(0xFEE0_0000, 0xFEF0_0000)
 """The interrupt address range FEEx_xxxxh (3.15)."""
 
 
+def meets_interrupts(physical: int, shift: int) -> bool:
+    """Whether the page of ``2**shift`` bytes around an address has any of the interrupt range."""
+    start = physical >> shift << shift
+    return start < INTERRUPT_RANGE.stop and INTERRUPT_RANGE.start < start + (1 << shift)
+
+
 class Request(NamedTuple):
     """One request for one page; ``address`` to ``address + length`` stays within 4 KiB."""
 

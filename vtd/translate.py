@@ -22,7 +22,7 @@ from vtd.iotlb import IotlbEntry, IotlbTags
 from vtd.lookup import lookup, may_cache_faults
 from vtd.refill import prepare_shortcut
 from vtd.remapping import Remapping
-from vtd.request import INTERRUPT_RANGE, Request
+from vtd.request import INTERRUPT_RANGE, Request, meets_interrupts
 from vtd.target import Target
 
 
@@ -327,8 +327,7 @@ def _write_protected(target: Target) -> bool:
 def iotlb_entry(target: Target, address: int, page: Page, rights: int) -> IotlbEntry:
     """The translation as the IOTLB keeps it, without the interrupt range in it."""
     shift = page.shift
-    start = page.physical >> shift << shift
-    if start < INTERRUPT_RANGE.stop and INTERRUPT_RANGE.start < start + (1 << shift):
+    if meets_interrupts(page.physical, shift):
         shift = 12
     return IotlbEntry(
         _iotlb_tags(target),

@@ -1,9 +1,9 @@
 """Memory, caches and IOTLB that tell of each use, to take the place of those of a unit.
 
 A cache entry remembers the memory words that it came from
-(:class:`vtd.auditing.stale_use.Word`). What a
-unit does stays the same, except that ports do not answer IOTLB hits by themselves. Left out: what
-the uses mean, which :mod:`vtd.auditing.audit` judges.
+(:class:`vtd.auditing.stale_use.Word`). What a unit does stays the same, except that ports do not
+answer IOTLB hits by themselves. Left out: what the uses mean, which :mod:`vtd.auditing.audit`
+judges.
 """
 
 from __future__ import annotations

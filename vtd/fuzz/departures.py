@@ -23,14 +23,13 @@ from vtd.entries import (
     TranslationType,
 )
 from vtd.fuzz.case import Case, Outcome, Step
+from vtd.fuzz.places import NOWHERE
 from vtd.fuzz.situation import Situation, is_request, situation_of
 from vtd.fuzz.targets import Difference, compare
-from vtd.request import INTERRUPT_RANGE
+from vtd.request import meets_interrupts
 
 RECORD = 0x220
 """The one fault record of QEMU's unit."""
-NOWHERE = 0x9000_0000
-"""An address without memory."""
 SNP = 1 << 11
 MOST_CAUSES = 4
 
@@ -213,9 +212,9 @@ def _cached_right(situation: Situation, qemu: int | None) -> list[Step] | None:
     """A request for a page of which QEMU's IOTLB has an entry, without the right."""
     if situation.reason not in (0x05, 0x06, 0x85, 0x86) or qemu is not None:
         return None
-    page = situation.paging[-1].reach
-    pages = {int(step["iova"], 0) // page for step in situation.served}
-    return [] if situation.address // page in pages else None
+    shift = situation.paging[-1].shift
+    pages = {int(step["iova"], 0) >> shift for step in situation.served}
+    return [] if situation.address >> shift in pages else None
 
 
 def _overlapping(situation: Situation, qemu: int | None) -> list[Step] | None:
@@ -223,9 +222,7 @@ def _overlapping(situation: Situation, qemu: int | None) -> list[Step] | None:
     if situation.reason is not None or qemu not in (0x0E, 0x87) or not situation.paging:
         return None
     leaf = situation.paging[-1]
-    start = leaf.entry & ADDRESS & -leaf.reach
-    end = start + leaf.reach
-    return [] if start < INTERRUPT_RANGE.stop and INTERRUPT_RANGE.start < end else None
+    return [] if meets_interrupts(leaf.entry & ADDRESS, leaf.shift) else None
 
 
 CODES = KnownDifference(

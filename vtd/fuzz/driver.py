@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from pagetables.build import BuildError, FramePool, TableBuilder
-from pagetables.geometry import first_stage_geometry, second_stage_geometry
+from pagetables.geometry import StageKind, first_stage_geometry, second_stage_geometry
 from pagetables.memory import PhysicalMemory
 from pagetables.walk import ADDRESS
 from vtd.capabilities import Capabilities
@@ -203,8 +203,8 @@ class ModelDriver:
                 if stage is not None:
                     first = stage is domain.builder and domain.kind in (FIRST, NESTED)
                     levels = 4 if first else domain.levels
-                    table = stage.root << 12
-                    places += paging_places(self._memory, owner, table, levels, first=first)
+                    kind = StageKind.FIRST if first else StageKind.SECOND
+                    places += paging_places(self._memory, owner, stage.root << 12, levels, kind)
         return list(dict.fromkeys(places))
 
     def _start(self) -> None:

@@ -6,19 +6,8 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from pagetables.bits import BitRecord
-from pagetables.first_stage import (
-    FirstStageEntry,
-    FirstStagePage1G,
-    FirstStagePage2M,
-    FirstStagePage4K,
-)
+from pagetables.geometry import INDEX_BITS, PAGE_RECORDS, PAGE_SHIFT, TABLE_RECORDS, StageKind
 from pagetables.memory import TableMemory
-from pagetables.second_stage import (
-    SecondStageEntry,
-    SecondStagePage1G,
-    SecondStagePage2M,
-    SecondStagePage4K,
-)
 from pagetables.walk import ADDRESS
 from vtd.entries import (
     ContextEntry,
@@ -40,6 +29,8 @@ DATA = 0x80_0000
 DATA_PAGES = 64
 SUPERPAGE = 0x100_0000
 """Where 2 MiB pages lead."""
+NOWHERE = 0x9000_0000
+"""An address without memory."""
 RID_PASID = 0
 ENTRIES_NAMED = 4
 """So many entries of a paging structure are listed as places."""
@@ -98,7 +89,7 @@ def interrupt_place(index: int) -> Place:
 
 
 def paging_places(
-    memory: TableMemory, owner: str, table: int, level: int, *, first: bool
+    memory: TableMemory, owner: str, table: int, level: int, kind: StageKind
 ) -> Iterator[Place]:
     """The present entries of a paging structure and of those below it, a few of each."""
     found = 0
@@ -110,15 +101,9 @@ def paging_places(
         if found > ENTRIES_NAMED:
             return
         leaf = level == 1 or bool(entry & 0x80)
-        record = _RECORDS[first][level if leaf else 0]
-        name = f"{'first' if first else 'second'}-stage entry of {owner}, level {level}"
+        pages = PAGE_RECORDS[kind]
+        record = pages[PAGE_SHIFT + INDEX_BITS * (level - 1)] if leaf else TABLE_RECORDS[kind]
+        name = f"{kind.value}-stage entry of {owner}, level {level}"
         yield Place(name, record, table + 8 * index)
         if not leaf:
-            yield from paging_places(memory, owner, entry & ADDRESS, level - 1, first=first)
-
-
-_RECORDS: dict[bool, tuple[type[BitRecord], ...]] = {
-    True: (FirstStageEntry, FirstStagePage4K, FirstStagePage2M, FirstStagePage1G),
-    False: (SecondStageEntry, SecondStagePage4K, SecondStagePage2M, SecondStagePage1G),
-}
-"""By stage: the record of an entry that points to a table, and of leaves by level."""
+            yield from paging_places(memory, owner, entry & ADDRESS, level - 1, kind)

@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from pagetables.bits import BitRecord
+from pagetables.geometry import INDEX_BITS, PAGE_SHIFT
 from pagetables.memory import BusError, PhysicalMemory
 from pagetables.second_stage import SecondStageEntry
 from pagetables.walk import ADDRESS
@@ -35,9 +36,9 @@ class Structure(NamedTuple):
     """Of a paging entry, from 1 on."""
 
     @property
-    def reach(self) -> int:
-        """Bytes that a paging entry stands for."""
-        return 1 << 3 + 9 * self.level
+    def shift(self) -> int:
+        """log2 of the bytes that a paging entry stands for."""
+        return PAGE_SHIFT + INDEX_BITS * (self.level - 1)
 
     def replaced(self, value: int) -> Step:
         """Software writes another entry there."""

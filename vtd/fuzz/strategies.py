@@ -21,7 +21,7 @@ from vtd.dmar.records import STRUCTURES, Header
 from vtd.fuzz.case import DEVICES, Case, Step, mem_read, msi, store, take_faults
 from vtd.fuzz.driver import PASIDS, ModelDriver, Operation
 from vtd.fuzz.owed_invalidations import Rule
-from vtd.fuzz.places import DESCRIPTOR, interrupt_place
+from vtd.fuzz.places import DESCRIPTOR, NOWHERE, interrupt_place
 from vtd.interrupt_entries import (
     PostedInterruptDescriptor,
     PostedIrte,
@@ -37,10 +37,6 @@ RIGHTS = st.sampled_from(["rw", "r-"])
 DOMAINS = st.integers(1, 3)
 DEVICE = st.sampled_from(list(DEVICES))
 SLOTS = st.integers(0, 15)
-
-
-NOWHERE = 0x9000_0000
-"""An address without memory."""
 
 
 MANY = ("xeon", *PROFILES, "xeon")
