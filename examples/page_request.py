@@ -10,22 +10,22 @@ from devices.models.dma_engine import DmaEngine, Via, Write
 from pagetables.build import FramePool, TableBuilder
 from pagetables.geometry import first_stage_geometry
 from pagetables.memory import PhysicalMemory
-from vtd import events
-from vtd.capabilities import PROFILES
-from vtd.descriptors import PageRequestDescriptor
-from vtd.entries import (
+from vtd.layouts.descriptors import PageRequestDescriptor
+from vtd.layouts.entries import (
     PasidDirectoryEntry,
     PasidEntry,
     PasidTranslationType,
     ScalableContextEntry,
     ScalableRootEntry,
 )
-from vtd.event_interrupt import Message
-from vtd.port import UnitPort
-from vtd.registers import GlobalCommand, RootTableAddress, TranslationTableMode
+from vtd.layouts.registers import GlobalCommand, RootTableAddress, TranslationTableMode
 from vtd.software.page_request_handler import PageRequestHandler
 from vtd.software.queue_driver import QueueDriver
-from vtd.unit import RemappingUnit
+from vtd.unit.port import UnitPort
+from vtd.unit.registers.capabilities import PROFILES
+from vtd.unit.reporting import events
+from vtd.unit.reporting.event_interrupt import Message
+from vtd.unit.unit import RemappingUnit
 
 SOURCE_ID, PASID, DOMAIN = 0x0108, 5, 1
 ROOT, CONTEXT, DIRECTORY, PASID_TABLE, QUEUE, REQUESTS, STATUS = range(0x1000, 0x8000, 0x1000)

@@ -15,18 +15,18 @@ from devices.topology import Bridge, Topology
 from pagetables.build import FramePool, TableBuilder
 from pagetables.geometry import second_stage_geometry
 from pagetables.memory import PhysicalMemory
-from vtd.capabilities import PROFILES
-from vtd.descriptors import DescriptorType, IotlbGranularity, IotlbInvalidateDescriptor
 from vtd.dmar.assignment import reserved_regions
 from vtd.dmar.description import build
-from vtd.entries import AddressWidth, ContextEntry, RootEntry
-from vtd.events import Event, InterruptBlocked, InterruptDelivered, RequestBlocked
-from vtd.interrupt_entries import RemappedIrte, SourceValidationType
-from vtd.interrupts import Interrupt
+from vtd.layouts.descriptors import DescriptorType, IotlbGranularity, IotlbInvalidateDescriptor
+from vtd.layouts.entries import AddressWidth, ContextEntry, RootEntry
+from vtd.layouts.interrupt_entries import RemappedIrte, SourceValidationType
+from vtd.layouts.registers import GlobalStatus, InterruptRemappingTableAddress
 from vtd.platform import Platform
-from vtd.registers import GlobalStatus, InterruptRemappingTableAddress
 from vtd.software.driver import start
 from vtd.software.queue_driver import QueueDriver
+from vtd.unit.interrupts.outcome import Interrupt
+from vtd.unit.registers.capabilities import PROFILES
+from vtd.unit.reporting.events import Event, InterruptBlocked, InterruptDelivered, RequestBlocked
 
 ROOT, INTERRUPTS, QUEUE, STATUS, CONTEXTS = 0x10_0000, 0x10_1000, 0x10_2000, 0x10_3000, 0x10_4000
 TABLES, GUESTS = 0x11_0000, 0x100_0000

@@ -28,18 +28,18 @@ from pagetables.memory import PhysicalMemory
 from pagetables.observed import AccessKind, ObservedMemory
 from pagetables.walk import walk
 from scripts import bench_dmar
-from vtd import descriptors, entries, interrupt_entries
-from vtd.cache import UNBOUNDED, Shape
-from vtd.caches import KEEPS_STALE, UNCACHED, CachePolicy
-from vtd.capabilities import PROFILES
-from vtd.entries import PasidTranslationType as Kind
-from vtd.port import UnitPort
-from vtd.registers import GlobalCommand, RootTableAddress, TranslationTableMode
-from vtd.remapping import Options
-from vtd.request import Request
-from vtd.target import Target
-from vtd.translate import translate
-from vtd.unit import RemappingUnit
+from vtd.layouts import descriptors, entries, interrupt_entries
+from vtd.layouts.entries import PasidTranslationType as Kind
+from vtd.layouts.registers import GlobalCommand, RootTableAddress, TranslationTableMode
+from vtd.unit.caching.cache import UNBOUNDED, Shape
+from vtd.unit.caching.policy import KEEPS_STALE, UNCACHED, CachePolicy
+from vtd.unit.options import Options
+from vtd.unit.port import UnitPort
+from vtd.unit.registers.capabilities import PROFILES
+from vtd.unit.requests.request import Request
+from vtd.unit.requests.target import Target
+from vtd.unit.translation.translate import translate
+from vtd.unit.unit import RemappingUnit
 
 Runner = tuple[Callable[[], object], int]
 """What to time, and how many operations it does."""

@@ -7,8 +7,7 @@ from pathlib import Path
 from pagetables.build import FramePool, TableBuilder
 from pagetables.geometry import first_stage_geometry, second_stage_geometry
 from pagetables.memory import PhysicalMemory
-from vtd.capabilities import PROFILES
-from vtd.entries import (
+from vtd.layouts.entries import (
     AddressWidth,
     PasidDirectoryEntry,
     PasidEntry,
@@ -16,7 +15,8 @@ from vtd.entries import (
     ScalableContextEntry,
     ScalableRootEntry,
 )
-from vtd.registers import RootTableAddress, TranslationTableMode
+from vtd.layouts.registers import RootTableAddress, TranslationTableMode
+from vtd.unit.registers.capabilities import PROFILES
 
 BASE, SIZE = 0x100_0000, 1 << 20
 """Where the image begins, and how long it is."""

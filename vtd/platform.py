@@ -14,13 +14,13 @@ from devices.bridged_port import BridgedPort
 from devices.function import PciFunction
 from devices.topology import Topology
 from pagetables.memory import PhysicalMemory
-from vtd.capabilities import Capabilities
 from vtd.dmar.scopes import Scopes, SystemDevice
 from vtd.dmar.table import Table
-from vtd.port import UnitPort
-from vtd.remapping import Options
-from vtd.state import State
-from vtd.unit import RemappingUnit
+from vtd.unit.options import Options
+from vtd.unit.port import UnitPort
+from vtd.unit.registers.capabilities import Capabilities
+from vtd.unit.state import State
+from vtd.unit.unit import RemappingUnit
 
 
 class PlatformError(ValueError):

@@ -6,8 +6,8 @@ Run by ``vtd fuzz --target "command:python examples/external_target/reference.py
 import json
 import sys
 
-from vtd.caches import KEEPS_STALE, UNCACHED
 from vtd.recordings.scenario import ScenarioRun
+from vtd.unit.caching.policy import KEEPS_STALE, UNCACHED
 
 BUGGY = "--buggy" in sys.argv
 

@@ -35,7 +35,7 @@ def run(monkeypatch: pytest.MonkeyPatch, folder: Path, files: dict[str, dict[str
 def test_a_package_is_the_sum_of_its_files() -> None:
     report = {
         "files": {
-            "vtd/unit.py": summary((9, 10), (1, 4)),
+            "vtd/unit/unit.py": summary((9, 10), (1, 4)),
             "vtd/dmar/rules.py": summary((29, 30), (4, 4)),
             "devices/dma.py": summary((0, 10), (0, 4)),
         }
@@ -44,12 +44,12 @@ def test_a_package_is_the_sum_of_its_files() -> None:
 
 
 def test_code_without_branches_is_fully_covered() -> None:
-    report = {"files": {"vtd/unit.py": summary((1, 1), (0, 0))}}
+    report = {"files": {"vtd/unit/unit.py": summary((1, 1), (0, 0))}}
     assert percentages(report, "vtd")["branch"] == 100.0
 
 
 def test_full_coverage_passes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    assert run(monkeypatch, tmp_path, {"vtd/unit.py": FULL, "pagetables/walk.py": FULL}) == 0
+    assert run(monkeypatch, tmp_path, {"vtd/unit/unit.py": FULL, "pagetables/walk.py": FULL}) == 0
 
 
 @pytest.mark.parametrize("package", ["vtd", "pagetables"])
@@ -61,7 +61,7 @@ def test_one_figure_below_its_limit_fails(
         "line": summary((979, 1000), (100, 100)),
         "branch": summary((100, 100), (949, 1000)),
     }[kind]
-    files = {"vtd/unit.py": FULL, "pagetables/walk.py": FULL} | {f"{package}/unit.py": low}
+    files = {"vtd/unit/unit.py": FULL, "pagetables/walk.py": FULL} | {f"{package}/unit.py": low}
     assert run(monkeypatch, tmp_path, files) == 1
 
 
@@ -69,7 +69,7 @@ def test_what_is_too_low_is_named(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     low = summary((979, 1000), (100, 100))
-    run(monkeypatch, tmp_path, {"vtd/unit.py": FULL, "pagetables/walk.py": low})
+    run(monkeypatch, tmp_path, {"vtd/unit/unit.py": FULL, "pagetables/walk.py": low})
     assert capsys.readouterr().err == (
         "too low: pagetables: line coverage 97.90 % (at least 98 %)\n"
     )

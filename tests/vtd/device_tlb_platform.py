@@ -14,29 +14,29 @@ from pagetables.geometry import first_stage_geometry
 from pagetables.memory import PhysicalMemory
 from tests.vtd.world import capabilities
 from vtd.auditing.device_tlb_audit import DeviceTlbAudit
-from vtd.capabilities import Capabilities
-from vtd.descriptors import (
+from vtd.layouts.descriptors import (
     DescriptorType,
     PageRequestDescriptor,
     PasidDeviceTlbInvalidateDescriptor,
     PasidIotlbGranularity,
     PasidIotlbInvalidateDescriptor,
 )
-from vtd.entries import (
+from vtd.layouts.entries import (
     PasidDirectoryEntry,
     PasidEntry,
     PasidTranslationType,
     ScalableContextEntry,
     ScalableRootEntry,
 )
-from vtd.event_interrupt import Message
-from vtd.events import Event
-from vtd.port import UnitPort
-from vtd.registers import GlobalCommand, RootTableAddress, TranslationTableMode
-from vtd.remapping import Options
+from vtd.layouts.registers import GlobalCommand, RootTableAddress, TranslationTableMode
 from vtd.software.page_request_handler import PageRequestHandler
 from vtd.software.queue_driver import QueueDriver
-from vtd.unit import RemappingUnit
+from vtd.unit.options import Options
+from vtd.unit.port import UnitPort
+from vtd.unit.registers.capabilities import Capabilities
+from vtd.unit.reporting.event_interrupt import Message
+from vtd.unit.reporting.events import Event
+from vtd.unit.unit import RemappingUnit
 
 SOURCE_ID, PASID, DOMAIN = 0x0108, 0x45, 7
 ROOT, CONTEXT, DIRECTORY, PASIDS, QUEUE, REQUESTS, STATUS = range(0x1000, 0x8000, 0x1000)

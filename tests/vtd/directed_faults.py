@@ -21,9 +21,9 @@ from tests.vtd.world import (
     World,
     capabilities,
 )
-from vtd.faults import FaultReason
-from vtd.registers import TranslationTableMode
-from vtd.request import ATOMIC
+from vtd.layouts.registers import TranslationTableMode
+from vtd.unit.requests.faults import FaultReason
+from vtd.unit.requests.request import ATOMIC
 
 FIRST = (Mode.FIRST, Mode.NESTED)
 SECOND = (Mode.SECOND, Mode.NESTED)

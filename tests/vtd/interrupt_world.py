@@ -11,20 +11,20 @@ from pagetables.observed import AccessKind, Hook, ObservedMemory
 from tests import interrupt_oracle
 from tests.oracle import Words
 from tests.vtd.world import capabilities
-from vtd.caches import UNCACHED
-from vtd.capabilities import Capabilities
-from vtd.events import Event, InterruptBlocked
-from vtd.interrupt_entries import (
+from vtd.layouts.interrupt_entries import (
     PostedInterruptDescriptor,
     PostedIrte,
     RemappableAddress,
     RemappedIrte,
 )
-from vtd.interrupts import Interrupt, Posted
-from vtd.port import UnitPort
-from vtd.registers import FaultRecording, InterruptRemappingTableAddress
-from vtd.remapping import Options
-from vtd.unit import RemappingUnit
+from vtd.layouts.registers import FaultRecording, InterruptRemappingTableAddress
+from vtd.unit.caching.policy import UNCACHED
+from vtd.unit.interrupts.outcome import Interrupt, Posted
+from vtd.unit.options import Options
+from vtd.unit.port import UnitPort
+from vtd.unit.registers.capabilities import Capabilities
+from vtd.unit.reporting.events import Event, InterruptBlocked
+from vtd.unit.unit import RemappingUnit
 
 TABLE, DESCRIPTOR = 0x1000, 0x8000
 HOLE = 0x8000_0000

@@ -14,8 +14,7 @@ from pagetables.build import BuildError, FramePool, TableBuilder
 from pagetables.geometry import first_stage_geometry, second_stage_geometry
 from pagetables.memory import PhysicalMemory
 from tests.vtd.world import KINDS, LEGACY_MODES, Mode, capabilities
-from vtd.caches import CachePolicy
-from vtd.descriptors import (
+from vtd.layouts.descriptors import (
     ContextCacheInvalidateDescriptor,
     ContextGranularity,
     DescriptorType,
@@ -26,7 +25,7 @@ from vtd.descriptors import (
     PasidIotlbGranularity,
     PasidIotlbInvalidateDescriptor,
 )
-from vtd.entries import (
+from vtd.layouts.entries import (
     AddressWidth,
     ContextEntry,
     PasidDirectoryEntry,
@@ -35,13 +34,14 @@ from vtd.entries import (
     ScalableContextEntry,
     ScalableRootEntry,
 )
-from vtd.events import Event, RequestBlocked
-from vtd.faults import FaultReason
-from vtd.port import UnitPort
-from vtd.registers import InvalidationQueueAddress, RootTableAddress, TranslationTableMode
-from vtd.remapping import Options
-from vtd.request import Request
-from vtd.unit import RemappingUnit
+from vtd.layouts.registers import InvalidationQueueAddress, RootTableAddress, TranslationTableMode
+from vtd.unit.caching.policy import CachePolicy
+from vtd.unit.options import Options
+from vtd.unit.port import UnitPort
+from vtd.unit.reporting.events import Event, RequestBlocked
+from vtd.unit.requests.faults import FaultReason
+from vtd.unit.requests.request import Request
+from vtd.unit.unit import RemappingUnit
 
 ROOT, CONTEXT, DIRECTORIES, PASID_TABLES, QUEUES = 0x1000, 0x2000, 0x10000, 0x20000, 0x30000
 POOL = 0x10_0000

@@ -25,25 +25,25 @@ from devices.topology import Bridge, Topology
 from pagetables.build import FramePool, TableBuilder
 from pagetables.geometry import second_stage_geometry
 from pagetables.memory import BusError, PhysicalMemory
-from vtd.cache import Replacement, Shape
-from vtd.caches import AGGRESSIVE, KEEPS_STALE, CachePolicy
-from vtd.capabilities import PROFILES, Capabilities
-from vtd.descriptors import DeviceTlbInvalidateDescriptor
 from vtd.dmar.description import build
 from vtd.dmar.table import Table
-from vtd.entries import AddressWidth, ContextEntry, RootEntry
-from vtd.platform import Platform, PlatformError
-from vtd.port import UnitPort
-from vtd.registers import (
+from vtd.layouts.descriptors import DeviceTlbInvalidateDescriptor
+from vtd.layouts.entries import AddressWidth, ContextEntry, RootEntry
+from vtd.layouts.registers import (
     ContextCommand,
     GlobalCommand,
     GlobalStatus,
     IotlbInvalidate,
     RootTableAddress,
 )
-from vtd.remapping import Options
+from vtd.platform import Platform, PlatformError
 from vtd.software.driver import start, write
-from vtd.unit import RemappingUnit
+from vtd.unit.caching.cache import Replacement, Shape
+from vtd.unit.caching.policy import AGGRESSIVE, KEEPS_STALE, CachePolicy
+from vtd.unit.options import Options
+from vtd.unit.port import UnitPort
+from vtd.unit.registers.capabilities import PROFILES, Capabilities
+from vtd.unit.unit import RemappingUnit
 
 GRAPHICS, OTHERS = 0xFED9_0000, 0xFED9_1000
 TWO_UNITS = f"""

@@ -15,20 +15,20 @@ from tests.vtd.interrupt_world import (
     InterruptWorld,
 )
 from tests.vtd.world import HOST, PAGE, SECOND_TABLES, Mode, Started, World, capabilities
-from vtd import descriptors as d
-from vtd.entries import TranslationType
-from vtd.events import RequestBlocked
-from vtd.faults import FaultReason
-from vtd.interrupts import Posted
-from vtd.registers import (
+from vtd.layouts import descriptors as d
+from vtd.layouts.entries import TranslationType
+from vtd.layouts.registers import (
     ContextCommand,
     InvalidateAddress,
     IotlbInvalidate,
     RootTableAddress,
     TranslationTableMode,
 )
-from vtd.remapping import Options
-from vtd.request import Request
+from vtd.unit.interrupts.outcome import Posted
+from vtd.unit.options import Options
+from vtd.unit.reporting.events import RequestBlocked
+from vtd.unit.requests.faults import FaultReason
+from vtd.unit.requests.request import Request
 
 FULL = capabilities(hpts=1, ptrs=1)
 

@@ -30,8 +30,7 @@ from pagetables.second_stage import (
 from tests.oracle import Words
 from tests.translation_oracle import Ask, Refused, Unit
 from tests.translation_oracle import translate as expected_translation
-from vtd.capabilities import Capabilities
-from vtd.entries import (
+from vtd.layouts.entries import (
     ContextEntry,
     PasidDirectoryEntry,
     PasidEntry,
@@ -41,10 +40,7 @@ from vtd.entries import (
     ScalableRootEntry,
     TranslationType,
 )
-from vtd.event_interrupt import Message
-from vtd.events import Event, MessageSent
-from vtd.port import UnitPort
-from vtd.registers import (
+from vtd.layouts.registers import (
     Capability,
     ExtendedCapability,
     FaultRecording,
@@ -55,9 +51,13 @@ from vtd.registers import (
     TranslationTableMode,
     Version,
 )
-from vtd.remapping import Options
-from vtd.request import Request
-from vtd.unit import RemappingUnit
+from vtd.unit.options import Options
+from vtd.unit.port import UnitPort
+from vtd.unit.registers.capabilities import Capabilities
+from vtd.unit.reporting.event_interrupt import Message
+from vtd.unit.reporting.events import Event, MessageSent
+from vtd.unit.requests.request import Request
+from vtd.unit.unit import RemappingUnit
 
 ROOT, CONTEXT, DIRECTORY, PASID_TABLE = 0x1000, 0x2000, 0x4000, 0x5000
 QUEUE, STATUS = 0x8000, 0xF000

@@ -22,9 +22,9 @@ from tests.vtd.world import (
     World,
     capabilities,
 )
-from vtd.capabilities import Capabilities
-from vtd.registers import TranslationTableMode
-from vtd.request import ATOMIC
+from vtd.layouts.registers import TranslationTableMode
+from vtd.unit.registers.capabilities import Capabilities
+from vtd.unit.requests.request import ATOMIC
 
 ADDRESSES = (
     HOST,

@@ -26,15 +26,15 @@ from vtd.auditing.stale_use import (
     missing_invalidation,
 )
 from vtd.auditing.watched import WatchedCache, WatchedIotlb, WatchedMemory
-from vtd.caches import ContextCacheEntry, PasidCacheEntry, StructureKey
-from vtd.events import Event, RequestBlocked
-from vtd.faults import FaultReason, TranslationFault
-from vtd.iotlb import IotlbEntry, RequestKind
-from vtd.registers import TranslationTableMode
-from vtd.remapping import onlooker
-from vtd.request import Request
-from vtd.translate import translate
-from vtd.unit import RemappingUnit
+from vtd.layouts.registers import TranslationTableMode
+from vtd.unit.caching.caches import ContextCacheEntry, PasidCacheEntry, StructureKey
+from vtd.unit.caching.iotlb import IotlbEntry
+from vtd.unit.reporting.events import Event, RequestBlocked
+from vtd.unit.requests.faults import FaultReason, TranslationFault
+from vtd.unit.requests.request import Request, RequestKind
+from vtd.unit.translation.remapping import onlooker
+from vtd.unit.translation.translate import translate
+from vtd.unit.unit import RemappingUnit
 
 HALF = (1 << 64) - 1
 

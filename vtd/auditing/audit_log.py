@@ -25,23 +25,23 @@ from pagetables.bits import BitRecord
 from pagetables.memory import BusError, PhysicalMemory
 from vtd.auditing.audit import Audit
 from vtd.auditing.stale_use import CacheName, Owner, StaleUse, Structure, Word, missing_invalidation
-from vtd.caches import AGGRESSIVE, KEEPS_STALE, CachePolicy
-from vtd.capabilities import PROFILES, Capabilities
-from vtd.descriptors import DESCRIPTORS, DescriptorHead, DescriptorType
-from vtd.entries import PasidTranslationType
-from vtd.interrupt_entries import RemappedIrte
-from vtd.invalidation import invalidate
-from vtd.iotlb import IotlbEntry, IotlbTags
-from vtd.recordings.scenario import ScenarioRun, number, recorded_on_qemu
-from vtd.registers import (
+from vtd.layouts.descriptors import DESCRIPTORS, DescriptorHead, DescriptorType
+from vtd.layouts.entries import PasidTranslationType
+from vtd.layouts.interrupt_entries import RemappedIrte
+from vtd.layouts.registers import (
     Capability,
     ExtendedCapability,
     InvalidationQueueHead,
     InvalidationQueueTail,
     Version,
 )
-from vtd.remapping import Options
-from vtd.unit import RemappingUnit
+from vtd.recordings.scenario import ScenarioRun, number, recorded_on_qemu
+from vtd.unit.caching.iotlb import IotlbEntry, IotlbTags
+from vtd.unit.caching.policy import AGGRESSIVE, KEEPS_STALE, CachePolicy
+from vtd.unit.options import Options
+from vtd.unit.queues.invalidation import invalidate
+from vtd.unit.registers.capabilities import PROFILES, Capabilities
+from vtd.unit.unit import RemappingUnit
 
 Json = Any
 

@@ -15,8 +15,7 @@ from typing import NamedTuple
 
 from devices.dma import READ, WRITE, AddressType, InvalidationRequest
 from devices.source_id import SourceId
-from vtd.ats import answer
-from vtd.events import (
+from vtd.unit.reporting.events import (
     DeviceTlbInvalidationCompleted,
     DeviceTlbInvalidationSent,
     DeviceTlbInvalidationTimedOut,
@@ -24,9 +23,10 @@ from vtd.events import (
     TranslatedRequestPassed,
     TranslationGiven,
 )
-from vtd.remapping import onlooker
-from vtd.request import Request
-from vtd.unit import RemappingUnit
+from vtd.unit.requests.request import Request
+from vtd.unit.translation.ats import answer
+from vtd.unit.translation.remapping import onlooker
+from vtd.unit.unit import RemappingUnit
 
 
 class Misuse(Enum):

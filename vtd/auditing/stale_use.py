@@ -10,7 +10,7 @@ from enum import Enum
 from typing import NamedTuple
 
 from devices.source_id import SourceId
-from vtd.entries import PasidEntry, PasidTranslationType
+from vtd.layouts.entries import PasidEntry, PasidTranslationType
 
 
 class Structure(Enum):

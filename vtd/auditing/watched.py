@@ -15,8 +15,9 @@ from typing import TypeVar
 from pagetables.memory import TableMemory
 from pagetables.observed import Hook, ObservedMemory
 from vtd.auditing.stale_use import Words
-from vtd.cache import OFF, Cache, Shape
-from vtd.iotlb import Iotlb, IotlbEntry, RequestKind
+from vtd.unit.caching.cache import OFF, Cache, Shape
+from vtd.unit.caching.iotlb import Iotlb, IotlbEntry
+from vtd.unit.requests.request import RequestKind
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")

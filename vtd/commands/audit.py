@@ -11,12 +11,12 @@ from typing import Annotated
 import typer
 
 from vtd.auditing.audit_log import LogReport, audit_log, audit_scenario
-from vtd.caches import POLICIES
 from vtd.commands.counted import counted
 from vtd.commands.images import Format, Output
 from vtd.commands.reading import read_text, unusable_input
 from vtd.recordings.capture import MANIFEST
 from vtd.recordings.scenario import load_scenario
+from vtd.unit.caching.policy import POLICIES
 
 FOUND = 1
 """Exit code when an invalidation is missing."""

@@ -9,9 +9,9 @@ from typing import Annotated, Any
 
 import typer
 
-from vtd.capabilities import Capabilities
 from vtd.commands.images import Format, Output, capabilities_of, parse_number
 from vtd.commands.reading import unusable_input
+from vtd.unit.registers.capabilities import Capabilities
 
 CONTRADICTION = 1
 """Exit code when registers contradict themselves."""

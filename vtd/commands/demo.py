@@ -10,12 +10,12 @@ import typer
 
 from devices.dma import READ, WRITE
 from devices.source_id import SourceId
-from vtd import demo as example
+from vtd.commands import demo_machine as example
 from vtd.commands.counted import counted
+from vtd.commands.demo_machine import Demo, Transfer
 from vtd.commands.images import Format, Output
 from vtd.commands.show_walk import request_text, verdict, walk_json, walk_lines
-from vtd.demo import Demo, Transfer
-from vtd.registers import FaultRecording
+from vtd.layouts.registers import FaultRecording
 
 
 def demo(format: Output = Format.TEXT) -> None:

@@ -18,7 +18,7 @@ from rich.text import Text
 from vtd.commands.counted import counted
 from vtd.commands.images import Format, Output
 from vtd.commands.reading import UNUSABLE, unusable_input
-from vtd.faults import FaultReason
+from vtd.unit.requests.faults import FaultReason
 
 if TYPE_CHECKING:
     from vtd.fuzz.campaign import Failure, Job, Result

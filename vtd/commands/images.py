@@ -11,13 +11,13 @@ import typer
 from pagetables.images import load_image
 from pagetables.memory import PhysicalMemory
 from pagetables.observed import UnchangedMemory
-from vtd.capabilities import PROFILES, Capabilities
 from vtd.commands.reading import unusable_input
+from vtd.layouts.registers import GlobalStatus
 from vtd.recordings.capture import MANIFEST, Capture
-from vtd.registers import GlobalStatus
-from vtd.remapping import Options
 from vtd.software.driver import start
-from vtd.unit import RemappingUnit
+from vtd.unit.options import Options
+from vtd.unit.registers.capabilities import PROFILES, Capabilities
+from vtd.unit.unit import RemappingUnit
 
 MAX_HOST_WIDTH = 52
 

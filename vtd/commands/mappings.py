@@ -29,9 +29,9 @@ from vtd.commands.images import (
 )
 from vtd.commands.reading import unusable_input
 from vtd.commands.show_walk import fault_json, fault_text
-from vtd.faults import TranslationFault
 from vtd.inspection.sources import Source, list_sources, pages
-from vtd.remapping import Remapping
+from vtd.unit.requests.faults import TranslationFault
+from vtd.unit.translation.remapping import Remapping
 
 SHOWN_FLAGS = {
     StageKind.FIRST: (first_stage.ACCESSED, first_stage.DIRTY),

@@ -35,7 +35,7 @@ from vtd.commands.show_interrupt import (
     outcome_text,
 )
 from vtd.inspection.interrupt_table import requesters
-from vtd.interrupt_entries import (
+from vtd.layouts.interrupt_entries import (
     INTERRUPT_ADDRESS,
     PostedIrte,
     RemappableAddress,
@@ -43,8 +43,8 @@ from vtd.interrupt_entries import (
     RemappedIrte,
     SourceValidationType,
 )
-from vtd.interrupt_remapping import IRTE_SIZE, InterruptFault
-from vtd.interrupts import Interrupt, Posted, compatibility_interrupt
+from vtd.unit.interrupts.interrupt_remapping import IRTE_SIZE, InterruptFault
+from vtd.unit.interrupts.outcome import Interrupt, Posted, compatibility_interrupt
 
 
 def msi(

@@ -16,15 +16,15 @@ from vtd.commands.images import Format, Output
 from vtd.commands.reading import unusable_input
 from vtd.commands.show_walk import request_text, walk_json, walk_lines
 from vtd.inspection.explain import RequestExplanation, cached, explain_request, is_interrupt
-from vtd.iotlb import IotlbEntry
+from vtd.layouts.registers import GlobalStatus
 from vtd.recordings.capture import MANIFEST
 from vtd.recordings.replay import Report
 from vtd.recordings.replay import replay as replay_scenario
 from vtd.recordings.replay_capture import replay_capture
 from vtd.recordings.scenario import ScenarioError
-from vtd.registers import GlobalStatus
-from vtd.request import Request
-from vtd.unit import RemappingUnit
+from vtd.unit.caching.iotlb import IotlbEntry
+from vtd.unit.requests.request import Request
+from vtd.unit.unit import RemappingUnit
 
 MISMATCH = 1
 """Exit code when some outcome was another one."""

@@ -6,10 +6,10 @@ from typing import Any
 
 from vtd.dmar.records import DeviceScope
 from vtd.inspection.interrupt_table import requesters
-from vtd.interrupt_entries import DeliveryMode, DestinationMode, PostedIrte, RemappedIrte
-from vtd.interrupt_remapping import InterruptFault
-from vtd.interrupts import Interrupt, Posted
+from vtd.layouts.interrupt_entries import DeliveryMode, DestinationMode, PostedIrte, RemappedIrte
 from vtd.recordings.capture import Capture
+from vtd.unit.interrupts.interrupt_remapping import InterruptFault
+from vtd.unit.interrupts.outcome import Interrupt, Posted
 
 
 def entry_text(entry: RemappedIrte | PostedIrte) -> str:

@@ -10,10 +10,10 @@ from devices.dma import READ, WRITE, AddressType, TranslationCompletion
 from devices.source_id import SourceId
 from pagetables.bits import BitRecord
 from pagetables.explain import Outcome, Step
-from vtd.faults import TranslationFault
 from vtd.inspection.explain import RequestExplanation
 from vtd.inspection.sources import KINDS
-from vtd.request import Request
+from vtd.unit.requests.faults import TranslationFault
+from vtd.unit.requests.request import Request
 
 NAME_WIDTH = 22
 

@@ -26,7 +26,7 @@ from vtd.commands.images import (
 from vtd.commands.reading import UNUSABLE, unusable_input
 from vtd.commands.show_walk import walk_json, walk_lines
 from vtd.inspection.explain import explain_request, explain_translation_request, is_interrupt
-from vtd.request import Request
+from vtd.unit.requests.request import Request
 
 
 def walk(

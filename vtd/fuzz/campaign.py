@@ -22,7 +22,6 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import seed as seeded
 from hypothesis import strategies as st
 
-from vtd.capabilities import PROFILES
 from vtd.fuzz import strategies
 from vtd.fuzz.case import Case, Step
 from vtd.fuzz.departures import differences, known_differences, request_of
@@ -42,6 +41,7 @@ from vtd.fuzz.targets import (
     Target,
     TargetError,
 )
+from vtd.unit.registers.capabilities import PROFILES
 
 CASES_PER_SEED = 100
 BYTE_CASES_PER_SEED = 5_000

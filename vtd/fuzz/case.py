@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from vtd.capabilities import Capabilities
-from vtd.registers import FaultStatus, GlobalCommand, RootTableAddress
+from vtd.layouts.registers import FaultStatus, GlobalCommand, RootTableAddress
+from vtd.unit.registers.capabilities import Capabilities
 
 Json = Any
 Step = dict[str, Any]

@@ -12,7 +12,11 @@ from typing import NamedTuple
 
 from pagetables.bits import BitRecord
 from pagetables.walk import ADDRESS
-from vtd.entries import (
+from vtd.fuzz.case import Case, Outcome, Step
+from vtd.fuzz.places import NOWHERE
+from vtd.fuzz.situation import Situation, is_request, situation_of
+from vtd.fuzz.targets import Difference, compare
+from vtd.layouts.entries import (
     ContextEntry,
     PasidDirectoryEntry,
     PasidEntry,
@@ -22,11 +26,7 @@ from vtd.entries import (
     ScalableRootEntry,
     TranslationType,
 )
-from vtd.fuzz.case import Case, Outcome, Step
-from vtd.fuzz.places import NOWHERE
-from vtd.fuzz.situation import Situation, is_request, situation_of
-from vtd.fuzz.targets import Difference, compare
-from vtd.request import meets_interrupts
+from vtd.unit.requests.request import meets_interrupts
 
 RECORD = 0x220
 """The one fault record of QEMU's unit."""

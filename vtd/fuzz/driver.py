@@ -16,18 +16,6 @@ from pagetables.build import BuildError, FramePool, TableBuilder
 from pagetables.geometry import StageKind, first_stage_geometry, second_stage_geometry
 from pagetables.memory import PhysicalMemory
 from pagetables.walk import ADDRESS
-from vtd.capabilities import Capabilities
-from vtd.entries import (
-    AddressWidth,
-    ContextEntry,
-    PasidDirectoryEntry,
-    PasidEntry,
-    PasidTranslationType,
-    RootEntry,
-    ScalableContextEntry,
-    ScalableRootEntry,
-    TranslationType,
-)
 from vtd.fuzz.case import (
     DEVICES,
     MEMORY,
@@ -60,13 +48,25 @@ from vtd.fuzz.places import (
     pasid_directory,
     root_place,
 )
-from vtd.interrupt_entries import RemappableAddress, RemappedIrte, SourceValidationType
-from vtd.registers import (
+from vtd.layouts.entries import (
+    AddressWidth,
+    ContextEntry,
+    PasidDirectoryEntry,
+    PasidEntry,
+    PasidTranslationType,
+    RootEntry,
+    ScalableContextEntry,
+    ScalableRootEntry,
+    TranslationType,
+)
+from vtd.layouts.interrupt_entries import RemappableAddress, RemappedIrte, SourceValidationType
+from vtd.layouts.registers import (
     FaultStatus,
     GlobalCommand,
     InterruptRemappingTableAddress,
     TranslationTableMode,
 )
+from vtd.unit.registers.capabilities import Capabilities
 
 PASIDS = (None, 1, 70)
 """No PASID, and two in different PASID tables."""

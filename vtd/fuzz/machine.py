@@ -8,14 +8,14 @@ from __future__ import annotations
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from vtd.auditing.audit import Audit
-from vtd.caches import AGGRESSIVE, CachePolicy
-from vtd.capabilities import Capabilities
 from vtd.fuzz.driver import ModelDriver, Operation
 from vtd.fuzz.oracle import SlowUnit
 from vtd.fuzz.owed_invalidations import Rule
 from vtd.fuzz.properties import take
 from vtd.fuzz.strategies import beginnings, operating
 from vtd.fuzz.targets import EngineTarget
+from vtd.unit.caching.policy import AGGRESSIVE, CachePolicy
+from vtd.unit.registers.capabilities import Capabilities
 
 
 def machine_for(

@@ -12,8 +12,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from vtd.capabilities import Capabilities
 from vtd.fuzz.case import Case, Outcome, Step
+from vtd.unit.registers.capabilities import Capabilities
 
 READ, WRITE = 1, 2
 PAGE = 4096

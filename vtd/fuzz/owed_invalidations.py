@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from enum import Enum
 
 from pagetables.walk import ADDRESS
-from vtd.capabilities import Capabilities
-from vtd.descriptors import (
+from vtd.fuzz.case import Step, mem_write, reg_write
+from vtd.fuzz.places import QUEUE
+from vtd.layouts.descriptors import (
     ContextCacheInvalidateDescriptor,
     ContextGranularity,
     InterruptEntryCacheInvalidateDescriptor,
@@ -24,8 +25,7 @@ from vtd.descriptors import (
     PasidIotlbGranularity,
     PasidIotlbInvalidateDescriptor,
 )
-from vtd.fuzz.case import Step, mem_write, reg_write
-from vtd.fuzz.places import QUEUE
+from vtd.unit.registers.capabilities import Capabilities
 
 
 class Rule(Enum):

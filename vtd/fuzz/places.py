@@ -9,7 +9,8 @@ from pagetables.bits import BitRecord
 from pagetables.geometry import INDEX_BITS, PAGE_RECORDS, PAGE_SHIFT, TABLE_RECORDS, StageKind
 from pagetables.memory import TableMemory
 from pagetables.walk import ADDRESS
-from vtd.entries import (
+from vtd.fuzz.case import DEVICES
+from vtd.layouts.entries import (
     ContextEntry,
     PasidDirectoryEntry,
     PasidEntry,
@@ -17,8 +18,7 @@ from vtd.entries import (
     ScalableContextEntry,
     ScalableRootEntry,
 )
-from vtd.fuzz.case import DEVICES
-from vtd.interrupt_entries import RemappedIrte
+from vtd.layouts.interrupt_entries import RemappedIrte
 
 ROOT_TABLE, CONTEXT_TABLES, QUEUE, INTERRUPTS = 0x10_0000, 0x10_1000, 0x10_4000, 0x10_6000
 DESCRIPTOR = 0x10_7000

@@ -7,8 +7,8 @@ are its arguments; a program ends where its bytes do.
 from __future__ import annotations
 
 from pagetables.memory import PhysicalMemory
-from vtd.port import UnitPort
-from vtd.unit import RemappingUnit
+from vtd.unit.port import UnitPort
+from vtd.unit.unit import RemappingUnit
 
 SOURCES = (0x0010, 0x0080, 0x0107, 0xFFFF)
 INTERESTING = (0, 0x1000, 0x2001, 0x3003, 0x80, 1 << 31, 1 << 63, (1 << 64) - 1, 0xFEE0_0000)

@@ -17,18 +17,18 @@ from hypothesis import strategies as st
 from pagetables.memory import PhysicalMemory
 from pagetables.observed import FailRead, ObservedMemory
 from vtd.auditing.audit import Audit
-from vtd.caches import AGGRESSIVE, KEEPS_STALE, UNCACHED
-from vtd.capabilities import PROFILES, Capabilities
 from vtd.dmar import Table, validate
-from vtd.events import Event, InterruptBlocked, RequestBlocked
 from vtd.fuzz import strategies
 from vtd.fuzz.case import Case, Outcome, Step
 from vtd.fuzz.program import run_program
 from vtd.fuzz.strategies import Flavour
 from vtd.fuzz.targets import Difference, EngineTarget, OracleTarget, Target, compare
 from vtd.recordings.scenario import ScenarioRun
-from vtd.remapping import Options
-from vtd.unit import RemappingUnit
+from vtd.unit.caching.policy import AGGRESSIVE, KEEPS_STALE, UNCACHED
+from vtd.unit.options import Options
+from vtd.unit.registers.capabilities import PROFILES, Capabilities
+from vtd.unit.reporting.events import Event, InterruptBlocked, RequestBlocked
+from vtd.unit.unit import RemappingUnit
 
 UNITS = tuple(PROFILES.values())
 

@@ -12,15 +12,15 @@ from __future__ import annotations
 
 import re
 
-from vtd.capabilities import PROFILES
 from vtd.fuzz.case import DEVICES, MEMORY, Case, Outcome, Step
 from vtd.fuzz.departures import RECORD
 from vtd.fuzz.places import DATA, DATA_PAGES, SUPERPAGE
 from vtd.fuzz.qtest import Qtest, QtestError, qemu_version
 from vtd.fuzz.targets import TargetError
-from vtd.interrupts import compatibility_interrupt
+from vtd.layouts.registers import GlobalCommand
 from vtd.recordings.outcomes import interrupt
-from vtd.registers import GlobalCommand
+from vtd.unit.interrupts.outcome import compatibility_interrupt
+from vtd.unit.registers.capabilities import PROFILES
 
 REGISTERS = 0xFED9_0000
 BARS = 0xE000_0000

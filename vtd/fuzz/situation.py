@@ -11,7 +11,9 @@ from pagetables.geometry import INDEX_BITS, PAGE_SHIFT
 from pagetables.memory import BusError, PhysicalMemory
 from pagetables.second_stage import SecondStageEntry
 from pagetables.walk import ADDRESS
-from vtd.entries import (
+from vtd.fuzz.case import Case, Outcome, Step, reg_write, store
+from vtd.fuzz.targets import EngineTarget
+from vtd.layouts.entries import (
     ContextEntry,
     PasidDirectoryEntry,
     PasidEntry,
@@ -20,11 +22,9 @@ from vtd.entries import (
     ScalableContextEntry,
     ScalableRootEntry,
 )
-from vtd.events import Event, RequestBlocked
-from vtd.fuzz.case import Case, Outcome, Step, reg_write, store
-from vtd.fuzz.targets import EngineTarget
-from vtd.lookup import LEVELS
-from vtd.registers import GlobalCommand, TranslationTableMode
+from vtd.layouts.registers import GlobalCommand, TranslationTableMode
+from vtd.unit.reporting.events import Event, RequestBlocked
+from vtd.unit.translation.lookup import LEVELS
 
 
 class Structure(NamedTuple):

@@ -14,22 +14,22 @@ from typing import Any, NamedTuple
 from hypothesis import strategies as st
 
 from pagetables.bits import BitRecord
-from vtd.capabilities import PROFILES, Capabilities
-from vtd.descriptors import DESCRIPTORS, DescriptorType
 from vtd.dmar import Table
 from vtd.dmar.records import STRUCTURES, Header
 from vtd.fuzz.case import DEVICES, Case, Step, mem_read, msi, store, take_faults
 from vtd.fuzz.driver import PASIDS, ModelDriver, Operation
 from vtd.fuzz.owed_invalidations import Rule
 from vtd.fuzz.places import DESCRIPTOR, NOWHERE, interrupt_place
-from vtd.interrupt_entries import (
+from vtd.layouts.descriptors import DESCRIPTORS, DescriptorType
+from vtd.layouts.interrupt_entries import (
     PostedInterruptDescriptor,
     PostedIrte,
     RemappableAddress,
     RemappedIrte,
 )
-from vtd.register_map import register_map
-from vtd.unit import implementation_registers
+from vtd.unit.registers.capabilities import PROFILES, Capabilities
+from vtd.unit.registers.register_map import register_map
+from vtd.unit.unit import implementation_registers
 
 Draw = st.DrawFn
 

@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 from pagetables.observed import AccessKind, ObservedMemory
-from vtd.caches import KEEPS_STALE, CachePolicy
 from vtd.fuzz.case import Case, Outcome, Step
 from vtd.fuzz.oracle import SlowUnit
 from vtd.recordings.scenario import ScenarioRun
+from vtd.unit.caching.policy import KEEPS_STALE, CachePolicy
 
 
 class TargetError(Exception):

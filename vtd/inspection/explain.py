@@ -16,8 +16,7 @@ from pagetables.bits import BitRecord
 from pagetables.geometry import StageKind
 from pagetables.memory import TableMemory
 from pagetables.observed import UnchangedMemory
-from vtd.ats import answer, lookup_for_ats
-from vtd.entries import (
+from vtd.layouts.entries import (
     ContextEntry,
     PasidDirectoryEntry,
     PasidEntry,
@@ -25,14 +24,15 @@ from vtd.entries import (
     ScalableContextEntry,
     ScalableRootEntry,
 )
-from vtd.faults import TranslationFault
-from vtd.iotlb import Iotlb, IotlbEntry
-from vtd.lookup import Lookup, lookup
-from vtd.registers import TranslationTableMode
-from vtd.remapping import Remapping, onlooker
-from vtd.request import INTERRUPT_RANGE, Request
-from vtd.target import Target
-from vtd.translate import is_canonical, translate
+from vtd.layouts.registers import TranslationTableMode
+from vtd.unit.caching.iotlb import Iotlb, IotlbEntry
+from vtd.unit.requests.faults import TranslationFault
+from vtd.unit.requests.request import INTERRUPT_RANGE, Request
+from vtd.unit.requests.target import Target
+from vtd.unit.translation.ats import answer, lookup_for_ats
+from vtd.unit.translation.lookup import Lookup, lookup
+from vtd.unit.translation.remapping import Remapping, onlooker
+from vtd.unit.translation.translate import is_canonical, translate
 
 LEGACY_STRUCTURES: tuple[type[BitRecord], ...] = (RootEntry, ContextEntry)
 SCALABLE_STRUCTURES: tuple[type[BitRecord], ...] = (

@@ -1,14 +1,14 @@
 """What usually stands behind a fault reason: the structure concerned, causes, where to look.
 
-Covers the reasons of VT-d 7.1.3 and 5.1.4.1 (:class:`vtd.faults.FaultReason`). Causes are
-experience with operating systems, not part of the specification.
+Covers the reasons of VT-d 7.1.3 and 5.1.4.1 (:class:`vtd.unit.requests.faults.FaultReason`).
+Causes are experience with operating systems, not part of the specification.
 """
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-from vtd.faults import FaultReason
+from vtd.unit.requests.faults import FaultReason
 
 
 class Cause(NamedTuple):

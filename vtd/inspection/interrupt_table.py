@@ -10,8 +10,13 @@ from typing import NamedTuple
 
 from devices.source_id import SourceId
 from pagetables.memory import BusError, TableMemory
-from vtd.interrupt_entries import PostedIrte, RemappedIrte, SourceIdQualifier, SourceValidationType
-from vtd.interrupt_remapping import IRTE_SIZE, InterruptFault, InterruptRemapping
+from vtd.layouts.interrupt_entries import (
+    PostedIrte,
+    RemappedIrte,
+    SourceIdQualifier,
+    SourceValidationType,
+)
+from vtd.unit.interrupts.interrupt_remapping import IRTE_SIZE, InterruptFault, InterruptRemapping
 
 COMPARED = {
     SourceIdQualifier.ALL_BITS: "",

@@ -13,12 +13,18 @@ from typing import NamedTuple
 
 from devices.source_id import SourceId
 from pagetables.extents import Page, Refused, leaves, nested_leaves
-from vtd.entries import PasidTranslationType
-from vtd.faults import FaultReason, TranslationFault
-from vtd.lookup import check_mode, legacy_context, pasid_limit, pasid_target, scalable_context
-from vtd.registers import TranslationTableMode
-from vtd.remapping import Remapping, onlooker
-from vtd.target import Target
+from vtd.layouts.entries import PasidTranslationType
+from vtd.layouts.registers import TranslationTableMode
+from vtd.unit.requests.faults import FaultReason, TranslationFault
+from vtd.unit.requests.target import Target
+from vtd.unit.translation.lookup import (
+    check_mode,
+    legacy_context,
+    pasid_limit,
+    pasid_target,
+    scalable_context,
+)
+from vtd.unit.translation.remapping import Remapping, onlooker
 
 KINDS = {
     PasidTranslationType.FIRST_STAGE: "first-stage",

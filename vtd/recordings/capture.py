@@ -17,13 +17,13 @@ from typing import Any
 
 from pagetables.images import load_capture
 from pagetables.memory import PhysicalMemory, TableMemory
-from vtd.capabilities import Capabilities
 from vtd.dmar.pci_tree import PciTree, parse_pci_tree
 from vtd.dmar.table import Table
-from vtd.registers import GlobalStatus, InterruptRemappingTableAddress, RootTableAddress
-from vtd.remapping import Options
+from vtd.layouts.registers import GlobalStatus, InterruptRemappingTableAddress, RootTableAddress
 from vtd.software.driver import start
-from vtd.unit import RemappingUnit
+from vtd.unit.options import Options
+from vtd.unit.registers.capabilities import Capabilities
+from vtd.unit.unit import RemappingUnit
 
 MANIFEST = "capture.json"
 NEEDED = ("VER", "CAP", "ECAP", "GSTS", "RTADDR", "IRTA")

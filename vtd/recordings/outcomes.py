@@ -16,7 +16,7 @@ from devices.dma import (
     TranslationCompletion,
     TranslationEntry,
 )
-from vtd.interrupts import Interrupt, Posted
+from vtd.unit.interrupts.outcome import Interrupt, Posted
 
 Parts = list[tuple[int, int, Completion]]
 """Start, size and outcome of the parts of a transfer."""

@@ -17,8 +17,8 @@ from vtd.recordings.scenario import (
     number,
     recorded_on_qemu,
 )
-from vtd.request import Request
-from vtd.unit import RemappingUnit
+from vtd.unit.requests.request import Request
+from vtd.unit.unit import RemappingUnit
 
 Trace = Callable[[RemappingUnit, str, Request], None]
 """Told of each request for memory before it is made: the unit, the step, the request."""

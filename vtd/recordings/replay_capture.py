@@ -15,20 +15,20 @@ from pathlib import Path
 from devices.dma import READ, WRITE, CompletionStatus
 from pagetables.memory import PhysicalMemory
 from pagetables.observed import AccessKind, ObservedMemory, UnchangedMemory
-from vtd.events import Event, MessageSent
-from vtd.faults import FaultReason
 from vtd.inspection.sources import list_sources, pages
-from vtd.interrupt_entries import RemappedIrte
-from vtd.interrupt_remapping import IRTE_SIZE
-from vtd.interrupts import Interrupt, Posted, compatibility_interrupt
+from vtd.layouts.interrupt_entries import RemappedIrte
+from vtd.layouts.registers import FaultRecording, InvalidationQueueAddress, InvalidationQueueTail
 from vtd.recordings.capture import Capture, CaptureError, read_json, read_json_lines
 from vtd.recordings.replay import Mismatch, Report, Trace
 from vtd.recordings.scenario import BROKEN, Json
-from vtd.register_map import REGISTERS
-from vtd.registers import FaultRecording, InvalidationQueueAddress, InvalidationQueueTail
-from vtd.remapping import Options
-from vtd.request import Request
-from vtd.unit import RemappingUnit
+from vtd.unit.interrupts.interrupt_remapping import IRTE_SIZE
+from vtd.unit.interrupts.outcome import Interrupt, Posted, compatibility_interrupt
+from vtd.unit.options import Options
+from vtd.unit.registers.register_map import REGISTERS
+from vtd.unit.reporting.events import Event, MessageSent
+from vtd.unit.requests.faults import FaultReason
+from vtd.unit.requests.request import Request
+from vtd.unit.unit import RemappingUnit
 
 NARROW = frozenset(register.OFFSET for register in REGISTERS if register.WIDTH == 32)
 LISTING_LIMIT = 10_000_000

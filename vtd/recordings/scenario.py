@@ -24,30 +24,30 @@ from devices.dma import (
     split_pages,
 )
 from pagetables.memory import BusError, PhysicalMemory
-from vtd.caches import KEEPS_STALE, CachePolicy
-from vtd.capabilities import Capabilities
-from vtd.device_messages import ITAGS
-from vtd.event_interrupt import Message
-from vtd.events import (
-    DeviceTlbInvalidationSent,
-    Event,
-    InterruptDelivered,
-    MessageSent,
-    PageGroupResponseSent,
-)
-from vtd.interrupt_entries import (
+from vtd.layouts.interrupt_entries import (
     CompatibilityAddress,
     CompatibilityData,
     CompatibilityRte,
     RemappableAddress,
     RemappableRte,
 )
-from vtd.interrupts import Interrupt, Posted
-from vtd.port import UnitPort
 from vtd.recordings import outcomes
-from vtd.remapping import Options
-from vtd.request import ATOMIC, Request
-from vtd.unit import RemappingUnit
+from vtd.unit.caching.policy import KEEPS_STALE, CachePolicy
+from vtd.unit.interrupts.outcome import Interrupt, Posted
+from vtd.unit.options import Options
+from vtd.unit.port import UnitPort
+from vtd.unit.queues.device_messages import ITAGS
+from vtd.unit.registers.capabilities import Capabilities
+from vtd.unit.reporting.event_interrupt import Message
+from vtd.unit.reporting.events import (
+    DeviceTlbInvalidationSent,
+    Event,
+    InterruptDelivered,
+    MessageSent,
+    PageGroupResponseSent,
+)
+from vtd.unit.requests.request import ATOMIC, Request
+from vtd.unit.unit import RemappingUnit
 
 BROKEN = (
     ArithmeticError,

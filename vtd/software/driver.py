@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from typing import TypeVar
 
-from vtd.registers import (
+from vtd.layouts.registers import (
     GlobalCommand,
     GlobalStatus,
     InterruptRemappingTableAddress,
     Register,
     RootTableAddress,
 )
-from vtd.unit import RemappingUnit
+from vtd.unit.unit import RemappingUnit
 
 R = TypeVar("R", bound=Register)
 

@@ -9,16 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from pagetables.memory import PhysicalMemory
-from vtd.descriptors import (
+from vtd.layouts.descriptors import (
     DescriptorType,
     PageGroupResponseDescriptor,
     PageRequestDescriptor,
     ResponseCode,
 )
-from vtd.event_interrupt import Message
-from vtd.events import Event, MessageSent
-from vtd.page_requests import DESCRIPTOR_SIZE
-from vtd.registers import (
+from vtd.layouts.registers import (
     PageRequestEventAddress,
     PageRequestEventControl,
     PageRequestEventData,
@@ -30,7 +27,10 @@ from vtd.registers import (
 )
 from vtd.software.driver import read, write
 from vtd.software.queue_driver import PAGE_SIZE, QueueDriver
-from vtd.unit import RemappingUnit
+from vtd.unit.queues.page_requests import DESCRIPTOR_SIZE
+from vtd.unit.reporting.event_interrupt import Message
+from vtd.unit.reporting.events import Event, MessageSent
+from vtd.unit.unit import RemappingUnit
 
 Resolve = Callable[[PageRequestDescriptor], bool]
 """Makes the page of a request usable; False if the requester may not have it."""

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from pagetables.bits import BitRecord
 from pagetables.memory import PhysicalMemory
-from vtd.descriptors import DescriptorType, InvalidationWaitDescriptor
-from vtd.registers import (
+from vtd.layouts.descriptors import DescriptorType, InvalidationWaitDescriptor
+from vtd.layouts.registers import (
     GlobalCommand,
     GlobalStatus,
     InvalidationQueueAddress,
@@ -16,7 +16,7 @@ from vtd.registers import (
     InvalidationQueueTail,
 )
 from vtd.software.driver import read, write
-from vtd.unit import RemappingUnit
+from vtd.unit.unit import RemappingUnit
 
 PAGE_SIZE = 0x1000
 ONE_SHOT = GlobalCommand.of(srtp=True, wbf=True, sirtp=True)

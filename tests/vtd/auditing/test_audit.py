@@ -11,14 +11,14 @@ from pagetables.memory import PhysicalMemory
 from vtd.auditing.audit import Audit
 from vtd.auditing.audit_log import audit_scenario
 from vtd.auditing.stale_use import CacheName, StaleUse, Structure
-from vtd.caches import AGGRESSIVE, KEEPS_STALE, CachePolicy
-from vtd.capabilities import PROFILES
-from vtd.entries import AddressWidth, ContextEntry, RootEntry
-from vtd.port import UnitPort
+from vtd.layouts.entries import AddressWidth, ContextEntry, RootEntry
+from vtd.layouts.registers import GlobalCommand
 from vtd.recordings.scenario import load_scenario
-from vtd.registers import GlobalCommand
-from vtd.remapping import Options
-from vtd.unit import RemappingUnit
+from vtd.unit.caching.policy import AGGRESSIVE, KEEPS_STALE, CachePolicy
+from vtd.unit.options import Options
+from vtd.unit.port import UnitPort
+from vtd.unit.registers.capabilities import PROFILES
+from vtd.unit.unit import RemappingUnit
 
 VECTORS = Path(__file__).resolve().parents[2] / "vectors"
 ROOT, CONTEXT, TOP, OTHER = 0x1000, 0x2000, 0x10000, 0x20000

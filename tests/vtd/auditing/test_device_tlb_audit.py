@@ -29,16 +29,16 @@ from tests.vtd.device_tlb_platform import (
 )
 from tests.vtd.world import capabilities
 from vtd.auditing.device_tlb_audit import DeviceTlbAudit, DeviceTlbFinding, Misuse
-from vtd.caches import POLICIES
-from vtd.descriptors import (
+from vtd.layouts.descriptors import (
     ContextCacheInvalidateDescriptor,
     ContextGranularity,
     DescriptorType,
 )
-from vtd.entries import PasidDirectoryEntry, PasidEntry, ScalableContextEntry
-from vtd.events import RequestBlocked
-from vtd.registers import FaultStatus
-from vtd.remapping import Options
+from vtd.layouts.entries import PasidDirectoryEntry, PasidEntry, ScalableContextEntry
+from vtd.layouts.registers import FaultStatus
+from vtd.unit.caching.policy import POLICIES
+from vtd.unit.options import Options
+from vtd.unit.reporting.events import RequestBlocked
 
 ADDRESS = 0x7000_0000
 CONTEXT_ENTRY = CONTEXT + (SOURCE_ID & 0x7F) * 32

@@ -5,8 +5,8 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-from vtd.capabilities import PROFILES
 from vtd.cli import main
+from vtd.unit.registers.capabilities import PROFILES
 
 QEMU, XEON = PROFILES["qemu"], PROFILES["xeon"]
 

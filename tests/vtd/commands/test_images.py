@@ -12,10 +12,10 @@ from typer.testing import CliRunner
 from tests import nested_image
 from tests.nested_image import BASE, GUEST, IOVA, PASID, PHYSICAL, ROOT_POINTER
 from tests.reference_data import CAPTURES, capture_folders
-from vtd.capabilities import PROFILES
 from vtd.cli import main
-from vtd.interrupt_entries import PostedIrte, RemappableAddress, RemappedIrte
+from vtd.layouts.interrupt_entries import PostedIrte, RemappableAddress, RemappedIrte
 from vtd.recordings.capture import read_json
+from vtd.unit.registers.capabilities import PROFILES
 
 LEGACY = str(CAPTURES / "legacy48-strict")
 FIRST_STAGE = str(CAPTURES / "sm-first-stage")

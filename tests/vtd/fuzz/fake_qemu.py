@@ -10,15 +10,15 @@ import sys
 
 from devices.models.edu import Edu
 from pagetables.memory import PhysicalMemory
-from vtd.capabilities import PROFILES
-from vtd.events import Event, InterruptDelivered
 from vtd.fuzz.case import MEMORY
 from vtd.fuzz.qemu import REGISTERS
-from vtd.interrupt_entries import CompatibilityAddress, CompatibilityData
-from vtd.interrupts import Interrupt
-from vtd.port import UnitPort
-from vtd.remapping import Options
-from vtd.unit import RemappingUnit
+from vtd.layouts.interrupt_entries import CompatibilityAddress, CompatibilityData
+from vtd.unit.interrupts.outcome import Interrupt
+from vtd.unit.options import Options
+from vtd.unit.port import UnitPort
+from vtd.unit.registers.capabilities import PROFILES
+from vtd.unit.reporting.events import Event, InterruptDelivered
+from vtd.unit.unit import RemappingUnit
 
 SIZES = {"l": 4, "q": 8}
 

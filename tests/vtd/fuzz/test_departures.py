@@ -7,8 +7,11 @@ from collections.abc import Iterator
 import pytest
 
 from pagetables.bits import BitRecord
-from vtd.capabilities import PROFILES
-from vtd.entries import (
+from vtd.fuzz.case import DEVICES, Case, Outcome, Step, store
+from vtd.fuzz.departures import differences, known_differences, request_of
+from vtd.fuzz.driver import FIRST, NESTED, PASS_THROUGH, SECOND, ModelDriver
+from vtd.fuzz.targets import EngineTarget
+from vtd.layouts.entries import (
     ContextEntry,
     PasidDirectoryEntry,
     PasidEntry,
@@ -16,10 +19,7 @@ from vtd.entries import (
     ScalableContextEntry,
     ScalableRootEntry,
 )
-from vtd.fuzz.case import DEVICES, Case, Outcome, Step, store
-from vtd.fuzz.departures import differences, known_differences, request_of
-from vtd.fuzz.driver import FIRST, NESTED, PASS_THROUGH, SECOND, ModelDriver
-from vtd.fuzz.targets import EngineTarget
+from vtd.unit.registers.capabilities import PROFILES
 
 ENGINE = EngineTarget(as_recorded=True)
 PAGE = 0x10

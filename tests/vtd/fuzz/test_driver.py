@@ -8,9 +8,6 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, run_state_machine_as_test
 
 from vtd.auditing.audit import Audit
-from vtd.caches import AGGRESSIVE
-from vtd.capabilities import PROFILES
-from vtd.entries import PasidTranslationType
 from vtd.fuzz.case import Case
 from vtd.fuzz.driver import ModelDriver, Operation
 from vtd.fuzz.machine import machine_for
@@ -18,6 +15,9 @@ from vtd.fuzz.owed_invalidations import Rule
 from vtd.fuzz.properties import Tally, carry_out, check_driver
 from vtd.fuzz.strategies import driver_cases
 from vtd.fuzz.targets import EngineTarget, OracleTarget
+from vtd.layouts.entries import PasidTranslationType
+from vtd.unit.caching.policy import AGGRESSIVE
+from vtd.unit.registers.capabilities import PROFILES
 
 USE = Operation("dma", {"device": "d0", "where": 0, "write": False})
 AGAIN = Operation("repeat", {"count": 1, "write": False})

@@ -8,7 +8,6 @@ import pytest
 from hypothesis import find, given
 from hypothesis import strategies as st
 
-from vtd.capabilities import PROFILES
 from vtd.fuzz import strategies
 from vtd.fuzz.case import Case, dma_read, mem_read, store
 from vtd.fuzz.driver import ModelDriver
@@ -23,8 +22,9 @@ from vtd.fuzz.properties import (
 )
 from vtd.fuzz.strategies import Flavour
 from vtd.fuzz.targets import EndlessError, EngineTarget, OracleTarget, compare
-from vtd.interrupt_entries import PostedInterruptDescriptor, PostedIrte
-from vtd.registers import RootTableAddress
+from vtd.layouts.interrupt_entries import PostedInterruptDescriptor, PostedIrte
+from vtd.layouts.registers import RootTableAddress
+from vtd.unit.registers.capabilities import PROFILES
 
 
 @pytest.mark.parametrize("name", CASE_PROPERTIES)

@@ -10,7 +10,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from vtd.capabilities import PROFILES
 from vtd.fuzz import strategies
 from vtd.fuzz.campaign import target_cases
 from vtd.fuzz.case import Case, msi
@@ -18,6 +17,7 @@ from vtd.fuzz.driver import ModelDriver
 from vtd.fuzz.qemu import QemuTarget
 from vtd.fuzz.qtest import Qtest, QtestError, qemu_version
 from vtd.fuzz.targets import EngineTarget, TargetError, compare
+from vtd.unit.registers.capabilities import PROFILES
 
 ROOT = Path(__file__).resolve().parents[3]
 PREFIX = f"env PYTHONPATH={ROOT} {sys.executable} {Path(__file__).with_name('fake_qemu.py')}"

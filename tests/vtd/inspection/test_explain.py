@@ -8,20 +8,20 @@ from devices.dma import READ, WRITE, CompletionStatus
 from pagetables.explain import Outcome
 from tests.nested_image import BASE, IOVA, NO_ENTRY, PASID, ROOT_POINTER, SIZE, nested_memory
 from tests.reference_data import CAPTURES
-from vtd.capabilities import PROFILES
-from vtd.events import Event, RequestBlocked
-from vtd.faults import FaultReason
 from vtd.inspection.explain import (
     cached,
     explain_request,
     explain_translation_request,
     is_interrupt,
 )
+from vtd.layouts.registers import GlobalStatus
 from vtd.recordings.capture import Capture
-from vtd.registers import GlobalStatus
-from vtd.request import Request
 from vtd.software.driver import start
-from vtd.unit import RemappingUnit
+from vtd.unit.registers.capabilities import PROFILES
+from vtd.unit.reporting.events import Event, RequestBlocked
+from vtd.unit.requests.faults import FaultReason
+from vtd.unit.requests.request import Request
+from vtd.unit.unit import RemappingUnit
 
 
 def nested_unit() -> RemappingUnit:

@@ -5,10 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from devices.source_id import Bdf
-from vtd.faults import FaultReason
 from vtd.inspection.fault_causes import CAUSES
 from vtd.inspection.kernel_log import LoggedFault, RequestKind, fold, parse_log
 from vtd.inspection.kernel_log_messages import MESSAGES, meaning_of
+from vtd.unit.requests.faults import FaultReason
 
 READ, WRITE, INTERRUPT = RequestKind.READ, RequestKind.WRITE, RequestKind.INTERRUPT
 

@@ -17,14 +17,15 @@ from tests.nested_image import (
     nested_memory,
 )
 from tests.reference_data import CAPTURES
-from vtd.capabilities import PROFILES
-from vtd.faults import FaultReason, TranslationFault
 from vtd.inspection.sources import list_sources, pages
+from vtd.layouts.registers import GlobalStatus, RootTableAddress, TranslationTableMode
 from vtd.recordings.capture import Capture
-from vtd.registers import GlobalStatus, RootTableAddress, TranslationTableMode
-from vtd.remapping import Options, onlooker
 from vtd.software.driver import start
-from vtd.unit import RemappingUnit
+from vtd.unit.options import Options
+from vtd.unit.registers.capabilities import PROFILES
+from vtd.unit.requests.faults import FaultReason, TranslationFault
+from vtd.unit.translation.remapping import onlooker
+from vtd.unit.unit import RemappingUnit
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ import pytest
 from pagetables.images import ImageError
 from pagetables.observed import UnchangedMemory
 from tests.reference_data import CAPTURES, capture_folders
+from vtd.layouts.registers import GlobalStatus, TranslationTableMode
 from vtd.recordings.capture import Capture, CaptureError, read_json_lines
-from vtd.registers import GlobalStatus, TranslationTableMode
 
 LEGACY = CAPTURES / "legacy48-strict"
 

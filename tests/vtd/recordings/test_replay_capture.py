@@ -14,8 +14,8 @@ from tests.reference_data import CAPTURES, capture_folders
 from vtd.recordings.capture import Capture, CaptureError
 from vtd.recordings.replay_capture import replay_capture, run_capture
 from vtd.recordings.scenario import Json
-from vtd.request import Request
-from vtd.unit import RemappingUnit
+from vtd.unit.requests.request import Request
+from vtd.unit.unit import RemappingUnit
 
 FAULTS = CAPTURES / "edu-faults-legacy48"
 FIRST_STAGE = CAPTURES / "sm-first-stage"

@@ -5,8 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pagetables.memory import PhysicalMemory
-from vtd.capabilities import PROFILES
-from vtd.registers import (
+from vtd.layouts.registers import (
     FaultEventData,
     FaultRecording,
     GlobalStatus,
@@ -14,7 +13,8 @@ from vtd.registers import (
     RootTableAddress,
 )
 from vtd.software.driver import read, start, write
-from vtd.unit import RemappingUnit
+from vtd.unit.registers.capabilities import PROFILES
+from vtd.unit.unit import RemappingUnit
 
 
 def unit() -> RemappingUnit:

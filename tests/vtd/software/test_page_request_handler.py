@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from devices.capabilities import ExtendedCapabilityId
 from devices.dma import PageRequest
 from tests.vtd.device_tlb_platform import EVENT, PASID, SOURCE_ID, Platform
-from vtd.descriptors import PageRequestDescriptor
-from vtd.events import PageGroupResponseSent
+from vtd.layouts.descriptors import PageRequestDescriptor
 from vtd.software.page_request_handler import PageRequestHandler
+from vtd.unit.reporting.events import PageGroupResponseSent
 
 ADDRESS = 0x7000_0000
 

@@ -1,0 +1,122 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pagetables.bits import BitRecord, Implementation
+from vtd.layouts.interrupt_entries import (
+    CompatibilityAddress,
+    CompatibilityData,
+    CompatibilityRte,
+    DeliveryMode,
+    EventAddress,
+    EventData,
+    EventUpperAddress,
+    PostedInterruptDescriptor,
+    PostedIrte,
+    RemappableAddress,
+    RemappableData,
+    RemappableRte,
+    RemappedIrte,
+    SourceValidationType,
+)
+
+RECORDS: list[type[BitRecord]] = [
+    CompatibilityAddress,
+    CompatibilityData,
+    CompatibilityRte,
+    EventAddress,
+    EventData,
+    EventUpperAddress,
+    PostedInterruptDescriptor,
+    PostedIrte,
+    RemappableAddress,
+    RemappableData,
+    RemappableRte,
+    RemappedIrte,
+]
+
+POSTING = Implementation(52, 16, frozenset({"pi"}))
+
+
+@pytest.mark.parametrize("record", RECORDS)
+@given(data=st.data())
+def test_build_after_parse_gives_the_same_bytes(
+    record: type[BitRecord], data: st.DataObject
+) -> None:
+    stored = data.draw(st.binary(min_size=record.WIDTH // 8, max_size=record.WIDTH // 8))
+    assert record.codec.build(record.codec.parse(stored)) == stored
+
+
+def test_worked_encoding_of_a_remapped_entry() -> None:
+    entry = RemappedIrte.of(
+        p=True, v=0x41, dst=3 << 8, svt=SourceValidationType.SOURCE_ID, sid=0x0100
+    )
+    assert entry == 0x0000_0000_0004_0100 << 64 | 0x0000_0300_0041_0001
+
+
+def test_worked_encoding_of_a_posted_entry() -> None:
+    entry = PostedIrte(0x0000_0001_0004_0100 << 64 | 0x2345_6780_0041_8001)
+    assert entry.descriptor_address == 0x1_2345_6780
+    assert entry == PostedIrte.of(
+        p=True,
+        im=True,
+        vv=0x41,
+        pdal=0x2345_6780,
+        pdah=1 << 32,
+        svt=SourceValidationType.SOURCE_ID,
+        sid=0x0100,
+    )
+
+
+def test_worked_encodings_of_messages() -> None:
+    assert RemappableAddress.for_handle(0x8123, shv=False) == 0xFEE02474
+    assert RemappableAddress.for_handle(0x8000, shv=True) == 0xFEE0001C
+
+
+def test_worked_encoding_of_a_redirection_entry() -> None:
+    entry = RemappableRte(0x0247_0000_0000_0841)
+    assert entry.index == 0x8123
+    assert entry.v == 0x41
+    assert entry.format
+    assert not entry.mask
+
+
+@given(st.integers(0, 0xFFFF), st.booleans())
+def test_a_message_address_keeps_its_handle(handle: int, shv: bool) -> None:
+    address = RemappableAddress.for_handle(handle, shv=shv)
+    assert address.handle == handle
+    assert address.shv == shv
+    assert address.format
+
+
+def test_a_handle_has_16_bits() -> None:
+    with pytest.raises(ValueError, match="handle_15"):
+        RemappableAddress.for_handle(0x10000, shv=False)
+
+
+def test_posting_fields_are_reserved_without_posted_interrupts() -> None:
+    without = Implementation(52)
+    assert RemappedIrte.reserved_mask(without) & 1 << 15
+    assert PostedIrte.reserved_mask(without) & (1 << 14 | 1 << 15) == 1 << 14 | 1 << 15
+    assert not PostedIrte.reserved_mask(POSTING) & (1 << 14 | 1 << 15)
+
+
+@given(st.integers(32, 52))
+def test_a_descriptor_address_ends_at_the_host_address_width(haw: int) -> None:
+    mask = PostedIrte.reserved_mask(POSTING._replace(haw=haw))
+    assert mask >> 96 == (1 << 32) - (1 << haw - 32)
+
+
+def test_bits_for_software_are_never_reserved() -> None:
+    for record in (RemappedIrte, PostedIrte):
+        assert not record.reserved_mask(Implementation()) & 0xF00
+
+
+def test_a_posted_interrupt_descriptor_has_a_request_bit_for_each_vector() -> None:
+    descriptor = PostedInterruptDescriptor.of(pir=1 << 0x41, on=True, nv=0xF2, ndst=3 << 8)
+    assert descriptor.pack()[0x41 // 8] == 1 << 0x41 % 8
+    assert descriptor.pack()[32:40] == bytes([1, 0, 0xF2, 0, 0, 3, 0, 0])
+
+
+def test_event_data_is_fixed_or_lowest_priority() -> None:
+    assert EventData.of(v=0x30, dlm=DeliveryMode.LOWEST_PRIORITY) == 0x130

@@ -1,0 +1,420 @@
+"""Performance counters: equal to a count made by others, frozen, overflowing, filtered."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from devices.dma import AddressType, PageRequest
+from pagetables.observed import AccessKind
+from tests.vtd.world import HOST, PAGE, Mode, Started, World, capabilities
+from vtd.layouts import registers as r
+from vtd.layouts.interrupt_entries import PostedIrte, RemappableAddress, RemappedIrte
+from vtd.unit.caching.policy import AGGRESSIVE
+from vtd.unit.monitoring.performance import PerformanceEvent, capability_registers
+from vtd.unit.options import Options
+from vtd.unit.registers.capabilities import Capabilities
+from vtd.unit.reporting.event_interrupt import Message
+from vtd.unit.reporting.events import PageGroupResponseSent, PageRequestReceived
+from vtd.unit.unit import RemappingUnit
+
+UNIT = capabilities(ecmds=1, pms=1, fro=0x240)
+CONFIGURATION, COUNTERS = 0x600, 0x1000
+ENABLE, DISABLE, RESET_CONFIGURATION, RESET_VALUES, FREEZE, UNFREEZE = range(240, 246)
+SUCCESS, UNDEFINED, FAILED = 0, 1, 16
+EVENT = Message(0xFEE0_4000, 0x81)
+INTERRUPT_TABLE, DESCRIPTOR, QUEUE = 0x1E000, 0x1F000, 0x1D000
+E = PerformanceEvent
+SETS = (
+    (E.IOMMU_REQUESTS, E.IOMMU_MRDS, E.IOMMU_ATOMIC_AD_UPDATE, E.PG_REQ_POSTED, E.PG_REQ_OVERFLOW,
+     E.CTXT_CACHE_LOOKUP, E.CTXT_CACHE_HIT, E.PASID_CACHE_LOOKUP, E.PASID_CACHE_HIT),
+    (E.SS_NONLEAF_LOOKUP, E.SS_NONLEAF_HIT, E.FS_NONLEAF_LOOKUP, E.FS_NONLEAF_HIT, E.IOTLB_LOOKUP,
+     E.IOTLB_HIT, E.INT_CACHE_LOOKUP, E.INT_CACHE_HIT_NONPOSTED, E.INT_CACHE_HIT_POSTED),
+)  # fmt: skip
+
+
+class Bench:
+    """A started world on a unit with counters."""
+
+    def __init__(
+        self,
+        constants: Mapping[int, int] | None = None,
+        unit: Capabilities = UNIT,
+        world: World | None = None,
+    ) -> None:
+        world = world or World(Mode.NESTED, unit, pasid=0x45)
+        world.change("context", pre=True)
+        constants = capability_registers(9) if constants is None else constants
+        options = Options(caches=AGGRESSIVE)
+        self.world = world
+        self.unit = RemappingUnit(unit, world.table_memory(), options, constants)
+        self.started = Started(world, self.unit)
+        self.started.set_root(world.root)
+        self.started.command(te=True)
+        self.port = self.started.port()
+
+    def configure(self, number: int, group: int, events: int, **flags: int) -> None:
+        value = r.PerformanceMonitoringCounterConfiguration.of(egi=group, es=events, **flags)
+        self.unit.write_register(CONFIGURATION + 0x100 * number, 8, value)
+
+    def command(self, code: int, operand: int = 0) -> int:
+        self.unit.write_register(0x400, 8, operand << 16 | code)
+        response = r.EnhancedCommandResponse(self.unit.read_register(0x410, 8))
+        assert not response.ip
+        return response.sc
+
+    def enable(self, *events: PerformanceEvent, **flags: int) -> None:
+        """One counter for each event, from 0 on."""
+        for number, event in enumerate(events):
+            group, bit = event.value
+            self.configure(number, group, 1 << bit, **flags)
+            assert self.command(ENABLE, number) == SUCCESS
+
+    def value(self, number: int = 0) -> int:
+        return self.unit.read_register(COUNTERS + 0x400 * number, 8)
+
+    def set_value(self, value: int, number: int = 0) -> None:
+        self.unit.write_register(COUNTERS + 0x400 * number, 8, value)
+
+    def page_request(self, last: bool = True) -> None:
+        self.port.page_request(PageRequest(0x5000, True, False, 1, last, self.world.request.pasid))
+
+    def overflowed(self) -> int:
+        return self.unit.read_register(CONFIGURATION + 0x900 + 0x10, 8)
+
+    def frozen(self) -> int:
+        return self.unit.read_register(CONFIGURATION + 0x900, 8)
+
+
+class IndependentCount:
+    """Counts at the edges of the unit's parts, with nothing of its own counters."""
+
+    def __init__(self, bench: Bench) -> None:
+        self.counts: Counter[PerformanceEvent] = Counter()
+        unit = bench.unit
+        bench.world.hook = self._access
+        unit.subscribe(self._event)
+        caches = unit.caches
+        self._watch(caches.context, E.CTXT_CACHE_LOOKUP, E.CTXT_CACHE_HIT)
+        self._watch(caches.pasid, E.PASID_CACHE_LOOKUP, E.PASID_CACHE_HIT)
+        self._watch(caches.second_stage, E.SS_NONLEAF_LOOKUP, E.SS_NONLEAF_HIT)
+        self._watch(caches.first_stage, E.FS_NONLEAF_LOOKUP, E.FS_NONLEAF_HIT)
+        self._watch(caches.iotlb, E.IOTLB_LOOKUP, E.IOTLB_HIT)
+        self._watch(unit.interrupts.cache, E.INT_CACHE_LOOKUP, E.INT_CACHE_HIT_NONPOSTED)
+
+    def _watch(self, cache: Any, lookup: PerformanceEvent, hit: PerformanceEvent) -> None:
+        find: Callable[..., Any] = cache.find
+
+        def watched(*keys: Any) -> Any:
+            entry = find(*keys)
+            self.counts[lookup] += 1
+            posted = isinstance(entry, PostedIrte)
+            self.counts[E.INT_CACHE_HIT_POSTED if posted else hit] += entry is not None
+            return entry
+
+        cache.find = watched
+
+    def _access(self, kind: AccessKind, address: int, size: int, value: int) -> None:
+        self.counts[E.IOMMU_MRDS] += kind is AccessKind.READ
+        self.counts[E.IOMMU_ATOMIC_AD_UPDATE] += kind is AccessKind.UPDATE and size == 8
+
+    def _event(self, event: object) -> None:
+        if isinstance(event, PageRequestReceived):
+            self.counts[E.PG_REQ_POSTED] += event.queued
+        if isinstance(event, PageGroupResponseSent):
+            self.counts[E.PG_REQ_OVERFLOW] += event.automatic and event.response.code == 0
+
+
+def prepare_interrupts(bench: Bench) -> None:
+    memory = bench.world.memory
+    memory.write(INTERRUPT_TABLE, RemappedIrte.of(p=True, v=0x41).pack())
+    posted = PostedIrte.of(p=True, im=True, vv=0x42, pdal=DESCRIPTOR)
+    memory.write(INTERRUPT_TABLE + 16, posted.pack())
+    bench.unit.write_register(0xB8, 8, INTERRUPT_TABLE | 7)
+    bench.started.command(sirtp=True)
+    bench.started.command(ire=True)
+
+
+def _post_wait(bench: Bench) -> None:
+    tail = bench.unit.read_register(0x88, 8)
+    bench.world.memory.write(QUEUE + tail, (5).to_bytes(32, "little"))
+    bench.unit.write_register(0x88, 8, (tail + 32) % 0x1000)
+
+
+def _send_interrupt(bench: Bench, index: int) -> None:
+    bench.port.write_part(RemappableAddress.for_handle(index, shv=False), bytes(4))
+
+
+def act(bench: Bench, action: str, number: int) -> AddressType | None:
+    """One thing that a device or software does; the kind of DMA request it was, if any."""
+    port, pasid = bench.port, bench.world.request.pasid
+    address = bench.world.request.address + number * 0x1000
+    does: dict[str, Callable[[], object]] = {
+        "read": lambda: port.read_part(address, 4, pasid),
+        "write": lambda: port.write_part(address, b"1234", pasid),
+        "translate": lambda: port.translate(address, 1 + number, pasid=pasid),
+        "translated": lambda: port.read_translated(HOST | PAGE, 4),
+        "page": lambda: bench.page_request(last=bool(number & 1)),
+        "interrupt": lambda: _send_interrupt(bench, number),
+        "invalidate": lambda: bench.unit.caches.invalidate_iotlb_domain(5),
+        "queue": lambda: _post_wait(bench),
+    }
+    does[action]()
+    kinds = {
+        "read": AddressType.UNTRANSLATED,
+        "write": AddressType.UNTRANSLATED,
+        "translate": AddressType.TRANSLATION_REQUEST,
+        "translated": AddressType.TRANSLATED,
+    }
+    return kinds.get(action)
+
+
+ACTIONS = ["read", "write", "translate", "translated", "page", "interrupt", "invalidate", "queue"]
+
+
+@pytest.mark.parametrize("events", SETS, ids=["requests", "caches"])
+@given(
+    actions=st.lists(
+        st.tuples(st.sampled_from([*ACTIONS, "freeze", "unfreeze"]), st.integers(0, 4)), max_size=40
+    )
+)
+def test_counters_equal_an_independent_count(
+    events: tuple[PerformanceEvent, ...], actions: list[tuple[str, int]]
+) -> None:
+    bench = Bench()
+    for offset, value in ((0xC0, 0x60), (0xD0, QUEUE - 0x1000), (0x90, QUEUE | 1 << 11)):
+        bench.unit.write_register(offset, 8, value)
+    prepare_interrupts(bench)
+    bench.started.command(qie=True)
+    bench.enable(*events)
+    count = IndependentCount(bench)
+    expected: Counter[PerformanceEvent] = Counter()
+    frozen = False
+    for action, number in actions:
+        before = count.counts.copy()
+        if action in {"freeze", "unfreeze"}:
+            frozen = action == "freeze"
+            bench.command(FREEZE if frozen else UNFREEZE)
+        elif act(bench, action, number) is not None:
+            count.counts[E.IOMMU_REQUESTS] += 1
+        if not frozen:
+            expected += count.counts - before
+        assert [bench.value(each) for each in range(9)] == [expected[event] for event in events]
+
+
+def test_hits_are_counted_one_by_one_only_while_somebody_counts() -> None:
+    world = World(Mode.SECOND, UNIT)
+    bench = Bench(world=world)
+    port, address = bench.port, world.request.address
+    port.resolve(address, 1)
+    assert bench.unit.caches.iotlb.direct
+    bench.enable(E.IOTLB_HIT, E.IOMMU_REQUESTS)
+    for _ in range(5):
+        assert port.resolve(address, 1) == HOST | PAGE
+    assert (bench.value(0), bench.value(1)) == (5, 5)
+    bench.command(DISABLE, 0)
+    assert not bench.unit.caches.iotlb.direct
+    bench.command(DISABLE, 1)
+    assert bench.unit.caches.iotlb.direct
+    assert port.resolve(address, 1) == HOST | PAGE
+    assert (bench.value(0), bench.value(1)) == (5, 5)
+
+
+@given(
+    st.sets(st.sampled_from(list(AddressType))),
+    st.lists(st.sampled_from(["read", "translate", "translated", "page"])),
+)
+def test_the_address_type_filter_selects_requests(
+    kinds: set[AddressType], actions: list[str]
+) -> None:
+    bench = Bench()
+    mask = sum(1 << kind for kind in kinds)
+    bench.configure(0, 0, 1 << 1)
+    bench.unit.write_register(CONFIGURATION + 0x14, 4, 1 << 31 | mask)
+    assert bench.command(ENABLE) == SUCCESS
+    sent = [act(bench, action, 0) for action in actions]
+    assert bench.value() == sum(kind in kinds for kind in sent if kind is not None)
+
+
+@given(st.integers(0, 255), st.integers(1, 20))
+def test_a_counter_rolls_over_at_its_width(start: int, count: int) -> None:
+    bench = Bench(capability_registers(2, width=8))
+    bench.enable(E.PG_REQ_POSTED)
+    bench.set_value(0xABCD_0000_0000_0000 | start)
+    for _ in range(count):
+        bench.page_request()
+    assert bench.value() == (start + count) % 256
+    status = bench.unit.read_register(0x600 + 0x200 + 0x10, 8)
+    assert status == (start + count > 255)
+    bench.unit.write_register(0x600 + 0x200 + 0x10, 8, 1)
+    assert bench.unit.read_register(0x600 + 0x200 + 0x10, 8) == 0
+
+
+def test_several_events_are_added_up() -> None:
+    bench = Bench()
+    bench.configure(0, 3, 0b11)
+    assert bench.command(ENABLE) == SUCCESS
+    for _ in range(3):
+        act(bench, "read", 0)
+    assert bench.value() == 3 + 2
+
+
+def test_an_overflow_may_send_an_interrupt() -> None:
+    bench = Bench()
+    unit = bench.unit
+    for offset, value in ((0x32C, EVENT.data), (0x330, EVENT.address), (0x328, 0)):
+        unit.write_register(offset, 4, value)
+    bench.enable(E.PG_REQ_POSTED, io=True)
+    for expected in (1, 2):
+        bench.set_value((1 << 48) - 1)
+        bench.page_request()
+        assert unit.read_register(0x324, 4) == 1
+        assert bench.started.messages.count(EVENT) == expected
+        unit.write_register(0x324, 4, 1)
+        assert unit.read_register(0x324, 4) == 0
+
+
+def test_a_masked_interrupt_is_withdrawn_with_its_status() -> None:
+    bench = Bench()
+    unit = bench.unit
+    bench.enable(E.PG_REQ_POSTED, io=True)
+    bench.set_value((1 << 48) - 1)
+    bench.page_request()
+    assert unit.read_register(0x328, 4) == 3 << 30
+    unit.write_register(0x324, 4, 1)
+    assert unit.read_register(0x328, 4) == 1 << 31
+
+
+def test_an_overflow_may_freeze_everything() -> None:
+    bench = Bench()
+    bench.enable(E.PG_REQ_POSTED, E.PG_REQ_POSTED, gfo=True)
+    bench.set_value((1 << 48) - 1)
+    bench.page_request()
+    bench.page_request()
+    assert (bench.value(0), bench.value(1)) == (0, 1)  # the same event counts in both
+    assert (bench.frozen(), bench.overflowed()) == (0x1FF, 1)
+    bench.command(DISABLE, 1)
+    assert bench.frozen() == 0x1FD
+    bench.command(UNFREEZE)
+    bench.page_request()
+    assert (bench.value(0), bench.frozen()) == (1, 0)
+
+
+@pytest.mark.parametrize("cwe", [False, True])
+def test_what_is_locked_while_a_counter_is_enabled(cwe: bool) -> None:
+    constants = capability_registers(2)
+    if not cwe:
+        constants[0x300] &= ~r.PerformanceMonitoringCapability.cwe.mask
+    bench = Bench(constants)
+    unit = bench.unit
+    bench.configure(0, 0, 2)
+    bench.set_value(5)
+    bench.command(ENABLE)
+    configuration = unit.read_register(CONFIGURATION, 8)
+    unit.write_register(CONFIGURATION, 8, 0)
+    unit.write_register(CONFIGURATION + 0x14, 4, 1 << 31)
+    bench.set_value(77)
+    assert unit.read_register(CONFIGURATION, 8) == configuration
+    assert unit.read_register(CONFIGURATION + 0x14, 4) == 0
+    assert bench.value() == (77 if cwe else 5)
+    bench.command(DISABLE)
+    unit.write_register(CONFIGURATION, 8, 0)
+    bench.set_value(78)
+    assert (unit.read_register(CONFIGURATION, 8), bench.value()) == (0, 78)
+
+
+def test_reset_commands() -> None:
+    bench = Bench()
+    bench.enable(E.PG_REQ_POSTED, E.IOMMU_REQUESTS, gfo=True)
+    bench.set_value((1 << 48) - 1)
+    bench.page_request()
+    bench.command(RESET_VALUES)
+    assert bench.value(1) == 0
+    assert bench.unit.read_register(CONFIGURATION, 8) & 1
+    bench.command(RESET_CONFIGURATION)
+    assert [bench.unit.read_register(CONFIGURATION + 0x100 * n, 8) for n in range(9)] == [0] * 9
+    assert (bench.overflowed(), bench.frozen()) == (0, 0)
+    bench.page_request()
+    assert bench.value() == 0
+    assert not bench.unit.performance.active
+
+
+INVALID: dict[str, Callable[[Bench], None]] = {
+    "no event": lambda bench: bench.configure(0, 1, 0),
+    "an unknown event": lambda bench: bench.configure(0, 1, 1 << 6 | 1 << 9),
+    "an unknown group": lambda bench: bench.configure(0, 9, 1),
+    "an event in time": lambda bench: bench.configure(0, 0, 1),
+    "a filter for several events": lambda bench: _filter(bench, 0, 3, 0x14),
+    "a filter for another event": lambda bench: _filter(bench, 1, 1 << 6, 0x14),
+}
+
+
+def _filter(bench: Bench, group: int, events: int, offset: int) -> None:
+    bench.configure(0, group, events)
+    bench.unit.write_register(CONFIGURATION + offset, 4, 1 << 31 | 1)
+
+
+@pytest.mark.parametrize("what", INVALID)
+def test_a_wrong_configuration_can_not_be_enabled(what: str) -> None:
+    bench = Bench()
+    INVALID[what](bench)
+    assert bench.command(ENABLE) == FAILED
+    assert not bench.unit.read_register(CONFIGURATION, 8) & 1
+    assert not bench.unit.performance.active
+
+
+@pytest.mark.parametrize("flag", ["io", "gfo"])
+def test_overflow_actions_need_support(flag: str) -> None:
+    constants = capability_registers(2)
+    missing = r.PerformanceMonitoringCapability.of(ios=flag == "io", gfs=flag == "gfo")
+    constants[0x300] &= ~missing
+    bench = Bench(constants)
+    bench.configure(0, 1, 1 << 6, **{flag: True})
+    assert bench.command(ENABLE) == FAILED
+
+
+def test_a_counter_may_have_capabilities_of_its_own() -> None:
+    constants = capability_registers(2)
+    constants[0x300] |= r.PerformanceMonitoringCapability.pccs.mask
+    own = r.PerformanceMonitoringCounterCapability.of(egcnt=1, cw=4, pcc=True)
+    events = r.PerformanceMonitoringCounterEventCapability.of(egi=1, es=1 << 6)
+    constants[0x780] = events << 32 | own
+    bench = Bench(constants)
+    for number, code in ((0, SUCCESS), (1, FAILED)):
+        bench.configure(number, 0, 2)
+        assert bench.command(ENABLE, number) == code
+    bench.configure(1, 1, 1 << 6)
+    assert bench.command(ENABLE, 1) == SUCCESS
+    bench.set_value(0xFF, 1)
+    bench.page_request()
+    assert bench.value(1) == 0
+    bench.command(DISABLE, 1)
+    bench.configure(1, 1, 1 << 6, io=True)
+    assert bench.command(ENABLE, 1) == FAILED
+
+
+def test_the_reserved_bits_of_the_capability_have_their_documented_value() -> None:
+    assert Bench().unit.read_register(0x300, 8) >> 60 == 0xF  # 11.4.13.2
+
+
+def test_the_constants_leave_no_room_for_more_than_nine_counters() -> None:
+    with pytest.raises(ValueError, match="counters"):
+        capability_registers(10)
+
+
+def test_a_state_taken_while_counting_goes_on_counting() -> None:
+    bench = Bench()
+    bench.enable(E.IOMMU_MRDS, E.PG_REQ_POSTED)
+    bench.page_request()
+    state = bench.unit.snapshot()
+    values = bench.value(0), bench.value(1)
+    bench.command(RESET_CONFIGURATION)
+    bench.unit.restore(state)
+    assert (bench.value(0), bench.value(1)) == values
+    bench.page_request()
+    assert bench.value(1) == values[1] + 1

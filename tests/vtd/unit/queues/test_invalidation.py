@@ -1,0 +1,537 @@
+"""The invalidation queue and the register interface: what is accepted, refused and reported."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pagetables.bits import BitRecord
+from tests.vtd.world import HOLE, HOST, PAGE, QUEUE, STATUS, Mode, Started, World, capabilities
+from vtd.layouts import descriptors as d
+from vtd.layouts.descriptors import DESCRIPTORS, DescriptorType
+from vtd.layouts.registers import RootTableAddress, TranslationTableMode
+from vtd.unit.caching.cache import UNBOUNDED
+from vtd.unit.caching.policy import CachePolicy
+from vtd.unit.options import Options
+from vtd.unit.registers.capabilities import Capabilities
+from vtd.unit.reporting.events import Event
+
+T = DescriptorType
+LEGACY, SCALABLE, ABORT = (
+    TranslationTableMode.LEGACY,
+    TranslationTableMode.SCALABLE,
+    TranslationTableMode.ABORT_DMA,
+)
+FULL = capabilities(hpts=1)
+VALID: dict[DescriptorType, BitRecord] = {
+    T.CC_INV: d.ContextCacheInvalidateDescriptor.of(type_3_0=1, g=1),
+    T.IOTLB_INV: d.IotlbInvalidateDescriptor.of(type_3_0=2, g=1),
+    T.DEV_TLB_INV: d.DeviceTlbInvalidateDescriptor.of(type_3_0=3),
+    T.IEC_INV: d.InterruptEntryCacheInvalidateDescriptor.of(type_3_0=4),
+    T.INV_WAIT: d.InvalidationWaitDescriptor.of(type_3_0=5),
+    T.P_IOTLB_INV: d.PasidIotlbInvalidateDescriptor.of(type_3_0=6, g=2),
+    T.PC_INV: d.PasidCacheInvalidateDescriptor.of(type_3_0=7, g=3),
+    T.P_DEV_TLB_INV: d.PasidDeviceTlbInvalidateDescriptor.of(type_3_0=8),
+    T.PAGE_GRP_RESP: d.PageGroupResponseDescriptor.of(type_3_0=9),
+    T.HPT_INV: d.HostPermissionInvalidateDescriptor.of(type_3_0=10, g=1),
+}
+INVALID_TAIL, FETCH, TYPE, RESERVED, WIDTH, MISALIGNED, MODE = range(1, 8)
+
+
+def start(
+    ttm: TranslationTableMode = LEGACY,
+    *,
+    wide: bool | None = None,
+    unit: Capabilities = FULL,
+    size: int = 0,
+) -> Started:
+    """A unit with queued invalidation on and these tables."""
+    world = World(Mode.LEGACY if ttm is LEGACY else Mode.SECOND, unit)
+    world.root = RootTableAddress.of(rta=world.root.rta, ttm=ttm)
+    started = world.start()
+    started.enable_queue(wide=ttm is not LEGACY if wide is None else wide, size=size)
+    return started
+
+
+def wait(data: int = 0, *, event: bool = False, address: int = STATUS) -> BitRecord:
+    """A wait descriptor that writes its status."""
+    return d.InvalidationWaitDescriptor.of(
+        type_3_0=5, sw=True, if_=event, status_data=data, status_address=address
+    )
+
+
+def status_word(started: Started) -> int:
+    return int.from_bytes(started.world.memory.read(STATUS, 4), "little")
+
+
+@pytest.mark.parametrize("type_", DescriptorType)
+@pytest.mark.parametrize(
+    ("ttm", "wide", "types"),
+    [
+        (LEGACY, False, range(1, 6)),
+        (LEGACY, True, range(1, 6)),
+        (SCALABLE, True, range(1, 11)),
+        (ABORT, True, range(1, 11)),
+    ],
+)
+def test_types_are_valid_as_table_26_says(
+    ttm: TranslationTableMode, wide: bool, types: range, type_: DescriptorType
+) -> None:
+    if not wide and DESCRIPTORS[type_].WIDTH == 256:
+        pytest.skip("does not fit")
+    started = start(ttm, wide=wide)
+    started.submit(VALID[type_])
+    if type_ in types:
+        assert started.queue_error is None
+        assert started.head == started.tail
+    else:
+        assert started.queue_error == TYPE
+        assert started.head == 0
+
+
+@pytest.mark.parametrize(
+    ("type_", "flag"),
+    [
+        (T.DEV_TLB_INV, "dt"),
+        (T.P_DEV_TLB_INV, "dt"),
+        (T.PAGE_GRP_RESP, "prs"),
+        (T.HPT_INV, "hpts"),
+    ],
+)
+def test_a_type_without_its_capability_is_invalid(type_: DescriptorType, flag: str) -> None:
+    started = start(SCALABLE, unit=capabilities(**{"hpts": 1, flag: 0}))
+    started.submit(VALID[type_])
+    assert started.queue_error == TYPE
+
+
+@pytest.mark.parametrize("number", [0, 0xB, 0xF, 0x11, 0x15, 0x7F])
+@pytest.mark.parametrize("wide", [False, True])
+def test_unknown_types_are_invalid(number: int, wide: bool) -> None:
+    started = start(wide=wide)
+    started.submit(number & 15 | number >> 4 << 9)
+    assert started.queue_error == TYPE
+
+
+@pytest.mark.parametrize("type_", DescriptorType)
+def test_each_reserved_bit_is_an_error(type_: DescriptorType) -> None:
+    record = DESCRIPTORS[type_]
+    reserved = (1 << 256) - 1 & ~((1 << record.WIDTH) - 1) | record.RESERVED
+    bits = [number for number in range(256) if reserved >> number & 1]
+    started = start(SCALABLE)
+    for number in bits:
+        started.submit(VALID[type_] | 1 << number)
+        assert started.queue_error == RESERVED, number
+        repair(started)
+
+
+def repair(started: Started) -> None:
+    """Put a harmless descriptor at the head of a wide queue and clear IQE."""
+    started.world.memory.write(QUEUE + started.head, int(VALID[T.INV_WAIT]).to_bytes(32, "little"))
+    started.unit.write_register(0x34, 4, 1 << 4)
+    assert started.queue_error is None
+    assert started.head == started.tail
+
+
+@pytest.mark.parametrize(
+    ("type_", "granularity"),
+    [
+        (T.CC_INV, 0), (T.IOTLB_INV, 0), (T.P_IOTLB_INV, 0), (T.P_IOTLB_INV, 1), (T.PC_INV, 2),
+        (T.HPT_INV, 0),
+    ],
+)  # fmt: skip
+def test_reserved_granularities_are_errors(type_: DescriptorType, granularity: int) -> None:
+    started = start(SCALABLE)
+    started.submit(VALID[type_].replace(g=granularity))
+    assert started.queue_error == RESERVED
+    assert started.head == 0
+
+
+@pytest.mark.parametrize(
+    ("type_", "granularity"),
+    [
+        *((T.CC_INV, g) for g in (1, 2, 3)),
+        *((T.IOTLB_INV, g) for g in (1, 2, 3)),
+        *((T.IEC_INV, g) for g in (0, 1)),
+        *((T.P_IOTLB_INV, g) for g in (2, 3)),
+        *((T.PC_INV, g) for g in (0, 1, 3)),
+        *((T.HPT_INV, g) for g in (1, 2, 3)),
+    ],
+)
+def test_every_other_granularity_is_carried_out(type_: DescriptorType, granularity: int) -> None:
+    started = start(SCALABLE)
+    started.submit(VALID[type_].replace(g=granularity), wait(0x1234))
+    assert started.queue_error is None
+    assert status_word(started) == 0x1234
+
+
+@pytest.mark.parametrize(
+    ("unit", "mask", "ok"),
+    [
+        (FULL, 18, True),
+        (FULL, 19, False),
+        (capabilities(psi=0), 0, False),
+        (capabilities(mamv=63), 63, True),
+    ],
+)
+def test_page_selective_iotlb_invalidation_is_bound_to_psi_and_mamv(
+    unit: Capabilities, mask: int, ok: bool
+) -> None:
+    started = start(unit=unit)
+    started.submit(VALID[T.IOTLB_INV].replace(g=3, am=mask))
+    assert (started.queue_error is None) == ok
+
+
+@pytest.mark.parametrize(
+    ("largest", "granularity", "mask", "ok"),
+    [(15, 1, 15, True), (15, 1, 16, False), (3, 1, 3, True), (3, 1, 4, False), (3, 0, 31, True)],
+)
+def test_index_selective_interrupt_invalidation_is_bound_to_mhmv(
+    largest: int, granularity: int, mask: int, ok: bool
+) -> None:
+    """11.4.3."""
+    descriptor = VALID[T.IEC_INV].replace(g=granularity, im=mask)
+    unit = capabilities(mhmv=largest)
+    started = start(unit=unit)
+    started.submit(descriptor)
+    assert started.queue_error == (None if ok else RESERVED)
+    recorded = World(Mode.LEGACY, unit).start(Options(as_recorded=True))
+    recorded.enable_queue(wide=False)
+    recorded.submit(descriptor)
+    assert recorded.queue_error is None
+
+
+def test_pasid_based_iotlb_invalidation_is_not_bound_to_psi_and_mamv() -> None:
+    started = start(SCALABLE, unit=capabilities(psi=0, mamv=0))
+    started.submit(VALID[T.P_IOTLB_INV].replace(g=3, am=63))
+    assert started.queue_error is None
+
+
+@pytest.mark.parametrize("mode", [Mode.FIRST, Mode.NESTED])
+@pytest.mark.parametrize(("levels", "width"), [(4, 48), (5, 57)])
+@pytest.mark.parametrize("half", [0, 1], ids=["lower half", "upper half"])
+@pytest.mark.parametrize("name", ["first1", "first2"])
+def test_pasid_based_iotlb_invalidation_compares_the_address_bits_that_tag_entries(
+    mode: Mode, levels: int, width: int, half: int, name: str
+) -> None:
+    """Tables 18 and 19, and 6.2.5.2: bits 47:12 or 56:12, whatever is above them."""
+    high = 0x2A if half == 0 else (1 << 34) - (1 << width - 31) + 0x2A
+    world = World(mode, first_levels=levels, high=high)
+    started = world.start(Options(caches=CachePolicy(paging_structure=UNBOUNDED)))
+    started.enable_queue(wide=True)
+
+    def invalidate(address: int) -> None:
+        started.submit(VALID[T.P_IOTLB_INV].replace(g=3, did=5, addr=address & -0x1000))
+
+    assert started.admit() == HOST | PAGE
+    world.put(name, 0)
+    invalidate(world.address ^ 1 << width - 1)
+    assert started.admit() == HOST | PAGE
+    invalidate(world.address ^ 1 << width)
+    assert started.admit() is None
+
+
+@pytest.mark.parametrize(
+    ("ttm", "wide", "unit", "error"),
+    [
+        (SCALABLE, False, FULL, WIDTH),
+        (ABORT, False, FULL, WIDTH),
+        (LEGACY, True, capabilities(smts=0, adms=0), WIDTH),
+        (LEGACY, True, capabilities(smts=0), None),
+        (TranslationTableMode.RESERVED_2, False, FULL, MODE),
+        (TranslationTableMode.RESERVED_2, True, FULL, MODE),
+    ],
+)
+def test_descriptor_width_and_translation_table_mode_have_to_fit(
+    ttm: TranslationTableMode, wide: bool, unit: Capabilities, error: int | None
+) -> None:
+    started = start(ttm, wide=wide, unit=unit)
+    started.submit(VALID[T.CC_INV])
+    assert started.queue_error == error
+
+
+def test_a_tail_within_a_wide_descriptor_is_misaligned() -> None:
+    started = start(wide=True)
+    started.unit.write_register(0x88, 8, 0x30)
+    assert started.queue_error == MISALIGNED
+
+
+@pytest.mark.parametrize("size", range(7))
+def test_a_tail_beyond_the_queue_is_invalid(size: int) -> None:
+    started = start(size=size)
+    started.unit.write_register(0x88, 8, 0x1000 << size)
+    assert started.queue_error == INVALID_TAIL
+
+
+def test_a_queue_that_can_not_be_read_is_a_fetch_error() -> None:
+    started = start()
+    started.unit.write_register(0x90, 8, HOLE)
+    started.submit(VALID[T.CC_INV])
+    assert started.queue_error == FETCH
+
+
+def test_nothing_is_fetched_until_the_error_is_cleared() -> None:
+    started = start()
+    started.submit(wait(1), 0xF, wait(2))
+    assert (started.queue_error, started.head, status_word(started)) == (TYPE, 0x10, 1)
+    started.submit(wait(3))
+    assert (started.head, status_word(started)) == (0x10, 1)
+    started.unit.write_register(0x34, 4, 1 << 4)
+    assert (started.queue_error, started.head) == (TYPE, 0x10)  # it is still there
+    started.world.memory.write(QUEUE + 0x10, VALID[T.CC_INV].pack())
+    started.unit.write_register(0x34, 4, 1 << 4)
+    assert started.queue_error is None
+    assert (started.head, status_word(started)) == (0x40, 3)
+
+
+def test_an_error_is_a_fault_event() -> None:
+    started = start()
+    started.unit.write_register(0x3C, 4, 0x41)
+    started.unit.write_register(0x40, 4, 0xFEE0_1000)
+    started.unit.write_register(0x38, 4, 0)
+    started.submit(0xF)
+    assert [(message.address, message.data) for message in started.messages] == [
+        (0xFEE0_1000, 0x41)
+    ]
+
+
+def test_the_queue_wraps() -> None:
+    started = start()
+    for number in range(600):
+        started.submit(wait(number))
+        assert status_word(started) == number
+        assert started.head == (number + 1) * 16 % 0x1000
+
+
+def test_a_full_queue_is_one_descriptor_short_of_its_size() -> None:
+    started = start(SCALABLE, size=1)
+    started.submit(*[wait(number) for number in range(255)])
+    assert status_word(started) == 254
+    assert started.head == 255 * 32
+
+
+def test_switching_the_queue_off_takes_the_head_back() -> None:
+    started = start()
+    started.submit(wait(1), wait(2))
+    started.command(qie=False)
+    assert started.head == 0
+    started.unit.write_register(0x88, 8, 0x10)
+    assert (started.head, status_word(started)) == (0, 2)
+    started.command(qie=True)
+    assert (started.head, status_word(started)) == (0x10, 1)
+
+
+def test_a_unit_without_queued_invalidation_has_none() -> None:
+    features = {"qi": 0, "ir": 0, "dt": 0, "smts": 0}
+    started = World(Mode.LEGACY, capabilities(**features)).start()
+    started.command(qie=True)
+    assert started.unit.read_register(0x1C, 4) >> 26 & 1 == 0
+    started.unit.write_register(0x88, 8, 0x10)
+    assert started.head == 0
+
+
+def test_a_head_within_a_wide_descriptor_counts_from_its_start() -> None:
+    """Software may not change the width while the queue is in use; it must not hang the unit."""
+    started = start()
+    started.submit(VALID[T.CC_INV])
+    for offset in range(0x10, 0x1000, 32):
+        started.world.memory.write(QUEUE + offset, VALID[T.CC_INV].pack())
+    started.unit.write_register(0x90, 8, QUEUE | 1 << 11)
+    started.unit.write_register(0x88, 8, 0x40)
+    assert started.queue_error == RESERVED  # two descriptors in one
+
+
+def test_a_wait_descriptor_writes_four_bytes() -> None:
+    started = start()
+    started.world.memory.write(STATUS, bytes(range(1, 17)))
+    started.submit(wait(0xDEAD_BEEF, address=STATUS + 4))
+    assert started.world.memory.read(STATUS, 16) == (
+        bytes(range(1, 5)) + bytes.fromhex("efbeadde") + bytes(range(9, 17))
+    )
+
+
+def test_a_status_address_without_memory_does_no_harm() -> None:
+    started = start()
+    started.submit(wait(1, address=HOLE), wait(2))
+    assert started.queue_error is None
+    assert status_word(started) == 2
+
+
+def test_status_address_bits_at_and_above_the_haw_are_ignored() -> None:
+    started = start()
+    started.submit(wait(7, address=STATUS | 1 << 46 | 1 << 63))
+    assert status_word(started) == 7
+
+
+def test_completion_is_an_event_once_per_iwc() -> None:
+    started = start()
+    started.unit.write_register(0xA4, 4, 0x42)
+    started.unit.write_register(0xA8, 4, 0xFEE0_2000)
+    started.unit.write_register(0xAC, 4, 0x1)
+    started.submit(wait(1, event=True))
+    assert started.messages == []  # masked
+    assert started.unit.read_register(0xA0, 4) == 0xC000_0000
+    started.unit.write_register(0xA0, 4, 0)
+    assert [tuple(message) for message in started.messages] == [(0x1_FEE0_2000, 0x42)]
+    started.submit(wait(2, event=True))
+    assert len(started.messages) == 1  # IWC is still set
+    started.unit.write_register(0x9C, 4, 1)
+    started.submit(wait(3), wait(4, event=True))
+    assert len(started.messages) == 2
+    assert started.unit.read_register(0x9C, 4) == 1
+
+
+def test_clearing_iwc_withdraws_a_pending_event() -> None:
+    started = start()
+    started.submit(wait(1, event=True))
+    started.unit.write_register(0x9C, 4, 0)
+    assert started.unit.read_register(0xA0, 4) == 0xC000_0000
+    started.unit.write_register(0x9C, 4, 1)
+    assert started.unit.read_register(0xA0, 4) == 0x8000_0000
+    started.unit.write_register(0xA0, 4, 0)
+    assert started.messages == []
+
+
+@given(st.lists(st.binary(min_size=32, max_size=32), min_size=1, max_size=8), st.booleans())
+def test_random_descriptors_are_carried_out_or_reported(raw: list[bytes], scalable: bool) -> None:
+    started = start(SCALABLE if scalable else LEGACY)
+    words = [int.from_bytes(data[: 32 if scalable else 16], "little") for data in raw]
+    started.submit(*words)
+    if started.queue_error is None:
+        assert started.head == started.tail or not started.status().iqe
+    else:
+        assert started.queue_error in (TYPE, RESERVED)
+
+
+@st.composite
+def plausible(draw: st.DrawFn) -> int:
+    """A descriptor whose fields hold anything and whose reserved bits are 0."""
+    record = type(VALID[draw(st.sampled_from(DescriptorType))])
+    number: int = record(0)
+    for bits in record.FIELDS.values():
+        number |= draw(st.integers(0, bits.max)) << bits.low
+    kind = next(kind for kind, value in DESCRIPTORS.items() if value is record)
+    return number & ~0xE0F | kind
+
+
+@given(st.lists(plausible(), min_size=1, max_size=8))
+def test_any_field_values_are_carried_out_or_reported(words: list[int]) -> None:
+    started = start(SCALABLE)
+    started.submit(*words)
+    assert started.queue_error in (None, RESERVED)
+
+
+# Register interface
+
+
+def registers_of(unit: Capabilities) -> Iterator[int]:
+    yield unit.iotlb_offset
+    yield unit.iotlb_offset + 8
+
+
+def context_command(started: Started, value: int) -> int:
+    """Write CCMD_REG as a driver does; CAIG."""
+    started.unit.write_register(0x28, 8, 1 << 63 | value)
+    result = started.unit.read_register(0x28, 8)
+    assert result >> 63 == 0
+    return result >> 59 & 3
+
+
+def iotlb_command(started: Started, value: int, where: int = 0) -> int:
+    """Write IVA_REG and IOTLB_REG; IAIG."""
+    address, command = registers_of(started.unit.capabilities)
+    started.unit.write_register(address, 8, where)
+    started.unit.write_register(command, 8, 1 << 63 | value)
+    result = started.unit.read_register(command, 8)
+    assert result >> 63 == 0
+    return result >> 57 & 3
+
+
+@pytest.mark.parametrize("granularity", range(4))
+def test_register_invalidation_reports_what_was_done(granularity: int) -> None:
+    started = World(Mode.LEGACY).start()
+    assert context_command(started, granularity << 61) == granularity
+    assert iotlb_command(started, granularity << 60) == granularity
+
+
+@pytest.mark.parametrize(
+    ("mode", "unit", "queue"),
+    [
+        (Mode.SECOND, capabilities(), False),
+        (Mode.LEGACY, capabilities(version=6), False),
+        (Mode.LEGACY, capabilities(), True),
+    ],
+    ids=["scalable mode", "version 6", "beside the queue"],
+)
+def test_register_invalidation_is_for_legacy_mode_without_a_queue(
+    mode: Mode, unit: Capabilities, queue: bool
+) -> None:
+    started = World(mode, unit).start()
+    if queue:
+        started.enable_queue(wide=False)
+    assert context_command(started, 1 << 61) == 0
+    assert iotlb_command(started, 1 << 60) == 0
+
+
+def test_register_invalidation_checks_the_address_mask() -> None:
+    started = World(Mode.LEGACY).start()
+    assert iotlb_command(started, 3 << 60, 18) == 3
+    assert iotlb_command(started, 3 << 60, 19) == 0
+
+
+def test_register_invalidation_without_psi_is_coarser() -> None:
+    started = World(Mode.LEGACY, capabilities(psi=0)).start()
+    assert iotlb_command(started, 3 << 60 | 5 << 32) == 2
+
+
+@pytest.mark.parametrize("command", [0x28, capabilities().iotlb_offset + 8])
+def test_the_write_of_the_upper_half_starts_the_command(command: int) -> None:
+    started = World(Mode.LEGACY).start()
+    assert started.admit() is not None
+    caches: list[Any] = [started.unit.caches.context, started.unit.caches.iotlb]
+    cache = caches[command != 0x28]
+    assert len(cache) == 1
+    started.unit.write_register(command, 4, 0)
+    started.unit.write_register(command + 4, 4, 1 << 29 | 1 << 28)  # no ICC or IVT
+    assert len(cache) == 1
+    started.unit.write_register(command + 4, 4, 1 << 31 | 1 << 29 | 1 << 28)
+    started.unit.write_register(command + 4, 4, 1 << 31 | (1 << 29 if command == 0x28 else 1 << 28))
+    assert len(cache) == 0
+
+
+def test_software_may_queue_more_from_within_an_event() -> None:
+    started = start()
+    started.unit.write_register(0xA0, 4, 0)
+    told: list[int] = []
+
+    def react(_: Event) -> None:
+        told.append(status_word(started))
+        if len(told) < 4:
+            started.unit.write_register(0x9C, 4, 1)
+            started.submit(wait(len(told) + 1, event=True))
+
+    started.unit.subscribe(react)
+    started.submit(wait(1, event=True))
+    assert told == [1, 2, 3, 4]
+    assert started.head == started.tail == 0x40
+
+
+def test_recorded_units_take_narrow_descriptors_in_scalable_mode() -> None:
+    world = World(Mode.SECOND)
+    started = world.start(Options(as_recorded=True))
+    started.enable_queue(wide=False)
+    assert started.admit() is not None
+    started.submit(VALID[T.CC_INV], wait(5))
+    assert (started.queue_error, status_word(started)) == (None, 5)
+    assert len(started.unit.caches.pasid) == 0
+    assert context_command(started, 1 << 61) == 1
+    started.submit(VALID[T.P_IOTLB_INV] & 0xFFFF)
+    assert started.queue_error == TYPE
+
+
+def test_host_permission_invalidation_is_accepted_where_nothing_is_cached() -> None:
+    started = start(SCALABLE)
+    for granularity in (1, 2, 3):
+        started.submit(VALID[T.HPT_INV].replace(g=granularity, hptdid=7, am=3, ih=2))
+    assert started.queue_error is None

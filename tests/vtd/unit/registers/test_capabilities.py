@@ -1,0 +1,114 @@
+import dataclasses
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vtd.layouts.entries import AddressWidth
+from vtd.layouts.registers import Capability, ExtendedCapability, Version
+from vtd.unit.registers.capabilities import DEPENDENCIES, PROFILES, Capabilities
+
+XEON = PROFILES["xeon"]
+
+
+def with_cap(**values: int) -> Capabilities:
+    return dataclasses.replace(XEON, cap=XEON.cap.replace(**values))
+
+
+def with_ecap(**values: int) -> Capabilities:
+    return dataclasses.replace(XEON, ecap=XEON.ecap.replace(**values))
+
+
+@pytest.mark.parametrize("name", PROFILES)
+def test_profiles_do_not_contradict_themselves(name: str) -> None:
+    assert PROFILES[name].check() == []
+
+
+def test_the_qemu_profile_has_the_values_that_qemu_reports() -> None:
+    assert (PROFILES["qemu"].cap, PROFILES["qemu"].ecap) == (0x80D2008C222F0606, 0xF00F4A)
+
+
+@pytest.mark.parametrize(("flag", "needed"), DEPENDENCIES)
+def test_a_flag_without_what_it_needs_is_found(flag: str, needed: str) -> None:
+    cap = {flag: True} if flag in Capability.FIELDS else {}
+    ecap = {flag: True} if flag in ExtendedCapability.FIELDS else {}
+    lonely = Capabilities(
+        Version.of(max=5), Capability.of(**cap), ExtendedCapability.of(**ecap), 39
+    )
+    section = "11.4.2" if cap else "11.4.3"
+    assert f"{section}: {flag.upper()} is set without {needed.upper()}" in lonely.check()
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "field"),
+    [
+        (with_cap(nd=7), "11.4.2: ND"),
+        (with_cap(sslps=2), "11.4.2: SSLPS"),
+        (with_cap(rwbf=True), "11.4.2: RWBF"),
+        (with_cap(mgaw=0), "11.4.2: MGAW is 0"),
+        (with_cap(mgaw=47), "11.4.2: MGAW of 48 bits"),
+        (with_cap(sagaw=1), "11.4.2: SAGAW"),
+        (with_cap(drd=False), "11.4.2: DRD"),
+        (with_cap(dwd=False), "11.4.2: DWD"),
+        (with_cap(dep_23=1), "11.4.2: deprecated bit 23"),
+        (dataclasses.replace(XEON, cap=Capability(XEON.cap | 8)), "11.4.2: reserved bits 0x8"),
+        (with_ecap(ssts=False, nest=False), "11.4.2: SAGAW is not 0"),
+        (with_ecap(dep_28=1), "11.4.3: deprecated bit 28"),
+        (with_ecap(dep_24=1), "11.4.3: deprecated bit 24"),
+        (with_ecap(dep_5=1), "11.4.3: deprecated bit 5"),
+        (with_ecap(ers=True), "11.4.3: ERS"),
+        (with_ecap(pss=20), "11.4.3: PSS of 21 bits"),
+        (with_ecap(smts=False), "11.4.3: PSS is not 0"),
+        (with_ecap(ir=False), "11.4.3: MHMV"),
+        (
+            dataclasses.replace(XEON, ecap=ExtendedCapability(XEON.ecap | 1 << 63)),
+            "11.4.3: reserved bits",
+        ),
+        (with_cap(fro=0x500), "11.4: FRO or IRO puts"),
+        (with_ecap(iro=0x80), "11.4: FRO or IRO puts"),
+    ],
+)
+def test_a_contradiction_is_found_and_named(capabilities: Capabilities, field: str) -> None:
+    assert any(message.startswith(field) for message in capabilities.check())
+
+
+@given(st.integers(0, 2**64 - 1), st.integers(0, 2**64 - 1), st.integers(0, 0xFF))
+def test_any_register_values_can_be_decoded_and_checked(cap: int, ecap: int, version: int) -> None:
+    capabilities = Capabilities.of(version, cap, ecap, 46)
+    capabilities.check()
+    assert 4 <= capabilities.implementation.did_width <= 16
+    assert 0 <= capabilities.pasid_width <= 20
+    assert AddressWidth.RESERVED_0 not in capabilities.address_widths
+
+
+def test_the_server_profile_decodes() -> None:
+    assert XEON.major_version == 6
+    assert XEON.max_guest_address_width == 57
+    assert XEON.address_widths == {AddressWidth.AGAW_48, AddressWidth.AGAW_57}
+    assert (XEON.did_width, XEON.pasid_width) == (16, 20)
+    assert (XEON.fault_records, XEON.fault_recording_offset, XEON.iotlb_offset) == (8, 0x280, 0x500)
+    assert XEON.implementation.haw == 52
+    assert {"nest", "prs", "pi", "sslps_1g", "sslps_2m", "pmr"} <= XEON.features
+
+
+def test_second_stage_flags_need_the_second_stage() -> None:
+    without = with_ecap(ssts=False)
+    assert without.ecap.ssads
+    assert "ssads" not in without.features
+
+
+@pytest.mark.parametrize("nd", range(7))
+def test_domain_ids_have_4_bits_and_2_more_for_each_step(nd: int) -> None:
+    assert with_cap(nd=nd).did_width == 4 + 2 * nd
+
+
+@pytest.mark.parametrize("width", [11, 53])
+def test_a_host_address_width_of_no_platform_is_refused(width: int) -> None:
+    with pytest.raises(ValueError, match="host_address_width"):
+        Capabilities.of(0x10, 0, 0, width)
+
+
+@pytest.mark.parametrize("values", [(1 << 32, 0, 0), (0, 1 << 64, 0), (0, 0, -1)])
+def test_values_that_do_not_fit_a_register_are_refused(values: tuple[int, int, int]) -> None:
+    with pytest.raises(ValueError, match=r"Version|Capability"):
+        Capabilities.of(*values, 39)

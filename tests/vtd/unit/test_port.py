@@ -1,0 +1,215 @@
+"""The port of a requester: transfers page by page, the interrupt range, atomics, no memory."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from devices.dma import READ, WRITE, AtomicOp, Completion, CompletionStatus
+from tests.vtd.world import HOLE, HOST, INTERRUPTS, PAGE, Mode, Started, World, capabilities
+from vtd.unit.reporting.events import InterruptBlocked, InterruptDelivered, RequestBlocked
+from vtd.unit.requests.faults import FaultReason
+
+UR = CompletionStatus.UNSUPPORTED_REQUEST
+FOUR_PAGES = range(PAGE, PAGE + 0x4000, 0x1000)
+
+
+def start(mode: Mode = Mode.SECOND) -> Started:
+    """Four pages in a row are mapped, to host memory in the opposite order."""
+    world = World(mode)
+    for page, target in zip(FOUR_PAGES, reversed(FOUR_PAGES), strict=True):
+        name = "second1" if page == PAGE else f"second1 {page:#x}"
+        world.change(name, addr=HOST | target)
+    for index, target in enumerate(reversed(FOUR_PAGES)):
+        world.memory.write(HOST | target, bytes([index + 1]) * 0x1000)
+    return world.start()
+
+
+def test_each_page_of_a_read_is_translated_for_itself() -> None:
+    started = start()
+    address = started.world.address + 0xFFE
+    assert started.port().read(address, 0x1004) == Completion(
+        CompletionStatus.SUCCESS, b"\1\1" + b"\2" * 0x1000 + b"\3\3"
+    )
+
+
+def test_a_write_reaches_every_page_that_lets_it() -> None:
+    started = start()
+    world = started.world
+    world.change(f"second1 {PAGE + 0x1000:#x}", w=False)
+    outcome = started.port().write(world.address + 0xFFF, b"a" + b"b" * 0x1000 + b"c")
+    assert outcome.status is UR
+    assert world.memory.read(HOST | PAGE + 0x3FFF, 1) == b"a"
+    assert world.memory.read(HOST | PAGE + 0x2000, 4) == b"\2" * 4
+    assert world.memory.read(HOST | PAGE + 0x1000, 1) == b"c"
+    (event,) = started.events
+    assert isinstance(event, RequestBlocked)
+    assert event.request.address == world.address + 0x1000
+
+
+def test_a_read_that_is_refused_part_of_the_way_gives_no_data() -> None:
+    started = start()
+    started.world.change(f"second1 {PAGE + 0x1000:#x}", r=False)
+    assert started.port().read(started.world.address, 0x2000) == Completion(UR)
+    assert started.port().read(started.world.address, 0x1000).ok
+
+
+def test_the_first_refusal_is_the_outcome_of_a_write() -> None:
+    started = start()
+    assert started.port().write(started.world.address - 0x1000, bytes(0x2000)).status is UR
+    assert len(started.events) == 1
+
+
+@pytest.mark.parametrize("mode", [Mode.LEGACY, Mode.SECOND])
+def test_a_zero_length_read_of_a_write_only_page_succeeds(mode: Mode) -> None:
+    for zlr in (0, 1):
+        world = World(mode, capabilities(zlr=zlr))
+        world.change("second1", r=False)
+        started = world.start()
+        port = started.port()
+        assert port.read(world.address, 0).ok == bool(zlr)
+        assert not port.read(world.address, 1).ok
+        assert port.write(world.address, b"x").ok
+        assert port.read(world.address, 0).ok == bool(zlr)
+
+
+@pytest.mark.parametrize(
+    ("op", "operands", "after"),
+    [
+        (AtomicOp.FETCH_ADD, b"\2\0\0\0", b"\3\1\1\1\1\1\1\1"),
+        (AtomicOp.SWAP, bytes(8), bytes(8)),
+        (AtomicOp.CAS, b"\1" * 8 + b"\7" * 8, b"\7" * 8),
+        (AtomicOp.CAS, b"\2" * 8 + b"\7" * 8, b"\1" * 8),
+    ],
+)
+def test_an_atomic_answers_with_what_was_there(op: AtomicOp, operands: bytes, after: bytes) -> None:
+    started = start()
+    outcome = started.port().atomic(op, started.world.address, operands)
+    assert outcome == Completion(CompletionStatus.SUCCESS, b"\1" * op.size(operands))
+    assert started.world.memory.read(HOST | PAGE + 0x3000, 8) == after
+
+
+@pytest.mark.parametrize("rights", [{"r": False}, {"w": False}])
+def test_an_atomic_needs_both_rights(rights: dict[str, bool]) -> None:
+    started = start()
+    started.world.change("second1", **rights)
+    assert started.port().atomic(AtomicOp.SWAP, started.world.address, bytes(4)).status is UR
+
+
+@pytest.mark.parametrize("offset", [1, 2, 0xFFC, 0xFFE])
+def test_an_atomic_that_is_not_aligned_is_refused(offset: int) -> None:
+    started = start()
+    world = started.world
+    before = world.memory.read(HOST | PAGE, 0x4000)
+    outcome = started.port().atomic(AtomicOp.SWAP, world.address + offset, b"\xff" * 8)
+    assert outcome.status is UR
+    assert world.memory.read(HOST | PAGE, 0x4000) == before
+
+
+def test_no_memory_behind_a_translation_is_an_unsupported_request() -> None:
+    started = start()
+    started.world.change("second1", addr=HOLE)
+    port, address = started.port(), started.world.address
+    assert port.read(address, 4).status is UR
+    assert port.write(address, b"abcd").status is UR
+    assert port.atomic(AtomicOp.SWAP, address, bytes(4)).status is UR
+    assert started.events == []
+
+
+def test_addresses_are_physical_while_translation_is_off() -> None:
+    started = start()
+    started.command(te=False)
+    port = started.port()
+    assert port.read(HOST | PAGE, 2).data == b"\4\4"
+    assert port.read(HOST | PAGE, 2, pasid=5).data == b"\4\4"
+    assert port.read(started.world.address, 2).status is UR
+    assert port.resolve(HOST | PAGE, READ) == HOST | PAGE
+    assert started.events == []
+
+
+def test_pasid_and_privilege_reach_the_unit() -> None:
+    world = World(Mode.FIRST, pasid=0x45)
+    world.change("pasid", sre=True)
+    world.change("first1", us=False)
+    started = world.start()
+    port, address = started.port(), world.address
+    assert port.read(address, 4, pasid=0x45, privileged=True).ok
+    assert port.write(address, b"abcd", pasid=0x45, privileged=True).ok
+    assert port.atomic(AtomicOp.SWAP, address, b"efgh", pasid=0x45, privileged=True).data == b"abcd"
+    assert not port.read(address, 4, pasid=0x45).ok
+    assert not port.read(address, 4).ok
+
+
+def test_four_bytes_to_the_interrupt_range_are_an_interrupt() -> None:
+    started = World(Mode.PASS_THROUGH).start()
+    assert started.port().write(INTERRUPTS | 0x3000, (0x41).to_bytes(4, "little")).ok
+    (event,) = started.events
+    assert isinstance(event, InterruptDelivered)
+
+
+def test_a_transfer_into_the_interrupt_range_is_cut_before_it() -> None:
+    world = World(Mode.PASS_THROUGH)
+    world.memory.add_region(INTERRUPTS - 0x1000, 0x2000)
+    started = world.start()
+    assert not started.port().write(INTERRUPTS - 2, b"abcde").ok
+    assert world.memory.read(INTERRUPTS - 2, 4) == b"ab\0\0"
+    (event,) = started.events
+    assert isinstance(event, InterruptBlocked)
+    assert event.reason is FaultReason.IR_NOT_AN_INTERRUPT
+
+
+@pytest.mark.parametrize("enabled", [False, True])
+def test_other_accesses_to_the_interrupt_range_are_blocked(enabled: bool) -> None:
+    world = World(Mode.PASS_THROUGH)
+    world.memory.add_region(INTERRUPTS, 0x1000)
+    started = world.start()
+    started.command(te=enabled)
+    port = started.port()
+    assert port.read(INTERRUPTS, 0).ok
+    assert not port.read(INTERRUPTS, 4).ok
+    assert not port.write(INTERRUPTS, bytes(8)).ok
+    assert not port.write(INTERRUPTS, b"").ok
+    assert not port.atomic(AtomicOp.SWAP, INTERRUPTS, bytes(4)).ok
+    assert port.resolve(INTERRUPTS, READ) is UR
+    assert {type(event) for event in started.events} == {InterruptBlocked}
+
+
+def test_with_a_pasid_the_interrupt_range_is_translated() -> None:
+    world = World(Mode.FIRST, pasid=0x45, high=3)
+    started = world.start()
+    assert started.port().write(INTERRUPTS, bytes(4), pasid=0x45).status is UR
+    (event,) = started.events
+    assert isinstance(event, RequestBlocked)
+    assert event.reason is FaultReason.FS_NOT_PRESENT
+
+
+@pytest.mark.parametrize("mode", Mode)
+def test_an_address_is_resolved_like_a_request(mode: Mode) -> None:
+    world = World(mode)
+    started = world.start()
+    port = started.port()
+    for _ in range(3):
+        for access in (READ, WRITE, READ | WRITE):
+            assert port.resolve(world.address | 0x123, access) == HOST | PAGE | 0x123
+            assert port.resolve(world.address ^ 1 << 38, access) is UR or mode.value.endswith(
+                "pass-through"
+            )
+
+
+@given(st.lists(st.tuples(st.integers(0, 0x4FFF), st.integers(1, 3)), max_size=30))
+def test_resolving_is_the_same_with_and_without_what_a_port_keeps(
+    steps: list[tuple[int, int]],
+) -> None:
+    fast, slow = start(), start()
+    for started in (fast, slow):
+        started.world.change(f"second1 {PAGE + 0x1000:#x}", w=False)
+        started.world.change(f"second1 {PAGE + 0x2000:#x}", r=False)
+    port = fast.port()
+    for offset, access in steps:
+        slow.unit.caches.clear()
+        request = slow.world.request._replace(
+            address=slow.world.address + offset, access=access, length=1
+        )
+        assert port.resolve(request.address, access) == slow.unit.admit(request)
+    assert [event.reason for event in fast.events if isinstance(event, RequestBlocked)] == [
+        event.reason for event in slow.events if isinstance(event, RequestBlocked)
+    ]

@@ -1,0 +1,178 @@
+"""Commands of software: GCMD and GSTS, table pointers, what they do to caches; any program."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from devices.dma import READ, WRITE
+from tests.vtd.world import (
+    HOST,
+    INTERRUPTS,
+    PAGE,
+    QUEUE,
+    ROOT,
+    Mode,
+    Started,
+    World,
+    capabilities,
+)
+from vtd.layouts.registers import RootTableAddress
+from vtd.unit.options import Options
+from vtd.unit.registers.capabilities import PROFILES
+from vtd.unit.requests.request import ATOMIC, Request
+from vtd.unit.unit import RemappingUnit
+
+TE, SRTP, WBF, QIE, IRE, SIRTP, CFI = 1 << 31, 1 << 30, 1 << 27, 1 << 26, 1 << 25, 1 << 24, 1 << 23
+LEVELS = TE | QIE | IRE | CFI
+
+
+def status(unit: RemappingUnit) -> int:
+    return unit.read_register(0x1C, 4)
+
+
+def make(**changes: int) -> RemappingUnit:
+    world = World(Mode.LEGACY, capabilities(**changes))
+    return RemappingUnit(world.unit, world.memory)
+
+
+@given(st.lists(st.integers(0, (1 << 32) - 1), max_size=8))
+def test_the_status_shows_what_the_command_asked_for(commands: list[int]) -> None:
+    unit = make()
+    shots = 0
+    for command in commands:
+        unit.write_register(0x18, 4, command)
+        shots |= command & (SRTP | SIRTP)
+        assert status(unit) == command & LEVELS | shots
+        assert unit.read_register(0x18, 4) == 0
+
+
+def test_functions_that_a_unit_does_not_have_stay_off() -> None:
+    unit = make(qi=0, ir=0, eim=0, dt=0, smts=0)
+    unit.write_register(0x18, 4, 0xFFFF_FFFF)
+    assert status(unit) == TE | SRTP
+
+
+def test_the_root_table_takes_effect_with_srtp() -> None:
+    world = World(Mode.LEGACY)
+    started = world.start()
+    world.memory.write(0x7000, world.memory.read(ROOT, 0x1000))
+    assert started.admit() is not None
+    started.unit.write_register(0x20, 8, 0x8000_0000)
+    started.unit.caches.clear()
+    assert started.admit() is not None
+    started.command(srtp=True)
+    assert started.admit() is None
+    started.set_root(RootTableAddress.of(rta=0x7000))
+    assert started.admit() is not None
+
+
+@pytest.mark.parametrize("mode", [Mode.LEGACY, Mode.SECOND])
+@pytest.mark.parametrize("esrtps", [0, 1])
+def test_srtp_invalidates_where_esrtps_says_so(esrtps: int, mode: Mode) -> None:
+    world = World(mode, capabilities(esrtps=esrtps))
+    started = world.start()
+    assert started.admit() is not None
+    world.change("second1", addr=HOST)
+    world.change("context", p=False)
+    assert started.admit() == HOST | PAGE
+    started.command(srtp=True)
+    assert started.admit() == (None if esrtps else HOST | PAGE)
+
+
+@pytest.mark.parametrize("smts", [0, 1])
+def test_disabling_translation_invalidates_in_a_scalable_unit(smts: int) -> None:
+    features = {} if smts else {"smts": 0}
+    world = World(Mode.LEGACY, capabilities(**features))
+    started = world.start()
+    assert started.admit() is not None
+    world.change("context", p=False)
+    started.command(te=False)
+    assert started.admit() == world.address  # as it is
+    started.command(te=True)
+    assert started.admit() == (None if smts else HOST | PAGE)
+
+
+def test_switching_translation_to_what_it_is_changes_nothing() -> None:
+    started = World(Mode.LEGACY).start()
+    assert started.admit() is not None
+    started.command(te=True)
+    assert len(started.unit.caches.iotlb) == 1
+
+
+def test_fault_logging_starts_over_when_everything_is_off() -> None:
+    started = World(Mode.LEGACY).start()
+    started.command(ire=True)
+
+    def index_of_next_fault() -> int:
+        started.clear_records()
+        started.admit(Request(1, 1 << 60, READ))
+        return next(index for index in range(8) if started.record(index).f)
+
+    assert [index_of_next_fault() for _ in range(3)] == [0, 1, 2]
+    started.command(te=False)
+    started.command(te=True)
+    assert index_of_next_fault() == 3  # interrupt remapping was still on
+    started.command(ire=False)
+    assert index_of_next_fault() == 4
+    started.command(te=False)
+    started.command(te=True)
+    assert index_of_next_fault() == 0
+
+
+def test_a_pasid_is_ignored_while_translation_is_off() -> None:
+    started = World(Mode.SECOND).start()
+    started.command(te=False)
+    assert started.admit(Request(1, 0x1234, READ, 4, pasid=5)) == 0x1234
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_every_profile_makes_a_unit(profile: str) -> None:
+    world = World(Mode.LEGACY_PASS_THROUGH, capabilities())
+    unit = RemappingUnit(PROFILES[profile], world.memory)
+    assert unit.read_register(8, 8) == PROFILES[profile].cap
+    assert unit.read_register(16, 8) == PROFILES[profile].ecap
+    assert status(unit) == 0
+
+
+def test_a_recorded_unit_resets_as_it_was_recorded() -> None:
+    world = World(Mode.LEGACY)
+    unit = RemappingUnit(world.unit, world.memory, Options(as_recorded=True))
+    assert unit.read_register(0xE0, 4) == 0
+
+
+VALUES = st.one_of(
+    st.sampled_from([0, 1, 1 << 31, 1 << 63, (1 << 64) - 1, ROOT, ROOT | 1 << 10, QUEUE, 0x40]),
+    st.integers(0, (1 << 64) - 1),
+)
+OFFSETS = st.one_of(
+    st.sampled_from([0x18, 0x20, 0x28, 0x2C, 0x34, 0x38, 0x64, 0x88, 0x90, 0xB8, 0x508, 0x50C]),
+    st.integers(0, 0x1100),
+    st.integers(0, 1 << 64),
+)
+register_steps = st.lists(
+    st.tuples(OFFSETS, st.sampled_from([1, 2, 4, 4, 4, 8, 8, 16, 0]), VALUES), max_size=40
+)
+
+
+@given(register_steps, st.sampled_from(Mode), st.binary(min_size=64, max_size=64))
+@settings(max_examples=150)
+def test_any_register_program_is_carried_out(
+    program: list[tuple[int, int, int]], mode: Mode, queue: bytes
+) -> None:
+    world = World(mode)
+    for offset in range(0, 0x1000, 64):
+        world.memory.write(QUEUE + offset, queue)
+    started = world.start()
+    for offset, size, value in program:
+        started.unit.write_register(offset, size, value & (1 << size * 8) - 1)
+        assert 0 <= started.unit.read_register(offset, size) < 1 << 64
+        for access in (READ, WRITE, ATOMIC):
+            started.admit(world.request._replace(access=access))
+        started.port().write(INTERRUPTS | 0x10, bytes(4))
+
+
+def test_the_window_answers_only_what_the_specification_provides_for() -> None:
+    started: Started = World(Mode.LEGACY).start()
+    for offset, size in ((0x19, 4), (0x20, 2), (0x8, 16), (1 << 40, 8)):
+        started.unit.write_register(offset, size, 0)
+        assert started.unit.read_register(offset, size) == 0

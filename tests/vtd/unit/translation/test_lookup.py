@@ -1,0 +1,167 @@
+"""From source-id and PASID to tables: which structures are read, errors on the way, caches."""
+
+import pytest
+
+from devices.dma import READ, WRITE
+from pagetables.observed import AccessKind, CountReads, FailRead
+from tests.vtd.world import HOST, LEGACY_MODES, PAGE, SCALABLE_MODES, Mode, World, capabilities
+from vtd.layouts.entries import PasidTranslationType
+from vtd.unit.caching.policy import POLICIES, UNCACHED, CachePolicy
+from vtd.unit.options import Options
+from vtd.unit.requests.faults import FaultReason
+from vtd.unit.requests.request import Request
+from vtd.unit.translation.lookup import lookup
+
+SECOND = [0x7B, 0x78, 0x78, 0x78]
+EXPECTED = {
+    Mode.LEGACY: [0x08, 0x09, 0x03, 0x07, 0x07, 0x07],
+    Mode.LEGACY_PASS_THROUGH: [0x08, 0x09],
+    Mode.FIRST: [0x38, 0x40, 0x50, 0x58, 0x73, 0x70, 0x70, 0x70],
+    Mode.SECOND: [0x38, 0x40, 0x50, 0x58, *SECOND],
+    Mode.NESTED: [
+        *(0x38, 0x40, 0x50, 0x58),
+        *(*SECOND, 0x73, *SECOND, 0x70, *SECOND, 0x70, *SECOND, 0x70),
+        *SECOND,
+    ],
+    Mode.PASS_THROUGH: [0x38, 0x40, 0x50, 0x58],
+}
+"""Fault reasons of the reads of a translation in their order; nested tables take 24 of them."""
+
+
+@pytest.mark.parametrize("mode", Mode)
+def test_an_error_at_each_read_has_its_own_fault(mode: Mode) -> None:
+    world = World(mode)
+    started = world.start(Options(caches=UNCACHED))
+    assert started.admit() == HOST | PAGE  # now the accessed flags are set
+    flags_set = world.memory.snapshot()
+    counter = CountReads()
+    world.hook = counter
+    assert started.admit() == HOST | PAGE
+    assert counter.count == len(EXPECTED[mode])
+    for number, reason in enumerate(EXPECTED[mode], 1):
+        world.hook = FailRead(number)
+        record = started.refusal()
+        assert record is not None
+        assert record.fr == reason
+        assert world.memory.snapshot() == flags_set
+        world.hook = None
+        assert started.admit() == HOST | PAGE
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("mode", Mode)
+def test_an_error_leaves_nothing_behind_in_any_cache(mode: Mode, policy: str) -> None:
+    for number in range(1, len(EXPECTED[mode]) + 1):
+        world = World(mode)
+        started = world.start(Options(caches=POLICIES[policy]))
+        world.hook = FailRead(number)
+        failed = started.admit() is None
+        assert failed == (world.hook.count >= number)  # caches spare some reads
+        world.hook = None
+        assert started.admit() == HOST | PAGE
+
+
+@pytest.mark.parametrize("mode", [Mode.FIRST, Mode.NESTED])
+def test_a_failing_update_of_each_flag_is_91h(mode: Mode) -> None:
+    updates: list[int] = []
+    world = World(mode)
+    world.ask(access=WRITE)
+
+    def note(kind: AccessKind, address: int, size: int, value: int) -> None:
+        if kind is AccessKind.UPDATE:
+            updates.append(address)
+
+    world.hook = note
+    assert world.start(Options(caches=UNCACHED)).admit() is not None
+    assert len(updates) == 5  # A in four entries, D in the last
+    for address in updates:
+        world = World(mode)
+        world.ask(access=WRITE)
+        world.read_only.add(address >> 12)
+        record = world.start().refusal()
+        assert record is not None and record.fr == FaultReason.FS_UPDATE_ERROR
+
+
+@pytest.mark.parametrize("source_id", [0x0000, 0x007F, 0x0080, 0x01FF, 0xFFFF])
+@pytest.mark.parametrize("mode", Mode)
+def test_bus_and_function_select_the_entries(mode: Mode, source_id: int) -> None:
+    world = World(mode, source_id=source_id)
+    started = world.start()
+    assert started.admit() == HOST | PAGE
+    assert started.admit(world.request._replace(source_id=source_id ^ 0x8000)) is None
+    if source_id & 0xFF != 0x7F:
+        assert started.admit(world.request._replace(source_id=source_id ^ 1)) is None
+
+
+@pytest.mark.parametrize("mode", SCALABLE_MODES)
+@pytest.mark.parametrize("pasid", [0, 1, 63, 64, 0x45, 0x7FFF])
+def test_pasids_index_directory_and_table(mode: Mode, pasid: int) -> None:
+    rid_pasid = 0x10 if pasid == 0 else 0
+    world = World(mode, pasid=pasid, rid_pasid=rid_pasid)
+    assert world.start().admit() == HOST | PAGE
+
+
+@pytest.mark.parametrize("mode", SCALABLE_MODES)
+def test_requests_without_pasid_use_rid_pasid_and_rid_priv(mode: Mode) -> None:
+    world = World(mode, rid_pasid=0x45)
+    world.change("context", rid_priv=True)
+    world.change("pasid", sre=True)
+    if mode is Mode.FIRST:
+        world.change("first1", us=False)
+    started = world.start()
+    assert started.admit() == HOST | PAGE
+    found = lookup(started.unit.remapping, world.request)
+    assert (found.target.pasid, found.privileged) == (0x45, True)
+
+
+@pytest.mark.parametrize("mode", LEGACY_MODES)
+def test_legacy_mode_knows_no_pasid(mode: Mode) -> None:
+    world = World(mode)
+    found = lookup(world.start().unit.remapping, world.request)
+    assert (found.target.pasid, found.privileged, found.target.domain_id) == (0, False, 5)
+    assert (found.target.kind is PasidTranslationType.PASS_THROUGH) == (
+        mode is Mode.LEGACY_PASS_THROUGH
+    )
+
+
+def test_only_structures_on_the_way_are_read() -> None:
+    """Reserved bits of the other half of a root entry and of ignored fields do not matter."""
+    world = World(Mode.SECOND)
+    world.set_bits("root", 1 << 64 | 0xFFE << 64)
+    world.change("pasid", fspm=3, fsptptr=0x3000, wpe=True, eafe=True)
+    assert world.start().admit() == HOST | PAGE
+    world = World(Mode.FIRST)
+    world.change("pasid", aw=7, ssptptr=0x3000, ssade=True, emte=True)
+    assert world.start().admit() == HOST | PAGE
+
+
+@pytest.mark.parametrize("mode", Mode)
+def test_context_and_pasid_entries_are_cached_without_faulting_ones(mode: Mode) -> None:
+    world = World(mode)
+    started = world.start(Options(caches=CachePolicy(iotlb=UNCACHED.iotlb)))
+    caches = started.unit.caches
+    place = "context" if mode in LEGACY_MODES else "pasid"
+    kept = world.get(place)
+    world.put(place, 0)
+    assert started.admit() is None
+    world.put(place, kept)
+    assert started.admit() == HOST | PAGE
+    world.put(place, 0)
+    assert started.admit() == HOST | PAGE
+    assert caches.context.counters.hits >= 1
+    caches.clear()
+    assert started.admit() is None
+
+
+def test_entries_of_the_other_mode_are_not_taken_from_the_context_cache() -> None:
+    """SRTP to another mode without ESRTPS leaves them there until software invalidates (6.6)."""
+    old, new = World(Mode.LEGACY, capabilities(esrtps=0)), World(Mode.SECOND)
+    for first, second in ((old, new), (new, old)):
+        world = World(first.mode, capabilities(esrtps=0))
+        started = world.start(Options(caches=CachePolicy(iotlb=UNCACHED.iotlb)))
+        assert started.admit() == HOST | PAGE
+        other = World(second.mode)
+        started.unit.remapping.memory = other.memory
+        started.set_root(other.root)
+        assert started.admit(other.request) == HOST | PAGE
+        assert started.admit(Request(world.source_id, 1 << 60, READ)) is None

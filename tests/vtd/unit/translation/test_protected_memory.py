@@ -1,0 +1,115 @@
+"""Protected memory regions: what they cover, what they block, and that nothing is recorded."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from devices.dma import READ, WRITE, CompletionStatus
+from tests.vtd.world import HOST, PAGE, Mode, Started, World, capabilities
+from vtd.unit.requests.request import Request
+
+UNIT = 1 << 21
+"""Bytes of the smallest region."""
+
+
+def protect(
+    started: Started, low: tuple[int, int] = (UNIT, 0), high: tuple[int, int] = (UNIT, 0)
+) -> None:
+    """Set base and limit of both regions, and EPM."""
+    write = started.unit.write_register
+    write(0x68, 4, low[0])
+    write(0x6C, 4, low[1])
+    write(0x70, 8, high[0])
+    write(0x78, 8, high[1])
+    write(0x64, 4, 1 << 31)
+
+
+def passes(started: Started, address: int, length: int = 4) -> bool:
+    request = Request(started.world.source_id, address, READ, length)
+    return started.unit.admit(request) is not CompletionStatus.UNSUPPORTED_REQUEST
+
+
+bounds = st.integers(0, 8).map(lambda number: number * UNIT)
+
+
+@given(bounds, bounds, bounds, bounds, st.integers(0, 10 * UNIT), st.integers(0, 64))
+def test_a_region_reaches_from_its_base_to_the_end_of_its_limit(
+    low_base: int, low_limit: int, high_base: int, high_limit: int, address: int, length: int
+) -> None:
+    length = min(length, 0x1000 - address % 0x1000)
+    world = World(Mode.PASS_THROUGH)
+    started = world.start()
+    started.command(te=False)
+    high = 1 << 33
+    protect(started, (low_base, low_limit), (high | high_base, high | high_limit))
+    for offset, base, limit in ((0, low_base, low_limit), (high, high_base, high_limit)):
+        inside = any(base <= byte < limit + UNIT for byte in range(address, address + length)) or (
+            length == 0 and base <= address < limit + UNIT
+        )
+        assert passes(started, offset | address, length) == (not inside)
+
+
+def test_low_bits_read_as_zero_and_limits_count_them_as_ones() -> None:
+    started = World(Mode.LEGACY).start()
+    for offset, size in ((0x68, 4), (0x6C, 4), (0x70, 8), (0x78, 8)):
+        started.unit.write_register(offset, size, (1 << size * 8) - 1)
+        assert started.unit.read_register(offset, size) == (1 << size * 8) - UNIT
+
+
+def test_the_status_follows_the_enable_bit() -> None:
+    started = World(Mode.LEGACY).start()
+    started.unit.write_register(0x64, 4, 1 << 31)
+    assert started.unit.read_register(0x64, 4) == 1 << 31 | 1
+    started.unit.write_register(0x64, 4, 1)
+    assert started.unit.read_register(0x64, 4) == 0
+
+
+@pytest.mark.parametrize("version", [1, 2, 6])
+@pytest.mark.parametrize("mode", [Mode.LEGACY, Mode.FIRST, Mode.PASS_THROUGH])
+def test_the_final_address_of_a_remapped_request_counts(mode: Mode, version: int) -> None:
+    """Units before major version 2 exempt requests that are remapped, not passed (11.4.8.1)."""
+    world = World(mode, capabilities(version=version))
+    started = world.start()
+    port = started.port()
+    assert port.resolve(world.address, READ) == HOST | PAGE
+    protect(started, (HOST, HOST))
+    for access in (READ, WRITE):
+        blocked = port.resolve(world.address, access) is CompletionStatus.UNSUPPORTED_REQUEST
+        assert blocked == (version >= 2 or mode is Mode.PASS_THROUGH)
+        assert port.read(world.address, 4).ok == (not blocked)
+    started.unit.write_register(0x64, 4, 0)
+    assert port.resolve(world.address, READ) == HOST | PAGE
+    assert started.status() == 0
+    assert started.events == []
+
+
+def test_the_input_address_of_a_remapped_request_does_not_count() -> None:
+    world = World(Mode.SECOND, guest=0x4000_0000)
+    world.change("second1", addr=HOST | PAGE + 0x1000)
+    started = world.start()
+    protect(started, (0, 0), (world.address & -UNIT, 0))
+    assert passes(started, world.address)
+
+
+def test_tables_may_be_in_protected_memory() -> None:
+    world = World(Mode.NESTED)
+    started = world.start()
+    protect(started, (0, 0))
+    assert passes(started, world.address)
+
+
+def test_interrupts_are_not_protected() -> None:
+    world = World(Mode.LEGACY)
+    started = world.start()
+    protect(started, (0xFEE0_0000 & -UNIT, 0xFEE0_0000))
+    assert started.port().write(0xFEE0_0000, bytes(4)).ok
+
+
+@pytest.mark.parametrize(("plmr", "phmr"), [(0, 0), (0, 1), (1, 0)])
+def test_a_region_that_is_absent_protects_nothing(plmr: int, phmr: int) -> None:
+    world = World(Mode.LEGACY, capabilities(plmr=plmr, phmr=phmr))
+    started = world.start()
+    started.command(te=False)
+    protect(started, (0, 0), (4 * UNIT, 4 * UNIT))
+    assert passes(started, 0) == (not plmr)
+    assert passes(started, 4 * UNIT) == (not phmr)

@@ -1,0 +1,358 @@
+"""Translated requests: allowed, blocked, and checked against a host permission table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from devices.dma import READ, WRITE, AddressType, AtomicOp, CompletionStatus
+from pagetables.bits import BitRecord
+from tests.vtd.world import (
+    HOLE,
+    HOST,
+    INTERRUPTS,
+    PAGE,
+    SCALABLE_MODES,
+    Mode,
+    Started,
+    World,
+    capabilities,
+)
+from vtd.layouts.entries import (
+    HostPermissionL1Entry,
+    HostPermissionL2Entry,
+    HostPermissionL3Entry,
+    HostPermissionL4Entry,
+)
+from vtd.layouts.registers import TranslationTableMode
+from vtd.unit.reporting.events import TranslatedRequestPassed
+from vtd.unit.requests.faults import FaultReason
+from vtd.unit.requests.request import ATOMIC, Request
+
+UNIT = capabilities(haw=52, mgaw=56, hpts=1, hpt1gps=1, ptrs=1)
+TABLES = 0x18000
+PASID = 0x45
+UR, CA = CompletionStatus.UNSUPPORTED_REQUEST, CompletionStatus.COMPLETER_ABORT
+OK = CompletionStatus.SUCCESS
+ACCESSES = {READ: "read", WRITE: "write", ATOMIC: "atomic"}
+
+
+def permitting_world(mode: Mode = Mode.SECOND, pasid: int | None = None) -> World:
+    """Host permission tables at TABLES, level 4 first, that allow everything at HOST | PAGE."""
+    world = World(mode, UNIT, pasid=pasid)
+    world.change("context", hpte=True, eptr=True)
+    world.change("pasid", hptptr=TABLES)
+    add_tables(world, HOST | PAGE, READ | WRITE)
+    return world
+
+
+def add_tables(world: World, address: int, permissions: int) -> None:
+    levels: tuple[tuple[str, type[BitRecord], int], ...] = (
+        ("hpt4", HostPermissionL4Entry, 41),
+        ("hpt3", HostPermissionL3Entry, 33),
+        ("hpt2", HostPermissionL2Entry, 25),
+        ("hpt1", HostPermissionL1Entry, 17),
+    )
+    for number, (name, record, bit) in enumerate(levels):
+        table = TABLES + 0x1000 * number
+        where = table + (address >> bit & 0xFF) * 16
+        if record is HostPermissionL1Entry:
+            world.add(name, where, record(permissions << 4 * (address >> 12 & 31)))
+        else:
+            world.add(name, where, record.of(av=True, addr=table + 0x1000))
+
+
+def translated(world: World, access: int = READ, length: int = 4, **changes: Any) -> Request:
+    request = Request(
+        world.source_id,
+        HOST | PAGE,
+        access,
+        length,
+        world.pasid,
+        address_type=AddressType.TRANSLATED,
+    )
+    return request._replace(**changes)
+
+
+def refused(started: Started, status: CompletionStatus, reason: FaultReason | None) -> None:
+    """A translated request of the world ends like this, with this record."""
+    request = translated(started.world)
+    assert started.unit.admit_translated(request) is status
+    record = started.record()
+    assert record.f == (reason is not None)
+    if reason is not None:
+        assert record.fr == reason
+        assert int(record.at) == AddressType.TRANSLATED
+
+
+@pytest.mark.parametrize("mode", [Mode.LEGACY, *SCALABLE_MODES])
+def test_addresses_stay_what_they_are(mode: Mode) -> None:
+    world = World(mode)
+    if mode is Mode.LEGACY:
+        world.change("context", tt=1)
+        world.change("context", ssptptr=HOLE)  # no page table is looked at
+    started = world.start()
+    port = started.port()
+    assert port.write_translated(HOST | PAGE - 2, b"across").ok
+    assert port.read_translated(HOST | PAGE - 2, 6).data == b"across"
+    passed = [event for event in started.events if isinstance(event, TranslatedRequestPassed)]
+    assert len(passed) == 4
+    assert port.read_translated(HOLE, 4).status is UR
+
+
+R = FaultReason
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A field of a structure, or the request, that makes a translated request fail."""
+
+    reason: FaultReason
+    place: str
+    fields: dict[str, int]
+    status: CompletionStatus = UR
+
+
+REFUSALS = (
+    Refusal(R.SM_ROOT_NOT_PRESENT, "root", {"lp": 0}),
+    Refusal(R.SM_CONTEXT_READ_ERROR, "root", {"lctp": HOLE}),
+    Refusal(R.SM_CONTEXT_NOT_PRESENT, "context", {"p": 0}),
+    Refusal(R.SM_CONTEXT_INVALID, "context", {"dte": 0, "pre": 1}),
+    Refusal(R.SM_CONTEXT_INVALID, "context", {"paside": 0, "eptr": 1}),
+    Refusal(R.DEVICE_TLB_DISABLED, "context", {"dte": 0}),
+    Refusal(R.TRANSLATED_PASID_DISABLED, "context", {"eptr": 0}),
+    Refusal(R.PASID_IS_RID_PASID, "context", {"rid_pasid": PASID}),
+    Refusal(R.PASID_DIRECTORY_READ_ERROR, "context", {"pasiddirptr": HOLE}, CA),
+    Refusal(R.PASID_DIRECTORY_NOT_PRESENT, "directory", {"p": 0}),
+    Refusal(R.PASID_READ_ERROR, "directory", {"smptblptr": HOLE}, CA),
+    Refusal(R.PASID_NOT_PRESENT, "pasid", {"p": 0}),
+    Refusal(R.PASID_INVALID, "pasid", {"pgtt": 7}, CA),
+    Refusal(R.HPT_TOP_READ_ERROR, "pasid", {"hptptr": HOLE}, CA),
+    Refusal(R.HPT_READ_ERROR, "hpt4", {"addr": HOLE}, CA),
+    Refusal(R.HPT_READ_ERROR, "hpt3", {"addr": HOLE}, CA),
+    Refusal(R.HPT_READ_ERROR, "hpt2", {"addr": HOLE}, CA),
+    Refusal(R.HPT_READ_DENIED, "hpt4", {"av": 0}),
+    Refusal(R.HPT_READ_DENIED, "hpt3", {"av": 0}),
+    Refusal(R.HPT_READ_DENIED, "hpt2", {"av": 0}),
+    Refusal(R.HPT_READ_DENIED, "hpt1", {"pp": 0}),
+)
+
+
+@pytest.mark.parametrize("fpd", [False, True], ids=["", "FPD"])
+@pytest.mark.parametrize(
+    "case", REFUSALS, ids=[f"{case.reason:02X}h {case.place} {case.fields}" for case in REFUSALS]
+)
+def test_each_row_blocks(case: Refusal, fpd: bool) -> None:
+    world = permitting_world(pasid=PASID)
+    world.change(case.place, **case.fields)
+    if fpd:
+        world.change("context", fpd=True)
+    suppressed = fpd and case.reason.qualified
+    refused(world.start(), case.status, None if suppressed else case.reason)
+
+
+@pytest.mark.parametrize(
+    ("place", "bit", "reason", "status"),
+    [
+        ("root", 5, R.SM_ROOT_RESERVED, UR),
+        ("context", 7, R.SM_CONTEXT_RESERVED, UR),
+        ("directory", 5, R.PASID_DIRECTORY_RESERVED, CA),
+        ("pasid", 5, R.PASID_RESERVED, CA),
+        ("hpt4", 0, R.HPT_RESERVED, CA),
+        ("hpt4", 65, R.HPT_RESERVED, CA),
+        ("hpt3", 2, R.HPT_RESERVED, CA),
+        ("hpt3", 32, R.HPT_RESERVED, CA),
+        ("hpt2", 63, R.HPT_RESERVED, CA),
+        ("hpt2", 70, R.HPT_RESERVED, CA),
+        ("hpt1", 127, R.HPT_RESERVED, CA),
+    ],
+)
+def test_reserved_bits_block(
+    place: str, bit: int, reason: FaultReason, status: CompletionStatus
+) -> None:
+    world = permitting_world()
+    world.set_bits(place, 1 << bit)
+    refused(world.start(), status, reason)
+
+
+def test_an_address_that_is_not_valid_is_not_looked_at() -> None:
+    unit = capabilities(haw=46, hpts=1)
+    world = World(Mode.SECOND, unit)
+    world.change("context", hpte=True)
+    world.change("pasid", hptptr=TABLES)
+    add_tables(world, HOST | PAGE, READ)
+    world.set_bits("hpt4", 1 << 64 + 46)
+    refused(world.start(), CA, R.HPT_RESERVED)
+    world.change("hpt4", av=False)
+    refused(world.start(), UR, R.HPT_READ_DENIED)
+
+
+@pytest.mark.parametrize("mode", [Mode.LEGACY, Mode.SECOND])
+def test_addresses_of_no_memory_are_blocked(mode: Mode) -> None:
+    world = World(mode)
+    if mode is Mode.LEGACY:
+        world.change("context", tt=1)
+    reasons = (0x04, 0x0E) if mode is Mode.LEGACY else (0x83, 0x87)
+    for address, reason in zip((1 << 46, INTERRUPTS), reasons, strict=True):
+        started = world.start()
+        assert started.port().read_translated(address, 4).status is UR
+        assert started.record().fr == reason
+
+
+@pytest.mark.parametrize("mode", [Mode.LEGACY, Mode.LEGACY_PASS_THROUGH])
+def test_legacy_context_entries_allow_them_with_one_type_only(mode: Mode) -> None:
+    started = World(mode).start()
+    assert started.port().read_translated(HOST, 4).status is UR
+    assert started.record().fr == 0x0D
+
+
+def test_pasids_are_blocked_in_legacy_mode() -> None:
+    world = World(Mode.LEGACY, UNIT)
+    world.change("context", tt=1)
+    started = world.start()
+    assert started.port().read_translated(HOST, 4, pasid=PASID).status is UR
+    assert started.record().fr == 0x31
+
+
+def test_pasids_are_blocked_without_a_trace_where_ptrs_is_not_reported() -> None:
+    started = World(Mode.SECOND, pasid=PASID).start()
+    assert started.port().read_translated(HOST, 4, pasid=PASID).status is UR
+    assert not started.status()
+
+
+@pytest.mark.parametrize(
+    ("ttm", "reason"),
+    [(TranslationTableMode.ABORT_DMA, 0x33), (TranslationTableMode.RESERVED_2, 0x30)],
+)
+def test_other_modes_block(ttm: TranslationTableMode, reason: int) -> None:
+    world = World(Mode.SECOND)
+    world.root = world.root.replace(ttm=ttm)
+    started = world.start()
+    assert started.port().read_translated(HOST, 4).status is UR
+    assert started.record().fr == reason
+
+
+def test_they_are_unsupported_while_remapping_is_off() -> None:
+    started = World(Mode.SECOND).start()
+    started.command(te=False)
+    assert started.port().write_translated(HOST, b"1234").status is UR
+    assert not started.status()
+
+
+@pytest.mark.parametrize("permissions", [0, READ, WRITE, READ | WRITE])
+@pytest.mark.parametrize("level", [1, 2, 3])
+@pytest.mark.parametrize("access", ACCESSES, ids=ACCESSES.values())
+def test_page_permissions_of_any_level_decide(access: int, level: int, permissions: int) -> None:
+    world = permitting_world()
+    world.put("hpt1", 0)
+    page_bit = {1: 12, 2: 21, 3: 30}[level]
+    entry = world.get(f"hpt{level}")
+    index = (HOST | PAGE) >> page_bit & {1: 31, 2: 15, 3: 7}[level]
+    world.put(f"hpt{level}", entry | permissions << 4 * index)
+    started = world.start()
+    status = started.unit.admit_translated(translated(world, access))
+    missing = access & ~permissions
+    assert (status is OK) == (not missing)
+    if missing:
+        assert started.record().fr == (0xA4 if missing & WRITE else 0xA5)
+
+
+@pytest.mark.parametrize("zlr", [False, True])
+@pytest.mark.parametrize("permissions", [0, READ, WRITE])
+def test_zero_length_reads_need_any_permission_with_zlr(permissions: int, zlr: bool) -> None:
+    unit = capabilities(haw=52, hpts=1, zlr=zlr)
+    world = World(Mode.SECOND, unit)
+    world.change("context", hpte=True)
+    world.change("pasid", hptptr=TABLES)
+    add_tables(world, HOST | PAGE, permissions)
+    started = world.start()
+    status = started.unit.admit_translated(translated(world, length=0))
+    allowed = bool(permissions) if zlr else bool(permissions & READ)
+    assert (status is OK) == allowed
+    if not allowed:
+        assert started.record().fr == (0xA3 if zlr else 0xA5)
+
+
+@pytest.mark.parametrize("size", range(4))
+def test_addresses_beyond_the_table_are_blocked(size: int) -> None:
+    world = permitting_world()
+    world.change("pasid", hptsz=size)
+    started = world.start()
+    beyond = translated(world, address=(1 << 49 + size) & (1 << 52) - 1 or 1 << 52)
+    assert started.unit.admit_translated(beyond) is UR
+    assert started.record().fr == (0x60 if size < 3 else 0x83)
+
+
+@given(
+    st.sets(st.tuples(st.integers(0, 7), st.integers(1, 3)), max_size=4),
+    st.sets(st.tuples(st.integers(0, 15), st.integers(1, 3)), max_size=6),
+    st.sets(st.tuples(st.integers(0, 31), st.integers(1, 3)), max_size=8),
+    st.integers(0, (1 << 33) - 1),
+    st.sampled_from(list(ACCESSES)),
+)
+def test_the_first_level_with_permissions_decides(
+    gigabytes: set[tuple[int, int]],
+    large: set[tuple[int, int]],
+    small: set[tuple[int, int]],
+    offset: int,
+    access: int,
+) -> None:
+    """Against a search through ranges: 1 GiB first, then 2 MiB, then 4 KiB."""
+    address = HOST & -(1 << 33) | offset
+    assume(address >> 20 != 0xFEE)
+    world = permitting_world()
+    pages = []
+    for name, shift, entries in (("hpt3", 30, gigabytes), ("hpt2", 21, large), ("hpt1", 12, small)):
+        entry = world.get(name)
+        bits = 0
+        for page, permissions in dict(entries).items():
+            bits |= permissions << 4 * page
+            pages.append((shift, page, permissions))
+        world.put(name, (0 if name == "hpt1" else entry) | bits)
+    base = (HOST | PAGE) >> 25 << 25
+    starts = {30: HOST & -(1 << 33), 21: base, 12: (HOST | PAGE) >> 17 << 17}
+    expected = next(
+        (
+            permissions
+            for shift, page, permissions in sorted(pages, reverse=True)
+            if starts[shift] + (page << shift) <= address < starts[shift] + (page + 1 << shift)
+        ),
+        0,
+    )
+    status = world.start().unit.admit_translated(translated(world, access, address=address))
+    assert (status is OK) == (not access & ~expected)
+
+
+def test_without_hpte_the_table_is_not_asked() -> None:
+    world = permitting_world()
+    world.put("hpt4", 0)
+    world.change("pasid", p=False)
+    world.change("context", hpte=False)
+    assert world.start().port().read_translated(HOST | PAGE, 4).ok
+
+
+@pytest.mark.parametrize("major", [1, 2])
+def test_protected_memory_is_out_of_reach_in_every_version(major: int) -> None:
+    world = World(Mode.SECOND, capabilities(version=major))
+    started = world.start()
+    unit = started.unit
+    unit.write_register(0x68, 4, HOST)
+    unit.write_register(0x6C, 4, HOST)
+    unit.write_register(0x64, 4, 1 << 31)
+    assert started.port().read_translated(HOST | PAGE, 4).status is UR
+    assert not started.status()
+
+
+def test_what_the_unit_gave_is_what_it_lets_through() -> None:
+    world = World(Mode.NESTED, pasid=PASID)
+    started = world.start()
+    port = started.port()
+    (entry,) = port.translate(world.request.address, pasid=PASID).entries
+    assert port.write(world.request.address, b"data", pasid=PASID).ok
+    assert port.read_translated(entry.address, 4).data == b"data"
+    assert port.atomic(AtomicOp.SWAP, world.request.address, b"next", pasid=PASID).data == b"data"
+    assert world.memory.read(HOST | PAGE, 4) == b"next"

@@ -1,0 +1,1 @@
+"""Binary layouts of registers, queue descriptors and table entries: declarations only."""

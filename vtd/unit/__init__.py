@@ -1,0 +1,1 @@
+"""One remapping hardware unit."""

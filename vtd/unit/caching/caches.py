@@ -1,0 +1,175 @@
+"""The DMA-remapping caches of a unit, and what each invalidation removes from them.
+
+VT-d 6.2 and 6.5.2: context and PASID cache, IOTLB, paging-structure caches, with the tags of
+Table 17. What may be kept is the policy's choice within 6.1 and 6.2.4.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from vtd.layouts.entries import PasidTranslationType, ScalableContextEntry
+from vtd.unit.caching.cache import Cache
+from vtd.unit.caching.iotlb import Iotlb, IotlbTags, canonical_range
+from vtd.unit.caching.policy import CachePolicy
+from vtd.unit.requests.faults import TranslationFault
+from vtd.unit.requests.target import Target
+from vtd.unit.state import Stateful
+
+
+class ContextCacheEntry(NamedTuple):
+    """What the context cache holds for a source-id (Table 17)."""
+
+    domain_id: int | None
+    """Legacy mode only; 0 for what faulted."""
+    value: Target | ScalableContextEntry | TranslationFault
+
+
+class PasidCacheEntry(NamedTuple):
+    """What the PASID cache holds for a source-id and PASID."""
+
+    domain_id: int
+    value: Target | TranslationFault
+
+
+StructureKey = tuple[int, int | None, int, int]
+"""Domain-id, PASID (None in the second stage), shift of the level, address bits above it."""
+
+
+class StructureEntry(NamedTuple):
+    """A table that a walk reached, so that the next one starts there (6.2.5)."""
+
+    shift: int
+    """Level of the entry that points to it."""
+    frame: int
+    """Where the table is; under nested translation, where the guest has it."""
+    rights: int
+    width: int = 64
+    """As for :class:`IotlbTags` (Table 19, 6.2.5.2)."""
+    host: int | None = None
+    """Nested: the frame that the second stage made of ``frame``."""
+
+
+class TranslationCaches(Stateful):
+    """The DMA-remapping caches of one unit, and what each invalidation removes from them."""
+
+    STATE = "context", "pasid", "iotlb", "first_stage", "second_stage"
+
+    def __init__(self, policy: CachePolicy) -> None:
+        self.policy = policy
+        self.context: Cache[int, ContextCacheEntry] = Cache(policy.context)
+        self.pasid: Cache[tuple[int, int], PasidCacheEntry] = Cache(policy.pasid)
+        self.iotlb = Iotlb(policy.iotlb)
+        self.first_stage: Cache[StructureKey, StructureEntry] = Cache(policy.paging_structure)
+        self.second_stage: Cache[StructureKey, StructureEntry] = Cache(policy.paging_structure)
+
+    def clear(self) -> None:
+        """Global invalidation of every cache (6.6)."""
+        self.invalidate_context_global()
+        self.invalidate_pasid_global()
+        self.invalidate_iotlb_global()
+
+    def forget_context(self, source_id: int) -> None:
+        """Drop the context entry of a source-id, which turned out to be invalid (6.2.2)."""
+        self.iotlb.forget_shortcuts()
+        self.context.remove(lambda key, _: key == source_id)
+
+    def invalidate_context_global(self) -> None:
+        """6.5.2.1, G = 01b."""
+        self.iotlb.forget_shortcuts()
+        self.context.clear()
+
+    def invalidate_context_domain(self, domain_id: int) -> None:
+        """6.5.2.1, G = 10b; global where entries have no domain-id, in scalable mode."""
+        self.iotlb.forget_shortcuts()
+        self.context.remove(lambda _, entry: entry.domain_id in (None, domain_id))
+
+    def invalidate_context_device(self, source_id: int, function_mask: int, domain_id: int) -> None:
+        """6.5.2.1, G = 11b, with ``function_mask`` low function bits left out."""
+        kept = 0xFFFF & ~FUNCTION_MASKS[function_mask]
+        self.iotlb.forget_shortcuts()
+        self.context.remove(
+            lambda key, entry: (
+                key & kept == source_id & kept and entry.domain_id in (None, domain_id)
+            )
+        )
+
+    def invalidate_pasid_global(self) -> None:
+        """6.5.2.2, G = 11b."""
+        self.iotlb.forget_shortcuts()
+        self.pasid.clear()
+
+    def invalidate_pasid_domain(self, domain_id: int) -> None:
+        """6.5.2.2, G = 00b."""
+        self.iotlb.forget_shortcuts()
+        self.pasid.remove(lambda _, entry: entry.domain_id == domain_id)
+
+    def invalidate_pasid(self, domain_id: int, pasid: int) -> None:
+        """6.5.2.2, G = 01b."""
+        self.iotlb.forget_shortcuts()
+        self.pasid.remove(lambda key, entry: key[1] == pasid and entry.domain_id == domain_id)
+
+    def invalidate_iotlb_global(self) -> None:
+        """Table 23, G = 01b."""
+        self.iotlb.clear()
+        self.first_stage.clear()
+        self.second_stage.clear()
+
+    def invalidate_iotlb_domain(self, domain_id: int) -> None:
+        """Table 23, G = 10b."""
+        self.iotlb.remove(lambda tags: tags.domain_id == domain_id)
+        self.first_stage.remove(lambda key, _: key[0] == domain_id)
+        self.second_stage.remove(lambda key, _: key[0] == domain_id)
+
+    def invalidate_iotlb_pages(self, domain_id: int, start: int, end: int, *, hint: bool) -> None:
+        """Table 23, G = 11b: addresses from ``start`` up to ``end``; ``hint`` is IH."""
+
+        def first_stage(tags: IotlbTags) -> bool:
+            return tags.domain_id == domain_id and tags.kind in FIRST_STAGE_KINDS
+
+        def second_stage(tags: IotlbTags) -> bool:
+            return tags.domain_id == domain_id and tags.kind not in FIRST_STAGE_KINDS
+
+        self.iotlb.remove(first_stage)
+        self.iotlb.remove(second_stage, start, end)
+        self.first_stage.remove(lambda key, _: key[0] == domain_id)
+        if not hint:
+            self.second_stage.remove(
+                lambda key, entry: key[0] == domain_id and _covers(key, entry, start, end)
+            )
+
+    def invalidate_pasid_iotlb(self, domain_id: int, pasid: int) -> None:
+        """Table 24, G = 10b."""
+        self.iotlb.remove(lambda tags: tags.domain_id == domain_id and tags.pasid == pasid)
+        self.first_stage.remove(lambda key, _: key[:2] == (domain_id, pasid))
+
+    def invalidate_pasid_iotlb_pages(
+        self, domain_id: int, pasid: int, start: int, end: int, *, hint: bool
+    ) -> None:
+        """Table 24, G = 11b: addresses from ``start`` up to ``end``; ``hint`` is IH."""
+
+        def matches(tags: IotlbTags) -> bool:
+            return (
+                tags.domain_id == domain_id
+                and tags.pasid == pasid
+                and tags.kind in FIRST_STAGE_KINDS
+            )
+
+        self.iotlb.remove(matches, start, end)
+        if not hint:
+            self.first_stage.remove(
+                lambda key, entry: key[:2] == (domain_id, pasid) and _covers(key, entry, start, end)
+            )
+
+
+FUNCTION_MASKS = (0b000, 0b100, 0b110, 0b111)
+"""Source-id bits that the FM field leaves out of the comparison (6.5.2.1)."""
+
+FIRST_STAGE_KINDS = (PasidTranslationType.FIRST_STAGE, PasidTranslationType.NESTED)
+
+
+def _covers(key: StructureKey, entry: StructureEntry, start: int, end: int) -> bool:
+    """Whether the table of a paging-structure entry translates addresses in the range."""
+    _, _, shift, prefix = key
+    start, end = canonical_range(start, end, entry.width)
+    return prefix << shift < end and start < prefix + 1 << shift

@@ -1,0 +1,1 @@
+"""Interrupt remapping and posting."""

@@ -1,0 +1,207 @@
+"""Interrupt remapping and posting: from an interrupt request to the interrupt (VT-d 5.1, 5.2).
+
+Conditions in the order of 5.1.4; where the specification leaves two unordered, reserved fields of
+an entry are looked at before the requester.
+"""
+
+from __future__ import annotations
+
+from pagetables.bits import BitRecord
+from pagetables.memory import BusError, TableMemory
+from vtd.layouts.interrupt_entries import (
+    XAPIC_DESTINATION,
+    DeliveryMode,
+    DestinationMode,
+    PostedInterruptDescriptor,
+    PostedIrte,
+    RemappableAddress,
+    RemappableData,
+    RemappedIrte,
+    SourceIdQualifier,
+    SourceValidationType,
+    TriggerMode,
+)
+from vtd.layouts.registers import GlobalStatus, InterruptRemappingTableAddress
+from vtd.unit.caching.cache import Cache
+from vtd.unit.interrupts.outcome import Interrupt, Posted, compatibility_interrupt
+from vtd.unit.options import Options
+from vtd.unit.registers.capabilities import Capabilities
+from vtd.unit.requests.faults import FaultReason
+from vtd.unit.state import Stateful
+
+IRTE_SIZE = 16
+DESCRIPTOR_SIZE = 64
+
+IGNORED_FUNCTION_BITS = {
+    SourceIdQualifier.ALL_BITS: 0b000,
+    SourceIdQualifier.IGNORE_BIT_2: 0b100,
+    SourceIdQualifier.IGNORE_BITS_2_1: 0b110,
+    SourceIdQualifier.IGNORE_BITS_2_0: 0b111,
+}
+RESERVED_DELIVERY_MODES = (DeliveryMode.RESERVED_3, DeliveryMode.RESERVED_6)
+
+
+class InterruptFault(Exception):  # noqa: N818 - the specification's word
+    """An interrupt request that is blocked; ``index`` is 0 where the reason has none."""
+
+    def __init__(self, reason: FaultReason, index: int = 0, *, fpd: bool = False) -> None:
+        super().__init__(f"fault {reason:#04x}: {reason.text}")
+        self.reason = reason
+        self.index = index
+        self.fpd = fpd
+
+    @property
+    def recorded(self) -> bool:
+        """Whether fault processing is not disabled for this fault."""
+        return not (self.fpd and self.reason.qualified)
+
+
+class InterruptRemapping(Stateful):
+    """The interrupt-remapping table of a unit and its interrupt entry cache."""
+
+    STATE = "table", "cache", "posted_hits"
+
+    def __init__(self, capabilities: Capabilities, memory: TableMemory, options: Options) -> None:
+        self._capabilities = capabilities
+        self.memory = memory
+        self._as_recorded = options.as_recorded
+        self.table = InterruptRemappingTableAddress(0)
+        """As latched by GCMD.SIRTP."""
+        self.cache: Cache[int, RemappedIrte | PostedIrte] = Cache(options.caches.interrupt)
+        self.posted_hits = 0
+        """Hits of the cache on entries for posted interrupts."""
+
+    def clear(self) -> None:
+        """Global invalidation of the interrupt entry cache."""
+        self.cache.clear()
+
+    def invalidate(self, index: int, count: int) -> None:
+        """Index-selective invalidation of ``count`` entries (6.5.2.8)."""
+        self.cache.remove(lambda key, _: index <= key < index + count)
+
+    def remap(
+        self, status: GlobalStatus, source_id: int, address: int, data: int
+    ) -> Interrupt | Posted:
+        """What becomes of a 4-byte write to FEEx_xxxxh; raises InterruptFault if it is blocked."""
+        ecap = self._capabilities.ecap
+        request = RemappableAddress(address & 0xFFFF_FFFF)
+        if not status.ires:
+            if ecap.irreq:
+                raise InterruptFault(FaultReason.IR_REMAPPING_REQUIRED)
+            return compatibility_interrupt(address, data)
+        if ecap.eimer and not self.table.eime:
+            raise InterruptFault(FaultReason.IR_EXTENDED_MODE_REQUIRED)
+        if not request.format:
+            if (self.table.eime or not status.cfis) and not self._as_recorded:
+                raise InterruptFault(FaultReason.IR_COMPATIBILITY_BLOCKED)
+            return compatibility_interrupt(address, data)
+        index = request.handle
+        if request.shv:
+            if data & RemappableData.RESERVED:
+                raise InterruptFault(FaultReason.IR_RESERVED_REQUEST)
+            index += RemappableData(data).subhandle
+            if self._as_recorded:
+                index &= 0xFFFF
+        entry = self.entry(index)
+        self._verify_source(entry, source_id, index)
+        outcome: Interrupt | Posted
+        if isinstance(entry, PostedIrte):
+            outcome = self._post(entry, index)
+        else:
+            destination = self._destination(entry.dst)
+            outcome = Interrupt(entry.v, entry.dlm, entry.tm, entry.dm, entry.rh, destination)
+        if self.cache.peek(index) is None:  # 6.4: not where any fault condition was met
+            self.cache.put(index, entry)
+        return outcome
+
+    def entry(self, index: int) -> RemappedIrte | PostedIrte:
+        """The entry of an index that is present and free of reserved bits, from cache or memory."""
+        address = self.table.irta + index * IRTE_SIZE
+        beyond_width = address >> self._capabilities.host_address_width
+        if index >= 2 << self.table.s or beyond_width:
+            raise InterruptFault(FaultReason.IR_INDEX_BEYOND_TABLE, index)
+        cached = self.cache.find(index)
+        if cached is not None:
+            self.posted_hits += isinstance(cached, PostedIrte)
+            return cached
+        try:
+            entry = RemappedIrte(self.memory.read_record(address, IRTE_SIZE))
+        except BusError as error:
+            raise InterruptFault(FaultReason.IR_READ_ERROR, index) from error
+        if not entry.p:
+            raise InterruptFault(FaultReason.IR_NOT_PRESENT, index, fpd=entry.fpd)
+        if self._as_recorded and "pi" not in self._capabilities.features:
+            entry = entry.replace(im=False)
+        valid = self._posted(entry) if entry.im else self._remapped(entry)
+        if valid is None or (
+            valid.svt is SourceValidationType.RESERVED_3 and not self._as_recorded
+        ):
+            raise InterruptFault(FaultReason.IR_RESERVED_ENTRY, index, fpd=entry.fpd)
+        return valid
+
+    def _remapped(self, entry: RemappedIrte) -> RemappedIrte | None:
+        """The entry, or None if a field has a reserved value (9.9)."""
+        wide = not self.table.eime and bool(entry.dst & ~XAPIC_DESTINATION)
+        wrong = wide or entry.dlm in RESERVED_DELIVERY_MODES
+        if self._has_reserved_bits(entry) or (wrong and not self._as_recorded):
+            return None
+        return entry
+
+    def _posted(self, entry: RemappedIrte) -> PostedIrte | None:
+        """The entry in its posted form, or None if a field has a reserved value (9.10)."""
+        posted = PostedIrte(entry)
+        return None if self._has_reserved_bits(posted) else posted
+
+    def _has_reserved_bits(self, entry: BitRecord) -> int:
+        return entry & entry.reserved_mask(self._capabilities.implementation)
+
+    def _verify_source(self, entry: RemappedIrte | PostedIrte, source_id: int, index: int) -> None:
+        """SVT, SQ and SID (9.9)."""
+        accepted = True
+        if entry.svt is SourceValidationType.SOURCE_ID:
+            accepted = not (source_id ^ entry.sid) & ~IGNORED_FUNCTION_BITS[entry.sq]
+        elif entry.svt is SourceValidationType.BUS_RANGE:
+            start, end = entry.sid >> 8, entry.sid & 0xFF
+            if self._as_recorded:
+                start, end = end, start
+            accepted = start <= source_id >> 8 <= end
+        elif entry.svt is SourceValidationType.RESERVED_3:
+            accepted = False
+        if not accepted:
+            raise InterruptFault(FaultReason.IR_SOURCE_REJECTED, index, fpd=entry.fpd)
+
+    def _destination(self, field: int) -> int:
+        """APIC id of a 32-bit destination field: bits 15:8 in xAPIC mode."""
+        return field if self.table.eime else field >> 8 & 0xFF
+
+    def _post(self, entry: PostedIrte, index: int) -> Posted:
+        """Record the interrupt in its descriptor in one atomic update (5.2.3)."""
+        address = entry.descriptor_address
+        while True:
+            try:
+                before = PostedInterruptDescriptor(
+                    self.memory.read_record(address, DESCRIPTOR_SIZE)
+                )
+                reserved = self._has_reserved_bits(before) or (
+                    not self.table.eime and before.ndst & ~XAPIC_DESTINATION
+                )
+                if reserved:
+                    raise InterruptFault(FaultReason.IR_DESCRIPTOR_RESERVED, index, fpd=entry.fpd)
+                notify = not before.on and (entry.urg or not before.sn)
+                after = before.replace(pir=before.pir | 1 << entry.vv, on=before.on or notify)
+                done = self.memory.compare_exchange(address, DESCRIPTOR_SIZE, before, after)
+            except BusError as error:
+                raise InterruptFault(
+                    FaultReason.IR_DESCRIPTOR_ERROR, index, fpd=entry.fpd
+                ) from error
+            if done:
+                break
+        notification = Interrupt(
+            before.nv,
+            DeliveryMode.FIXED,
+            TriggerMode.EDGE,
+            DestinationMode.PHYSICAL,
+            redirection_hint=False,
+            destination=self._destination(before.ndst),
+        )
+        return Posted(address, entry.vv, notification if notify else None)

@@ -1,0 +1,42 @@
+"""Interrupt messages as values: what a local APIC receives (VT-d 5.1.2, 5.1.6)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from vtd.layouts.interrupt_entries import (
+    CompatibilityAddress,
+    CompatibilityData,
+    DeliveryMode,
+    DestinationMode,
+    TriggerMode,
+)
+
+
+class Interrupt(NamedTuple):
+    """An interrupt on its way to the processors."""
+
+    vector: int
+    delivery_mode: DeliveryMode
+    trigger_mode: TriggerMode
+    destination_mode: DestinationMode
+    redirection_hint: bool
+    destination: int
+    """APIC id: 8 bits in xAPIC mode, 32 in x2APIC mode."""
+
+
+class Posted(NamedTuple):
+    """An interrupt recorded in a posted-interrupt descriptor (5.2.3)."""
+
+    descriptor: int
+    """Physical address of the descriptor."""
+    vector: int
+    notification: Interrupt | None
+    """What was sent to tell a processor of it, if anything."""
+
+
+def compatibility_interrupt(address: int, data: int) -> Interrupt:
+    """The interrupt that a compatibility-format message stands for (5.1.2.1)."""
+    where = CompatibilityAddress(address & 0xFFFF_FFFF)
+    what = CompatibilityData(data & 0xFFFF_FFFF)
+    return Interrupt(what.v, what.dlm, what.tm, where.dm, where.rh, where.dst)

@@ -1,0 +1,1 @@
+"""Queues and messages: invalidations, page requests, device-TLB traffic."""

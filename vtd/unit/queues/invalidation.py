@@ -1,0 +1,384 @@
+"""Invalidation: the queue, its descriptors, and the register interface (VT-d 6.5).
+
+Descriptors are carried out in order, each completely before the next, which is always permitted
+(6.5.2.12). A wait descriptor waits only for device-TLBs, which answer in their own time.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Any, Protocol
+
+from pagetables.bits import BitRecord
+from pagetables.memory import BusError
+from vtd.layouts.descriptors import (
+    DESCRIPTORS,
+    NEEDS,
+    VALID_TYPES,
+    ContextCacheInvalidateDescriptor,
+    ContextGranularity,
+    DescriptorHead,
+    DescriptorType,
+    DeviceTlbInvalidateDescriptor,
+    HostPermissionGranularity,
+    HostPermissionInvalidateDescriptor,
+    InterruptEntryCacheInvalidateDescriptor,
+    InterruptGranularity,
+    InvalidationWaitDescriptor,
+    IotlbGranularity,
+    IotlbInvalidateDescriptor,
+    PageGroupResponseDescriptor,
+    PasidCacheGranularity,
+    PasidCacheInvalidateDescriptor,
+    PasidDeviceTlbInvalidateDescriptor,
+    PasidIotlbGranularity,
+    PasidIotlbInvalidateDescriptor,
+)
+from vtd.layouts.registers import (
+    ContextCommand,
+    FaultStatus,
+    GlobalStatus,
+    InvalidateAddress,
+    InvalidationCompletionStatus,
+    InvalidationQueueAddress,
+    InvalidationQueueErrorInfo,
+    InvalidationQueueErrorRecord,
+    InvalidationQueueHead,
+    InvalidationQueueTail,
+    IotlbInvalidate,
+    TranslationTableMode,
+)
+from vtd.unit.registers.register_file import RegisterFile, RegisterWrite
+from vtd.unit.reporting.event_interrupt import EventInterrupt
+from vtd.unit.reporting.fault_recording import FaultRecorder
+from vtd.unit.translation.remapping import Remapping
+
+Error = InvalidationQueueErrorInfo
+
+
+class InterruptCache(Protocol):
+    """What an interrupt entry cache invalidation acts on."""
+
+    def clear(self) -> None: ...
+
+    def invalidate(self, index: int, count: int) -> None: ...
+
+
+class DeviceMessages(Protocol):
+    """The way of descriptors whose work is done by devices (6.5.2.5, 6.5.2.6, 7.6.1)."""
+
+    @property
+    def pending(self) -> bool:
+        """Whether invalidations are out that devices have not answered."""
+        ...
+
+    def invalidate(
+        self, descriptor: DeviceTlbInvalidateDescriptor | PasidDeviceTlbInvalidateDescriptor
+    ) -> bool:
+        """Send an invalidation request; False while no ITag is free."""
+        ...
+
+    def respond(self, descriptor: PageGroupResponseDescriptor) -> None:
+        """Send a page group response."""
+        ...
+
+
+class InvalidationQueue:
+    """The invalidation queue of one unit (6.5.2)."""
+
+    def __init__(
+        self,
+        registers: RegisterFile,
+        remapping: Remapping,
+        faults: FaultRecorder,
+        completion_event: EventInterrupt,
+        interrupt_cache: InterruptCache,
+        devices: DeviceMessages,
+    ) -> None:
+        self._registers = registers
+        self._remapping = remapping
+        self._faults = faults
+        self._event = completion_event
+        self._interrupt_cache = interrupt_cache
+        self._devices = devices
+        self._running = self._wanted = False
+        registers.on_write(InvalidationQueueTail, self._run_on_write)
+        registers.on_write(FaultStatus, self._run_on_write)
+        registers.on_write(InvalidationCompletionStatus, self._completion_written)
+
+    def _run_on_write(self, _: RegisterWrite[Any]) -> None:
+        self.run()
+
+    def _completion_written(self, _: RegisterWrite[Any]) -> None:
+        if not self._registers[InvalidationCompletionStatus].iwc:
+            self._event.withdraw()
+
+    def stop(self) -> None:
+        """QIE 1 to 0: the head goes back to 0 (11.4.4.1)."""
+        self._registers[InvalidationQueueHead] = InvalidationQueueHead(0)
+
+    def run(self) -> None:
+        """Carry out descriptors until the queue is empty, blocked or in error.
+
+        A device that answers at once, or software that reacts to an event, may come back here
+        while a descriptor is being carried out; the descriptors after it then follow.
+        """
+        self._wanted = True
+        if self._running:
+            return
+        self._running = True
+        try:
+            while self._wanted:
+                self._wanted = False
+                while self._may_fetch() and self._step():
+                    pass
+        finally:
+            self._running = False
+
+    def _may_fetch(self) -> bool:
+        status = self._registers[FaultStatus]
+        return bool(
+            self._registers[GlobalStatus].qies
+            and not status.iqe
+            and not status.ite
+            and self._registers[InvalidationQueueHead].qh
+            != self._registers[InvalidationQueueTail].qt
+        )
+
+    def _step(self) -> bool:
+        """Fetch and carry out one descriptor; False if the queue can't go on."""
+        queue = self._registers[InvalidationQueueAddress]
+        size = 32 if queue.dw else 16
+        head = self._registers[InvalidationQueueHead].qh & -size  # 11.4.9.1: bit 4 is 0 with DW
+        descriptor = self._setup_error(queue, size) or self._fetch(queue.iqa + head, size)
+        if isinstance(descriptor, Error):
+            return self._error(descriptor)
+        if not self._execute(descriptor):
+            return False
+        self._registers[InvalidationQueueHead] = InvalidationQueueHead.of(
+            qh=(head + size) % (0x1000 << queue.qs)
+        )
+        return True
+
+    def _setup_error(self, queue: InvalidationQueueAddress, size: int) -> Error | None:
+        """What is wrong with the registers, whatever the descriptor is (11.4.9.9)."""
+        tail = self._registers[InvalidationQueueTail].qt
+        narrow_mode = self._remapping.mode is TranslationTableMode.LEGACY
+        wide_unsupported = not self._remapping.capabilities.features & {"smts", "adms"}
+        rules = (
+            (queue.dw and wide_unsupported, Error.INVALID_WIDTH),
+            (tail % size, Error.TAIL_MISALIGNED),
+            (tail >= 0x1000 << queue.qs, Error.INVALID_TAIL),
+            (not self._remapping.mode_known, Error.INVALID_TRANSLATION_TABLE_MODE),
+            (
+                not (queue.dw or narrow_mode or self._remapping.options.as_recorded),
+                Error.INVALID_WIDTH,
+            ),
+        )
+        return next((error for broken, error in rules if broken), None)
+
+    def _fetch(self, address: int, size: int) -> BitRecord | Error:
+        """The descriptor, or the error information of one that is not valid (6.5.2.11)."""
+        try:
+            data = self._remapping.memory.read_record(address, size)
+        except BusError:
+            return Error.FETCH_ERROR
+        number = DescriptorHead(data & (1 << 128) - 1).type
+        mode = self._remapping.mode
+        if size == 16 and self._remapping.options.as_recorded:
+            mode = TranslationTableMode.LEGACY
+        if number not in VALID_TYPES[mode, size * 8]:
+            return Error.INVALID_TYPE
+        kind = DescriptorType(number)
+        if NEEDS.get(kind, "qi") not in self._remapping.capabilities.features:
+            return Error.INVALID_TYPE
+        record = DESCRIPTORS[kind]
+        if data >> record.WIDTH or data & record.reserved_mask(self._remapping.implementation):
+            return Error.RESERVED_FIELD
+        return record(data)
+
+    def _error(self, information: Error) -> bool:
+        record = self._registers[InvalidationQueueErrorRecord].replace(iqei=information)
+        self._registers[InvalidationQueueErrorRecord] = record
+        self._faults.raise_status(iqe=True)
+        return False
+
+    def _execute(self, descriptor: BitRecord) -> bool:
+        """Carry out a descriptor; False if it has to stay at the head of the queue."""
+        match descriptor:
+            case InvalidationWaitDescriptor():
+                return self._wait(descriptor)
+            case DeviceTlbInvalidateDescriptor() | PasidDeviceTlbInvalidateDescriptor():
+                return self._devices.invalidate(descriptor)
+            case PageGroupResponseDescriptor():
+                self._devices.respond(descriptor)
+                return True
+        valid = invalidate(self._remapping, self._interrupt_cache, descriptor)
+        return valid or self._error(Error.RESERVED_FIELD)
+
+    def _wait(self, descriptor: InvalidationWaitDescriptor) -> bool:
+        """inv_wait_dsc (6.5.2.9): status write first, then the completion event."""
+        if self._devices.pending:
+            return False
+        if descriptor.sw:
+            width = self._remapping.capabilities.host_address_width
+            address = descriptor.status_address & (1 << width) - 1
+            with suppress(BusError):  # 6.5.2.9: undefined where the address is no memory
+                data = descriptor.status_data.to_bytes(4, "little")
+                self._remapping.memory.write(address, data)
+        if descriptor.if_ and not self._registers[InvalidationCompletionStatus].iwc:
+            status = InvalidationCompletionStatus.of(iwc=True)
+            self._registers[InvalidationCompletionStatus] = status
+            self._event.trigger()
+        return True
+
+
+def invalidate(
+    remapping: Remapping, interrupt_cache: InterruptCache, descriptor: BitRecord
+) -> bool:
+    """Remove from the caches what a descriptor covers; False if it has a value that is not valid.
+
+    Unlike reserved granularities, masks above MAMV and MHMV are said to be errors only of the
+    register form (11.4.6.3, IAIG); here a descriptor with one is refused too.
+    """
+    if not _is_supported(remapping, descriptor):
+        return False
+    caches = remapping.caches
+    match descriptor:
+        case ContextCacheInvalidateDescriptor(g=g, did=did):
+            return _invalidate_context(remapping, g, did, descriptor.sid, descriptor.fm)
+        case IotlbInvalidateDescriptor(g=g, did=did):
+            done = _invalidate_iotlb(
+                remapping, g, did, descriptor.addr, descriptor.am, hint=descriptor.ih
+            )
+            return done is not IotlbGranularity.RESERVED_0
+        case PasidCacheInvalidateDescriptor(g=PasidCacheGranularity.DOMAIN, did=did):
+            caches.invalidate_pasid_domain(_domain_id(remapping, did))
+        case PasidCacheInvalidateDescriptor(g=PasidCacheGranularity.PASID_IN_DOMAIN, did=did):
+            caches.invalidate_pasid(_domain_id(remapping, did), descriptor.pasid)
+        case PasidCacheInvalidateDescriptor(g=PasidCacheGranularity.GLOBAL):
+            caches.invalidate_pasid_global()
+        case PasidIotlbInvalidateDescriptor(g=PasidIotlbGranularity.PASID, did=did):
+            caches.invalidate_pasid_iotlb(_domain_id(remapping, did), descriptor.pasid)
+        case PasidIotlbInvalidateDescriptor(g=PasidIotlbGranularity.PAGE_IN_PASID, did=did):
+            start, end = _span(descriptor.addr, descriptor.am)
+            caches.invalidate_pasid_iotlb_pages(
+                _domain_id(remapping, did), descriptor.pasid, start, end, hint=descriptor.ih
+            )
+        case InterruptEntryCacheInvalidateDescriptor(g=InterruptGranularity.GLOBAL):
+            interrupt_cache.clear()
+        case InterruptEntryCacheInvalidateDescriptor():
+            count = 1 << descriptor.im
+            interrupt_cache.invalidate(descriptor.iidx & -count, count)
+        case HostPermissionInvalidateDescriptor(g=g):
+            return g is not HostPermissionGranularity.RESERVED_0  # nothing is cached
+        case _:
+            return False
+    return True
+
+
+def _is_supported(remapping: Remapping, descriptor: BitRecord) -> bool:
+    """What only some units can do: PSI (6.5.2.3), MAMV (11.4.2) and MHMV (11.4.3)."""
+    cap, ecap = remapping.capabilities.cap, remapping.capabilities.ecap
+    match descriptor:
+        case IotlbInvalidateDescriptor(g=IotlbGranularity.PAGE_IN_DOMAIN, am=mask):
+            return bool(cap.psi and mask <= cap.mamv)
+        case InterruptEntryCacheInvalidateDescriptor(g=InterruptGranularity.INDEX, im=mask):
+            return bool(mask <= ecap.mhmv or remapping.options.as_recorded)
+    return True
+
+
+def _invalidate_context(
+    remapping: Remapping, granularity: int, domain_id: int, source_id: int, mask: int
+) -> bool:
+    caches = remapping.caches
+    if remapping.options.as_recorded:
+        caches.invalidate_pasid_global()  # no cache of its own there
+    domain_id = _domain_id(remapping, domain_id)
+    match ContextGranularity(granularity):
+        case ContextGranularity.GLOBAL:
+            caches.invalidate_context_global()
+        case ContextGranularity.DOMAIN:
+            caches.invalidate_context_domain(domain_id)
+        case ContextGranularity.DEVICE:
+            caches.invalidate_context_device(source_id, mask, domain_id)
+        case ContextGranularity.RESERVED_0:
+            return False
+    return True
+
+
+def _invalidate_iotlb(
+    remapping: Remapping, granularity: int, domain_id: int, address: int, mask: int, *, hint: bool
+) -> IotlbGranularity:
+    """What was done: coarser without CAP.PSI (6.5.1.2), RESERVED_0 for a request that is wrong."""
+    caches, cap = remapping.caches, remapping.capabilities.cap
+    domain_id = _domain_id(remapping, domain_id)
+    wanted = IotlbGranularity(granularity)
+    if wanted is IotlbGranularity.PAGE_IN_DOMAIN and not cap.psi:
+        wanted = IotlbGranularity.DOMAIN
+    match wanted:
+        case IotlbGranularity.GLOBAL:
+            caches.invalidate_iotlb_global()
+        case IotlbGranularity.DOMAIN:
+            caches.invalidate_iotlb_domain(domain_id)
+        case IotlbGranularity.PAGE_IN_DOMAIN:
+            if mask > cap.mamv:
+                return IotlbGranularity.RESERVED_0
+            width = remapping.capabilities.max_guest_address_width
+            start, end = _span(address & (1 << width) - 1, mask)
+            caches.invalidate_iotlb_pages(domain_id, start, end, hint=hint)
+    return wanted
+
+
+def _domain_id(remapping: Remapping, field: int) -> int:
+    """A DID field without the bits that the unit has not and ignores (6.5.2, 11.4.6)."""
+    return field & (1 << remapping.capabilities.did_width) - 1
+
+
+def _span(address: int, mask: int) -> tuple[int, int]:
+    """The naturally aligned ``2**mask`` pages that hold ``address`` (Table 22)."""
+    size = 0x1000 << mask
+    start = address & -size
+    return start, start + size
+
+
+class RegisterInvalidation:
+    """CCMD_REG, IVA_REG and IOTLB_REG (6.5.1, 11.4.6)."""
+
+    def __init__(self, registers: RegisterFile, remapping: Remapping) -> None:
+        self._registers = registers
+        self._remapping = remapping
+        registers.on_write(ContextCommand, self._context_written)
+        registers.on_write(IotlbInvalidate, self._iotlb_written)
+
+    def _accepted(self) -> bool:
+        """Whether the interface works at all: not beside the queue, nor in later versions."""
+        remapping = self._remapping
+        return remapping.options.as_recorded or (
+            not self._registers[GlobalStatus].qies
+            and remapping.mode is TranslationTableMode.LEGACY
+            and remapping.capabilities.major_version < 6
+        )
+
+    def _context_written(self, write: RegisterWrite[ContextCommand]) -> None:
+        command = self._registers[ContextCommand]
+        if not (write.mask & ContextCommand.icc.mask and command.icc):
+            return
+        done = self._accepted() and _invalidate_context(
+            self._remapping, command.cirg, command.did, command.sid, command.fm
+        )
+        self._registers[ContextCommand] = command.replace(
+            icc=False, caig=command.cirg if done else 0
+        )
+
+    def _iotlb_written(self, write: RegisterWrite[IotlbInvalidate]) -> None:
+        command = self._registers[IotlbInvalidate]
+        if not (write.mask & IotlbInvalidate.ivt.mask and command.ivt):
+            return
+        where = self._registers[InvalidateAddress]
+        done = IotlbGranularity.RESERVED_0
+        if self._accepted():
+            done = _invalidate_iotlb(
+                self._remapping, command.iirg, command.did, where.addr, where.am, hint=where.ih
+            )
+        self._registers[IotlbInvalidate] = command.replace(ivt=False, iaig=done)

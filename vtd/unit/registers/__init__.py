@@ -1,0 +1,1 @@
+"""The register window and the capabilities that shape it."""

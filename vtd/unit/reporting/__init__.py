@@ -1,0 +1,1 @@
+"""What the unit tells software: events, fault records, event interrupts, virtual commands."""

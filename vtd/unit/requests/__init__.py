@@ -1,0 +1,1 @@
+"""What every chapter of the unit speaks of: requests, their tables, their faults."""

@@ -1,0 +1,65 @@
+"""The tables that translate a request: the outcome of the context or PASID lookup (VT-d 3.4)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from pagetables.walk import Stage
+from vtd.layouts.entries import ContextEntry, PasidEntry, PasidTranslationType
+from vtd.unit.requests.faults import FaultReason
+
+
+class ModeReasons(NamedTuple):
+    """Fault reasons of the conditions that legacy and scalable mode share."""
+
+    top_read_error: FaultReason
+    read_error: FaultReason
+    reserved: FaultReason
+    no_permission: FaultReason | None
+    """None: legacy mode reports the right that the request needs."""
+    read_denied: FaultReason
+    write_denied: FaultReason
+    beyond_width: FaultReason
+    beyond_haw: FaultReason
+    interrupt_range: FaultReason
+
+
+LEGACY = ModeReasons(
+    top_read_error=FaultReason.CONTEXT_INVALID,
+    read_error=FaultReason.SECOND_STAGE_READ_ERROR,
+    reserved=FaultReason.SECOND_STAGE_RESERVED,
+    no_permission=None,
+    read_denied=FaultReason.READ_DENIED,
+    write_denied=FaultReason.WRITE_DENIED,
+    beyond_width=FaultReason.ADDRESS_BEYOND_WIDTH,
+    beyond_haw=FaultReason.ADDRESS_BEYOND_WIDTH,
+    interrupt_range=FaultReason.INTERRUPT_RANGE,
+)
+SCALABLE = ModeReasons(
+    top_read_error=FaultReason.SS_TOP_READ_ERROR,
+    read_error=FaultReason.SS_READ_ERROR,
+    reserved=FaultReason.SS_RESERVED,
+    no_permission=FaultReason.SS_NOT_PRESENT,
+    read_denied=FaultReason.SM_READ_DENIED,
+    write_denied=FaultReason.SM_WRITE_DENIED,
+    beyond_width=FaultReason.SM_ADDRESS_BEYOND_WIDTH,
+    beyond_haw=FaultReason.SM_ADDRESS_BEYOND_HAW,
+    interrupt_range=FaultReason.SM_INTERRUPT_RANGE,
+)
+
+
+class Target(NamedTuple):
+    """The translation that a context entry, or a PASID table entry, sets up."""
+
+    kind: PasidTranslationType
+    domain_id: int
+    pasid: int
+    """PASID of the entry; 0 in legacy mode."""
+    fpd: bool
+    """Fault processing disable, of any structure on the way."""
+    first: Stage | None
+    second: Stage | None
+    width: int
+    """Second-stage input addresses have at most this many bits: min(MGAW, AW)."""
+    reasons: ModeReasons
+    entry: ContextEntry | PasidEntry

@@ -1,0 +1,1 @@
+"""DMA remapping: from a request to a physical address or a fault."""

@@ -1,0 +1,249 @@
+"""Translation requests: what a device-TLB is told about an address.
+
+VT-d 4.2.3 and the translation request columns of Table 30. :func:`answer` decides everything and
+changes nothing but caches and flags; recording a fault is the unit's business. The specification
+leaves open what a request with PASID learns of FEEx_xxxxh through a pass-through entry: here it is
+a success without any permission.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from devices.dma import (
+    READ,
+    WRITE,
+    CompletionStatus,
+    TranslationCompletion,
+    TranslationEntry,
+)
+from pagetables.walk import WalkFault
+from vtd.layouts.entries import (
+    ContextEntry,
+    PasidEntry,
+    PasidTranslationType,
+    ScalableContextEntry,
+    TranslationType,
+)
+from vtd.layouts.registers import TranslationTableMode
+from vtd.unit.caching.iotlb import IotlbEntry
+from vtd.unit.requests.faults import Answer, FaultReason, TranslationFault
+from vtd.unit.requests.request import ATOMIC, INTERRUPT_RANGE, Request, meets_interrupts
+from vtd.unit.requests.target import LEGACY, Target
+from vtd.unit.translation.lookup import (
+    Lookup,
+    check_enabled_pasid,
+    check_mode,
+    legacy_context,
+    scalable_context,
+    scalable_lookup,
+)
+from vtd.unit.translation.remapping import Remapping
+from vtd.unit.translation.translate import (
+    Page,
+    denied_by_cache,
+    find_page,
+    iotlb_entry,
+    needs_dirty,
+    set_dirty,
+    walk_fault,
+)
+
+PAGE_SIZE = 0x1000
+MAX_COUNT = 16
+"""Translations of one request with the largest read completion boundary, 128 bytes (4.2.1)."""
+
+REFUSALS = {
+    Answer.UR: CompletionStatus.UNSUPPORTED_REQUEST,
+    Answer.CA: CompletionStatus.COMPLETER_ABORT,
+}
+
+
+class Outcome(NamedTuple):
+    """The answer to a translation request, and the fault that software hears of, if any."""
+
+    completion: TranslationCompletion
+    fault: TranslationFault | None = None
+
+
+def answer(
+    remapping: Remapping, request: Request, count: int = 1, *, no_write: bool = False
+) -> Outcome:
+    """Translate up to ``count`` pages of one size from the address of ``request`` on (4.2.3.2).
+
+    ``request`` has the access READ; what is looked for follows from ``no_write``, the NW flag. A
+    request for more than MAX_COUNT translations is malformed (4.2.1): UR, and no fault.
+    """
+    if not 1 <= count <= MAX_COUNT:
+        return Outcome(TranslationCompletion(CompletionStatus.UNSUPPORTED_REQUEST))
+    need = READ if no_write and "nwfs" in remapping.capabilities.features else ATOMIC
+    entries: list[TranslationEntry] = []
+    recorded = None
+    address = request.address & -PAGE_SIZE
+    while len(entries) < count and not address >> 64:
+        try:
+            entry = _translation(remapping, request._replace(address=address), need)
+        except TranslationFault as fault:
+            refusal = REFUSALS.get(fault.reason.ats)
+            if refusal is not None:
+                if entries:
+                    break
+                return Outcome(TranslationCompletion(refusal), fault)
+            if fault.reason.ats is Answer.RECORDED:
+                recorded = fault
+            entry = _without_permission(request)
+        if entries and entry.size != entries[0].size:
+            break
+        entries.append(entry)
+        address = (address & -entry.size) + entry.size
+    completion = TranslationCompletion(CompletionStatus.SUCCESS, tuple(entries))
+    return Outcome(completion, recorded)
+
+
+def lookup_for_ats(remapping: Remapping, request: Request) -> Lookup:
+    """The tables of a translation request; TranslationFault if it has none or is not allowed."""
+    has_pasid = request.pasid is not None
+    check_mode(remapping, has_pasid=has_pasid)
+    if remapping.mode is TranslationTableMode.LEGACY:
+        target = legacy_context(remapping, request.source_id, check_device_tlb_allowed)
+        return Lookup(target, privileged=False)
+
+    def check(context: ScalableContextEntry) -> None:
+        check_device_tlb_enabled(context)
+        check_enabled_pasid(remapping, context, request.pasid)
+
+    context = scalable_context(remapping, request.source_id, check, needs_paside=has_pasid)
+    return scalable_lookup(remapping, request, context)
+
+
+def check_device_tlb_enabled(context: ScalableContextEntry) -> None:
+    """SCT.5: translation and translated requests need DTE."""
+    if not context.dte:
+        raise TranslationFault(FaultReason.DEVICE_TLB_DISABLED, fpd=context.fpd)
+
+
+def check_device_tlb_allowed(target: Target) -> None:
+    """LCT.5: a legacy-mode context entry allows a device-TLB with TT = 01b only."""
+    entry = target.entry
+    if not (isinstance(entry, ContextEntry) and entry.tt is TranslationType.DEVICE_TLB):
+        raise TranslationFault(FaultReason.REQUEST_TYPE_BLOCKED, fpd=target.fpd)
+
+
+def _translation(remapping: Remapping, request: Request, need: int) -> TranslationEntry:
+    target, privileged = lookup_for_ats(remapping, request)
+    in_interrupt_range = request.address in INTERRUPT_RANGE
+    if request.pasid is None and in_interrupt_range:
+        if need & WRITE:
+            return _without_permission(request)._replace(w=True, u=True)  # S.1
+        return _without_permission(request)  # S.2
+    if target.kind is PasidTranslationType.PASS_THROUGH:
+        if in_interrupt_range:
+            return _without_permission(request)
+        return _pass_through(remapping, target, request, need)
+    entry = _cached(remapping, target, request, need)
+    if entry is None:
+        entry = _walk(remapping, target, request, need, privileged)
+        remapping.caches.iotlb.insert(request.kind, entry)
+    granted = entry.rights & need
+    if not granted:
+        return _without_permission(request)
+    return TranslationEntry(
+        address=entry.physical,
+        size=1 << entry.shift,
+        r=bool(granted & READ),
+        w=bool(granted & WRITE),
+        u=False,
+        n=entry.snoop,
+        x=False,
+        priv=request.privileged,
+        global_=False,
+    )
+
+
+def _without_permission(request: Request) -> TranslationEntry:
+    return TranslationEntry(
+        address=0,
+        size=PAGE_SIZE,
+        r=False,
+        w=False,
+        u=False,
+        n=False,
+        x=False,
+        priv=request.privileged,
+        global_=False,
+    )
+
+
+def _pass_through(
+    remapping: Remapping, target: Target, request: Request, need: int
+) -> TranslationEntry:
+    """The region around an address: the largest page without interrupt addresses in it (4.2.3)."""
+    address, width = request.address, remapping.capabilities.host_address_width
+    if address >> width:
+        raise TranslationFault(target.reasons.beyond_haw, fpd=target.fpd)
+    shifts = _page_shifts(remapping) if remapping.options.largest_pass_through_page else (12,)
+    shift = next(
+        shift for shift in shifts if shift <= width and not meets_interrupts(address, shift)
+    )
+    return TranslationEntry(
+        address=address >> shift << shift,
+        size=1 << shift,
+        r=True,
+        w=bool(need & WRITE),
+        u=False,
+        n=isinstance(target.entry, PasidEntry) and target.entry.pgsnp,
+        x=False,
+        priv=request.privileged,
+        global_=False,
+    )
+
+
+def _page_shifts(remapping: Remapping) -> tuple[int, ...]:
+    """log2 of the page sizes that any stage of the unit supports, the largest first."""
+    features = remapping.capabilities.features
+    gigabyte = features & {"fs1gp", "sslps_1g"}
+    two_megabytes = features & {"fsts", "sslps_2m"}
+    return (*((30,) if gigabyte else ()), *((21,) if two_megabytes else ()), 12)
+
+
+def _cached(remapping: Remapping, target: Target, request: Request, need: int) -> IotlbEntry | None:
+    """What the IOTLB knows, if that decides the request."""
+    cached = remapping.caches.iotlb.find(request.kind, request.address)
+    if cached is None:
+        return None
+    if cached.fault is not None:
+        if cached.fault.reason.ats is Answer.REDUCED:
+            return None
+        raise TranslationFault(cached.fault.reason, fpd=cached.fault.fpd)
+    if meets_interrupts(cached.physical, 30):
+        return None  # a piece of a larger page, whose size matters here
+    final = not need & ~cached.rights or denied_by_cache(remapping, target)
+    return cached if final else None
+
+
+def _walk(
+    remapping: Remapping, target: Target, request: Request, need: int, privileged: bool
+) -> IotlbEntry:
+    """As an untranslated request would walk, with each right found for itself."""
+    try:
+        page = find_page(remapping, target, request.address, privileged)
+        if page.user_denied:
+            raise TranslationFault(FaultReason.USER_DENIED, fpd=target.fpd)
+        rights = (READ if page.readable else 0) | (WRITE if page.writable else 0)
+        if not rights & need:
+            raise TranslationFault(target.reasons.read_denied, fpd=target.fpd)
+        if _outputs_interrupts(target, page):
+            raise TranslationFault(target.reasons.interrupt_range, fpd=target.fpd)
+        if rights & need & WRITE:
+            if not set_dirty(remapping, target, page):
+                return _walk(remapping, target, request, need, privileged)
+        elif needs_dirty(target, page):
+            rights &= ~WRITE  # so that the first write comes to the tables and sets the flag
+    except WalkFault as fault:
+        raise walk_fault(remapping, target, fault, request.source_id, READ) from fault
+    return iotlb_entry(target, request.address, page, rights)
+
+
+def _outputs_interrupts(target: Target, page: Page) -> bool:
+    """LGN.4 judges the address, SGN.8.2 the whole range that would be handed out."""
+    return meets_interrupts(page.physical, 12 if target.reasons is LEGACY else page.shift)

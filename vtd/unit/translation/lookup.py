@@ -1,0 +1,392 @@
+"""From a request's source-id and PASID to the tables that translate it.
+
+VT-d 3.4, with the conditions RTA, LRT, LCT, SRT, SCT, SPD and SPT of Table 30. Checks follow the
+order in which the data is read; where the specification leaves two checks unordered, the order
+here is the one of the code. An entry is cached once a request has passed the checks of that entry:
+with CAP.CM = 0 none may be kept for which a fault condition was met (6.2.2, 6.2.3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple, TypeVar
+
+from pagetables.bits import BitRecord, Implementation
+from pagetables.first_stage import EXTENDED_ACCESSED
+from pagetables.geometry import first_stage_geometry, second_stage_geometry
+from pagetables.memory import BusError
+from pagetables.walk import Stage
+from vtd.layouts.entries import (
+    AddressWidth,
+    ContextEntry,
+    FirstStagePagingMode,
+    PasidDirectoryEntry,
+    PasidEntry,
+    PasidTranslationType,
+    RootEntry,
+    ScalableContextEntry,
+    ScalableRootEntry,
+    TranslationType,
+)
+from vtd.layouts.registers import TranslationTableMode
+from vtd.unit.caching.caches import ContextCacheEntry, PasidCacheEntry
+from vtd.unit.requests.faults import FaultReason, TranslationFault
+from vtd.unit.requests.request import Request
+from vtd.unit.requests.target import LEGACY, SCALABLE, Target
+from vtd.unit.translation.remapping import Remapping
+
+R = TypeVar("R", bound=BitRecord)
+T = TypeVar("T")
+Check = Callable[[T], None]
+
+LEVELS = {AddressWidth.AGAW_39: 3, AddressWidth.AGAW_48: 4, AddressWidth.AGAW_57: 5}
+FIRST_STAGE_LEVELS = {FirstStagePagingMode.FOUR_LEVEL: 4, FirstStagePagingMode.FIVE_LEVEL: 5}
+
+
+class Lookup(NamedTuple):
+    """What a request is translated with."""
+
+    target: Target
+    privileged: bool
+    """Privilege of the request: its own, or RID_PRIV without a PASID (9.4)."""
+
+
+def lookup(remapping: Remapping, request: Request) -> Lookup:
+    """The tables of an untranslated request; TranslationFault if it has none."""
+    has_pasid = request.pasid is not None
+    check_mode(remapping, has_pasid=has_pasid)
+    if remapping.mode is TranslationTableMode.LEGACY:
+        return Lookup(legacy_context(remapping, request.source_id), privileged=False)
+    context = scalable_context(
+        remapping,
+        request.source_id,
+        lambda context: check_enabled_pasid(remapping, context, request.pasid),
+        needs_paside=has_pasid,
+    )
+    return scalable_lookup(remapping, request, context)
+
+
+def scalable_lookup(
+    remapping: Remapping, request: Request, context: ScalableContextEntry
+) -> Lookup:
+    """The tables below a context entry that lets the request through."""
+    if request.pasid is None:  # both 0 where RPS or RPRIVS is not reported
+        pasid, privileged = context.rid_pasid, context.rid_priv
+    else:
+        pasid, privileged = request.pasid, request.privileged
+    target = pasid_target(
+        remapping,
+        request.source_id,
+        context,
+        pasid,
+        lambda target: check_supervisor(target, privileged=privileged),
+    )
+    return Lookup(target, privileged)
+
+
+def check_mode(remapping: Remapping, *, has_pasid: bool) -> None:
+    """The conditions RTA.1, RTA.2 and RTA.4 on the latched root table pointer.
+
+    RTA.1.4, SSIRWE in legacy mode, does not apply to requests with PASID.
+    """
+    if has_pasid and remapping.mode is TranslationTableMode.LEGACY:
+        raise TranslationFault(FaultReason.PASID_IN_LEGACY_MODE)
+    if remapping.mode_fault is not None:
+        raise TranslationFault(remapping.mode_fault)
+
+
+def legacy_context(
+    remapping: Remapping, source_id: int, check: Check[Target] | None = None
+) -> Target:
+    """The context entry of a source-id, from the context cache or memory (9.1, 9.3).
+
+    ``check`` raises TranslationFault if the entry refuses the request.
+    """
+    cached = remapping.caches.context.find(source_id)
+    if cached is not None and not isinstance(cached.value, ScalableContextEntry):
+        return _checked(_usable(cached.value), check)
+    try:
+        target = _read_legacy_context(remapping, source_id)
+    except TranslationFault as fault:
+        _cache_context_fault(remapping, source_id, fault)
+        raise
+    _checked(target, check)
+    remapping.caches.context.put(source_id, ContextCacheEntry(target.domain_id, target))
+    return target
+
+
+def _read_legacy_context(remapping: Remapping, source_id: int) -> Target:
+    implementation = remapping.implementation
+    root = _read(
+        remapping,
+        RootEntry,
+        remapping.root.rta + (source_id >> 8) * 16,
+        FaultReason.ROOT_READ_ERROR,
+    )
+    if not root.p:
+        raise TranslationFault(FaultReason.ROOT_NOT_PRESENT)
+    if root & RootEntry.reserved_mask(implementation):
+        raise TranslationFault(FaultReason.ROOT_RESERVED)
+    entry = _read(
+        remapping,
+        ContextEntry,
+        root.ctp + (source_id & 0xFF) * 16,
+        FaultReason.CONTEXT_READ_ERROR,
+    )
+    fpd = entry.fpd
+    if not entry.p:
+        raise TranslationFault(FaultReason.CONTEXT_NOT_PRESENT, fpd=fpd)
+    if entry & ContextEntry.reserved_mask(implementation):
+        raise TranslationFault(FaultReason.CONTEXT_RESERVED, fpd=fpd)
+    features = implementation.features
+    supported = {
+        TranslationType.SECOND_STAGE: True,
+        TranslationType.DEVICE_TLB: "dt" in features,
+        TranslationType.PASS_THROUGH: "pt" in features,
+        TranslationType.RESERVED_3: False,
+    }
+    if not supported[entry.tt] or entry.aw not in remapping.capabilities.address_widths:
+        raise TranslationFault(FaultReason.CONTEXT_INVALID, fpd=fpd)
+    second = Stage(second_stage_geometry(LEVELS[entry.aw], implementation), entry.ssptptr >> 12)
+    pass_through = entry.tt is TranslationType.PASS_THROUGH
+    return Target(
+        PasidTranslationType.PASS_THROUGH if pass_through else PasidTranslationType.SECOND_STAGE,
+        entry.did,
+        pasid=0,
+        fpd=fpd,
+        first=None,
+        second=None if pass_through else second,
+        width=min(remapping.capabilities.max_guest_address_width, second.geometry.width),
+        reasons=LEGACY,
+        entry=entry,
+    )
+
+
+def scalable_context(
+    remapping: Remapping,
+    source_id: int,
+    check: Check[ScalableContextEntry] | None = None,
+    *,
+    needs_paside: bool = False,
+) -> ScalableContextEntry:
+    """The context entry of a source-id, from the context cache or memory (9.2, 9.4).
+
+    ``check`` raises TranslationFault if the entry refuses the request.
+    ``needs_paside``: an untranslated or translation request with PASID, to which EPTR without
+    PASIDE is a lack of PASIDE (SCT.6) and not an invalid entry (SCT.4.3).
+    """
+    cached = remapping.caches.context.find(source_id)
+    if cached is not None and not isinstance(cached.value, Target):
+        return _checked(_usable(cached.value), check)
+    try:
+        entry = _read_scalable_context(remapping, source_id)
+    except TranslationFault as fault:
+        _cache_context_fault(remapping, source_id, fault)
+        raise
+    if entry.eptr and not entry.paside:
+        reason = FaultReason.PASID_DISABLED if needs_paside else FaultReason.SM_CONTEXT_INVALID
+        raise TranslationFault(reason, fpd=entry.fpd)
+    _checked(entry, check)
+    remapping.caches.context.put(source_id, ContextCacheEntry(None, entry))
+    return entry
+
+
+def _read_scalable_context(remapping: Remapping, source_id: int) -> ScalableContextEntry:
+    implementation = remapping.implementation
+    root = _read(
+        remapping,
+        ScalableRootEntry,
+        remapping.root.rta + (source_id >> 8) * 16,
+        FaultReason.SM_ROOT_READ_ERROR,
+    )
+    upper = bool(source_id & 0x80)  # devices 16 to 31
+    half = _UPPER_HALF if upper else _LOWER_HALF
+    if not (root.up if upper else root.lp):
+        raise TranslationFault(FaultReason.SM_ROOT_NOT_PRESENT)
+    if root & half & ScalableRootEntry.reserved_mask(implementation):
+        raise TranslationFault(FaultReason.SM_ROOT_RESERVED)
+    table = root.uctp if upper else root.lctp
+    entry = _read(
+        remapping,
+        ScalableContextEntry,
+        table + (source_id & 0x7F) * 32,
+        FaultReason.SM_CONTEXT_READ_ERROR,
+    )
+    if not entry.p:
+        raise TranslationFault(FaultReason.SM_CONTEXT_NOT_PRESENT, fpd=entry.fpd)
+    if entry & ScalableContextEntry.reserved_mask(implementation):
+        raise TranslationFault(FaultReason.SM_CONTEXT_RESERVED, fpd=entry.fpd)
+    if (entry.pre and not entry.dte) or entry.rid_pasid >= pasid_limit(entry):
+        raise TranslationFault(FaultReason.SM_CONTEXT_INVALID, fpd=entry.fpd)
+    return entry
+
+
+_LOWER_HALF = (1 << 64) - 1
+_UPPER_HALF = _LOWER_HALF << 64
+
+
+def pasid_limit(context: ScalableContextEntry) -> int:
+    """PASIDs that the directory has room for (9.4, PDTS)."""
+    return 1 << context.pdts + 13
+
+
+def check_enabled_pasid(
+    remapping: Remapping, context: ScalableContextEntry, pasid: int | None
+) -> None:
+    """SCT.6, SCT.7, SCT.9 and SGN.10: an untranslated or translation request may have a PASID."""
+    if pasid is None:
+        return
+    if not context.paside:
+        raise TranslationFault(FaultReason.PASID_DISABLED, fpd=context.fpd)
+    check_pasid(remapping, context, pasid)
+
+
+def check_pasid(remapping: Remapping, context: ScalableContextEntry, pasid: int) -> None:
+    """The PASID of a request against the unit, the directory and RID_PASID."""
+    if pasid >> remapping.capabilities.pasid_width:
+        raise TranslationFault(FaultReason.PASID_TOO_WIDE, fpd=context.fpd)
+    check_pasid_in_context(context, pasid)
+
+
+def check_pasid_in_context(context: ScalableContextEntry, pasid: int) -> None:
+    """SCT.7 and SCT.9: the PASID of a request against the directory and RID_PASID."""
+    if pasid >= pasid_limit(context):
+        raise TranslationFault(FaultReason.PASID_BEYOND_DIRECTORY, fpd=context.fpd)
+    if pasid == context.rid_pasid:
+        raise TranslationFault(FaultReason.PASID_IS_RID_PASID, fpd=context.fpd)
+
+
+def check_supervisor(target: Target, *, privileged: bool) -> None:
+    """SPT.6: privileged requests need SRE."""
+    if privileged and not (isinstance(target.entry, PasidEntry) and target.entry.sre):
+        raise TranslationFault(FaultReason.SUPERVISOR_DISABLED, fpd=target.fpd)
+
+
+def pasid_target(
+    remapping: Remapping,
+    source_id: int,
+    context: ScalableContextEntry,
+    pasid: int,
+    check: Check[Target] | None = None,
+) -> Target:
+    """The PASID table entry, from the PASID cache or memory (9.5, 9.6).
+
+    ``check`` raises TranslationFault if the entry refuses the request.
+    """
+    caches = remapping.caches
+    cached = caches.pasid.find((source_id, pasid))
+    if cached is not None:
+        return _checked(_usable(cached.value), check)
+    try:
+        target = _read_pasid_target(remapping, context, pasid)
+    except TranslationFault as fault:
+        if may_cache_faults(remapping):
+            caches.pasid.put((source_id, pasid), PasidCacheEntry(0, fault))
+        raise
+    _checked(target, check)
+    caches.pasid.put((source_id, pasid), PasidCacheEntry(target.domain_id, target))
+    return target
+
+
+def _read_pasid_target(remapping: Remapping, context: ScalableContextEntry, pasid: int) -> Target:
+    implementation = remapping.implementation
+    directory = _read(
+        remapping,
+        PasidDirectoryEntry,
+        context.pasiddirptr + (pasid >> 6) * 8,
+        FaultReason.PASID_DIRECTORY_READ_ERROR,
+    )
+    fpd = context.fpd or directory.fpd
+    if not directory.p:
+        raise TranslationFault(FaultReason.PASID_DIRECTORY_NOT_PRESENT, fpd=fpd)
+    if directory & PasidDirectoryEntry.reserved_mask(implementation):
+        raise TranslationFault(FaultReason.PASID_DIRECTORY_RESERVED, fpd=fpd)
+    entry = _read(
+        remapping,
+        PasidEntry,
+        directory.smptblptr + (pasid & 63) * 64,
+        FaultReason.PASID_READ_ERROR,
+    )
+    fpd = fpd or entry.fpd
+    if not entry.p:
+        raise TranslationFault(FaultReason.PASID_NOT_PRESENT, fpd=fpd)
+    if remapping.options.as_recorded:
+        target = _pasid_stages(remapping, entry, pasid, fpd)
+        _check_pasid_entry(implementation, entry, fpd, unchecked=PasidEntry.aw.mask)
+        return target
+    _check_pasid_entry(implementation, entry, fpd)
+    return _pasid_stages(remapping, entry, pasid, fpd)
+
+
+def _check_pasid_entry(
+    implementation: Implementation, entry: PasidEntry, fpd: bool, unchecked: int = 0
+) -> None:
+    if entry & PasidEntry.reserved_mask(implementation) & ~unchecked:
+        raise TranslationFault(FaultReason.PASID_RESERVED, fpd=fpd)
+
+
+def _pasid_stages(remapping: Remapping, entry: PasidEntry, pasid: int, fpd: bool) -> Target:
+    capabilities, implementation = remapping.capabilities, remapping.implementation
+    features, kind = implementation.features, entry.pgtt
+    invalid = TranslationFault(FaultReason.PASID_INVALID, fpd=fpd)
+    if _FEATURE_OF.get(kind) not in features:
+        raise invalid
+    snooped = entry.pwsnp or remapping.options.as_recorded
+    first = second = None
+    width = capabilities.max_guest_address_width
+    if kind in (PasidTranslationType.SECOND_STAGE, PasidTranslationType.NESTED):
+        if entry.aw not in capabilities.address_widths:
+            raise invalid
+        geometry = second_stage_geometry(LEVELS[entry.aw], implementation)
+        accessed, dirty = (geometry.accessed, geometry.dirty) if entry.ssade else (0, 0)
+        second = Stage(geometry, entry.ssptptr >> 12, accessed, dirty, snooped)
+        width = min(width, geometry.width)
+    if kind in (PasidTranslationType.FIRST_STAGE, PasidTranslationType.NESTED):
+        levels = FIRST_STAGE_LEVELS.get(entry.fspm)
+        if levels is None or (levels == 5 and "fs5lp" not in features):
+            raise invalid
+        if second is not None and entry.fsptptr >> width:
+            raise invalid
+        geometry = first_stage_geometry(levels, implementation)
+        accessed = geometry.accessed | (EXTENDED_ACCESSED if entry.eafe else 0)
+        first = Stage(geometry, entry.fsptptr >> 12, accessed, geometry.dirty, snooped)
+    return Target(kind, entry.did, pasid, fpd, first, second, width, SCALABLE, entry)
+
+
+_FEATURE_OF = {
+    PasidTranslationType.FIRST_STAGE: "fsts",
+    PasidTranslationType.SECOND_STAGE: "ssts",
+    PasidTranslationType.NESTED: "nest",
+    PasidTranslationType.PASS_THROUGH: "pt",
+}
+
+
+def _read(remapping: Remapping, record: type[R], address: int, failed: FaultReason) -> R:
+    try:
+        return record(remapping.memory.read_record(address, record.WIDTH // 8))
+    except BusError as error:
+        raise TranslationFault(failed) from error
+
+
+def _usable(cached: T | TranslationFault) -> T:
+    """What a cache holds; raises the fault if the entry was cached for having faulted (6.1)."""
+    if isinstance(cached, TranslationFault):
+        raise TranslationFault(cached.reason, fpd=cached.fpd)
+    return cached
+
+
+def _checked(entry: T, check: Check[T] | None) -> T:
+    if check is not None:
+        check(entry)
+    return entry
+
+
+def may_cache_faults(remapping: Remapping) -> bool:
+    """Whether what faulted is kept too: CAP.CM = 1 and a policy that does it (6.1)."""
+    return remapping.options.caches.cache_faults and "cm" in remapping.capabilities.features
+
+
+def _cache_context_fault(remapping: Remapping, source_id: int, fault: TranslationFault) -> None:
+    if may_cache_faults(remapping):
+        domain_id = 0 if remapping.mode is TranslationTableMode.LEGACY else None
+        remapping.caches.context.put(source_id, ContextCacheEntry(domain_id, fault))

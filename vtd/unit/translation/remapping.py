@@ -1,0 +1,82 @@
+"""What DMA remapping works on: capabilities, the latched root table, memory and caches."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from pagetables.memory import TableMemory
+from pagetables.observed import UnchangedMemory
+from vtd.layouts.registers import RootTableAddress, TranslationTableMode
+from vtd.unit.caching.caches import TranslationCaches
+from vtd.unit.caching.policy import UNCACHED
+from vtd.unit.options import Options
+from vtd.unit.registers.capabilities import Capabilities
+from vtd.unit.requests.faults import FaultReason
+from vtd.unit.state import Stateful
+
+
+class Remapping(Stateful):
+    """The state that translations depend on; the unit owns and changes it."""
+
+    STATE = "root", "caches"
+
+    def __init__(
+        self,
+        capabilities: Capabilities,
+        memory: TableMemory,
+        options: Options,
+        caches: TranslationCaches,
+    ) -> None:
+        self.capabilities = capabilities
+        self.memory = memory
+        self.options = options
+        self.caches = caches
+        self.root = RootTableAddress(0)
+
+    @property
+    def root(self) -> RootTableAddress:
+        """RTADDR_REG as latched by GCMD.SRTP (11.4.4.1)."""
+        return self._root
+
+    @root.setter
+    def root(self, latched: RootTableAddress) -> None:
+        self._root = latched
+        self.mode = latched.ttm
+        self.mode_known = self._known(latched.ttm)
+        """Whether the unit has this mode."""
+        self.mode_fault = self._judge(latched)
+        plain = self.capabilities.implementation
+        features = plain.features | ({"ssirwe"} if latched.ssirwe else set())
+        self.implementation = plain._replace(features=features)
+        """What decides reserved bits, with SSIRWE as latched."""
+
+    def _known(self, mode: TranslationTableMode) -> bool:
+        features = self.capabilities.features
+        return {
+            TranslationTableMode.LEGACY: True,
+            TranslationTableMode.SCALABLE: "smts" in features,
+            TranslationTableMode.RESERVED_2: False,
+            TranslationTableMode.ABORT_DMA: "adms" in features,
+        }[mode]
+
+    def _judge(self, root: RootTableAddress) -> FaultReason | None:
+        """What requests meet under this root table pointer (RTA.1, RTA.4)."""
+        if not self._known(root.ttm) or (root.ttm is TranslationTableMode.LEGACY and root.ssirwe):
+            return FaultReason.MODE_INVALID
+        abort = root.ttm is TranslationTableMode.ABORT_DMA
+        return FaultReason.ABORT_DMA if abort else None
+
+
+def onlooker(remapping: Remapping, memory: TableMemory | None = None) -> Remapping:
+    """The same tables seen without caches, and by someone who changes nothing.
+
+    ``memory`` is where to look instead of the memory of ``remapping``.
+    """
+    observer = Remapping(
+        remapping.capabilities,
+        UnchangedMemory(memory or remapping.memory),
+        replace(remapping.options, caches=UNCACHED),
+        TranslationCaches(UNCACHED),
+    )
+    observer.root = remapping.root
+    return observer

@@ -1,0 +1,377 @@
+"""The translation path: from a request to the page it may use, or the fault it meets.
+
+Read :func:`translate` top to bottom next to VT-d 3.4 to 3.9 and Table 30.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import NamedTuple
+
+from devices.dma import READ, WRITE
+from pagetables.geometry import StageKind
+from pagetables.memory import TableMemory
+from pagetables.nested import GuestMemory
+from pagetables.second_stage import SNOOP
+from pagetables.walk import Leaf, Stage, WalkFault, WalkRule, output, set_flags, walk
+from vtd.layouts.entries import PasidEntry
+from vtd.unit.caching.cache import OFF, Cache
+from vtd.unit.caching.caches import StructureEntry, StructureKey
+from vtd.unit.caching.iotlb import IotlbEntry, IotlbTags
+from vtd.unit.requests.faults import FaultReason, TranslationFault
+from vtd.unit.requests.request import INTERRUPT_RANGE, Request, meets_interrupts
+from vtd.unit.requests.target import Target
+from vtd.unit.translation.lookup import lookup, may_cache_faults
+from vtd.unit.translation.refill import prepare_shortcut
+from vtd.unit.translation.remapping import Remapping
+
+
+class Page(NamedTuple):
+    """Where an address leads and what the request's privilege may do there."""
+
+    physical: int
+    """The translated address."""
+    shift: int
+    """log2 of the range around it that is mapped alike."""
+    readable: bool
+    writable: bool
+    user_denied: bool
+    """A first-stage entry on the way keeps user requests out (U/S)."""
+    first: Leaf | None
+    second: Leaf | None
+    memory: TableMemory
+    """Where the first-stage entries are."""
+
+
+def translate(remapping: Remapping, request: Request) -> IotlbEntry:
+    """Translate an untranslated request; TranslationFault if it is to be blocked."""
+    iotlb = remapping.caches.iotlb
+    kind = request.kind
+    cached = iotlb.find(kind, request.address)
+    if cached is not None:
+        if cached.fault is not None:
+            raise TranslationFault(cached.fault.reason, fpd=cached.fault.fpd)
+        if _missing_right(remapping, request, cached.rights) is None:
+            return cached
+
+    target, privileged = lookup(remapping, request)
+    try:
+        if cached is not None and denied_by_cache(remapping, target):
+            check_rights(remapping, target, request, cached.rights)
+        entry = _translate(remapping, target, request, privileged)
+    except TranslationFault as fault:
+        if may_cache_faults(remapping) and target.first is None:
+            _keep_fault(remapping, target, request, fault)
+        raise
+    iotlb.insert(kind, entry)
+    prepare_shortcut(remapping, target, kind, request.address, entry)
+    return entry
+
+
+def _translate(
+    remapping: Remapping, target: Target, request: Request, privileged: bool
+) -> IotlbEntry:
+    try:
+        page = find_page(remapping, target, request.address, privileged)
+        if page.user_denied:
+            raise TranslationFault(FaultReason.USER_DENIED, fpd=target.fpd)
+        rights = (READ if page.readable else 0) | (WRITE if page.writable else 0)
+        check_rights(remapping, target, request, rights)
+        if page.physical in INTERRUPT_RANGE:
+            raise TranslationFault(target.reasons.interrupt_range, fpd=target.fpd)
+        if request.access & WRITE:
+            if not set_dirty(remapping, target, page):
+                return _translate(remapping, target, request, privileged)
+        elif needs_dirty(target, page):
+            rights &= ~WRITE  # so that the first write comes here and sets the flag
+    except WalkFault as fault:
+        raise walk_fault(remapping, target, fault, request.source_id, request.access) from fault
+    return iotlb_entry(target, request.address, page, rights)
+
+
+def find_page(remapping: Remapping, target: Target, address: int, privileged: bool) -> Page:
+    """Walk the tables of ``target`` without judging the access (3.6 to 3.9).
+
+    Raises WalkFault where the tables end, TranslationFault where the address is out of range.
+    """
+    memory, first_stage, second_stage = remapping.memory, target.first, target.second
+    if first_stage is None:
+        if second_stage is not None:
+            return _find_second_stage_page(remapping, target, second_stage, address)
+        if address >> remapping.capabilities.host_address_width:
+            raise TranslationFault(target.reasons.beyond_haw, fpd=target.fpd)
+        return Page(address, 12, True, True, False, None, None, memory)
+
+    geometry = first_stage.geometry
+    if not is_canonical(address, geometry.width):
+        raise TranslationFault(FaultReason.NOT_CANONICAL, fpd=target.fpd)
+    if second_stage is not None:
+        walk_second = functools.partial(walk_second_stage, remapping, target, second_stage)
+        memory = GuestMemory(memory, second_stage, target.width, walk_second)
+    first = walk_first_stage(remapping, target, first_stage, memory, address)
+    rights = first[2]
+    user_denied = not privileged and not rights & geometry.user
+    writable = bool(rights & geometry.write) or (privileged and not _write_protected(target))
+    physical = output(first, address)
+    if second_stage is None:
+        return Page(physical, first[1], True, writable, user_denied, first, None, memory)
+
+    if physical >> target.width:
+        raise TranslationFault(FaultReason.FS_BEYOND_WIDTH, fpd=target.fpd)
+    page = _find_second_stage_page(remapping, target, second_stage, physical)
+    return page._replace(
+        shift=min(first[1], page.shift),
+        writable=writable and page.writable,
+        user_denied=user_denied,
+        first=first,
+        memory=memory,
+    )
+
+
+def _find_second_stage_page(
+    remapping: Remapping, target: Target, stage: Stage, address: int
+) -> Page:
+    if address >> target.width:
+        raise TranslationFault(target.reasons.beyond_width, fpd=target.fpd)
+    second = walk_second_stage(remapping, target, stage, address)
+    geometry, rights = stage.geometry, second[2]
+    readable, writable = bool(rights & geometry.read), bool(rights & geometry.write)
+    physical = output(second, address)
+    return Page(physical, second[1], readable, writable, False, None, second, remapping.memory)
+
+
+def is_canonical(address: int, width: int) -> bool:
+    """Whether bits 63 down to ``width - 1`` are all alike (SGN.1)."""
+    return address >> width - 1 in (0, (1 << 65 - width) - 1)
+
+
+def check_rights(remapping: Remapping, target: Target, request: Request, rights: int) -> None:
+    """TranslationFault if ``rights`` don't let the request through (LGN.2/3, SGN.6/7)."""
+    missing = _missing_right(remapping, request, rights)
+    if missing is not None:
+        raise TranslationFault(_denial(target, missing), fpd=target.fpd)
+
+
+def _missing_right(remapping: Remapping, request: Request, rights: int) -> int | None:
+    missing = request.access & ~rights
+    if not missing:
+        return None
+    if request.zero_length_read and rights & WRITE and remapping.capabilities.cap.zlr:
+        return None
+    return WRITE if missing & WRITE else READ
+
+
+def _denial(target: Target, right: int) -> FaultReason:
+    return target.reasons.write_denied if right & WRITE else target.reasons.read_denied
+
+
+def denied_by_cache(remapping: Remapping, target: Target) -> bool:
+    """Whether a right missing in the IOTLB is final: not where it may be for want of a flag."""
+    flags = (stage.dirty for stage in (target.first, target.second) if stage is not None)
+    return remapping.options.caches.trust_cached_rights and not any(flags)
+
+
+def needs_dirty(target: Target, page: Page) -> bool:
+    """Whether a write still has to set a dirty flag (3.6.2, 3.7.2)."""
+    return any(
+        stage is not None and leaf is not None and stage.dirty & ~leaf[0]
+        for stage, leaf in ((target.first, page.first), (target.second, page.second))
+    )
+
+
+def set_dirty(remapping: Remapping, target: Target, page: Page) -> bool:
+    """Set the dirty flags of the leaves; False if an entry changed and has to be walked again."""
+    for stage, leaf, memory in (
+        (target.first, page.first, page.memory),
+        (target.second, page.second, remapping.memory),
+    ):
+        if stage is None or leaf is None or not stage.dirty & ~leaf[0]:
+            continue
+        entry, shift, _, where = leaf
+        if not set_flags(memory, stage, where, entry, stage.dirty, shift):
+            return False
+    return True
+
+
+def walk_first_stage(
+    remapping: Remapping, target: Target, stage: Stage, memory: TableMemory, address: int
+) -> Leaf:
+    """Walk the first stage, from the paging-structure caches on where they can help."""
+    cache, tags = remapping.caches.first_stage, (target.domain_id, target.pasid)
+    if isinstance(memory, GuestMemory) and cache.shape != OFF:
+        return _walk_guest(cache, tags, memory, stage, address)
+    return _walk(cache, tags, memory, stage, address)
+
+
+def walk_second_stage(remapping: Remapping, target: Target, stage: Stage, address: int) -> Leaf:
+    """Walk the second stage, from the paging-structure caches on where they can help."""
+    cache = remapping.caches.second_stage
+    return _walk(cache, (target.domain_id, None), remapping.memory, stage, address)
+
+
+def _walk(
+    cache: Cache[StructureKey, StructureEntry],
+    tags: tuple[int, int | None],
+    memory: TableMemory,
+    stage: Stage,
+    address: int,
+) -> Leaf:
+    if cache.shape == OFF:
+        return walk(memory, stage, address)
+
+    width = _tag_width(stage)
+
+    def remember(shift: int, frame: int, rights: int) -> None:
+        cache.put((*tags, shift, address >> shift), StructureEntry(shift, frame, rights, width))
+
+    _, start = _below(cache, tags, stage, address)
+    return walk(memory, stage, address, remember, start)
+
+
+def _walk_guest(
+    cache: Cache[StructureKey, StructureEntry],
+    tags: tuple[int, int | None],
+    memory: GuestMemory,
+    stage: Stage,
+    address: int,
+) -> Leaf:
+    """A first-stage walk whose entries hold where the second stage has the tables (6.2.5).
+
+    So there is none that leads to a table which the second stage refuses.
+    """
+    width = _tag_width(stage)
+    reached: StructureEntry | None = None
+
+    def remember(shift: int, frame: int, rights: int) -> None:
+        nonlocal reached
+        reached = StructureEntry(shift, frame, rights, width)
+
+    def locate(frame: int, host: int) -> None:
+        if reached is not None and reached.frame == frame:
+            key = (*tags, reached.shift, address >> reached.shift)
+            cache.put(key, reached._replace(host=host))
+
+    below, start = _below(cache, tags, stage, address)
+    if below is not None and below.host is not None:
+        memory.known[below.frame] = below.host
+    memory.located = locate
+    return walk(memory, stage, address, remember, start)
+
+
+def _below(
+    cache: Cache[StructureKey, StructureEntry],
+    tags: tuple[int, int | None],
+    stage: Stage,
+    address: int,
+) -> tuple[StructureEntry | None, tuple[int, int, int] | None]:
+    """The deepest entry on the way to ``address``, and where a walk goes on from it."""
+    done = {level.shift: number for number, level in enumerate(stage.geometry.levels[:-1], 1)}
+    below = cache.find(*((*tags, shift, address >> shift) for shift in reversed(done)))
+    start = None if below is None else (done[below.shift], below.frame, below.rights)
+    return below, start
+
+
+def _tag_width(stage: Stage | None) -> int:
+    """How many address bits tag what is cached of a stage: canonical addresses repeat the rest."""
+    if stage is None or stage.geometry.kind is not StageKind.FIRST:
+        return 64
+    return stage.geometry.width
+
+
+def walk_fault(
+    remapping: Remapping, target: Target, fault: WalkFault, source_id: int, access: int
+) -> TranslationFault:
+    """The fault that a walk which ended early amounts to."""
+    reason = walk_fault_reason(target, fault, access)
+    if reason is FaultReason.CONTEXT_INVALID:  # LCT.4.3: a fault of the context entry
+        remapping.caches.forget_context(source_id)
+    return TranslationFault(reason, fpd=target.fpd)
+
+
+def walk_fault_reason(target: Target, fault: WalkFault, access: int) -> FaultReason:
+    """The fault reason of a walk that ended early (LSS, SFS, SSS)."""
+    if fault.kind is StageKind.FIRST:
+        at_top, below = _FIRST_STAGE_REASONS[fault.rule]
+        return at_top if fault.top else below
+    reasons = target.reasons
+    match fault.rule:
+        case WalkRule.READ_ERROR:
+            return reasons.top_read_error if fault.top else reasons.read_error
+        case WalkRule.RESERVED:
+            return reasons.reserved
+        case WalkRule.NOT_SNOOPED:
+            return FaultReason.SS_NOT_SNOOPED
+        case WalkRule.UPDATE_ERROR:
+            return FaultReason.SS_UPDATE_ERROR
+        case _:
+            return reasons.no_permission or _denial(target, access)
+
+
+_FIRST_STAGE_REASONS = {
+    WalkRule.READ_ERROR: (FaultReason.FS_TOP_READ_ERROR, FaultReason.FS_READ_ERROR),
+    WalkRule.NOT_PRESENT: (FaultReason.FS_NOT_PRESENT,) * 2,
+    WalkRule.RESERVED: (FaultReason.FS_RESERVED,) * 2,
+    WalkRule.NOT_SNOOPED: (FaultReason.FS_NOT_SNOOPED,) * 2,
+    WalkRule.UPDATE_ERROR: (FaultReason.FS_UPDATE_ERROR,) * 2,
+    WalkRule.TABLE_BEYOND_WIDTH: (FaultReason.FS_BEYOND_WIDTH,) * 2,
+    WalkRule.TABLE_NOT_READABLE: (FaultReason.FS_TOP_NOT_READABLE, FaultReason.FS_NOT_READABLE),
+    WalkRule.TABLE_NOT_WRITABLE: (FaultReason.FS_NOT_WRITABLE,) * 2,
+}
+"""Reasons at the top table and below it."""
+
+
+def _write_protected(target: Target) -> bool:
+    return isinstance(target.entry, PasidEntry) and target.entry.wpe
+
+
+def iotlb_entry(target: Target, address: int, page: Page, rights: int) -> IotlbEntry:
+    """The translation as the IOTLB keeps it, without the interrupt range in it."""
+    shift = page.shift
+    if meets_interrupts(page.physical, shift):
+        shift = 12
+    return IotlbEntry(
+        _iotlb_tags(target),
+        address >> shift << shift,
+        shift,
+        page.physical >> shift << shift,
+        rights,
+        snoop=snooped(target, page),
+    )
+
+
+def _iotlb_tags(target: Target) -> IotlbTags:
+    return IotlbTags(target.domain_id, target.kind, target.pasid, _tag_width(target.first))
+
+
+def snooped(target: Target, page: Page) -> bool:
+    """Whether the access snoops processor caches whatever the request asks for (3.10)."""
+    leaf = page.second is not None and bool(page.second[0] & SNOOP)
+    return leaf or (isinstance(target.entry, PasidEntry) and target.entry.pgsnp)
+
+
+def _keep_fault(
+    remapping: Remapping, target: Target, request: Request, fault: TranslationFault
+) -> None:
+    """Cache a faulting result (6.1), unless another access to the page may end otherwise."""
+    reasons, cause = target.reasons, fault.__cause__
+    if isinstance(cause, WalkFault):
+        kept = cause.rule in _SAME_FOR_ALL
+    else:
+        kept = fault.reason in (reasons.beyond_width, reasons.beyond_haw)
+    if not kept:
+        return
+    denied = fault.reason in (reasons.read_denied, reasons.write_denied)
+    entry = IotlbEntry(
+        _iotlb_tags(target),
+        request.address >> 12 << 12,
+        12,
+        physical=0,
+        rights=0,
+        snoop=False,
+        fault=None if denied else fault,  # legacy mode names the right that the access needs
+    )
+    remapping.caches.iotlb.insert(request.kind, entry)
+
+
+_SAME_FOR_ALL = (WalkRule.READ_ERROR, WalkRule.NOT_PRESENT, WalkRule.RESERVED)
+"""Rules that stop a walk whatever the request is for."""
