@@ -9,28 +9,31 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import Enum
-from typing import NamedTuple
 
 from devices.capabilities import Ats, AtsControl, Pasid, PasidControl
 from devices.device_tlb import DeviceTlb, tag
 from devices.dma import (
+    ATOMIC,
+    MESSAGE,
     READ,
+    REFUSED,
     WRITE,
-    AtomicOp,
-    AtsPort,
+    AddressType,
     Completion,
     CompletionStatus,
+    DmaPort,
     InvalidationRequest,
+    NoWrite,
     PageGroupResponse,
-    TranslationCompletion,
+    Request,
+    part_of,
     split_pages,
 )
-from devices.function import BME, REFUSED, PciFunction
+from devices.function import BME, PciFunction
 from devices.pri import PageRequestInterface
 
 PAGE_SIZE = 4096
-
-_UNSUPPORTED = TranslationCompletion(CompletionStatus.UNSUPPORTED_REQUEST)
+UNTRANSLATED = AddressType.UNTRANSLATED
 
 
 class Misbehaviour(Enum):
@@ -46,14 +49,7 @@ class Misbehaviour(Enum):
     USE_WHILE_DISABLED = "keep using translations after ATS was disabled"
 
 
-class _Route(NamedTuple):
-    """How a request within one page leaves: translated through ``ats``, or untranslated."""
-
-    address: int
-    ats: AtsPort | None = None
-
-
-class AtsAgent:
+class AtsAgent(DmaPort):
     """The translation agent of one function: a port through its device-TLB, and an AtsClient.
 
     ``pages`` and ``pasid`` are those of the physical function when ``function`` is a virtual one.
@@ -94,124 +90,46 @@ class AtsAgent:
         """Whether translation requests may be sent."""
         return bool(self.ats.control.value.enable) and not self._refused_by_root
 
-    def translate(
-        self,
-        address: int,
-        count: int = 1,
-        *,
-        no_write: bool = False,
-        pasid: int | None = None,
-        privileged: bool = False,
-    ) -> TranslationCompletion:
-        """Send a translation request and keep what it gives.
+    def request(self, request: Request) -> Completion:
+        """Send a request as the function does: a transfer goes through the device-TLB.
 
-        After an unsupported request the function behaves as if ATS were disabled, until it is
-        enabled anew.
+        The function refuses itself what no translation grants. A translation request keeps what it
+        gives; after an unsupported one the function behaves as if ATS were disabled, until it is
+        enabled anew. Atomic operations go untranslated.
         """
-        port = self._function.ats_port
-        if port is None or not self.enabled or not self._may_send(pasid, privileged):
-            return _UNSUPPORTED
-        completion = port.translate(
-            address & -PAGE_SIZE, count, no_write=no_write, pasid=pasid, privileged=privileged
-        )
-        if completion.status is CompletionStatus.UNSUPPORTED_REQUEST:
-            self._refused_by_root = True
-        start = address
-        for entry in completion.entries:
-            self.tlb.insert(start, entry, tag(pasid, privileged))
-            start = (start & -entry.size) + entry.size
-        return completion
-
-    def read(
-        self, address: int, length: int, *, pasid: int | None = None, privileged: bool = False
-    ) -> Completion:
-        """Read through the device-TLB; the function refuses itself what no translation grants."""
-        if not self._may_send(pasid, privileged):
+        if not self._may_send(request):
             return REFUSED
+        if request.address_type is AddressType.TRANSLATION_REQUEST:
+            return self._translation(request)
+        if request.access in (ATOMIC, MESSAGE) or request.address_type is not UNTRANSLATED:
+            return self._function.dma.request(request)
         data = bytearray()
-        for start, size in split_pages(address, length):
-            route = self._resolve(start, READ, pasid, privileged)
-            if route is None:
+        for start, size in split_pages(request.address, request.length):
+            part = self._resolve(part_of(request, start, size))
+            if part is None:
                 return REFUSED
-            if route.ats is not None:
-                part = route.ats.read_translated(
-                    route.address, size, pasid=self._translated_pasid(pasid)
-                )
-            else:
-                part = self._function.port.read(
-                    route.address, size, pasid=pasid, privileged=privileged
-                )
-            if not part.ok:
-                return part
-            data += part.data
-        return Completion(CompletionStatus.SUCCESS, bytes(data))
-
-    def write(
-        self, address: int, data: bytes, *, pasid: int | None = None, privileged: bool = False
-    ) -> Completion:
-        """Write through the device-TLB; the function refuses itself what no translation grants."""
-        if not self._may_send(pasid, privileged):
-            return REFUSED
-        for start, size in split_pages(address, len(data)):
-            route = self._resolve(start, WRITE, pasid, privileged)
-            if route is None:
-                return REFUSED
-            part = data[start - address : start - address + size]
-            if route.ats is not None:
-                done = route.ats.write_translated(
-                    route.address, part, pasid=self._translated_pasid(pasid)
-                )
-            else:
-                done = self._function.port.write(
-                    route.address, part, pasid=pasid, privileged=privileged
-                )
+            done = self._function.dma.request(part)
             if not done.ok:
                 return done
-        return Completion(CompletionStatus.SUCCESS)
+            data += done.data
+        return Completion(CompletionStatus.SUCCESS, bytes(data))
 
-    def atomic(
-        self,
-        op: AtomicOp,
-        address: int,
-        operands: bytes,
-        *,
-        pasid: int | None = None,
-        privileged: bool = False,
-    ) -> Completion:
-        """An atomic operation, which goes untranslated."""
-        if not self._may_send(pasid, privileged):
-            return REFUSED
-        return self._function.port.atomic(op, address, operands, pasid=pasid, privileged=privileged)
-
-    def missing(
-        self,
-        address: int,
-        length: int,
-        need: int,
-        *,
-        pasid: int | None = None,
-        privileged: bool = False,
-    ) -> tuple[int, ...]:
-        """The pages of a range that no translation grants ``need`` in, after asking for one."""
+    def missing(self, request: Request) -> tuple[int, ...]:
+        """The pages of a transfer that no translation grants, after asking for one."""
         return tuple(
             start & -PAGE_SIZE
-            for start, _ in split_pages(address, length)
-            if self._resolve(start, need, pasid, privileged) is None
+            for start, size in split_pages(request.address, request.length)
+            if self._resolve(part_of(request, start, size)) is None
         )
 
-    def request_pages(
-        self,
-        pages: Sequence[int],
-        need: int,
-        *,
-        pasid: int | None = None,
-        privileged: bool = False,
-    ) -> int | None:
-        """Send one group of page requests; returns its index, or None if that is not allowed."""
-        port = self._function.ats_port
-        if port is None or self.pages is None or not self._may_send(pasid, privileged):
+    def request_pages(self, request: Request, pages: Sequence[int]) -> int | None:
+        """Send one group of page requests for ``pages`` with the attributes of ``request``.
+
+        Returns the index of the group, or None if that is not allowed.
+        """
+        if self.pages is None or not self._may_send(request):
             return None
-        return self.pages.send(port, pages, need, pasid=pasid, privileged=privileged)
+        return self.pages.send(self._function.dma, request, pages)
 
     def invalidate(self, request: InvalidationRequest) -> None:
         """Drop translations and complete the request, as far as the function behaves."""
@@ -236,8 +154,9 @@ class AtsAgent:
         if self.pages is not None:
             self.pages.respond(response)
 
-    def _may_send(self, pasid: int | None, privileged: bool) -> bool:
+    def _may_send(self, request: Request) -> bool:
         """Whether bus mastering is on, and the PASID capability allows these attributes."""
+        pasid, privileged = request.pasid, request.privileged
         if not self._function.command.value & BME:
             return False
         if pasid is None:
@@ -248,50 +167,66 @@ class AtsAgent:
             return False
         return pasid >> self.pasid.capabilities.value.width == 0
 
-    def _translated_pasid(self, pasid: int | None) -> int | None:
-        """The PASID that a translated request carries: none unless that is enabled."""
-        if self.pasid is None or not self.pasid.control.value.translated:
-            return None
-        return pasid
+    def _translation(self, request: Request) -> Completion:
+        if not self.enabled:
+            return REFUSED
+        address = request.address & -PAGE_SIZE
+        completion = self._function.dma.request(request._replace(address=address))
+        if completion.status is CompletionStatus.UNSUPPORTED_REQUEST:
+            self._refused_by_root = True
+        for entry in completion.entries:
+            self.tlb.insert(address, entry, tag(request.pasid, request.privileged))
+            address = (address & -entry.size) + entry.size
+        return completion
 
-    def _resolve(
-        self, address: int, need: int, pasid: int | None, privileged: bool
-    ) -> _Route | None:
-        """How to send a request within one page; None if no translation grants it."""
-        port = self._function.ats_port
+    def _resolve(self, request: Request) -> Request | None:
+        """A request within one page as it is to be sent; None if no translation grants it."""
         if self.misbehaviour is Misbehaviour.FORGE_ADDRESS:
-            return _Route(address, port)
+            return self._translated(request, request.address)
         if self.enabled or self.misbehaviour is Misbehaviour.USE_WHILE_DISABLED:
-            translated = self.tlb.lookup(address, need, tag(pasid, privileged))
+            known = tag(request.pasid, request.privileged)
+            translated = self.tlb.lookup(request.address, request.access, known)
             if translated is not None:
-                return _Route(translated, port)
-        return self._ask(address, need, pasid, privileged) if self.enabled else _Route(address)
+                return self._translated(request, translated)
+        return self._ask(request) if self.enabled else request
 
-    def _ask(self, address: int, need: int, pasid: int | None, privileged: bool) -> _Route | None:
+    def _ask(self, request: Request) -> Request | None:
         """What a new translation request grants."""
-        completion = self.translate(
-            address, no_write=not need & WRITE, pasid=pasid, privileged=privileged
+        completion = self._translation(
+            request._replace(
+                access=READ,
+                length=8,
+                address_type=AddressType.TRANSLATION_REQUEST,
+                payload=None if request.access & WRITE else NoWrite(),
+            )
         )
         if not completion.entries:
-            return None if self.enabled else _Route(address)
+            return None if self.enabled else request
         entry = completion.entries[0]
         if entry.u:
-            return _Route(address)
-        if (READ * entry.r | WRITE * entry.w) & need != need:
+            return request
+        if request.access & ~(READ * entry.r | WRITE * entry.w):
             return None
         offset = entry.size - 1
-        return _Route(entry.address & ~offset | address & offset, self._function.ats_port)
+        return self._translated(request, entry.address & ~offset | request.address & offset)
+
+    def _translated(self, request: Request, address: int) -> Request:
+        """The translated request in place of an untranslated one; its PASID only if enabled."""
+        keeps = self.pasid is not None and self.pasid.control.value.translated
+        return request._replace(
+            address=address,
+            pasid=request.pasid if keeps else None,
+            privileged=False,
+            address_type=AddressType.TRANSLATED,
+        )
 
     def _complete(self, request: InvalidationRequest) -> None:
-        port = self._function.ats_port
-        if port is None:
-            return
         itag = request.itag
         if self.misbehaviour is Misbehaviour.ANSWER_WRONG_TAG:
             itag = (itag + 1) % 32
         repeat = 2 if self.misbehaviour is Misbehaviour.ANSWER_TWICE else 1
         for _ in range(self.traffic_classes * repeat):
-            port.complete_invalidation(1 << itag, self.traffic_classes)
+            self._function.port.complete_invalidation(1 << itag, self.traffic_classes)
 
     def _ats_control(self, before: AtsControl, after: AtsControl) -> AtsControl:
         self._refused_by_root = False

@@ -288,7 +288,7 @@ def add_acs(config: ConfigSpace, capabilities: AcsCapabilities, offset: int | No
     at = config.add_extended_capability(ExtendedCapabilityId.ACS, 8, offset)
     return Acs(
         capabilities=config.add(at + 4, capabilities),
-        control=config.add(at + 6, AcsControl(), writable=capabilities & 0x7F),
+        control=config.add(at + 6, AcsControl(), writable=capabilities & 0x7F, routing=True),
     )
 
 

@@ -161,20 +161,54 @@ class ConfigRegister(Generic[R]):
         return type(self.initial)
 
 
+class RoutingRegister(ConfigRegister[R]):
+    """A register that has a say in where requests go: ``changed`` hears of each new value."""
+
+    def __init__(
+        self, offset: int, initial: R, writable: int | None, changed: Callable[[], None]
+    ) -> None:
+        self._changed = changed
+        self._value = initial
+        super().__init__(offset, initial, writable)
+
+    @property
+    def value(self) -> R:
+        """What hardware sees and sets."""
+        return self._value
+
+    @value.setter
+    def value(self, value: R) -> None:
+        changed = value != self._value
+        self._value = value
+        if changed:
+            self._changed()
+
+
 class ConfigSpace:
     """The configuration space of one function: 256 bytes, or 4096 for PCI Express."""
 
     def __init__(self, size: int = 4096) -> None:
         self.size = size
+        self.on_routing: Callable[[], None] = lambda: None
         self._at: dict[int, ConfigRegister[BitRecord]] = {}
         self._capabilities: list[tuple[int, ConfigRegister[CapabilityHeader]]] = []
         self._extended: list[tuple[int, ConfigRegister[ExtendedCapabilityHeader]]] = []
         self._spans: list[range] = []
         self._pointer = self.add(0x34, CapabilitiesPointer())
 
-    def add(self, offset: int, initial: R, *, writable: int | None = None) -> ConfigRegister[R]:
-        """Place a register; ``writable`` overrides the mask that its fields declare."""
-        register = ConfigRegister(offset, initial, writable)
+    def add(
+        self, offset: int, initial: R, *, writable: int | None = None, routing: bool = False
+    ) -> ConfigRegister[R]:
+        """Place a register; ``writable`` overrides the mask that its fields declare.
+
+        ``routing``: where requests go depends on it, so ``on_routing`` hears when it changes.
+        """
+        if routing:
+            register: ConfigRegister[R] = RoutingRegister(
+                offset, initial, writable, self._routing_changed
+            )
+        else:
+            register = ConfigRegister(offset, initial, writable)
         span = range(offset, offset + register.size)
         if span.stop > self.size or any(byte in self._at for byte in span):
             raise ConfigSpaceError(
@@ -182,6 +216,9 @@ class ConfigSpace:
             )
         self._at.update(dict.fromkeys(span, register))  # type: ignore[arg-type]  # R is a record
         return register
+
+    def _routing_changed(self) -> None:
+        self.on_routing()
 
     def add_capability(self, capability_id: int, size: int, offset: int | None = None) -> int:
         """Append a capability of ``size`` bytes to the chain below 100h; returns its offset.

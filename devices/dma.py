@@ -1,8 +1,8 @@
 """The contract between a device and whatever carries its requests to memory.
 
-A device owns a :class:`DmaPort` and sees :class:`Completion` values with a PCI Express status; it
-never learns why a request was refused. A device with a device-TLB owns an :class:`AtsPort` and
-answers the messages of :class:`AtsClient` (VT-d chapters 4 and 7).
+A device makes a :class:`Request` and hands it to a :class:`DmaPort`, whose one method answers with
+a :class:`Completion` of a PCI Express status; the device never learns why a request was refused. A
+device with a device-TLB also answers the messages of :class:`AtsClient` (VT-d chapters 4 and 7).
 
 A posted write has no completion on the bus. Ports return its outcome all the same, for test devices
 and records; a model of real hardware does not act on it.
@@ -10,16 +10,20 @@ and records; a model of real hardware does not act on it.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum, IntEnum
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple, Protocol
 
 from pagetables.memory import BusError
 
 READ = 1
 WRITE = 2
-"""What a request needs of a translation: READ, WRITE, or both (an atomic)."""
+ATOMIC = READ | WRITE
+"""What a request needs of a translation."""
+MESSAGE = 4
+"""The access of a message, which no translation grants."""
 
 
 class AddressType(IntEnum):
@@ -38,17 +42,49 @@ class CompletionStatus(Enum):
     COMPLETER_ABORT = "CA"
 
 
-@dataclass(frozen=True, slots=True)
-class Completion:
-    """The answer to a request; ``data`` only after a successful read or atomic."""
+class TranslationEntry(NamedTuple):
+    """One translation of a translation completion (VT-d 4.2.3)."""
+
+    address: int
+    """Translated address of the first byte of the range; no meaning without permission."""
+    size: int
+    """Bytes the translation covers: a power of two, 4096 or more."""
+    r: bool
+    w: bool
+    u: bool
+    """Only untranslated requests may be used in this range."""
+    n: bool
+    """Non-snooped accesses."""
+    x: bool
+    priv: bool
+    """The permissions are those of privileged mode."""
+    global_: bool
+    """The translation is the same for every PASID."""
+
+
+class Completion(NamedTuple):
+    """The answer to a request.
+
+    A page request message succeeds if software will find it in its queue, an invalidation
+    completion if anybody waits for one.
+    """
 
     status: CompletionStatus
     data: bytes = b""
+    """Of a successful read or atomic."""
+    entries: tuple[TranslationEntry, ...] = ()
+    """Of a successful translation request: consecutive ranges, perhaps without any permission."""
+    interrupt: object = None
+    """What an interrupt request became, where something remaps it; None for all others."""
 
     @property
     def ok(self) -> bool:
         """Whether the request succeeded."""
         return self.status is CompletionStatus.SUCCESS
+
+
+DONE = Completion(CompletionStatus.SUCCESS)
+REFUSED = Completion(CompletionStatus.UNSUPPORTED_REQUEST)
 
 
 class AtomicOp(Enum):
@@ -78,72 +114,6 @@ class AtomicOp(Enum):
         if self is AtomicOp.SWAP:
             return operands
         return operands[size:] if old == operands[:size] else old
-
-
-class DmaPort(Protocol):
-    """Where a function sends its memory requests.
-
-    Addresses are what the device was given, lengths are bytes and not limited to a page. A transfer
-    that is refused part of the way stays done up to there. Reading 0 bytes is the zero-length read
-    of PCI Express. ``privileged`` is the privileged-mode-requested bit, sent only with a PASID.
-    """
-
-    def read(
-        self, address: int, length: int, *, pasid: int | None = None, privileged: bool = False
-    ) -> Completion:
-        """Read ``length`` bytes."""
-        ...
-
-    def write(
-        self, address: int, data: bytes, *, pasid: int | None = None, privileged: bool = False
-    ) -> Completion:
-        """Write all of ``data``; 4 bytes to FEEx_xxxxh are an interrupt request."""
-        ...
-
-    def atomic(
-        self,
-        op: AtomicOp,
-        address: int,
-        operands: bytes,
-        *,
-        pasid: int | None = None,
-        privileged: bool = False,
-    ) -> Completion:
-        """Change memory as ``op`` says; the completion's data is the old value."""
-        ...
-
-
-class TranslationEntry(NamedTuple):
-    """One translation of a translation completion (VT-d 4.2.3)."""
-
-    address: int
-    """Translated address of the first byte of the range; no meaning without permission."""
-    size: int
-    """Bytes the translation covers: a power of two, 4096 or more."""
-    r: bool
-    w: bool
-    u: bool
-    """Only untranslated requests may be used in this range."""
-    n: bool
-    """Non-snooped accesses."""
-    x: bool
-    priv: bool
-    """The permissions are those of privileged mode."""
-    global_: bool
-    """The translation is the same for every PASID."""
-
-
-@dataclass(frozen=True, slots=True)
-class TranslationCompletion:
-    """The answer to a translation request: consecutive ranges, none unless successful."""
-
-    status: CompletionStatus
-    entries: tuple[TranslationEntry, ...] = ()
-
-    @property
-    def ok(self) -> bool:
-        """Whether the request succeeded, which includes entries without any permission."""
-        return self.status is CompletionStatus.SUCCESS
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,21 +163,115 @@ class InvalidationRequest:
     """What the completion is to name, 0 to 31."""
 
 
-class AtsClient(Protocol):
-    """The messages a function with a device-TLB receives."""
+class Atomic(NamedTuple):
+    """What an atomic operation does, and with what."""
 
-    def invalidate(self, request: InvalidationRequest) -> None:
-        """Drop translations. The answer may come before this returns, later, or never."""
-        ...
-
-    def page_response(self, response: PageGroupResponse) -> None:
-        """The group of page requests was serviced, or was not."""
-        ...
+    op: AtomicOp
+    operands: bytes
 
 
-@runtime_checkable
-class AtsPort(DmaPort, Protocol):
-    """A port that also carries address translation services and page requests."""
+@dataclass(frozen=True, slots=True)
+class NoWrite:
+    """The NW flag of a translation request: only reading is wanted (VT-d 4.2.1)."""
+
+
+@dataclass(frozen=True, slots=True)
+class InvalidationCompletion:
+    """The answer to invalidation requests: bit n of the 32-bit vector is ITag n.
+
+    ``count`` is the number of answers, 1 to 8, that make one completion.
+    """
+
+    itag_vector: int
+    count: int
+
+
+Payload = bytes | Atomic | NoWrite | PageRequest | InvalidationCompletion | None
+"""The data of a write, or what a request of another kind carries."""
+
+
+class Request(NamedTuple):
+    """One request on its way from a requester to memory (VT-d 3.1, 4.2.1)."""
+
+    source_id: int
+    """The requester id; bridges and ports put in what arrives at the root."""
+    address: int
+    access: int
+    """READ, WRITE, ATOMIC or MESSAGE; READ for translation requests."""
+    length: int = 1
+    """Bytes, not limited to a page; 0 is the zero-length read, 8 for each translation wanted."""
+    pasid: int | None = None
+    privileged: bool = False
+    """Privileged mode requested; only with a PASID."""
+    address_type: AddressType = AddressType.UNTRANSLATED
+    payload: Payload = None
+
+    @property
+    def zero_length_read(self) -> bool:
+        """Whether the request only asks if it may read."""
+        return self.length == 0 and self.access == READ
+
+
+class DmaPort(ABC):
+    """Where a function sends its requests: :meth:`request`, and short forms of it.
+
+    A transfer that is refused part of the way stays done up to there. ``privileged`` is the
+    privileged-mode-requested bit, sent only with a PASID.
+    """
+
+    source_id: int = 0
+    """The requester id of what is sent by the short forms."""
+
+    @abstractmethod
+    def request(self, request: Request) -> Completion:
+        """Carry out a request, or refuse it."""
+
+    def way(self) -> DmaPort:
+        """The port that answers for this one until something on the way to memory changes."""
+        return self
+
+    def read(
+        self, address: int, length: int, *, pasid: int | None = None, privileged: bool = False
+    ) -> Completion:
+        """Read ``length`` bytes."""
+        return self.request(
+            _new(
+                Request,
+                (self.source_id, address, 1, length, pasid, privileged, _UNTRANSLATED, None),
+            )
+        )
+
+    def write(
+        self, address: int, data: bytes, *, pasid: int | None = None, privileged: bool = False
+    ) -> Completion:
+        """Write all of ``data``; 4 bytes to FEEx_xxxxh are an interrupt request."""
+        return self.request(
+            _new(
+                Request,
+                (self.source_id, address, 2, len(data), pasid, privileged, _UNTRANSLATED, data),
+            )
+        )
+
+    def atomic(
+        self,
+        op: AtomicOp,
+        address: int,
+        operands: bytes,
+        *,
+        pasid: int | None = None,
+        privileged: bool = False,
+    ) -> Completion:
+        """Change memory as ``op`` says; the completion's data is the old value.
+
+        ValueError when the operands don't fit the operation. An address that is not a multiple of
+        the operand's size makes a malformed request.
+        """
+        size, payload = op.size(operands), Atomic(op, operands)
+        return self.request(
+            Request(
+                self.source_id, address, ATOMIC, size, pasid, privileged, _UNTRANSLATED, payload
+            )
+        )
 
     def translate(
         self,
@@ -217,29 +281,73 @@ class AtsPort(DmaPort, Protocol):
         no_write: bool = False,
         pasid: int | None = None,
         privileged: bool = False,
-    ) -> TranslationCompletion:
+    ) -> Completion:
         """Ask for up to ``count`` translations from ``address`` on; ``no_write`` is the NW bit."""
-        ...
+        kind, flags = AddressType.TRANSLATION_REQUEST, NoWrite() if no_write else None
+        return self.request(
+            Request(self.source_id, address, READ, 8 * count, pasid, privileged, kind, flags)
+        )
 
     def read_translated(self, address: int, length: int, *, pasid: int | None = None) -> Completion:
         """Read at an address that a translation completion gave (AT=10b)."""
-        ...
+        kind = AddressType.TRANSLATED
+        return self.request(
+            Request(self.source_id, address, READ, length, pasid, address_type=kind)
+        )
 
     def write_translated(
         self, address: int, data: bytes, *, pasid: int | None = None
     ) -> Completion:
         """Write at an address that a translation completion gave (AT=10b)."""
-        ...
+        kind = AddressType.TRANSLATED
+        return self.request(
+            Request(self.source_id, address, WRITE, len(data), pasid, False, kind, data)
+        )
 
-    def page_request(self, request: PageRequest) -> None:
+    def page_request(self, message: PageRequest) -> Completion:
         """Ask software to make a page usable."""
+        return self.request(
+            Request(
+                self.source_id,
+                message.address,
+                MESSAGE,
+                0,
+                message.pasid,
+                message.privileged,
+                payload=message,
+            )
+        )
+
+    def complete_invalidation(self, itag_vector: int, count: int) -> Completion:
+        """Answer invalidations: bit n of the 32-bit vector is ITag n, of ``count`` answers each."""
+        payload = InvalidationCompletion(itag_vector, count)
+        return self.request(Request(self.source_id, 0, MESSAGE, 0, payload=payload))
+
+
+_new = tuple.__new__  # a named tuple's own constructor costs twice as much
+_UNTRANSLATED = AddressType.UNTRANSLATED
+
+
+class ClosedPort(DmaPort):
+    """A port that lets nothing through: every request ends with ``status``."""
+
+    def __init__(self, status: CompletionStatus = CompletionStatus.UNSUPPORTED_REQUEST) -> None:
+        self._answer = Completion(status)
+
+    def request(self, request: Request) -> Completion:
+        """Refused."""
+        return self._answer
+
+
+class AtsClient(Protocol):
+    """The messages a function with a device-TLB receives."""
+
+    def invalidate(self, request: InvalidationRequest) -> None:
+        """Drop translations. The answer may come before this returns, later, or never."""
         ...
 
-    def complete_invalidation(self, itag_vector: int, count: int) -> None:
-        """Answer invalidations: bit n of the 32-bit vector is ITag n.
-
-        ``count`` is the number of answers, 1 to 8, that make one completion.
-        """
+    def page_response(self, response: PageGroupResponse) -> None:
+        """The group of page requests was serviced, or was not."""
         ...
 
 
@@ -254,6 +362,14 @@ def split_pages(address: int, length: int) -> Iterator[tuple[int, int]]:
             return
 
 
+def part_of(request: Request, start: int, size: int) -> Request:
+    """The part of a transfer that lies in one page."""
+    payload = request.payload
+    if isinstance(payload, bytes):
+        payload = payload[start - request.address : start - request.address + size]
+    return request._replace(address=start, length=size, payload=payload)
+
+
 class Memory(Protocol):
     """Physical memory; both methods raise :class:`pagetables.memory.BusError`."""
 
@@ -266,44 +382,36 @@ class Memory(Protocol):
         ...
 
 
-class DirectPort:
+def move(memory: Memory, request: Request, address: int) -> Completion:
+    """Carry out a read, write or atomic at a physical address.
+
+    Unsupported where there is no memory, and for an atomic that is not aligned.
+    """
+    length, payload = request.length, request.payload
+    try:
+        if request.access == READ:
+            return Completion(CompletionStatus.SUCCESS, memory.read(address, length))
+        if isinstance(payload, Atomic):
+            if address % length:
+                return REFUSED
+            before = memory.read(address, length)
+            memory.write(address, payload.op.apply(before, payload.operands))
+            return Completion(CompletionStatus.SUCCESS, before)
+        memory.write(address, payload if isinstance(payload, bytes) else b"")
+    except BusError:
+        return REFUSED
+    return DONE
+
+
+class DirectPort(DmaPort):
     """A port without remapping: addresses are physical, transfers happen whole or not at all."""
 
-    def __init__(self, memory: Memory) -> None:
+    def __init__(self, memory: Memory, source_id: int = 0) -> None:
         self.memory = memory
+        self.source_id = source_id
 
-    def read(
-        self, address: int, length: int, *, pasid: int | None = None, privileged: bool = False
-    ) -> Completion:
-        """Read ``length`` bytes; an unsupported request where there is no memory."""
-        try:
-            return Completion(CompletionStatus.SUCCESS, self.memory.read(address, length))
-        except BusError:
-            return Completion(CompletionStatus.UNSUPPORTED_REQUEST)
-
-    def write(
-        self, address: int, data: bytes, *, pasid: int | None = None, privileged: bool = False
-    ) -> Completion:
-        """Write all of ``data``; an unsupported request where there is no memory."""
-        try:
-            self.memory.write(address, data)
-        except BusError:
-            return Completion(CompletionStatus.UNSUPPORTED_REQUEST)
-        return Completion(CompletionStatus.SUCCESS)
-
-    def atomic(
-        self,
-        op: AtomicOp,
-        address: int,
-        operands: bytes,
-        *,
-        pasid: int | None = None,
-        privileged: bool = False,
-    ) -> Completion:
-        """Change memory as ``op`` says; the completion's data is the old value."""
-        before = self.read(address, op.size(operands), pasid=pasid, privileged=privileged)
-        if not before.ok:
-            return before
-        after = op.apply(before.data, operands)
-        stored = self.write(address, after, pasid=pasid, privileged=privileged)
-        return before if stored.ok else stored
+    def request(self, request: Request) -> Completion:
+        """Unsupported where there is no memory, and for whatever is no transfer."""
+        if request.access == MESSAGE or request.address_type is AddressType.TRANSLATION_REQUEST:
+            return REFUSED
+        return move(self.memory, request, request.address)

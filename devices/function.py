@@ -32,13 +32,13 @@ from devices.config_space import (
     Status,
     Subsystem,
 )
-from devices.dma import AtomicOp, AtsClient, AtsPort, Completion, CompletionStatus, DmaPort
+from devices.dma import AtsClient, ClosedPort, Completion, DmaPort, Request
 from devices.msi import MSIX_ENTRY_SIZE, Msi, Msix
 from pagetables.bits import BitRecord, Bits
 
 _ENDPOINT = DeviceCapabilities.of(role_based_error_reporting=1, flr=1)
 BME = Command.bme.mask
-REFUSED = Completion(CompletionStatus.UNSUPPORTED_REQUEST)
+CLOSED = ClosedPort()
 
 
 class BarError(ValueError):
@@ -142,72 +142,27 @@ def memory_bar(
     return Bar(size, lambda: register.value.address)
 
 
-class Unconnected:
-    """The port of a function that is not plugged in: every request is unsupported."""
+class BusMaster(DmaPort):
+    """What a model sends its requests through: the port of its function, if it may use it.
 
-    def read(
-        self, address: int, length: int, *, pasid: int | None = None, privileged: bool = False
-    ) -> Completion:
-        """Refused."""
-        return REFUSED
-
-    def write(
-        self, address: int, data: bytes, *, pasid: int | None = None, privileged: bool = False
-    ) -> Completion:
-        """Refused."""
-        return REFUSED
-
-    def atomic(
-        self,
-        op: AtomicOp,
-        address: int,
-        operands: bytes,
-        *,
-        pasid: int | None = None,
-        privileged: bool = False,
-    ) -> Completion:
-        """Refused."""
-        return REFUSED
-
-
-class BusMaster:
-    """A function's way out: the port it is connected to, while bus mastering is enabled."""
+    The way is found with the first request and kept until bus mastering, or whatever is above the
+    function, changes.
+    """
 
     def __init__(self, function: PciFunction) -> None:
         self._function = function
 
-    def read(
-        self, address: int, length: int, *, pasid: int | None = None, privileged: bool = False
-    ) -> Completion:
-        """Read, unless bus mastering is off."""
+    def request(self, request: Request) -> Completion:
+        """Find the way and send; from then on requests take it without coming here."""
         function = self._function
-        if not function.command.value & BME:
-            return REFUSED
-        return function.port.read(address, length, pasid=pasid, privileged=privileged)
+        way = function.port.way() if function.command.value & BME else CLOSED
+        self.source_id = way.source_id
+        self.request = way.request  # type: ignore[method-assign]
+        return way.request(request._replace(source_id=way.source_id))
 
-    def write(
-        self, address: int, data: bytes, *, pasid: int | None = None, privileged: bool = False
-    ) -> Completion:
-        """Write, unless bus mastering is off."""
-        function = self._function
-        if not function.command.value & BME:
-            return REFUSED
-        return function.port.write(address, data, pasid=pasid, privileged=privileged)
-
-    def atomic(
-        self,
-        op: AtomicOp,
-        address: int,
-        operands: bytes,
-        *,
-        pasid: int | None = None,
-        privileged: bool = False,
-    ) -> Completion:
-        """Atomic operation, unless bus mastering is off."""
-        function = self._function
-        if not function.command.value & BME:
-            return REFUSED
-        return function.port.atomic(op, address, operands, pasid=pasid, privileged=privileged)
+    def reconsider(self) -> None:
+        """Something on the way changed: look for it again."""
+        vars(self).pop("request", None)
 
 
 class PciFunction:
@@ -218,9 +173,10 @@ class PciFunction:
     def __init__(self, identity: Identity, *, config_size: int = 4096) -> None:
         self.identity = identity
         self.config = config = ConfigSpace(config_size)
-        self.port: DmaPort = Unconnected()
-        self.ats_port: AtsPort | None = None
+        self.port: DmaPort = CLOSED
         self.dma = BusMaster(self)
+        self.on_way_changed: Callable[[], None] = self.dma.reconsider
+        """Called when bus mastering or a register that routes requests has changed."""
         self.bars: dict[int, Bar] = {}
         self.msi: Msi | None = None
         self.msix: Msix | None = None
@@ -234,7 +190,8 @@ class PciFunction:
             0x00,
             Identification.of(vendor_id=identity.vendor_id, device_id=identity.device_id),
         )
-        self.command = config.add(0x04, Command())
+        config.on_routing = self._way_changed
+        self.command = config.add(0x04, Command(), routing=True)
         self.command.on_write = self._commanded
         self.status = config.add(0x06, Status.of(capabilities=1))
         config.add(0x08, ClassCode.of(revision=identity.revision, class_code=identity.class_code))
@@ -250,12 +207,12 @@ class PciFunction:
         config.add(0x3C, Interrupt.of(pin=identity.interrupt_pin))
 
     def connect(self, port: DmaPort) -> None:
-        """Plug the function in: from now on its requests go through ``port``.
-
-        If that is an :class:`AtsPort`, translation and page requests can go through it too.
-        """
+        """Plug the function in: from now on its requests go through ``port``."""
         self.port = port
-        self.ats_port = port if isinstance(port, AtsPort) else None
+        self.dma.reconsider()
+
+    def _way_changed(self) -> None:
+        self.on_way_changed()
 
     def reset(self) -> None:
         """Conventional or function level reset: everything as after power-on, but plugged in."""

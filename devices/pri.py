@@ -9,7 +9,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from devices.capabilities import Pri, PriControl
-from devices.dma import READ, WRITE, AtsPort, PageGroupResponse, PageRequest, ResponseCode
+from devices.dma import (
+    READ,
+    WRITE,
+    DmaPort,
+    PageGroupResponse,
+    PageRequest,
+    Request,
+    ResponseCode,
+)
 
 PAGE_REQUEST_GROUPS = 512
 
@@ -39,16 +47,8 @@ class PageRequestInterface:
         """Whether page requests may be sent: enabled, and no response failure noted."""
         return bool(self.capability.control.value.enable and not self.capability.status.value.rf)
 
-    def send(
-        self,
-        port: AtsPort,
-        pages: Sequence[int],
-        need: int,
-        *,
-        pasid: int | None = None,
-        privileged: bool = False,
-    ) -> int | None:
-        """Send one group of page requests, the last marked so; returns its index.
+    def send(self, port: DmaPort, request: Request, pages: Sequence[int]) -> int | None:
+        """Send one group of page requests for ``request``, the last marked so; returns its index.
 
         None, and nothing sent, if page requests are off, the allocation does not allow that
         many, or every group index is waiting for a response.
@@ -64,12 +64,12 @@ class PageRequestInterface:
             port.page_request(
                 PageRequest(
                     address=page,
-                    read=bool(need & READ),
-                    write=bool(need & WRITE),
+                    read=bool(request.access & READ),
+                    write=bool(request.access & WRITE),
                     group_index=group,
                     last=number == len(pages),
-                    pasid=pasid,
-                    privileged=privileged,
+                    pasid=request.pasid,
+                    privileged=request.privileged,
                 )
             )
         return group

@@ -156,7 +156,11 @@ class Sriov:
         physical.at_reset.append(self._drop)
 
     def _drop(self) -> None:
-        self.functions = ()
+        self._become(())
+
+    def _become(self, functions: tuple[VirtualFunction, ...]) -> None:
+        self.functions = functions
+        self.physical.on_way_changed()
         if self.on_change is not None:
             self.on_change()
 
@@ -169,7 +173,5 @@ class Sriov:
         self.control.value = after
         if before.vf_enable != after.vf_enable:
             count = self.count.value.count if after.vf_enable else 0
-            self.functions = tuple(self._make(self, index) for index in range(count))
-            if self.on_change is not None:
-                self.on_change()
+            self._become(tuple(self._make(self, index) for index in range(count)))
         return after

@@ -7,7 +7,7 @@ of bridges are left out: memory decoding is a matter of the functions alone.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from devices.capabilities import ExtendedCapabilityId, PortType
 from devices.config_space import BridgeControl, BusNumbers
@@ -36,7 +36,7 @@ class Bridge(PciFunction):
     def __init__(self, identity: Identity, port_type: PortType | None = None) -> None:
         super().__init__(identity)
         self.port_type = port_type
-        self.buses = self.config.add(0x18, BusNumbers())
+        self.buses = self.config.add(0x18, BusNumbers(), routing=True)
         self.config.add(0x3E, BridgeControl())
         if port_type is not None:
             self.add_pci_express(port_type)
@@ -71,6 +71,8 @@ class Topology:
         self._places: dict[PciFunction, tuple[Bus, int]] = {}
         self._behind: dict[Bridge, Bus] = {}
         self._sriov: list[Sriov] = []
+        self.on_change: list[Callable[[], None]] = []
+        """Called when functions came or went, or something changed that routes requests."""
 
     def add_root_bus(self, segment: int = 0, number: int = 0) -> Bus:
         """A root bus; several per segment are allowed."""
@@ -94,12 +96,16 @@ class Topology:
                 header.value = header.initial = header.value.replace(multifunction=1)
         if isinstance(function, Bridge):
             self._behind[function] = Bus(bus.segment, 0, function)
+            function.on_way_changed = self._changed
+        self._changed()
         return self.bdf(function)
 
     def add_sriov(self, sriov: Sriov) -> None:
         """Make the virtual functions of a plugged-in function part of the tree."""
         self._place(sriov.physical)
         self._sriov.append(sriov)
+        sriov.physical.on_way_changed = self._changed
+        self._changed()
 
     def bus_behind(self, bridge: Bridge) -> Bus:
         """The bus on the far side of a bridge."""
@@ -271,6 +277,16 @@ class Topology:
         if function.config.find_extended_capability(ExtendedCapabilityId.ARI) is not None:
             return tuple(bus.functions.values())
         return tuple(each for at, each in bus.functions.items() if at >> 3 == devfn >> 3)
+
+    def _changed(self) -> None:
+        """Requests may take another way from now on."""
+        for function in self._places:
+            function.dma.reconsider()
+        for sriov in self._sriov:
+            for virtual in sriov.functions:
+                virtual.dma.reconsider()
+        for react in self.on_change:
+            react()
 
     def _place(self, function: PciFunction) -> tuple[Bus, int]:
         try:

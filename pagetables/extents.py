@@ -14,7 +14,7 @@ from typing import NamedTuple
 from pagetables.geometry import Geometry, StageKind
 from pagetables.memory import TableMemory
 from pagetables.nested import GuestMemory
-from pagetables.observed import UnchangedMemory
+from pagetables.unchanged import UnchangedMemory
 from pagetables.walk import ADDRESS, Leaf, Stage, WalkFault, WalkRule, walk
 
 Refused = Callable[[int, int, WalkFault], None]

@@ -61,6 +61,10 @@ class FrameReader(Protocol):
 class TableMemory(Protocol):
     """Memory as a remapping unit sees it: tables are read, flags and status words written."""
 
+    def host(self, address: int) -> int:
+        """The host physical address of what was found at ``address``."""
+        ...
+
     @property
     def frames(self) -> FrameSource: ...
 
@@ -137,6 +141,10 @@ class PhysicalMemory:
         for table in (self.frames, self._read_only_frames):
             for number in [number for number in table if first <= number < last]:
                 del table[number]
+
+    def host(self, address: int) -> int:
+        """The address itself: these are host physical addresses."""
+        return address
 
     def read(self, address: int, length: int) -> bytes:
         """``length`` bytes at ``address``; BusError if any of them is not there."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from pagetables.memory import FrameReader, TableMemory
+from pagetables.observer import EntryObserver
 from pagetables.walk import Leaf, Stage, TableRefusedError, WalkRule, output, set_flags
 
 SecondStageWalk = Callable[[int], Leaf]
@@ -27,12 +28,20 @@ class GuestMemory:
     """
 
     def __init__(
-        self, memory: TableMemory, second: Stage, width: int, walk_second: SecondStageWalk
+        self,
+        memory: TableMemory,
+        second: Stage,
+        width: int,
+        walk_second: SecondStageWalk,
+        observer: EntryObserver | None = None,
     ) -> None:
+        self._frames = memory.frames
         self._memory = memory
         self._second = second
         self._width = width
         self._walk = walk_second
+        self._observer = observer
+        self._hosts: dict[int, int] = {}
         self.known: dict[int, int] = {}
         self.located: Located | None = None
         geometry = second.geometry
@@ -47,38 +56,48 @@ class GuestMemory:
     def __getitem__(self, number: int) -> FrameReader:
         frame = self.known.get(number)
         if frame is None:
-            host, _ = self._translate(number << 12, self._readable, WalkRule.TABLE_NOT_READABLE)
-            frame = host >> 12
+            leaf = self._translate(number << 12, self._readable, WalkRule.TABLE_NOT_READABLE)
+            frame = output(leaf, number << 12) >> 12
             if self.located is not None:
                 self.located(number, frame)
-        return self._memory.frames[frame]
+        self._hosts[number] = frame
+        return self._frames[frame]
+
+    def host(self, address: int) -> int:
+        """The host physical address where the last read of a guest frame found it."""
+        return self._hosts[address >> 12] << 12 | address & 0xFFF
 
     def read_record(self, address: int, size: int) -> int:
         """A record at a guest physical address."""
-        host, _ = self._translate(address, self._readable, WalkRule.TABLE_NOT_READABLE)
-        return self._memory.read_record(host, size)
+        leaf = self._translate(address, self._readable, WalkRule.TABLE_NOT_READABLE)
+        return self._memory.read_record(output(leaf, address), size)
 
     def compare_exchange(self, address: int, size: int, expected: int, new: int) -> bool:
         """Set flags in a first-stage entry; this dirties the page that holds the table."""
-        geometry = self._second.geometry
-        host, leaf = self._translate(address, geometry.write, WalkRule.TABLE_NOT_WRITABLE)
-        entry, shift, _, where = leaf
+        leaf = self._translate(address, self._second.geometry.write, WalkRule.TABLE_NOT_WRITABLE)
         dirty = self._second.dirty
-        if dirty & ~entry and not set_flags(self._memory, self._second, where, entry, dirty, shift):
+        if dirty & ~leaf.entry and not set_flags(
+            self._memory,
+            self._second,
+            leaf.where,
+            leaf.entry,
+            dirty,
+            leaf.shift,
+            self._observer,
+        ):
             return self.compare_exchange(address, size, expected, new)
-        frame = self.known.get(address >> 12, host >> 12)
+        frame = self.known.get(address >> 12, output(leaf, address) >> 12)
         return self._memory.compare_exchange(frame << 12 | address & 0xFFF, size, expected, new)
 
     def write(self, address: int, data: bytes) -> None:
         """Store ``data`` within one guest frame."""
-        geometry = self._second.geometry
-        host, _ = self._translate(address, geometry.write, WalkRule.TABLE_NOT_WRITABLE)
-        self._memory.write(host, data)
+        leaf = self._translate(address, self._second.geometry.write, WalkRule.TABLE_NOT_WRITABLE)
+        self._memory.write(output(leaf, address), data)
 
-    def _translate(self, address: int, need: int, denied: WalkRule) -> tuple[int, Leaf]:
+    def _translate(self, address: int, need: int, denied: WalkRule) -> Leaf:
         if address >> self._width:
             raise TableRefusedError(address, WalkRule.TABLE_BEYOND_WIDTH)
         leaf = self._walk(address)
         if leaf[2] & need != need:
             raise TableRefusedError(address, denied)
-        return output(leaf, address), leaf
+        return leaf

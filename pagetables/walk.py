@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from pagetables.geometry import Geometry, StageKind
 from pagetables.memory import BusError, TableMemory
+from pagetables.observer import EntryObserver, Structure
 
 ADDRESS = (1 << 52) - (1 << 12)
 FRAME_NUMBER = (1 << 40) - 1
@@ -20,16 +21,24 @@ FRAME_NUMBER = (1 << 40) - 1
 Visit = Callable[[int, int, int], None]
 """Told of each entry that points to a table: its level's shift, the table frame, rights so far."""
 
-Leaf = tuple[int, int, int, int]
-"""The entry that maps the page, log2 of the page size, rights ANDed over all levels, address of
-the entry."""
+
+class Leaf(NamedTuple):
+    """The entry that maps the page."""
+
+    entry: int
+    """As it is now, with the flags that the walk set."""
+    shift: int
+    """log2 of the page size."""
+    rights: int
+    """ANDed over all levels."""
+    where: int
+    """Address of the entry, in the memory that was walked."""
 
 
 def output(leaf: Leaf, address: int) -> int:
     """The address that ``address`` is translated to by the leaf of its page."""
-    entry, shift, _, _ = leaf
-    offset = (1 << shift) - 1
-    return entry & ADDRESS & ~offset | address & offset
+    offset = (1 << leaf[1]) - 1
+    return leaf[0] & ADDRESS & ~offset | address & offset
 
 
 class WalkRule(Enum):
@@ -61,12 +70,14 @@ class WalkFault(Exception):  # noqa: N818 - the specification's word
     """
 
     def __init__(self, rule: WalkRule, kind: StageKind, shift: int, top: bool) -> None:
-        super().__init__(f"{kind.value} stage, bit {shift}: {rule.value}")
         self.rule = rule
         self.kind = kind
         self.shift = shift
         self.top = top
         """Whether the table is the root of its stage."""
+
+    def __str__(self) -> str:
+        return f"{self.kind.value} stage, bit {self.shift}: {self.rule.value}"
 
 
 class Stage(NamedTuple):
@@ -89,6 +100,7 @@ def walk(
     address: int,
     visit: Visit | None = None,
     start: tuple[int, int, int] | None = None,
+    observer: EntryObserver | None = None,
 ) -> Leaf:
     """Find the entry that maps ``address``; WalkFault names the rule that stopped the walk.
 
@@ -100,21 +112,24 @@ def walk(
     if start is not None:
         done, frame, rights = start
         levels = levels[done:]
-    follow = bool(accessed) or visit is not None
+    follow = accessed or visit is not None
     frames = memory.frames
     shift = levels[0].shift
     try:
         for shift, stop, leaf, page_reserved in levels:  # noqa: B007 - used below
             entry = frames[frame][address >> shift & 511]
+            if observer is not None:
+                where = memory.host(frame << 12 | (address >> shift & 511) << 3)
+                observer.read(STRUCTURES[geometry.kind], where, 8, entry)
             rights &= entry
             if entry & stop or not rights & present:  # at the last level always
                 break
             if follow:
                 where = frame << 12 | (address >> shift & 511) << 3
                 if accessed & ~entry and not set_flags(
-                    memory, stage, where, entry, accessed, shift
+                    memory, stage, where, entry, accessed, shift, observer
                 ):
-                    return walk(memory, stage, address, visit)
+                    return walk(memory, stage, address, visit, None, observer)
                 if visit is not None:
                     visit(shift, entry >> 12 & FRAME_NUMBER, rights)
             frame = entry >> 12 & FRAME_NUMBER
@@ -125,13 +140,27 @@ def walk(
     if not entry & leaf or entry & page_reserved:
         raise _fault(WalkRule.RESERVED, stage, shift)
     where = frame << 12 | (address >> shift & 511) << 3
-    if accessed & ~entry and not set_flags(memory, stage, where, entry, accessed, shift):
-        return walk(memory, stage, address, visit)
-    return entry | accessed, shift, rights, where
+    if accessed & ~entry and not set_flags(memory, stage, where, entry, accessed, shift, observer):
+        return walk(memory, stage, address, visit, None, observer)
+    return _new(Leaf, (entry | accessed, shift, rights, where))
+
+
+_new = tuple.__new__  # a named tuple's own constructor costs twice as much
+
+STRUCTURES = {
+    StageKind.FIRST: Structure.FIRST_STAGE,
+    StageKind.SECOND: Structure.SECOND_STAGE,
+}
 
 
 def set_flags(
-    memory: TableMemory, stage: Stage, where: int, entry: int, flags: int, shift: int
+    memory: TableMemory,
+    stage: Stage,
+    where: int,
+    entry: int,
+    flags: int,
+    shift: int,
+    observer: EntryObserver | None = None,
 ) -> bool:
     """Atomically set accessed or dirty flags in the entry at address ``where`` (3.6.2, 3.7.2).
 
@@ -140,7 +169,13 @@ def set_flags(
     if not stage.snooped:
         raise _fault(WalkRule.NOT_SNOOPED, stage, shift)
     try:
-        return memory.compare_exchange(where, 8, entry, entry | flags)
+        if observer is None:
+            return memory.compare_exchange(where, 8, entry, entry | flags)
+        structure, host = STRUCTURES[stage.geometry.kind], memory.host(where)
+        observer.update(structure, host, 8, entry, entry | flags)
+        done = memory.compare_exchange(where, 8, entry, entry | flags)
+        observer.updated(structure, host, entry | flags, done=done)
+        return done
     except BusError as error:
         raise _fault(_rule(error, WalkRule.UPDATE_ERROR), stage, shift) from error
 

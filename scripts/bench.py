@@ -15,17 +15,17 @@ import time
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+from pagetables.observed import AccessKind, ObservedMemory
 from rich.console import Console
 from rich.table import Table
 
 from devices.device_tlb import DeviceTlb, Replacement
-from devices.dma import READ, WRITE, TranslationEntry
+from devices.dma import READ, WRITE, Request, TranslationEntry
 from pagetables import first_stage, second_stage
 from pagetables.bits import BitRecord
 from pagetables.build import FramePool, TableBuilder
 from pagetables.geometry import first_stage_geometry, second_stage_geometry
 from pagetables.memory import PhysicalMemory
-from pagetables.observed import AccessKind, ObservedMemory
 from pagetables.walk import walk
 from scripts import bench_dmar
 from vtd.layouts import descriptors, entries, interrupt_entries
@@ -36,7 +36,6 @@ from vtd.unit.caching.policy import KEEPS_STALE, UNCACHED, CachePolicy
 from vtd.unit.options import Options
 from vtd.unit.port import UnitPort
 from vtd.unit.registers.capabilities import PROFILES
-from vtd.unit.requests.request import Request
 from vtd.unit.requests.target import Target
 from vtd.unit.translation.translate import translate
 from vtd.unit.unit import RemappingUnit

@@ -7,12 +7,14 @@ has to be on in each, and access control has to let them pass. Left out: the sta
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import NamedTuple
 
 from devices.bridged_port import BridgedPort
-from devices.function import PciFunction
-from devices.topology import Topology
+from devices.dma import Completion, DmaPort, Request
+from devices.function import CLOSED, PciFunction
+from devices.topology import Topology, TopologyError
 from pagetables.memory import PhysicalMemory
 from vtd.dmar.scopes import Scopes, SystemDevice
 from vtd.dmar.table import Table
@@ -25,6 +27,29 @@ from vtd.unit.unit import RemappingUnit
 
 class PlatformError(ValueError):
     """Parts that make no machine: the message names the unit or the device."""
+
+
+class RoutedPort(DmaPort):
+    """The port of one function of a platform, wherever the topology has its requests arrive.
+
+    A function that no unit covers, or that is not plugged in any more, reaches nothing.
+    """
+
+    def __init__(self, platform: Platform, function: PciFunction) -> None:
+        self._platform = platform
+        self._function = function
+
+    def request(self, request: Request) -> Completion:
+        """Take the way as it is now."""
+        way = self.way()
+        return way.request(request._replace(source_id=way.source_id))
+
+    def way(self) -> DmaPort:
+        """The port of the unit, if no bridge stops anything; a gate in front of it otherwise."""
+        try:
+            return self._platform.port_of(self._function).way()
+        except (PlatformError, TopologyError):
+            return CLOSED
 
 
 class PlatformState(NamedTuple):
@@ -55,6 +80,7 @@ class Platform:
         self.topology = topology
         self.units = dict(units)
         self.scopes = Scopes(table, topology)
+        topology.on_change.append(self._topology_changed)
 
     @classmethod
     def build(
@@ -98,18 +124,36 @@ class Platform:
         return self.units[owner.unit.register_base]
 
     def connect(self) -> None:
-        """Give every function its port: again after bus numbers or virtual functions changed."""
-        for segment in {bus.segment for bus in self.topology.roots}:
-            for function in self.topology.functions(segment):
-                self._connect(function)
+        """Give every function its port; PlatformError if no unit covers one.
 
-    def _connect(self, function: PciFunction) -> None:
+        What changes later (virtual functions, bus numbers, bridges) is followed without this.
+        """
+        for function in self._functions():
+            self.unit_of(function)
+        self._topology_changed()
+
+    def _functions(self) -> Iterator[PciFunction]:
+        for segment in {bus.segment for bus in self.topology.roots}:
+            yield from self.topology.functions(segment)
+
+    def _topology_changed(self) -> None:
+        """Connect functions that are new, and send ATS messages to where functions are now."""
+        for unit in self.units.values():
+            unit.detach_all()
+        for function in self._functions():
+            if not isinstance(function.port, RoutedPort):
+                function.connect(RoutedPort(self, function))
+            if function.client is not None:
+                with suppress(PlatformError):
+                    source_id = self.topology.requester_id(function)
+                    self.unit_of(function).attach(source_id, function.client)
+
+    def port_of(self, function: PciFunction) -> DmaPort:
+        """A function's port: that of its unit, or behind the bridges above it."""
         unit, source_id = self.unit_of(function), self.topology.requester_id(function)
         port = UnitPort(unit, self.memory, source_id)
         behind = next(self.topology.bridges_above(function), None) is not None
-        function.connect(BridgedPort(port, self.topology, function) if behind else port)
-        if function.client is not None:
-            unit.attach(source_id, function.client)
+        return BridgedPort(port, self.topology, function) if behind else port
 
     def io_apic_port(self, number: int) -> UnitPort:
         """The port of the I/O APIC with this id (8.3.1.1); PlatformError if no unit lists it."""

@@ -17,18 +17,19 @@ from devices.ats import AtsAgent, Misbehaviour
 from devices.capabilities import add_ats, add_pasid, add_pri
 from devices.device_tlb import DeviceTlb
 from devices.dma import (
+    ATOMIC,
+    DONE,
     READ,
+    REFUSED,
     WRITE,
     AtomicOp,
-    AtsPort,
     Completion,
-    CompletionStatus,
     DmaPort,
     PageRequest,
+    Request,
     ResponseCode,
-    TranslationCompletion,
 )
-from devices.function import REFUSED, Identity, PciFunction
+from devices.function import Identity, PciFunction
 from devices.pri import PageRequestInterface
 from devices.source_id import SourceId
 
@@ -36,8 +37,6 @@ IDENTITY = Identity(vendor_id=0x1234, device_id=0x11E9, class_code=0x00FF00)
 
 PAGE_REQUEST_ATTEMPTS = 8
 """How often the engine asks for the same pages before it gives up."""
-
-_DONE = Completion(CompletionStatus.SUCCESS)
 
 
 class Via(Enum):
@@ -124,7 +123,7 @@ class Outcome:
     """How a command ended."""
 
     command: Command
-    completion: Completion | TranslationCompletion
+    completion: Completion
 
 
 class DmaEngine(PciFunction):
@@ -182,30 +181,30 @@ class DmaEngine(PciFunction):
             self._missing = ()
         return outcomes
 
-    def _attempt(self, command: Command) -> Completion | TranslationCompletion | None:
+    def _attempt(self, command: Command) -> Completion | None:
         """The completion of a command, or None if it has to wait for a page response."""
-        if isinstance(command, Read | Write) and command.via is Via.DEVICE_TLB:
-            return self._through_device_tlb(command)
-        if isinstance(command, Read | Write) and command.via is Via.TRANSLATED:
-            return self._translated(command)
-        if isinstance(command, As):
-            return self._impersonated(command)
-        if isinstance(command, Translate):
-            return self.ats.translate(
-                command.address,
-                command.count,
-                no_write=command.no_write,
-                pasid=command.pasid,
-                privileged=command.privileged,
-            )
-        if isinstance(command, SendPageRequest):
-            return self._page_request(command.request)
+        match command:
+            case Read(via=Via.DEVICE_TLB) | Write(via=Via.DEVICE_TLB):
+                return self._through_device_tlb(command)
+            case Read(via=Via.TRANSLATED) | Write(via=Via.TRANSLATED):
+                return self._translated(command)
+            case As():
+                return self._impersonated(command)
+            case SendPageRequest(request):
+                return self._page_request(request)
+            case Translate():
+                return _send(self.ats, command)
         return _send(self.dma, command)
+
+    def _page_request(self, request: PageRequest) -> Completion:
+        if not self.command.value.bme:
+            return REFUSED
+        self.port.page_request(request)
+        return DONE
 
     def _through_device_tlb(self, command: Read | Write) -> Completion | None:
         """Ask for pages as long as some are missing and asking helps."""
-        writes = isinstance(command, Write)
-        length = len(command.data) if isinstance(command, Write) else command.length
+        request = _request(command)
         while True:
             if self._waiting is not None:
                 code = self._pages.take_response(self._waiting)
@@ -214,25 +213,15 @@ class DmaEngine(PciFunction):
                 self._waiting = None
                 if code != ResponseCode.SUCCESS:
                     return REFUSED
-            missing = self.ats.missing(
-                command.address,
-                length,
-                WRITE if writes else READ,
-                pasid=command.pasid,
-                privileged=command.privileged,
-            )
+            missing = self.ats.missing(request)
             if not missing:
-                return _send(self.ats, command)
+                return self.ats.request(request)
             self._attempts = self._attempts + 1 if missing == self._missing else 1
             self._missing = missing
             if self._attempts > PAGE_REQUEST_ATTEMPTS:
                 return REFUSED
-            self._waiting = self.ats.request_pages(
-                missing[: self._pages.allocation],
-                READ | WRITE if writes else READ,
-                pasid=command.pasid,
-                privileged=command.privileged,
-            )
+            wanted = request if request.access == READ else request._replace(access=ATOMIC)
+            self._waiting = self.ats.request_pages(wanted, missing[: self._pages.allocation])
             if self._waiting is None:
                 return REFUSED
 
@@ -242,23 +231,10 @@ class DmaEngine(PciFunction):
         return _send(self.impersonate(command.source_id), command.command)
 
     def _translated(self, command: Read | Write) -> Completion:
-        port = self._ats_port()
-        if port is None:
-            return REFUSED
+        """As given: the enable bits of the capabilities are not asked."""
         if isinstance(command, Write):
-            return port.write_translated(command.address, command.data, pasid=command.pasid)
-        return port.read_translated(command.address, command.length, pasid=command.pasid)
-
-    def _page_request(self, request: PageRequest) -> Completion:
-        port = self._ats_port()
-        if port is None:
-            return REFUSED
-        port.page_request(request)
-        return _DONE
-
-    def _ats_port(self) -> AtsPort | None:
-        """The raw port, which no enable bit but bus mastering guards."""
-        return self.ats_port if self.command.value.bme else None
+            return self.dma.write_translated(command.address, command.data, pasid=command.pasid)
+        return self.dma.read_translated(command.address, command.length, pasid=command.pasid)
 
     def _forget(self) -> None:
         self._queue.clear()
@@ -266,21 +242,28 @@ class DmaEngine(PciFunction):
         self._missing = ()
 
 
-def _send(port: DmaPort, command: Read | Write | Atomic | SendMessage) -> Completion:
-    if isinstance(command, Read):
-        return port.read(
-            command.address, command.length, pasid=command.pasid, privileged=command.privileged
-        )
+def _send(port: DmaPort, command: Read | Write | Atomic | Translate | SendMessage) -> Completion:
+    match command:
+        case Read(address, length, pasid, privileged):
+            return port.read(address, length, pasid=pasid, privileged=privileged)
+        case Write(address, data, pasid, privileged):
+            return port.write(address, data, pasid=pasid, privileged=privileged)
+        case Atomic(op, address, operands, pasid, privileged):
+            return port.atomic(op, address, operands, pasid=pasid, privileged=privileged)
+        case Translate(address, count, no_write, pasid, privileged):
+            return port.translate(
+                address, count, no_write=no_write, pasid=pasid, privileged=privileged
+            )
+        case SendMessage(address, data):
+            return port.write(address, data.to_bytes(4, "little"))
+
+
+def _request(command: Read | Write) -> Request:
+    """The transfer of a command."""
     if isinstance(command, Write):
-        return port.write(
-            command.address, command.data, pasid=command.pasid, privileged=command.privileged
-        )
-    if isinstance(command, Atomic):
-        return port.atomic(
-            command.op,
-            command.address,
-            command.operands,
-            pasid=command.pasid,
-            privileged=command.privileged,
-        )
-    return port.write(command.address, command.data.to_bytes(4, "little"))
+        access, length, payload = WRITE, len(command.data), command.data
+    else:
+        access, length, payload = READ, command.length, None
+    return Request(
+        0, command.address, access, length, command.pasid, command.privileged, payload=payload
+    )

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from devices.dma import Request
 from pagetables.bits import BitRecord
 from pagetables.build import BuildError, FramePool, TableBuilder
 from pagetables.geometry import first_stage_geometry, second_stage_geometry
@@ -40,7 +41,6 @@ from vtd.unit.options import Options
 from vtd.unit.port import UnitPort
 from vtd.unit.reporting.events import Event, RequestBlocked
 from vtd.unit.requests.faults import FaultReason
-from vtd.unit.requests.request import Request
 from vtd.unit.unit import RemappingUnit
 
 ROOT, CONTEXT, DIRECTORIES, PASID_TABLES, QUEUES = 0x1000, 0x2000, 0x10000, 0x20000, 0x30000

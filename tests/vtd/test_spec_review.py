@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from devices.dma import READ, WRITE, AddressType, CompletionStatus, PageRequest
+from devices.dma import READ, WRITE, AddressType, CompletionStatus, PageRequest, Request
 from tests.vtd.interrupt_world import (
     DESCRIPTOR,
     HOLE,
@@ -28,7 +28,6 @@ from vtd.unit.interrupts.outcome import Posted
 from vtd.unit.options import Options
 from vtd.unit.reporting.events import RequestBlocked
 from vtd.unit.requests.faults import FaultReason
-from vtd.unit.requests.request import Request
 
 FULL = capabilities(hpts=1, ptrs=1)
 

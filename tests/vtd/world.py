@@ -11,7 +11,9 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
-from devices.dma import READ
+from pagetables.observed import AccessKind, Hook, ObservedMemory
+
+from devices.dma import READ, Request
 from pagetables.bits import BitRecord
 from pagetables.first_stage import (
     FirstStageEntry,
@@ -20,7 +22,6 @@ from pagetables.first_stage import (
     FirstStagePage4K,
 )
 from pagetables.memory import BusError, PhysicalMemory
-from pagetables.observed import AccessKind, Hook, ObservedMemory
 from pagetables.second_stage import (
     SecondStageEntry,
     SecondStagePage1G,
@@ -56,7 +57,6 @@ from vtd.unit.port import UnitPort
 from vtd.unit.registers.capabilities import Capabilities
 from vtd.unit.reporting.event_interrupt import Message
 from vtd.unit.reporting.events import Event, MessageSent
-from vtd.unit.requests.request import Request
 from vtd.unit.unit import RemappingUnit
 
 ROOT, CONTEXT, DIRECTORY, PASID_TABLE = 0x1000, 0x2000, 0x4000, 0x5000

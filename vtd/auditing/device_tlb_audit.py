@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
 
-from devices.dma import READ, WRITE, AddressType, InvalidationRequest
+from devices.dma import READ, WRITE, AddressType, InvalidationRequest, Request
 from devices.source_id import SourceId
 from vtd.unit.reporting.events import (
     DeviceTlbInvalidationCompleted,
@@ -23,7 +23,6 @@ from vtd.unit.reporting.events import (
     TranslatedRequestPassed,
     TranslationGiven,
 )
-from vtd.unit.requests.request import Request
 from vtd.unit.translation.ats import answer
 from vtd.unit.translation.remapping import onlooker
 from vtd.unit.unit import RemappingUnit

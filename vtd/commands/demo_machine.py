@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from devices.dma import READ, WRITE
+from devices.dma import READ, WRITE, Request
 from devices.models.edu import BUFFER_START, DMA_NANOSECONDS, DmaCommand, Edu, EduRegister
 from devices.source_id import Bdf
 from devices.topology import Topology
@@ -24,7 +24,6 @@ from vtd.platform import Platform
 from vtd.software.driver import start
 from vtd.unit.caching.iotlb import IotlbEntry
 from vtd.unit.registers.capabilities import PROFILES
-from vtd.unit.requests.request import Request
 
 REGISTER_BASE = 0xFED9_0000
 DMAR = f"""

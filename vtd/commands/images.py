@@ -10,7 +10,7 @@ import typer
 
 from pagetables.images import load_image
 from pagetables.memory import PhysicalMemory
-from pagetables.observed import UnchangedMemory
+from pagetables.unchanged import UnchangedMemory
 from vtd.commands.reading import unusable_input
 from vtd.layouts.registers import GlobalStatus
 from vtd.recordings.capture import MANIFEST, Capture

@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.progress import track
 
+from devices.dma import Request
 from vtd.commands.counted import counted
 from vtd.commands.images import Format, Output
 from vtd.commands.reading import unusable_input
@@ -23,7 +24,6 @@ from vtd.recordings.replay import replay as replay_scenario
 from vtd.recordings.replay_capture import replay_capture
 from vtd.recordings.scenario import ScenarioError
 from vtd.unit.caching.iotlb import IotlbEntry
-from vtd.unit.requests.request import Request
 from vtd.unit.unit import RemappingUnit
 
 MISMATCH = 1

@@ -6,14 +6,13 @@ from collections.abc import Iterator
 from enum import Enum
 from typing import Any
 
-from devices.dma import READ, WRITE, AddressType, TranslationCompletion
+from devices.dma import READ, WRITE, AddressType, Request, TranslationCompletion
 from devices.source_id import SourceId
 from pagetables.bits import BitRecord
 from pagetables.explain import Outcome, Step
 from vtd.inspection.explain import RequestExplanation
 from vtd.inspection.sources import KINDS
 from vtd.unit.requests.faults import TranslationFault
-from vtd.unit.requests.request import Request
 
 NAME_WIDTH = 22
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from devices.dma import READ, WRITE, AddressType
+from devices.dma import READ, WRITE, AddressType, Request
 from devices.source_id import SourceId
 from vtd.commands.images import (
     AsSpecified,
@@ -26,7 +26,6 @@ from vtd.commands.images import (
 from vtd.commands.reading import UNUSABLE, unusable_input
 from vtd.commands.show_walk import walk_json, walk_lines
 from vtd.inspection.explain import explain_request, explain_translation_request, is_interrupt
-from vtd.unit.requests.request import Request
 
 
 def walk(

@@ -15,7 +15,7 @@ from pagetables import explain as page_walk
 from pagetables.bits import BitRecord
 from pagetables.geometry import StageKind
 from pagetables.memory import TableMemory
-from pagetables.observed import UnchangedMemory
+from pagetables.unchanged import UnchangedMemory
 from vtd.layouts.entries import (
     ContextEntry,
     PasidDirectoryEntry,

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from enum import IntEnum
 from typing import NamedTuple
 
+from devices.dma import Request
 from pagetables.first_stage import FirstStagePage2M, FirstStagePage4K
 from pagetables.second_stage import SecondStagePage4K
 from pagetables.walk import Leaf
@@ -22,7 +23,6 @@ from vtd.layouts.registers import (
     VariableRangeMtrrMask,
 )
 from vtd.unit.registers.register_file import RegisterFile
-from vtd.unit.requests.request import Request
 from vtd.unit.requests.target import Target
 from vtd.unit.translation.lookup import lookup
 from vtd.unit.translation.translate import Page, find_page, snooped

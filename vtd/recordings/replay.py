@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from devices.dma import Request
 from vtd.recordings.scenario import (
     ACCESSES,
     Json,
@@ -17,7 +18,6 @@ from vtd.recordings.scenario import (
     number,
     recorded_on_qemu,
 )
-from vtd.unit.requests.request import Request
 from vtd.unit.unit import RemappingUnit
 
 Trace = Callable[[RemappingUnit, str, Request], None]

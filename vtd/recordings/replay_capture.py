@@ -12,9 +12,10 @@ from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 
-from devices.dma import READ, WRITE, CompletionStatus
-from pagetables.memory import PhysicalMemory
 from pagetables.observed import AccessKind, ObservedMemory, UnchangedMemory
+
+from devices.dma import READ, WRITE, CompletionStatus, Request
+from pagetables.memory import PhysicalMemory
 from vtd.inspection.sources import list_sources, pages
 from vtd.layouts.interrupt_entries import RemappedIrte
 from vtd.layouts.registers import FaultRecording, InvalidationQueueAddress, InvalidationQueueTail
@@ -27,7 +28,6 @@ from vtd.unit.options import Options
 from vtd.unit.registers.register_map import REGISTERS
 from vtd.unit.reporting.events import Event, MessageSent
 from vtd.unit.requests.faults import FaultReason
-from vtd.unit.requests.request import Request
 from vtd.unit.unit import RemappingUnit
 
 NARROW = frozenset(register.OFFSET for register in REGISTERS if register.WIDTH == 32)

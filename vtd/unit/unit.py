@@ -1,7 +1,7 @@
-"""One remapping hardware unit: its registers, its caches, and what a DMA request meets there.
+"""One remapping hardware unit: its registers, its caches, and what a request meets there.
 
-VT-d 3, 5, 6, 7 and 11. The modules it is made of hold the rules; this one connects them: commands
-of software in, requests of devices in, physical addresses and interrupts out.
+VT-d 3, 5, 6, 7 and 11. The modules it is made of hold the rules; this one connects them: register
+accesses of software in, requests of devices in, physical addresses and completions out.
 """
 
 from __future__ import annotations
@@ -10,14 +10,19 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from devices.dma import (
+    DONE,
+    MESSAGE,
+    REFUSED,
+    WRITE,
     AddressType,
     AtsClient,
+    Completion,
     CompletionStatus,
+    InvalidationCompletion,
     PageRequest,
-    TranslationCompletion,
+    Request,
 )
 from pagetables.memory import TableMemory
-from pagetables.observed import ObservedMemory
 from vtd.layouts.entries import PasidTranslationType
 from vtd.layouts.registers import (
     GlobalCommand,
@@ -29,11 +34,12 @@ from vtd.layouts.registers import (
     RootTableAddress,
 )
 from vtd.unit.caching.caches import TranslationCaches
+from vtd.unit.caching.iotlb import Line
 from vtd.unit.interrupts.interrupt_remapping import InterruptFault, InterruptRemapping
-from vtd.unit.interrupts.outcome import Interrupt, Posted
 from vtd.unit.monitoring import performance
 from vtd.unit.monitoring.enhanced_commands import EnhancedCommands
 from vtd.unit.monitoring.performance import Activity, PerformanceMonitoring, event_totals
+from vtd.unit.observer import CacheName, Observer, Observers
 from vtd.unit.options import Options
 from vtd.unit.queues.device_messages import DeviceMessages
 from vtd.unit.queues.invalidation import InvalidationQueue, RegisterInvalidation
@@ -61,8 +67,8 @@ from vtd.unit.reporting.events import (
 )
 from vtd.unit.reporting.fault_recording import FaultRecorder
 from vtd.unit.reporting.virtual_commands import VirtualCommands
-from vtd.unit.requests.faults import TranslationFault
-from vtd.unit.requests.request import Request
+from vtd.unit.requests.faults import FaultReason, TranslationFault
+from vtd.unit.requests.request import INTERRUPT_RANGE, kind_of
 from vtd.unit.state import State, Stateful
 from vtd.unit.translation import ats, translated
 from vtd.unit.translation.protected_memory import ProtectedMemory
@@ -136,7 +142,7 @@ class RemappingUnit(Stateful):
             self._publish,
             self._block,
         )
-        self._unobserved: tuple[TableMemory, TableMemory] = memory, memory
+        self._observers: list[Observer] = []
         self._activity = Activity()
         self.performance = PerformanceMonitoring(
             self.registers,
@@ -162,10 +168,34 @@ class RemappingUnit(Stateful):
         """Become the unit that the state was taken from; memory is not part of it."""
         super().restore(state)
         self._counting_switched()
+        self._choose_path()
 
     def subscribe(self, subscriber: Callable[[Event], None]) -> None:
         """Have every later event told to ``subscriber``."""
         self._subscribers.append(subscriber)
+
+    def observe(self, observer: Observer) -> None:
+        """Let ``observer`` see every later step, after those that are there already."""
+        self._observers.append(observer)
+        self._watch()
+
+    def ignore(self, observer: Observer) -> None:
+        """Let ``observer`` see no more; ValueError if it does not see anything now."""
+        self._observers.remove(observer)
+        self._watch()
+
+    @property
+    def observer(self) -> Observer | None:
+        """Who is to be told of every step: nobody, an observer, or several as one."""
+        return self.remapping.observer
+
+    def _watch(self) -> None:
+        observers = tuple(self._observers)
+        one: Observer | None = observers[0] if observers else None
+        self.remapping.observer = self.interrupts.observer = (
+            Observers(observers) if len(observers) > 1 else one
+        )
+        self._choose_path()
 
     def read_register(self, offset: int, size: int) -> int:
         """A read of software, 4 or 8 bytes, at an offset in the register window."""
@@ -174,124 +204,131 @@ class RemappingUnit(Stateful):
     def write_register(self, offset: int, size: int, value: int) -> None:
         """A write of software, with all that follows from it."""
         self.registers.write(offset, size, value)
-        if self._counting:
-            self.performance.update()
-
-    def admit(self, request: Request) -> int | CompletionStatus:
-        """The physical address of an untranslated request, or how it is refused.
-
-        A request to the interrupt address range without PASID belongs to
-        :meth:`request_interrupt` instead.
-        """
-        physical = self._admit(request)
-        if self._counting:
-            self._count(AddressType.UNTRANSLATED)
-        return physical
-
-    def _admit(self, request: Request) -> int | CompletionStatus:
-        physical, remapped = request.address, False
-        if self._translating:
-            try:
-                entry = translate(self.remapping, request)
-            except TranslationFault as fault:
-                self._block(request, fault)
-                return CompletionStatus.UNSUPPORTED_REQUEST
-            physical = entry.physical | request.address & (1 << entry.shift) - 1
-            remapped = entry.tags.kind is not PasidTranslationType.PASS_THROUGH
-        if self._protecting:  # 11.4.8.1: early units exempt what they remap
-            exempt = remapped and self.capabilities.major_version < 2
-            if not exempt and self.protected_memory.blocks(physical, request.length):
-                return CompletionStatus.UNSUPPORTED_REQUEST
-        return physical
+        if self.observer is not None:
+            self.observer.settled()
 
     def attach(self, source_id: int, client: AtsClient) -> None:
         """Send invalidation requests and page group responses for ``source_id`` to ``client``."""
         self.devices.attach(source_id, client)
 
-    def translate_for_device(
-        self, request: Request, count: int = 1, *, no_write: bool = False
-    ) -> TranslationCompletion:
-        """The answer to a translation request for up to ``count`` translations (4.2.3)."""
+    def detach_all(self) -> None:
+        """Send the messages of no source-id anywhere, until clients are attached again."""
+        self.devices.detach_all()
+
+    def admit(self, request: Request, cached: Line | None = None) -> int | Completion:
+        """The physical address of a request within one page, or what it is answered without one.
+
+        ``cached`` is what the IOTLB answers to an untranslated request.
+        """
+        if cached is None:
+            cached = self.caches.iotlb.space(kind_of(request))[request.address >> 12]
+        observer = self.observer
+        if observer is None:
+            return self._admit(request, cached)
+        observer.begin(request)
+        answer = self._admit(request, cached)
+        observer.settled()
+        return answer
+
+    def _admit(self, request: Request, cached: Line) -> int | Completion:
+        """Messages, interrupts (3.15), requests of device-TLBs (4.2), and all others (3.4)."""
+        if request.access == MESSAGE:
+            return self._message(request)
+        if request.address_type is AddressType.TRANSLATION_REQUEST:
+            return self._translation_request(request)
+        if request.address_type is AddressType.TRANSLATED:
+            return self._translated_request(request)
+        if request.pasid is None and request.address >> 20 == INTERRUPT_RANGE.start >> 20:
+            return self._interrupt(request)
+        physical, remapped = request.address, False
+        if self._translating:
+            iotlb, entry = self.caches.iotlb, cached.entry
+            iotlb.count(cached)
+            if self.observer is not None:
+                key = kind_of(request), physical
+                self.observer.asked(CacheName.IOTLB, key, entry)
+            if entry is None or request.access & ~cached.rights:
+                try:
+                    entry = translate(self.remapping, request, entry)
+                except TranslationFault as fault:
+                    self._block(request, fault)
+                    return REFUSED
+            physical = entry.physical | physical & (1 << entry.shift) - 1
+            remapped = entry.tags.kind is not PasidTranslationType.PASS_THROUGH
+        if self._protecting:  # 11.4.8.1: early units exempt what they remap
+            exempt = remapped and self.capabilities.major_version < 2
+            if not exempt and self.protected_memory.blocks(physical, request.length):
+                return REFUSED
+        return physical
+
+    def _interrupt(self, request: Request) -> Completion:
+        """A request to FEEx_xxxxh without PASID: 4 bytes written are an interrupt (5.1.4)."""
+        source_id, address, data = request.source_id, request.address, request.payload
+        if request.zero_length_read:
+            return DONE  # 3.15: what it returns has no meaning
+        try:
+            if request.access != WRITE or not isinstance(data, bytes) or len(data) != 4:
+                raise InterruptFault(FaultReason.IR_NOT_AN_INTERRUPT)
+            value = int.from_bytes(data, "little")
+            status = self.registers[GlobalStatus]
+            outcome = self.interrupts.remap(status, source_id, address, value)
+        except InterruptFault as fault:
+            if fault.recorded:
+                self.faults.interrupt_fault(source_id, fault.index, fault.reason)
+            if self.observer is not None:
+                self.observer.fault(request, fault.reason)
+            self._publish(InterruptBlocked(source_id, address, fault.reason, fault.recorded))
+            return REFUSED
+        self._publish(InterruptDelivered(source_id, outcome))
+        return Completion(CompletionStatus.SUCCESS, interrupt=outcome)
+
+    def _translation_request(self, request: Request) -> Completion:
+        """What a device-TLB is told (4.2.3)."""
         if not self._translating:
-            return TranslationCompletion(CompletionStatus.UNSUPPORTED_REQUEST)
-        completion, fault = ats.answer(self.remapping, request, count, no_write=no_write)
+            return REFUSED
+        completion, fault = ats.answer(self.remapping, request)
         if fault is not None:
             self._block(request, fault)
-        address = request.address
+        source_id, address, _, _, pasid, privileged, _, _ = request
         for entry in completion.entries:
-            self._publish(
-                TranslationGiven(
-                    request.source_id, request.pasid, request.privileged, address, entry
-                )
-            )
+            self._publish(TranslationGiven(source_id, pasid, privileged, address, entry))
             address = (address & -entry.size) + entry.size
-        if self._counting:
-            self._count(AddressType.TRANSLATION_REQUEST)
         return completion
 
-    def admit_translated(self, request: Request) -> CompletionStatus:
-        """Whether a translated request may go to memory at the address it has (4.2.5)."""
-        status = self._admit_translated(request)
-        if self._subscribers and status is CompletionStatus.SUCCESS:
-            self._publish(TranslatedRequestPassed(request))
-        if self._counting:
-            self._count(AddressType.TRANSLATED)
-        return status
-
-    def _admit_translated(self, request: Request) -> CompletionStatus:
+    def _translated_request(self, request: Request) -> int | Completion:
+        """A request whose address is translated already (4.2.5)."""
         without_support = request.pasid is not None and not self.capabilities.ecap.ptrs
         if not self._translating or without_support:
-            return CompletionStatus.UNSUPPORTED_REQUEST
+            return REFUSED
         try:
             translated.check(self.remapping, request)
         except TranslationFault as fault:
             self._block(request, fault)
-            return ats.REFUSALS[fault.reason.translated]
+            return Completion(ats.REFUSALS[fault.reason.translated])
         if self._protecting and self.protected_memory.blocks(request.address, request.length):
-            return CompletionStatus.UNSUPPORTED_REQUEST
-        return CompletionStatus.SUCCESS
+            return REFUSED
+        self._publish(TranslatedRequestPassed(request))
+        return request.address
 
-    def request_page(self, source_id: int, message: PageRequest) -> bool:
-        """A page request message; whether software will find it in the page request queue."""
-        if not self._translating or "prs" not in self.capabilities.features:
-            return False
-        queued = self.page_requests.receive(source_id, message)
-        if self._counting:
-            self.performance.update()
-        return queued
-
-    def complete_invalidation(self, source_id: int, itag_vector: int, count: int) -> None:
-        """An invalidation completion message; unsupported while remapping is off (4.2.1)."""
-        if self._translating:
-            self.devices.complete(source_id, itag_vector, count)
-            if self._counting:
-                self.performance.update()
-
-    def request_interrupt(
-        self, source_id: int, address: int, data: int
-    ) -> Interrupt | Posted | None:
-        """A 4-byte write to FEEx_xxxxh without PASID; None if it is blocked (5.1.4)."""
-        try:
-            outcome = self.interrupts.remap(self.registers[GlobalStatus], source_id, address, data)
-        except InterruptFault as fault:
-            self.block_interrupt(source_id, address, fault)
-            return None
-        finally:
-            if self._counting:
-                self.performance.update()
-        self._publish(InterruptDelivered(source_id, outcome))
-        return outcome
-
-    def block_interrupt(self, source_id: int, address: int, fault: InterruptFault) -> None:
-        """Record the fault of an access to the interrupt range."""
-        if fault.recorded:
-            self.faults.interrupt_fault(source_id, fault.index, fault.reason)
-        self._publish(InterruptBlocked(source_id, address, fault.reason, fault.recorded))
+    def _message(self, request: Request) -> Completion:
+        """Page requests (7.4) and invalidation completions, unsupported while remapping is off."""
+        message, source_id = request.payload, request.source_id
+        if not self._translating:
+            return REFUSED
+        if isinstance(message, InvalidationCompletion):
+            self.devices.complete(source_id, message.itag_vector, message.count)
+            return DONE
+        if isinstance(message, PageRequest) and "prs" in self.capabilities.features:
+            return DONE if self.page_requests.receive(source_id, message) else REFUSED
+        return REFUSED
 
     def _block(self, request: Request, fault: TranslationFault) -> None:
         if fault.recorded:
             self.faults.dma_fault(request, fault.reason)
-        self._publish(RequestBlocked(request, fault.reason, fault.recorded))
+        if self.observer is not None:
+            self.observer.fault(request, fault.reason)
+        if self._subscribers:
+            self._publish(RequestBlocked(request, fault.reason, fault.recorded))
 
     def _send(self, message: Message) -> None:
         self._publish(MessageSent(message))
@@ -304,27 +341,19 @@ class RemappingUnit(Stateful):
         self._choose_path()
 
     def _choose_path(self) -> None:
-        """Look at what decides the way of requests; ports answer hits while only the IOTLB does."""
+        """Look at what decides the way of requests; hits are final while only the IOTLB does."""
         self._translating = self.registers[GlobalStatus].tes
         self._protecting = self.protected_memory.enabled
-        self._counting = self.performance.active
-        alone = not (self._protecting or self._counting)
-        self.caches.iotlb.direct = self._translating and alone
-
-    def _count(self, kind: AddressType) -> None:
-        self._activity.requests[kind] += 1
-        self.performance.update()
+        self.hits_are_final = self._translating and not self._protecting and self.observer is None
+        """Whether an IOTLB entry that grants the access decides an untranslated request."""
 
     def _counting_switched(self) -> None:
-        """Accesses to memory are observed, and ports answer no hits, while a counter is enabled."""
-        if self.performance.active and not self._counting:
-            self._unobserved = self.remapping.memory, self.interrupts.memory
-            tables, entries = self._unobserved
-            self.remapping.memory = ObservedMemory(tables, self._activity.access)
-            self.interrupts.memory = ObservedMemory(entries, self._activity.access)
-        elif self._counting and not self.performance.active:
-            self.remapping.memory, self.interrupts.memory = self._unobserved
-        self._choose_path()
+        """Counters observe the unit while one is enabled."""
+        observing = self._activity in self._observers
+        if self.performance.active and not observing:
+            self.observe(self._activity)
+        elif observing and not self.performance.active:
+            self.ignore(self._activity)
 
     def _command_written(self, write: RegisterWrite[GlobalCommand]) -> None:
         """GCMD_REG: one-shot commands, then functions that change (11.4.4.1)."""
@@ -357,7 +386,6 @@ class RemappingUnit(Stateful):
 
     def _set_root_table(self) -> None:
         self.remapping.root = self.registers[RootTableAddress]
-        self.caches.iotlb.forget_shortcuts()
         self.registers[GlobalStatus] = self.registers[GlobalStatus].replace(rtps=True)
         if "esrtps" in self.capabilities.features:
             self.caches.clear()

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from devices.dma import READ, WRITE, CompletionStatus
+from devices.dma import READ, WRITE, CompletionStatus, Request
 from pagetables.explain import Outcome
 from tests.nested_image import BASE, IOVA, NO_ENTRY, PASID, ROOT_POINTER, SIZE, nested_memory
 from tests.reference_data import CAPTURES
@@ -20,7 +20,6 @@ from vtd.software.driver import start
 from vtd.unit.registers.capabilities import PROFILES
 from vtd.unit.reporting.events import Event, RequestBlocked
 from vtd.unit.requests.faults import FaultReason
-from vtd.unit.requests.request import Request
 from vtd.unit.unit import RemappingUnit
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from pagetables.images import ImageError
-from pagetables.observed import UnchangedMemory
+from pagetables.unchanged import UnchangedMemory
 from tests.reference_data import CAPTURES, capture_folders
 from vtd.layouts.registers import GlobalStatus, TranslationTableMode
 from vtd.recordings.capture import Capture, CaptureError, read_json_lines

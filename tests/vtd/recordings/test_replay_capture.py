@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from devices.dma import Request
 from pagetables.images import ImageError
 from tests.reference_data import CAPTURES, capture_folders
 from vtd.recordings.capture import Capture, CaptureError
 from vtd.recordings.replay_capture import replay_capture, run_capture
 from vtd.recordings.scenario import Json
-from vtd.unit.requests.request import Request
 from vtd.unit.unit import RemappingUnit
 
 FAULTS = CAPTURES / "edu-faults-legacy48"

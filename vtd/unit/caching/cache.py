@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-import zlib
+from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
 from enum import Enum
@@ -25,23 +25,34 @@ class Replacement(Enum):
 
 @dataclass(frozen=True)
 class Shape:
-    """Size and replacement of a cache; ``ways`` 0 is off, None unbounded."""
+    """Size and replacement of a cache; ``ways`` 0 is off, None unbounded.
+
+    The set of an entry is chosen by the low bits of its number: of the page number in the IOTLB,
+    of the table's address prefix in paging-structure caches, of the source-id in the context cache,
+    of source-id plus PASID in the PASID cache, of the index in the interrupt entry cache. ``index``
+    leaves that many of the lowest out.
+    """
 
     ways: int | None = None
     sets: int = 1
     replacement: Replacement = Replacement.LRU
     seed: int = 0
+    index: int = 0
 
     def __post_init__(self) -> None:
-        if self.sets < 1 or (self.ways is not None and self.ways < 0):
+        if self.sets < 1 or self.index < 0 or (self.ways is not None and self.ways < 0):
             raise ValueError(f"cache shape: {self.sets} sets of {self.ways} ways")
+
+    def set_of(self, number: int) -> int:
+        """The set in which the entry with this number has its place."""
+        return (number >> self.index) % self.sets
 
 
 OFF = Shape(ways=0)
 UNBOUNDED = Shape()
 
 
-@dataclass
+@dataclass(slots=True)
 class Counters(Stateful):
     """What a cache did since the counters were made."""
 
@@ -60,14 +71,18 @@ class Counters(Stateful):
 
 
 class Cache(Stateful, Generic[K, V]):
-    """Entries by key, in sets; the first entry of a set is the next to be replaced."""
+    """Entries by key, in sets; the first entry of a set is the next to be replaced.
+
+    ``number`` gives the number of a key that chooses its set.
+    """
 
     STATE = "counters", "_sets", "_random"
 
-    def __init__(self, shape: Shape) -> None:
+    def __init__(self, shape: Shape, number: Callable[[K], int]) -> None:
         self.shape = shape
         self.counters = Counters()
-        self._sets: list[dict[K, V]] = [{} for _ in range(shape.sets)]
+        self._number = number
+        self._sets: list[OrderedDict[K, V]] = [OrderedDict() for _ in range(shape.sets)]
         self._refresh = shape.ways is not None and shape.replacement is Replacement.LRU
         self._random = random.Random(shape.seed)
 
@@ -78,24 +93,26 @@ class Cache(Stateful, Generic[K, V]):
         for entries in self._sets:
             yield from entries.items()
 
-    def _set_of(self, key: K) -> dict[K, V]:
-        """The set of a key; the same in every process, which a hash need not be."""
+    def _set_of(self, key: K) -> OrderedDict[K, V]:
         sets = self._sets
-        return sets[0 if len(sets) == 1 else zlib.crc32(repr(key).encode()) % len(sets)]
+        return sets[0] if len(sets) == 1 else sets[self.shape.set_of(self._number(key))]
 
-    def find(self, *keys: K) -> V | None:
-        """The entry of the first key that has one, now the most recently used; counts once."""
-        sets = self._sets
-        for key in keys:
-            entries = sets[0] if len(sets) == 1 else self._set_of(key)
-            entry = entries.get(key)
-            if entry is not None:
-                self.counters.hits += 1
-                if self._refresh:
-                    entries[key] = entries.pop(key)
-                return entry
-        self.counters.misses += 1
-        return None
+    def find(self, key: K) -> V | None:
+        """The entry of a key, now the most recently used; counts a hit or a miss."""
+        entry = self.use(key)
+        if entry is None:
+            self.counters.misses += 1
+        return entry
+
+    def use(self, key: K) -> V | None:
+        """As :meth:`find`, for one of several keys of a lookup: no miss is counted."""
+        entries = self._set_of(key)
+        entry = entries.get(key)
+        if entry is not None:
+            self.counters.hits += 1
+            if self._refresh:
+                entries.move_to_end(key)
+        return entry
 
     def peek(self, key: K) -> V | None:
         """The entry of this key, without counting or touching it."""
@@ -126,6 +143,11 @@ class Cache(Stateful, Generic[K, V]):
             count += len(doomed)
         self.counters.invalidated += count
         return count
+
+    def drop(self, key: K) -> None:
+        """Invalidate the entry of a key, if there is one."""
+        if self._set_of(key).pop(key, None) is not None:
+            self.counters.invalidated += 1
 
     def clear(self) -> int:
         """Invalidate everything; returns how many entries there were."""

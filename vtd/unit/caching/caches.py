@@ -57,11 +57,15 @@ class TranslationCaches(Stateful):
 
     def __init__(self, policy: CachePolicy) -> None:
         self.policy = policy
-        self.context: Cache[int, ContextCacheEntry] = Cache(policy.context)
-        self.pasid: Cache[tuple[int, int], PasidCacheEntry] = Cache(policy.pasid)
+        self.context: Cache[int, ContextCacheEntry] = Cache(policy.context, int)
+        self.pasid: Cache[tuple[int, int], PasidCacheEntry] = Cache(policy.pasid, sum)
         self.iotlb = Iotlb(policy.iotlb)
-        self.first_stage: Cache[StructureKey, StructureEntry] = Cache(policy.paging_structure)
-        self.second_stage: Cache[StructureKey, StructureEntry] = Cache(policy.paging_structure)
+        self.first_stage: Cache[StructureKey, StructureEntry] = Cache(
+            policy.paging_structure, _prefix
+        )
+        self.second_stage: Cache[StructureKey, StructureEntry] = Cache(
+            policy.paging_structure, _prefix
+        )
 
     def clear(self) -> None:
         """Global invalidation of every cache (6.6)."""
@@ -71,23 +75,19 @@ class TranslationCaches(Stateful):
 
     def forget_context(self, source_id: int) -> None:
         """Drop the context entry of a source-id, which turned out to be invalid (6.2.2)."""
-        self.iotlb.forget_shortcuts()
-        self.context.remove(lambda key, _: key == source_id)
+        self.context.drop(source_id)
 
     def invalidate_context_global(self) -> None:
         """6.5.2.1, G = 01b."""
-        self.iotlb.forget_shortcuts()
         self.context.clear()
 
     def invalidate_context_domain(self, domain_id: int) -> None:
         """6.5.2.1, G = 10b; global where entries have no domain-id, in scalable mode."""
-        self.iotlb.forget_shortcuts()
         self.context.remove(lambda _, entry: entry.domain_id in (None, domain_id))
 
     def invalidate_context_device(self, source_id: int, function_mask: int, domain_id: int) -> None:
         """6.5.2.1, G = 11b, with ``function_mask`` low function bits left out."""
         kept = 0xFFFF & ~FUNCTION_MASKS[function_mask]
-        self.iotlb.forget_shortcuts()
         self.context.remove(
             lambda key, entry: (
                 key & kept == source_id & kept and entry.domain_id in (None, domain_id)
@@ -96,17 +96,14 @@ class TranslationCaches(Stateful):
 
     def invalidate_pasid_global(self) -> None:
         """6.5.2.2, G = 11b."""
-        self.iotlb.forget_shortcuts()
         self.pasid.clear()
 
     def invalidate_pasid_domain(self, domain_id: int) -> None:
         """6.5.2.2, G = 00b."""
-        self.iotlb.forget_shortcuts()
         self.pasid.remove(lambda _, entry: entry.domain_id == domain_id)
 
     def invalidate_pasid(self, domain_id: int, pasid: int) -> None:
         """6.5.2.2, G = 01b."""
-        self.iotlb.forget_shortcuts()
         self.pasid.remove(lambda key, entry: key[1] == pasid and entry.domain_id == domain_id)
 
     def invalidate_iotlb_global(self) -> None:
@@ -117,30 +114,23 @@ class TranslationCaches(Stateful):
 
     def invalidate_iotlb_domain(self, domain_id: int) -> None:
         """Table 23, G = 10b."""
-        self.iotlb.remove(lambda tags: tags.domain_id == domain_id)
+        self.iotlb.remove(domain_id)
         self.first_stage.remove(lambda key, _: key[0] == domain_id)
         self.second_stage.remove(lambda key, _: key[0] == domain_id)
 
     def invalidate_iotlb_pages(self, domain_id: int, start: int, end: int, *, hint: bool) -> None:
         """Table 23, G = 11b: addresses from ``start`` up to ``end``; ``hint`` is IH."""
 
-        def first_stage(tags: IotlbTags) -> bool:
-            return tags.domain_id == domain_id and tags.kind in FIRST_STAGE_KINDS
-
-        def second_stage(tags: IotlbTags) -> bool:
-            return tags.domain_id == domain_id and tags.kind not in FIRST_STAGE_KINDS
-
-        self.iotlb.remove(first_stage)
-        self.iotlb.remove(second_stage, start, end)
-        self.first_stage.remove(lambda key, _: key[0] == domain_id)
+        self.iotlb.remove(domain_id, _uses_first_stage)
+        self.iotlb.remove(domain_id, _uses_no_first_stage, start, end)
+        if len(self.first_stage):
+            self.first_stage.remove(lambda key, _: key[0] == domain_id)
         if not hint:
-            self.second_stage.remove(
-                lambda key, entry: key[0] == domain_id and _covers(key, entry, start, end)
-            )
+            _remove_tables(self.second_stage, (domain_id, None), start, end)
 
     def invalidate_pasid_iotlb(self, domain_id: int, pasid: int) -> None:
         """Table 24, G = 10b."""
-        self.iotlb.remove(lambda tags: tags.domain_id == domain_id and tags.pasid == pasid)
+        self.iotlb.remove(domain_id, lambda tags: tags.pasid == pasid)
         self.first_stage.remove(lambda key, _: key[:2] == (domain_id, pasid))
 
     def invalidate_pasid_iotlb_pages(
@@ -149,23 +139,56 @@ class TranslationCaches(Stateful):
         """Table 24, G = 11b: addresses from ``start`` up to ``end``; ``hint`` is IH."""
 
         def matches(tags: IotlbTags) -> bool:
-            return (
-                tags.domain_id == domain_id
-                and tags.pasid == pasid
-                and tags.kind in FIRST_STAGE_KINDS
-            )
+            return tags.pasid == pasid and _uses_first_stage(tags)
 
-        self.iotlb.remove(matches, start, end)
+        self.iotlb.remove(domain_id, matches, start, end)
         if not hint:
-            self.first_stage.remove(
-                lambda key, entry: key[:2] == (domain_id, pasid) and _covers(key, entry, start, end)
-            )
+            _remove_tables(self.first_stage, (domain_id, pasid), start, end)
 
 
 FUNCTION_MASKS = (0b000, 0b100, 0b110, 0b111)
 """Source-id bits that the FM field leaves out of the comparison (6.5.2.1)."""
 
 FIRST_STAGE_KINDS = (PasidTranslationType.FIRST_STAGE, PasidTranslationType.NESTED)
+
+
+LOWEST_TABLE_SHIFT = 21
+"""log2 of what the smallest table translates, and so of the reach of the lowest level's entry."""
+
+
+def _uses_first_stage(tags: IotlbTags) -> bool:
+    return tags.kind in FIRST_STAGE_KINDS
+
+
+def _uses_no_first_stage(tags: IotlbTags) -> bool:
+    return tags.kind not in FIRST_STAGE_KINDS
+
+
+def _prefix(key: StructureKey) -> int:
+    return key[3]
+
+
+def _remove_tables(
+    cache: Cache[StructureKey, StructureEntry], tags: tuple[int, int | None], start: int, end: int
+) -> None:
+    """Drop the entries whose tables translate addresses in the range, by key where that is less."""
+    tables = (end - start >> LOWEST_TABLE_SHIFT) + 1
+    if tables * len(TABLE_SHIFTS) < len(cache):
+        for width in ADDRESS_WIDTHS:
+            first, last = canonical_range(start, end, width)
+            for shift in TABLE_SHIFTS:
+                for prefix in range(first >> shift, (last - 1 >> shift) + 1):
+                    key = (*tags, shift, prefix)
+                    entry = cache.peek(key)
+                    if entry is not None and entry.width == width:
+                        cache.drop(key)
+        return
+    cache.remove(lambda key, entry: key[:2] == tags and _covers(key, entry, start, end))
+
+
+TABLE_SHIFTS = (21, 30, 39, 48)
+ADDRESS_WIDTHS = (48, 57, 64)
+"""Widths of first-stage addresses, and 64 for the second stage (:attr:`StructureEntry.width`)."""
 
 
 def _covers(key: StructureKey, entry: StructureEntry, start: int, end: int) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from pagetables.bits import BitRecord
 from pagetables.memory import BusError, TableMemory
+from pagetables.observer import Structure
 from vtd.layouts.interrupt_entries import (
     XAPIC_DESTINATION,
     DeliveryMode,
@@ -24,6 +25,7 @@ from vtd.layouts.interrupt_entries import (
 from vtd.layouts.registers import GlobalStatus, InterruptRemappingTableAddress
 from vtd.unit.caching.cache import Cache
 from vtd.unit.interrupts.outcome import Interrupt, Posted, compatibility_interrupt
+from vtd.unit.observer import CacheName, Observer
 from vtd.unit.options import Options
 from vtd.unit.registers.capabilities import Capabilities
 from vtd.unit.requests.faults import FaultReason
@@ -67,7 +69,8 @@ class InterruptRemapping(Stateful):
         self._as_recorded = options.as_recorded
         self.table = InterruptRemappingTableAddress(0)
         """As latched by GCMD.SIRTP."""
-        self.cache: Cache[int, RemappedIrte | PostedIrte] = Cache(options.caches.interrupt)
+        self.cache: Cache[int, RemappedIrte | PostedIrte] = Cache(options.caches.interrupt, int)
+        self.observer: Observer | None = None
         self.posted_hits = 0
         """Hits of the cache on entries for posted interrupts."""
 
@@ -112,6 +115,8 @@ class InterruptRemapping(Stateful):
             outcome = Interrupt(entry.v, entry.dlm, entry.tm, entry.dm, entry.rh, destination)
         if self.cache.peek(index) is None:  # 6.4: not where any fault condition was met
             self.cache.put(index, entry)
+            if self.observer is not None:
+                self.observer.kept(CacheName.INTERRUPT, index, entry)
         return outcome
 
     def entry(self, index: int) -> RemappedIrte | PostedIrte:
@@ -120,12 +125,16 @@ class InterruptRemapping(Stateful):
         beyond_width = address >> self._capabilities.host_address_width
         if index >= 2 << self.table.s or beyond_width:
             raise InterruptFault(FaultReason.IR_INDEX_BEYOND_TABLE, index)
-        cached = self.cache.find(index)
+        cached, observer = self.cache.find(index), self.observer
+        if observer is not None:
+            observer.asked(CacheName.INTERRUPT, index, cached)
         if cached is not None:
             self.posted_hits += isinstance(cached, PostedIrte)
             return cached
         try:
             entry = RemappedIrte(self.memory.read_record(address, IRTE_SIZE))
+            if observer is not None:
+                observer.read(Structure.INTERRUPT_ENTRY, address, IRTE_SIZE, entry)
         except BusError as error:
             raise InterruptFault(FaultReason.IR_READ_ERROR, index) from error
         if not entry.p:
@@ -182,6 +191,10 @@ class InterruptRemapping(Stateful):
                 before = PostedInterruptDescriptor(
                     self.memory.read_record(address, DESCRIPTOR_SIZE)
                 )
+                if self.observer is not None:
+                    self.observer.read(
+                        Structure.POSTED_DESCRIPTOR, address, DESCRIPTOR_SIZE, before
+                    )
                 reserved = self._has_reserved_bits(before) or (
                     not self.table.eime and before.ndst & ~XAPIC_DESTINATION
                 )
@@ -189,7 +202,7 @@ class InterruptRemapping(Stateful):
                     raise InterruptFault(FaultReason.IR_DESCRIPTOR_RESERVED, index, fpd=entry.fpd)
                 notify = not before.on and (entry.urg or not before.sn)
                 after = before.replace(pir=before.pir | 1 << entry.vv, on=before.on or notify)
-                done = self.memory.compare_exchange(address, DESCRIPTOR_SIZE, before, after)
+                done = self._exchange(address, before, after)
             except BusError as error:
                 raise InterruptFault(
                     FaultReason.IR_DESCRIPTOR_ERROR, index, fpd=entry.fpd
@@ -205,3 +218,15 @@ class InterruptRemapping(Stateful):
             destination=self._destination(before.ndst),
         )
         return Posted(address, entry.vv, notification if notify else None)
+
+    def _exchange(
+        self, address: int, before: PostedInterruptDescriptor, after: PostedInterruptDescriptor
+    ) -> bool:
+        observer = self.observer
+        if observer is not None:
+            structure = Structure.POSTED_DESCRIPTOR
+            observer.update(structure, address, DESCRIPTOR_SIZE, before, after)
+        done = self.memory.compare_exchange(address, DESCRIPTOR_SIZE, before, after)
+        if observer is not None:
+            observer.updated(Structure.POSTED_DESCRIPTOR, address, after, done=done)
+        return done

@@ -16,15 +16,17 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, NamedTuple
 
-from devices.dma import AddressType
-from pagetables.observed import AccessKind
+from devices.dma import MESSAGE, AddressType, Request
+from pagetables.observer import Structure
 from vtd.layouts import registers as r
 from vtd.unit.caching.caches import TranslationCaches
 from vtd.unit.interrupts.interrupt_remapping import InterruptRemapping
+from vtd.unit.observer import Observer
 from vtd.unit.queues.page_requests import PageRequests
 from vtd.unit.registers.register_file import RegisterFile, RegisterWrite
 from vtd.unit.registers.register_map import EVENT_CAPABILITIES
 from vtd.unit.reporting.event_interrupt import EventInterrupt
+from vtd.unit.requests.request import INTERRUPT_RANGE
 from vtd.unit.state import Stateful
 
 
@@ -68,23 +70,39 @@ APPLICABLE_FILTERS = {
 """Filters that an event can be counted with (Table 49); none for all others."""
 
 _BITS_PER_STATUS = 64
-_POSTED_DESCRIPTOR = 64
 
 
 @dataclass
-class Activity(Stateful):
-    """What nothing else keeps a total of, counted while a counter is enabled."""
+class Activity(Observer, Stateful):
+    """What nothing else keeps a total of: observes the unit while a counter is enabled.
+
+    ``on_settled`` brings the counters up to date.
+    """
 
     STATE = "requests", "memory_reads", "flag_updates"
 
     requests: Counter[AddressType] = field(default_factory=Counter)
     memory_reads: int = 0
     flag_updates: int = 0
+    on_settled: Callable[[], None] = lambda: None
 
-    def access(self, kind: AccessKind, address: int, size: int, value: int) -> None:
-        """One access of the unit to memory (an observer of ``pagetables.observed``)."""
-        self.memory_reads += kind is AccessKind.READ
-        self.flag_updates += kind is AccessKind.UPDATE and size != _POSTED_DESCRIPTOR
+    def begin(self, request: Request) -> None:
+        """One request of its kind; messages and interrupts are none (Table 49)."""
+        interrupt = request.pasid is None and request.address in INTERRUPT_RANGE
+        if request.access != MESSAGE and not (interrupt and not request.address_type):
+            self.requests[request.address_type] += 1
+
+    def read(self, structure: Structure, address: int, size: int, value: int) -> None:
+        """One read of memory."""
+        self.memory_reads += 1
+
+    def update(self, structure: Structure, address: int, size: int, old: int, new: int) -> None:
+        """One atomic access, which counts if it is for a flag."""
+        self.flag_updates += structure is not Structure.POSTED_DESCRIPTOR
+
+    def settled(self) -> None:
+        """Count what has happened."""
+        self.on_settled()
 
 
 Totals = Mapping[PerformanceEvent, Callable[[], int]]
@@ -153,6 +171,7 @@ class PerformanceMonitoring(Stateful):
         self._registers = registers
         self._event = event
         self.activity = activity
+        activity.on_settled = self.update
         self._totals = totals
         self._switched = switched
         self._counted: dict[int, int] = {}

@@ -78,6 +78,10 @@ class DeviceMessages(Stateful):
         """Send the messages for ``source_id`` to ``client`` from now on."""
         self._clients[source_id] = client
 
+    def detach_all(self) -> None:
+        """Forget where messages go."""
+        self._clients.clear()
+
     @property
     def pending(self) -> bool:
         """Whether invalidations are out that devices have not answered."""

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from pagetables.bits import BitRecord
 from pagetables.memory import BusError
+from pagetables.observer import Structure
 from vtd.layouts.descriptors import (
     DESCRIPTORS,
     NEEDS,
@@ -51,6 +52,7 @@ from vtd.layouts.registers import (
 from vtd.unit.registers.register_file import RegisterFile, RegisterWrite
 from vtd.unit.reporting.event_interrupt import EventInterrupt
 from vtd.unit.reporting.fault_recording import FaultRecorder
+from vtd.unit.translation.lookup import write_structure
 from vtd.unit.translation.remapping import Remapping
 
 Error = InvalidationQueueErrorInfo
@@ -155,6 +157,8 @@ class InvalidationQueue:
             return self._error(descriptor)
         if not self._execute(descriptor):
             return False
+        if self._remapping.observer is not None:
+            self._remapping.observer.invalidated(descriptor)
         self._registers[InvalidationQueueHead] = InvalidationQueueHead.of(
             qh=(head + size) % (0x1000 << queue.qs)
         )
@@ -181,6 +185,8 @@ class InvalidationQueue:
         """The descriptor, or the error information of one that is not valid (6.5.2.11)."""
         try:
             data = self._remapping.memory.read_record(address, size)
+            if self._remapping.observer is not None:
+                self._remapping.observer.read(Structure.QUEUE_DESCRIPTOR, address, size, data)
         except BusError:
             return Error.FETCH_ERROR
         number = DescriptorHead(data & (1 << 128) - 1).type
@@ -225,7 +231,7 @@ class InvalidationQueue:
             address = descriptor.status_address & (1 << width) - 1
             with suppress(BusError):  # 6.5.2.9: undefined where the address is no memory
                 data = descriptor.status_data.to_bytes(4, "little")
-                self._remapping.memory.write(address, data)
+                write_structure(self._remapping, Structure.WAIT_STATUS, address, data)
         if descriptor.if_ and not self._registers[InvalidationCompletionStatus].iwc:
             status = InvalidationCompletionStatus.of(iwc=True)
             self._registers[InvalidationCompletionStatus] = status
@@ -370,6 +376,8 @@ class RegisterInvalidation:
         self._registers[ContextCommand] = command.replace(
             icc=False, caig=command.cirg if done else 0
         )
+        if self._remapping.observer is not None:
+            self._remapping.observer.invalidated(command)
 
     def _iotlb_written(self, write: RegisterWrite[IotlbInvalidate]) -> None:
         command = self._registers[IotlbInvalidate]
@@ -382,3 +390,5 @@ class RegisterInvalidation:
                 self._remapping, command.iirg, command.did, where.addr, where.am, hint=where.ih
             )
         self._registers[IotlbInvalidate] = command.replace(ivt=False, iaig=done)
+        if self._remapping.observer is not None:
+            self._remapping.observer.invalidated(command)

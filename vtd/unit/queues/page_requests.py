@@ -12,8 +12,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from devices.dma import PageGroupResponse, PageRequest, ResponseCode
+from devices.dma import MESSAGE, PageGroupResponse, PageRequest, Request, ResponseCode
 from pagetables.memory import BusError
+from pagetables.observer import Structure
 from vtd.layouts.descriptors import PageRequestDescriptor, PageRequestType
 from vtd.layouts.entries import PasidTranslationType, ScalableContextEntry
 from vtd.layouts.registers import (
@@ -28,7 +29,6 @@ from vtd.unit.registers.register_file import RegisterFile, RegisterWrite
 from vtd.unit.reporting.event_interrupt import EventInterrupt
 from vtd.unit.reporting.events import Event, PageRequestReceived
 from vtd.unit.requests.faults import FaultReason, TranslationFault
-from vtd.unit.requests.request import PAGE_REQUEST, Request
 from vtd.unit.requests.target import Target
 from vtd.unit.state import Stateful
 from vtd.unit.translation.lookup import (
@@ -36,6 +36,7 @@ from vtd.unit.translation.lookup import (
     check_pasid_in_context,
     pasid_target,
     scalable_context,
+    write_structure,
 )
 from vtd.unit.translation.remapping import Remapping
 
@@ -85,13 +86,7 @@ class PageRequests(Stateful):
     def _accept(self, source_id: int, message: PageRequest) -> ResponseCode | None:
         """Put a message into the queue; the code to answer with where that fails (Table 31)."""
         silent = is_stop_marker(message)
-        request = Request(
-            source_id,
-            message.address,
-            PAGE_REQUEST,
-            pasid=message.pasid,
-            privileged=message.privileged,
-        )
+        request = Request(source_id, message.address, MESSAGE, 1, message.pasid, message.privileged)
         try:
             target = page_request_target(self._remapping, request)
         except TranslationFault as fault:
@@ -126,7 +121,7 @@ class PageRequests(Stateful):
         tail = self._registers[PageRequestQueueTail].pqt
         where = self._registers[PageRequestQueueAddress].pqa + tail
         with suppress(BusError):  # a queue that is not in memory takes nothing, and nobody is told
-            self._remapping.memory.write(where, descriptor.pack())
+            write_structure(self._remapping, Structure.PAGE_REQUEST, where, descriptor.pack())
         self._registers[PageRequestQueueTail] = PageRequestQueueTail.of(pqt=self._next(tail))
         self.posted += 1
 

@@ -209,6 +209,10 @@ class RegisterFile(Stateful):
         if slot is not None:
             self.values[slot.base] = record & slot.implemented
 
+    def offset(self, register: type[Register], number: int = 0) -> int:
+        """Where a register is, its key in ``values``; KeyError if the unit does not have it."""
+        return self._slots[register, number].base
+
     def __contains__(self, key: object) -> bool:
         """Whether the unit has this register."""
         place = key if isinstance(key, tuple) else (key, 0)

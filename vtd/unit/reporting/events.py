@@ -8,12 +8,12 @@ from devices.dma import (
     InvalidationRequest,
     PageGroupResponse,
     PageRequest,
+    Request,
     TranslationEntry,
 )
 from vtd.unit.interrupts.outcome import Interrupt, Posted
 from vtd.unit.reporting.event_interrupt import Message
 from vtd.unit.requests.faults import FaultReason
-from vtd.unit.requests.request import Request
 
 
 class MessageSent(NamedTuple):

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from vtd.layouts.registers import FaultRecording, FaultStatus, GlobalStatus
+from devices.dma import ATOMIC, MESSAGE, READ, WRITE, Request
+from vtd.layouts.registers import FaultRecording, FaultStatus, GlobalStatus, RequestType
 from vtd.unit.options import Options
 from vtd.unit.registers.capabilities import Capabilities
 from vtd.unit.registers.register_file import RegisterFile, RegisterWrite
 from vtd.unit.reporting.event_interrupt import EventInterrupt
 from vtd.unit.requests.faults import FaultReason
-from vtd.unit.requests.request import Request
 from vtd.unit.state import Stateful
 
 
@@ -32,47 +32,59 @@ class FaultRecorder(Stateful):
         self._event = event
         self.next_index = 0
         """The record that the next fault goes to."""
+        self._status = registers.offset(FaultStatus)
+        self._records = [
+            registers.offset(FaultRecording, index) for index in range(capabilities.fault_records)
+        ]
+        widths = capabilities.address_widths
+        self._information_mask = (1 << 64) - (1 << 12)
+        if widths and not options.as_recorded:  # 11.4.7.6: bits above the largest AGAW
+            self._information_mask &= (1 << 30 + 9 * max(widths)) - 1
         registers.on_write(FaultRecording, self._record_written)
         registers.on_write(FaultStatus, self._status_written)
 
     def dma_fault(self, request: Request, reason: FaultReason) -> None:
         """Record a fault of a DMA request, with the address it asked for."""
-        record = FaultRecording.of(
-            t1=request.type >> 1,
-            t2=request.type & 1,
-            at=request.address_type,
-            fr=reason,
-            sid=request.source_id,
-            fi=self._information(request.address),
+        if self.overflowed:
+            return
+        kind = _TYPES[request.access]
+        record = (
+            (kind >> 1) << _T1
+            | (kind & 1) << _T2
+            | request.address_type << _AT
+            | reason << _FR
+            | request.source_id << _SID
+            | self._information(request.address)
         )
         if request.pasid is not None:
-            record = record.replace(pp=True, pv=request.pasid, priv=request.privileged)
-        self.log(record)
+            record |= _PP | request.pasid << _PV | request.privileged << _PRIV
+        self.log(FaultRecording(record))
 
     def interrupt_fault(self, source_id: int, index: int, reason: FaultReason) -> None:
         """Record a fault of an interrupt request; FI holds the index in bits 63:48."""
         self.log(FaultRecording.of(fr=reason, sid=source_id, fi=(index & 0xFFFF) << 48))
 
     def _information(self, address: int) -> int:
-        widths = self._capabilities.address_widths
-        page = address & (1 << 64) - (1 << 12)
-        if not widths or self._options.as_recorded:
-            return page
-        return page & (1 << 30 + 9 * max(widths)) - 1  # 11.4.7.6: bits above the largest AGAW
+        return address & self._information_mask
+
+    @property
+    def overflowed(self) -> bool:
+        """PFO: nothing is recorded any more (7.2.1)."""
+        return bool(self._registers.values[self._status] & _PFO)
 
     def log(self, record: FaultRecording) -> None:
         """Primary fault logging (7.2.1)."""
-        registers = self._registers
-        status = registers[FaultStatus]
-        if status.pfo or (self._options.compress_faults and self._pending_for(record.sid)):
+        registers, index = self._registers, self.next_index
+        if self.overflowed:
             return
-        index = self.next_index
-        if registers[FaultRecording, index].f:
-            registers[FaultStatus] = status.replace(pfo=True)
+        if self._options.compress_faults and self._pending_for(record.sid):
             return
-        registers[FaultRecording, index] = record.replace(f=True)
-        self.next_index = (index + 1) % self._capabilities.fault_records
-        if not status.ppf:
+        if registers.values[self._records[index]] & _F:
+            registers[FaultStatus] = registers[FaultStatus].replace(pfo=True)
+            return
+        registers[FaultRecording, index] = FaultRecording(record | _F)
+        self.next_index = (index + 1) % len(self._records)
+        if not registers.values[self._status] & _PPF:
             self.raise_status(ppf=True, fri=index)
 
     def _pending_for(self, source_id: int) -> bool:
@@ -112,4 +124,15 @@ class FaultRecorder(Stateful):
             self._event.withdraw()
 
 
+_TYPES = {
+    READ: RequestType.READ,
+    WRITE: RequestType.WRITE,
+    ATOMIC: RequestType.ATOMIC_OP,
+    MESSAGE: RequestType.PAGE_REQUEST,
+}
+_T1, _T2, _AT, _FR, _SID, _PV, _PRIV = (
+    FaultRecording.FIELDS[name].low for name in ("t1", "t2", "at", "fr", "sid", "pv", "priv")
+)
+_F, _PP = FaultRecording.f.mask, FaultRecording.pp.mask
+_PFO, _PPF = FaultStatus.pfo.mask, FaultStatus.ppf.mask
 _PENDING = sum(FaultStatus.FIELDS[name].mask for name in ("ppf", "pfo", "iqe", "ice", "ite"))

@@ -184,9 +184,11 @@ class TranslationFault(Exception):  # noqa: N818 - the specification's word
     """A request met a fault condition; raised where found, caught once by the unit."""
 
     def __init__(self, reason: FaultReason, *, fpd: bool = False) -> None:
-        super().__init__(f"fault {reason:#04x}: {reason.text}")
         self.reason = reason
         self.fpd = fpd
+
+    def __str__(self) -> str:
+        return f"fault {self.reason:#04x}: {self.reason.text}"
 
     @property
     def recorded(self) -> bool:

@@ -48,6 +48,17 @@ SCALABLE = ModeReasons(
 )
 
 
+class IotlbTags(NamedTuple):
+    """What invalidations match, besides the address."""
+
+    domain_id: int
+    kind: PasidTranslationType
+    pasid: int
+    """The PASID whose tables were used: RID_PASID for requests without PASID, 0 in legacy mode."""
+    width: int = 64
+    """Input-address bits that are compared, where canonical addresses repeat them (Table 18)."""
+
+
 class Target(NamedTuple):
     """The translation that a context entry, or a PASID table entry, sets up."""
 
@@ -63,3 +74,5 @@ class Target(NamedTuple):
     """Second-stage input addresses have at most this many bits: min(MGAW, AW)."""
     reasons: ModeReasons
     entry: ContextEntry | PasidEntry
+    tags: IotlbTags
+    """Of its translations in the IOTLB (Table 17)."""

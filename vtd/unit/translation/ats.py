@@ -11,10 +11,14 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from devices.dma import (
+    ATOMIC,
     READ,
+    REFUSED,
     WRITE,
+    Completion,
     CompletionStatus,
-    TranslationCompletion,
+    NoWrite,
+    Request,
     TranslationEntry,
 )
 from pagetables.walk import WalkFault
@@ -27,8 +31,9 @@ from vtd.layouts.entries import (
 )
 from vtd.layouts.registers import TranslationTableMode
 from vtd.unit.caching.iotlb import IotlbEntry
+from vtd.unit.observer import CacheName
 from vtd.unit.requests.faults import Answer, FaultReason, TranslationFault
-from vtd.unit.requests.request import ATOMIC, INTERRUPT_RANGE, Request, meets_interrupts
+from vtd.unit.requests.request import INTERRUPT_RANGE, kind_of, meets_interrupts
 from vtd.unit.requests.target import LEGACY, Target
 from vtd.unit.translation.lookup import (
     Lookup,
@@ -44,6 +49,7 @@ from vtd.unit.translation.translate import (
     denied_by_cache,
     find_page,
     iotlb_entry,
+    keep,
     needs_dirty,
     set_dirty,
     walk_fault,
@@ -59,23 +65,22 @@ REFUSALS = {
 }
 
 
-class Outcome(NamedTuple):
+class Answered(NamedTuple):
     """The answer to a translation request, and the fault that software hears of, if any."""
 
-    completion: TranslationCompletion
+    completion: Completion
     fault: TranslationFault | None = None
 
 
-def answer(
-    remapping: Remapping, request: Request, count: int = 1, *, no_write: bool = False
-) -> Outcome:
-    """Translate up to ``count`` pages of one size from the address of ``request`` on (4.2.3.2).
+def answer(remapping: Remapping, request: Request) -> Answered:
+    """Translate pages of one size from the address of ``request`` on, 8 bytes each (4.2.3.2).
 
-    ``request`` has the access READ; what is looked for follows from ``no_write``, the NW flag. A
-    request for more than MAX_COUNT translations is malformed (4.2.1): UR, and no fault.
+    A request for more than MAX_COUNT translations is malformed (4.2.1): UR, and no fault.
     """
+    count = request.length // 8
     if not 1 <= count <= MAX_COUNT:
-        return Outcome(TranslationCompletion(CompletionStatus.UNSUPPORTED_REQUEST))
+        return Answered(REFUSED)
+    no_write = isinstance(request.payload, NoWrite)
     need = READ if no_write and "nwfs" in remapping.capabilities.features else ATOMIC
     entries: list[TranslationEntry] = []
     recorded = None
@@ -88,7 +93,7 @@ def answer(
             if refusal is not None:
                 if entries:
                     break
-                return Outcome(TranslationCompletion(refusal), fault)
+                return Answered(Completion(refusal), fault)
             if fault.reason.ats is Answer.RECORDED:
                 recorded = fault
             entry = _without_permission(request)
@@ -96,8 +101,7 @@ def answer(
             break
         entries.append(entry)
         address = (address & -entry.size) + entry.size
-    completion = TranslationCompletion(CompletionStatus.SUCCESS, tuple(entries))
-    return Outcome(completion, recorded)
+    return Answered(Completion(CompletionStatus.SUCCESS, entries=tuple(entries)), recorded)
 
 
 def lookup_for_ats(remapping: Remapping, request: Request) -> Lookup:
@@ -106,7 +110,7 @@ def lookup_for_ats(remapping: Remapping, request: Request) -> Lookup:
     check_mode(remapping, has_pasid=has_pasid)
     if remapping.mode is TranslationTableMode.LEGACY:
         target = legacy_context(remapping, request.source_id, check_device_tlb_allowed)
-        return Lookup(target, privileged=False)
+        return target, False
 
     def check(context: ScalableContextEntry) -> None:
         check_device_tlb_enabled(context)
@@ -143,7 +147,7 @@ def _translation(remapping: Remapping, request: Request, need: int) -> Translati
     entry = _cached(remapping, target, request, need)
     if entry is None:
         entry = _walk(remapping, target, request, need, privileged)
-        remapping.caches.iotlb.insert(request.kind, entry)
+        keep(remapping, request, entry)
     granted = entry.rights & need
     if not granted:
         return _without_permission(request)
@@ -208,7 +212,10 @@ def _page_shifts(remapping: Remapping) -> tuple[int, ...]:
 
 def _cached(remapping: Remapping, target: Target, request: Request, need: int) -> IotlbEntry | None:
     """What the IOTLB knows, if that decides the request."""
-    cached = remapping.caches.iotlb.find(request.kind, request.address)
+    kind, observer = kind_of(request), remapping.observer
+    cached = remapping.caches.iotlb.find(kind, request.address)
+    if observer is not None:
+        observer.asked(CacheName.IOTLB, (kind, request.address), cached)
     if cached is None:
         return None
     if cached.fault is not None:

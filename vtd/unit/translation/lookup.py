@@ -9,12 +9,14 @@ with CAP.CM = 0 none may be kept for which a fault condition was met (6.2.2, 6.2
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
-from pagetables.bits import BitRecord, Implementation
+from devices.dma import Request
+from pagetables.bits import Implementation
 from pagetables.first_stage import EXTENDED_ACCESSED
-from pagetables.geometry import first_stage_geometry, second_stage_geometry
+from pagetables.geometry import StageKind, first_stage_geometry, second_stage_geometry
 from pagetables.memory import BusError
+from pagetables.observer import Structure
 from pagetables.walk import Stage
 from vtd.layouts.entries import (
     AddressWidth,
@@ -30,38 +32,33 @@ from vtd.layouts.entries import (
 )
 from vtd.layouts.registers import TranslationTableMode
 from vtd.unit.caching.caches import ContextCacheEntry, PasidCacheEntry
+from vtd.unit.observer import CacheName
 from vtd.unit.requests.faults import FaultReason, TranslationFault
-from vtd.unit.requests.request import Request
-from vtd.unit.requests.target import LEGACY, SCALABLE, Target
+from vtd.unit.requests.target import LEGACY, SCALABLE, IotlbTags, Target
 from vtd.unit.translation.remapping import Remapping
 
-R = TypeVar("R", bound=BitRecord)
 T = TypeVar("T")
 Check = Callable[[T], None]
 
 LEVELS = {AddressWidth.AGAW_39: 3, AddressWidth.AGAW_48: 4, AddressWidth.AGAW_57: 5}
 FIRST_STAGE_LEVELS = {FirstStagePagingMode.FOUR_LEVEL: 4, FirstStagePagingMode.FIVE_LEVEL: 5}
 
-
-class Lookup(NamedTuple):
-    """What a request is translated with."""
-
-    target: Target
-    privileged: bool
-    """Privilege of the request: its own, or RID_PRIV without a PASID (9.4)."""
+Lookup = tuple[Target, bool]
+"""The tables that translate a request, and its privilege: its own, or RID_PRIV without a PASID
+(9.4)."""
 
 
 def lookup(remapping: Remapping, request: Request) -> Lookup:
     """The tables of an untranslated request; TranslationFault if it has none."""
-    has_pasid = request.pasid is not None
-    check_mode(remapping, has_pasid=has_pasid)
-    if remapping.mode is TranslationTableMode.LEGACY:
-        return Lookup(legacy_context(remapping, request.source_id), privileged=False)
+    pasid = request.pasid
+    check_mode(remapping, has_pasid=pasid is not None)
+    if remapping.mode is LEGACY_MODE:
+        return legacy_context(remapping, request.source_id), False
     context = scalable_context(
         remapping,
         request.source_id,
-        lambda context: check_enabled_pasid(remapping, context, request.pasid),
-        needs_paside=has_pasid,
+        None if pasid is None else lambda entry: check_enabled_pasid(remapping, entry, pasid),
+        needs_paside=pasid is not None,
     )
     return scalable_lookup(remapping, request, context)
 
@@ -70,18 +67,16 @@ def scalable_lookup(
     remapping: Remapping, request: Request, context: ScalableContextEntry
 ) -> Lookup:
     """The tables below a context entry that lets the request through."""
-    if request.pasid is None:  # both 0 where RPS or RPRIVS is not reported
+    pasid, privileged = request.pasid, request.privileged
+    if pasid is None:  # both 0 where RPS or RPRIVS is not reported
         pasid, privileged = context.rid_pasid, context.rid_priv
-    else:
-        pasid, privileged = request.pasid, request.privileged
     target = pasid_target(
-        remapping,
-        request.source_id,
-        context,
-        pasid,
-        lambda target: check_supervisor(target, privileged=privileged),
+        remapping, request.source_id, context, pasid, check_supervisor if privileged else None
     )
-    return Lookup(target, privileged)
+    return target, privileged
+
+
+LEGACY_MODE = TranslationTableMode.LEGACY
 
 
 def check_mode(remapping: Remapping, *, has_pasid: bool) -> None:
@@ -102,38 +97,70 @@ def legacy_context(
 
     ``check`` raises TranslationFault if the entry refuses the request.
     """
-    cached = remapping.caches.context.find(source_id)
-    if cached is not None and not isinstance(cached.value, ScalableContextEntry):
-        return _checked(_usable(cached.value), check)
+    known = _cached_context(remapping, source_id)
+    if isinstance(known, Target):
+        return _checked(known, check)
     try:
         target = _read_legacy_context(remapping, source_id)
     except TranslationFault as fault:
         _cache_context_fault(remapping, source_id, fault)
         raise
     _checked(target, check)
-    remapping.caches.context.put(source_id, ContextCacheEntry(target.domain_id, target))
+    _keep_context(remapping, source_id, ContextCacheEntry(target.domain_id, target))
     return target
+
+
+def _cached_context(remapping: Remapping, source_id: int) -> Target | ScalableContextEntry | None:
+    """What the context cache has; raises the fault of an entry kept for having faulted (6.1)."""
+    cached = remapping.caches.context.find(source_id)
+    if remapping.observer is not None:
+        remapping.observer.asked(CacheName.CONTEXT, source_id, cached)
+    if cached is None:
+        return None
+    value = cached.value
+    if isinstance(value, TranslationFault):
+        raise TranslationFault(value.reason, fpd=value.fpd)
+    return value
+
+
+def _keep_context(remapping: Remapping, source_id: int, entry: ContextCacheEntry) -> None:
+    remapping.caches.context.put(source_id, entry)
+    if remapping.observer is not None:
+        remapping.observer.kept(CacheName.CONTEXT, source_id, entry)
 
 
 def _read_legacy_context(remapping: Remapping, source_id: int) -> Target:
     implementation = remapping.implementation
-    root = _read(
-        remapping,
-        RootEntry,
-        remapping.root.rta + (source_id >> 8) * 16,
-        FaultReason.ROOT_READ_ERROR,
+    root = RootEntry(
+        read_structure(
+            remapping,
+            Structure.ROOT,
+            remapping.root.rta + (source_id >> 8) * 16,
+            16,
+            FaultReason.ROOT_READ_ERROR,
+        )
     )
     if not root.p:
         raise TranslationFault(FaultReason.ROOT_NOT_PRESENT)
     if root & RootEntry.reserved_mask(implementation):
         raise TranslationFault(FaultReason.ROOT_RESERVED)
-    entry = _read(
+    data = read_structure(
         remapping,
-        ContextEntry,
+        Structure.CONTEXT,
         root.ctp + (source_id & 0xFF) * 16,
+        16,
         FaultReason.CONTEXT_READ_ERROR,
     )
-    fpd = entry.fpd
+    key = data, -1, False
+    target = remapping.targets.get(key)
+    if target is None:
+        target = _remember(remapping, key, _legacy_target(remapping, ContextEntry(data)))
+    return target
+
+
+def _legacy_target(remapping: Remapping, entry: ContextEntry) -> Target:
+    """What a context entry sets up, if it is one that can be used (LCT.2 to LCT.4)."""
+    implementation, fpd = remapping.implementation, entry.fpd
     if not entry.p:
         raise TranslationFault(FaultReason.CONTEXT_NOT_PRESENT, fpd=fpd)
     if entry & ContextEntry.reserved_mask(implementation):
@@ -149,8 +176,9 @@ def _read_legacy_context(remapping: Remapping, source_id: int) -> Target:
         raise TranslationFault(FaultReason.CONTEXT_INVALID, fpd=fpd)
     second = Stage(second_stage_geometry(LEVELS[entry.aw], implementation), entry.ssptptr >> 12)
     pass_through = entry.tt is TranslationType.PASS_THROUGH
+    kind = PasidTranslationType.PASS_THROUGH if pass_through else PasidTranslationType.SECOND_STAGE
     return Target(
-        PasidTranslationType.PASS_THROUGH if pass_through else PasidTranslationType.SECOND_STAGE,
+        kind,
         entry.did,
         pasid=0,
         fpd=fpd,
@@ -159,6 +187,7 @@ def _read_legacy_context(remapping: Remapping, source_id: int) -> Target:
         width=min(remapping.capabilities.max_guest_address_width, second.geometry.width),
         reasons=LEGACY,
         entry=entry,
+        tags=IotlbTags(entry.did, kind, 0),
     )
 
 
@@ -175,9 +204,9 @@ def scalable_context(
     ``needs_paside``: an untranslated or translation request with PASID, to which EPTR without
     PASIDE is a lack of PASIDE (SCT.6) and not an invalid entry (SCT.4.3).
     """
-    cached = remapping.caches.context.find(source_id)
-    if cached is not None and not isinstance(cached.value, Target):
-        return _checked(_usable(cached.value), check)
+    known = _cached_context(remapping, source_id)
+    if isinstance(known, ScalableContextEntry):
+        return _checked(known, check)
     try:
         entry = _read_scalable_context(remapping, source_id)
     except TranslationFault as fault:
@@ -187,17 +216,20 @@ def scalable_context(
         reason = FaultReason.PASID_DISABLED if needs_paside else FaultReason.SM_CONTEXT_INVALID
         raise TranslationFault(reason, fpd=entry.fpd)
     _checked(entry, check)
-    remapping.caches.context.put(source_id, ContextCacheEntry(None, entry))
+    _keep_context(remapping, source_id, ContextCacheEntry(None, entry))
     return entry
 
 
 def _read_scalable_context(remapping: Remapping, source_id: int) -> ScalableContextEntry:
     implementation = remapping.implementation
-    root = _read(
-        remapping,
-        ScalableRootEntry,
-        remapping.root.rta + (source_id >> 8) * 16,
-        FaultReason.SM_ROOT_READ_ERROR,
+    root = ScalableRootEntry(
+        read_structure(
+            remapping,
+            Structure.ROOT,
+            remapping.root.rta + (source_id >> 8) * 16,
+            16,
+            FaultReason.SM_ROOT_READ_ERROR,
+        )
     )
     upper = bool(source_id & 0x80)  # devices 16 to 31
     half = _UPPER_HALF if upper else _LOWER_HALF
@@ -206,11 +238,14 @@ def _read_scalable_context(remapping: Remapping, source_id: int) -> ScalableCont
     if root & half & ScalableRootEntry.reserved_mask(implementation):
         raise TranslationFault(FaultReason.SM_ROOT_RESERVED)
     table = root.uctp if upper else root.lctp
-    entry = _read(
-        remapping,
-        ScalableContextEntry,
-        table + (source_id & 0x7F) * 32,
-        FaultReason.SM_CONTEXT_READ_ERROR,
+    entry = ScalableContextEntry(
+        read_structure(
+            remapping,
+            Structure.CONTEXT,
+            table + (source_id & 0x7F) * 32,
+            32,
+            FaultReason.SM_CONTEXT_READ_ERROR,
+        )
     )
     if not entry.p:
         raise TranslationFault(FaultReason.SM_CONTEXT_NOT_PRESENT, fpd=entry.fpd)
@@ -256,9 +291,9 @@ def check_pasid_in_context(context: ScalableContextEntry, pasid: int) -> None:
         raise TranslationFault(FaultReason.PASID_IS_RID_PASID, fpd=context.fpd)
 
 
-def check_supervisor(target: Target, *, privileged: bool) -> None:
+def check_supervisor(target: Target) -> None:
     """SPT.6: privileged requests need SRE."""
-    if privileged and not (isinstance(target.entry, PasidEntry) and target.entry.sre):
+    if not (isinstance(target.entry, PasidEntry) and target.entry.sre):
         raise TranslationFault(FaultReason.SUPERVISOR_DISABLED, fpd=target.fpd)
 
 
@@ -273,40 +308,66 @@ def pasid_target(
 
     ``check`` raises TranslationFault if the entry refuses the request.
     """
-    caches = remapping.caches
-    cached = caches.pasid.find((source_id, pasid))
+    key, observer = (source_id, pasid), remapping.observer
+    cached = remapping.caches.pasid.find(key)
+    if observer is not None:
+        observer.asked(CacheName.PASID, key, cached)
     if cached is not None:
-        return _checked(_usable(cached.value), check)
+        value = cached.value
+        if isinstance(value, TranslationFault):
+            raise TranslationFault(value.reason, fpd=value.fpd)
+        return _checked(value, check)
     try:
         target = _read_pasid_target(remapping, context, pasid)
     except TranslationFault as fault:
         if may_cache_faults(remapping):
-            caches.pasid.put((source_id, pasid), PasidCacheEntry(0, fault))
+            _keep_pasid(remapping, key, PasidCacheEntry(0, fault))
         raise
     _checked(target, check)
-    caches.pasid.put((source_id, pasid), PasidCacheEntry(target.domain_id, target))
+    _keep_pasid(remapping, key, PasidCacheEntry(target.domain_id, target))
     return target
 
 
+def _keep_pasid(remapping: Remapping, key: tuple[int, int], entry: PasidCacheEntry) -> None:
+    remapping.caches.pasid.put(key, entry)
+    if remapping.observer is not None:
+        remapping.observer.kept(CacheName.PASID, key, entry)
+
+
 def _read_pasid_target(remapping: Remapping, context: ScalableContextEntry, pasid: int) -> Target:
-    implementation = remapping.implementation
-    directory = _read(
-        remapping,
-        PasidDirectoryEntry,
-        context.pasiddirptr + (pasid >> 6) * 8,
-        FaultReason.PASID_DIRECTORY_READ_ERROR,
+    directory = PasidDirectoryEntry(
+        read_structure(
+            remapping,
+            Structure.PASID_DIRECTORY,
+            context.pasiddirptr + (pasid >> 6) * 8,
+            8,
+            FaultReason.PASID_DIRECTORY_READ_ERROR,
+        )
     )
     fpd = context.fpd or directory.fpd
     if not directory.p:
         raise TranslationFault(FaultReason.PASID_DIRECTORY_NOT_PRESENT, fpd=fpd)
-    if directory & PasidDirectoryEntry.reserved_mask(implementation):
+    if directory & PasidDirectoryEntry.reserved_mask(remapping.implementation):
         raise TranslationFault(FaultReason.PASID_DIRECTORY_RESERVED, fpd=fpd)
-    entry = _read(
+    data = read_structure(
         remapping,
-        PasidEntry,
+        Structure.PASID,
         directory.smptblptr + (pasid & 63) * 64,
+        64,
         FaultReason.PASID_READ_ERROR,
     )
+    key = data, pasid, fpd
+    target = remapping.targets.get(key)
+    if target is None:
+        target = _remember(
+            remapping, key, _pasid_target(remapping, PasidEntry(data), pasid, fpd=fpd)
+        )
+    return target
+
+
+def _pasid_target(remapping: Remapping, entry: PasidEntry, pasid: int, *, fpd: bool) -> Target:
+    """What a PASID table entry sets up, if it is one that can be used (SPT.2 to SPT.4)."""
+    implementation = remapping.implementation
     fpd = fpd or entry.fpd
     if not entry.p:
         raise TranslationFault(FaultReason.PASID_NOT_PRESENT, fpd=fpd)
@@ -316,6 +377,17 @@ def _read_pasid_target(remapping: Remapping, context: ScalableContextEntry, pasi
         return target
     _check_pasid_entry(implementation, entry, fpd)
     return _pasid_stages(remapping, entry, pasid, fpd)
+
+
+def _remember(remapping: Remapping, key: tuple[int, int, bool], target: Target) -> Target:
+    if len(remapping.targets) >= REMEMBERED:
+        remapping.targets.clear()
+    remapping.targets[key] = target
+    return target
+
+
+REMEMBERED = 4096
+"""How many decoded entries are kept at most."""
 
 
 def _check_pasid_entry(
@@ -350,7 +422,8 @@ def _pasid_stages(remapping: Remapping, entry: PasidEntry, pasid: int, fpd: bool
         geometry = first_stage_geometry(levels, implementation)
         accessed = geometry.accessed | (EXTENDED_ACCESSED if entry.eafe else 0)
         first = Stage(geometry, entry.fsptptr >> 12, accessed, geometry.dirty, snooped)
-    return Target(kind, entry.did, pasid, fpd, first, second, width, SCALABLE, entry)
+    tags = IotlbTags(entry.did, kind, pasid, tag_width(first))
+    return Target(kind, entry.did, pasid, fpd, first, second, width, SCALABLE, entry, tags)
 
 
 _FEATURE_OF = {
@@ -361,18 +434,37 @@ _FEATURE_OF = {
 }
 
 
-def _read(remapping: Remapping, record: type[R], address: int, failed: FaultReason) -> R:
+def tag_width(stage: Stage | None) -> int:
+    """How many address bits tag what is cached of a stage: canonical addresses repeat the rest."""
+    if stage is None or stage.geometry.kind is not StageKind.FIRST:
+        return 64
+    return stage.geometry.width
+
+
+def read_structure(
+    remapping: Remapping,
+    structure: Structure,
+    address: int,
+    size: int,
+    failed: FaultReason,
+    *,
+    fpd: bool = False,
+) -> int:
+    """The ``size`` bytes of a structure; TranslationFault ``failed`` where there is no memory."""
     try:
-        return record(remapping.memory.read_record(address, record.WIDTH // 8))
+        data = remapping.memory.read_record(address, size)
+        if remapping.observer is not None:
+            remapping.observer.read(structure, address, size, data)
     except BusError as error:
-        raise TranslationFault(failed) from error
+        raise TranslationFault(failed, fpd=fpd) from error
+    return data
 
 
-def _usable(cached: T | TranslationFault) -> T:
-    """What a cache holds; raises the fault if the entry was cached for having faulted (6.1)."""
-    if isinstance(cached, TranslationFault):
-        raise TranslationFault(cached.reason, fpd=cached.fpd)
-    return cached
+def write_structure(remapping: Remapping, structure: Structure, address: int, data: bytes) -> None:
+    """Store what the unit writes for software; BusError where there is no memory."""
+    if remapping.observer is not None:
+        remapping.observer.write(structure, address, data)
+    remapping.memory.write(address, data)
 
 
 def _checked(entry: T, check: Check[T] | None) -> T:
@@ -389,4 +481,4 @@ def may_cache_faults(remapping: Remapping) -> bool:
 def _cache_context_fault(remapping: Remapping, source_id: int, fault: TranslationFault) -> None:
     if may_cache_faults(remapping):
         domain_id = 0 if remapping.mode is TranslationTableMode.LEGACY else None
-        remapping.caches.context.put(source_id, ContextCacheEntry(domain_id, fault))
+        _keep_context(remapping, source_id, ContextCacheEntry(domain_id, fault))

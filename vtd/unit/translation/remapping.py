@@ -5,13 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 
 from pagetables.memory import TableMemory
-from pagetables.observed import UnchangedMemory
+from pagetables.unchanged import UnchangedMemory
 from vtd.layouts.registers import RootTableAddress, TranslationTableMode
 from vtd.unit.caching.caches import TranslationCaches
 from vtd.unit.caching.policy import UNCACHED
+from vtd.unit.observer import Observer
 from vtd.unit.options import Options
 from vtd.unit.registers.capabilities import Capabilities
 from vtd.unit.requests.faults import FaultReason
+from vtd.unit.requests.target import Target
 from vtd.unit.state import Stateful
 
 
@@ -31,6 +33,10 @@ class Remapping(Stateful):
         self.memory = memory
         self.options = options
         self.caches = caches
+        self.observer: Observer | None = None
+        """Who watches the road of requests, if anybody does."""
+        self.targets: dict[tuple[int, int, bool], Target] = {}
+        """What context and PASID table entries come to, so that none is decoded twice."""
         self.root = RootTableAddress(0)
 
     @property
@@ -49,6 +55,7 @@ class Remapping(Stateful):
         features = plain.features | ({"ssirwe"} if latched.ssirwe else set())
         self.implementation = plain._replace(features=features)
         """What decides reserved bits, with SSIRWE as latched."""
+        self.targets.clear()
 
     def _known(self, mode: TranslationTableMode) -> bool:
         features = self.capabilities.features

@@ -8,21 +8,21 @@ from __future__ import annotations
 import functools
 from typing import NamedTuple
 
-from devices.dma import READ, WRITE
-from pagetables.geometry import StageKind
+from devices.dma import READ, WRITE, Request
+from pagetables.geometry import INDEX_BITS, PAGE_SHIFT, StageKind
 from pagetables.memory import TableMemory
 from pagetables.nested import GuestMemory
 from pagetables.second_stage import SNOOP
 from pagetables.walk import Leaf, Stage, WalkFault, WalkRule, output, set_flags, walk
 from vtd.layouts.entries import PasidEntry
 from vtd.unit.caching.cache import OFF, Cache
-from vtd.unit.caching.caches import StructureEntry, StructureKey
-from vtd.unit.caching.iotlb import IotlbEntry, IotlbTags
+from vtd.unit.caching.caches import LOWEST_TABLE_SHIFT, StructureEntry, StructureKey
+from vtd.unit.caching.iotlb import IotlbEntry
+from vtd.unit.observer import CacheName, Observer
 from vtd.unit.requests.faults import FaultReason, TranslationFault
-from vtd.unit.requests.request import INTERRUPT_RANGE, Request, meets_interrupts
+from vtd.unit.requests.request import INTERRUPT_RANGE, kind_of, meets_interrupts
 from vtd.unit.requests.target import Target
-from vtd.unit.translation.lookup import lookup, may_cache_faults
-from vtd.unit.translation.refill import prepare_shortcut
+from vtd.unit.translation.lookup import lookup, may_cache_faults, tag_width
 from vtd.unit.translation.remapping import Remapping
 
 
@@ -43,11 +43,16 @@ class Page(NamedTuple):
     """Where the first-stage entries are."""
 
 
-def translate(remapping: Remapping, request: Request) -> IotlbEntry:
-    """Translate an untranslated request; TranslationFault if it is to be blocked."""
-    iotlb = remapping.caches.iotlb
-    kind = request.kind
-    cached = iotlb.find(kind, request.address)
+_new = tuple.__new__  # a named tuple's own constructor costs twice as much
+
+
+def translate(
+    remapping: Remapping, request: Request, cached: IotlbEntry | None = None
+) -> IotlbEntry:
+    """Translate an untranslated request; TranslationFault if it is to be blocked.
+
+    ``cached`` is what the IOTLB has for it: an entry that by its rights alone does not decide.
+    """
     if cached is not None:
         if cached.fault is not None:
             raise TranslationFault(cached.fault.reason, fpd=cached.fault.fpd)
@@ -63,30 +68,46 @@ def translate(remapping: Remapping, request: Request) -> IotlbEntry:
         if may_cache_faults(remapping) and target.first is None:
             _keep_fault(remapping, target, request, fault)
         raise
-    iotlb.insert(kind, entry)
-    prepare_shortcut(remapping, target, kind, request.address, entry)
+    keep(remapping, request, entry)
     return entry
+
+
+def keep(remapping: Remapping, request: Request, entry: IotlbEntry) -> None:
+    """Give the IOTLB what a request found."""
+    kind, observer = kind_of(request), remapping.observer
+    remapping.caches.iotlb.insert(kind, entry)
+    if observer is not None:
+        if entry.fault is None:
+            observer.found(request, entry)
+        observer.kept(CacheName.IOTLB, (kind, entry.address), entry)
 
 
 def _translate(
     remapping: Remapping, target: Target, request: Request, privileged: bool
 ) -> IotlbEntry:
+    access = request.access
     try:
         page = find_page(remapping, target, request.address, privileged)
-        if page.user_denied:
+        physical, _, readable, writable, user_denied, first, second, _ = page
+        if user_denied:
             raise TranslationFault(FaultReason.USER_DENIED, fpd=target.fpd)
-        rights = (READ if page.readable else 0) | (WRITE if page.writable else 0)
-        check_rights(remapping, target, request, rights)
-        if page.physical in INTERRUPT_RANGE:
+        rights = (READ if readable else 0) | (WRITE if writable else 0)
+        if access & ~rights:
+            check_rights(remapping, target, request, rights)
+        if physical >> 20 == INTERRUPT_MEGABYTE:
             raise TranslationFault(target.reasons.interrupt_range, fpd=target.fpd)
-        if request.access & WRITE:
-            if not set_dirty(remapping, target, page):
-                return _translate(remapping, target, request, privileged)
-        elif needs_dirty(target, page):
-            rights &= ~WRITE  # so that the first write comes here and sets the flag
+        if first is not None or (second is not None and target.second.dirty):  # type: ignore[union-attr]
+            if access & WRITE:
+                if not set_dirty(remapping, target, page):
+                    return _translate(remapping, target, request, privileged)
+            elif needs_dirty(target, page):
+                rights &= ~WRITE  # so that the first write comes here and sets the flag
     except WalkFault as fault:
-        raise walk_fault(remapping, target, fault, request.source_id, request.access) from fault
+        raise walk_fault(remapping, target, fault, request.source_id, access) from fault
     return iotlb_entry(target, request.address, page, rights)
+
+
+INTERRUPT_MEGABYTE = INTERRUPT_RANGE.start >> 20
 
 
 def find_page(remapping: Remapping, target: Target, address: int, privileged: bool) -> Page:
@@ -107,24 +128,30 @@ def find_page(remapping: Remapping, target: Target, address: int, privileged: bo
         raise TranslationFault(FaultReason.NOT_CANONICAL, fpd=target.fpd)
     if second_stage is not None:
         walk_second = functools.partial(walk_second_stage, remapping, target, second_stage)
-        memory = GuestMemory(memory, second_stage, target.width, walk_second)
+        memory = GuestMemory(memory, second_stage, target.width, walk_second, remapping.observer)
     first = walk_first_stage(remapping, target, first_stage, memory, address)
-    rights = first[2]
+    _, shift, rights, _ = first
     user_denied = not privileged and not rights & geometry.user
     writable = bool(rights & geometry.write) or (privileged and not _write_protected(target))
     physical = output(first, address)
     if second_stage is None:
-        return Page(physical, first[1], True, writable, user_denied, first, None, memory)
+        return _new(Page, (physical, shift, True, writable, user_denied, first, None, memory))
 
     if physical >> target.width:
         raise TranslationFault(FaultReason.FS_BEYOND_WIDTH, fpd=target.fpd)
     page = _find_second_stage_page(remapping, target, second_stage, physical)
-    return page._replace(
-        shift=min(first[1], page.shift),
-        writable=writable and page.writable,
-        user_denied=user_denied,
-        first=first,
-        memory=memory,
+    return _new(
+        Page,
+        (
+            page.physical,
+            min(shift, page.shift),
+            page.readable,
+            writable and page.writable,
+            user_denied,
+            first,
+            page.second,
+            memory,
+        ),
     )
 
 
@@ -134,10 +161,11 @@ def _find_second_stage_page(
     if address >> target.width:
         raise TranslationFault(target.reasons.beyond_width, fpd=target.fpd)
     second = walk_second_stage(remapping, target, stage, address)
-    geometry, rights = stage.geometry, second[2]
-    readable, writable = bool(rights & geometry.read), bool(rights & geometry.write)
+    geometry = stage.geometry
+    _, shift, rights, _ = second
+    readable, writable = rights & geometry.read != 0, rights & geometry.write != 0
     physical = output(second, address)
-    return Page(physical, second[1], readable, writable, False, None, second, remapping.memory)
+    return _new(Page, (physical, shift, readable, writable, False, None, second, remapping.memory))
 
 
 def is_canonical(address: int, width: int) -> bool:
@@ -174,7 +202,7 @@ def denied_by_cache(remapping: Remapping, target: Target) -> bool:
 def needs_dirty(target: Target, page: Page) -> bool:
     """Whether a write still has to set a dirty flag (3.6.2, 3.7.2)."""
     return any(
-        stage is not None and leaf is not None and stage.dirty & ~leaf[0]
+        stage is not None and leaf is not None and stage.dirty & ~leaf.entry
         for stage, leaf in ((target.first, page.first), (target.second, page.second))
     )
 
@@ -185,10 +213,11 @@ def set_dirty(remapping: Remapping, target: Target, page: Page) -> bool:
         (target.first, page.first, page.memory),
         (target.second, page.second, remapping.memory),
     ):
-        if stage is None or leaf is None or not stage.dirty & ~leaf[0]:
+        if stage is None or leaf is None or not stage.dirty & ~leaf.entry:
             continue
         entry, shift, _, where = leaf
-        if not set_flags(memory, stage, where, entry, stage.dirty, shift):
+        observer = remapping.observer
+        if not set_flags(memory, stage, where, entry, stage.dirty, shift, observer):
             return False
     return True
 
@@ -197,49 +226,60 @@ def walk_first_stage(
     remapping: Remapping, target: Target, stage: Stage, memory: TableMemory, address: int
 ) -> Leaf:
     """Walk the first stage, from the paging-structure caches on where they can help."""
-    cache, tags = remapping.caches.first_stage, (target.domain_id, target.pasid)
-    if isinstance(memory, GuestMemory) and cache.shape != OFF:
-        return _walk_guest(cache, tags, memory, stage, address)
-    return _walk(cache, tags, memory, stage, address)
+    cache, observer = remapping.caches.first_stage, remapping.observer
+    if cache.shape == OFF:
+        return walk(memory, stage, address, None, None, observer)
+    tags = target.domain_id, target.pasid
+    if isinstance(memory, GuestMemory):
+        return _walk_guest(cache, tags, memory, stage, address, observer)
+    return _walk(cache, tags, memory, stage, address, observer)
 
 
 def walk_second_stage(remapping: Remapping, target: Target, stage: Stage, address: int) -> Leaf:
     """Walk the second stage, from the paging-structure caches on where they can help."""
-    cache = remapping.caches.second_stage
-    return _walk(cache, (target.domain_id, None), remapping.memory, stage, address)
+    cache, observer = remapping.caches.second_stage, remapping.observer
+    if cache.shape == OFF:
+        return walk(remapping.memory, stage, address, None, None, observer)
+    return _walk(cache, (target.domain_id, None), remapping.memory, stage, address, observer)
+
+
+StructureCache = Cache[StructureKey, StructureEntry]
+CACHE_NAMES = {StageKind.FIRST: CacheName.FIRST_STAGE, StageKind.SECOND: CacheName.SECOND_STAGE}
 
 
 def _walk(
-    cache: Cache[StructureKey, StructureEntry],
+    cache: StructureCache,
     tags: tuple[int, int | None],
     memory: TableMemory,
     stage: Stage,
     address: int,
+    observer: Observer | None,
 ) -> Leaf:
-    if cache.shape == OFF:
-        return walk(memory, stage, address)
-
-    width = _tag_width(stage)
+    width = tag_width(stage)
 
     def remember(shift: int, frame: int, rights: int) -> None:
-        cache.put((*tags, shift, address >> shift), StructureEntry(shift, frame, rights, width))
+        key, entry = (*tags, shift, address >> shift), StructureEntry(shift, frame, rights, width)
+        cache.put(key, entry)
+        if observer is not None:
+            observer.kept(CACHE_NAMES[stage.geometry.kind], key, entry)
 
-    _, start = _below(cache, tags, stage, address)
-    return walk(memory, stage, address, remember, start)
+    _, start = _below(cache, tags, stage, address, observer)
+    return walk(memory, stage, address, remember, start, observer)
 
 
 def _walk_guest(
-    cache: Cache[StructureKey, StructureEntry],
+    cache: StructureCache,
     tags: tuple[int, int | None],
     memory: GuestMemory,
     stage: Stage,
     address: int,
+    observer: Observer | None,
 ) -> Leaf:
     """A first-stage walk whose entries hold where the second stage has the tables (6.2.5).
 
     So there is none that leads to a table which the second stage refuses.
     """
-    width = _tag_width(stage)
+    width = tag_width(stage)
     reached: StructureEntry | None = None
 
     def remember(shift: int, frame: int, rights: int) -> None:
@@ -249,33 +289,44 @@ def _walk_guest(
     def locate(frame: int, host: int) -> None:
         if reached is not None and reached.frame == frame:
             key = (*tags, reached.shift, address >> reached.shift)
-            cache.put(key, reached._replace(host=host))
+            entry = reached._replace(host=host)
+            cache.put(key, entry)
+            if observer is not None:
+                observer.kept(CacheName.FIRST_STAGE, key, entry)
 
-    below, start = _below(cache, tags, stage, address)
+    below, start = _below(cache, tags, stage, address, observer)
     if below is not None and below.host is not None:
         memory.known[below.frame] = below.host
     memory.located = locate
-    return walk(memory, stage, address, remember, start)
+    return walk(memory, stage, address, remember, start, observer)
 
 
 def _below(
-    cache: Cache[StructureKey, StructureEntry],
+    cache: StructureCache,
     tags: tuple[int, int | None],
     stage: Stage,
     address: int,
+    observer: Observer | None,
 ) -> tuple[StructureEntry | None, tuple[int, int, int] | None]:
     """The deepest entry on the way to ``address``, and where a walk goes on from it."""
-    done = {level.shift: number for number, level in enumerate(stage.geometry.levels[:-1], 1)}
-    below = cache.find(*((*tags, shift, address >> shift) for shift in reversed(done)))
-    start = None if below is None else (done[below.shift], below.frame, below.rights)
-    return below, start
-
-
-def _tag_width(stage: Stage | None) -> int:
-    """How many address bits tag what is cached of a stage: canonical addresses repeat the rest."""
-    if stage is None or stage.geometry.kind is not StageKind.FIRST:
-        return 64
-    return stage.geometry.width
+    domain_id, pasid = tags
+    done = len(stage.geometry.levels)
+    entry = start = None
+    shift = LOWEST_TABLE_SHIFT
+    while done > 1:
+        done -= 1
+        key = domain_id, pasid, shift, address >> shift
+        entry = cache.use(key)
+        if entry is not None:
+            start = done, entry.frame, entry.rights
+            break
+        shift += INDEX_BITS
+    else:
+        cache.counters.misses += 1
+        key = domain_id, pasid, LOWEST_TABLE_SHIFT, address >> LOWEST_TABLE_SHIFT
+    if observer is not None:
+        observer.asked(CACHE_NAMES[stage.geometry.kind], key, entry)
+    return entry, start
 
 
 def walk_fault(
@@ -326,27 +377,30 @@ def _write_protected(target: Target) -> bool:
 
 def iotlb_entry(target: Target, address: int, page: Page, rights: int) -> IotlbEntry:
     """The translation as the IOTLB keeps it, without the interrupt range in it."""
-    shift = page.shift
-    if meets_interrupts(page.physical, shift):
-        shift = 12
-    return IotlbEntry(
-        _iotlb_tags(target),
-        address >> shift << shift,
-        shift,
-        page.physical >> shift << shift,
-        rights,
-        snoop=snooped(target, page),
+    physical, shift, *_ = page
+    if shift > PAGE_SHIFT and meets_interrupts(physical, shift):
+        shift = PAGE_SHIFT
+    offset = (1 << shift) - 1
+    return _new(
+        IotlbEntry,
+        (
+            target.tags,
+            address & ~offset,
+            shift,
+            physical & ~offset,
+            rights,
+            snooped(target, page),
+            None,
+        ),
     )
-
-
-def _iotlb_tags(target: Target) -> IotlbTags:
-    return IotlbTags(target.domain_id, target.kind, target.pasid, _tag_width(target.first))
 
 
 def snooped(target: Target, page: Page) -> bool:
     """Whether the access snoops processor caches whatever the request asks for (3.10)."""
-    leaf = page.second is not None and bool(page.second[0] & SNOOP)
-    return leaf or (isinstance(target.entry, PasidEntry) and target.entry.pgsnp)
+    second = page.second
+    if second is not None and second[0] & SNOOP:
+        return True
+    return isinstance(target.entry, PasidEntry) and target.entry.pgsnp
 
 
 def _keep_fault(
@@ -362,7 +416,7 @@ def _keep_fault(
         return
     denied = fault.reason in (reasons.read_denied, reasons.write_denied)
     entry = IotlbEntry(
-        _iotlb_tags(target),
+        target.tags,
         request.address >> 12 << 12,
         12,
         physical=0,
@@ -370,7 +424,7 @@ def _keep_fault(
         snoop=False,
         fault=None if denied else fault,  # legacy mode names the right that the access needs
     )
-    remapping.caches.iotlb.insert(request.kind, entry)
+    keep(remapping, request, entry)
 
 
 _SAME_FOR_ALL = (WalkRule.READ_ERROR, WalkRule.NOT_PRESENT, WalkRule.RESERVED)

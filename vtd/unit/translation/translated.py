@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from typing import TypeVar
 
-from devices.dma import READ, WRITE
+from devices.dma import READ, WRITE, Request
 from pagetables.bits import BitRecord
-from pagetables.memory import BusError
+from pagetables.observer import Structure
 from vtd.layouts.entries import (
     HostPermissionL1Entry,
     HostPermissionL2Entry,
@@ -22,7 +22,7 @@ from vtd.layouts.entries import (
 )
 from vtd.layouts.registers import TranslationTableMode
 from vtd.unit.requests.faults import FaultReason, TranslationFault
-from vtd.unit.requests.request import INTERRUPT_RANGE, Request
+from vtd.unit.requests.request import INTERRUPT_RANGE
 from vtd.unit.requests.target import LEGACY, SCALABLE, ModeReasons, Target
 from vtd.unit.translation.ats import check_device_tlb_allowed, check_device_tlb_enabled
 from vtd.unit.translation.lookup import (
@@ -30,6 +30,7 @@ from vtd.unit.translation.lookup import (
     check_pasid,
     legacy_context,
     pasid_target,
+    read_structure,
     scalable_context,
 )
 from vtd.unit.translation.remapping import Remapping
@@ -153,10 +154,10 @@ def host_permissions(remapping: Remapping, address: int, table: int, *, fpd: boo
 def _read(
     remapping: Remapping, record: type[R], address: int, failed: FaultReason, *, fpd: bool
 ) -> R:
-    try:
-        entry = record(remapping.memory.read_record(address, ENTRY_SIZE))
-    except BusError as error:
-        raise TranslationFault(failed, fpd=fpd) from error
+    data = read_structure(
+        remapping, Structure.HOST_PERMISSION, address, ENTRY_SIZE, failed, fpd=fpd
+    )
+    entry = record(data)
     reserved = record.reserved_mask(remapping.implementation)
     if "av" in record.FIELDS and not entry & record.FIELDS["av"].mask:
         reserved &= ~record.FIELDS["addr"].mask  # ignored (9.12)

@@ -1,6 +1,6 @@
 """What subscribers of a unit are told."""
 
-from devices.dma import READ
+from devices.dma import READ, Request
 from tests.vtd.world import HOLE, Mode, World
 from vtd.unit.interrupts.outcome import compatibility_interrupt
 from vtd.unit.reporting.event_interrupt import Message
@@ -11,7 +11,6 @@ from vtd.unit.reporting.events import (
     RequestBlocked,
 )
 from vtd.unit.requests.faults import FaultReason
-from vtd.unit.requests.request import Request
 
 
 def test_a_blocked_request_is_told_after_its_message() -> None:

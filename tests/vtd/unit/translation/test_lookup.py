@@ -1,15 +1,14 @@
 """From source-id and PASID to tables: which structures are read, errors on the way, caches."""
 
 import pytest
-
-from devices.dma import READ, WRITE
 from pagetables.observed import AccessKind, CountReads, FailRead
+
+from devices.dma import READ, WRITE, Request
 from tests.vtd.world import HOST, LEGACY_MODES, PAGE, SCALABLE_MODES, Mode, World, capabilities
 from vtd.layouts.entries import PasidTranslationType
 from vtd.unit.caching.policy import POLICIES, UNCACHED, CachePolicy
 from vtd.unit.options import Options
 from vtd.unit.requests.faults import FaultReason
-from vtd.unit.requests.request import Request
 from vtd.unit.translation.lookup import lookup
 
 SECOND = [0x7B, 0x78, 0x78, 0x78]

@@ -4,9 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from devices.dma import READ, WRITE, CompletionStatus
+from devices.dma import READ, WRITE, CompletionStatus, Request
 from tests.vtd.world import HOST, PAGE, Mode, Started, World, capabilities
-from vtd.unit.requests.request import Request
 
 UNIT = 1 << 21
 """Bytes of the smallest region."""
