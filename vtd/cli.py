@@ -79,7 +79,7 @@ def _version(asked: bool) -> None:
     if asked:
         metadata = importlib.import_module("importlib.metadata")
         try:
-            typer.echo(f"vtd {metadata.version('vtd')}")
+            typer.echo(f"vtd {metadata.version('vtd-emulator')}")
         except metadata.PackageNotFoundError:
             typer.echo("vtd, not installed")
         raise typer.Exit

@@ -43,7 +43,7 @@ def test_help_lists_every_command() -> None:
 
 def test_the_version_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(metadata, "version", lambda name: f"version of {name}")
-    assert run("--version") == "vtd version of vtd\n"
+    assert run("--version") == "vtd version of vtd-emulator\n"
 
 
 def test_a_checkout_that_is_not_installed_has_no_version(monkeypatch: pytest.MonkeyPatch) -> None:

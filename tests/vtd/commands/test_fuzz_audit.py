@@ -103,7 +103,8 @@ def test_a_state_that_cannot_be_written_does_not_lose_the_result(tmp_path: Path)
 def test_a_cluster_needs_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "distributed", None)
     code, _, errors = vtd("fuzz", "--property", "dmar", "--count", "1", "--dask", "tcp://x:1")
-    assert (code, errors) == (2, "vtd fuzz: needs the cluster extra: pip install 'vtd[cluster]'\n")
+    line = "vtd fuzz: needs the cluster extra: in the clone, pip install '.[cluster]'\n"
+    assert (code, errors) == (2, line)
 
 
 @pytest.mark.parametrize(
