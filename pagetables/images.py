@@ -135,7 +135,8 @@ def load_elf_core(memory: PhysicalMemory, path: Path) -> Image:
         from elftools.elf.elffile import ELFFile  # noqa: PLC0415
     except ImportError as error:
         raise ImageError(
-            f"{path}: ELF cores need the cores extra: in the clone, pip install '.[cores]'"
+            f"{path}: ELF cores need the cores extra: "
+            "in the clone, uv tool install '.[cores]' or pip install '.[cores]'"
         ) from error
     with _open(path) as file:
         spans = []
