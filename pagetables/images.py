@@ -134,7 +134,10 @@ def load_elf_core(memory: PhysicalMemory, path: Path) -> Image:
         from elftools.common.exceptions import ELFError  # noqa: PLC0415 - an optional extra
         from elftools.elf.elffile import ELFFile  # noqa: PLC0415
     except ImportError as error:
-        raise ImageError(f"{path}: ELF cores need pyelftools: install vtd[cores]") from error
+        raise ImageError(
+            f"{path}: ELF cores need the cores extra: "
+            "in the clone, uv tool install '.[cores]' or pip install '.[cores]'"
+        ) from error
     with _open(path) as file:
         spans = []
         try:

@@ -52,12 +52,19 @@ class LazyGroup(TyperGroup):
         try:
             return super().invoke(ctx)
         except BrokenPipeError as error:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _drop_output()
             raise typer.Exit(UNREAD) from error
         except OSError as error:
             where = "output" if error.filename is None else error.filename
             typer.echo(f"vtd: {where}: {error.strerror or error}", err=True)
+            if error.filename is None:
+                _drop_output()
             raise typer.Exit(UNWRITABLE) from error
+
+
+def _drop_output() -> None:
+    """Have what is still buffered go nowhere, lest the interpreter fail on it at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def load_command(name: str) -> Any:
@@ -79,7 +86,7 @@ def _version(asked: bool) -> None:
     if asked:
         metadata = importlib.import_module("importlib.metadata")
         try:
-            typer.echo(f"vtd {metadata.version('vtd')}")
+            typer.echo(f"vtd {metadata.version('vtd-emulator')}")
         except metadata.PackageNotFoundError:
             typer.echo("vtd, not installed")
         raise typer.Exit

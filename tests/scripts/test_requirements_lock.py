@@ -2,11 +2,17 @@
 
 import re
 import tomllib
+from importlib import metadata
 from pathlib import Path
+from typing import cast
 
 import pytest
+from packaging.markers import default_environment
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[2]
+SYSTEMS = {"linux": ("Linux", "posix"), "darwin": ("Darwin", "posix"), "win32": ("Windows", "nt")}
 
 
 @pytest.fixture(scope="module")
@@ -15,28 +21,81 @@ def lock() -> str:
     return (ROOT / "requirements.lock").read_text()
 
 
-def normalized(requirement: str) -> str:
-    """The name in a requirement, spelled as the lock file spells it."""
-    name = re.split(r"[^\w.-]", requirement, maxsplit=1)[0]
-    return re.sub(r"[-_.]+", "-", name).lower()
+def entries(lock: str) -> list[str]:
+    """Its requirements, a line each, with their hashes."""
+    return re.sub(r"\s*#.*", "", lock).replace("\\\n", "").strip().splitlines()
 
 
-def test_every_dependency_of_the_project_is_locked(lock: str) -> None:
+def asked_for() -> list[Requirement]:
+    """What the project asks for, with every extra and to be developed."""
     pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text())
     project = pyproject["project"]
-    wanted = [
+    requirements = [
         *pyproject["build-system"]["requires"],
         *project["dependencies"],
-        *(name for extra in project["optional-dependencies"].values() for name in extra),
+        *(each for extra in project["optional-dependencies"].values() for each in extra),
         *pyproject["dependency-groups"]["dev"],
     ]
-    locked = set(re.findall(r"^([a-z0-9-]+)==", lock, re.MULTILINE))
-    assert {normalized(requirement) for requirement in wanted} - {"vtd"} <= locked
+    return [each for each in map(Requirement, requirements) if each.name != project["name"]]
+
+
+def applies(requirement: Requirement, environment: dict[str, str], extra: str = "") -> bool:
+    marker = requirement.marker
+    return marker is None or marker.evaluate(environment | {"extra": extra})
+
+
+def needed(environment: dict[str, str]) -> set[Requirement]:
+    """What is asked for, and all that this needs there, as far as it is installed here."""
+    found: set[Requirement] = set()
+    todo = asked_for()
+    while todo:
+        requirement = todo.pop()
+        if requirement in found:
+            continue
+        found.add(requirement)
+        try:
+            further = metadata.requires(requirement.name) or []
+        except metadata.PackageNotFoundError:
+            continue
+        todo += [
+            each
+            for each in map(Requirement, further)
+            if any(applies(each, environment, extra) for extra in ("", *requirement.extras))
+        ]
+    return found
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+@pytest.mark.parametrize("python", ["3.11", "3.12", "3.13", "3.14"])
+def test_the_lock_is_complete_without_resolving(lock: str, python: str, system: str) -> None:
+    environment = cast("dict[str, str]", default_environment()) | {
+        "python_version": python,
+        "python_full_version": f"{python}.0",
+        "sys_platform": system,
+        "platform_system": SYSTEMS[system][0],
+        "os_name": SYSTEMS[system][1],
+    }
+    pins = [Requirement(each.split("--hash")[0]) for each in entries(lock)]
+    locked = {
+        canonicalize_name(each.name): str(each.specifier).removeprefix("==")
+        for each in pins
+        if applies(each, environment)
+    }
+    wanted = needed(environment)
+    assert len(wanted) > len(asked_for())
+    for each in wanted:
+        assert each.specifier.contains(locked[canonicalize_name(each.name)], prereleases=True)
+
+
+def test_what_is_installed_is_what_is_locked(lock: str) -> None:
+    here = cast("dict[str, str]", default_environment())
+    for each in (Requirement(entry.split("--hash")[0]) for entry in entries(lock)):
+        if applies(each, here):
+            assert each.specifier.contains(metadata.version(each.name), prereleases=True)
 
 
 def test_every_requirement_is_one_version_with_hashes(lock: str) -> None:
-    without_comments = re.sub(r"\s*#.*", "", lock)
-    requirements = without_comments.replace("\\\n", "").strip().splitlines()
+    requirements = entries(lock)
     assert len(requirements) > 1
     for requirement in requirements:
         assert re.fullmatch(r"\S+==[^-]+(--hash=sha256:[0-9a-f]{64} *)+", requirement)

@@ -43,7 +43,7 @@ def test_help_lists_every_command() -> None:
 
 def test_the_version_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(metadata, "version", lambda name: f"version of {name}")
-    assert run("--version") == "vtd version of vtd\n"
+    assert run("--version") == "vtd version of vtd-emulator\n"
 
 
 def test_a_checkout_that_is_not_installed_has_no_version(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -135,7 +135,11 @@ def test_an_output_that_nobody_reads_ends_the_command_quietly(arguments: list[st
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is full")
-def test_an_output_that_cannot_be_written_is_said_in_a_line() -> None:
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_an_output_that_cannot_be_written_is_said_in_a_line(
+    unbuffered: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONUNBUFFERED", unbuffered)
     with Path("/dev/full").open("w") as full:
         done = program("dmar", "rules", stdout=full)
     assert (done.returncode, done.stderr) == (2, "vtd: output: No space left on device\n")

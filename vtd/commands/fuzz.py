@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 REASONS = {int(reason): reason for reason in FaultReason}
 FOUND = 1
 """Exit code when a property does not hold."""
-MISSING_EXTRA = "vtd fuzz: needs the {0} extra: pip install 'vtd[{0}]'"
+MISSING_EXTRA = (
+    "vtd fuzz: needs the {0} extra: in the clone, uv tool install '.[{0}]' or pip install '.[{0}]'"
+)
 
 
 def fuzz(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from pathlib import Path
 
@@ -82,7 +83,7 @@ def test_a_campaign_tells_cases_and_fault_codes(tmp_path: Path) -> None:
 def test_a_failure_is_saved_and_replays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     script = ROOT / "examples" / "external_target" / "reference.py"
-    target = f"command:{sys.executable} {script} --buggy"
+    target = f"command:{shlex.join([sys.executable, str(script)])} --buggy"
     code, output, _ = vtd(
         "fuzz", "--target", target, "--property", "driver", "--seconds", "50", "--jobs", "1",
         "--save", str(tmp_path),
@@ -103,7 +104,8 @@ def test_a_state_that_cannot_be_written_does_not_lose_the_result(tmp_path: Path)
 def test_a_cluster_needs_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "distributed", None)
     code, _, errors = vtd("fuzz", "--property", "dmar", "--count", "1", "--dask", "tcp://x:1")
-    assert (code, errors) == (2, "vtd fuzz: needs the cluster extra: pip install 'vtd[cluster]'\n")
+    way = "in the clone, uv tool install '.[cluster]' or pip install '.[cluster]'"
+    assert (code, errors) == (2, f"vtd fuzz: needs the cluster extra: {way}\n")
 
 
 @pytest.mark.parametrize(

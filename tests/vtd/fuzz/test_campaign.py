@@ -18,7 +18,7 @@ from vtd.recordings.replay import replay
 
 ROOT = Path(__file__).resolve().parents[3]
 EXAMPLES = ROOT / "examples" / "external_target"
-REFERENCE = f"command:{sys.executable} {EXAMPLES / 'reference.py'}"
+REFERENCE = f"command:{shlex.join([sys.executable, str(EXAMPLES / 'reference.py')])}"
 
 
 @pytest.fixture(autouse=True)

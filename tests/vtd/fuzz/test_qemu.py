@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +21,8 @@ from vtd.fuzz.targets import EngineTarget, TargetError, compare
 from vtd.unit.registers.capabilities import PROFILES
 
 ROOT = Path(__file__).resolve().parents[3]
-PREFIX = f"env PYTHONPATH={ROOT} {sys.executable} {Path(__file__).with_name('fake_qemu.py')}"
+STAND_IN = str(Path(__file__).with_name("fake_qemu.py"))
+PREFIX = shlex.join(["env", f"PYTHONPATH={ROOT}", sys.executable, STAND_IN])
 
 
 def test_the_version_is_what_the_program_says() -> None:
