@@ -1,7 +1,8 @@
 """Sparse physical memory: regions of 4 KiB frames, read and written as the bus does.
 
 A frame is 512 little-endian quadwords; a page walk indexes frames directly
-(``memory.frames[frame][index]``). What no region covers answers with :class:`BusError`.
+(``memory.frames[frame][index]``). What no region covers answers with :class:`BusError`. Snapshots
+and forks share frames with the memory they come from: a frame is copied when it is next written.
 """
 
 from __future__ import annotations
@@ -10,15 +11,20 @@ import bisect
 import mmap
 import sys
 from array import array
-from collections.abc import Callable
-from typing import NamedTuple, Protocol, TypeAlias
+from collections.abc import Callable, Iterator, Mapping
+from itertools import pairwise
+from struct import Struct
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 FRAME_SHIFT = 12
 FRAME_SIZE = 1 << FRAME_SHIFT
 ADDRESS_WIDTH = 52
 
 Frame: TypeAlias = "array[int] | memoryview"
-"""An array where frames are made here, a view where they are mapped or can't be written."""
+"""An array where frames are made here, a view where they are mapped."""
+
+Layer: TypeAlias = "Mapping[int, array[int]]"
+"""Frames by frame number that nobody writes any more, as more than one memory may have them."""
 
 if sys.byteorder != "little":
     raise ImportError("frames are views of little-endian quadwords: a little-endian host is needed")
@@ -72,27 +78,92 @@ class TableMemory(Protocol):
 
 
 class _Frames(dict[int, Frame]):
-    """Frames in use by frame number; others are found, or refused, when first asked for."""
+    """Frames as they are now, by frame number; found, or refused, when first asked for."""
 
-    def __init__(self, find: Callable[[int], Frame]) -> None:
+    def __init__(self, memory: PhysicalMemory) -> None:
         super().__init__()
-        self._find = find
+        self._memory = memory
 
     def __missing__(self, number: int) -> Frame:
-        frame = self[number] = self._find(number)
+        frame = self[number] = self._memory._find(number)
         return frame
 
 
-_ZERO: Frame = memoryview(bytes(FRAME_SIZE)).cast("Q")
+class _Stores(dict[int, memoryview]):
+    """Bytes of the frames that may be written in place; others are first made so, or refused."""
+
+    def __init__(self, memory: PhysicalMemory) -> None:
+        super().__init__()
+        self._memory = memory
+
+    def __missing__(self, number: int) -> memoryview:
+        store = self[number] = self._memory._writable(number)
+        return store
+
+
+class _Cutters(dict[int, Struct]):
+    """Structs that cut so many bytes out of a frame: the quickest way to get at them."""
+
+    def __missing__(self, length: int) -> Struct:
+        cutter = self[length] = Struct(f"{length}s")
+        return cutter
+
+
+_CUTTERS = _Cutters()
+_ZERO = array("Q", bytes(FRAME_SIZE))
+
+
+class MemoryState(Mapping[int, bytes]):
+    """What the anonymous regions of a memory hold: bytes by frame number, without blank frames.
+
+    A value: it follows no later change, compares by contents and regions, and can be pickled.
+    """
+
+    def __init__(self, regions: tuple[Region, ...], layers: tuple[Layer, ...]) -> None:
+        self.regions = regions
+        """The anonymous regions in ascending order."""
+        self.layers = layers
+        """Frames, of which the last layer that has one counts."""
+
+    def __getitem__(self, number: int) -> bytes:
+        return self._frames()[number].tobytes()
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._frames())
+
+    def __len__(self) -> int:
+        return len(self._frames())
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, MemoryState):
+            return super().__eq__(other)
+        return self.regions == other.regions and self._frames() == other._frames()
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return f"MemoryState({self.regions}, {dict(self)})"
+
+    def _frames(self) -> Layer:
+        frames: dict[int, array[int]] = {}
+        for layer in self.layers:
+            frames.update(layer)
+        return frames
 
 
 class PhysicalMemory:
     """Physical memory up to 2^52 bytes, made of regions that may come and go at run time."""
 
     def __init__(self) -> None:
-        self.frames = _Frames(self._find)
         self._regions: list[Region] = []
-        self._read_only_frames: dict[int, Frame] = {}
+        self._begin(())
+
+    def _begin(self, layers: tuple[Layer, ...]) -> None:
+        self.frames = _Frames(self)
+        self._stores = _Stores(self)
+        self._layers = layers
+        self._changed: dict[int, array[int]] = {}
+        """Frames that only this memory has, written or loaded since they were last shared."""
 
     @property
     def regions(self) -> tuple[Region, ...]:
@@ -133,20 +204,22 @@ class PhysicalMemory:
         else:
             raise MemoryLayoutError(f"no region begins at {start:#x}")
         self._regions.remove(region)
-        first, last = region.start >> FRAME_SHIFT, region.end >> FRAME_SHIFT
-        for table in (self.frames, self._read_only_frames):
-            for number in [number for number in table if first <= number < last]:
+        gone = range(region.start >> FRAME_SHIFT, region.end >> FRAME_SHIFT)
+        for table in (self.frames, self._stores, self._changed):
+            for number in [number for number in table if number in gone]:
                 del table[number]
+        if region.backing is None:
+            self._layers = tuple(
+                {number: frame for number, frame in layer.items() if number not in gone}
+                for layer in self._layers
+            )
 
     def read(self, address: int, length: int) -> bytes:
         """``length`` bytes at ``address``; BusError if any of them is not there."""
         offset = address & FRAME_SIZE - 1
-        if offset + length <= FRAME_SIZE:
-            return (
-                memoryview(self.frames[address >> FRAME_SHIFT])
-                .cast("B")[offset : offset + length]
-                .tobytes()
-            )
+        if 0 <= length <= FRAME_SIZE - offset:
+            frame = self.frames[address >> FRAME_SHIFT]
+            return _CUTTERS[length].unpack_from(frame, offset)[0]  # type: ignore[no-any-return]
         parts = []
         while length > 0:
             parts.append(self.read(address, min(length, FRAME_SIZE - offset)))
@@ -155,67 +228,115 @@ class PhysicalMemory:
 
     def write(self, address: int, data: bytes) -> None:
         """Store ``data``; BusError, and nothing stored, if any of it can't be written."""
-        self._store(address, data, self._writable)
+        offset = address & FRAME_SIZE - 1
+        end = offset + len(data)
+        if offset < end <= FRAME_SIZE:
+            self._stores[address >> FRAME_SHIFT][offset:end] = data
+            return
+        _store(address, data, self._stores.__getitem__)
 
     def load(self, address: int, data: bytes) -> None:
-        """Store ``data`` as software or a loader does: anonymous read-only regions take it too."""
-        self._store(address, data, self._loadable)
+        """Store ``data`` as software or a loader does: anonymous read-only regions take it too.
+
+        BusError, and nothing stored, where there is no memory.
+        """
+        _store(address, data, self._loadable)
 
     def read_record(self, address: int, size: int) -> int:
         """The naturally aligned record of ``size`` bytes at ``address``, read in one access."""
         frame = self.frames[address >> FRAME_SHIFT]
         if size == 8:
             return frame[address >> 3 & 511]
-        offset = address & FRAME_SIZE - 1
-        return int.from_bytes(memoryview(frame).cast("B")[offset : offset + size], "little")
+        cut = _CUTTERS[size].unpack_from(frame, address & FRAME_SIZE - 1)
+        return int.from_bytes(cut[0], "little")
 
     def compare_exchange(self, address: int, size: int, expected: int, new: int) -> bool:
         """Atomically replace a naturally aligned record; False if it is not ``expected``."""
-        frame = memoryview(self._writable(address >> FRAME_SHIFT)).cast("B")
+        store = self._stores[address >> FRAME_SHIFT]
         offset = address & FRAME_SIZE - 1
-        if int.from_bytes(frame[offset : offset + size], "little") != expected:
+        if int.from_bytes(store[offset : offset + size], "little") != expected:
             return False
-        frame[offset : offset + size] = new.to_bytes(size, "little")
+        store[offset : offset + size] = new.to_bytes(size, "little")
         return True
 
-    def snapshot(self) -> dict[int, bytes]:
-        """Contents of the anonymous regions: frame number to bytes, untouched frames left out."""
-        contents = {**self.frames, **self._read_only_frames}
-        return {
-            number: frame.tobytes()
-            for number, frame in contents.items()
-            if frame is not _ZERO and self._region(number).backing is None
-        }
+    def snapshot(self) -> MemoryState:
+        """The anonymous regions and their contents, at the cost of what changed since the last."""
+        self._share()
+        return MemoryState(self._anonymous(), self._layers)
 
-    def restore(self, contents: dict[int, bytes]) -> None:
-        """Put the anonymous regions back to what :meth:`snapshot` returned."""
-        self._read_only_frames.clear()
-        for number in list(self.frames):
-            if self._region(number).backing is None:
-                del self.frames[number]
-        for number, data in contents.items():
-            self.load(number << FRAME_SHIFT, data)
+    def restore(self, state: MemoryState) -> None:
+        """Put the anonymous regions back to what :meth:`snapshot` returned.
 
-    def _store(self, address: int, data: bytes, find: Callable[[int], Frame]) -> None:
-        parts = []
-        done = 0
-        while done < len(data):
-            offset = (address + done) & FRAME_SIZE - 1
-            size = min(FRAME_SIZE - offset, len(data) - done)
-            parts.append((find(address + done >> FRAME_SHIFT), offset, done, size))
-            done += size
-        for frame, offset, done, size in parts:
-            memoryview(frame).cast("B")[offset : offset + size] = data[done : done + size]
+        MemoryLayoutError, and nothing changed, if a mapped region has taken the place of one.
+        """
+        if state.regions != self._anonymous():
+            mapped = [region for region in self._regions if region.backing is not None]
+            regions = sorted((*state.regions, *mapped), key=lambda region: region.start)
+            for one, other in pairwise(regions):
+                _check_apart(one, other)
+            self._regions = regions
+            self.frames.clear()
+        alike = 0
+        for ours, theirs in zip(self._layers, state.layers, strict=False):
+            if ours is not theirs:
+                break
+            alike += 1
+        for layer in (self._changed, *self._layers[alike:], *state.layers[alike:]):
+            for number in layer:
+                self.frames.pop(number, None)
+        self._stores.clear()
+        self._changed = {}
+        self._layers = state.layers
+
+    def fork(self) -> PhysicalMemory:
+        """A memory with the same contents that goes its own way.
+
+        Mapped regions are memory of others: both have the same.
+        """
+        self._share()
+        fork = PhysicalMemory()
+        fork._regions = list(self._regions)
+        fork._layers = self._layers
+        return fork
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What pickle and copy take; TypeError if there are mapped regions, which are others'."""
+        for region in self._regions:
+            if region.backing is not None:
+                raise TypeError(
+                    f"memory with the mapped region {region.start:#x}-{region.end:#x} can't be "
+                    "pickled: remove the region first"
+                )
+        self._share()
+        return {"regions": self._regions, "layers": self._layers}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self._regions = list(state["regions"])
+        self._begin(state["layers"])
+
+    def _anonymous(self) -> tuple[Region, ...]:
+        return tuple(region for region in self._regions if region.backing is None)
+
+    def _share(self) -> None:
+        """Let go of the frames written since the last time: from now on nobody changes them.
+
+        A layer that is not more than twice as large goes together with the new one: there are few
+        layers, and a frame is seldom carried from one to the next.
+        """
+        if not self._changed:
+            return
+        layers, newest = list(self._layers), self._changed
+        while layers and len(layers[-1]) <= 2 * len(newest):
+            newest = {**layers.pop(), **newest}
+        self._layers = (*layers, newest)
+        self._changed = {}
+        self._stores.clear()
 
     def _insert(self, region: Region) -> None:
         _check_span(region.start, region.end)
         at = bisect.bisect_left(self._regions, region.start, key=lambda known: known.start)
         for known in self._regions[max(at - 1, 0) : at + 1]:
-            if known.start < region.end and region.start < known.end:
-                raise MemoryLayoutError(
-                    f"region {region.start:#x}-{region.end:#x} overlaps "
-                    f"{known.start:#x}-{known.end:#x}"
-                )
+            _check_apart(region, known)
         self._regions.insert(at, region)
 
     def _region(self, number: int) -> Region:
@@ -227,28 +348,63 @@ class PhysicalMemory:
 
     def _find(self, number: int) -> Frame:
         region = self._region(number)
-        if region.backing is None:
-            return _ZERO
-        offset = (number << FRAME_SHIFT) - region.start
-        return region.backing[offset : offset + FRAME_SIZE].cast("Q")
+        if region.backing is not None:
+            return _mapped(region, number).cast("Q")
+        return self._shared(number)
 
-    def _writable(self, number: int) -> Frame:
-        frame = self.frames[number]
-        if isinstance(frame, array) or not frame.readonly:
-            return frame
-        if self._region(number).read_only:
+    def _shared(self, number: int) -> array[int]:
+        for layer in reversed(self._layers):
+            frame = layer.get(number)
+            if frame is not None:
+                return frame
+        return _ZERO
+
+    def _writable(self, number: int) -> memoryview:
+        region = self._region(number)
+        if region.read_only:
             raise BusError(number << FRAME_SHIFT, "read-only memory")
-        frame = self.frames[number] = array("Q", _ZERO)
-        return frame
+        if region.backing is not None:
+            return _mapped(region, number)
+        return memoryview(self._own(number)).cast("B")
 
-    def _loadable(self, number: int) -> Frame:
+    def _loadable(self, number: int) -> memoryview:
         region = self._region(number)
         if not region.read_only or region.backing is not None:
-            return self._writable(number)
-        if number not in self._read_only_frames:
-            frame = self._read_only_frames[number] = array("Q", _ZERO)
-            self.frames[number] = memoryview(frame).toreadonly()
-        return self._read_only_frames[number]
+            return self._stores[number]
+        return memoryview(self._own(number)).cast("B")
+
+    def _own(self, number: int) -> array[int]:
+        """The frame if only this memory has it, or a copy that takes its place."""
+        frame = self._changed.get(number)
+        if frame is None:
+            frame = self._changed[number] = self.frames[number] = self._shared(number)[:]
+        return frame
+
+
+def _mapped(region: Region, number: int) -> memoryview:
+    assert region.backing is not None
+    offset = (number << FRAME_SHIFT) - region.start
+    return region.backing[offset : offset + FRAME_SIZE]
+
+
+def _store(address: int, data: bytes, find: Callable[[int], memoryview]) -> None:
+    """Store ``data`` frame by frame, after all frames were found."""
+    parts = []
+    done = 0
+    while done < len(data):
+        offset = address + done & FRAME_SIZE - 1
+        size = min(FRAME_SIZE - offset, len(data) - done)
+        parts.append((find(address + done >> FRAME_SHIFT), offset, done, size))
+        done += size
+    for store, offset, done, size in parts:
+        store[offset : offset + size] = data[done : done + size]
+
+
+def _check_apart(region: Region, known: Region) -> None:
+    if known.start < region.end and region.start < known.end:
+        raise MemoryLayoutError(
+            f"region {region.start:#x}-{region.end:#x} overlaps {known.start:#x}-{known.end:#x}"
+        )
 
 
 def _check_span(start: int, end: int) -> None:

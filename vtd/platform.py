@@ -13,7 +13,7 @@ from typing import NamedTuple
 from devices.bridged_port import BridgedPort
 from devices.function import PciFunction
 from devices.topology import Topology
-from pagetables.memory import PhysicalMemory
+from pagetables.memory import MemoryState, PhysicalMemory
 from vtd.dmar.scopes import Scopes, SystemDevice
 from vtd.dmar.table import Table
 from vtd.unit.options import Options
@@ -30,7 +30,7 @@ class PlatformError(ValueError):
 class PlatformState(NamedTuple):
     """Everything that changes: memory by frame, and each unit by its register base."""
 
-    memory: dict[int, bytes]
+    memory: MemoryState
     units: dict[int, State]
 
 
