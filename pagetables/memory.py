@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import bisect
 import mmap
+import struct
 import sys
 from array import array
 from collections.abc import Callable, Iterator, Mapping
 from itertools import pairwise
-from struct import Struct
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 FRAME_SHIFT = 12
 FRAME_SIZE = 1 << FRAME_SHIFT
+OFFSET = FRAME_SIZE - 1
+"""The bits of an address that say where in its frame it is."""
 ADDRESS_WIDTH = 52
 
 Frame: TypeAlias = "array[int] | memoryview"
@@ -77,40 +79,118 @@ class TableMemory(Protocol):
     def write(self, address: int, data: bytes) -> None: ...
 
 
+class _Cutters(dict[int, Callable[[Frame, int], tuple[bytes]]]):
+    """Functions that cut so many bytes out of a frame: nothing else gets at them as quickly.
+
+    struct.error if the frame does not have as many there.
+    """
+
+    def __missing__(self, length: int) -> Callable[[Frame, int], tuple[bytes]]:
+        if not 0 <= length <= FRAME_SIZE:
+            raise struct.error
+        cutter = self[length] = struct.Struct(f"{length}s").unpack_from
+        return cutter
+
+
+_CUTTERS = _Cutters()
+_ZERO = array("Q", bytes(FRAME_SIZE))
+_NOWHERE = Region(0, 0, True, None)
+
+
+class _Backing:
+    """The regions, and the frames in them that are shared with others or blank."""
+
+    def __init__(self, regions: list[Region], layers: tuple[Layer, ...]) -> None:
+        self.regions = regions
+        self.layers = layers
+        """The last layer that has a frame counts."""
+        self._latest = _NOWHERE
+        """Where memory was last found: neighbours are mostly asked for together."""
+
+    def region(self, number: int) -> Region:
+        """The region that a frame is in; BusError if there is none."""
+        address = number << FRAME_SHIFT
+        if self._latest.start <= address < self._latest.end:
+            return self._latest
+        at = bisect.bisect_right(self.regions, (address, 1 << ADDRESS_WIDTH)) - 1
+        if at < 0 or address >= self.regions[at].end:
+            raise BusError(address, "no memory here")
+        self._latest = self.regions[at]
+        return self._latest
+
+    def replace(self, regions: list[Region]) -> None:
+        """Have other regions from now on."""
+        self.regions = regions
+        self._latest = _NOWHERE
+
+    def anonymous(self) -> tuple[Region, ...]:
+        """The regions whose frames are made here."""
+        return tuple(region for region in self.regions if region.backing is None)
+
+    def shared(self, number: int) -> array[int]:
+        """A frame of an anonymous region, not to be written."""
+        for layer in reversed(self.layers):
+            frame = layer.get(number)
+            if frame is not None:
+                return frame
+        return _ZERO
+
+
 class _Frames(dict[int, Frame]):
     """Frames as they are now, by frame number; found, or refused, when first asked for."""
 
-    def __init__(self, memory: PhysicalMemory) -> None:
+    def __init__(self, backing: _Backing) -> None:
         super().__init__()
-        self._memory = memory
+        self._backing = backing
 
     def __missing__(self, number: int) -> Frame:
-        frame = self[number] = self._memory._find(number)
+        region = self._backing.region(number)
+        if region.backing is None:
+            frame: Frame = self._backing.shared(number)
+        else:
+            frame = _mapped(region, number).cast("Q")
+        self[number] = frame
         return frame
 
 
 class _Stores(dict[int, memoryview]):
     """Bytes of the frames that may be written in place; others are first made so, or refused."""
 
-    def __init__(self, memory: PhysicalMemory) -> None:
+    def __init__(self, backing: _Backing, frames: _Frames) -> None:
         super().__init__()
-        self._memory = memory
+        self._backing = backing
+        self._frames = frames
+        self.changed: dict[int, array[int]] = {}
+        """Frames that only this memory has, written or loaded since they were last shared."""
 
     def __missing__(self, number: int) -> memoryview:
-        store = self[number] = self._memory._writable(number)
+        region = self._backing.region(number)
+        if region.read_only:
+            raise BusError(number << FRAME_SHIFT, "read-only memory")
+        store = self[number] = (
+            self.own(number) if region.backing is None else _mapped(region, number)
+        )
         return store
 
+    def loadable(self, number: int) -> memoryview:
+        """The bytes of a frame for a loader, who may write to anonymous read-only regions."""
+        region = self._backing.region(number)
+        if region.read_only and region.backing is None:
+            return self.own(number)
+        return self[number]
 
-class _Cutters(dict[int, Struct]):
-    """Structs that cut so many bytes out of a frame: the quickest way to get at them."""
+    def own(self, number: int) -> memoryview:
+        """The bytes of a frame that only this memory has: if need be, of a copy from now on."""
+        frame = self.changed.get(number)
+        if frame is None:
+            frame = (self._backing.shared(number) if self._backing.layers else _ZERO)[:]
+            self.changed[number] = self._frames[number] = frame
+        return memoryview(frame).cast("B")
 
-    def __missing__(self, length: int) -> Struct:
-        cutter = self[length] = Struct(f"{length}s")
-        return cutter
-
-
-_CUTTERS = _Cutters()
-_ZERO = array("Q", bytes(FRAME_SIZE))
+    def release(self) -> None:
+        """Write to no frame in place any more."""
+        self.changed = {}
+        self.clear()
 
 
 class MemoryState(Mapping[int, bytes]):
@@ -155,20 +235,17 @@ class PhysicalMemory:
     """Physical memory up to 2^52 bytes, made of regions that may come and go at run time."""
 
     def __init__(self) -> None:
-        self._regions: list[Region] = []
-        self._begin(())
+        self._begin([], ())
 
-    def _begin(self, layers: tuple[Layer, ...]) -> None:
-        self.frames = _Frames(self)
-        self._stores = _Stores(self)
-        self._layers = layers
-        self._changed: dict[int, array[int]] = {}
-        """Frames that only this memory has, written or loaded since they were last shared."""
+    def _begin(self, regions: list[Region], layers: tuple[Layer, ...]) -> None:
+        self._backing = _Backing(regions, layers)
+        self.frames = _Frames(self._backing)
+        self._stores = _Stores(self._backing, self.frames)
 
     @property
     def regions(self) -> tuple[Region, ...]:
         """The regions in ascending order."""
-        return tuple(self._regions)
+        return tuple(self._backing.regions)
 
     def add_region(self, start: int, length: int, *, read_only: bool = False) -> None:
         """Add anonymous memory, all zero. ``read_only``: only :meth:`load` can change it."""
@@ -198,37 +275,37 @@ class PhysicalMemory:
 
     def remove_region(self, start: int) -> None:
         """Take the region that begins at ``start`` away, with all it holds."""
-        for region in self._regions:
-            if region.start == start:
-                break
-        else:
+        backing = self._backing
+        region = next((region for region in backing.regions if region.start == start), None)
+        if region is None:
             raise MemoryLayoutError(f"no region begins at {start:#x}")
-        self._regions.remove(region)
+        backing.replace([other for other in backing.regions if other is not region])
         gone = range(region.start >> FRAME_SHIFT, region.end >> FRAME_SHIFT)
-        for table in (self.frames, self._stores, self._changed):
+        for table in (self.frames, self._stores, self._stores.changed):
             for number in [number for number in table if number in gone]:
                 del table[number]
         if region.backing is None:
-            self._layers = tuple(
+            backing.layers = tuple(
                 {number: frame for number, frame in layer.items() if number not in gone}
-                for layer in self._layers
+                for layer in backing.layers
             )
 
     def read(self, address: int, length: int) -> bytes:
         """``length`` bytes at ``address``; BusError if any of them is not there."""
-        offset = address & FRAME_SIZE - 1
-        if 0 <= length <= FRAME_SIZE - offset:
-            frame = self.frames[address >> FRAME_SHIFT]
-            return _CUTTERS[length].unpack_from(frame, offset)[0]  # type: ignore[no-any-return]
-        parts = []
-        while length > 0:
-            parts.append(self.read(address, min(length, FRAME_SIZE - offset)))
-            address, length, offset = address + len(parts[-1]), length - len(parts[-1]), 0
+        try:
+            return _CUTTERS[length](self.frames[address >> FRAME_SHIFT], address & OFFSET)[0]
+        except struct.error:  # in more than one frame
+            parts = []
+        end = address + length
+        while address < end:
+            size = min(end - address, FRAME_SIZE - (address & OFFSET))
+            parts.append(self.read(address, size))
+            address += size
         return b"".join(parts)
 
     def write(self, address: int, data: bytes) -> None:
         """Store ``data``; BusError, and nothing stored, if any of it can't be written."""
-        offset = address & FRAME_SIZE - 1
+        offset = address & OFFSET
         end = offset + len(data)
         if offset < end <= FRAME_SIZE:
             self._stores[address >> FRAME_SHIFT][offset:end] = data
@@ -240,20 +317,25 @@ class PhysicalMemory:
 
         BusError, and nothing stored, where there is no memory.
         """
-        _store(address, data, self._loadable)
+        _store(address, data, self._stores.loadable)
 
     def read_record(self, address: int, size: int) -> int:
         """The naturally aligned record of ``size`` bytes at ``address``, read in one access."""
         frame = self.frames[address >> FRAME_SHIFT]
         if size == 8:
             return frame[address >> 3 & 511]
-        cut = _CUTTERS[size].unpack_from(frame, address & FRAME_SIZE - 1)
-        return int.from_bytes(cut[0], "little")
+        return int.from_bytes(_CUTTERS[size](frame, address & OFFSET)[0], "little")
 
     def compare_exchange(self, address: int, size: int, expected: int, new: int) -> bool:
         """Atomically replace a naturally aligned record; False if it is not ``expected``."""
         store = self._stores[address >> FRAME_SHIFT]
-        offset = address & FRAME_SIZE - 1
+        if size == 8:
+            frame, index = self.frames[address >> FRAME_SHIFT], address >> 3 & 511
+            if frame[index] != expected:
+                return False
+            frame[index] = new
+            return True
+        offset = address & OFFSET
         if int.from_bytes(store[offset : offset + size], "little") != expected:
             return False
         store[offset : offset + size] = new.to_bytes(size, "little")
@@ -261,124 +343,76 @@ class PhysicalMemory:
 
     def snapshot(self) -> MemoryState:
         """The anonymous regions and their contents, at the cost of what changed since the last."""
-        self._share()
-        return MemoryState(self._anonymous(), self._layers)
+        return MemoryState(self._backing.anonymous(), self._share())
 
     def restore(self, state: MemoryState) -> None:
         """Put the anonymous regions back to what :meth:`snapshot` returned.
 
         MemoryLayoutError, and nothing changed, if a mapped region has taken the place of one.
         """
-        if state.regions != self._anonymous():
-            mapped = [region for region in self._regions if region.backing is not None]
+        backing = self._backing
+        if state.regions != backing.anonymous():
+            mapped = [region for region in backing.regions if region.backing is not None]
             regions = sorted((*state.regions, *mapped), key=lambda region: region.start)
             for one, other in pairwise(regions):
                 _check_apart(one, other)
-            self._regions = regions
+            backing.replace(regions)
             self.frames.clear()
         alike = 0
-        for ours, theirs in zip(self._layers, state.layers, strict=False):
+        for ours, theirs in zip(backing.layers, state.layers, strict=False):
             if ours is not theirs:
                 break
             alike += 1
-        for layer in (self._changed, *self._layers[alike:], *state.layers[alike:]):
+        for layer in (self._stores.changed, *backing.layers[alike:], *state.layers[alike:]):
             for number in layer:
                 self.frames.pop(number, None)
-        self._stores.clear()
-        self._changed = {}
-        self._layers = state.layers
+        self._stores.release()
+        backing.layers = state.layers
 
     def fork(self) -> PhysicalMemory:
-        """A memory with the same contents that goes its own way.
+        """A memory with the same contents that goes its own way, at the cost of a snapshot.
 
         Mapped regions are memory of others: both have the same.
         """
-        self._share()
         fork = PhysicalMemory()
-        fork._regions = list(self._regions)
-        fork._layers = self._layers
+        fork._begin(list(self._backing.regions), self._share())
         return fork
 
     def __getstate__(self) -> dict[str, Any]:
         """What pickle and copy take; TypeError if there are mapped regions, which are others'."""
-        for region in self._regions:
+        for region in self._backing.regions:
             if region.backing is not None:
                 raise TypeError(
                     f"memory with the mapped region {region.start:#x}-{region.end:#x} can't be "
                     "pickled: remove the region first"
                 )
-        self._share()
-        return {"regions": self._regions, "layers": self._layers}
+        return {"regions": self._backing.regions, "layers": self._share()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self._regions = list(state["regions"])
-        self._begin(state["layers"])
+        self._begin(list(state["regions"]), state["layers"])
 
-    def _anonymous(self) -> tuple[Region, ...]:
-        return tuple(region for region in self._regions if region.backing is None)
-
-    def _share(self) -> None:
-        """Let go of the frames written since the last time: from now on nobody changes them.
+    def _share(self) -> tuple[Layer, ...]:
+        """All frames in layers: from now on nobody writes to them.
 
         A layer that is not more than twice as large goes together with the new one: there are few
         layers, and a frame is seldom carried from one to the next.
         """
-        if not self._changed:
-            return
-        layers, newest = list(self._layers), self._changed
-        while layers and len(layers[-1]) <= 2 * len(newest):
-            newest = {**layers.pop(), **newest}
-        self._layers = (*layers, newest)
-        self._changed = {}
-        self._stores.clear()
+        newest = self._stores.changed
+        if newest:
+            layers = list(self._backing.layers)
+            while layers and len(layers[-1]) <= 2 * len(newest):
+                newest = {**layers.pop(), **newest}
+            self._backing.layers = (*layers, newest)
+            self._stores.release()
+        return self._backing.layers
 
     def _insert(self, region: Region) -> None:
         _check_span(region.start, region.end)
-        at = bisect.bisect_left(self._regions, region.start, key=lambda known: known.start)
-        for known in self._regions[max(at - 1, 0) : at + 1]:
+        regions = self._backing.regions
+        at = bisect.bisect_left(regions, region.start, key=lambda known: known.start)
+        for known in regions[max(at - 1, 0) : at + 1]:
             _check_apart(region, known)
-        self._regions.insert(at, region)
-
-    def _region(self, number: int) -> Region:
-        address = number << FRAME_SHIFT
-        at = bisect.bisect_right(self._regions, address, key=lambda region: region.start) - 1
-        if at < 0 or address >= self._regions[at].end:
-            raise BusError(address, "no memory here")
-        return self._regions[at]
-
-    def _find(self, number: int) -> Frame:
-        region = self._region(number)
-        if region.backing is not None:
-            return _mapped(region, number).cast("Q")
-        return self._shared(number)
-
-    def _shared(self, number: int) -> array[int]:
-        for layer in reversed(self._layers):
-            frame = layer.get(number)
-            if frame is not None:
-                return frame
-        return _ZERO
-
-    def _writable(self, number: int) -> memoryview:
-        region = self._region(number)
-        if region.read_only:
-            raise BusError(number << FRAME_SHIFT, "read-only memory")
-        if region.backing is not None:
-            return _mapped(region, number)
-        return memoryview(self._own(number)).cast("B")
-
-    def _loadable(self, number: int) -> memoryview:
-        region = self._region(number)
-        if not region.read_only or region.backing is not None:
-            return self._stores[number]
-        return memoryview(self._own(number)).cast("B")
-
-    def _own(self, number: int) -> array[int]:
-        """The frame if only this memory has it, or a copy that takes its place."""
-        frame = self._changed.get(number)
-        if frame is None:
-            frame = self._changed[number] = self.frames[number] = self._shared(number)[:]
-        return frame
+        regions.insert(at, region)
 
 
 def _mapped(region: Region, number: int) -> memoryview:
@@ -392,7 +426,7 @@ def _store(address: int, data: bytes, find: Callable[[int], memoryview]) -> None
     parts = []
     done = 0
     while done < len(data):
-        offset = address + done & FRAME_SIZE - 1
+        offset = address + done & OFFSET
         size = min(FRAME_SIZE - offset, len(data) - done)
         parts.append((find(address + done >> FRAME_SHIFT), offset, done, size))
         done += size
