@@ -1,24 +1,32 @@
 """Sparse physical memory: regions of 4 KiB frames, read and written as the bus does.
 
 A frame is 512 little-endian quadwords; a page walk indexes frames directly
-(``memory.frames[frame][index]``). What no region covers answers with :class:`BusError`.
+(``memory.frames[frame][index]``). What no region covers answers with :class:`BusError`. Snapshots
+and forks share frames with the memory they come from: a frame is copied when it is next written.
 """
 
 from __future__ import annotations
 
 import bisect
 import mmap
+import struct
 import sys
 from array import array
-from collections.abc import Callable
-from typing import NamedTuple, Protocol, TypeAlias
+from collections.abc import Callable, Iterator, Mapping
+from itertools import pairwise
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 FRAME_SHIFT = 12
 FRAME_SIZE = 1 << FRAME_SHIFT
+OFFSET = FRAME_SIZE - 1
+"""The bits of an address that say where in its frame it is."""
 ADDRESS_WIDTH = 52
 
 Frame: TypeAlias = "array[int] | memoryview"
-"""An array where frames are made here, a view where they are mapped or can't be written."""
+"""An array where frames are made here, a view where they are mapped."""
+
+Layer: TypeAlias = "Mapping[int, array[int]]"
+"""Frames by frame number that nobody writes any more, as more than one memory may have them."""
 
 if sys.byteorder != "little":
     raise ImportError("frames are views of little-endian quadwords: a little-endian host is needed")
@@ -75,33 +83,173 @@ class TableMemory(Protocol):
     def write(self, address: int, data: bytes) -> None: ...
 
 
-class _Frames(dict[int, Frame]):
-    """Frames in use by frame number; others are found, or refused, when first asked for."""
+class _Cutters(dict[int, Callable[[Frame, int], tuple[bytes]]]):
+    """Functions that cut so many bytes out of a frame: nothing else gets at them as quickly.
 
-    def __init__(self, find: Callable[[int], Frame]) -> None:
+    struct.error if the frame does not have as many there.
+    """
+
+    def __missing__(self, length: int) -> Callable[[Frame, int], tuple[bytes]]:
+        if not 0 <= length <= FRAME_SIZE:
+            raise struct.error
+        cutter = self[length] = struct.Struct(f"{length}s").unpack_from
+        return cutter
+
+
+_CUTTERS = _Cutters()
+_ZERO = array("Q", bytes(FRAME_SIZE))
+_NOWHERE = Region(0, 0, True, None)
+
+
+class _Backing:
+    """The regions, and the frames in them that are shared with others or blank."""
+
+    def __init__(self, regions: list[Region], layers: tuple[Layer, ...]) -> None:
+        self.regions = regions
+        self.layers = layers
+        """The last layer that has a frame counts."""
+        self._latest = _NOWHERE
+        """Where memory was last found: neighbours are mostly asked for together."""
+
+    def region(self, number: int) -> Region:
+        """The region that a frame is in; BusError if there is none."""
+        address = number << FRAME_SHIFT
+        if self._latest.start <= address < self._latest.end:
+            return self._latest
+        at = bisect.bisect_right(self.regions, (address, 1 << ADDRESS_WIDTH)) - 1
+        if at < 0 or address >= self.regions[at].end:
+            raise BusError(address, "no memory here")
+        self._latest = self.regions[at]
+        return self._latest
+
+    def replace(self, regions: list[Region]) -> None:
+        """Have other regions from now on."""
+        self.regions = regions
+        self._latest = _NOWHERE
+
+    def anonymous(self) -> tuple[Region, ...]:
+        """The regions whose frames are made here."""
+        return tuple(region for region in self.regions if region.backing is None)
+
+    def shared(self, number: int) -> array[int]:
+        """A frame of an anonymous region, not to be written."""
+        for layer in reversed(self.layers):
+            frame = layer.get(number)
+            if frame is not None:
+                return frame
+        return _ZERO
+
+
+class _Frames(dict[int, Frame]):
+    """Frames as they are now, by frame number; found, or refused, when first asked for."""
+
+    def __init__(self, backing: _Backing) -> None:
         super().__init__()
-        self._find = find
+        self._backing = backing
 
     def __missing__(self, number: int) -> Frame:
-        frame = self[number] = self._find(number)
+        region = self._backing.region(number)
+        if region.backing is None:
+            frame: Frame = self._backing.shared(number)
+        else:
+            frame = _mapped(region, number).cast("Q")
+        self[number] = frame
         return frame
 
 
-_ZERO: Frame = memoryview(bytes(FRAME_SIZE)).cast("Q")
+class _Stores(dict[int, memoryview]):
+    """Bytes of the frames that may be written in place; others are first made so, or refused."""
+
+    def __init__(self, backing: _Backing, frames: _Frames) -> None:
+        super().__init__()
+        self._backing = backing
+        self._frames = frames
+        self.changed: dict[int, array[int]] = {}
+        """Frames that only this memory has, written or loaded since they were last shared."""
+
+    def __missing__(self, number: int) -> memoryview:
+        region = self._backing.region(number)
+        if region.read_only:
+            raise BusError(number << FRAME_SHIFT, "read-only memory")
+        store = self[number] = (
+            self.own(number) if region.backing is None else _mapped(region, number)
+        )
+        return store
+
+    def loadable(self, number: int) -> memoryview:
+        """The bytes of a frame for a loader, who may write to anonymous read-only regions."""
+        region = self._backing.region(number)
+        if region.read_only and region.backing is None:
+            return self.own(number)
+        return self[number]
+
+    def own(self, number: int) -> memoryview:
+        """The bytes of a frame that only this memory has: if need be, of a copy from now on."""
+        frame = self.changed.get(number)
+        if frame is None:
+            frame = (self._backing.shared(number) if self._backing.layers else _ZERO)[:]
+            self.changed[number] = self._frames[number] = frame
+        return memoryview(frame).cast("B")
+
+    def release(self) -> None:
+        """Write to no frame in place any more."""
+        self.changed = {}
+        self.clear()
+
+
+class MemoryState(Mapping[int, bytes]):
+    """What the anonymous regions of a memory hold: bytes by frame number, without blank frames.
+
+    A value: it follows no later change, compares by contents and regions, and can be pickled.
+    """
+
+    def __init__(self, regions: tuple[Region, ...], layers: tuple[Layer, ...]) -> None:
+        self.regions = regions
+        """The anonymous regions in ascending order."""
+        self.layers = layers
+        """Frames, of which the last layer that has one counts."""
+
+    def __getitem__(self, number: int) -> bytes:
+        return self._frames()[number].tobytes()
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._frames())
+
+    def __len__(self) -> int:
+        return len(self._frames())
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, MemoryState):
+            return super().__eq__(other)
+        return self.regions == other.regions and self._frames() == other._frames()
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return f"MemoryState({self.regions}, {dict(self)})"
+
+    def _frames(self) -> Layer:
+        frames: dict[int, array[int]] = {}
+        for layer in self.layers:
+            frames.update(layer)
+        return frames
 
 
 class PhysicalMemory:
     """Physical memory up to 2^52 bytes, made of regions that may come and go at run time."""
 
     def __init__(self) -> None:
-        self.frames = _Frames(self._find)
-        self._regions: list[Region] = []
-        self._read_only_frames: dict[int, Frame] = {}
+        self._begin([], ())
+
+    def _begin(self, regions: list[Region], layers: tuple[Layer, ...]) -> None:
+        self._backing = _Backing(regions, layers)
+        self.frames = _Frames(self._backing)
+        self._stores = _Stores(self._backing, self.frames)
 
     @property
     def regions(self) -> tuple[Region, ...]:
         """The regions in ascending order."""
-        return tuple(self._regions)
+        return tuple(self._backing.regions)
 
     def add_region(self, start: int, length: int, *, read_only: bool = False) -> None:
         """Add anonymous memory, all zero. ``read_only``: only :meth:`load` can change it."""
@@ -131,16 +279,20 @@ class PhysicalMemory:
 
     def remove_region(self, start: int) -> None:
         """Take the region that begins at ``start`` away, with all it holds."""
-        for region in self._regions:
-            if region.start == start:
-                break
-        else:
+        backing = self._backing
+        region = next((region for region in backing.regions if region.start == start), None)
+        if region is None:
             raise MemoryLayoutError(f"no region begins at {start:#x}")
-        self._regions.remove(region)
-        first, last = region.start >> FRAME_SHIFT, region.end >> FRAME_SHIFT
-        for table in (self.frames, self._read_only_frames):
-            for number in [number for number in table if first <= number < last]:
+        backing.replace([other for other in backing.regions if other is not region])
+        gone = range(region.start >> FRAME_SHIFT, region.end >> FRAME_SHIFT)
+        for table in (self.frames, self._stores, self._stores.changed):
+            for number in [number for number in table if number in gone]:
                 del table[number]
+        if region.backing is None:
+            backing.layers = tuple(
+                {number: frame for number, frame in layer.items() if number not in gone}
+                for layer in backing.layers
+            )
 
     def host(self, address: int) -> int:
         """The address itself: these are host physical addresses."""
@@ -148,115 +300,153 @@ class PhysicalMemory:
 
     def read(self, address: int, length: int) -> bytes:
         """``length`` bytes at ``address``; BusError if any of them is not there."""
-        offset = address & FRAME_SIZE - 1
-        if offset + length <= FRAME_SIZE:
-            return (
-                memoryview(self.frames[address >> FRAME_SHIFT])
-                .cast("B")[offset : offset + length]
-                .tobytes()
-            )
-        parts = []
-        while length > 0:
-            parts.append(self.read(address, min(length, FRAME_SIZE - offset)))
-            address, length, offset = address + len(parts[-1]), length - len(parts[-1]), 0
+        try:
+            return _CUTTERS[length](self.frames[address >> FRAME_SHIFT], address & OFFSET)[0]
+        except struct.error:  # in more than one frame
+            parts = []
+        end = address + length
+        while address < end:
+            size = min(end - address, FRAME_SIZE - (address & OFFSET))
+            parts.append(self.read(address, size))
+            address += size
         return b"".join(parts)
 
     def write(self, address: int, data: bytes) -> None:
         """Store ``data``; BusError, and nothing stored, if any of it can't be written."""
-        self._store(address, data, self._writable)
+        offset = address & OFFSET
+        end = offset + len(data)
+        if offset < end <= FRAME_SIZE:
+            self._stores[address >> FRAME_SHIFT][offset:end] = data
+            return
+        _store(address, data, self._stores.__getitem__)
 
     def load(self, address: int, data: bytes) -> None:
-        """Store ``data`` as software or a loader does: anonymous read-only regions take it too."""
-        self._store(address, data, self._loadable)
+        """Store ``data`` as software or a loader does: anonymous read-only regions take it too.
+
+        BusError, and nothing stored, where there is no memory.
+        """
+        _store(address, data, self._stores.loadable)
 
     def read_record(self, address: int, size: int) -> int:
         """The naturally aligned record of ``size`` bytes at ``address``, read in one access."""
         frame = self.frames[address >> FRAME_SHIFT]
         if size == 8:
             return frame[address >> 3 & 511]
-        offset = address & FRAME_SIZE - 1
-        return int.from_bytes(memoryview(frame).cast("B")[offset : offset + size], "little")
+        return int.from_bytes(_CUTTERS[size](frame, address & OFFSET)[0], "little")
 
     def compare_exchange(self, address: int, size: int, expected: int, new: int) -> bool:
         """Atomically replace a naturally aligned record; False if it is not ``expected``."""
-        frame = memoryview(self._writable(address >> FRAME_SHIFT)).cast("B")
-        offset = address & FRAME_SIZE - 1
-        if int.from_bytes(frame[offset : offset + size], "little") != expected:
+        store = self._stores[address >> FRAME_SHIFT]
+        if size == 8:
+            frame, index = self.frames[address >> FRAME_SHIFT], address >> 3 & 511
+            if frame[index] != expected:
+                return False
+            frame[index] = new
+            return True
+        offset = address & OFFSET
+        if int.from_bytes(store[offset : offset + size], "little") != expected:
             return False
-        frame[offset : offset + size] = new.to_bytes(size, "little")
+        store[offset : offset + size] = new.to_bytes(size, "little")
         return True
 
-    def snapshot(self) -> dict[int, bytes]:
-        """Contents of the anonymous regions: frame number to bytes, untouched frames left out."""
-        contents = {**self.frames, **self._read_only_frames}
-        return {
-            number: frame.tobytes()
-            for number, frame in contents.items()
-            if frame is not _ZERO and self._region(number).backing is None
-        }
+    def snapshot(self) -> MemoryState:
+        """The anonymous regions and their contents, at the cost of what changed since the last."""
+        return MemoryState(self._backing.anonymous(), self._share())
 
-    def restore(self, contents: dict[int, bytes]) -> None:
-        """Put the anonymous regions back to what :meth:`snapshot` returned."""
-        self._read_only_frames.clear()
-        for number in list(self.frames):
-            if self._region(number).backing is None:
-                del self.frames[number]
-        for number, data in contents.items():
-            self.load(number << FRAME_SHIFT, data)
+    def restore(self, state: MemoryState) -> None:
+        """Put the anonymous regions back to what :meth:`snapshot` returned.
 
-    def _store(self, address: int, data: bytes, find: Callable[[int], Frame]) -> None:
-        parts = []
-        done = 0
-        while done < len(data):
-            offset = (address + done) & FRAME_SIZE - 1
-            size = min(FRAME_SIZE - offset, len(data) - done)
-            parts.append((find(address + done >> FRAME_SHIFT), offset, done, size))
-            done += size
-        for frame, offset, done, size in parts:
-            memoryview(frame).cast("B")[offset : offset + size] = data[done : done + size]
+        MemoryLayoutError, and nothing changed, if a mapped region has taken the place of one.
+        """
+        backing = self._backing
+        if state.regions != backing.anonymous():
+            mapped = [region for region in backing.regions if region.backing is not None]
+            regions = sorted((*state.regions, *mapped), key=lambda region: region.start)
+            for one, other in pairwise(regions):
+                _check_apart(one, other)
+            backing.replace(regions)
+            self.frames.clear()
+        alike = 0
+        for ours, theirs in zip(backing.layers, state.layers, strict=False):
+            if ours is not theirs:
+                break
+            alike += 1
+        for layer in (self._stores.changed, *backing.layers[alike:], *state.layers[alike:]):
+            for number in layer:
+                self.frames.pop(number, None)
+        self._stores.release()
+        backing.layers = state.layers
+
+    def fork(self) -> PhysicalMemory:
+        """A memory with the same contents that goes its own way, at the cost of a snapshot.
+
+        Mapped regions are memory of others: both have the same.
+        """
+        fork = PhysicalMemory()
+        fork._begin(list(self._backing.regions), self._share())
+        return fork
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What pickle and copy take; TypeError if there are mapped regions, which are others'."""
+        for region in self._backing.regions:
+            if region.backing is not None:
+                raise TypeError(
+                    f"memory with the mapped region {region.start:#x}-{region.end:#x} can't be "
+                    "pickled: remove the region first"
+                )
+        return {"regions": self._backing.regions, "layers": self._share()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self._begin(list(state["regions"]), state["layers"])
+
+    def _share(self) -> tuple[Layer, ...]:
+        """All frames in layers: from now on nobody writes to them.
+
+        A layer that is not more than twice as large goes together with the new one: there are few
+        layers, and a frame is seldom carried from one to the next.
+        """
+        newest = self._stores.changed
+        if newest:
+            layers = list(self._backing.layers)
+            while layers and len(layers[-1]) <= 2 * len(newest):
+                newest = {**layers.pop(), **newest}
+            self._backing.layers = (*layers, newest)
+            self._stores.release()
+        return self._backing.layers
 
     def _insert(self, region: Region) -> None:
         _check_span(region.start, region.end)
-        at = bisect.bisect_left(self._regions, region.start, key=lambda known: known.start)
-        for known in self._regions[max(at - 1, 0) : at + 1]:
-            if known.start < region.end and region.start < known.end:
-                raise MemoryLayoutError(
-                    f"region {region.start:#x}-{region.end:#x} overlaps "
-                    f"{known.start:#x}-{known.end:#x}"
-                )
-        self._regions.insert(at, region)
+        regions = self._backing.regions
+        at = bisect.bisect_left(regions, region.start, key=lambda known: known.start)
+        for known in regions[max(at - 1, 0) : at + 1]:
+            _check_apart(region, known)
+        regions.insert(at, region)
 
-    def _region(self, number: int) -> Region:
-        address = number << FRAME_SHIFT
-        at = bisect.bisect_right(self._regions, address, key=lambda region: region.start) - 1
-        if at < 0 or address >= self._regions[at].end:
-            raise BusError(address, "no memory here")
-        return self._regions[at]
 
-    def _find(self, number: int) -> Frame:
-        region = self._region(number)
-        if region.backing is None:
-            return _ZERO
-        offset = (number << FRAME_SHIFT) - region.start
-        return region.backing[offset : offset + FRAME_SIZE].cast("Q")
+def _mapped(region: Region, number: int) -> memoryview:
+    assert region.backing is not None
+    offset = (number << FRAME_SHIFT) - region.start
+    return region.backing[offset : offset + FRAME_SIZE]
 
-    def _writable(self, number: int) -> Frame:
-        frame = self.frames[number]
-        if isinstance(frame, array) or not frame.readonly:
-            return frame
-        if self._region(number).read_only:
-            raise BusError(number << FRAME_SHIFT, "read-only memory")
-        frame = self.frames[number] = array("Q", _ZERO)
-        return frame
 
-    def _loadable(self, number: int) -> Frame:
-        region = self._region(number)
-        if not region.read_only or region.backing is not None:
-            return self._writable(number)
-        if number not in self._read_only_frames:
-            frame = self._read_only_frames[number] = array("Q", _ZERO)
-            self.frames[number] = memoryview(frame).toreadonly()
-        return self._read_only_frames[number]
+def _store(address: int, data: bytes, find: Callable[[int], memoryview]) -> None:
+    """Store ``data`` frame by frame, after all frames were found."""
+    parts = []
+    done = 0
+    while done < len(data):
+        offset = address + done & OFFSET
+        size = min(FRAME_SIZE - offset, len(data) - done)
+        parts.append((find(address + done >> FRAME_SHIFT), offset, done, size))
+        done += size
+    for store, offset, done, size in parts:
+        store[offset : offset + size] = data[done : done + size]
+
+
+def _check_apart(region: Region, known: Region) -> None:
+    if known.start < region.end and region.start < known.end:
+        raise MemoryLayoutError(
+            f"region {region.start:#x}-{region.end:#x} overlaps {known.start:#x}-{known.end:#x}"
+        )
 
 
 def _check_span(start: int, end: int) -> None:

@@ -15,7 +15,7 @@ from devices.bridged_port import BridgedPort
 from devices.dma import Completion, DmaPort, Request
 from devices.function import CLOSED, PciFunction
 from devices.topology import Topology, TopologyError
-from pagetables.memory import PhysicalMemory
+from pagetables.memory import MemoryState, PhysicalMemory
 from vtd.dmar.scopes import Scopes, SystemDevice
 from vtd.dmar.table import Table
 from vtd.unit.options import Options
@@ -55,7 +55,7 @@ class RoutedPort(DmaPort):
 class PlatformState(NamedTuple):
     """Everything that changes: memory by frame, and each unit by its register base."""
 
-    memory: dict[int, bytes]
+    memory: MemoryState
     units: dict[int, State]
 
 

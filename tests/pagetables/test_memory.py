@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 import os
-from collections.abc import Iterator
+import pickle
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pagetables.memory import BusError, MemoryLayoutError, PhysicalMemory
+from pagetables.memory import BusError, MemoryLayoutError, MemoryState, PhysicalMemory
 
 FRAME = 4096
 TOP = 1 << 52
@@ -76,6 +78,178 @@ def test_a_restored_snapshot_is_the_memory_of_before(
     memory.restore(contents)
     assert memory.read(START, SIZE + 2 * FRAME) == then
     assert memory.read(8, 8) == b"firmware"
+
+
+PLACES = ((0, 2, False), (4, 3, False), (8, 2, True))
+"""Regions that come and go: first frame, frames, and whether they are read-only."""
+LAST = 11
+
+
+class Model:
+    """The same memory as a dictionary of bytes by frame, copied whenever anything is taken."""
+
+    def __init__(self) -> None:
+        self.frames: dict[int, bytes] = {}
+        self.read_only: set[int] = set()
+
+    def copy(self) -> Model:
+        model = Model()
+        model.frames, model.read_only = dict(self.frames), set(self.read_only)
+        return model
+
+    def place(self, first: int, count: int, read_only: bool) -> None:
+        for number in range(first, first + count):
+            self.frames[number] = bytes(FRAME)
+            self.read_only |= {number} if read_only else set()
+
+    def remove(self, first: int, count: int) -> None:
+        for number in range(first, first + count):
+            del self.frames[number]
+            self.read_only.discard(number)
+
+    def store(self, address: int, data: bytes, *, loading: bool = False) -> bool:
+        touched = range(address // FRAME, (address + len(data) - 1) // FRAME + 1) if data else ()
+        for number in touched:
+            if number not in self.frames or (number in self.read_only and not loading):
+                return False
+        for at, byte in enumerate(data, address):
+            frame = bytearray(self.frames[at // FRAME])
+            frame[at % FRAME] = byte
+            self.frames[at // FRAME] = bytes(frame)
+        return True
+
+
+def carried_out(store: Callable[..., object], *arguments: object) -> bool:
+    try:
+        store(*arguments)
+    except BusError:
+        return False
+    return True
+
+
+def check_equal(memory: PhysicalMemory, model: Model, numbers: list[int]) -> None:
+    for number in numbers:
+        frame = model.frames.get(number)
+        if frame is None:
+            with pytest.raises(BusError):
+                memory.read(number * FRAME, 8)
+            with pytest.raises(BusError):
+                memory.frames[number]
+            continue
+        assert memory.read(number * FRAME, FRAME) == frame
+        quadwords = [memory.frames[number][index] for index in range(512)]
+        assert b"".join(word.to_bytes(8, "little") for word in quadwords) == frame
+        assert memory.read_record(number * FRAME + 16, 16).to_bytes(16, "little") == frame[16:32]
+
+
+edges = st.builds(
+    lambda number, offset: number * FRAME + offset,
+    st.integers(0, LAST),
+    st.sampled_from([0, 8, 16, FRAME - 8, FRAME - 1]),
+)
+some = st.binary(max_size=24)
+
+
+def write(memory: PhysicalMemory, model: Model, data: st.DataObject) -> None:
+    address, stored = data.draw(edges), data.draw(some)
+    assert carried_out(memory.write, address, stored) == model.store(address, stored)
+
+
+def load(memory: PhysicalMemory, model: Model, data: st.DataObject) -> None:
+    address, stored = data.draw(edges), data.draw(some)
+    done = model.store(address, stored, loading=True)
+    assert carried_out(memory.load, address, stored) == done
+
+
+def look(memory: PhysicalMemory, model: Model, data: st.DataObject) -> None:
+    check_equal(memory, model, [data.draw(st.integers(0, LAST))])
+
+
+def plug(memory: PhysicalMemory, model: Model, data: st.DataObject) -> None:
+    """A region goes away, or comes back empty."""
+    first, count, _ = data.draw(st.sampled_from(PLACES))
+    if first in model.frames:
+        memory.remove_region(first * FRAME)
+        model.remove(first, count)
+        return
+    read_only = data.draw(st.booleans())
+    memory.add_region(first * FRAME, count * FRAME, read_only=read_only)
+    model.place(first, count, read_only)
+
+
+def exchange(memory: PhysicalMemory, model: Model, data: st.DataObject) -> None:
+    """A compare-exchange of a record, with the value that is there or with another one."""
+    size = data.draw(st.sampled_from([8, 16]))
+    number, index = data.draw(st.integers(0, LAST)), data.draw(st.integers(0, 2))
+    address, new = number * FRAME + index * size, data.draw(some)[:size].ljust(size, b"+")
+    old = model.frames.get(number, bytes(FRAME))[index * size :][:size]
+    expected = int.from_bytes(old, "little") + data.draw(st.integers(0, 1))
+    arguments = (address, size, expected, int.from_bytes(new, "little"))
+    if number not in model.frames or number in model.read_only:
+        assert not carried_out(memory.compare_exchange, *arguments)
+        return
+    same = expected == int.from_bytes(old, "little")
+    assert memory.compare_exchange(*arguments) == same
+    if same:
+        model.store(address, new)
+
+
+CHANGES = {"write": write, "load": load, "exchange": exchange, "look": look, "plug": plug}
+
+
+@given(st.data())
+def test_memories_snapshots_and_forks_never_see_each_others_changes(data: st.DataObject) -> None:
+    memories = [(PhysicalMemory(), Model())]
+    for first, count, read_only in PLACES:
+        memories[0][0].add_region(first * FRAME, count * FRAME, read_only=read_only)
+        memories[0][1].place(first, count, read_only)
+    states: list[tuple[MemoryState, Model]] = []
+    for _ in range(data.draw(st.integers(1, 24))):
+        at = data.draw(st.integers(0, len(memories) - 1))
+        memory, model = memories[at]
+        action = data.draw(st.sampled_from([*CHANGES, "snapshot", "restore", "fork", "pickle"]))
+        if action in CHANGES:
+            CHANGES[action](memory, model, data)
+        elif action == "snapshot":
+            states.append((memory.snapshot(), model.copy()))
+        elif action == "restore" and states:
+            state, then = data.draw(st.sampled_from(states))
+            memory.restore(state)
+            memories[at] = memory, then.copy()
+        elif action == "fork":
+            memories.append((memory.fork(), model.copy()))
+        elif action == "pickle":
+            memories[at] = pickle.loads(pickle.dumps(memory)), model
+    for memory, model in memories:
+        check_equal(memory, model, list(range(LAST + 1)))
+    for state, model in states:
+        written = {number: frame for number, frame in model.frames.items() if any(frame)}
+        assert {number: frame for number, frame in state.items() if any(frame)} == written
+        assert pickle.loads(pickle.dumps(state)) == state == copy.copy(state)
+
+
+def test_states_differ_by_contents_and_by_regions() -> None:
+    memory = make_memory()
+    blank = memory.snapshot()
+    memory.write(START, b"x")
+    assert memory.snapshot() != blank
+    written = memory.snapshot()
+    memory.write(START, b"x")
+    assert memory.snapshot() == written == {START >> 12: b"x".ljust(FRAME, bytes(1))}
+    memory.restore(blank)
+    assert memory.snapshot() == blank
+    memory.add_region(0, FRAME)
+    assert memory.snapshot() != blank
+
+
+def test_what_many_snapshots_share_stays_in_few_layers() -> None:
+    memory = PhysicalMemory()
+    memory.add_region(0, 1000 * FRAME)
+    for number in range(1000):
+        memory.write(number * FRAME, number.to_bytes(4, "little"))
+        state = memory.snapshot()
+    assert len(state.layers) <= 10
+    assert [memory.read_record(number * FRAME, 8) for number in range(1000)] == list(range(1000))
 
 
 def test_memory_that_nobody_wrote_is_not_in_a_snapshot() -> None:
@@ -178,8 +352,9 @@ def test_a_mapped_region_is_the_memory_of_the_file(shared_file: int) -> None:
     os.pwrite(shared_file, b"again", FRAME)
     assert memory.read(START, 5) == b"again"
     assert memory.compare_exchange(START + 8, 8, 0, 1)
-    assert memory.snapshot() == {}
-    memory.restore({})
+    state = memory.snapshot()
+    assert state == {}
+    memory.restore(state)
     assert memory.read(START, 5) == b"again"
 
 
@@ -190,6 +365,30 @@ def test_a_region_mapped_read_only_can_not_be_written(shared_file: int) -> None:
     for store in (memory.write, memory.load):
         with pytest.raises(BusError, match="read-only"):
             store(START, b"ours")
+
+
+def test_forks_share_what_is_mapped_and_pickles_refuse_it(shared_file: int) -> None:
+    memory = PhysicalMemory()
+    memory.map_region(START, shared_file, FRAME, FRAME)
+    fork = memory.fork()
+    fork.write(START, b"fork")
+    assert memory.read(START, 4) == b"fork"
+    with pytest.raises(TypeError, match="0x10000-0x11000 can't be pickled: remove the region"):
+        pickle.dumps(memory)
+
+
+def test_a_state_does_not_push_a_mapped_region_aside(shared_file: int) -> None:
+    memory = make_memory()
+    memory.write(START, b"before")
+    state = memory.snapshot()
+    memory.remove_region(START)
+    memory.map_region(START, shared_file, FRAME, FRAME)
+    with pytest.raises(MemoryLayoutError, match="overlaps"):
+        memory.restore(state)
+    assert memory.read(START, 6) == b"theirs"
+    memory.remove_region(START)
+    memory.restore(state)
+    assert memory.read(START, 6) == b"before"
 
 
 @pytest.mark.parametrize(("offset", "length"), [(1, FRAME), (0, 8 * FRAME), (-FRAME, FRAME)])
