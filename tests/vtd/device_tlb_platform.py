@@ -15,7 +15,6 @@ from pagetables.memory import PhysicalMemory
 from tests.vtd.world import capabilities
 from vtd.auditing.device_tlb_audit import DeviceTlbAudit
 from vtd.layouts.descriptors import (
-    DescriptorType,
     PageRequestDescriptor,
     PasidDeviceTlbInvalidateDescriptor,
     PasidIotlbGranularity,
@@ -145,15 +144,12 @@ class Platform:
         """IOTLB first, then the device-TLB (6.5.3.3)."""
         self.queue.submit(
             PasidIotlbInvalidateDescriptor.of(
-                type_3_0=DescriptorType.P_IOTLB_INV,
                 g=PasidIotlbGranularity.PAGE_IN_PASID,
                 did=DOMAIN,
                 pasid=PASID,
                 addr=address,
             ),
-            PasidDeviceTlbInvalidateDescriptor.of(
-                type_3_0=DescriptorType.P_DEV_TLB_INV, sid=SOURCE_ID, pasid=PASID, addr=address
-            ),
+            PasidDeviceTlbInvalidateDescriptor.of(sid=SOURCE_ID, pasid=PASID, addr=address),
         )
 
     def release(self, address: int) -> None:

@@ -10,7 +10,6 @@ from collections.abc import Callable
 
 from pagetables.memory import PhysicalMemory
 from vtd.layouts.descriptors import (
-    DescriptorType,
     PageGroupResponseDescriptor,
     PageRequestDescriptor,
     ResponseCode,
@@ -133,7 +132,6 @@ class PageRequestHandler:
         self._refused.discard(group)
         self._responses.submit(
             PageGroupResponseDescriptor.of(
-                type_3_0=DescriptorType.PAGE_GRP_RESP,
                 pp=request.pp,
                 rc=ResponseCode.INVALID_REQUEST if refused else ResponseCode.SUCCESS,
                 rid=request.rid,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pagetables.bits import BitRecord
 from pagetables.memory import PhysicalMemory
-from vtd.layouts.descriptors import DescriptorType, InvalidationWaitDescriptor
+from vtd.layouts.descriptors import InvalidationWaitDescriptor
 from vtd.layouts.registers import (
     GlobalCommand,
     GlobalStatus,
@@ -82,7 +82,6 @@ class QueueDriver:
         self._waits += 1
         self.submit(
             InvalidationWaitDescriptor.of(
-                type_3_0=DescriptorType.INV_WAIT,
                 sw=True,
                 pd=drain_page_requests,
                 status_data=self._waits,
