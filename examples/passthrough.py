@@ -22,8 +22,8 @@ from vtd.layouts.entries import AddressWidth, ContextEntry, RootEntry
 from vtd.layouts.interrupt_entries import RemappedIrte, SourceValidationType
 from vtd.layouts.registers import GlobalStatus, InterruptRemappingTableAddress
 from vtd.platform import Platform
-from vtd.software.driver import start
 from vtd.software.queue_driver import QueueDriver
+from vtd.software.registers import start
 from vtd.unit.interrupts.outcome import Interrupt
 from vtd.unit.registers.capabilities import PROFILES
 from vtd.unit.reporting.events import Event, InterruptBlocked, InterruptDelivered, RequestBlocked

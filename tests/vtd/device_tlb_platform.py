@@ -34,7 +34,7 @@ from vtd.unit.options import Options
 from vtd.unit.port import UnitPort
 from vtd.unit.registers.capabilities import Capabilities
 from vtd.unit.reporting.event_interrupt import Message
-from vtd.unit.reporting.events import Event
+from vtd.unit.reporting.events import Event, MessageSent
 from vtd.unit.unit import RemappingUnit
 
 SOURCE_ID, PASID, DOMAIN = 0x0108, 0x45, 7
@@ -103,6 +103,7 @@ class Platform:
         self.queue.enable()
         unit.write_register(0x18, 4, GlobalCommand.of(te=True, qie=True))
         self.handler.enable()
+        self.unit.subscribe(self._deliver)
         self.engine.connect(self.port)
         self.unit.attach(SOURCE_ID, self.engine.ats)
         self.control(ExtendedCapabilityId.PASID, 6, 1)
@@ -110,6 +111,11 @@ class Platform:
         self.control(ExtendedCapabilityId.PRI, 4, 1)
         self.control(ExtendedCapabilityId.ATS, 6, 0x8000)
         self.engine.config.write(4, 6, 2)
+
+    def _deliver(self, event: Event) -> None:
+        """The processor takes the interrupts of the unit."""
+        if isinstance(event, MessageSent):
+            self.handler.interrupt(event.message)
 
     def control(self, capability: ExtendedCapabilityId, offset: int, value: int) -> None:
         """Software writes a register of a capability of the engine."""
