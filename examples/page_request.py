@@ -7,29 +7,19 @@ device translates again and writes to the addresses it is given.
 
 from devices.capabilities import ExtendedCapabilityId
 from devices.models.dma_engine import DmaEngine, Via, Write
-from pagetables.build import FramePool, TableBuilder
-from pagetables.geometry import first_stage_geometry
+from pagetables.build import FramePool
 from pagetables.memory import PhysicalMemory
 from vtd.layouts.descriptors import PageRequestDescriptor
-from vtd.layouts.entries import (
-    PasidDirectoryEntry,
-    PasidEntry,
-    PasidTranslationType,
-    ScalableContextEntry,
-    ScalableRootEntry,
-)
-from vtd.layouts.registers import GlobalCommand, RootTableAddress, TranslationTableMode
-from vtd.software.page_request_handler import PageRequestHandler
-from vtd.software.queue_driver import QueueDriver
+from vtd.software.domain import FIRST_STAGE
+from vtd.software.driver import Driver
 from vtd.unit.port import UnitPort
 from vtd.unit.registers.capabilities import PROFILES
 from vtd.unit.reporting import events
 from vtd.unit.reporting.event_interrupt import Message
 from vtd.unit.unit import RemappingUnit
 
-SOURCE_ID, PASID, DOMAIN = 0x0108, 5, 1
-ROOT, CONTEXT, DIRECTORY, PASID_TABLE, QUEUE, REQUESTS, STATUS = range(0x1000, 0x8000, 0x1000)
-TABLES, PAGES = 0x10_0000, 0x20_0000
+SOURCE_ID, PASID = 0x0108, 5
+TABLES, PAGES, END = 0x10_0000, 0x20_0000, 0x40_0000
 ADDRESS, TEXT = 0x7F12_3456_7FF8, b"across two pages"
 
 
@@ -54,47 +44,28 @@ def show(event: events.Event) -> None:
 def main() -> None:
     """Set up one unit, one device and its driver; do one write."""
     memory = PhysicalMemory()
-    memory.add_region(0, 0x40_0000)
+    memory.add_region(0, END)
     unit = RemappingUnit(PROFILES["xeon"], memory)
     unit.subscribe(show)
-    geometry = first_stage_geometry(4, unit.capabilities.implementation)
-    tables = TableBuilder(memory, geometry, FramePool(TABLES, PAGES))
-
-    root = ScalableRootEntry.of(lp=True, lctp=CONTEXT)
-    context = ScalableContextEntry.of(
-        p=True, dte=True, paside=True, pre=True, pasiddirptr=DIRECTORY
-    )
-    entry = PasidEntry.of(
-        p=True,
-        pgtt=PasidTranslationType.FIRST_STAGE,
-        did=DOMAIN,
-        pwsnp=True,
-        fsptptr=tables.root << 12,
-    )
-    memory.write(ROOT + (SOURCE_ID >> 8) * 16, root.pack())
-    memory.write(CONTEXT + (SOURCE_ID & 0x7F) * 32, context.pack())
-    memory.write(DIRECTORY, PasidDirectoryEntry.of(p=True, smptblptr=PASID_TABLE).pack())
-    memory.write(PASID_TABLE + PASID * 64, entry.pack())
-
-    unit.write_register(0x20, 8, RootTableAddress.of(rta=ROOT, ttm=TranslationTableMode.SCALABLE))
-    unit.write_register(0x18, 4, GlobalCommand.of(srtp=True))
-    queue = QueueDriver(unit, memory, QUEUE, STATUS)
-    queue.enable()
-    unit.write_register(0x18, 4, GlobalCommand.of(te=True, qie=True))
-
-    free = iter(range(PAGES, 0x40_0000, 0x1000))
+    driver = Driver(unit, memory, FramePool(TABLES, PAGES))
+    driver.start()
+    process = driver.domain(FIRST_STAGE)
+    driver.attach(SOURCE_ID, process, PASID, ats=True, page_requests=True)
+    free = iter(range(PAGES, END, 0x1000))
 
     def map_page(request: PageRequestDescriptor) -> bool:
         page = next(free)
-        tables.map(request.addr, page, 0x1000, "rw", user=True)
+        process.map(request.addr, page, 0x1000)
         print(f"software  maps {request.addr:#x} to {page:#x}")
         return True
 
-    handler = PageRequestHandler(
-        unit, memory, REQUESTS, queue, map_page, Message(0xFEE0_0000, 0x41)
-    )
-    handler.enable()
+    handler = driver.serve_page_requests(map_page, Message(0xFEE0_0000, 0x41))
 
+    def deliver(event: events.Event) -> None:
+        if isinstance(event, events.MessageSent):
+            handler.interrupt(event.message)
+
+    unit.subscribe(deliver)
     engine = DmaEngine()
     engine.connect(UnitPort(unit, memory, SOURCE_ID))
     unit.attach(SOURCE_ID, engine.ats)

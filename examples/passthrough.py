@@ -17,13 +17,13 @@ from pagetables.geometry import second_stage_geometry
 from pagetables.memory import PhysicalMemory
 from vtd.dmar.assignment import reserved_regions
 from vtd.dmar.description import build
-from vtd.layouts.descriptors import DescriptorType, IotlbGranularity, IotlbInvalidateDescriptor
+from vtd.layouts.descriptors import IotlbGranularity, IotlbInvalidateDescriptor
 from vtd.layouts.entries import AddressWidth, ContextEntry, RootEntry
 from vtd.layouts.interrupt_entries import RemappedIrte, SourceValidationType
 from vtd.layouts.registers import GlobalStatus, InterruptRemappingTableAddress
 from vtd.platform import Platform
-from vtd.software.driver import start
 from vtd.software.queue_driver import QueueDriver
+from vtd.software.registers import start
 from vtd.unit.interrupts.outcome import Interrupt
 from vtd.unit.registers.capabilities import PROFILES
 from vtd.unit.reporting.events import Event, InterruptBlocked, InterruptDelivered, RequestBlocked
@@ -137,9 +137,7 @@ def attempts(
     table.unmap(0x4000, 0x1000)
     print("unmapped ", first.dma.read(0x4000, 3).status.name)
     queue.submit(
-        IotlbInvalidateDescriptor.of(
-            type_3_0=DescriptorType.IOTLB_INV, g=IotlbGranularity.PAGE_IN_DOMAIN, did=1, addr=0x4000
-        )
+        IotlbInvalidateDescriptor.of(g=IotlbGranularity.PAGE_IN_DOMAIN, did=1, addr=0x4000)
     )
     print("complete ", queue.wait())
     print("unmapped ", first.dma.read(0x4000, 3).status.name)

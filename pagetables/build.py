@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from itertools import pairwise
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from pagetables.first_stage import FirstStagePage2M, FirstStagePage4K
 from pagetables.geometry import INDEX_BITS, PAGE_SHIFT, Geometry, Level, StageKind
@@ -23,6 +23,32 @@ RIGHTS = ("rw", "r-", "-w")
 
 class BuildError(ValueError):
     """A request that these tables can't carry out; what is mapped has not changed."""
+
+
+class Change(NamedTuple):
+    """An entry that was written, other than in a table that nothing points to yet."""
+
+    address: int
+    """First input address that the entry translates; sign-extended in first-stage tables."""
+    size: int
+    """Bytes of input addresses that it translates."""
+    before: int
+    after: int
+    leaf: bool
+    """Whether the entry points to no table, before as well as after."""
+    page: bool
+    """Whether the entry maps a page, before or after."""
+
+
+class _Place(NamedTuple):
+    """An entry that maps a page."""
+
+    level: Level
+    table: int
+    slot: int
+    base: int
+    """First input address that the table translates."""
+    entry: int
 
 
 class FrameAllocator(Protocol):
@@ -73,7 +99,7 @@ class TableBuilder:
 
     ``translate``: where in ``memory`` to find the table bytes at an address (guest to host).
     ``largest``: log2 of the largest page to use. ``preset``: flags to set in every entry, such as
-    A and D where the unit can't set them itself (3.10).
+    A and D where the unit can't set them itself (3.10). ``changed`` is told of each entry written.
     """
 
     def __init__(
@@ -85,12 +111,14 @@ class TableBuilder:
         translate: Callable[[int], int] = lambda address: address,
         largest: int = 30,
         preset: int = 0,
+        changed: Callable[[Change], None] | None = None,
     ) -> None:
         self._memory = memory
         self._geometry = geometry
         self._allocator = allocator
         self._translate = translate
         self._preset = preset
+        self._changed = changed
         if any(preset & level.stop for level in geometry.levels[:-1]):
             raise BuildError(f"preset {preset:#x}: not flags of every entry on this unit")
         self._page_shifts = [PAGE_SHIFT]
@@ -134,16 +162,16 @@ class TableBuilder:
         if taken is not None:
             raise BuildError(f"input address {address + taken:#x} is mapped already")
         try:
-            self._map(0, self.root, start, end, physical, bits)
+            self._map(0, self.root, 0, start, end, physical, bits)
         except BuildError:
-            self._change(0, self.root, start, end, lambda entry: 0)
+            self._change(0, self.root, 0, start, end, lambda entry: 0)
             raise
 
     def unmap(self, address: int, length: int) -> int:
         """Remove what is mapped in the range; the number of bytes that were."""
         start, end = self._range(address, length)
         self._split_at(start, end)
-        return self._change(0, self.root, start, end, lambda entry: 0)
+        return self._change(0, self.root, 0, start, end, lambda entry: 0)
 
     def protect(self, address: int, length: int, rights: str, *, user: bool = True) -> int:
         """Give what is mapped in the range these rights; the number of bytes that are."""
@@ -151,7 +179,51 @@ class TableBuilder:
         bits = self._rights(rights, user)
         self._split_at(start, end)
         keep = ~self._geometry.rights
-        return self._change(0, self.root, start, end, lambda entry: entry & keep | bits)
+        return self._change(0, self.root, 0, start, end, lambda entry: entry & keep | bits)
+
+    def release(self) -> None:
+        """Give every table back to the allocator as it is; the builder is of no use afterwards."""
+        self._release(0, self.root)
+
+    def _release(self, depth: int, table: int) -> None:
+        level = self._geometry.levels[depth]
+        for slot in range(1 << INDEX_BITS):
+            entry = self._read(table, slot)
+            if entry & self._geometry.present and not entry & level.leaf:
+                self._release(depth + 1, _frame(entry))
+        self._allocator.free(table)
+
+    def physical(self, address: int) -> int | None:
+        """Where an input address leads, or None; rights do not matter."""
+        start, _ = self._range(address & -FRAME_SIZE, FRAME_SIZE)
+        for level, _, _, _, entry in self._pages(0, self.root, 0, start, start + FRAME_SIZE):
+            offset = (1 << level.shift) - 1
+            return entry & ADDRESS & ~offset | address & offset
+        return None
+
+    def clear_dirty(self, address: int, length: int) -> list[tuple[int, int]]:
+        """Clear D in the pages that the range touches: address and size of each that had it set.
+
+        Atomically, as a unit may be setting flags meanwhile (3.6.2, 3.7.2).
+        """
+        start, end = self._range(address, length)
+        return [
+            (self._input(place.base + (place.slot << place.level.shift)), 1 << place.level.shift)
+            for place in self._pages(0, self.root, 0, start, end)
+            if self._clear_dirty(place)
+        ]
+
+    def _clear_dirty(self, place: _Place) -> bool:
+        """Clear D of a page; whether it was set."""
+        level, table, index, base, entry = place
+        dirty = self._geometry.dirty
+        at = self._translate(table << PAGE_SHIFT | index << 3)
+        while entry & dirty:
+            if self._memory.compare_exchange(at, 8, entry, entry & ~dirty):
+                self._tell(level, index, base, entry, entry & ~dirty)
+                return True
+            entry = self._read(table, index)
+        return False
 
     def _range(self, address: int, length: int) -> tuple[int, int]:
         """The range in the bits that the table translates."""
@@ -198,22 +270,31 @@ class TableBuilder:
                 return before + inner
         return None
 
-    def _map(self, depth: int, table: int, start: int, end: int, physical: int, bits: int) -> None:
+    def _map(
+        self, depth: int, table: int, base: int, start: int, end: int, physical: int, bits: int
+    ) -> None:
         level = self._geometry.levels[depth]
         size = 1 << level.shift
         for index, low, high in _slots(level, start, end):
             target = physical + (index << level.shift) + low - start
-            if level.shift in self._page_shifts and high - low == size and not target % size:
-                self._write(table, index, self._page(level, target, bits))
-                continue
             entry = self._read(table, index)
+            if level.shift in self._page_shifts and high - low == size and not target % size:
+                self._replace(level, table, index, base, entry, self._page(level, target, bits))
+                continue
             if not entry & self._geometry.present:
-                entry = self._table_entry(self._new_table())
-                self._write(table, index, entry)
-            self._map(depth + 1, _frame(entry), low, high, target, bits)
+                before, entry = entry, self._table_entry(self._new_table())
+                self._replace(level, table, index, base, before, entry)
+            inner = base + (index << level.shift)
+            self._map(depth + 1, _frame(entry), inner, low, high, target, bits)
 
     def _change(
-        self, depth: int, table: int, start: int, end: int, change: Callable[[int], int]
+        self,
+        depth: int,
+        table: int,
+        base: int,
+        start: int,
+        end: int,
+        change: Callable[[int], int],
     ) -> int:
         """Replace each page's entry in a range at whose ends no page is cut; the bytes mapped."""
         level = self._geometry.levels[depth]
@@ -223,15 +304,30 @@ class TableBuilder:
             if not entry & self._geometry.present:
                 continue
             if entry & level.leaf:
-                self._write(table, index, change(entry))
+                self._replace(level, table, index, base, entry, change(entry))
                 mapped += high - low
                 continue
             inner = _frame(entry)
-            mapped += self._change(depth + 1, inner, low, high, change)
+            mapped += self._change(
+                depth + 1, inner, base + (index << level.shift), low, high, change
+            )
             if not any(self._read(inner, slot) for slot in range(1 << INDEX_BITS)):
-                self._write(table, index, 0)
+                self._replace(level, table, index, base, entry, 0)
                 self._allocator.free(inner)
         return mapped
+
+    def _pages(self, depth: int, table: int, base: int, start: int, end: int) -> Iterator[_Place]:
+        """The entries of the pages that a range touches."""
+        level = self._geometry.levels[depth]
+        for index, low, high in _slots(level, start, end):
+            entry = self._read(table, index)
+            if not entry & self._geometry.present:
+                continue
+            if entry & level.leaf:
+                yield _Place(level, table, index, base, entry)
+            else:
+                inner = base + (index << level.shift)
+                yield from self._pages(depth + 1, _frame(entry), inner, low, high)
 
     def _split_at(self, *addresses: int) -> None:
         """Make sure that no page reaches across any of these addresses."""
@@ -245,8 +341,9 @@ class TableBuilder:
                 if not entry & self._geometry.present:
                     break
                 if entry & level.leaf:
-                    entry = self._split(level, entry, below)
-                    self._write(table, index, entry)
+                    before, entry = entry, self._split(level, entry, below)
+                    base = address & -(1 << level.shift + INDEX_BITS)
+                    self._replace(level, table, index, base, before, entry)
                 table = _frame(entry)
 
     def _split(self, level: Level, entry: int, below: Level) -> int:
@@ -284,6 +381,29 @@ class TableBuilder:
 
     def _read(self, table: int, index: int) -> int:
         return self._memory.read_record(self._translate(table << PAGE_SHIFT | index << 3), 8)
+
+    def _replace(
+        self, level: Level, table: int, index: int, base: int, before: int, after: int
+    ) -> None:
+        """Write an entry that a unit may use, in a table that begins at input address ``base``."""
+        self._write(table, index, after)
+        self._tell(level, index, base, before, after)
+
+    def _tell(self, level: Level, index: int, base: int, before: int, after: int) -> None:
+        if self._changed is None:
+            return
+        present = [entry for entry in (before, after) if entry & self._geometry.present]
+        leaf = all(entry & level.leaf for entry in present)
+        page = any(entry & level.leaf for entry in present)
+        where = self._input(base + (index << level.shift))
+        self._changed(Change(where, 1 << level.shift, before, after, leaf, page))
+
+    def _input(self, address: int) -> int:
+        """The input address as requests have it: of the first stage, the canonical one."""
+        geometry = self._geometry
+        if geometry.kind is StageKind.FIRST and address >> geometry.width - 1:
+            return address + (1 << 64) - (1 << geometry.width)
+        return address
 
     def _write(self, table: int, index: int, entry: int) -> None:
         address = self._translate(table << PAGE_SHIFT | index << 3)

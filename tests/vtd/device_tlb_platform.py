@@ -15,7 +15,6 @@ from pagetables.memory import PhysicalMemory
 from tests.vtd.world import capabilities
 from vtd.auditing.device_tlb_audit import DeviceTlbAudit
 from vtd.layouts.descriptors import (
-    DescriptorType,
     PageRequestDescriptor,
     PasidDeviceTlbInvalidateDescriptor,
     PasidIotlbGranularity,
@@ -35,7 +34,7 @@ from vtd.unit.options import Options
 from vtd.unit.port import UnitPort
 from vtd.unit.registers.capabilities import Capabilities
 from vtd.unit.reporting.event_interrupt import Message
-from vtd.unit.reporting.events import Event
+from vtd.unit.reporting.events import Event, MessageSent
 from vtd.unit.unit import RemappingUnit
 
 SOURCE_ID, PASID, DOMAIN = 0x0108, 0x45, 7
@@ -104,6 +103,7 @@ class Platform:
         self.queue.enable()
         unit.write_register(0x18, 4, GlobalCommand.of(te=True, qie=True))
         self.handler.enable()
+        self.unit.subscribe(self._deliver)
         self.engine.connect(self.port)
         self.unit.attach(SOURCE_ID, self.engine.ats)
         self.control(ExtendedCapabilityId.PASID, 6, 1)
@@ -111,6 +111,11 @@ class Platform:
         self.control(ExtendedCapabilityId.PRI, 4, 1)
         self.control(ExtendedCapabilityId.ATS, 6, 0x8000)
         self.engine.config.write(4, 6, 2)
+
+    def _deliver(self, event: Event) -> None:
+        """The processor takes the interrupts of the unit."""
+        if isinstance(event, MessageSent):
+            self.handler.interrupt(event.message)
 
     def control(self, capability: ExtendedCapabilityId, offset: int, value: int) -> None:
         """Software writes a register of a capability of the engine."""
@@ -145,15 +150,12 @@ class Platform:
         """IOTLB first, then the device-TLB (6.5.3.3)."""
         self.queue.submit(
             PasidIotlbInvalidateDescriptor.of(
-                type_3_0=DescriptorType.P_IOTLB_INV,
                 g=PasidIotlbGranularity.PAGE_IN_PASID,
                 did=DOMAIN,
                 pasid=PASID,
                 addr=address,
             ),
-            PasidDeviceTlbInvalidateDescriptor.of(
-                type_3_0=DescriptorType.P_DEV_TLB_INV, sid=SOURCE_ID, pasid=PASID, addr=address
-            ),
+            PasidDeviceTlbInvalidateDescriptor.of(sid=SOURCE_ID, pasid=PASID, addr=address),
         )
 
     def release(self, address: int) -> None:

@@ -18,7 +18,6 @@ from tests.vtd.world import KINDS, LEGACY_MODES, Mode, capabilities
 from vtd.layouts.descriptors import (
     ContextCacheInvalidateDescriptor,
     ContextGranularity,
-    DescriptorType,
     IotlbGranularity,
     IotlbInvalidateDescriptor,
     PasidCacheGranularity,
@@ -208,7 +207,6 @@ class Software:
         if self.legacy:
             self.submit(
                 ContextCacheInvalidateDescriptor.of(
-                    type_3_0=DescriptorType.CC_INV,
                     g=ContextGranularity.DEVICE,
                     sid=device,
                     did=domain_id,
@@ -217,7 +215,6 @@ class Software:
         else:
             self.submit(
                 PasidCacheInvalidateDescriptor.of(
-                    type_3_0=DescriptorType.PC_INV,
                     g=PasidCacheGranularity.PASID_IN_DOMAIN,
                     pasid=self.pasid or 0,
                     did=domain_id,
@@ -226,16 +223,11 @@ class Software:
         if self.mode is Mode.FIRST:
             self.submit(self._pasid_iotlb(domain_id))
         else:
-            self.submit(
-                IotlbInvalidateDescriptor.of(
-                    type_3_0=DescriptorType.IOTLB_INV, g=IotlbGranularity.DOMAIN, did=domain_id
-                )
-            )
+            self.submit(IotlbInvalidateDescriptor.of(g=IotlbGranularity.DOMAIN, did=domain_id))
 
     def _pasid_iotlb(self, domain_id: int, **fields: int) -> PasidIotlbInvalidateDescriptor:
         return PasidIotlbInvalidateDescriptor.of(
             **{
-                "type_3_0": DescriptorType.P_IOTLB_INV,
                 "g": PasidIotlbGranularity.PASID,
                 "did": domain_id,
                 "pasid": self.pasid or 0,
@@ -290,7 +282,6 @@ class Software:
         for address, mask in aligned_ranges(start, length):
             self.submit(
                 IotlbInvalidateDescriptor.of(
-                    type_3_0=DescriptorType.IOTLB_INV,
                     g=IotlbGranularity.PAGE_IN_DOMAIN,
                     did=domain_id,
                     addr=address,

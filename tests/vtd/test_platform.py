@@ -37,7 +37,7 @@ from vtd.layouts.registers import (
     RootTableAddress,
 )
 from vtd.platform import Platform, PlatformError
-from vtd.software.driver import start, write
+from vtd.software.registers import start, write
 from vtd.unit.caching.cache import Replacement, Shape
 from vtd.unit.caching.policy import AGGRESSIVE, KEEPS_STALE, CachePolicy
 from vtd.unit.options import Options

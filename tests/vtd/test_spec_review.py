@@ -205,7 +205,7 @@ def test_a_mode_that_the_unit_has_not_stops_the_queue(
     started = World(Mode.LEGACY, capabilities(**{missing: 0})).start()
     started.set_root(RootTableAddress.of(rta=started.world.root.rta, ttm=ttm))
     started.enable_queue(wide=True)
-    started.submit(d.InvalidationWaitDescriptor.of(type_3_0=5))
+    started.submit(d.InvalidationWaitDescriptor.of())
     assert started.queue_error == 7
 
 
@@ -231,7 +231,7 @@ def test_bits_beyond_domain_ids_and_guest_addresses_are_ignored(
     remap_page(started)
     started.submit(
         d.IotlbInvalidateDescriptor.of(
-            type_3_0=2, g=granularity, did=0xAB05, addr=world.address & -0x1000 | 1 << 60
+            g=granularity, did=0xAB05, addr=world.address & -0x1000 | 1 << 60
         )
     )
     assert started.admit() == HOST | PAGE + 0x1000
@@ -272,9 +272,9 @@ def test_so_are_they_for_pasid_entries(granularity: int) -> None:
     assert started.admit() == HOST | PAGE
     started.world.change("pasid", p=False)
     started.submit(
-        d.PasidCacheInvalidateDescriptor.of(type_3_0=7, g=granularity, did=0xAB05),
+        d.PasidCacheInvalidateDescriptor.of(g=granularity, did=0xAB05),
         d.PasidIotlbInvalidateDescriptor.of(
-            type_3_0=6, g=2 + granularity, did=0xAB05, addr=started.world.address & -0x1000
+            g=2 + granularity, did=0xAB05, addr=started.world.address & -0x1000
         ),
     )
     assert started.admit() is None
@@ -290,7 +290,7 @@ def test_without_page_selective_invalidation_the_register_does_the_domain() -> N
     assert IotlbInvalidate(started.unit.read_register(offset + 8, 8)).iaig == 2
     assert started.admit() == HOST | PAGE + 0x1000
     started.enable_queue(wide=False)
-    started.submit(d.IotlbInvalidateDescriptor.of(type_3_0=2, g=3, did=5))
+    started.submit(d.IotlbInvalidateDescriptor.of(g=3, did=5))
     assert started.queue_error == 4
 
 

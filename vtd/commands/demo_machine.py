@@ -21,7 +21,7 @@ from vtd.inspection.explain import RequestExplanation, cached, explain_request
 from vtd.layouts.entries import AddressWidth, ContextEntry, RootEntry
 from vtd.layouts.registers import FaultRecording, GlobalStatus
 from vtd.platform import Platform
-from vtd.software.driver import start
+from vtd.software.registers import start
 from vtd.unit.caching.iotlb import IotlbEntry
 from vtd.unit.registers.capabilities import PROFILES
 

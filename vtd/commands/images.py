@@ -14,7 +14,7 @@ from pagetables.unchanged import UnchangedMemory
 from vtd.commands.reading import unusable_input
 from vtd.layouts.registers import GlobalStatus
 from vtd.recordings.capture import MANIFEST, Capture
-from vtd.software.driver import start
+from vtd.software.registers import start
 from vtd.unit.options import Options
 from vtd.unit.registers.capabilities import PROFILES, Capabilities
 from vtd.unit.unit import RemappingUnit

@@ -57,7 +57,7 @@ class OwedInvalidations:
     def context_entry(self, domain_id: int, source_id: int, function_mask: int = 0) -> None:
         """A context entry led to a domain."""
         cache = ContextCacheInvalidateDescriptor.of(
-            type_3_0=1, g=ContextGranularity.DEVICE, did=domain_id, sid=source_id, fm=function_mask
+            g=ContextGranularity.DEVICE, did=domain_id, sid=source_id, fm=function_mask
         )
         self._give(Rule.CONTEXT_CACHE, cache)
         self._give(Rule.DOMAIN_AFTER_CONTEXT, _domain_iotlb(domain_id))
@@ -65,7 +65,7 @@ class OwedInvalidations:
     def absent_pasid_entry(self, domain_id: int, pasid: int) -> None:
         """A PASID entry was not present, which caching mode lets a unit remember."""
         cache = PasidCacheInvalidateDescriptor.of(
-            type_3_0=7, g=PasidCacheGranularity.PASID_IN_DOMAIN, did=domain_id, pasid=pasid
+            g=PasidCacheGranularity.PASID_IN_DOMAIN, did=domain_id, pasid=pasid
         )
         self._give(Rule.PASID_CACHE, cache)
 
@@ -75,18 +75,16 @@ class OwedInvalidations:
         descriptor = _domain_iotlb(domain_id)
         if not whole_domain:
             descriptor = PasidIotlbInvalidateDescriptor.of(
-                type_3_0=6, g=PasidIotlbGranularity.PASID, did=domain_id, pasid=pasid
+                g=PasidIotlbGranularity.PASID, did=domain_id, pasid=pasid
             )
         self._give(Rule.IOTLB_AFTER_PASID, descriptor)
 
     def reused_domain(self, domain_id: int) -> None:
         """A domain-id stands for another address space."""
-        cache: int = ContextCacheInvalidateDescriptor.of(
-            type_3_0=1, g=ContextGranularity.DOMAIN, did=domain_id
-        )
+        cache: int = ContextCacheInvalidateDescriptor.of(g=ContextGranularity.DOMAIN, did=domain_id)
         if self._scalable:
             granularity = PasidCacheGranularity.DOMAIN
-            cache = PasidCacheInvalidateDescriptor.of(type_3_0=7, g=granularity, did=domain_id)
+            cache = PasidCacheInvalidateDescriptor.of(g=granularity, did=domain_id)
         self._give(Rule.DOMAIN_REUSE, cache)
         self._give(Rule.DOMAIN_REUSE, _domain_iotlb(domain_id))
 
@@ -98,7 +96,6 @@ class OwedInvalidations:
             return
         for start, mask in _aligned(address & ADDRESS, length, cap.mamv):
             descriptor = IotlbInvalidateDescriptor.of(
-                type_3_0=2,
                 g=IotlbGranularity.PAGE_IN_DOMAIN,
                 did=domain_id,
                 addr=start,
@@ -113,7 +110,6 @@ class OwedInvalidations:
         """First-stage entries of a range changed, which a PASID uses; ``hint``: leaves only."""
         for start, mask in _aligned(address, length, self._capabilities.cap.mamv):
             descriptor = PasidIotlbInvalidateDescriptor.of(
-                type_3_0=6,
                 g=PasidIotlbGranularity.PAGE_IN_PASID,
                 did=domain_id,
                 pasid=pasid,
@@ -125,14 +121,12 @@ class OwedInvalidations:
 
     def interrupt_entry(self, index: int) -> None:
         """An interrupt-remapping entry changed."""
-        cache = InterruptEntryCacheInvalidateDescriptor.of(
-            type_3_0=4, g=InterruptGranularity.INDEX, iidx=index
-        )
+        cache = InterruptEntryCacheInvalidateDescriptor.of(g=InterruptGranularity.INDEX, iidx=index)
         self._give(Rule.INTERRUPT_ENTRY, cache)
 
     def interrupt_table(self) -> None:
         """Another interrupt-remapping table; never dropped."""
-        self._give(None, InterruptEntryCacheInvalidateDescriptor.of(type_3_0=4))
+        self._give(None, InterruptEntryCacheInvalidateDescriptor.of())
 
     def _hint(self, hint: bool) -> bool:
         return hint or self._drop is Rule.HINT_CLEAR
@@ -168,9 +162,7 @@ class OwedInvalidations:
 
 
 def _domain_iotlb(domain_id: int) -> int:
-    return IotlbInvalidateDescriptor.of(
-        type_3_0=2, g=IotlbGranularity.DOMAIN, dr=True, dw=True, did=domain_id
-    )
+    return IotlbInvalidateDescriptor.of(g=IotlbGranularity.DOMAIN, dr=True, dw=True, did=domain_id)
 
 
 def _aligned(address: int, length: int, largest: int) -> Iterator[tuple[int, int]]:

@@ -454,7 +454,7 @@ def invalidation_sequences(draw: Draw, unit: Capabilities, size: int = 8) -> lis
     for _ in range(draw(st.integers(1, size))):
         kind = draw(st.sampled_from(DescriptorType))
         record = DESCRIPTORS[kind]
-        value: int = record.of(type_3_0=kind)
+        value: int = record.of()
         for name, bits in record.FIELDS.items():
             if not name.startswith("type") and draw(st.booleans()):
                 value |= bits.place(draw(st.integers(0, bits.max)) << bits.shift)

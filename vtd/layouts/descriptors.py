@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import IntEnum
+from typing import Any, ClassVar, Self
 
 from pagetables.bits import BitRecord, Bits, ignored
 from vtd.layouts.registers import TranslationTableMode
@@ -125,7 +126,22 @@ class DescriptorHead(BitRecord, width=128):
         return self.type_6_4 << 4 | self.type_3_0
 
 
-class ContextCacheInvalidateDescriptor(BitRecord, width=128):
+class Descriptor(BitRecord):
+    """What software puts into the queue; a class of descriptors knows its type and fills it in."""
+
+    TYPE: ClassVar[DescriptorType]
+
+    def __init_subclass__(cls, *, type_: DescriptorType, **keywords: Any) -> None:
+        super().__init_subclass__(**keywords)
+        cls.TYPE = type_
+
+    @classmethod
+    def of(cls, **values: int) -> Self:
+        """The descriptor with these field values, its own type, and everything else 0."""
+        return super().of(**{"type_3_0": cls.TYPE & 15, "type_6_4": cls.TYPE >> 4, **values})
+
+
+class ContextCacheInvalidateDescriptor(Descriptor, width=128, type_=DescriptorType.CC_INV):
     """cc_inv_dsc (6.5.2.1)."""
 
     type_3_0 = Bits(3, 0)
@@ -136,7 +152,7 @@ class ContextCacheInvalidateDescriptor(BitRecord, width=128):
     fm = Bits(49, 48)  # function mask
 
 
-class IotlbInvalidateDescriptor(BitRecord, width=128):
+class IotlbInvalidateDescriptor(Descriptor, width=128, type_=DescriptorType.IOTLB_INV):
     """iotlb_inv_dsc (6.5.2.3)."""
 
     type_3_0 = Bits(3, 0)
@@ -150,7 +166,7 @@ class IotlbInvalidateDescriptor(BitRecord, width=128):
     addr = Bits(127, 76, shift=12)
 
 
-class DeviceTlbInvalidateDescriptor(BitRecord, width=128):
+class DeviceTlbInvalidateDescriptor(Descriptor, width=128, type_=DescriptorType.DEV_TLB_INV):
     """dev_tlb_inv_dsc (6.5.2.5)."""
 
     type_3_0 = Bits(3, 0)
@@ -167,7 +183,7 @@ class DeviceTlbInvalidateDescriptor(BitRecord, width=128):
         return self.pfsid_15_4 | self.pfsid_3_0
 
 
-class InterruptEntryCacheInvalidateDescriptor(BitRecord, width=128):
+class InterruptEntryCacheInvalidateDescriptor(Descriptor, width=128, type_=DescriptorType.IEC_INV):
     """iec_inv_dsc (6.5.2.8)."""
 
     type_3_0 = Bits(3, 0)
@@ -177,7 +193,7 @@ class InterruptEntryCacheInvalidateDescriptor(BitRecord, width=128):
     iidx = Bits(47, 32)
 
 
-class InvalidationWaitDescriptor(BitRecord, width=128):
+class InvalidationWaitDescriptor(Descriptor, width=128, type_=DescriptorType.INV_WAIT):
     """inv_wait_dsc (6.5.2.9). Address bits at and above the HAW are ignored."""
 
     type_3_0 = Bits(3, 0)
@@ -190,7 +206,7 @@ class InvalidationWaitDescriptor(BitRecord, width=128):
     status_address = Bits(127, 66, shift=2)
 
 
-class PasidIotlbInvalidateDescriptor(BitRecord, width=256):
+class PasidIotlbInvalidateDescriptor(Descriptor, width=256, type_=DescriptorType.P_IOTLB_INV):
     """p_iotlb_inv_dsc (6.5.2.4)."""
 
     type_3_0 = Bits(3, 0)
@@ -203,7 +219,7 @@ class PasidIotlbInvalidateDescriptor(BitRecord, width=256):
     addr = Bits(127, 76, shift=12)
 
 
-class PasidCacheInvalidateDescriptor(BitRecord, width=256):
+class PasidCacheInvalidateDescriptor(Descriptor, width=256, type_=DescriptorType.PC_INV):
     """pc_inv_dsc (6.5.2.2)."""
 
     type_3_0 = Bits(3, 0)
@@ -213,7 +229,7 @@ class PasidCacheInvalidateDescriptor(BitRecord, width=256):
     pasid = Bits(51, 32)
 
 
-class PasidDeviceTlbInvalidateDescriptor(BitRecord, width=256):
+class PasidDeviceTlbInvalidateDescriptor(Descriptor, width=256, type_=DescriptorType.P_DEV_TLB_INV):
     """p_dev_tlb_inv_dsc (6.5.2.6). PASID is ignored with GI = 1."""
 
     type_3_0 = Bits(3, 0)
@@ -232,7 +248,7 @@ class PasidDeviceTlbInvalidateDescriptor(BitRecord, width=256):
         return self.pfsid_15_4 | self.pfsid_3_0
 
 
-class PageGroupResponseDescriptor(BitRecord, width=256):
+class PageGroupResponseDescriptor(Descriptor, width=256, type_=DescriptorType.PAGE_GRP_RESP):
     """page_grp_resp_dsc (7.6.1)."""
 
     type_3_0 = Bits(3, 0)
@@ -245,7 +261,7 @@ class PageGroupResponseDescriptor(BitRecord, width=256):
     prgi = Bits(75, 67)  # page request group index
 
 
-class HostPermissionInvalidateDescriptor(BitRecord, width=256):
+class HostPermissionInvalidateDescriptor(Descriptor, width=256, type_=DescriptorType.HPT_INV):
     """hpt_inv_dsc (6.5.2.7)."""
 
     type_3_0 = Bits(3, 0)
@@ -257,17 +273,20 @@ class HostPermissionInvalidateDescriptor(BitRecord, width=256):
     addr = Bits(127, 76, shift=12)
 
 
-DESCRIPTORS: Mapping[DescriptorType, type[BitRecord]] = {
-    DescriptorType.CC_INV: ContextCacheInvalidateDescriptor,
-    DescriptorType.IOTLB_INV: IotlbInvalidateDescriptor,
-    DescriptorType.DEV_TLB_INV: DeviceTlbInvalidateDescriptor,
-    DescriptorType.IEC_INV: InterruptEntryCacheInvalidateDescriptor,
-    DescriptorType.INV_WAIT: InvalidationWaitDescriptor,
-    DescriptorType.P_IOTLB_INV: PasidIotlbInvalidateDescriptor,
-    DescriptorType.PC_INV: PasidCacheInvalidateDescriptor,
-    DescriptorType.P_DEV_TLB_INV: PasidDeviceTlbInvalidateDescriptor,
-    DescriptorType.PAGE_GRP_RESP: PageGroupResponseDescriptor,
-    DescriptorType.HPT_INV: HostPermissionInvalidateDescriptor,
+DESCRIPTORS: Mapping[DescriptorType, type[Descriptor]] = {
+    each.TYPE: each
+    for each in (
+        ContextCacheInvalidateDescriptor,
+        IotlbInvalidateDescriptor,
+        DeviceTlbInvalidateDescriptor,
+        InterruptEntryCacheInvalidateDescriptor,
+        InvalidationWaitDescriptor,
+        PasidIotlbInvalidateDescriptor,
+        PasidCacheInvalidateDescriptor,
+        PasidDeviceTlbInvalidateDescriptor,
+        PageGroupResponseDescriptor,
+        HostPermissionInvalidateDescriptor,
+    )
 }
 """The layout of each descriptor."""
 

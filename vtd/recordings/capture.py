@@ -20,7 +20,7 @@ from pagetables.memory import PhysicalMemory, TableMemory
 from vtd.dmar.pci_tree import PciTree, parse_pci_tree
 from vtd.dmar.table import Table
 from vtd.layouts.registers import GlobalStatus, InterruptRemappingTableAddress, RootTableAddress
-from vtd.software.driver import start
+from vtd.software.registers import start
 from vtd.unit.options import Options
 from vtd.unit.registers.capabilities import Capabilities
 from vtd.unit.unit import RemappingUnit

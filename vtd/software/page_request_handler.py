@@ -8,9 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from pagetables.memory import PhysicalMemory
 from vtd.layouts.descriptors import (
-    DescriptorType,
     PageGroupResponseDescriptor,
     PageRequestDescriptor,
     ResponseCode,
@@ -25,12 +23,12 @@ from vtd.layouts.registers import (
     PageRequestQueueTail,
     PageRequestStatus,
 )
-from vtd.software.driver import read, write
+from vtd.software.memory import Memory
 from vtd.software.queue_driver import PAGE_SIZE, QueueDriver
-from vtd.unit.queues.page_requests import DESCRIPTOR_SIZE
+from vtd.software.registers import Registers, read, write
 from vtd.unit.reporting.event_interrupt import Message
-from vtd.unit.reporting.events import Event, MessageSent
-from vtd.unit.unit import RemappingUnit
+
+DESCRIPTOR_SIZE = PageRequestDescriptor.WIDTH // 8
 
 Resolve = Callable[[PageRequestDescriptor], bool]
 """Makes the page of a request usable; False if the requester may not have it."""
@@ -43,13 +41,13 @@ class PageRequestHandler:
     """A page request queue of ``pages`` (1, 2, 4 ... 128) 4 KiB pages at ``base``.
 
     Responses go through ``responses``. ``message`` is the interrupt that the unit is to send for
-    page requests; the handler reacts to it by itself.
+    page requests; whoever receives it calls :meth:`interrupt`.
     """
 
     def __init__(
         self,
-        unit: RemappingUnit,
-        memory: PhysicalMemory,
+        unit: Registers,
+        memory: Memory,
         base: int,
         responses: QueueDriver,
         resolve: Resolve,
@@ -82,7 +80,6 @@ class PageRequestHandler:
         write(self._unit, PageRequestEventData(self._message.data))
         write(self._unit, PageRequestEventAddress(self._message.address & 0xFFFF_FFFF))
         write(self._unit, PageRequestEventUpperAddress(self._message.address >> 32))
-        self._unit.subscribe(self._event)
         write(self._unit, PageRequestEventControl(0))
 
     def service(self) -> None:
@@ -96,8 +93,9 @@ class PageRequestHandler:
         finally:
             self._servicing = False
 
-    def _event(self, event: Event) -> None:
-        if isinstance(event, MessageSent) and event.message == self._message:
+    def interrupt(self, message: Message) -> None:
+        """An interrupt of the unit arrived: service the queue if that is what it is about."""
+        if message == self._message:
             self.service()
 
     def _pending(self) -> bool:
@@ -133,7 +131,6 @@ class PageRequestHandler:
         self._refused.discard(group)
         self._responses.submit(
             PageGroupResponseDescriptor.of(
-                type_3_0=DescriptorType.PAGE_GRP_RESP,
                 pp=request.pp,
                 rc=ResponseCode.INVALID_REQUEST if refused else ResponseCode.SUCCESS,
                 rid=request.rid,

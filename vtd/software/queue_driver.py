@@ -6,20 +6,17 @@ VT-d 6.5.2. The memory of the queue and the word that wait descriptors write bel
 from __future__ import annotations
 
 from pagetables.bits import BitRecord
-from pagetables.memory import PhysicalMemory
-from vtd.layouts.descriptors import DescriptorType, InvalidationWaitDescriptor
+from vtd.layouts.descriptors import InvalidationWaitDescriptor
 from vtd.layouts.registers import (
-    GlobalCommand,
-    GlobalStatus,
+    FaultStatus,
     InvalidationQueueAddress,
     InvalidationQueueHead,
     InvalidationQueueTail,
 )
-from vtd.software.driver import read, write
-from vtd.unit.unit import RemappingUnit
+from vtd.software.memory import Memory
+from vtd.software.registers import PATIENCE, NoAnswerError, Registers, command, read, write
 
 PAGE_SIZE = 0x1000
-ONE_SHOT = GlobalCommand.of(srtp=True, wbf=True, sirtp=True)
 
 
 class QueueFullError(ValueError):
@@ -35,8 +32,8 @@ class QueueDriver:
 
     def __init__(
         self,
-        unit: RemappingUnit,
-        memory: PhysicalMemory,
+        unit: Registers,
+        memory: Memory,
         base: int,
         status: int,
         *,
@@ -60,30 +57,40 @@ class QueueDriver:
         )
         write(self._unit, InvalidationQueueTail(0))
         write(self._unit, address)
-        running = read(self._unit, GlobalStatus) & ~ONE_SHOT
-        write(self._unit, GlobalCommand(running).replace(qie=True))
+        command(self._unit, qie=True)
+
+    def disable(self) -> None:
+        """Switch the queue off once all in it is done (6.5.2); NoAnswerError if that never is."""
+        self.wait()
+        for _ in range(PATIENCE):
+            if self.complete and not self._used:
+                command(self._unit, qie=False)
+                return
+        raise NoAnswerError(f"invalidation queue: not empty, FSTS_REG is {self.errors}")
 
     def submit(self, *descriptors: BitRecord) -> None:
         """Write descriptors and let the unit have them; QueueFullError if they do not fit."""
         size = 32 if self._wide else 16
         length = PAGE_SIZE * self._pages
-        tail = read(self._unit, InvalidationQueueTail).qt
-        head = read(self._unit, InvalidationQueueHead).qh
-        free = (head - tail - size) % length // size
+        free = length // size - 1 - self._used
         if len(descriptors) > free:
             raise QueueFullError(f"{len(descriptors)} descriptors, room for {free}")
+        tail = read(self._unit, InvalidationQueueTail).qt
         for descriptor in descriptors:
-            self._memory.load(self._base + tail, int(descriptor).to_bytes(size, "little"))
+            self._memory.write(self._base + tail, int(descriptor).to_bytes(size, "little"))
             tail = (tail + size) % length
         write(self._unit, InvalidationQueueTail.of(qt=tail))
 
-    def wait(self, *, drain_page_requests: bool = False) -> bool:
-        """Submit a wait descriptor; whether everything submitted so far is complete by now."""
-        self._waits += 1
+    def wait(self, *, drain_page_requests: bool = False, fence: bool = False) -> bool:
+        """Submit a wait descriptor; whether everything submitted so far is complete by now.
+
+        ``fence``: what is submitted later is not begun before (FN, 6.5.2.9).
+        """
+        self._waits = self._waits + 1 & 0xFFFF_FFFF
         self.submit(
             InvalidationWaitDescriptor.of(
-                type_3_0=DescriptorType.INV_WAIT,
                 sw=True,
+                fn=fence,
                 pd=drain_page_requests,
                 status_data=self._waits,
                 status_address=self._status,
@@ -95,3 +102,21 @@ class QueueDriver:
     def complete(self) -> bool:
         """Whether the last wait descriptor has been completed."""
         return self._memory.read(self._status, 4) == self._waits.to_bytes(4, "little")
+
+    @property
+    def capacity(self) -> int:
+        """Descriptors that fit: one entry stays empty (6.5.2)."""
+        return PAGE_SIZE * self._pages // (32 if self._wide else 16) - 1
+
+    @property
+    def errors(self) -> FaultStatus:
+        """FSTS_REG, in which IQE and ITE stop the queue until they are cleared (6.5.2.11)."""
+        return read(self._unit, FaultStatus)
+
+    @property
+    def _used(self) -> int:
+        """Descriptors that the unit has not fetched."""
+        size = 32 if self._wide else 16
+        tail = read(self._unit, InvalidationQueueTail).qt
+        head = read(self._unit, InvalidationQueueHead).qh
+        return (tail - head) % (PAGE_SIZE * self._pages) // size

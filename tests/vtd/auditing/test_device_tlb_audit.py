@@ -32,7 +32,6 @@ from vtd.auditing.device_tlb_audit import DeviceTlbAudit, DeviceTlbFinding, Misu
 from vtd.layouts.descriptors import (
     ContextCacheInvalidateDescriptor,
     ContextGranularity,
-    DescriptorType,
 )
 from vtd.layouts.entries import PasidDirectoryEntry, PasidEntry, ScalableContextEntry
 from vtd.layouts.registers import FaultStatus
@@ -180,11 +179,7 @@ def test_use_while_ats_is_disabled_ends_with_the_context_entry() -> None:
     platform.control(ExtendedCapabilityId.ATS, 6, 0)
     assert platform.write(ADDRESS, b"more")
     change(platform, CONTEXT_ENTRY, ScalableContextEntry, dte=False, pre=False)
-    platform.queue.submit(
-        ContextCacheInvalidateDescriptor.of(
-            type_3_0=DescriptorType.CC_INV, g=ContextGranularity.GLOBAL
-        )
-    )
+    platform.queue.submit(ContextCacheInvalidateDescriptor.of(g=ContextGranularity.GLOBAL))
     assert not platform.write(ADDRESS, b"evil")
     blocked = [event for event in platform.events if isinstance(event, RequestBlocked)]
     assert [event.reason for event in blocked] == [0x44]

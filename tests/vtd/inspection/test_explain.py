@@ -16,7 +16,7 @@ from vtd.inspection.explain import (
 )
 from vtd.layouts.registers import GlobalStatus
 from vtd.recordings.capture import Capture
-from vtd.software.driver import start
+from vtd.software.registers import start
 from vtd.unit.registers.capabilities import PROFILES
 from vtd.unit.reporting.events import Event, RequestBlocked
 from vtd.unit.requests.faults import FaultReason

@@ -20,7 +20,7 @@ from tests.reference_data import CAPTURES
 from vtd.inspection.sources import list_sources, pages
 from vtd.layouts.registers import GlobalStatus, RootTableAddress, TranslationTableMode
 from vtd.recordings.capture import Capture
-from vtd.software.driver import start
+from vtd.software.registers import start
 from vtd.unit.options import Options
 from vtd.unit.registers.capabilities import PROFILES
 from vtd.unit.requests.faults import FaultReason, TranslationFault

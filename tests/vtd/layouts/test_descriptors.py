@@ -193,13 +193,21 @@ def test_valid_types_follow_mode_and_width() -> None:
     assert not VALID_TYPES[TranslationTableMode.RESERVED_2, 256]
 
 
+@pytest.mark.parametrize("kind", DescriptorType)
+def test_a_descriptor_knows_its_type(kind: DescriptorType) -> None:
+    record = DESCRIPTORS[kind]
+    assert DescriptorHead(record.of() & (1 << 128) - 1).type == kind
+    assert record.of(type_3_0=kind & 15, type_6_4=kind >> 4) == record.of()
+    assert DescriptorHead(record.of(type_3_0=15) & (1 << 128) - 1).type == 15
+
+
 def test_some_types_need_a_capability() -> None:
     assert NEEDS == {3: "dt", 8: "dt", 9: "prs", 0xA: "hpts"}
 
 
 def test_the_hint_of_a_host_permission_invalidation_names_levels() -> None:
     descriptor = HostPermissionInvalidateDescriptor.of(ih=HostPermissionLevels.ALL)
-    assert descriptor == 3 << 70
+    assert descriptor == 3 << 70 | DescriptorType.HPT_INV
 
 
 def test_a_page_request_keeps_every_field_apart() -> None:

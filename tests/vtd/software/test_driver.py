@@ -12,7 +12,7 @@ from vtd.layouts.registers import (
     InterruptRemappingTableAddress,
     RootTableAddress,
 )
-from vtd.software.driver import read, start, write
+from vtd.software.registers import read, start, write
 from vtd.unit.registers.capabilities import PROFILES
 from vtd.unit.unit import RemappingUnit
 

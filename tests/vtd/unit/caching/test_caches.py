@@ -157,10 +157,8 @@ def test_scalable_context_entries_are_invalidated_whatever_the_domain(
     context = ScalableContextEntry.unpack(software.memory.read(0x2000 + device % 128 * 32, 32))
     for present, outcome in ((False, FaultReason.SM_CONTEXT_NOT_PRESENT), (True, 0x80_0000)):
         software.memory.write(0x2000 + device % 128 * 32, context.replace(p=present).pack())
-        software.submit(
-            ContextCacheInvalidateDescriptor.of(type_3_0=1, g=granularity, sid=device, did=7)
-        )
-        software.submit(IotlbInvalidateDescriptor.of(type_3_0=2, g=IotlbGranularity.GLOBAL))
+        software.submit(ContextCacheInvalidateDescriptor.of(g=granularity, sid=device, did=7))
+        software.submit(IotlbInvalidateDescriptor.of(g=IotlbGranularity.GLOBAL))
         assert software.outcomes(device, 0x20_0000, READ, 4) == [outcome] * 2
 
 

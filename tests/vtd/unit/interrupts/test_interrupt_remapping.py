@@ -313,7 +313,7 @@ def cached(started: StartedInterrupts) -> int | None:
 
 def invalidate(started: StartedInterrupts, index: int | None, mask: int = 0) -> None:
     """iec_inv through the queue."""
-    descriptor = InterruptEntryCacheInvalidateDescriptor.of(type_3_0=4)
+    descriptor = InterruptEntryCacheInvalidateDescriptor.of()
     if index is not None:
         descriptor = descriptor.replace(g=1, iidx=index, im=mask)
     tail = started.unit.read_register(0x88, 8)

@@ -13,7 +13,6 @@ from pagetables.bits import BitRecord
 from tests.vtd.device_tlb_platform import SOURCE_ID, STATUS, Platform
 from tests.vtd.world import capabilities
 from vtd.layouts.descriptors import (
-    DescriptorType,
     DeviceTlbInvalidateDescriptor,
     PageGroupResponseDescriptor,
     PasidDeviceTlbInvalidateDescriptor,
@@ -75,11 +74,7 @@ class Bench:
         return events.count(MessageSent(FAULT_MESSAGE))
 
     def invalidate(self, source_id: int = SOURCE_ID, address: int = 0x1000, **fields: int) -> None:
-        self.queue.submit(
-            DeviceTlbInvalidateDescriptor.of(
-                type_3_0=DescriptorType.DEV_TLB_INV, sid=source_id, addr=address, **fields
-            )
-        )
+        self.queue.submit(DeviceTlbInvalidateDescriptor.of(sid=source_id, addr=address, **fields))
 
     def answer(self, *itags: int, source_id: int = SOURCE_ID, count: int = 1) -> None:
         self.unit.complete_invalidation(source_id, sum(1 << itag for itag in itags), count)
@@ -110,15 +105,11 @@ def test_any_aligned_range_can_be_asked_for(page: int, order: int) -> None:
 
 def test_descriptors_become_messages_in_order() -> None:
     bench = Bench()
-    with_pasid = {"type_3_0": DescriptorType.P_DEV_TLB_INV, "sid": SOURCE_ID, "pasid": 0x45}
+    with_pasid = {"sid": SOURCE_ID, "pasid": 0x45}
     descriptors: list[BitRecord] = [
-        DeviceTlbInvalidateDescriptor.of(
-            type_3_0=DescriptorType.DEV_TLB_INV, sid=SOURCE_ID, s=True, addr=0x3000
-        ),
+        DeviceTlbInvalidateDescriptor.of(sid=SOURCE_ID, s=True, addr=0x3000),
         PasidDeviceTlbInvalidateDescriptor.of(**with_pasid, addr=0x7000),
-        PageGroupResponseDescriptor.of(
-            type_3_0=DescriptorType.PAGE_GRP_RESP, rid=SOURCE_ID, rc=1, prgi=77, pasid=3
-        ),
+        PageGroupResponseDescriptor.of(rid=SOURCE_ID, rc=1, prgi=77, pasid=3),
         PasidDeviceTlbInvalidateDescriptor.of(**with_pasid, gi=True, s=True),
     ]
     bench.queue.submit(*descriptors)

@@ -26,16 +26,16 @@ LEGACY, SCALABLE, ABORT = (
 )
 FULL = capabilities(hpts=1)
 VALID: dict[DescriptorType, BitRecord] = {
-    T.CC_INV: d.ContextCacheInvalidateDescriptor.of(type_3_0=1, g=1),
-    T.IOTLB_INV: d.IotlbInvalidateDescriptor.of(type_3_0=2, g=1),
-    T.DEV_TLB_INV: d.DeviceTlbInvalidateDescriptor.of(type_3_0=3),
-    T.IEC_INV: d.InterruptEntryCacheInvalidateDescriptor.of(type_3_0=4),
-    T.INV_WAIT: d.InvalidationWaitDescriptor.of(type_3_0=5),
-    T.P_IOTLB_INV: d.PasidIotlbInvalidateDescriptor.of(type_3_0=6, g=2),
-    T.PC_INV: d.PasidCacheInvalidateDescriptor.of(type_3_0=7, g=3),
-    T.P_DEV_TLB_INV: d.PasidDeviceTlbInvalidateDescriptor.of(type_3_0=8),
-    T.PAGE_GRP_RESP: d.PageGroupResponseDescriptor.of(type_3_0=9),
-    T.HPT_INV: d.HostPermissionInvalidateDescriptor.of(type_3_0=10, g=1),
+    T.CC_INV: d.ContextCacheInvalidateDescriptor.of(g=1),
+    T.IOTLB_INV: d.IotlbInvalidateDescriptor.of(g=1),
+    T.DEV_TLB_INV: d.DeviceTlbInvalidateDescriptor.of(),
+    T.IEC_INV: d.InterruptEntryCacheInvalidateDescriptor.of(),
+    T.INV_WAIT: d.InvalidationWaitDescriptor.of(),
+    T.P_IOTLB_INV: d.PasidIotlbInvalidateDescriptor.of(g=2),
+    T.PC_INV: d.PasidCacheInvalidateDescriptor.of(g=3),
+    T.P_DEV_TLB_INV: d.PasidDeviceTlbInvalidateDescriptor.of(),
+    T.PAGE_GRP_RESP: d.PageGroupResponseDescriptor.of(),
+    T.HPT_INV: d.HostPermissionInvalidateDescriptor.of(g=1),
 }
 INVALID_TAIL, FETCH, TYPE, RESERVED, WIDTH, MISALIGNED, MODE = range(1, 8)
 
@@ -58,7 +58,7 @@ def start(
 def wait(data: int = 0, *, event: bool = False, address: int = STATUS) -> BitRecord:
     """A wait descriptor that writes its status."""
     return d.InvalidationWaitDescriptor.of(
-        type_3_0=5, sw=True, if_=event, status_data=data, status_address=address
+        sw=True, if_=event, status_data=data, status_address=address
     )
 
 
