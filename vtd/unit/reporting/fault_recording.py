@@ -8,6 +8,7 @@ from vtd.layouts.registers import FaultRecording, FaultStatus, GlobalStatus
 from vtd.unit.options import Options
 from vtd.unit.registers.capabilities import Capabilities
 from vtd.unit.registers.register_file import RegisterFile, RegisterWrite
+from vtd.unit.reporting import rules
 from vtd.unit.reporting.event_interrupt import EventInterrupt
 from vtd.unit.requests.faults import FaultReason
 from vtd.unit.requests.request import Request
@@ -28,7 +29,7 @@ class FaultRecorder(Stateful):
     ) -> None:
         self._registers = registers
         self._capabilities = capabilities
-        self._options = options
+        self._departures = options.departures
         self._event = event
         self.next_index = 0
         """The record that the next fault goes to."""
@@ -43,7 +44,7 @@ class FaultRecorder(Stateful):
             at=request.address_type,
             fr=reason,
             sid=request.source_id,
-            fi=self._information(request.address),
+            fi=rules.fault_information(self._departures, self._capabilities, request.address),
         )
         if request.pasid is not None:
             record = record.replace(pp=True, pv=request.pasid, priv=request.privileged)
@@ -53,18 +54,12 @@ class FaultRecorder(Stateful):
         """Record a fault of an interrupt request; FI holds the index in bits 63:48."""
         self.log(FaultRecording.of(fr=reason, sid=source_id, fi=(index & 0xFFFF) << 48))
 
-    def _information(self, address: int) -> int:
-        widths = self._capabilities.address_widths
-        page = address & (1 << 64) - (1 << 12)
-        if not widths or self._options.as_recorded:
-            return page
-        return page & (1 << 30 + 9 * max(widths)) - 1  # 11.4.7.6: bits above the largest AGAW
-
     def log(self, record: FaultRecording) -> None:
         """Primary fault logging (7.2.1)."""
         registers = self._registers
         status = registers[FaultStatus]
-        if status.pfo or (self._options.compress_faults and self._pending_for(record.sid)):
+        compressed = rules.is_compressed(self._departures)
+        if status.pfo or (compressed and self._pending_for(record.sid)):
             return
         index = self.next_index
         if registers[FaultRecording, index].f:
