@@ -25,6 +25,7 @@ from vtd.fuzz.departures import CODES, differences, known_differences, request_o
 from vtd.fuzz.qemu import UNITS, QemuTarget
 from vtd.fuzz.strategies import Flavour
 from vtd.fuzz.targets import EngineTarget, TargetError
+from vtd.unit.departures import QEMU
 
 
 def main() -> int:
@@ -71,7 +72,7 @@ class Comparison:
         self.qemu = qemu
         self.cases = cases
         self.version = qemu.version
-        self.engine = EngineTarget(as_recorded=True)
+        self.engine = EngineTarget(departures=QEMU)
         self.total = 0
         self.agreeing: set[int] = set()
         self.renamed: set[int] = set()

@@ -13,7 +13,7 @@ BUGGY = "--buggy" in sys.argv
 
 for line in sys.stdin:
     case = json.loads(line)
-    run = ScenarioRun(case, as_recorded=False, caches=KEEPS_STALE if BUGGY else UNCACHED)
+    run = ScenarioRun(case, caches=KEEPS_STALE if BUGGY else UNCACHED)
     if BUGGY:
         run.unit.caches.invalidate_iotlb_domain = lambda domain_id: None  # type: ignore[method-assign]
     print(json.dumps({"outcomes": [run.step(step)[1] for step in case["steps"]]}), flush=True)

@@ -17,7 +17,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import ClassVar, NamedTuple
 
 from devices.source_id import SourceId
 from pagetables import first_stage, second_stage
@@ -35,15 +35,16 @@ from vtd.layouts.registers import (
     InvalidationQueueTail,
     Version,
 )
-from vtd.recordings.scenario import ScenarioRun, number, recorded_on_qemu
+from vtd.recordings.scenario import Scenario, ScenarioRun
+from vtd.recordings.steps import STEPS, MemWrite, Number, Step, kinds_of, parse_step
+from vtd.recordings.values import Json, members
 from vtd.unit.caching.iotlb import IotlbEntry, IotlbTags
 from vtd.unit.caching.policy import AGGRESSIVE, KEEPS_STALE, CachePolicy
+from vtd.unit.departures import QEMU
 from vtd.unit.options import Options
 from vtd.unit.queues.invalidation import invalidate
 from vtd.unit.registers.capabilities import PROFILES, Capabilities
 from vtd.unit.unit import RemappingUnit
-
-Json = Any
 
 
 class AuditLogError(ValueError):
@@ -119,22 +120,29 @@ def audit_log(lines: Iterable[str], policy: CachePolicy = AGGRESSIVE) -> LogRepo
 def audit_scenario(scenario: Mapping[str, Json], policy: CachePolicy = AGGRESSIVE) -> LogReport:
     """Audit a scenario; lines are the numbers of its steps, counted from 1."""
     with _problems_of(0):
-        steps = list(enumerate(scenario["steps"], 1))
-        return _audit_steps("scenario", (0, scenario), steps, policy)
+        parsed = Scenario.parse(scenario, STEPS_AND_DESCRIPTORS)
+        return _audit_steps("scenario", parsed, list(enumerate(parsed.steps, 1)), policy)
 
 
 def _audit_platform(lines: list[tuple[int, str]], policy: CachePolicy) -> LogReport:
-    head, *steps = ((here, _parsed(here, text)) for here, text in lines)
-    return _audit_steps("platform log", head, steps, policy)
+    (first, text), *others = lines
+    head = _parsed(first, text)
+    with _problems_of(first):
+        scenario = Scenario.parse({**members(head), "steps": []})
+    steps = []
+    for here, text in others:
+        raw = _parsed(here, text)
+        with _problems_of(here):
+            steps.append((here, parse_step(raw, STEPS_AND_DESCRIPTORS)))
+    return _audit_steps("platform log", scenario, steps, policy)
 
 
 def _audit_steps(
-    kind: str, head: tuple[int, Json], steps: list[tuple[int, Json]], policy: CachePolicy
+    kind: str, scenario: Scenario, steps: list[tuple[int, Step]], policy: CachePolicy
 ) -> LogReport:
     report = LogReport(kind, len(steps))
-    here, scenario = head
-    with _problems_of(here):
-        run = ScenarioRun(scenario, as_recorded=recorded_on_qemu(scenario), caches=policy)
+    with _problems_of(0):
+        run = ScenarioRun(scenario, as_recorded=scenario.recorded_on_qemu, caches=policy)
     audit = Audit(run.unit)
     for here, step in steps:
         with _problems_of(here):
@@ -145,16 +153,27 @@ def _audit_steps(
     return report
 
 
-def _carry_out(run: ScenarioRun, audit: Audit, step: Json, here: str) -> None:
-    match step["op"]:
-        case "invalidate":
-            record = _descriptor(number(step["descriptor"]))
-            if record is not None:
-                invalidate(run.unit.remapping, run.unit.interrupts, record)
-            return
-        case "mem_write":
-            audit.wrote(number(step["addr"]), len(step["hex"]) // 2, here)
-    run.step(step)
+@dataclass(frozen=True, kw_only=True)
+class InvalidateStep(Step):
+    """One descriptor is carried out, in a log that does not have the queue itself."""
+
+    op: ClassVar = "invalidate"
+
+    descriptor: Number
+
+
+STEPS_AND_DESCRIPTORS = {**STEPS, **kinds_of(InvalidateStep)}
+
+
+def _carry_out(run: ScenarioRun, audit: Audit, step: Step, here: str) -> None:
+    if isinstance(step, InvalidateStep):
+        record = _descriptor(step.descriptor)
+        if record is not None:
+            invalidate(run.unit.remapping, run.unit.interrupts, record)
+        return
+    if isinstance(step, MemWrite):
+        audit.wrote(step.addr, len(step.hex), here)
+    run.carry_out(step)
 
 
 def _descriptor(raw: int) -> BitRecord | None:
@@ -311,7 +330,7 @@ class _Shadow:
         self.findings: list[Finding] = []
         self.uses = 0
         self._unit = RemappingUnit(
-            capabilities, PhysicalMemory(), Options(as_recorded=True, caches=KEEPS_STALE)
+            capabilities, PhysicalMemory(), Options(departures=QEMU, caches=KEEPS_STALE)
         )
         self._paging = paging
         self._loading: tuple[int, int, int, int] | None = None

@@ -15,6 +15,7 @@ from vtd.commands.reading import unusable_input
 from vtd.layouts.registers import GlobalStatus
 from vtd.recordings.capture import MANIFEST, Capture
 from vtd.software.registers import start
+from vtd.unit.departures import SPECIFICATION, Departures, departures_named
 from vtd.unit.options import Options
 from vtd.unit.registers.capabilities import PROFILES, Capabilities
 from vtd.unit.unit import RemappingUnit
@@ -38,6 +39,14 @@ def parse_number(text: str) -> int:
     if value < 0:
         raise typer.BadParameter(f"{text!r} is no number: decimal, or hexadecimal with 0x")
     return value
+
+
+def parse_departures(text: str) -> Departures:
+    """Names of departures with commas between them."""
+    try:
+        return departures_named(text.split(","))
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
 
 
 Output = Annotated[Format, typer.Option("--format", help="Form of the output.")]
@@ -82,6 +91,16 @@ AsSpecified = Annotated[
         help="Capture: by the specification, also where the recorded unit departs from it.",
     ),
 ]
+ChosenDepartures = Annotated[
+    Departures | None,
+    typer.Option(
+        "--departures",
+        parser=parse_departures,
+        metavar="NAME[,NAME...]",
+        help="Where the unit departs from the specification, as docs/known-differences.md names "
+        "it; qemu is all that QEMU does, specification nothing.",
+    ),
+]
 
 
 class Inspected(NamedTuple):
@@ -106,8 +125,15 @@ def open_image(
     ecap: int | None = None,
     host_width: int | None = None,
     as_specified: bool = False,
+    departures: Departures | None = None,
 ) -> Inspected:
-    """The unit of a capture or image; ends the command with exit code 2 if there is none."""
+    """The unit of a capture or image; ends the command with exit code 2 if there is none.
+
+    Without ``departures`` the unit of a capture does what the recorded one did.
+    """
+    if as_specified and departures is not None:
+        raise typer.BadParameter("--as-specified says so already: none", param_hint="--departures")
+    departures = SPECIFICATION if as_specified else departures
     with unusable_input(str(path)):
         path.stat()
         if path.is_dir() and not (path / MANIFEST).exists():
@@ -127,7 +153,9 @@ def open_image(
                 if value is not None:
                     raise ValueError(f"{name}: a capture has its own")
             capture = Capture.load(path)
-            options = capture.options(as_recorded=not as_specified)
+            options = capture.options(as_recorded=True)
+            if departures is not None:
+                options = Options(departures=departures)
             return Inspected(capture.unit(options, UnchangedMemory(capture.memory)), capture)
         capabilities = _capabilities(profile, cap, ecap, host_width)
         if root_table is None and interrupt_table is None:
@@ -138,7 +166,10 @@ def open_image(
                 raise ValueError(f"{name}: {value:#x} has more than 64 bits")
         memory = PhysicalMemory()
         load_image(memory, path, base=base)
-        unit = RemappingUnit(capabilities, UnchangedMemory(memory), Options())
+        options = Options(departures=departures or SPECIFICATION)
+        unit = RemappingUnit(
+            capabilities, UnchangedMemory(memory), Options(departures=departures or SPECIFICATION)
+        )
         status = GlobalStatus.of(
             rtps=root_table is not None,
             tes=root_table is not None,

@@ -10,6 +10,7 @@ from vtd.commands.images import (
     AsSpecified,
     Base,
     Cap,
+    ChosenDepartures,
     Ecap,
     Format,
     HostWidth,
@@ -38,6 +39,7 @@ def irte(
     ecap: Ecap = None,
     host_width: HostWidth = None,
     as_specified: AsSpecified = False,
+    departures: ChosenDepartures = None,
     format: Output = Format.TEXT,
 ) -> None:
     """List the present entries of the interrupt-remapping table, with who may use each.
@@ -53,6 +55,7 @@ def irte(
         ecap=ecap,
         host_width=host_width,
         as_specified=as_specified,
+        departures=departures,
     )
     interrupts = inspected.unit.interrupts
     table = interrupts.table

@@ -18,6 +18,7 @@ from vtd.commands.images import (
     AsSpecified,
     Base,
     Cap,
+    ChosenDepartures,
     Ecap,
     Format,
     HostWidth,
@@ -76,6 +77,7 @@ def mappings(
     ecap: Ecap = None,
     host_width: HostWidth = None,
     as_specified: AsSpecified = False,
+    departures: ChosenDepartures = None,
     format: Output = Format.TEXT,
 ) -> None:
     """List, for each source-id (and PASID), address, length, physical address and permissions.
@@ -94,6 +96,7 @@ def mappings(
         ecap=ecap,
         host_width=host_width,
         as_specified=as_specified,
+        departures=departures,
     )
     remapping = inspected.unit.remapping
     with unusable_input(str(image)):

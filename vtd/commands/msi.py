@@ -15,6 +15,7 @@ from vtd.commands.images import (
     AsSpecified,
     Base,
     Cap,
+    ChosenDepartures,
     Ecap,
     Format,
     HostWidth,
@@ -73,6 +74,7 @@ def msi(
     ecap: Ecap = None,
     host_width: HostWidth = None,
     as_specified: AsSpecified = False,
+    departures: ChosenDepartures = None,
     format: Output = Format.TEXT,
 ) -> None:
     """Decode a message; with a capture or image, follow it through the table step by step.
@@ -96,6 +98,7 @@ def msi(
             ecap=ecap,
             host_width=host_width,
             as_specified=as_specified,
+            departures=departures,
         )
         followed = Followed(inspected, sender, address, data)
     if format is Format.JSON:

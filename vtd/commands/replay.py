@@ -13,7 +13,7 @@ from rich.progress import track
 
 from devices.dma import Request
 from vtd.commands.counted import counted
-from vtd.commands.images import Format, Output
+from vtd.commands.images import ChosenDepartures, Format, Output
 from vtd.commands.reading import unusable_input
 from vtd.commands.show_walk import request_text, walk_json, walk_lines
 from vtd.inspection.explain import RequestExplanation, cached, explain_request, is_interrupt
@@ -22,7 +22,7 @@ from vtd.recordings.capture import MANIFEST
 from vtd.recordings.replay import Report
 from vtd.recordings.replay import replay as replay_scenario
 from vtd.recordings.replay_capture import replay_capture
-from vtd.recordings.scenario import ScenarioError
+from vtd.recordings.values import ScenarioError
 from vtd.unit.caching.iotlb import IotlbEntry
 from vtd.unit.unit import RemappingUnit
 
@@ -42,9 +42,13 @@ def replay(
     trace: Annotated[
         bool, typer.Option("--trace", help="Print the walk of each DMA as it happens.")
     ] = False,
+    departures: ChosenDepartures = None,
     format: Output = Format.TEXT,
 ) -> None:
     """Replay scenario files and captures, and report every mismatch.
+
+    Without --departures a unit follows the specification and what the file names; what was recorded
+    on QEMU is tried a second time with all that QEMU departs in.
 
     Exit code 0: everything matches. 1: some outcome was another one. 2: unusable input.
     """
@@ -61,7 +65,8 @@ def replay(
         walks = Walks(path)
         with unusable_input(str(path)):
             run = replay_capture if path.is_dir() else replay_scenario
-            reports.append(run(path, walks.follow if trace else None))
+            follow = walks.follow if trace else None
+            reports.append(run(path, follow, departures=departures))
         traces.append(walks)
     if format is Format.JSON:
         typer.echo(json.dumps({"files": list(_json_files(reports, traces, trace))}, indent=1))

@@ -13,6 +13,7 @@ from vtd.commands.images import (
     AsSpecified,
     Base,
     Cap,
+    ChosenDepartures,
     Ecap,
     Format,
     HostWidth,
@@ -55,6 +56,7 @@ def walk(
     ecap: Ecap = None,
     host_width: HostWidth = None,
     as_specified: AsSpecified = False,
+    departures: ChosenDepartures = None,
     format: Output = Format.TEXT,
 ) -> None:
     """Explain one translation: each structure and entry read, and the rule that decides.
@@ -78,6 +80,7 @@ def walk(
         ecap=ecap,
         host_width=host_width,
         as_specified=as_specified,
+        departures=departures,
     )
     request = Request(source_id, iova, WRITE if write else READ, 1, pasid, privileged)
     if is_interrupt(request) and not ats:

@@ -41,6 +41,7 @@ from vtd.fuzz.targets import (
     Target,
     TargetError,
 )
+from vtd.unit.departures import QEMU
 from vtd.unit.registers.capabilities import PROFILES
 
 CASES_PER_SEED = 100
@@ -197,7 +198,7 @@ def _cases_and_check(
     target = _target(job.target)
     cases = target_cases(job.property, target)
     if isinstance(target, QemuTarget):
-        return cases, _check_qemu(EngineTarget(as_recorded=True), target)
+        return cases, _check_qemu(EngineTarget(departures=QEMU), target)
     return cases, differential(EngineTarget(), target)
 
 

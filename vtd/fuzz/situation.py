@@ -23,6 +23,8 @@ from vtd.layouts.entries import (
     ScalableRootEntry,
 )
 from vtd.layouts.registers import GlobalCommand, TranslationTableMode
+from vtd.recordings.steps import Dma, DmaWrite, parse_step
+from vtd.unit.departures import QEMU
 from vtd.unit.reporting.events import Event, RequestBlocked
 from vtd.unit.translation.lookup import LEVELS
 
@@ -81,8 +83,11 @@ def is_request(step: Step) -> bool:
 
 def situation_of(case: Case, first: int, last: int, changes: Sequence[Step]) -> Situation:
     """Run a case up to one request, with some structures changed before it and nothing cached."""
-    run = EngineTarget(as_recorded=True).start(case)
-    request = run.requests(case.steps[first])[0]
+    run = EngineTarget(departures=QEMU).start(case)
+    asked = parse_step(case.steps[first])
+    if not isinstance(asked, Dma):
+        raise ValueError(f"step {first}: {asked.op} asks for no memory")
+    request = run.requests(asked)[0]
     served: list[Step] = []
     for step in case.steps[:first]:
         _, outcome = run.step(step)
@@ -107,7 +112,7 @@ def situation_of(case: Case, first: int, last: int, changes: Sequence[Step]) -> 
     outcomes = tuple(run.step(step)[1] for step in case.steps[first:last])
     reason = int(blocked[0].reason) if blocked else None
     recorded = bool(blocked) and blocked[0].recorded
-    write = case.steps[first]["op"] == "dma_write"
+    write = isinstance(asked, DmaWrite)
     return Situation(
         case, request.address, write, structures, paging, reason, recorded, outcomes, tuple(served)
     )

@@ -19,6 +19,7 @@ from vtd.fuzz.case import Case, Outcome, Step
 from vtd.fuzz.oracle import SlowUnit
 from vtd.recordings.scenario import ScenarioRun
 from vtd.unit.caching.policy import KEEPS_STALE, CachePolicy
+from vtd.unit.departures import SPECIFICATION, Departures
 
 
 class TargetError(Exception):
@@ -84,15 +85,17 @@ MOST_ACCESSES = 100_000
 
 
 class EngineTarget:
-    """The engine, with any cache policy; ``as_recorded``: with QEMU's departures.
+    """The engine, with any cache policy and departures from the specification.
 
     EndlessError instead of an outcome if a case would keep it busy for ever.
     """
 
-    def __init__(self, policy: CachePolicy = KEEPS_STALE, *, as_recorded: bool = False) -> None:
+    def __init__(
+        self, policy: CachePolicy = KEEPS_STALE, *, departures: Departures = SPECIFICATION
+    ) -> None:
         self.name = "engine"
         self._policy = policy
-        self._as_recorded = as_recorded
+        self._departures = departures
 
     def run(self, case: Case) -> list[Outcome]:
         """The outcome of each step."""
@@ -101,9 +104,7 @@ class EngineTarget:
 
     def start(self, case: Case) -> ScenarioRun:
         """The platform of a case, before its first step."""
-        oracle = "QEMU" if self._as_recorded else ""
-        head = {**case.head(), "oracle": oracle}
-        run = ScenarioRun(head, as_recorded=self._as_recorded, caches=self._policy)
+        run = ScenarioRun(case.head(), departures=self._departures, caches=self._policy)
         remapping = run.unit.remapping
         remapping.memory = ObservedMemory(remapping.memory, LimitAccesses(MOST_ACCESSES))
         return run

@@ -21,6 +21,8 @@ from vtd.dmar.pci_tree import PciTree, parse_pci_tree
 from vtd.dmar.table import Table
 from vtd.layouts.registers import GlobalStatus, InterruptRemappingTableAddress, RootTableAddress
 from vtd.software.registers import start
+from vtd.recordings.scenario import COMPRESSED, departures_of
+from vtd.unit.departures import QEMU, SPECIFICATION, Departures
 from vtd.unit.options import Options
 from vtd.unit.registers.capabilities import Capabilities
 from vtd.unit.unit import RemappingUnit
@@ -48,6 +50,8 @@ class Capture:
     pci: PciTree
     qemu: bool
     """Whether the unit was QEMU's, which departs from the specification in places."""
+    departures: Departures
+    """What the capture itself says that its unit departs in, fault compression included."""
 
     @classmethod
     def load(cls, folder: Path) -> Capture:
@@ -67,17 +71,22 @@ class Capture:
             capabilities = Capabilities.of(version, cap, ecap, width)
             for record, name in _LATCHED:
                 record(registers[name])
+            departures = departures_of(manifest)
             pci = parse_pci_tree(json.dumps(read_json(folder / "topology.json.gz")))
         except (OSError, ValueError) as error:
             raise CaptureError(f"{folder}: {error}") from error
         memory = PhysicalMemory()
         load_capture(memory, folder)
         offsets = _numbers(path, manifest, "register_offsets")
-        return cls(folder, capabilities, registers, offsets, memory, dmar, pci, "qemu" in manifest)
+        qemu = "qemu" in manifest
+        if qemu:
+            departures |= COMPRESSED
+        return cls(folder, capabilities, registers, offsets, memory, dmar, pci, qemu, departures)
 
     def options(self, *, as_recorded: bool) -> Options:
-        """Options of a unit that does what the recorded one did."""
-        return Options(compress_faults=self.qemu, as_recorded=as_recorded and self.qemu)
+        """Options of a unit that does what the recorded one did; all of QEMU's if it was that."""
+        recorded = QEMU if as_recorded and self.qemu else SPECIFICATION
+        return Options(departures=self.departures | recorded)
 
     def unit(self, options: Options, memory: TableMemory | None = None) -> RemappingUnit:
         """The unit as it stood at the end, with empty caches and a stopped queue.

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
 from devices.dma import Request
-from vtd.recordings.scenario import (
-    ACCESSES,
-    Json,
-    ScenarioError,
-    ScenarioRun,
-    broken,
-    load_scenario,
-    number,
-    recorded_on_qemu,
-)
+from vtd.recordings.scenario import Scenario, ScenarioRun, broken, load_scenario
+from vtd.recordings.steps import Dma
+from vtd.recordings.values import Json, ScenarioError, number
+from vtd.unit.departures import QEMU, Departures
 from vtd.unit.unit import RemappingUnit
 
 Trace = Callable[[RemappingUnit, str, Request], None]
@@ -42,7 +36,7 @@ class Report:
     passed: int = 0
     mismatches: list[Mismatch] = field(default_factory=list)
     as_recorded: bool = False
-    """Whether the file needed the option that follows QEMU in the known differences."""
+    """Whether the unit departed from the specification in all that QEMU does."""
 
     def to_json(self) -> Json:
         """The report in the form of ``vtd replay --format json``."""
@@ -55,46 +49,47 @@ class Report:
         }
 
 
-def replay(path: Path, trace: Trace | None = None) -> Report:
-    """Replay one file; one recorded on QEMU may fall back on the as-recorded option.
+def replay(
+    path: Path, trace: Trace | None = None, *, departures: Departures | None = None
+) -> Report:
+    """Replay one file; one recorded on QEMU may fall back on all that QEMU departs in.
 
-    A second run hands ``trace`` another unit.
+    ``departures``: of the unit, with no second run. A second run hands ``trace`` another unit.
     """
-    scenario = load_scenario(path)
+    raw = load_scenario(path)
     with broken(str(path)):
-        report = run_scenario(str(path), scenario, as_recorded=False, trace=trace)
-        if report.mismatches and recorded_on_qemu(scenario):
-            again = run_scenario(str(path), scenario, as_recorded=True, trace=trace)
+        scenario = Scenario.parse(raw)
+        report = run_scenario(str(path), scenario, departures=departures, trace=trace)
+        if report.mismatches and departures is None and scenario.recorded_on_qemu:
+            again = run_scenario(str(path), scenario, departures=QEMU, trace=trace)
             report = min(report, again, key=lambda each: len(each.mismatches))
     return report
 
 
 def run_scenario(
     name: str,
-    scenario: Mapping[str, Json],
+    scenario: Scenario,
     *,
-    as_recorded: bool,
+    departures: Departures | None = None,
     trace: Trace | None = None,
 ) -> Report:
-    """Carry out every step and compare."""
-    steps = scenario["steps"]
-    if not isinstance(steps, list):
-        raise ScenarioError("steps: not a list")
-    run = ScenarioRun(scenario, as_recorded=as_recorded)
+    """Carry out every step and compare; without ``departures`` those that the scenario names."""
+    run = ScenarioRun(scenario, departures=departures)
     contradictions = run.unit.capabilities.check()
     if contradictions:
         raise ScenarioError(f"unit: {'; '.join(contradictions)}")
-    report = Report(name, len(steps), as_recorded=as_recorded)
-    for index, step in enumerate(steps):
+    as_recorded = run.unit.options.departures == QEMU
+    report = Report(name, len(scenario.steps), as_recorded=as_recorded)
+    for index, step in enumerate(scenario.steps):
         with broken(f"step {index}"):
-            if trace is not None and step["op"] in ACCESSES:
+            if trace is not None and isinstance(step, Dma):
                 for request in run.requests(step):
-                    trace(run.unit, f"step {index} {step['op']}", request)
-            expect, got = run.step(step)
-        if matches(expect, got):
-            report.passed += 1
-        else:
-            report.mismatches.append(Mismatch(index, step["op"], expect, got))
+                    trace(run.unit, f"step {index} {step.op}", request)
+            got = run.carry_out(step)
+            if matches(step.expect, got):
+                report.passed += 1
+            else:
+                report.mismatches.append(Mismatch(index, step.op, step.expect, got))
     return report
 
 

@@ -21,7 +21,9 @@ from vtd.layouts.interrupt_entries import RemappedIrte
 from vtd.layouts.registers import FaultRecording, InvalidationQueueAddress, InvalidationQueueTail
 from vtd.recordings.capture import Capture, CaptureError, read_json, read_json_lines
 from vtd.recordings.replay import Mismatch, Report, Trace
-from vtd.recordings.scenario import BROKEN, Json
+from vtd.recordings.scenario import BROKEN
+from vtd.recordings.values import Json
+from vtd.unit.departures import QEMU, Departures
 from vtd.unit.interrupts.interrupt_remapping import IRTE_SIZE
 from vtd.unit.interrupts.outcome import Interrupt, Posted, compatibility_interrupt
 from vtd.unit.options import Options
@@ -38,24 +40,31 @@ Comparison = tuple[str, Json, Json]
 """What was compared, what the capture says, what the model did."""
 
 
-def replay_capture(folder: Path, trace: Trace | None = None) -> Report:
-    """Replay the capture in ``folder``; one of QEMU may fall back on the as-recorded option.
+def replay_capture(
+    folder: Path, trace: Trace | None = None, *, departures: Departures | None = None
+) -> Report:
+    """Replay the capture in ``folder``; one of QEMU may fall back on all that QEMU departs in.
 
-    ``trace`` hears of the probes. CaptureError or ImageError if a part of the capture can't be
-    used.
+    ``departures``: of the unit, with no second run. ``trace`` hears of the probes. CaptureError or
+    ImageError if a part of the capture can't be used.
     """
     capture = Capture.load(folder)
-    report = run_capture(capture, as_recorded=False, trace=trace)
-    if report.mismatches and capture.qemu:
-        again = run_capture(Capture.load(folder), as_recorded=True, trace=trace)
+    report = run_capture(capture, departures=departures, trace=trace)
+    if report.mismatches and departures is None and capture.qemu:
+        again = run_capture(Capture.load(folder), departures=QEMU, trace=trace)
         report = min(report, again, key=lambda each: len(each.mismatches))
     return report
 
 
-def run_capture(capture: Capture, *, as_recorded: bool, trace: Trace | None = None) -> Report:
-    """Compare everything the capture holds; the steps are the single comparisons."""
-    options = capture.options(as_recorded=as_recorded)
-    report = Report(str(capture.folder), 0, as_recorded=as_recorded)
+def run_capture(
+    capture: Capture, *, departures: Departures | None = None, trace: Trace | None = None
+) -> Report:
+    """Compare everything the capture holds; the steps are the single comparisons.
+
+    Without ``departures`` the unit has those that the capture names.
+    """
+    options = Options(departures=capture.departures if departures is None else departures)
+    report = Report(str(capture.folder), 0, as_recorded=options.departures == QEMU)
     parts = {
         "events.jsonl.gz": compare_log(capture, options),
         "mappings.json.gz": compare_mappings(capture, options),

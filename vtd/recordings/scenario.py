@@ -9,20 +9,14 @@ from __future__ import annotations
 import gzip
 import json
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import singledispatchmethod
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple, Self
 
-from devices.dma import (
-    READ,
-    WRITE,
-    AtomicOp,
-    InvalidationRequest,
-    PageGroupResponse,
-    PageRequest,
-    split_pages,
-)
+from devices.dma import InvalidationRequest, PageGroupResponse, PageRequest, split_pages
 from pagetables.memory import BusError, PhysicalMemory
 from vtd.layouts.interrupt_entries import (
     CompatibilityAddress,
@@ -31,8 +25,21 @@ from vtd.layouts.interrupt_entries import (
     RemappableAddress,
     RemappableRte,
 )
-from vtd.recordings import outcomes
+from vtd.recordings import outcomes, steps
+from vtd.recordings.steps import STEPS, Kinds, Step, parse_step, parse_steps
+from vtd.recordings.values import (
+    Json,
+    ScenarioError,
+    anything,
+    flag,
+    items,
+    member,
+    members,
+    number,
+    texts,
+)
 from vtd.unit.caching.policy import KEEPS_STALE, CachePolicy
+from vtd.unit.departures import QEMU, SPECIFICATION, Departures, departures_named
 from vtd.unit.interrupts.outcome import Interrupt, Posted
 from vtd.unit.options import Options
 from vtd.unit.port import UnitPort
@@ -46,7 +53,7 @@ from vtd.unit.reporting.events import (
     MessageSent,
     PageGroupResponseSent,
 )
-from vtd.unit.requests.request import ATOMIC, Request
+from vtd.unit.requests.request import Request
 from vtd.unit.unit import RemappingUnit
 
 BROKEN = (
@@ -58,15 +65,7 @@ BROKEN = (
     ValueError,
 )
 """What using a file's values can raise where they are not what the format says."""
-MAX_LENGTH = 1 << 24
-"""Bytes of one step; a longer one is a mistake."""
-
-Json = Any
-"""A value as ``json`` reads it."""
-
-
-class ScenarioError(ValueError):
-    """A file that is no scenario: says which field is wrong."""
+COMPRESSED = Departures(compress_faults=True)
 
 
 @contextmanager
@@ -82,8 +81,96 @@ def broken(what: str) -> Iterator[None]:
         raise ScenarioError(f"{what}: {error}") from error
 
 
+class Region(NamedTuple):
+    """Memory of a scenario."""
+
+    start: int
+    length: int
+    read_only: bool
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """A scenario as values."""
+
+    capabilities: Capabilities
+    constants: Mapping[int, int]
+    """Values of implementation-specific registers, 64 bits by offset."""
+    memory: tuple[Region, ...]
+    devices: Mapping[str, int]
+    """Source-ids by name."""
+    answered_by_steps: bool
+    """Whether device-TLBs answer in steps of the scenario only."""
+    recorded_on_qemu: bool
+    """Whether the outcomes are those of QEMU's unit."""
+    departures: Departures
+    """What the file says that its unit departs in, fault compression included."""
+    steps: tuple[Step, ...]
+
+    @classmethod
+    def parse(cls, raw: Json, kinds: Kinds = STEPS) -> Self:
+        """The scenario in a JSON object; ScenarioError names the field, or the step and field.
+
+        ``kinds`` are the operations that its steps may have.
+        """
+        parsed_steps = parse_steps(member(raw, "steps", items), kinds)
+        on_qemu = member(raw, "oracle", str, "").startswith("QEMU")
+        compressed = on_qemu or "choice:fault-compression" in member(raw, "tags", texts, [])
+        return cls(
+            capabilities=member(raw, "unit", _capabilities),
+            constants=member(raw, "unit", _constants),
+            memory=member(raw, "memory", _memory),
+            devices=member(raw, "devices", _devices),
+            answered_by_steps=member(raw, "device_tlb", anything, None) == "manual",
+            recorded_on_qemu=on_qemu,
+            departures=departures_of(raw) | (COMPRESSED if compressed else SPECIFICATION),
+            steps=parsed_steps,
+        )
+
+
+def departures_of(raw: Json) -> Departures:
+    """Where the unit of a recording departs from the specification, by the head of the file.
+
+    ``as_recorded``: true stands for all that QEMU's does, ``departures`` lists single ones.
+    """
+    everything = QEMU if member(raw, "as_recorded", flag, False) else SPECIFICATION
+    single = member(raw, "departures", lambda names: departures_named(texts(names)), [])
+    return everything | single
+
+
+def _capabilities(unit: Json) -> Capabilities:
+    return Capabilities.of(
+        member(unit, "version", number),
+        member(unit, "cap", number),
+        member(unit, "ecap", number),
+        member(unit, "host_address_width", number),
+    )
+
+
+def _constants(unit: Json) -> dict[int, int]:
+    constants = member(unit, "registers", members, {})
+    return {number(offset): number(value) for offset, value in constants.items()}
+
+
+def _memory(raw: Json) -> tuple[Region, ...]:
+    return tuple(_region(each) for each in items(raw))
+
+
+def _region(raw: Json) -> Region:
+    match raw:
+        case [start, length]:
+            return Region(number(start), number(length), read_only=False)
+        case [start, length, "ro"]:
+            return Region(number(start), number(length), read_only=True)
+    raise ScenarioError(f"{raw!r} is neither [start, length] nor [start, length, 'ro']")
+
+
+def _devices(raw: Json) -> dict[str, int]:
+    return {name: member(device, "source_id", number) for name, device in members(raw).items()}
+
+
 def load_scenario(path: Path) -> dict[str, Json]:
-    """The scenario in a ``.json`` or ``.json.gz`` file."""
+    """The JSON object of the scenario in a ``.json`` or ``.json.gz`` file."""
     try:
         raw = path.read_bytes()
         scenario = json.loads(gzip.decompress(raw) if path.suffix == ".gz" else raw)
@@ -95,62 +182,43 @@ def load_scenario(path: Path) -> dict[str, Json]:
     return scenario
 
 
-def recorded_on_qemu(scenario: Mapping[str, Json]) -> bool:
-    """Whether the outcomes are those of QEMU's unit."""
-    return str(scenario.get("oracle", "")).startswith("QEMU")
-
-
-def number(value: Json) -> int:
-    """A number of a scenario: plain, or a string in hex with 0x; ScenarioError if it is none."""
-    try:
-        return int(value, 0) if isinstance(value, str) else int(value)
-    except (TypeError, ValueError) as error:
-        raise ScenarioError(f"{value!r} is no number") from error
-
-
 class ScenarioRun:
     """The platform of a scenario, and what each kind of step does to it.
 
-    ``caches``: what the unit keeps; outcomes of a scenario with tags depend on it.
+    A scenario as JSON is one whose steps are still to come. ``departures``: of the unit, instead of
+    what the scenario says; ``as_recorded``: all that QEMU's unit does. ``caches``: what the unit
+    keeps; outcomes of a scenario with tags depend on it.
     """
 
     def __init__(
         self,
-        scenario: Mapping[str, Json],
+        scenario: Scenario | Mapping[str, Json],
         *,
-        as_recorded: bool,
+        as_recorded: bool = False,
+        departures: Departures | None = None,
         caches: CachePolicy = KEEPS_STALE,
     ) -> None:
-        unit = scenario["unit"]
-        tags = scenario.get("tags", ())
-        with broken("unit"):
-            capabilities = Capabilities.of(
-                number(unit["version"]),
-                number(unit["cap"]),
-                number(unit["ecap"]),
-                unit["host_address_width"],
-            )
-            constants = {
-                number(offset): number(value) for offset, value in unit.get("registers", {}).items()
-            }
+        if not isinstance(scenario, Scenario):
+            scenario = Scenario.parse({**scenario, "steps": []})
+        if departures is None:
+            departures = scenario.departures | (QEMU if as_recorded else SPECIFICATION)
         self.memory = PhysicalMemory()
         with broken("memory"):
-            for start, length, *kind in scenario["memory"]:
-                self.memory.add_region(number(start), number(length), read_only="ro" in kind)
-        options = Options(
-            caches=caches,
-            compress_faults=recorded_on_qemu(scenario) or "choice:fault-compression" in tags,
-            as_recorded=as_recorded,
-        )
-        self.unit = RemappingUnit(capabilities, self.memory, options, constants)
+            for region in scenario.memory:
+                self.memory.add_region(region.start, region.length, read_only=region.read_only)
+        options = Options(caches=caches, departures=departures)
+        with broken("unit"):
+            self.unit = RemappingUnit(
+                scenario.capabilities, self.memory, options, scenario.constants
+            )
         self.unit.subscribe(self._event)
         with broken("devices"):
             self.ports = {
-                name: UnitPort(self.unit, self.memory, number(device["source_id"]))
-                for name, device in scenario["devices"].items()
+                name: UnitPort(self.unit, self.memory, source_id)
+                for name, source_id in scenario.devices.items()
             }
         self.names = {port.source_id: name for name, port in self.ports.items()}
-        if scenario.get("device_tlb") == "manual":
+        if scenario.answered_by_steps:
             for source_id in self.names:
                 self.unit.attach(source_id, SilentDevice())
         self.responses: list[PageGroupResponseSent] = []
@@ -158,50 +226,29 @@ class ScenarioRun:
         self.itags: dict[str, int] = {}
         self.messages: list[Message] = []
         self.delivered: Interrupt | Posted | None = None
-        self._operations: dict[str, Callable[[Mapping[str, Json]], Json]] = {
-            "mem_write": self._mem_write,
-            "mem_read": self._mem_read,
-            "reg_write": self._reg_write,
-            "reg_read": self._reg_read,
-            "dma_read": self._dma_read,
-            "dma_write": self._dma_write,
-            "dma_atomic": self._dma_atomic,
-            "msi": self._msi,
-            "ioapic_interrupt": self._ioapic_interrupt,
-            "events": self._events,
-            "ats_translate": self._ats_translate,
-            "translated_read": self._translated_read,
-            "translated_write": self._translated_write,
-            "page_request": self._page_request,
-            "page_group_responses": self._page_group_responses,
-            "device_tlb_invalidations": self._device_tlb_invalidations,
-            "device_tlb_complete": self._device_tlb_complete,
-            "device_tlb_timeout": self._device_tlb_timeout,
-        }
 
-    def step(self, step: Mapping[str, Json]) -> tuple[Json, Json]:
-        """What the step expects, and what it got; both None for a step that only acts."""
-        operation = self._operations.get(step["op"])
-        if operation is None:
-            raise ScenarioError(f"op: {step['op']!r} is no operation of a scenario")
-        got = operation(step)
-        return step.get("expect"), got
+    def step(self, raw: Mapping[str, Json]) -> tuple[Json, Json]:
+        """What a step, given as JSON, expects, and what it got; both None if it only acts."""
+        step = parse_step(raw)
+        return step.expect, self.carry_out(step)
 
-    def requests(self, step: Mapping[str, Json]) -> list[Request]:
+    def requests(self, step: steps.Dma) -> list[Request]:
         """The requests that a DMA step makes, one for each page."""
-        pasid, privileged = _tags(step)
-        length = len(step["hex"]) // 2 if "hex" in step else _length(step)
-        source_id, access = self._port(step).source_id, ACCESSES[step["op"]]
+        source_id = self._port(step).source_id
         return [
-            Request(source_id, start, access, size, pasid, privileged)
-            for start, size in split_pages(number(step["iova"]), length)
+            Request(source_id, start, step.access, size, step.pasid, step.privileged)
+            for start, size in split_pages(step.iova, step.size)
         ]
 
-    def _port(self, step: Mapping[str, Json]) -> UnitPort:
-        name = step["device"]
-        if name not in self.ports:
-            raise ScenarioError(f"device: {name!r} is not one of devices")
-        return self.ports[name]
+    def _port(self, step: steps.DeviceStep | steps.DeviceTlbComplete) -> UnitPort:
+        if step.device not in self.ports:
+            raise ScenarioError(f"device: {step.device!r} is not one of devices")
+        return self.ports[step.device]
+
+    def _itag(self, tag: str) -> int:
+        if tag not in self.itags:
+            raise ScenarioError(f"tag: no invalidation request is called {tag!r}")
+        return self.itags[tag]
 
     def _event(self, event: Event) -> None:
         if isinstance(event, MessageSent):
@@ -213,57 +260,64 @@ class ScenarioRun:
         elif isinstance(event, DeviceTlbInvalidationSent):
             self.invalidations.append(event)
 
-    def _mem_write(self, step: Mapping[str, Json]) -> None:
-        self.memory.load(number(step["addr"]), bytes.fromhex(step["hex"]))
+    @singledispatchmethod
+    def carry_out(self, step: Step) -> Json:
+        """Take a step; what it led to, None if it only acts."""
+        raise TypeError(f"{step.op}: no step of a scenario")
 
-    def _mem_read(self, step: Mapping[str, Json]) -> str:
-        data = self.memory.read(number(step["addr"]), _length(step))
-        if "mask" in step:
-            data = bytes(map(int.__and__, data, bytes.fromhex(step["mask"])))
+    @carry_out.register
+    def _mem_write(self, step: steps.MemWrite) -> None:
+        self.memory.load(step.addr, step.hex)
+
+    @carry_out.register
+    def _mem_read(self, step: steps.MemRead) -> str:
+        data = self.memory.read(step.addr, step.length)
+        if step.mask is not None:
+            data = bytes(map(int.__and__, data, step.mask))
         return data.hex()
 
-    def _reg_write(self, step: Mapping[str, Json]) -> None:
-        self.unit.write_register(number(step["offset"]), step["size"], number(step["value"]))
+    @carry_out.register
+    def _reg_write(self, step: steps.RegWrite) -> None:
+        self.unit.write_register(step.offset, step.size, step.value)
 
-    def _reg_read(self, step: Mapping[str, Json]) -> int:
-        value = self.unit.read_register(number(step["offset"]), step["size"])
-        return value & number(step.get("mask", -1))
+    @carry_out.register
+    def _reg_read(self, step: steps.RegRead) -> int:
+        return self.unit.read_register(step.offset, step.size) & step.mask
 
-    def _dma_read(self, step: Mapping[str, Json]) -> Json:
-        port, tags = self._port(step), _tags(step)
+    @carry_out.register
+    def _dma_read(self, step: steps.DmaRead) -> Json:
+        port = self._port(step)
         return outcomes.read(
             [
-                (start, size, port.read_part(start, size, *tags))
-                for start, size in split_pages(number(step["iova"]), _length(step))
+                (start, size, port.read_part(start, size, step.pasid, step.privileged))
+                for start, size in split_pages(step.iova, step.length)
             ]
         )
 
-    def _dma_write(self, step: Mapping[str, Json]) -> Json:
-        port, tags, iova = self._port(step), _tags(step), number(step["iova"])
-        data = bytes.fromhex(step["hex"])
+    @carry_out.register
+    def _dma_write(self, step: steps.DmaWrite) -> Json:
+        port, tags = self._port(step), (step.pasid, step.privileged)
         return outcomes.write(
             [
-                (start, size, port.write_part(start, data[start - iova :][:size], *tags))
-                for start, size in split_pages(iova, len(data))
+                (start, size, port.write_part(start, step.hex[start - step.iova :][:size], *tags))
+                for start, size in split_pages(step.iova, len(step.hex))
             ]
         )
 
-    def _dma_atomic(self, step: Mapping[str, Json]) -> Json:
-        pasid, privileged = _tags(step)
+    @carry_out.register
+    def _dma_atomic(self, step: steps.DmaAtomic) -> Json:
         done = self._port(step).atomic(
-            ATOMICS[step["kind"]],
-            number(step["iova"]),
-            bytes.fromhex(step["hex"]),
-            pasid=pasid,
-            privileged=privileged,
+            step.kind, step.iova, step.hex, pasid=step.pasid, privileged=step.privileged
         )
         return {"data": done.data.hex()} if done.ok else {"fault": True}
 
-    def _msi(self, step: Mapping[str, Json]) -> Json:
-        return self._interrupt(step, number(step["address"]), number(step["data"]))
+    @carry_out.register
+    def _msi(self, step: steps.Msi) -> Json:
+        return self._interrupt(step, step.address, step.data)
 
-    def _ioapic_interrupt(self, step: Mapping[str, Json]) -> Json:
-        entry = RemappableRte(number(step["rte"]))
+    @carry_out.register
+    def _ioapic_interrupt(self, step: steps.IoapicInterrupt) -> Json:
+        entry = RemappableRte(step.rte)
         if entry.format:
             address: int = RemappableAddress.for_handle(entry.index, shv=False)
             return self._interrupt(step, address, entry.v)
@@ -272,99 +326,102 @@ class ScenarioRun:
         data = CompatibilityData.of(v=plain.v, dlm=plain.dlm, tm=plain.tm, level=plain.tm)
         return self._interrupt(step, address, data)
 
-    def _interrupt(self, step: Mapping[str, Json], address: int, data: int) -> Json:
+    def _interrupt(self, step: steps.DeviceStep, address: int, data: int) -> Json:
         self.delivered = None
         self._port(step).write_part(address, data.to_bytes(4, "little"))
         return outcomes.interrupt(self.delivered)
 
-    def _events(self, _: Mapping[str, Json]) -> Json:
+    @carry_out.register
+    def _events(self, _: steps.Events) -> Json:
         sent, self.messages = self.messages, []
         return [message._asdict() for message in sent]
 
-    def _ats_translate(self, step: Mapping[str, Json]) -> Json:
-        pasid, privileged = _tags(step)
+    @carry_out.register
+    def _ats_translate(self, step: steps.AtsTranslate) -> Json:
         completion = self._port(step).translate(
-            number(step["iova"]),
-            step["count"],
-            no_write=step["no_write"],
-            pasid=pasid,
-            privileged=privileged,
+            step.iova,
+            step.count,
+            no_write=step.no_write,
+            pasid=step.pasid,
+            privileged=step.privileged,
         )
-        expected = step.get("expect", {}).get("entries")
-        return outcomes.translations(completion, None if expected is None else len(expected))
+        return outcomes.translations(completion, step.entries)
 
-    def _translated_read(self, step: Mapping[str, Json]) -> Json:
-        port, pasid = self._port(step), _tags(step)[0]
+    @carry_out.register
+    def _translated_read(self, step: steps.TranslatedRead) -> Json:
+        port = self._port(step)
         return outcomes.read(
             [
-                (start, size, port.read_translated_part(start, size, pasid))
-                for start, size in split_pages(number(step["address"]), _length(step))
+                (start, size, port.read_translated_part(start, size, step.pasid))
+                for start, size in split_pages(step.address, step.length)
             ]
         )
 
-    def _translated_write(self, step: Mapping[str, Json]) -> Json:
-        port, pasid = self._port(step), _tags(step)[0]
-        first, data = number(step["address"]), bytes.fromhex(step["hex"])
+    @carry_out.register
+    def _translated_write(self, step: steps.TranslatedWrite) -> Json:
+        port, first = self._port(step), step.address
         return outcomes.write(
             [
                 (
                     start,
                     size,
-                    port.write_translated_part(start, data[start - first :][:size], pasid),
+                    port.write_translated_part(start, step.hex[start - first :][:size], step.pasid),
                 )
-                for start, size in split_pages(first, len(data))
+                for start, size in split_pages(first, len(step.hex))
             ]
         )
 
-    def _page_request(self, step: Mapping[str, Json]) -> Json:
-        pasid, privileged = _tags(step)
+    @carry_out.register
+    def _page_request(self, step: steps.PageRequestStep) -> Json:
         message = PageRequest(
-            number(step["address"]),
-            step["read"],
-            step["write"],
-            step["prgi"],
-            step["last"],
-            pasid,
-            privileged,
+            step.address,
+            step.read,
+            step.write,
+            step.prgi,
+            step.last,
+            step.pasid,
+            step.privileged,
         )
-        source_id = self._port(step).source_id
-        return {"queued": self.unit.request_page(source_id, message)}
+        return {"queued": self.unit.request_page(self._port(step).source_id, message)}
 
-    def _page_group_responses(self, _: Mapping[str, Json]) -> Json:
+    @carry_out.register
+    def _page_group_responses(self, _: steps.PageGroupResponses) -> Json:
         sent, self.responses = self.responses, []
         return [
             {"device": self.names.get(source_id), **outcomes.group_response(response)}
             for source_id, response, _ in sent
         ]
 
-    def _device_tlb_invalidations(self, step: Mapping[str, Json]) -> Json:
+    @carry_out.register
+    def _device_tlb_invalidations(self, step: steps.DeviceTlbInvalidations) -> Json:
         """Messages sent; one that the step gives a name is known by it from then on."""
         sent, self.invalidations = self.invalidations, []
         messages = [
             {"device": self.names.get(source_id), **outcomes.invalidation(request)}
             for source_id, request in sent
         ]
-        for expected, message, (_, request) in zip(step["expect"], messages, sent, strict=False):
-            if "tag" in expected:
-                message["tag"] = expected["tag"]
-                self.itags[expected["tag"]] = request.itag
+        for tag, message, (_, request) in zip(step.tags, messages, sent, strict=False):
+            if tag is not None:
+                message["tag"] = tag
+                self.itags[tag] = request.itag
         return messages
 
-    def _device_tlb_complete(self, step: Mapping[str, Json]) -> None:
-        if step.get("all"):
+    @carry_out.register
+    def _device_tlb_complete(self, step: steps.DeviceTlbComplete) -> None:
+        if step.all:
             while self.unit.devices.outstanding:
                 itag, pending = next(iter(self.unit.devices.outstanding.items()))
                 self.unit.complete_invalidation(pending.source_id, 1 << itag, 1)
             return
-        vector = sum(1 << self.itags[tag] for tag in step["tags"])
-        if step.get("unallocated"):
+        vector = sum(1 << self._itag(tag) for tag in step.tags)
+        if step.unallocated:
             outstanding = self.unit.devices.outstanding
             vector |= 1 << next(itag for itag in range(ITAGS) if itag not in outstanding)
-        source_id = self._port(step).source_id
-        self.unit.complete_invalidation(source_id, vector, step["count"])
+        self.unit.complete_invalidation(self._port(step).source_id, vector, step.count or 0)
 
-    def _device_tlb_timeout(self, step: Mapping[str, Json]) -> None:
-        self.unit.devices.time_out(self.itags[step["tag"]])
+    @carry_out.register
+    def _device_tlb_timeout(self, step: steps.DeviceTlbTimeout) -> None:
+        self.unit.devices.time_out(self._itag(step.tag))
 
 
 class SilentDevice:
@@ -375,19 +432,3 @@ class SilentDevice:
 
     def page_response(self, response: PageGroupResponse) -> None:
         """Nothing to do."""
-
-
-ACCESSES = {"dma_read": READ, "dma_write": WRITE, "dma_atomic": ATOMIC}
-ATOMICS = {"fetchadd": AtomicOp.FETCH_ADD, "swap": AtomicOp.SWAP, "cas": AtomicOp.CAS}
-
-
-def _length(step: Mapping[str, Json]) -> int:
-    length = step["length"]
-    if not isinstance(length, int) or not 0 <= length <= MAX_LENGTH:
-        raise ValueError(f"length: {length!r} is not a number from 0 to {MAX_LENGTH}")
-    return length
-
-
-def _tags(step: Mapping[str, Json]) -> tuple[int | None, bool]:
-    pasid = step.get("pasid")
-    return None if pasid is None else number(pasid), bool(step.get("privileged", False))

@@ -29,7 +29,6 @@ from vtd.layouts.registers import (
     GlobalStatus,
     InterruptRemappingTableAddress,
     MtrrCapability,
-    PageRequestEventControl,
     ProtectedMemoryEnable,
     RootTableAddress,
 )
@@ -47,6 +46,7 @@ from vtd.unit.queues.page_requests import PageRequests
 from vtd.unit.registers.capabilities import Capabilities
 from vtd.unit.registers.register_file import RegisterFile, RegisterWrite
 from vtd.unit.registers.register_map import overlaps, register_map
+from vtd.unit.reporting import rules as reporting_rules
 from vtd.unit.reporting import virtual_commands
 from vtd.unit.reporting.event_interrupt import (
     FAULT_EVENT,
@@ -107,8 +107,7 @@ class RemappingUnit(Stateful):
         self.capabilities = capabilities
         self.options = options
         self.registers = RegisterFile(capabilities, constants)
-        if options.as_recorded:
-            self.registers[PageRequestEventControl] = PageRequestEventControl(0)
+        reporting_rules.reset(options.departures, self.registers)
         self.remapping = Remapping(capabilities, memory, options, TranslationCaches(options.caches))
         self.interrupts = InterruptRemapping(capabilities, memory, options)
         self._subscribers: list[Callable[[Event], None]] = []

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from tests.reference_data import CAPTURES, VECTORS
 from vtd.cli import main
-from vtd.recordings.scenario import Json
+from vtd.recordings.values import Json
 
 BASIC = VECTORS / "ir_basic.json.gz"
 RECORDED = VECTORS / "legacy_unit39.json.gz"
@@ -143,11 +143,11 @@ def test_unusable_input_exits_2_and_prints_nothing(tmp_path: Path, content: str)
     "change, message",
     [
         ({"op": "dma_reed"}, "step 73: op: 'dma_reed' is no operation of a scenario"),
-        ({"iova": "zz"}, "step 73: 'zz' is no number"),
+        ({"iova": "zz"}, "step 73: iova: 'zz' is no number"),
         ({"device": "d99"}, "step 73: device: 'd99' is not one of devices"),
         ({"length": -4}, "step 73: length: -4 is not a number"),
         ({"length": None}, "step 73: length: None is not a number"),
-        ({"device": ["d3"]}, "step 73: a value is not of the kind that the format says"),
+        ({"device": ["d3"]}, "step 73: device: ['d3'] is no string"),
     ],
 )
 def test_an_unusable_step_is_named(tmp_path: Path, change: dict[str, Json], message: str) -> None:

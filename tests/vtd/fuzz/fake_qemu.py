@@ -13,6 +13,7 @@ from pagetables.memory import PhysicalMemory
 from vtd.fuzz.case import MEMORY
 from vtd.fuzz.qemu import REGISTERS
 from vtd.layouts.interrupt_entries import CompatibilityAddress, CompatibilityData
+from vtd.unit.departures import QEMU
 from vtd.unit.interrupts.outcome import Interrupt
 from vtd.unit.options import Options
 from vtd.unit.port import UnitPort
@@ -34,7 +35,7 @@ class Machine:
         self.memory = PhysicalMemory()
         for start, length in MEMORY:
             self.memory.add_region(start, length)
-        options = Options(compress_faults=True, as_recorded=True)
+        options = Options(departures=QEMU)
         self.unit = RemappingUnit(PROFILES[profile], self.memory, options)
         self.unit.subscribe(trace)
         self.functions: dict[int, Edu] = {}

@@ -19,9 +19,10 @@ from vtd.layouts.entries import (
     ScalableContextEntry,
     ScalableRootEntry,
 )
+from vtd.unit.departures import QEMU
 from vtd.unit.registers.capabilities import PROFILES
 
-ENGINE = EngineTarget(as_recorded=True)
+ENGINE = EngineTarget(departures=QEMU)
 PAGE = 0x10
 
 

@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 
 from tests.reference_data import VECTORS, name_of, vector_files
 from vtd.recordings.replay import replay, run_scenario
-from vtd.recordings.scenario import Json, ScenarioError, load_scenario
+from vtd.recordings.scenario import Scenario, load_scenario
+from vtd.recordings.values import Json, ScenarioError
+from vtd.unit.departures import QEMU
 
 SMALL = [
     VECTORS / f"{name}.json.gz"
@@ -49,7 +51,8 @@ def test_an_altered_expectation_is_a_mismatch_of_that_step(path: Path) -> None:
             continue
         altered = copy.deepcopy(scenario)
         altered["steps"][number]["expect"] = {"something": "else"}
-        found = run_scenario("altered", altered, as_recorded=report.as_recorded)
+        departures = QEMU if report.as_recorded else None
+        found = run_scenario("altered", Scenario.parse(altered), departures=departures)
         assert [each.step for each in found.mismatches] == [number]
         assert found.mismatches[0].op == step["op"]
         assert found.mismatches[0].expect == {"something": "else"}
@@ -60,7 +63,7 @@ def test_an_unknown_operation_is_refused() -> None:
     scenario = load_scenario(SMALL[0])
     scenario["steps"] = [{"op": "dance", "expect": None}]
     with pytest.raises(ScenarioError, match="step 0: op: 'dance' is no operation"):
-        run_scenario("dancing", scenario, as_recorded=False)
+        Scenario.parse(scenario)
 
 
 def test_the_trace_hears_of_each_page_of_each_dma() -> None:
@@ -68,8 +71,7 @@ def test_the_trace_hears_of_each_page_of_each_dma() -> None:
     scenario = load_scenario(VECTORS / "legacy_cross_page.json.gz")
     run_scenario(
         "traced",
-        scenario,
-        as_recorded=False,
+        Scenario.parse(scenario),
         trace=lambda unit, step, request: heard.append((step, request.address)),
     )
     steps = {int(step.split()[1]) for step, _ in heard}

@@ -14,7 +14,9 @@ from pagetables.images import ImageError
 from tests.reference_data import CAPTURES, capture_folders
 from vtd.recordings.capture import Capture, CaptureError
 from vtd.recordings.replay_capture import replay_capture, run_capture
-from vtd.recordings.scenario import Json
+from vtd.recordings.values import Json
+from vtd.unit.departures import QEMU
+from devices.dma import Request
 from vtd.unit.unit import RemappingUnit
 
 FAULTS = CAPTURES / "edu-faults-legacy48"
@@ -62,7 +64,7 @@ def write_events(folder: Path, lines: Iterable[Json]) -> None:
 
 
 def mismatches(folder: Path) -> list[str]:
-    report = run_capture(Capture.load(folder), as_recorded=True)
+    report = run_capture(Capture.load(folder), departures=QEMU)
     assert report.passed + len(report.mismatches) == report.steps
     return [mismatch.op.split()[0] for mismatch in report.mismatches]
 
@@ -137,7 +139,7 @@ def test_the_trace_hears_of_every_probe() -> None:
     def trace(unit: RemappingUnit, step: str, request: Request) -> None:
         heard.append(request.address)
 
-    run_capture(Capture.load(STRICT), as_recorded=False, trace=trace)
+    run_capture(Capture.load(STRICT), trace=trace)
     probes = read(STRICT / "probes.json.gz")["tables"]
     assert heard == [int(probe[0], 16) for table in probes.values() for probe in table]
 

@@ -24,6 +24,7 @@ from vtd.layouts.interrupt_entries import (
 )
 from vtd.layouts.registers import GlobalStatus, InterruptRemappingTableAddress
 from vtd.unit.caching.cache import Cache
+from vtd.unit.interrupts import rules
 from vtd.unit.interrupts.outcome import Interrupt, Posted, compatibility_interrupt
 from vtd.unit.observer import CacheName, Observer
 from vtd.unit.options import Options
@@ -40,7 +41,6 @@ IGNORED_FUNCTION_BITS = {
     SourceIdQualifier.IGNORE_BITS_2_1: 0b110,
     SourceIdQualifier.IGNORE_BITS_2_0: 0b111,
 }
-RESERVED_DELIVERY_MODES = (DeliveryMode.RESERVED_3, DeliveryMode.RESERVED_6)
 
 
 class InterruptFault(Exception):  # noqa: N818 - the specification's word
@@ -66,7 +66,7 @@ class InterruptRemapping(Stateful):
     def __init__(self, capabilities: Capabilities, memory: TableMemory, options: Options) -> None:
         self._capabilities = capabilities
         self.memory = memory
-        self._as_recorded = options.as_recorded
+        self._departures = options.departures
         self.table = InterruptRemappingTableAddress(0)
         """As latched by GCMD.SIRTP."""
         self.cache: Cache[int, RemappedIrte | PostedIrte] = Cache(options.caches.interrupt, int)
@@ -95,16 +95,15 @@ class InterruptRemapping(Stateful):
         if ecap.eimer and not self.table.eime:
             raise InterruptFault(FaultReason.IR_EXTENDED_MODE_REQUIRED)
         if not request.format:
-            if (self.table.eime or not status.cfis) and not self._as_recorded:
+            if rules.is_compatibility_format_blocked(self._departures, status, self.table):
                 raise InterruptFault(FaultReason.IR_COMPATIBILITY_BLOCKED)
             return compatibility_interrupt(address, data)
         index = request.handle
         if request.shv:
             if data & RemappableData.RESERVED:
                 raise InterruptFault(FaultReason.IR_RESERVED_REQUEST)
-            index += RemappableData(data).subhandle
-            if self._as_recorded:
-                index &= 0xFFFF
+            subhandle = RemappableData(data).subhandle
+            index = rules.interrupt_index(self._departures, index, subhandle)
         entry = self.entry(index)
         self._verify_source(entry, source_id, index)
         outcome: Interrupt | Posted
@@ -139,22 +138,18 @@ class InterruptRemapping(Stateful):
             raise InterruptFault(FaultReason.IR_READ_ERROR, index) from error
         if not entry.p:
             raise InterruptFault(FaultReason.IR_NOT_PRESENT, index, fpd=entry.fpd)
-        if self._as_recorded and "pi" not in self._capabilities.features:
-            entry = entry.replace(im=False)
-        valid = self._posted(entry) if entry.im else self._remapped(entry)
-        if valid is None or (
-            valid.svt is SourceValidationType.RESERVED_3 and not self._as_recorded
-        ):
+        posted = rules.is_posted(self._departures, entry, self._capabilities.features)
+        valid = self._posted(entry) if posted else self._remapped(entry)
+        if valid is None or rules.has_reserved_validation(self._departures, valid):
             raise InterruptFault(FaultReason.IR_RESERVED_ENTRY, index, fpd=entry.fpd)
         return valid
 
     def _remapped(self, entry: RemappedIrte) -> RemappedIrte | None:
         """The entry, or None if a field has a reserved value (9.9)."""
-        wide = not self.table.eime and bool(entry.dst & ~XAPIC_DESTINATION)
-        wrong = wide or entry.dlm in RESERVED_DELIVERY_MODES
-        if self._has_reserved_bits(entry) or (wrong and not self._as_recorded):
-            return None
-        return entry
+        reserved = self._has_reserved_bits(entry) or rules.has_reserved_value(
+            self._departures, entry, self.table
+        )
+        return None if reserved else entry
 
     def _posted(self, entry: RemappedIrte) -> PostedIrte | None:
         """The entry in its posted form, or None if a field has a reserved value (9.10)."""
@@ -170,10 +165,8 @@ class InterruptRemapping(Stateful):
         if entry.svt is SourceValidationType.SOURCE_ID:
             accepted = not (source_id ^ entry.sid) & ~IGNORED_FUNCTION_BITS[entry.sq]
         elif entry.svt is SourceValidationType.BUS_RANGE:
-            start, end = entry.sid >> 8, entry.sid & 0xFF
-            if self._as_recorded:
-                start, end = end, start
-            accepted = start <= source_id >> 8 <= end
+            buses = rules.bus_range(self._departures, entry)
+            accepted = buses.first <= source_id >> 8 <= buses.last
         elif entry.svt is SourceValidationType.RESERVED_3:
             accepted = False
         if not accepted:

@@ -47,8 +47,8 @@ from vtd.layouts.registers import (
     InvalidationQueueHead,
     InvalidationQueueTail,
     IotlbInvalidate,
-    TranslationTableMode,
 )
+from vtd.unit.queues import rules
 from vtd.unit.registers.register_file import RegisterFile, RegisterWrite
 from vtd.unit.reporting.event_interrupt import EventInterrupt
 from vtd.unit.reporting.fault_recording import FaultRecorder
@@ -167,19 +167,17 @@ class InvalidationQueue:
     def _setup_error(self, queue: InvalidationQueueAddress, size: int) -> Error | None:
         """What is wrong with the registers, whatever the descriptor is (11.4.9.9)."""
         tail = self._registers[InvalidationQueueTail].qt
-        narrow_mode = self._remapping.mode is TranslationTableMode.LEGACY
+        departures = self._remapping.options.departures
+        wide_needed = rules.needs_wide_queue(departures, self._remapping.mode)
         wide_unsupported = not self._remapping.capabilities.features & {"smts", "adms"}
-        rules = (
+        conditions = (
             (queue.dw and wide_unsupported, Error.INVALID_WIDTH),
             (tail % size, Error.TAIL_MISALIGNED),
             (tail >= 0x1000 << queue.qs, Error.INVALID_TAIL),
             (not self._remapping.mode_known, Error.INVALID_TRANSLATION_TABLE_MODE),
-            (
-                not (queue.dw or narrow_mode or self._remapping.options.as_recorded),
-                Error.INVALID_WIDTH,
-            ),
+            (wide_needed and not queue.dw, Error.INVALID_WIDTH),
         )
-        return next((error for broken, error in rules if broken), None)
+        return next((error for broken, error in conditions if broken), None)
 
     def _fetch(self, address: int, size: int) -> BitRecord | Error:
         """The descriptor, or the error information of one that is not valid (6.5.2.11)."""
@@ -190,9 +188,9 @@ class InvalidationQueue:
         except BusError:
             return Error.FETCH_ERROR
         number = DescriptorHead(data & (1 << 128) - 1).type
-        mode = self._remapping.mode
-        if size == 16 and self._remapping.options.as_recorded:
-            mode = TranslationTableMode.LEGACY
+        mode = rules.mode_of_descriptors(
+            self._remapping.options.departures, self._remapping.mode, size
+        )
         if number not in VALID_TYPES[mode, size * 8]:
             return Error.INVALID_TYPE
         kind = DescriptorType(number)
@@ -290,7 +288,7 @@ def _is_supported(remapping: Remapping, descriptor: BitRecord) -> bool:
         case IotlbInvalidateDescriptor(g=IotlbGranularity.PAGE_IN_DOMAIN, am=mask):
             return bool(cap.psi and mask <= cap.mamv)
         case InterruptEntryCacheInvalidateDescriptor(g=InterruptGranularity.INDEX, im=mask):
-            return bool(mask <= ecap.mhmv or remapping.options.as_recorded)
+            return rules.is_interrupt_mask_supported(remapping.options.departures, mask, ecap)
     return True
 
 
@@ -298,8 +296,7 @@ def _invalidate_context(
     remapping: Remapping, granularity: int, domain_id: int, source_id: int, mask: int
 ) -> bool:
     caches = remapping.caches
-    if remapping.options.as_recorded:
-        caches.invalidate_pasid_global()  # no cache of its own there
+    rules.invalidate_with_context(remapping.options.departures, caches)
     domain_id = _domain_id(remapping, domain_id)
     match ContextGranularity(granularity):
         case ContextGranularity.GLOBAL:
@@ -360,10 +357,11 @@ class RegisterInvalidation:
     def _accepted(self) -> bool:
         """Whether the interface works at all: not beside the queue, nor in later versions."""
         remapping = self._remapping
-        return remapping.options.as_recorded or (
-            not self._registers[GlobalStatus].qies
-            and remapping.mode is TranslationTableMode.LEGACY
-            and remapping.capabilities.major_version < 6
+        return not rules.is_register_interface_closed(
+            remapping.options.departures,
+            remapping.mode,
+            beside_queue=self._registers[GlobalStatus].qies,
+            major_version=remapping.capabilities.major_version,
         )
 
     def _context_written(self, write: RegisterWrite[ContextCommand]) -> None:

@@ -9,6 +9,7 @@ from vtd.layouts.registers import FaultRecording, FaultStatus, GlobalStatus, Req
 from vtd.unit.options import Options
 from vtd.unit.registers.capabilities import Capabilities
 from vtd.unit.registers.register_file import RegisterFile, RegisterWrite
+from vtd.unit.reporting import rules
 from vtd.unit.reporting.event_interrupt import EventInterrupt
 from vtd.unit.requests.faults import FaultReason
 from vtd.unit.state import Stateful
@@ -28,7 +29,7 @@ class FaultRecorder(Stateful):
     ) -> None:
         self._registers = registers
         self._capabilities = capabilities
-        self._options = options
+        self._departures = options.departures
         self._event = event
         self.next_index = 0
         """The record that the next fault goes to."""
@@ -36,10 +37,7 @@ class FaultRecorder(Stateful):
         self._records = [
             registers.offset(FaultRecording, index) for index in range(capabilities.fault_records)
         ]
-        widths = capabilities.address_widths
-        self._information_mask = (1 << 64) - (1 << 12)
-        if widths and not options.as_recorded:  # 11.4.7.6: bits above the largest AGAW
-            self._information_mask &= (1 << 30 + 9 * max(widths)) - 1
+        self._information = rules.fault_information(options.departures, capabilities)
         registers.on_write(FaultRecording, self._record_written)
         registers.on_write(FaultStatus, self._status_written)
 
@@ -54,7 +52,7 @@ class FaultRecorder(Stateful):
             | request.address_type << _AT
             | reason << _FR
             | request.source_id << _SID
-            | self._information(request.address)
+            | request.address & self._information
         )
         if request.pasid is not None:
             record |= _PP | request.pasid << _PV | request.privileged << _PRIV
@@ -63,9 +61,6 @@ class FaultRecorder(Stateful):
     def interrupt_fault(self, source_id: int, index: int, reason: FaultReason) -> None:
         """Record a fault of an interrupt request; FI holds the index in bits 63:48."""
         self.log(FaultRecording.of(fr=reason, sid=source_id, fi=(index & 0xFFFF) << 48))
-
-    def _information(self, address: int) -> int:
-        return address & self._information_mask
 
     @property
     def overflowed(self) -> bool:
@@ -77,7 +72,7 @@ class FaultRecorder(Stateful):
         registers, index = self._registers, self.next_index
         if self.overflowed:
             return
-        if self._options.compress_faults and self._pending_for(record.sid):
+        if rules.is_compressed(self._departures) and self._pending_for(record.sid):
             return
         if registers.values[self._records[index]] & _F:
             registers[FaultStatus] = registers[FaultStatus].replace(pfo=True)

@@ -12,7 +12,6 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from devices.dma import Request
-from pagetables.bits import Implementation
 from pagetables.first_stage import EXTENDED_ACCESSED
 from pagetables.geometry import StageKind, first_stage_geometry, second_stage_geometry
 from pagetables.memory import BusError
@@ -35,6 +34,7 @@ from vtd.unit.caching.caches import ContextCacheEntry, PasidCacheEntry
 from vtd.unit.observer import CacheName
 from vtd.unit.requests.faults import FaultReason, TranslationFault
 from vtd.unit.requests.target import LEGACY, SCALABLE, IotlbTags, Target
+from vtd.unit.translation import rules
 from vtd.unit.translation.remapping import Remapping
 
 T = TypeVar("T")
@@ -367,15 +367,16 @@ def _read_pasid_target(remapping: Remapping, context: ScalableContextEntry, pasi
 
 def _pasid_target(remapping: Remapping, entry: PasidEntry, pasid: int, *, fpd: bool) -> Target:
     """What a PASID table entry sets up, if it is one that can be used (SPT.2 to SPT.4)."""
-    implementation = remapping.implementation
     fpd = fpd or entry.fpd
     if not entry.p:
         raise TranslationFault(FaultReason.PASID_NOT_PRESENT, fpd=fpd)
-    if remapping.options.as_recorded:
-        target = _pasid_stages(remapping, entry, pasid, fpd)
-        _check_pasid_entry(implementation, entry, fpd, unchecked=PasidEntry.aw.mask)
-        return target
-    _check_pasid_entry(implementation, entry, fpd)
+    checks = (
+        (_has_reserved_pasid_bits, FaultReason.PASID_RESERVED),
+        (_is_pasid_entry_invalid, FaultReason.PASID_INVALID),
+    )
+    for met, reason in rules.in_order(remapping.options.departures, checks):
+        if met(remapping, entry):
+            raise TranslationFault(reason, fpd=fpd)
     return _pasid_stages(remapping, entry, pasid, fpd)
 
 
@@ -390,36 +391,47 @@ REMEMBERED = 4096
 """How many decoded entries are kept at most."""
 
 
-def _check_pasid_entry(
-    implementation: Implementation, entry: PasidEntry, fpd: bool, unchecked: int = 0
-) -> None:
-    if entry & PasidEntry.reserved_mask(implementation) & ~unchecked:
-        raise TranslationFault(FaultReason.PASID_RESERVED, fpd=fpd)
+def _has_reserved_pasid_bits(remapping: Remapping, entry: PasidEntry) -> bool:
+    """SPT.3."""
+    departures = remapping.options.departures
+    return bool(entry & rules.reserved_pasid_bits(departures, remapping.implementation))
+
+
+def _is_pasid_entry_invalid(remapping: Remapping, entry: PasidEntry) -> bool:
+    """SPT.4: a PGTT, AW or FSPM that the unit has not, or FSPTPTR beyond the second stage."""
+    capabilities, kind = remapping.capabilities, entry.pgtt
+    features = remapping.implementation.features
+    if _FEATURE_OF.get(kind) not in features:
+        return True
+    second = kind in (PasidTranslationType.SECOND_STAGE, PasidTranslationType.NESTED)
+    if second and entry.aw not in capabilities.address_widths:
+        return True
+    if kind not in (PasidTranslationType.FIRST_STAGE, PasidTranslationType.NESTED):
+        return False
+    levels = FIRST_STAGE_LEVELS.get(entry.fspm)
+    if levels is None or (levels == 5 and "fs5lp" not in features):
+        return True
+    return second and bool(entry.fsptptr >> _second_stage_width(remapping, entry.aw))
+
+
+def _second_stage_width(remapping: Remapping, width: AddressWidth) -> int:
+    geometry = second_stage_geometry(LEVELS[width], remapping.implementation)
+    return min(remapping.capabilities.max_guest_address_width, geometry.width)
 
 
 def _pasid_stages(remapping: Remapping, entry: PasidEntry, pasid: int, fpd: bool) -> Target:
-    capabilities, implementation = remapping.capabilities, remapping.implementation
-    features, kind = implementation.features, entry.pgtt
-    invalid = TranslationFault(FaultReason.PASID_INVALID, fpd=fpd)
-    if _FEATURE_OF.get(kind) not in features:
-        raise invalid
-    snooped = entry.pwsnp or remapping.options.as_recorded
+    """The stages of an entry that meets no condition."""
+    implementation, kind = remapping.implementation, entry.pgtt
+    snooped = rules.is_walk_snooped(remapping.options.departures, entry)
     first = second = None
-    width = capabilities.max_guest_address_width
+    width = remapping.capabilities.max_guest_address_width
     if kind in (PasidTranslationType.SECOND_STAGE, PasidTranslationType.NESTED):
-        if entry.aw not in capabilities.address_widths:
-            raise invalid
         geometry = second_stage_geometry(LEVELS[entry.aw], implementation)
         accessed, dirty = (geometry.accessed, geometry.dirty) if entry.ssade else (0, 0)
         second = Stage(geometry, entry.ssptptr >> 12, accessed, dirty, snooped)
-        width = min(width, geometry.width)
+        width = _second_stage_width(remapping, entry.aw)
     if kind in (PasidTranslationType.FIRST_STAGE, PasidTranslationType.NESTED):
-        levels = FIRST_STAGE_LEVELS.get(entry.fspm)
-        if levels is None or (levels == 5 and "fs5lp" not in features):
-            raise invalid
-        if second is not None and entry.fsptptr >> width:
-            raise invalid
-        geometry = first_stage_geometry(levels, implementation)
+        geometry = first_stage_geometry(FIRST_STAGE_LEVELS[entry.fspm], implementation)
         accessed = geometry.accessed | (EXTENDED_ACCESSED if entry.eafe else 0)
         first = Stage(geometry, entry.fsptptr >> 12, accessed, geometry.dirty, snooped)
     tags = IotlbTags(entry.did, kind, pasid, tag_width(first))

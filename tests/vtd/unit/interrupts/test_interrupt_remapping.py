@@ -26,6 +26,7 @@ from tests.vtd.world import capabilities
 from vtd.layouts.descriptors import InterruptEntryCacheInvalidateDescriptor
 from vtd.layouts.interrupt_entries import RemappableAddress
 from vtd.unit.caching.policy import AGGRESSIVE, KEEPS_STALE
+from vtd.unit.departures import QEMU
 from vtd.unit.interrupts.interrupt_remapping import InterruptFault
 from vtd.unit.interrupts.outcome import Interrupt, Posted
 from vtd.unit.options import Options
@@ -486,7 +487,7 @@ def test_a_descriptor_error_leaves_the_descriptor_alone() -> None:
 
 def test_a_bad_entry_under_the_option_of_recorded_units_is_a_source_fault() -> None:
     world = InterruptWorld(entry=REMAPPED.replace(svt=3))
-    started = world.start(Options(as_recorded=True))
+    started = world.start(Options(departures=QEMU))
     assert started.send() is None
     assert started.record().fr == FaultReason.IR_SOURCE_REJECTED
 
@@ -495,7 +496,7 @@ def test_a_bad_entry_under_the_option_of_recorded_units_is_a_source_fault() -> N
 def test_recorded_units_do_not_look_at_some_reserved_values(wrong: dict[str, int]) -> None:
     world = InterruptWorld(unit=capabilities(pi=0), entry=REMAPPED.replace(**wrong))
     assert world.start().send() is None
-    assert world.start(Options(as_recorded=True)).send() is not None
+    assert world.start(Options(departures=QEMU)).send() is not None
 
 
 def test_recorded_units_have_the_ends_of_a_bus_range_the_other_way_round() -> None:
@@ -503,7 +504,7 @@ def test_recorded_units_have_the_ends_of_a_bus_range_the_other_way_round() -> No
         world = InterruptWorld(entry=REMAPPED.replace(svt=2, sid=sid))
         world.source_id = 0x0108
         assert (world.start().send() is not None) == allowed
-        as_recorded = world.start(Options(as_recorded=True))
+        as_recorded = world.start(Options(departures=QEMU))
         assert (as_recorded.send() is not None) == recorded
 
 
@@ -511,7 +512,7 @@ def test_recorded_units_take_the_low_16_bits_of_handle_and_subhandle() -> None:
     world = InterruptWorld(entry=REMAPPED)
     world.address, world.data = RemappableAddress.for_handle(INDEX + 1, shv=True), 0xFFFF
     assert world.start().send() is None
-    assert world.start(Options(as_recorded=True)).send() is not None
+    assert world.start(Options(departures=QEMU)).send() is not None
 
 
 def test_a_fault_says_what_it_is() -> None:
@@ -533,4 +534,4 @@ def test_recorded_units_pass_compatibility_interrupts() -> None:
     world = InterruptWorld()
     world.address, world.data = 0xFEE4_2000, 0x23
     assert world.start().send() is None
-    assert world.start(Options(as_recorded=True)).send() is not None
+    assert world.start(Options(departures=QEMU)).send() is not None

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from devices.dma import READ, WRITE
 from tests.vtd.world import HOLE, Mode, Started, World, capabilities
 from vtd.layouts.registers import FaultStatus
+from vtd.unit.departures import QEMU, SPECIFICATION, Departures
 from vtd.unit.options import Options
 from vtd.unit.requests.request import ATOMIC, Request
 
@@ -22,7 +23,7 @@ def start(records: int, *, compress: bool = False) -> Started:
     unit = capabilities(nfr=records - 1, fro=0x1000)
     world = World(Mode.LEGACY, unit)
     world.root = world.root.replace(rta=HOLE)
-    return world.start(Options(compress_faults=compress))
+    return world.start(Options(departures=Departures(compress_faults=compress)))
 
 
 @dataclass
@@ -234,9 +235,9 @@ def test_the_address_has_as_many_bits_as_the_widest_tables(sagaw: int, width: in
     assert started.record().fi == (1 << width) - 0x1000
 
 
-@pytest.mark.parametrize("as_recorded", [False, True])
-def test_a_transfer_past_the_last_address_is_refused(as_recorded: bool) -> None:
+@pytest.mark.parametrize("departures", [SPECIFICATION, QEMU])
+def test_a_transfer_past_the_last_address_is_refused(departures: Departures) -> None:
     world = World(Mode.LEGACY, capabilities(sagaw=0))
-    started = world.start(Options(as_recorded=as_recorded))
+    started = world.start(Options(departures=departures))
     assert not started.port().read((1 << 64) - 4, 8).ok
     assert not started.port().write((1 << 64) - 4, bytes(8)).ok

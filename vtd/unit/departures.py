@@ -1,0 +1,209 @@
+"""Where units depart from the specification, each place by its name.
+
+A unit departs only where it is told to: :data:`SPECIFICATION` names nothing, :data:`QEMU` all that
+the recorded unit does. Each chapter of the unit asks them in one module, its ``rules``.
+``docs/known-differences.md`` is written from here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, fields
+from enum import Enum
+from typing import Any, NamedTuple
+
+
+class Chapter(Enum):
+    """The chapter of a unit that a departure belongs to."""
+
+    TRANSLATION = "DMA translation"
+    INTERRUPTS = "Interrupt remapping"
+    QUEUES = "Invalidation"
+    REPORTING = "Fault and event reporting"
+
+
+class Departure(NamedTuple):
+    """What the specification says of one place, and where."""
+
+    name: str
+    section: str
+    specified: str
+    chapter: Chapter
+    permitted: bool = False
+    """Whether the specification leaves it open, so that the unit departs from nothing."""
+    needed_by: str = ""
+    """Recorded files that need it."""
+
+
+def _flag(
+    chapter: Chapter, section: str, specified: str, *, needed_by: str = "", permitted: bool = False
+) -> Any:
+    """A flag that is off; the docstring below it says what a unit does where it is on."""
+    about = {
+        "chapter": chapter,
+        "section": section,
+        "specified": specified,
+        "needed_by": needed_by,
+        "permitted": permitted,
+    }
+    return field(default=False, metadata=about)
+
+
+@dataclass(frozen=True)
+class Departures:
+    """The places where a unit departs from the specification: one flag for each."""
+
+    ignore_aw_without_ssts: bool = _flag(
+        Chapter.TRANSLATION,
+        "9.6",
+        "AW of a PASID entry is reserved where SSTS = 0: fault 5Ah",
+        needed_by="`sm_fs_*`, `random_sm_fs_*`, capture `sm-first-stage`: Linux writes AW = 2",
+    )
+    """AW of a PASID entry is not looked at where it is reserved."""
+    snoop_every_walk: bool = _flag(
+        Chapter.TRANSLATION,
+        "3.10",
+        "accessed and dirty flags where the walk is not snooped: fault 90h or 7Ch unless they are "
+        "set already",
+        needed_by="`sm_fs_*`, `random_sm_fs_*`",
+    )
+    """Walks count as snooped, and the flags are set."""
+    check_pgtt_before_reserved: bool = _flag(
+        Chapter.TRANSLATION,
+        "7.1.3, SPT.3 and SPT.4",
+        "a PASID entry with an unsupported PGTT or AW and reserved bits: open whether 5Ah or 5Bh "
+        "is reported; here 5Ah",
+        needed_by="`sm_fs_translation_types`, `sm_ss_translation_types`",
+    )
+    """Fault 5Bh is reported of such an entry."""
+
+    pass_compatibility_format: bool = _flag(
+        Chapter.INTERRUPTS,
+        "5.1.4",
+        "compatibility-format interrupts are blocked while remapping is on unless CFIS = 1 and "
+        "EIME = 0: fault 25h",
+        needed_by="capture `edu-faults-legacy48`",
+    )
+    """Compatibility-format interrupts are passed on."""
+    wrap_interrupt_index: bool = _flag(
+        Chapter.INTERRUPTS,
+        "5.1.3",
+        "interrupt_index is the plain sum of handle and subhandle: above FFFFh it is beyond every "
+        "table, fault 21h",
+    )
+    """The low 16 bits of the sum count."""
+    ignore_reserved_irte_values: bool = _flag(
+        Chapter.INTERRUPTS,
+        "9.9",
+        "DLM = 011b or 110b of an interrupt-remapping entry, and in xAPIC mode bits 39:32 and "
+        "63:48 of DST, are reserved: fault 24h",
+    )
+    """These values are not looked at."""
+    ignore_im_without_pi: bool = _flag(
+        Chapter.INTERRUPTS,
+        "9.9",
+        "IM of an interrupt-remapping entry is reserved on a unit without PI: fault 24h",
+    )
+    """IM is not looked at, and the interrupt is remapped."""
+    swap_irte_bus_range: bool = _flag(
+        Chapter.INTERRUPTS,
+        "9.9",
+        "SVT = 10b: SID has the first bus in its upper, the last in its lower 8 bits",
+    )
+    """The first bus is in the lower, the last in the upper 8 bits."""
+    reject_source_of_reserved_svt: bool = _flag(
+        Chapter.INTERRUPTS,
+        "9.9",
+        "SVT = 11b is reserved: fault 24h",
+        needed_by="`ir_reserved_validation_type`",
+    )
+    """Fault 26h is reported, as for a wrong source-id."""
+
+    accept_register_invalidation: bool = _flag(
+        Chapter.QUEUES,
+        "11.4.6",
+        "register-based invalidation in scalable mode, or beside the queue, is ignored, and CAIG "
+        "and IAIG read 0",
+        needed_by="`sm_*_invalidation`, `sm_*_permissions`, `sm_*_structures`, `random_sm_*`",
+    )
+    """Register-based invalidation is carried out in every mode, and beside the queue."""
+    accept_narrow_queue: bool = _flag(
+        Chapter.QUEUES,
+        "11.4.9.9",
+        "a queue of 128-bit descriptors in scalable mode is an error, and IQEI says invalid width",
+        needed_by="`sm_narrow_queue_errors`",
+    )
+    """Such a queue works, with the descriptors of legacy mode."""
+    drop_pasid_entries_with_context: bool = _flag(
+        Chapter.QUEUES,
+        "6.5.2.1",
+        "context-cache invalidation in scalable mode leaves the PASID cache alone",
+        needed_by="`sm_fs_pasid_cache`, `sm_ss_structures`",
+    )
+    """PASID entries go too: there is no cache of their own."""
+    ignore_mhmv: bool = _flag(
+        Chapter.QUEUES,
+        "11.4.3",
+        "IM of an interrupt entry cache invalidation above MHMV is not supported; here an error, "
+        "and IQEI says reserved field",
+    )
+    """The invalidation is carried out."""
+
+    record_whole_address: bool = _flag(
+        Chapter.REPORTING,
+        "11.4.7.6",
+        "bits of FI above the largest AGAW read 0",
+        needed_by="`legacy_address_width`, `legacy_unit39`, `sm_fs_canonical`, `random_legacy*`, "
+        "capture `edu-faults-legacy48`",
+    )
+    """FI of a fault record holds the whole address of the page."""
+    unmask_page_request_event: bool = _flag(
+        Chapter.REPORTING,
+        "11.4.11.5",
+        "IM of PECTL_REG is set after reset",
+        needed_by="`regs_reset_sm_pasid`",
+    )
+    """PECTL_REG is 0 after reset."""
+    compress_faults: bool = _flag(
+        Chapter.REPORTING,
+        "7.2.1, step 3",
+        "further faults of a requester whose record is pending may be dropped",
+        permitted=True,
+        needed_by="`legacy_fault_compression`",
+    )
+    """They are dropped."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The flags that are set, in the order of their declaration."""
+        return tuple(each.name for each in fields(self) if getattr(self, each.name))
+
+    def __or__(self, other: Departures) -> Departures:
+        """All that either departs in."""
+        return _with(*self.names, *other.names)
+
+
+def _with(*names: str) -> Departures:
+    return Departures(**dict.fromkeys(names, True))
+
+
+FLAGS = tuple(Departure(each.name, **each.metadata) for each in fields(Departures))
+"""What is known of each flag, in the order of their declaration."""
+SPECIFICATION = Departures()
+QEMU = _with(*(each.name for each in FLAGS))
+"""All that ``intel-iommu`` of QEMU 11.1.2 does: so far no other unit has a departure of its own."""
+SETS = {"specification": SPECIFICATION, "qemu": QEMU}
+
+
+def departures_named(names: Iterable[str]) -> Departures:
+    """All that have these names, of a single departure or of one of :data:`SETS`.
+
+    ValueError if a name is neither.
+    """
+    known = {**SETS, **{each.name: _with(each.name) for each in FLAGS}}
+    chosen = SPECIFICATION
+    for name in names:
+        if name not in known:
+            raise ValueError(f"{name!r} is no departure: {', '.join(known)}")
+        chosen |= known[name]
+    return chosen

@@ -1,0 +1,69 @@
+"""Rules of interrupt remapping that units are known to depart from.
+
+Each function gives the specification's answer unless the unit has the departure that it names; the
+code beside this module knows of none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Set
+from typing import NamedTuple
+
+from vtd.layouts.interrupt_entries import (
+    XAPIC_DESTINATION,
+    DeliveryMode,
+    PostedIrte,
+    RemappedIrte,
+    SourceValidationType,
+)
+from vtd.layouts.registers import GlobalStatus, InterruptRemappingTableAddress
+from vtd.unit.departures import Departures
+
+RESERVED_DELIVERY_MODES = (DeliveryMode.RESERVED_3, DeliveryMode.RESERVED_6)
+
+
+class Buses(NamedTuple):
+    """Bus numbers from ``first`` to ``last``."""
+
+    first: int
+    last: int
+
+
+def is_compatibility_format_blocked(
+    departures: Departures, status: GlobalStatus, table: InterruptRemappingTableAddress
+) -> bool:
+    """Whether compatibility-format interrupts are blocked while remapping is on (5.1.4)."""
+    blocked = table.eime or not status.cfis
+    return blocked and not departures.pass_compatibility_format
+
+
+def interrupt_index(departures: Departures, handle: int, subhandle: int) -> int:
+    """Handle and subhandle together (5.1.3)."""
+    index = handle + subhandle
+    return index & 0xFFFF if departures.wrap_interrupt_index else index
+
+
+def is_posted(departures: Departures, entry: RemappedIrte, features: Set[str]) -> bool:
+    """Whether an entry has to be read in its posted form: IM (9.9)."""
+    return entry.im and not (departures.ignore_im_without_pi and "pi" not in features)
+
+
+def has_reserved_value(
+    departures: Departures, entry: RemappedIrte, table: InterruptRemappingTableAddress
+) -> bool:
+    """Whether DLM or, in xAPIC mode, DST of an entry has a reserved value (9.9)."""
+    wide = not table.eime and bool(entry.dst & ~XAPIC_DESTINATION)
+    reserved = wide or entry.dlm in RESERVED_DELIVERY_MODES
+    return reserved and not departures.ignore_reserved_irte_values
+
+
+def has_reserved_validation(departures: Departures, entry: RemappedIrte | PostedIrte) -> bool:
+    """Whether SVT of an entry makes it one with a reserved field (9.9)."""
+    reserved = entry.svt is SourceValidationType.RESERVED_3
+    return reserved and not departures.reject_source_of_reserved_svt
+
+
+def bus_range(departures: Departures, entry: RemappedIrte | PostedIrte) -> Buses:
+    """The buses whose requesters may use an entry with SVT = 10b (9.9)."""
+    upper, lower = entry.sid >> 8, entry.sid & 0xFF
+    return Buses(lower, upper) if departures.swap_irte_bus_range else Buses(upper, lower)
