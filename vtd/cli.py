@@ -72,7 +72,7 @@ def load_command(name: str) -> Any:
     return command
 
 
-main = typer.Typer(cls=LazyGroup, no_args_is_help=True, pretty_exceptions_enable=False)
+main = typer.Typer(cls=LazyGroup, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
 
 
 def _version(asked: bool) -> None:

@@ -1,0 +1,31 @@
+"""The construct codec of a bit record: little-endian bytes to record and back."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING
+
+from construct import Adapter, BytesInteger
+
+if TYPE_CHECKING:
+    from pagetables.bits import BitRecord
+
+
+class RecordCodec(Adapter):  # type: ignore[misc]  # construct has no types
+    """Parses and builds one record type, alone or as part of a construct ``Struct`` or ``Array``."""
+
+    def __init__(self, record: type[BitRecord]) -> None:
+        super().__init__(BytesInteger(record.WIDTH // 8, swapped=True))
+        self.record = record
+
+    def _decode(self, number: int, context: object, path: str) -> BitRecord:
+        return self.record(number)
+
+    def _encode(self, record: int, context: object, path: str) -> int:
+        return int(record)
+
+
+@functools.cache
+def record_codec(record: type[BitRecord]) -> RecordCodec:
+    """The one codec of a record type."""
+    return RecordCodec(record)
