@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from typing import TYPE_CHECKING
 
 from construct import Adapter, BytesInteger
@@ -12,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class RecordCodec(Adapter):  # type: ignore[misc]  # construct has no types
-    """Parses and builds one record type, alone or as part of a construct ``Struct`` or ``Array``."""
+    """Parses and builds one record type, alone or inside a construct ``Struct`` or ``Array``."""
 
     def __init__(self, record: type[BitRecord]) -> None:
         super().__init__(BytesInteger(record.WIDTH // 8, swapped=True))
@@ -25,7 +24,11 @@ class RecordCodec(Adapter):  # type: ignore[misc]  # construct has no types
         return int(record)
 
 
-@functools.cache
+_CODECS: dict[type[BitRecord], RecordCodec] = {}
+
+
 def record_codec(record: type[BitRecord]) -> RecordCodec:
     """The one codec of a record type."""
-    return RecordCodec(record)
+    if record not in _CODECS:
+        _CODECS[record] = RecordCodec(record)
+    return _CODECS[record]

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from devices.source_id import Bdf
 from vtd.commands.reading import (
+    UNUSABLE,
     Hpet,
     Lspci,
     Madt,
@@ -30,12 +31,12 @@ from vtd.commands.reading import (
 )
 from vtd.commands.show import offset_lines, table_tree
 from vtd.dmar import assignment, edit, report
-from vtd.dmar.audit import audit as audit_table
 from vtd.dmar.decoded import decoded
 from vtd.dmar.description import build as build_table
 from vtd.dmar.description import describe
 from vtd.dmar.diff import diff as diff_tables
 from vtd.dmar.explanation import enforcement, explain_rule
+from vtd.dmar.protection import audit as audit_table
 from vtd.dmar.report import FileFindings
 from vtd.dmar.rules import RULES, Rule, Severity, validate
 from vtd.dmar.scopes import Scopes
@@ -43,7 +44,8 @@ from vtd.dmar.table import Table
 
 app = typer.Typer(
     help="Check, show, build, edit and compare DMAR tables, and ask who owns a device.",
-    no_args_is_help=True,
+    invoke_without_command=True,
+    rich_markup_mode=None,
     add_completion=False,
 )
 
@@ -78,6 +80,13 @@ class Level(StrEnum):
 
 AnswerFormat = Annotated[PlainFormat, typer.Option("--format", help="Form of the output.")]
 Output = Annotated[Path, typer.Option("-o", "--output", help="File to write; - is stdout.")]
+
+
+@app.callback()
+def dmar(context: typer.Context) -> None:
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+        raise typer.Exit(UNUSABLE)
 
 
 @app.command("validate")
