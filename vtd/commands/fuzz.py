@@ -21,7 +21,7 @@ from vtd.commands.reading import UNUSABLE, unusable_input
 from vtd.unit.requests.faults import FaultReason
 
 if TYPE_CHECKING:
-    from vtd.fuzz.campaign import Failure, Job, Result
+    from vtd.fuzz.campaign import CampaignResult, Failure, Job
 
 REASONS = {int(reason): reason for reason in FaultReason}
 FOUND = 1
@@ -136,7 +136,7 @@ class Progress:
         if self._live is not None:
             self._live.stop()
 
-    def show(self, result: Result) -> None:
+    def show(self, result: CampaignResult) -> None:
         """Tell how far the campaign is."""
         if self._live is not None:
             seconds = max(time.monotonic() - self._start, 0.001)
@@ -160,7 +160,7 @@ def _save(failure: Failure, folder: Path) -> Path | None:
     return path
 
 
-def _as_json(result: Result, files: list[Path | None]) -> dict[str, Any]:
+def _as_json(result: CampaignResult, files: list[Path | None]) -> dict[str, Any]:
     return {
         "cases": result.tally.cases,
         "seconds": round(result.seconds, 1),
@@ -179,7 +179,7 @@ def _as_json(result: Result, files: list[Path | None]) -> dict[str, Any]:
     }
 
 
-def _lines(result: Result, files: list[Path | None]) -> Iterator[str]:
+def _lines(result: CampaignResult, files: list[Path | None]) -> Iterator[str]:
     cases, seconds = result.tally.cases, max(result.seconds, 0.001)
     yield (
         f"{counted(cases, 'case')} in {seconds:.1f} s ({cases / seconds:.0f} per second), "

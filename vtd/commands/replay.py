@@ -15,7 +15,12 @@ from vtd.commands.counted import counted
 from vtd.commands.images import Format, Output
 from vtd.commands.reading import unusable_input
 from vtd.commands.show_walk import request_text, walk_json, walk_lines
-from vtd.inspection.explain import RequestExplanation, cached, explain_request, is_interrupt
+from vtd.inspection.request_explanation import (
+    RequestExplanation,
+    cached,
+    explain_request,
+    is_interrupt,
+)
 from vtd.layouts.registers import GlobalStatus
 from vtd.recordings.capture import MANIFEST
 from vtd.recordings.replay import Report

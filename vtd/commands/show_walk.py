@@ -9,8 +9,8 @@ from typing import Any
 from devices.dma import READ, WRITE, AddressType, TranslationCompletion
 from devices.source_id import SourceId
 from pagetables.bits import BitRecord
-from pagetables.explain import Outcome, Step
-from vtd.inspection.explain import RequestExplanation
+from pagetables.walk_explanation import EntryRole, Step
+from vtd.inspection.request_explanation import RequestExplanation
 from vtd.inspection.sources import KINDS
 from vtd.unit.requests.faults import TranslationFault
 from vtd.unit.requests.request import Request
@@ -96,7 +96,7 @@ def _step_lines(step: Step, depth: int) -> Iterator[str]:
     address = step.address if step.host is None else step.host
     guest = "" if step.host in (None, step.address) else f" (guest {step.address:#x})"
     yield _line(depth, step.level, address, step.record) + guest
-    if step.outcome is Outcome.TABLE and not step.flags:
+    if step.outcome is EntryRole.TABLE and not step.flags:
         return
     what = step.outcome.value
     if step.reserved:

@@ -25,7 +25,11 @@ from vtd.commands.images import (
 )
 from vtd.commands.reading import UNUSABLE, unusable_input
 from vtd.commands.show_walk import walk_json, walk_lines
-from vtd.inspection.explain import explain_request, explain_translation_request, is_interrupt
+from vtd.inspection.request_explanation import (
+    explain_request,
+    explain_translation_request,
+    is_interrupt,
+)
 from vtd.unit.requests.request import Request
 
 
