@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
@@ -12,8 +11,8 @@ import typer
 
 from vtd.auditing.audit_log import LogReport, audit_log, audit_scenario
 from vtd.commands.counted import counted
-from vtd.commands.images import Format, Output
 from vtd.commands.reading import read_text, unusable_input
+from vtd.commands.rendering.answer import Answer, Format, Output, show
 from vtd.recordings.capture import MANIFEST
 from vtd.recordings.scenario import load_scenario
 from vtd.unit.caching.policy import POLICIES
@@ -52,11 +51,10 @@ def audit(
             if not report.lines:
                 raise ValueError("empty: nothing to audit")
         reports.append((path, report))
-    if format is Format.JSON:
-        rows = [{"file": str(path), **report.to_json()} for path, report in reports]
-        typer.echo(json.dumps(rows, indent=2))
-    else:
-        typer.echo("\n".join(line for path, report in reports for line in _lines(path, report)))
+    document = [{"file": path, **report.to_json()} for path, report in reports]
+    rows = ({"file": each["file"], **finding} for each in document for finding in each["findings"])
+    lines = (line for path, report in reports for line in _lines(path, report))
+    show(Answer(document, rows, lines), format)
     if any(report.findings for _, report in reports):
         raise typer.Exit(FOUND)
 

@@ -9,8 +9,9 @@ from typing import Annotated, Any
 
 import typer
 
-from vtd.commands.images import Format, Output, capabilities_of, parse_number
+from vtd.commands.images import capabilities_of, parse_number
 from vtd.commands.reading import unusable_input
+from vtd.commands.rendering.answer import Format, Output
 from vtd.unit.registers.capabilities import Capabilities
 
 CONTRADICTION = 1

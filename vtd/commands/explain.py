@@ -10,8 +10,8 @@ from typing import Annotated, Any
 import typer
 
 from devices.source_id import Bdf
-from vtd.commands.images import Format, Output
 from vtd.commands.reading import Lspci, read_pci_tree, read_table, read_text, unusable_input
+from vtd.commands.rendering.answer import Format, Output
 from vtd.dmar.pci_tree import PciTree
 from vtd.dmar.records import Rmrr
 from vtd.dmar.scopes import Scopes

@@ -1,10 +1,9 @@
-"""How the explanation of a request looks: lines of text, or JSON."""
+"""How the explanation of a request looks as text."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from enum import Enum
-from typing import Any
 
 from devices.dma import READ, WRITE, AddressType, TranslationCompletion
 from devices.source_id import SourceId
@@ -130,72 +129,3 @@ def _value(value: object) -> str:
     if isinstance(value, bool):
         return str(int(value))
     return f"{value:#x}" if isinstance(value, int) and value > 9 else str(value)
-
-
-def walk_json(explained: RequestExplanation) -> dict[str, Any]:
-    """The explanation as JSON; addresses and entries are hexadecimal strings."""
-    request, outcome, fault = explained.request, explained.outcome, explained.fault
-    target = explained.target
-    return {
-        "sid": request.source_id,
-        "pasid": request.pasid,
-        "iova": hex(request.address),
-        "access": {READ: "read", WRITE: "write"}.get(request.access, "atomic"),
-        "structures": [
-            {
-                "name": each.name,
-                "address": hex(each.address),
-                "entry": None if each.record is None else hex(each.record),
-                "fields": None if each.record is None else _json_fields(each.record),
-            }
-            for each in explained.structures
-        ],
-        "kind": KINDS[target.kind] if target else None,
-        "domain_id": target.domain_id if target else None,
-        "steps": [_step_json(step) for step in explained.walk.steps] if explained.walk else [],
-        "physical": hex(outcome.physical) if outcome else None,
-        "page_size": outcome.length if outcome else None,
-        "readable": bool(outcome.rights & READ) if outcome else None,
-        "writable": bool(outcome.rights & WRITE) if outcome else None,
-        "answer": _answer_json(explained.answer),
-        "fault": fault_json(fault),
-    }
-
-
-def _answer_json(answer: TranslationCompletion | None) -> dict[str, Any] | None:
-    if answer is None:
-        return None
-    return {
-        "status": answer.status.name.lower(),
-        "entries": [{**entry._asdict(), "address": hex(entry.address)} for entry in answer.entries],
-    }
-
-
-def fault_json(fault: TranslationFault | None) -> dict[str, Any] | None:
-    """A fault as JSON."""
-    if fault is None:
-        return None
-    return {
-        "reason": int(fault.reason),
-        "condition": fault.reason.condition,
-        "text": fault.reason.text,
-        "recorded": fault.recorded,
-    }
-
-
-def _step_json(step: Step) -> dict[str, Any]:
-    return {
-        "level": step.level,
-        "address": hex(step.address),
-        "host": None if step.host is None else hex(step.host),
-        "entry": None if step.entry is None else hex(step.entry),
-        "fields": None if step.record is None else _json_fields(step.record),
-        "outcome": step.outcome.value,
-        "reserved": hex(step.reserved),
-        "flags": hex(step.flags),
-        "second": [_step_json(inner) for inner in step.second],
-    }
-
-
-def _json_fields(record: BitRecord) -> dict[str, int]:
-    return {name: int(value) for name, value in record.fields().items()}
