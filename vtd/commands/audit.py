@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -15,6 +15,7 @@ from vtd.commands.reading import read_text, unusable_input
 from vtd.commands.rendering.answer import Answer, Format, Output, show
 from vtd.recordings.capture import MANIFEST
 from vtd.recordings.scenario import load_scenario
+from vtd.rows import Hex
 from vtd.unit.caching.policy import POLICIES
 
 FOUND = 1
@@ -57,6 +58,15 @@ def audit(
     show(Answer(document, rows, lines), format)
     if any(report.findings for _, report in reports):
         raise typer.Exit(FOUND)
+
+
+def _file_row(path: Path, report: LogReport) -> dict[str, Any]:
+    row = report.to_json()
+    findings = [
+        {**finding, **{name: Hex.known(finding[name]) for name in ("address", "was", "now")}}
+        for finding in row["findings"]
+    ]
+    return {"file": path, **row, "findings": findings}
 
 
 def _audit(path: Path, cache: str) -> LogReport:
