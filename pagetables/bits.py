@@ -9,9 +9,10 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from enum import Enum
-from typing import Any, ClassVar, Generic, NamedTuple, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple, Self, TypeVar, overload
 
-from construct import Adapter, BytesInteger
+if TYPE_CHECKING:
+    from construct import Adapter
 
 T = TypeVar("T")
 
@@ -152,6 +153,15 @@ def ignored(high: int, low: int | None = None) -> Bits[int]:
     return Bits(high, low, ignored=True)
 
 
+class _LazyCodec:
+    """The codec of a record type, made at first use: translating needs no construct."""
+
+    def __get__(self, record: BitRecord | None, owner: type[BitRecord]) -> Adapter:
+        from pagetables.record_codec import record_codec  # noqa: PLC0415 - slow to import
+
+        return record_codec(owner)
+
+
 class BitRecord(int):
     """An entry of fixed width; subclasses declare its fields with :class:`Bits`."""
 
@@ -159,7 +169,8 @@ class BitRecord(int):
     FIELDS: ClassVar[dict[str, Bits[Any]]]
     RESERVED: ClassVar[int]
     """Bits that belong to no field."""
-    codec: ClassVar[Adapter]
+    codec = _LazyCodec()
+    """The construct codec of the record type."""
 
     def __init_subclass__(cls, *, width: int | None = None, **keywords: Any) -> None:
         super().__init_subclass__(**keywords)
@@ -175,7 +186,6 @@ class BitRecord(int):
                 raise TypeError(f"{cls.__name__}.{name}: overlaps another field")
             claimed |= bits.mask
         cls.RESERVED = (1 << width) - 1 & ~claimed
-        cls.codec = _RecordAdapter(cls)
 
     def __new__(cls, value: int = 0) -> Self:
         if value >> cls.WIDTH:
@@ -228,20 +238,6 @@ class BitRecord(int):
         return f"{type(self).__name__}({shown})"
 
     __str__ = __repr__
-
-
-class _RecordAdapter(Adapter):  # type: ignore[misc]  # construct has no types
-    """The construct codec of one record type: little-endian bytes to record and back."""
-
-    def __init__(self, record: type[BitRecord]) -> None:
-        super().__init__(BytesInteger(record.WIDTH // 8, swapped=True))
-        self.record = record
-
-    def _decode(self, number: int, context: object, path: str) -> BitRecord:
-        return self.record(number)
-
-    def _encode(self, record: int, context: object, path: str) -> int:
-        return int(record)
 
 
 def _show(value: object) -> str:

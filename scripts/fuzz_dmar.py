@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from vtd.dmar import Scopes, Table, TableError, validate
-from vtd.dmar.audit import audit
 from vtd.dmar.decoded import decoded
 from vtd.dmar.description import build, describe
 from vtd.dmar.diff import diff
 from vtd.dmar.inputs import acpi_tables
+from vtd.dmar.protection import audit
 from vtd.dmar.records import FIXED_PART
 
 LIMIT = 2.0

@@ -27,8 +27,12 @@ COMMANDS = {
     "audit": ("vtd.commands.audit:audit", "Find uses of stale translations in a log."),
 }
 """Name, where the function or application is, and the line of help."""
+PLAIN: dict[str, Any] = {"rich_markup_mode": None}
+"""Help and errors are plain text: it fits every terminal, pastes well, and needs no rich."""
 UNREAD = 141
 """Exit code where nobody reads the output any more: that of a program that SIGPIPE ends."""
+WRONG_USE = 2
+"""Exit code where there is no command to run."""
 UNWRITABLE = 2
 """Exit code where the output can't be written."""
 
@@ -72,14 +76,16 @@ def load_command(name: str) -> Any:
     module, _, attribute = COMMANDS[name][0].partition(":")
     found = getattr(importlib.import_module(module), attribute)
     if not isinstance(found, typer.Typer):
-        function, found = found, typer.Typer(add_completion=False)
+        function, found = found, typer.Typer(add_completion=False, **PLAIN)
         found.command(name)(function)
     command = typer.main.get_command(found)
     command.name = name
     return command
 
 
-main = typer.Typer(cls=LazyGroup, no_args_is_help=True, pretty_exceptions_enable=False)
+main = typer.Typer(
+    cls=LazyGroup, invoke_without_command=True, pretty_exceptions_enable=False, **PLAIN
+)
 
 
 def _version(asked: bool) -> None:
@@ -94,12 +100,16 @@ def _version(asked: bool) -> None:
 
 @main.callback()
 def root(
+    context: typer.Context,
     version: Annotated[
         bool,
         typer.Option("--version", callback=_version, is_eager=True, help="Show the version."),
     ] = False,
 ) -> None:
     """Intel VT-d DMA remapping, as the specification says and on real tables."""
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+        raise typer.Exit(WRONG_USE)
 
 
 if __name__ == "__main__":

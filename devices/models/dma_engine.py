@@ -119,7 +119,7 @@ Command = Read | Write | Atomic | Translate | SendPageRequest | SendMessage | As
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class CommandOutcome:
     """How a command ended."""
 
     command: Command
@@ -170,14 +170,14 @@ class DmaEngine(PciFunction):
         """Whether the first command waits for a page response."""
         return self._waiting is not None
 
-    def run(self) -> list[Outcome]:
+    def run(self) -> list[CommandOutcome]:
         """Carry commands out until none is left or one has to wait; how each ended."""
         outcomes = []
         while self._queue:
             completion = self._attempt(self._queue[0])
             if completion is None:
                 break
-            outcomes.append(Outcome(self._queue.popleft(), completion))
+            outcomes.append(CommandOutcome(self._queue.popleft(), completion))
             self._missing = ()
         return outcomes
 

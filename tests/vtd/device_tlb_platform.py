@@ -8,7 +8,7 @@ from __future__ import annotations
 from devices.ats import Misbehaviour
 from devices.capabilities import ExtendedCapabilityId
 from devices.device_tlb import DeviceTlb
-from devices.models.dma_engine import DmaEngine, Outcome, Read, Via, Write
+from devices.models.dma_engine import CommandOutcome, DmaEngine, Read, Via, Write
 from pagetables.build import FramePool, TableBuilder
 from pagetables.geometry import first_stage_geometry
 from pagetables.memory import PhysicalMemory
@@ -177,7 +177,7 @@ class Platform:
         completion = self._run(Read(address, length, PASID, via=Via.DEVICE_TLB)).completion
         return getattr(completion, "data", None) if completion.ok else None
 
-    def _run(self, command: Read | Write) -> Outcome:
+    def _run(self, command: Read | Write) -> CommandOutcome:
         self.engine.submit(command)
         (outcome,) = self.engine.run()
         return outcome

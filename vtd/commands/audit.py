@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import gzip
-import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from vtd.auditing.audit_log import LogReport, audit_log, audit_scenario
 from vtd.commands.counted import counted
-from vtd.commands.images import Format, Output
 from vtd.commands.reading import read_text, unusable_input
+from vtd.commands.rendering.answer import Answer, Format, Output, show
 from vtd.recordings.capture import MANIFEST
 from vtd.recordings.scenario import load_scenario
+from vtd.rows import Hex
 from vtd.unit.caching.policy import POLICIES
 
 FOUND = 1
@@ -52,13 +52,21 @@ def audit(
             if not report.lines:
                 raise ValueError("empty: nothing to audit")
         reports.append((path, report))
-    if format is Format.JSON:
-        rows = [{"file": str(path), **report.to_json()} for path, report in reports]
-        typer.echo(json.dumps(rows, indent=2))
-    else:
-        typer.echo("\n".join(line for path, report in reports for line in _lines(path, report)))
+    document = [{"file": path, **report.to_json()} for path, report in reports]
+    rows = ({"file": each["file"], **finding} for each in document for finding in each["findings"])
+    lines = (line for path, report in reports for line in _lines(path, report))
+    show(Answer(document, rows, lines), format)
     if any(report.findings for _, report in reports):
         raise typer.Exit(FOUND)
+
+
+def _file_row(path: Path, report: LogReport) -> dict[str, Any]:
+    row = report.to_json()
+    findings = [
+        {**finding, **{name: Hex.known(finding[name]) for name in ("address", "was", "now")}}
+        for finding in row["findings"]
+    ]
+    return {"file": path, **row, "findings": findings}
 
 
 def _audit(path: Path, cache: str) -> LogReport:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from enum import IntEnum, IntFlag
 from typing import Annotated, Any
 
 import typer
 
-from vtd.commands.images import Format, Output, capabilities_of, parse_number
+from vtd.commands.images import capabilities_of, parse_number
 from vtd.commands.reading import unusable_input
+from vtd.commands.rendering.answer import Answer, Format, Output, show
+from vtd.rows import Hex
 from vtd.unit.registers.capabilities import Capabilities
 
 CONTRADICTION = 1
@@ -48,22 +49,17 @@ def caps(
     fields = [_fields(unit) for unit in units]
     differing = [name for name in fields[0] if len({str(each[name]) for each in fields}) > 1]
     found = [unit.check() for unit in units]
-    if format is Format.JSON:
-        answer = {
-            "units": [
-                {
-                    "cap": hex(unit.cap),
-                    "ecap": hex(unit.ecap),
-                    "fields": {name: int(value) for name, value in each.items()},
-                    "contradictions": contradictions,
-                }
-                for unit, each, contradictions in zip(units, fields, found, strict=True)
-            ],
-            "differ": differing,
+    rows = [
+        {
+            "cap": Hex(unit.cap),
+            "ecap": Hex(unit.ecap),
+            "fields": {name: int(value) for name, value in each.items()},
+            "contradictions": contradictions,
         }
-        typer.echo(json.dumps(answer, indent=1))
-    else:
-        typer.echo("\n".join(_lines(units, fields, differing, found)))
+        for unit, each, contradictions in zip(units, fields, found, strict=True)
+    ]
+    document = {"units": rows, "differ": differing}
+    show(Answer(document, rows, _lines(units, fields, differing, found)), format)
     if any(found):
         raise typer.Exit(CONTRADICTION)
 

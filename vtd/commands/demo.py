@@ -2,29 +2,49 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
-from typing import Any
-
-import typer
+from collections.abc import Iterator, Mapping
 
 from devices.dma import READ, WRITE
 from devices.source_id import SourceId
 from vtd.commands import demo_machine as example
 from vtd.commands.counted import counted
 from vtd.commands.demo_machine import Demo, Transfer
-from vtd.commands.images import Format, Output
-from vtd.commands.show_walk import request_text, verdict, walk_json, walk_lines
+from vtd.commands.rendering.answer import Answer, Format, Output, show
+from vtd.commands.rendering.terminal import styled
+from vtd.commands.show_walk import request_text, verdict, walk_lines
+from vtd.inspection.request_rows import request_row
 from vtd.layouts.registers import FaultRecording
+from vtd.rows import Hex
 
 
 def demo(format: Output = Format.TEXT) -> None:
     """Build tables for an edu device, let it do DMA, and explain what happens."""
     shown = example.run()
-    if format is Format.JSON:
-        typer.echo(json.dumps(_json(shown), indent=1))
-    else:
-        typer.echo("\n".join(_lines(shown)))
+    rows = [_row(each) for each in shown.transfers]
+    document = {
+        "device": str(shown.device),
+        "unit": Hex(shown.owner.unit.register_base),
+        "transfers": rows,
+    }
+    show(Answer(document, rows, _lines(shown)), format)
+
+
+def _row(transfer: Transfer) -> Mapping[str, object]:
+    return {
+        "title": transfer.title,
+        "walk": request_row(transfer.explained),
+        "cached": transfer.cached is not None,
+        "arrived": transfer.arrived.hex(),
+        "fault_record": Hex.known(transfer.record),
+        "iotlb": {
+            "hits": transfer.hits,
+            "misses": transfer.misses,
+            "entries": [
+                (Hex(entry.address), Hex(1 << entry.shift), Hex(entry.physical))
+                for entry in transfer.entries
+            ],
+        },
+    }
 
 
 def _lines(shown: Demo) -> Iterator[str]:
@@ -39,7 +59,7 @@ def _lines(shown: Demo) -> Iterator[str]:
     )
     for number, transfer in enumerate(shown.transfers, 1):
         yield ""
-        yield typer.style(f"{number}. {transfer.title}", bold=True)
+        yield styled(f"{number}. {transfer.title}", bold=True)
         yield from _transfer_lines(transfer)
 
 
@@ -51,7 +71,7 @@ def _transfer_lines(transfer: Transfer) -> Iterator[str]:
         yield request_text(explained.request)
         yield "  the IOTLB has the answer: no table is read"
     colour = "green" if explained.outcome is not None else "red"
-    yield typer.style(f"  => {verdict(explained)}", fg=colour)
+    yield styled(f"  => {verdict(explained)}", colour)
     if explained.outcome is not None:
         yield f"  the bytes that arrived: {transfer.arrived.decode('ascii', 'replace')!r}"
     if transfer.record is not None:
@@ -69,28 +89,3 @@ def _transfer_lines(transfer: Transfer) -> Iterator[str]:
 def _record_text(record: FaultRecording) -> str:
     kind = record.request_type.name.lower()
     return f"{SourceId(record.sid)}, {kind} request, page {record.fi:#x}, reason {record.fr:02X}h"
-
-
-def _json(shown: Demo) -> dict[str, Any]:
-    return {
-        "device": str(shown.device),
-        "unit": hex(shown.owner.unit.register_base),
-        "transfers": [
-            {
-                "title": each.title,
-                "walk": walk_json(each.explained),
-                "cached": each.cached is not None,
-                "arrived": each.arrived.hex(),
-                "fault_record": hex(each.record) if each.record is not None else None,
-                "iotlb": {
-                    "hits": each.hits,
-                    "misses": each.misses,
-                    "entries": [
-                        [hex(entry.address), hex(1 << entry.shift), hex(entry.physical)]
-                        for entry in each.entries
-                    ],
-                },
-            }
-            for each in shown.transfers
-        ],
-    }

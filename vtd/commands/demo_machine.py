@@ -17,7 +17,7 @@ from pagetables.geometry import second_stage_geometry
 from pagetables.memory import PhysicalMemory
 from vtd.dmar.description import build
 from vtd.dmar.scopes import Owner
-from vtd.inspection.explain import RequestExplanation, cached, explain_request
+from vtd.inspection.request_explanation import RequestExplanation, cached, explain_request
 from vtd.layouts.entries import AddressWidth, ContextEntry, RootEntry
 from vtd.layouts.registers import FaultRecording, GlobalStatus
 from vtd.platform import Platform

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from devices.source_id import Bdf
 from vtd.commands.reading import (
+    UNUSABLE,
     Hpet,
     Lspci,
     Madt,
@@ -28,14 +28,15 @@ from vtd.commands.reading import (
     read_text,
     unusable_input,
 )
-from vtd.commands.show import offset_lines, table_tree
+from vtd.commands.rendering.answer import Answer, Format, Output, show
+from vtd.commands.rendering.terminal import Verbatim, folded, styled
 from vtd.dmar import assignment, edit, report
-from vtd.dmar.audit import audit as audit_table
 from vtd.dmar.decoded import decoded
 from vtd.dmar.description import build as build_table
 from vtd.dmar.description import describe
 from vtd.dmar.diff import diff as diff_tables
 from vtd.dmar.explanation import enforcement, explain_rule
+from vtd.dmar.protection import audit as audit_table
 from vtd.dmar.report import FileFindings
 from vtd.dmar.rules import RULES, Rule, Severity, validate
 from vtd.dmar.scopes import Scopes
@@ -43,7 +44,8 @@ from vtd.dmar.table import Table
 
 app = typer.Typer(
     help="Check, show, build, edit and compare DMAR tables, and ask who owns a device.",
-    no_args_is_help=True,
+    invoke_without_command=True,
+    rich_markup_mode=None,
     add_completion=False,
 )
 
@@ -51,8 +53,8 @@ FINDINGS = 1
 """Exit code when something was found."""
 
 
-class Format(StrEnum):
-    """Formats of findings."""
+class FindingsFormat(StrEnum):
+    """Forms of findings."""
 
     TEXT = "text"
     JSON = "json"
@@ -61,14 +63,7 @@ class Format(StrEnum):
     JUNIT = "junit"
 
 
-class PlainFormat(StrEnum):
-    """Formats of answers."""
-
-    TEXT = "text"
-    JSON = "json"
-
-
-class Level(StrEnum):
+class SeverityName(StrEnum):
     """Severities by name."""
 
     ERROR = "error"
@@ -76,8 +71,14 @@ class Level(StrEnum):
     INFO = "info"
 
 
-AnswerFormat = Annotated[PlainFormat, typer.Option("--format", help="Form of the output.")]
-Output = Annotated[Path, typer.Option("-o", "--output", help="File to write; - is stdout.")]
+OutputFile = Annotated[Path, typer.Option("-o", "--output", help="File to write; - is stdout.")]
+
+
+@app.callback()
+def dmar(context: typer.Context) -> None:
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+        raise typer.Exit(UNUSABLE)
 
 
 @app.command("validate")
@@ -89,7 +90,9 @@ def validate_command(
             help="Tables: raw, acpidump or acpixtract text, iasl -d output; - is stdin.",
         ),
     ] = None,
-    format: Annotated[Format, typer.Option(help="Form of the output.")] = Format.TEXT,
+    format: Annotated[FindingsFormat, typer.Option(help="Form of the output.")] = (
+        FindingsFormat.TEXT
+    ),
     select: Annotated[
         list[str] | None,
         typer.Option(help="Check these rules only: ids or their beginnings, comma-separated."),
@@ -98,8 +101,8 @@ def validate_command(
         list[str] | None, typer.Option(help="Leave these rules out, after --select.")
     ] = None,
     fail_on: Annotated[
-        Level, typer.Option(help="Lowest severity that makes the exit code 1.")
-    ] = Level.WARNING,
+        SeverityName, typer.Option(help="Lowest severity that makes the exit code 1.")
+    ] = SeverityName.WARNING,
     explain: Annotated[
         list[str] | None, typer.Option(help="Explain a rule instead of checking files.")
     ] = None,
@@ -117,7 +120,7 @@ def validate_command(
     """
     if explain:
         asked = [RULES[id] for id in _rule_ids(explain)]
-        if format is Format.TEXT:
+        if format is FindingsFormat.TEXT:
             typer.echo("\n\n".join(map(explain_rule, asked)))
         else:
             typer.echo(json.dumps([_rule_json(rule) for rule in asked], indent=1))
@@ -149,18 +152,20 @@ def _rule_ids(texts: Iterable[str]) -> list[str]:
     return found
 
 
-def _print_findings(results: list[FileFindings], format: Format, threshold: Severity) -> None:
+def _print_findings(
+    results: list[FileFindings], format: FindingsFormat, threshold: Severity
+) -> None:
     match format:
-        case Format.JSON:
+        case FindingsFormat.JSON:
             text = report.to_json(results)
-        case Format.JSONL:
+        case FindingsFormat.JSONL:
             text = report.to_jsonl(results)
-        case Format.SARIF:
+        case FindingsFormat.SARIF:
             text = report.to_sarif(results)
-        case Format.JUNIT:
+        case FindingsFormat.JUNIT:
             text = report.to_junit(results, threshold)
-        case Format.TEXT:
-            text = "\n".join(line for result in results for line in _finding_lines(result))
+        case FindingsFormat.TEXT:
+            text = "\n".join(folded(line for result in results for line in _finding_lines(result)))
     if text:
         typer.echo(text)
 
@@ -172,7 +177,7 @@ def _finding_lines(result: FileFindings) -> Iterable[str]:
     if not result.findings:
         yield f"{result.file}: nothing found"
     for each in result.findings:
-        severity = typer.style(f"{each.severity!s:7}", fg=COLOURS[each.severity])
+        severity = styled(f"{each.severity!s:7}", COLOURS[each.severity])
         yield f"{result.file}: 0x{each.offset:03x} {severity} {each.rule} {each.message}"
 
 
@@ -189,15 +194,16 @@ def _rule_json(rule: Rule) -> dict[str, Any]:
 
 
 @app.command("rules")
-def rules_command(format: AnswerFormat = PlainFormat.TEXT) -> None:
+def rules_command(format: Output = Format.TEXT) -> None:
     """List every rule with its severity."""
-    if format is PlainFormat.JSON:
-        typer.echo(json.dumps([_rule_json(rule) for rule in RULES.values()], indent=1))
-        return
-    for rule in RULES.values():
-        severity = typer.style(f"{rule.severity!s:7}", fg=COLOURS[rule.severity])
-        needs = f" (needs {rule.needs})" if rule.needs else ""
-        typer.echo(f"{rule.id} {severity} {rule.title}{needs}")
+    rows = [_rule_json(rule) for rule in RULES.values()]
+    show(Answer(rows, rows, map(_rule_line, RULES.values())), format)
+
+
+def _rule_line(rule: Rule) -> str:
+    severity = styled(f"{rule.severity!s:7}", COLOURS[rule.severity])
+    needs = f" (needs {rule.needs})" if rule.needs else ""
+    return f"{rule.id} {severity} {rule.title}{needs}"
 
 
 @app.command("show")
@@ -206,21 +212,17 @@ def show_command(
     offsets: Annotated[
         bool, typer.Option("--offsets", help="Every field with its offset, length and bytes.")
     ] = False,
-    format: AnswerFormat = PlainFormat.TEXT,
+    format: Output = Format.TEXT,
 ) -> None:
     """Show what a table says."""
+    from vtd.commands.show import offset_lines, tree_lines  # noqa: PLC0415 - rich is slow to import
+
     for name, data in read_tables(file):
         with unusable_input(name):
             table = Table.parse(data)
-        if format is PlainFormat.JSON:
-            typer.echo(json.dumps({"file": name, "decoded": decoded(table)}, indent=1))
-        elif offsets:
-            typer.echo("\n".join(offset_lines(table)))
-        else:
-            console = Console(highlight=False)
-            with console.capture() as shown:
-                console.print(table_tree(table, name))
-            typer.echo(shown.get(), nl=False)
+        row = {"file": name, "decoded": decoded(table)}
+        lines = offset_lines(table) if offsets else tree_lines(table, name)
+        show(Answer(row, [row], map(Verbatim, lines)), format)
 
 
 @app.command("build")
@@ -228,7 +230,7 @@ def build_command(
     specification: Annotated[
         str, typer.Argument(metavar="SPEC.toml", help="As export writes it; - is stdin.")
     ],
-    output: Output,
+    output: OutputFile,
 ) -> None:
     """Build a table from a TOML description; Length and Checksum are computed."""
     with unusable_input(specification):
@@ -242,7 +244,7 @@ def build_command(
 @app.command("export")
 def export_command(
     file: TableFile,
-    output: Output = Path("-"),
+    output: OutputFile = Path("-"),
 ) -> None:
     """Write a table as the TOML description that build turns into the same bytes."""
     _write(output, describe(read_table(file)).encode())
@@ -259,7 +261,7 @@ def _write(output: Path, data: bytes) -> None:
 @app.command("edit")
 def edit_command(
     file: TableFile,
-    output: Output,
+    output: OutputFile,
     drop_rmrr: Annotated[
         list[str] | None, typer.Option(metavar="BASE", help="Drop the RMRR with this base.")
     ] = None,
@@ -320,20 +322,14 @@ def _halves(text: str, separator: str, form: str) -> tuple[str, str]:
 def diff_command(
     before: TableFile,
     after: TableFile,
-    format: AnswerFormat = PlainFormat.TEXT,
+    format: Output = Format.TEXT,
 ) -> None:
     """Compare two tables by meaning: units, regions, scopes. Exit code 1 if they differ."""
     changes = diff_tables(read_table(before), read_table(after))
-    _answer(format, [change._asdict() for change in changes], map(str, changes))
+    rows = [change._asdict() for change in changes]
+    show(Answer(rows, rows, map(str, changes)), format)
     if changes:
         raise typer.Exit(FINDINGS)
-
-
-def _answer(format: PlainFormat, values: Any, lines: Iterable[str]) -> None:
-    """Print an answer as JSON or as lines of text."""
-    text = json.dumps(values, indent=1) if format is PlainFormat.JSON else "\n".join(lines)
-    if text:
-        typer.echo(text)
 
 
 @app.command("scope")
@@ -341,7 +337,7 @@ def scope_command(
     file: TableFile,
     device: Annotated[str, typer.Argument(metavar="BDF", help="Such as 0000:00:02.0.")],
     lspci: Lspci = None,
-    format: AnswerFormat = PlainFormat.TEXT,
+    format: Output = Format.TEXT,
 ) -> None:
     """Tell which unit owns a device, its regions, ATS, the bridges above it, and its alias.
 
@@ -366,7 +362,7 @@ def scope_command(
         "sidp": {name: bool(value) for name, value in sidp.fields().items()} if sidp else None,
     }
     shown = ((name, _plain(value)) for name, value in answer.items())
-    _answer(format, answer, (f"{name:8} {value}" for name, value in shown))
+    show(Answer(answer, [answer], (f"{name:8} {value}" for name, value in shown)), format)
     if owner is None:
         raise typer.Exit(FINDINGS)
 
@@ -385,7 +381,7 @@ def rmrr_command(
     file: TableFile,
     memory_map: MemoryMap = None,
     lspci: Lspci = None,
-    format: AnswerFormat = PlainFormat.TEXT,
+    format: Output = Format.TEXT,
 ) -> None:
     """Tell for every device with a reserved region what hypervisors say about assigning it."""
     platform = read_platform(memory_map=memory_map, lspci=lspci)
@@ -401,7 +397,7 @@ def rmrr_command(
         for each in found
     ]
     lines = [line for each in found for line in _region_lines(each)]
-    _answer(format, answers, lines or ["no device has a reserved region"])
+    show(Answer(answers, answers, lines or ["no device has a reserved region"]), format)
 
 
 def _region_lines(each: assignment.ReservedRegion) -> Iterable[str]:
@@ -419,7 +415,7 @@ def _region_lines(each: assignment.ReservedRegion) -> Iterable[str]:
 def audit_command(
     file: TableFile,
     lspci: Lspci = None,
-    format: AnswerFormat = PlainFormat.TEXT,
+    format: Output = Format.TEXT,
 ) -> None:
     """Tell what the table proves about protection from DMA, and what it can't prove."""
     statements = audit_table(read_table(file), read_pci_tree(lspci))
@@ -433,4 +429,4 @@ def audit_command(
         for each in statements
     ]
     lines = (f"{each.verdict.value:5} {each.topic}: {each.text}" for each in statements)
-    _answer(format, answers, lines)
+    show(Answer(answers, answers, lines), format)

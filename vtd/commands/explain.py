@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,8 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from devices.source_id import Bdf
-from vtd.commands.images import Format, Output
 from vtd.commands.reading import Lspci, read_pci_tree, read_table, read_text, unusable_input
+from vtd.commands.rendering.answer import Answer, Format, Output, show
 from vtd.dmar.pci_tree import PciTree
 from vtd.dmar.records import Rmrr
 from vtd.dmar.scopes import Scopes
@@ -45,20 +44,11 @@ def explain(
     pci = read_pci_tree(lspci)
     scopes = Scopes(table, pci) if table else None
     groups, messages = fold(faults), _folded_lines(lines)
-    if format is Format.JSON:
-        answer = {
-            "faults": [_fault_json(group, scopes) for group in groups],
-            "messages": [_message_json(message, texts) for message, texts in messages],
-        }
-        typer.echo(json.dumps(answer, indent=1))
-    else:
-        for group in groups:
-            typer.echo("\n".join(_fault_lines(group, scopes, pci)))
-            typer.echo()
-        for message, texts in messages:
-            typer.echo("\n".join(_message_lines(message, texts)))
-        if not faults and not lines:
-            typer.echo("no line about DMAR")
+    fault_rows = [_fault_json(group, scopes) for group in groups]
+    message_rows = [_message_json(message, texts) for message, texts in messages]
+    document = {"faults": fault_rows, "messages": message_rows}
+    shown = _lines(groups, messages, scopes, pci)
+    show(Answer(document, fault_rows + message_rows, shown), format)
     if faults or any(message and message.weight == "problem" for message, _ in messages):
         raise typer.Exit(1)
 
@@ -72,6 +62,21 @@ def _read_log(file: str) -> str:
     if strange > MOST_STRANGE * len(text):
         raise ValueError("not the text of a kernel log")
     return text
+
+
+def _lines(
+    groups: list[FoldedFaults],
+    messages: list[tuple[Message | None, list[LogLine]]],
+    scopes: Scopes | None,
+    pci: PciTree | None,
+) -> Iterator[str]:
+    for group in groups:
+        yield from _fault_lines(group, scopes, pci)
+        yield ""
+    for message, texts in messages:
+        yield from _message_lines(message, texts)
+    if not groups and not messages:
+        yield "no line about DMAR"
 
 
 def _fault_lines(group: FoldedFaults, scopes: Scopes | None, pci: PciTree | None) -> Iterator[str]:

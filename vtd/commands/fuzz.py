@@ -6,22 +6,21 @@ import itertools
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.live import Live
-from rich.text import Text
 
 from vtd.commands.counted import counted
-from vtd.commands.images import Format, Output
 from vtd.commands.reading import UNUSABLE, unusable_input
+from vtd.commands.rendering.answer import Answer, Format, Output, show
+from vtd.commands.rendering.progress import StatusLine
+from vtd.commands.rendering.terminal import Verbatim
 from vtd.unit.requests.faults import FaultReason
 
 if TYPE_CHECKING:
-    from vtd.fuzz.campaign import Failure, Job, Result
+    from vtd.fuzz.campaign import CampaignResult, Failure, Job
 
 REASONS = {int(reason): reason for reason in FaultReason}
 FOUND = 1
@@ -85,15 +84,14 @@ def fuzz(
     seeds = itertools.count(first) if count is None else range(first, first + count)
     start = time.monotonic()
     wanted = campaign.jobs_of(chosen, "" if target == "oracle" else target, seeds)
-    progress = Progress(start)
-    with progress:
+    with StatusLine() as status:
         try:
             result = campaign.run(
                 wanted if count is not None else _until(wanted, start + seconds),
                 processes=jobs,
                 cluster=dask,
                 enough=lambda total: bool(total.failures),
-                progress=progress.show,
+                progress=lambda total: status.show(_progress_text(total, time.monotonic() - start)),
             )
         except (TargetError, OSError) as error:
             typer.echo(f"vtd fuzz: {error}", err=True)
@@ -105,10 +103,8 @@ def fuzz(
             campaign.close_targets()
     result.seconds = time.monotonic() - start
     files = [_save(failure, save) for failure in result.failures]
-    if format is Format.JSON:
-        typer.echo(json.dumps(_as_json(result, files), indent=2))
-    else:
-        typer.echo("\n".join(_lines(result, files)))
+    rows = [_failure_row(*each) for each in zip(result.failures, files, strict=True)]
+    show(Answer(_document(result, rows), rows, _lines(result, files)), format)
     if result.failures:
         raise typer.Exit(FOUND)
     if past is not None:
@@ -121,34 +117,13 @@ def _until(jobs: Iterator[Job], end: float) -> Iterator[Job]:
     return itertools.takewhile(lambda _: time.monotonic() < end, jobs)
 
 
-class Progress:
-    """Cases, cases per second and fault codes so far, on one line of a terminal."""
-
-    def __init__(self, start: float) -> None:
-        console = Console(stderr=True)
-        self._start = start
-        self._live = Live(console=console, transient=True) if console.is_terminal else None
-
-    def __enter__(self) -> Progress:
-        if self._live is not None:
-            self._live.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._live is not None:
-            self._live.stop()
-
-    def show(self, result: Result) -> None:
-        """Tell how far the campaign is."""
-        if self._live is not None:
-            seconds = max(time.monotonic() - self._start, 0.001)
-            cases = result.tally.cases
-            self._live.update(
-                Text(
-                    f"{cases} cases, {cases / seconds:.0f} per second, seed {max(result.seeds)}, "
-                    f"{len(result.tally.faults)} fault codes"
-                )
-            )
+def _progress_text(result: CampaignResult, seconds: float) -> str:
+    """Cases, cases per second and fault codes so far."""
+    cases = result.tally.cases
+    return (
+        f"{cases} cases, {cases / max(seconds, 0.001):.0f} per second, seed {max(result.seeds)}, "
+        f"{len(result.tally.faults)} fault codes"
+    )
 
 
 def _save(failure: Failure, folder: Path) -> Path | None:
@@ -162,26 +137,27 @@ def _save(failure: Failure, folder: Path) -> Path | None:
     return path
 
 
-def _as_json(result: Result, files: list[Path | None]) -> dict[str, Any]:
+def _document(result: CampaignResult, failures: Sequence[Mapping[str, object]]) -> object:
     return {
         "cases": result.tally.cases,
         "seconds": round(result.seconds, 1),
         "seeds": len(result.seeds),
         "faults": {hex(code): count for code, count in sorted(result.tally.faults.items())},
-        "failures": [
-            {
-                "property": failure.property_name,
-                "seed": failure.seed,
-                "why": failure.why,
-                "command": failure.command,
-                "scenario": None if path is None else str(path),
-            }
-            for failure, path in zip(result.failures, files, strict=True)
-        ],
+        "failures": failures,
     }
 
 
-def _lines(result: Result, files: list[Path | None]) -> Iterator[str]:
+def _failure_row(failure: Failure, path: Path | None) -> Mapping[str, object]:
+    return {
+        "property": failure.property_name,
+        "seed": failure.seed,
+        "why": failure.why,
+        "command": failure.command,
+        "scenario": path,
+    }
+
+
+def _lines(result: CampaignResult, files: list[Path | None]) -> Iterator[str]:
     cases, seconds = result.tally.cases, max(result.seconds, 0.001)
     yield (
         f"{counted(cases, 'case')} in {seconds:.1f} s ({cases / seconds:.0f} per second), "
@@ -194,5 +170,5 @@ def _lines(result: Result, files: list[Path | None]) -> Iterator[str]:
     for failure, path in zip(result.failures, files, strict=True):
         yield f"{failure.property_name}: {failure.why}"
         if path is not None:
-            yield f"  scenario: vtd replay {path}"
-        yield f"  again:    {failure.command}"
+            yield Verbatim(f"  scenario: vtd replay {path}")
+        yield Verbatim(f"  again:    {failure.command}")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
@@ -21,13 +22,6 @@ from vtd.unit.registers.capabilities import PROFILES, Capabilities
 from vtd.unit.unit import RemappingUnit
 
 MAX_HOST_WIDTH = 52
-
-
-class Format(StrEnum):
-    """Forms of output."""
-
-    TEXT = "text"
-    JSON = "json"
 
 
 def parse_number(text: str) -> int:
@@ -49,7 +43,16 @@ def parse_departures(text: str) -> Departures:
         raise typer.BadParameter(str(error)) from error
 
 
-Output = Annotated[Format, typer.Option("--format", help="Form of the output.")]
+ChosenDepartures = Annotated[
+    Departures | None,
+    typer.Option(
+        "--departures",
+        parser=parse_departures,
+        metavar="NAME[,NAME...]",
+        help="Where the unit departs from the specification, as docs/known-differences.md names "
+        "it; qemu is all that QEMU does, specification nothing.",
+    ),
+]
 Image = Annotated[
     Path,
     typer.Argument(
@@ -64,43 +67,48 @@ RootTable = Annotated[
 InterruptTable = Annotated[
     int | None, typer.Option(parser=parse_number, metavar="IRTA", help="Image: IRTA_REG.")
 ]
-Base = Annotated[
-    int | None,
-    typer.Option(parser=parse_number, metavar="ADDRESS", help="Raw image: where it begins."),
-]
-Profile = Annotated[
-    str | None, typer.Option(help=f"Image: capabilities by name: {', '.join(PROFILES)}.")
-]
-Cap = Annotated[
-    int | None, typer.Option(parser=parse_number, metavar="CAP", help="Image: CAP_REG.")
-]
-Ecap = Annotated[
-    int | None, typer.Option(parser=parse_number, metavar="ECAP", help="Image: ECAP_REG.")
-]
-HostWidth = Annotated[
-    int | None,
-    typer.Option(
-        "--host-address-width",
-        help="Image with CAP and ECAP: the HAW in bits; without it, the widest that MGAW allows.",
-    ),
-]
-AsSpecified = Annotated[
-    bool,
-    typer.Option(
-        "--as-specified",
-        help="Capture: by the specification, also where the recorded unit departs from it.",
-    ),
-]
-ChosenDepartures = Annotated[
-    Departures | None,
-    typer.Option(
-        "--departures",
-        parser=parse_departures,
-        metavar="NAME[,NAME...]",
-        help="Where the unit departs from the specification, as docs/known-differences.md names "
-        "it; qemu is all that QEMU does, specification nothing.",
-    ),
-]
+
+
+@dataclass(frozen=True)
+class ImageOptions:
+    """What an image does not say by itself, and whom a capture follows."""
+
+    base: Annotated[
+        int | None,
+        typer.Option(parser=parse_number, metavar="ADDRESS", help="Raw image: where it begins."),
+    ] = None
+    profile: Annotated[
+        str | None, typer.Option(help=f"Image: capabilities by name: {', '.join(PROFILES)}.")
+    ] = None
+    cap: Annotated[
+        int | None, typer.Option(parser=parse_number, metavar="CAP", help="Image: CAP_REG.")
+    ] = None
+    ecap: Annotated[
+        int | None, typer.Option(parser=parse_number, metavar="ECAP", help="Image: ECAP_REG.")
+    ] = None
+    host_address_width: Annotated[
+        int | None,
+        typer.Option(
+            help="Image with CAP and ECAP: the HAW in bits; without it, the widest that MGAW "
+            "allows."
+        ),
+    ] = None
+    as_specified: Annotated[
+        bool,
+        typer.Option(
+            "--as-specified",
+            help="Capture: by the specification, also where the recorded unit departs from it.",
+        ),
+    ] = False
+    departures: ChosenDepartures = None
+
+    def chosen(self) -> Departures | None:
+        """The departures that the options name; None where a capture's own are to be taken."""
+        if self.as_specified and self.departures is not None:
+            raise typer.BadParameter(
+                "--as-specified says so already: none", param_hint="--departures"
+            )
+        return SPECIFICATION if self.as_specified else self.departures
 
 
 class Inspected(NamedTuple):
@@ -116,68 +124,71 @@ class Inspected(NamedTuple):
 
 def open_image(
     path: Path,
+    options: ImageOptions,
     *,
     root_table: int | None = None,
     interrupt_table: int | None = None,
-    base: int | None = None,
-    profile: str | None = None,
-    cap: int | None = None,
-    ecap: int | None = None,
-    host_width: int | None = None,
-    as_specified: bool = False,
-    departures: Departures | None = None,
 ) -> Inspected:
-    """The unit of a capture or image; ends the command with exit code 2 if there is none.
-
-    Without ``departures`` the unit of a capture does what the recorded one did.
-    """
-    if as_specified and departures is not None:
-        raise typer.BadParameter("--as-specified says so already: none", param_hint="--departures")
-    departures = SPECIFICATION if as_specified else departures
+    """The unit of a capture or image; ends the command with exit code 2 if there is none."""
+    tables = {"--root-table": root_table, "--interrupt-table": interrupt_table}
     with unusable_input(str(path)):
         path.stat()
-        if path.is_dir() and not (path / MANIFEST).exists():
+        if not path.is_dir():
+            return _of_image(path, options, tables)
+        if not (path / MANIFEST).exists():
             raise ValueError(f"a folder without {MANIFEST} is no capture")
-    with unusable_input(str(path)):
-        if path.is_dir():
-            by_hand = {
-                "--root-table": root_table,
-                "--interrupt-table": interrupt_table,
-                "--base": base,
-                "--profile": profile,
-                "--cap": cap,
-                "--ecap": ecap,
-                "--host-address-width": host_width,
-            }
-            for name, value in by_hand.items():
-                if value is not None:
-                    raise ValueError(f"{name}: a capture has its own")
-            capture = Capture.load(path)
-            options = capture.options(as_recorded=True)
-            if departures is not None:
-                options = Options(departures=departures)
-            return Inspected(capture.unit(options, UnchangedMemory(capture.memory)), capture)
-        capabilities = _capabilities(profile, cap, ecap, host_width)
-        if root_table is None and interrupt_table is None:
-            raise ValueError("an image needs --root-table or --interrupt-table")
-        tables = (("--root-table", root_table), ("--interrupt-table", interrupt_table))
-        for name, value in tables:
-            if value is not None and value >> 64:
-                raise ValueError(f"{name}: {value:#x} has more than 64 bits")
-        memory = PhysicalMemory()
-        load_image(memory, path, base=base)
-        options = Options(departures=departures or SPECIFICATION)
-        unit = RemappingUnit(
-            capabilities, UnchangedMemory(memory), Options(departures=departures or SPECIFICATION)
-        )
-        status = GlobalStatus.of(
-            rtps=root_table is not None,
-            tes=root_table is not None,
-            irtps=interrupt_table is not None,
-            ires=interrupt_table is not None,
-        )
-        start(unit, status, root_table or 0, interrupt_table or 0)
-        return Inspected(unit, None)
+        return _of_capture(path, options, tables)
+
+
+def _of_capture(path: Path, options: ImageOptions, tables: Mapping[str, int | None]) -> Inspected:
+    """The unit of a capture; ValueError if something is given by hand that it has itself."""
+    _refuse(
+        {**tables, "--base": options.base, "--profile": options.profile}, "a capture has its own"
+    )
+    _refuse(_registers(options), "a capture has its own")
+    capture, departures = Capture.load(path), options.chosen()
+    recorded = capture.options(as_recorded=True)
+    if departures is not None:
+        recorded = Options(departures=departures)
+    return Inspected(capture.unit(recorded, UnchangedMemory(capture.memory)), capture)
+
+
+def _of_image(path: Path, options: ImageOptions, tables: Mapping[str, int | None]) -> Inspected:
+    """A unit in front of a memory image, with its registers given by hand."""
+    capabilities = _capabilities(options)
+    if all(value is None for value in tables.values()):
+        raise ValueError("an image needs --root-table or --interrupt-table")
+    for name, value in tables.items():
+        if value is not None and value >> 64:
+            raise ValueError(f"{name}: {value:#x} has more than 64 bits")
+    memory = PhysicalMemory()
+    load_image(memory, path, base=options.base)
+    departures = options.chosen() or SPECIFICATION
+    unit = RemappingUnit(capabilities, UnchangedMemory(memory), Options(departures=departures))
+    root, interrupts = tables["--root-table"], tables["--interrupt-table"]
+    status = GlobalStatus.of(
+        rtps=root is not None,
+        tes=root is not None,
+        irtps=interrupts is not None,
+        ires=interrupts is not None,
+    )
+    start(unit, status, root or 0, interrupts or 0)
+    return Inspected(unit, None)
+
+
+def _registers(options: ImageOptions) -> dict[str, int | None]:
+    return {
+        "--cap": options.cap,
+        "--ecap": options.ecap,
+        "--host-address-width": options.host_address_width,
+    }
+
+
+def _refuse(given: Mapping[str, object], why: str) -> None:
+    """ValueError for the first option that is given."""
+    for name, value in given.items():
+        if value is not None:
+            raise ValueError(f"{name}: {why}")
 
 
 def capabilities_of(
@@ -190,20 +201,17 @@ def capabilities_of(
     return Capabilities.of(version, cap, ecap, host_width)
 
 
-def _capabilities(
-    profile: str | None, cap: int | None, ecap: int | None, host_width: int | None
-) -> Capabilities:
+def _capabilities(options: ImageOptions) -> Capabilities:
+    profile, cap, ecap = options.profile, options.cap, options.ecap
     if profile is not None:
-        by_hand = {"--cap": cap, "--ecap": ecap, "--host-address-width": host_width}
-        for name, value in by_hand.items():
-            if value is not None:
-                raise ValueError(f"{name}: --profile {profile} has its own")
+        _refuse(_registers(options), f"--profile {profile} has its own")
         if profile not in PROFILES:
             raise ValueError(f"--profile: {profile!r} is none of {', '.join(PROFILES)}")
         return PROFILES[profile]
     if cap is None or ecap is None:
         raise ValueError("an image needs --profile, or --cap and --ecap")
-    for sentence in capabilities_of(cap, ecap, host_width).check():
+    width = options.host_address_width
+    for sentence in capabilities_of(cap, ecap, width).check():
         # Told, not refused: units older than the specification report what it has taken back.
         typer.echo(f"vtd: --cap and --ecap contradict themselves: {sentence}", err=True)
-    return capabilities_of(cap, ecap, host_width, version=0x60)
+    return capabilities_of(cap, ecap, width, version=0x60)

@@ -2,89 +2,49 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Iterator, Sequence
 
-import typer
-
-from vtd.commands.images import (
-    AsSpecified,
-    Base,
-    Cap,
-    ChosenDepartures,
-    Ecap,
-    Format,
-    HostWidth,
-    Image,
-    InterruptTable,
-    Output,
-    Profile,
-    open_image,
-)
-from vtd.commands.show_interrupt import (
-    entry_json,
-    entry_text,
-    fault_json,
-    fault_text,
-    sender_names,
-)
-from vtd.inspection.interrupt_table import list_entries, requesters
+from vtd.commands.images import Image, ImageOptions, Inspected, InterruptTable, open_image
+from vtd.commands.option_groups import with_option_groups
+from vtd.commands.rendering.answer import Answer, Format, Output, show
+from vtd.commands.show_interrupt import entry_text, fault_text, sender_names
+from vtd.inspection.interrupt_rows import listed_row, table_row
+from vtd.inspection.interrupt_table import TableEntry, list_entries, requesters
 
 
+@with_option_groups
 def irte(
     image: Image,
     interrupt_table: InterruptTable = None,
-    base: Base = None,
-    profile: Profile = None,
-    cap: Cap = None,
-    ecap: Ecap = None,
-    host_width: HostWidth = None,
-    as_specified: AsSpecified = False,
-    departures: ChosenDepartures = None,
+    *,
+    options: ImageOptions,
     format: Output = Format.TEXT,
 ) -> None:
     """List the present entries of the interrupt-remapping table, with who may use each.
 
     Exit code 0: listed. 2: wrong use or unusable input.
     """
-    inspected = open_image(
-        image,
-        interrupt_table=interrupt_table,
-        base=base,
-        profile=profile,
-        cap=cap,
-        ecap=ecap,
-        host_width=host_width,
-        as_specified=as_specified,
-        departures=departures,
-    )
+    inspected = open_image(image, options, interrupt_table=interrupt_table)
     interrupts = inspected.unit.interrupts
-    table = interrupts.table
-    entries = []
+    entries: list[TableEntry] = []
     if inspected.status.irtps:
         entries = list(list_entries(interrupts, inspected.unit.remapping.memory))
-    if format is Format.JSON:
-        answer = {
-            "table": {
-                "base": hex(table.irta),
-                "entries": 2 << table.s,
-                "eime": table.eime,
-                "enabled": inspected.status.ires,
-            },
-            "entries": [
-                {"index": each.number, **entry_json(each.entry), "fault": fault_json(each.fault)}
-                for each in entries
-            ],
-        }
-        typer.echo(json.dumps(answer, indent=1))
-        return
+    rows = [listed_row(each) for each in entries]
+    table = table_row(interrupts.table, enabled=inspected.status.ires)
+    document = {"table": table, "entries": rows}
+    show(Answer(document, rows, _lines(inspected, entries)), format)
+
+
+def _lines(inspected: Inspected, entries: Sequence[TableEntry]) -> Iterator[str]:
+    table = inspected.unit.interrupts.table
     names = sender_names(inspected.capture)
     state = "on" if inspected.status.ires else "off"
-    typer.echo(
+    yield (
         f"table of {2 << table.s} entries at {table.irta:#x}, interrupt remapping is {state}, "
         f"{'x2APIC' if table.eime else 'xAPIC'} destinations: {len(entries)} present"
     )
     for number, entry, fault in entries:
         name = f" ({names[entry.sid]})" if entry.sid in names else ""
-        typer.echo(f"{number:6} {entry_text(entry)}; used by {requesters(entry)}{name}")
+        yield f"{number:6} {entry_text(entry)}; used by {requesters(entry)}{name}"
         if fault is not None:
-            typer.echo(f"       {fault_text(fault)}")
+            yield f"       {fault_text(fault)}"

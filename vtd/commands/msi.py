@@ -2,52 +2,30 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from devices.source_id import SourceId
-from pagetables.memory import BusError
-from vtd.commands.images import (
-    AsSpecified,
-    Base,
-    Cap,
-    ChosenDepartures,
-    Ecap,
-    Format,
-    HostWidth,
-    Inspected,
-    InterruptTable,
-    Output,
-    Profile,
-    open_image,
-    parse_number,
-)
+from vtd.commands.images import ImageOptions, InterruptTable, open_image, parse_number
+from vtd.commands.option_groups import with_option_groups
 from vtd.commands.reading import unusable_input
-from vtd.commands.show_interrupt import (
-    entry_json,
-    entry_text,
-    fault_json,
-    fault_text,
-    outcome_json,
-    outcome_text,
+from vtd.commands.rendering.answer import Answer, Format, Output, show
+from vtd.commands.show_interrupt import entry_text, fault_text, outcome_text
+from vtd.inspection.interrupt_message import (
+    DecodedMessage,
+    FollowedMessage,
+    decode_message,
+    follow_message,
 )
+from vtd.inspection.interrupt_rows import message_row
 from vtd.inspection.interrupt_table import requesters
-from vtd.layouts.interrupt_entries import (
-    INTERRUPT_ADDRESS,
-    PostedIrte,
-    RemappableAddress,
-    RemappableData,
-    RemappedIrte,
-    SourceValidationType,
-)
-from vtd.unit.interrupts.interrupt_remapping import IRTE_SIZE, InterruptFault
-from vtd.unit.interrupts.outcome import Interrupt, Posted, compatibility_interrupt
+from vtd.layouts.interrupt_entries import INTERRUPT_ADDRESS
 
 
+@with_option_groups
 def msi(
     address: Annotated[
         int,
@@ -68,13 +46,8 @@ def msi(
         typer.Option(metavar="BDF", help="Who sends it; otherwise whoever the entry accepts."),
     ] = None,
     interrupt_table: InterruptTable = None,
-    base: Base = None,
-    profile: Profile = None,
-    cap: Cap = None,
-    ecap: Ecap = None,
-    host_width: HostWidth = None,
-    as_specified: AsSpecified = False,
-    departures: ChosenDepartures = None,
+    *,
+    options: ImageOptions,
     format: Output = Format.TEXT,
 ) -> None:
     """Decode a message; with a capture or image, follow it through the table step by step.
@@ -87,117 +60,32 @@ def msi(
         raise typer.BadParameter(f"{address:#x} is not 0xfeexxxxx", param_hint="ADDRESS")
     if data >> 32:
         raise typer.BadParameter(f"{data:#x} has more than 32 bits", param_hint="DATA")
-    followed = None
+    message, followed = decode_message(address, data), None
     if image is not None:
-        inspected = open_image(
-            image,
-            interrupt_table=interrupt_table,
-            base=base,
-            profile=profile,
-            cap=cap,
-            ecap=ecap,
-            host_width=host_width,
-            as_specified=as_specified,
-            departures=departures,
-        )
-        followed = Followed(inspected, sender, address, data)
-    if format is Format.JSON:
-        answer = _message(address, data)
-        if followed is not None:
-            answer |= followed.to_json()
-        typer.echo(json.dumps(answer, indent=1))
+        inspected = open_image(image, options, interrupt_table=interrupt_table)
+        followed = follow_message(inspected.unit, sender, address, data)
+    row = message_row(message, followed)
+    show(Answer(row, [row], _lines(message, followed)), format)
+
+
+def _lines(message: DecodedMessage, followed: FollowedMessage | None) -> Iterator[str]:
+    if message.compatibility is not None:
+        yield f"compatibility format: {outcome_text(message.compatibility)}"
     else:
-        typer.echo("\n".join(_lines(address, data)))
-        if followed is not None:
-            typer.echo("\n".join(followed.lines()))
+        added = "" if message.subhandle is None else f" + subhandle {message.subhandle:#x}"
+        yield f"remappable format: handle {message.handle:#x}{added}, index {message.index}"
+    if followed is not None:
+        yield from _steps(followed)
 
 
-class Followed:
-    """A message on its way through the table of a unit."""
-
-    def __init__(
-        self, inspected: Inspected, sender: SourceId | None, address: int, data: int
-    ) -> None:
-        status, interrupts = inspected.status, inspected.unit.interrupts
-        self._remapping = status.ires
-        self.where: int | None = None
-        self.entry: RemappedIrte | PostedIrte | None = None
-        if status.ires and RemappableAddress(address).format:
-            self.where = interrupts.table.irta + index_of(address, data) * IRTE_SIZE
-            self.entry = _read(inspected, self.where)
-        self.sender = _accepted_by(self.entry) if sender is None else sender
-        self.outcome: Interrupt | Posted | None = None
-        self.fault: InterruptFault | None = None
-        try:
-            self.outcome = interrupts.remap(status, self.sender, address, data)
-        except InterruptFault as fault:
-            self.fault = fault
-
-    def lines(self) -> Iterator[str]:
-        """Each step on a line."""
-        yield f"interrupt remapping is {'on' if self._remapping else 'off'}"
-        if self.where is not None:
-            found = "can't be read" if self.entry is None else entry_text(self.entry)
-            yield f"entry at {self.where:#x}: {found}"
-        if self.entry is not None:
-            yield f"  used by {requesters(self.entry)}; sent by {self.sender}"
-        if self.outcome is not None:
-            yield f"=> {outcome_text(self.outcome)}"
-        elif self.fault is not None:
-            yield f"=> {fault_text(self.fault)}"
-
-    def to_json(self) -> dict[str, Any]:
-        """The steps as JSON."""
-        return {
-            "sender": int(self.sender),
-            "entry_address": None if self.where is None else hex(self.where),
-            "entry": None if self.entry is None else entry_json(self.entry),
-            "outcome": outcome_json(self.outcome),
-            "fault": fault_json(self.fault),
-        }
-
-
-def index_of(address: int, data: int) -> int:
-    """The interrupt index of a remappable message (5.1.3)."""
-    request = RemappableAddress(address)
-    subhandle = RemappableData(data).subhandle if request.shv else 0
-    return request.handle + subhandle
-
-
-def _accepted_by(entry: RemappedIrte | PostedIrte | None) -> SourceId:
-    """A requester that may use the entry; 00:00.0 if it does not say."""
-    if entry is None or entry.svt is SourceValidationType.NONE:
-        return SourceId(0)
-    bus_range = entry.svt is SourceValidationType.BUS_RANGE
-    return SourceId(entry.sid & 0xFF00 if bus_range else entry.sid)
-
-
-def _read(inspected: Inspected, address: int) -> RemappedIrte | PostedIrte | None:
-    try:
-        entry = RemappedIrte(inspected.unit.remapping.memory.read_record(address, IRTE_SIZE))
-    except BusError:
-        return None
-    return PostedIrte(entry) if entry.im else entry
-
-
-def _message(address: int, data: int) -> dict[str, Any]:
-    request = RemappableAddress(address)
-    if not request.format:
-        interrupt = compatibility_interrupt(address, data)
-        return {"format": "compatibility", **(outcome_json(interrupt) or {})}
-    return {
-        "format": "remappable",
-        "handle": request.handle,
-        "subhandle": RemappableData(data).subhandle if request.shv else None,
-        "index": index_of(address, data),
-    }
-
-
-def _lines(address: int, data: int) -> Iterator[str]:
-    request = RemappableAddress(address)
-    if not request.format:
-        yield f"compatibility format: {outcome_text(compatibility_interrupt(address, data))}"
-        return
-    subhandle = f" + subhandle {RemappableData(data).subhandle:#x}" if request.shv else ""
-    index = index_of(address, data)
-    yield f"remappable format: handle {request.handle:#x}{subhandle}, index {index}"
+def _steps(followed: FollowedMessage) -> Iterator[str]:
+    yield f"interrupt remapping is {'on' if followed.remapping else 'off'}"
+    if followed.entry_address is not None:
+        found = "can't be read" if followed.entry is None else entry_text(followed.entry)
+        yield f"entry at {followed.entry_address:#x}: {found}"
+    if followed.entry is not None:
+        yield f"  used by {requesters(followed.entry)}; sent by {followed.sender}"
+    if followed.outcome is not None:
+        yield f"=> {outcome_text(followed.outcome)}"
+    elif followed.fault is not None:
+        yield f"=> {fault_text(followed.fault)}"

@@ -3,28 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import track
 
-from devices.dma import Request
 from vtd.commands.counted import counted
-from vtd.commands.images import ChosenDepartures, Format, Output
+from vtd.commands.images import ChosenDepartures
 from vtd.commands.reading import unusable_input
-from vtd.commands.show_walk import request_text, walk_json, walk_lines
-from vtd.inspection.explain import RequestExplanation, cached, explain_request, is_interrupt
-from vtd.layouts.registers import GlobalStatus
+from vtd.commands.rendering.answer import Answer, Format, Output, show
+from vtd.commands.rendering.progress import shown_progress
+from vtd.commands.show_walk import request_text, walk_lines
 from vtd.recordings.capture import MANIFEST
 from vtd.recordings.replay import Report
 from vtd.recordings.replay import replay as replay_scenario
 from vtd.recordings.replay_capture import replay_capture
+from vtd.recordings.traced_requests import TracedRequest, TracedRequests
 from vtd.recordings.values import ScenarioError
-from vtd.unit.caching.iotlb import IotlbEntry
-from vtd.unit.unit import RemappingUnit
 
 MISMATCH = 1
 """Exit code when some outcome was another one."""
@@ -53,27 +49,17 @@ def replay(
     Exit code 0: everything matches. 1: some outcome was another one. 2: unusable input.
     """
     paths = [path for each in inputs for path in _find(each)]
-    reports, traces = [], []
-    progress = Console(stderr=True)
-    for path in track(
-        paths,
-        "replaying",
-        console=progress,
-        transient=True,
-        disable=not progress.is_terminal,
-    ):
-        walks = Walks(path)
+    reports: list[Report] = []
+    traces: list[TracedRequests | None] = []
+    for path in shown_progress(paths, "replaying"):
+        traced = TracedRequests() if trace else None
         with unusable_input(str(path)):
             run = replay_capture if path.is_dir() else replay_scenario
-            follow = walks.follow if trace else None
+            follow = None if traced is None else traced.follow
             reports.append(run(path, follow, departures=departures))
-        traces.append(walks)
-    if format is Format.JSON:
-        typer.echo(json.dumps({"files": list(_json_files(reports, traces, trace))}, indent=1))
-    else:
-        for report, walks in zip(reports, traces, strict=True):
-            typer.echo("\n".join((*walks.lines(), *_lines(report))), nl=True)
-        typer.echo("\n".join(_summary(reports)))
+        traces.append(traced)
+    rows = (_row(*each) for each in zip(reports, traces, strict=True))
+    show(Answer({"files": rows}, rows, _all_lines(reports, traces)), format)
     if any(report.mismatches for report in reports):
         raise typer.Exit(MISMATCH)
 
@@ -98,68 +84,32 @@ def _holds_any(folder: Path) -> bool:
     return any(path.name.endswith(SUFFIXES) for path in folder.rglob("*"))
 
 
-class Walk(NamedTuple):
-    """A request, the way its tables have for it, and what the IOTLB holds for it already."""
-
-    step: str
-    request: Request
-    explained: RequestExplanation | None
-    """None where nothing is translated."""
-    held: IotlbEntry | None
+def _row(report: Report, traced: TracedRequests | None) -> Mapping[str, object]:
+    trace = {} if traced is None else {"trace": list(traced.rows())}
+    return {**report.to_json(), **trace}
 
 
-class Walks:
-    """The walks of one file's requests; those of the last run, if there were two."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._unit: RemappingUnit | None = None
-        self._walks: list[Walk] = []
-
-    def follow(self, unit: RemappingUnit, step: str, request: Request) -> None:
-        """Explain a request before it happens."""
-        if unit is not self._unit:
-            self._unit = unit
-            self._walks.clear()
-        remapped = unit.registers[GlobalStatus].tes and not is_interrupt(request)
-        explained = explain_request(unit.remapping, request) if remapped else None
-        held = cached(unit.caches.iotlb, request) if remapped else None
-        self._walks.append(Walk(step, request, explained, held))
-
-    def lines(self) -> Iterator[str]:
-        """The walks for people."""
-        for step, request, explained, held in self._walks:
-            yield f"{self._path}: {step}"
-            if explained is None:
-                yield f"{request_text(request)}\n  => not translated"
-                continue
-            yield from walk_lines(explained)
-            if held is not None:
-                now = explained.outcome and explained.outcome.physical
-                same = now == held.physical + request.address - held.address
-                yield (
-                    f"  {'' if same else 'but '}the IOTLB holds "
-                    f"{held.physical:#x} for {held.address:#x}"
-                )
-
-    def to_json(self) -> list[dict[str, Any]]:
-        """The walks of requests that are translated."""
-        return [
-            {
-                "step": step,
-                **walk_json(explained),
-                "cached": None if held is None else hex(held.physical),
-            }
-            for step, _, explained, held in self._walks
-            if explained is not None
-        ]
+def _all_lines(reports: Sequence[Report], traces: Sequence[TracedRequests | None]) -> Iterator[str]:
+    for report, traced in zip(reports, traces, strict=True):
+        for each in traced or ():
+            yield f"{report.file}: {each.step}"
+            yield from _request_lines(each)
+        yield from _lines(report)
+    yield from _summary(reports)
 
 
-def _json_files(
-    reports: list[Report], traces: list[Walks], trace: bool
-) -> Iterator[dict[str, Any]]:
-    for report, walks in zip(reports, traces, strict=True):
-        yield {**report.to_json(), **({"trace": walks.to_json()} if trace else {})}
+def _request_lines(traced: TracedRequest) -> Iterator[str]:
+    request, held = traced.request, traced.held
+    if traced.explained is None:
+        yield request_text(request)
+        yield "  => not translated"
+        return
+    yield from walk_lines(traced.explained)
+    if held is not None:
+        yield (
+            f"  {'but ' if traced.stale else ''}the IOTLB holds "
+            f"{held.physical:#x} for {held.address:#x}"
+        )
 
 
 def _lines(report: Report) -> Iterator[str]:
@@ -171,7 +121,7 @@ def _lines(report: Report) -> Iterator[str]:
         yield f"  step {step} {op}: expected {json.dumps(expect)}, got {json.dumps(got)}"
 
 
-def _summary(reports: list[Report]) -> Iterator[str]:
+def _summary(reports: Sequence[Report]) -> Iterator[str]:
     wrong = sum(bool(report.mismatches) for report in reports)
     steps = sum(report.steps for report in reports)
     files = f"{counted(len(reports), 'file')}, {counted(steps, 'step')}"

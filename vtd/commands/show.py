@@ -5,12 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from rich.console import Console
 from rich.markup import escape
 from rich.tree import Tree
 
 from pagetables.bits import BitRecord
+from vtd.commands.rendering.terminal import columns
 from vtd.dmar.records import Andd, DeviceScope, Drhd, Place, Record, Sidp, Structure
 from vtd.dmar.table import Table
+
+
+UNLIMITED = 1 << 17
+"""Columns; more than a table has characters in any field."""
 
 
 class Line(NamedTuple):
@@ -19,6 +25,14 @@ class Line(NamedTuple):
     place: Place
     name: str
     value: str
+
+
+def tree_lines(table: Table, title: str) -> list[str]:
+    """The table as a tree, as wide as the terminal; without one, no line is cut or folded."""
+    console = Console(highlight=False, width=columns() or UNLIMITED)
+    with console.capture() as shown:
+        console.print(table_tree(table, title))
+    return shown.get().splitlines()
 
 
 def table_tree(table: Table, title: str) -> Tree:

@@ -1,11 +1,8 @@
-"""How interrupts, and the entries that remap them, look as text or JSON."""
+"""How interrupts, and the entries that remap them, look as text."""
 
 from __future__ import annotations
 
-from typing import Any
-
 from vtd.dmar.records import DeviceScope
-from vtd.inspection.interrupt_table import requesters
 from vtd.layouts.interrupt_entries import DeliveryMode, DestinationMode, PostedIrte, RemappedIrte
 from vtd.recordings.capture import Capture
 from vtd.unit.interrupts.interrupt_remapping import InterruptFault
@@ -24,17 +21,6 @@ def entry_text(entry: RemappedIrte | PostedIrte) -> str:
     )
 
 
-def entry_json(entry: RemappedIrte | PostedIrte) -> dict[str, Any]:
-    """An entry with all its fields."""
-    return {
-        "lo": f"{entry & (1 << 64) - 1:#018x}",
-        "hi": f"{entry >> 64:#018x}",
-        "kind": "posted" if isinstance(entry, PostedIrte) else "remapped",
-        "fields": {name: int(value) for name, value in entry.fields().items()},
-        "requesters": requesters(entry),
-    }
-
-
 def outcome_text(outcome: Interrupt | Posted) -> str:
     """What became of an interrupt request."""
     if isinstance(outcome, Posted):
@@ -44,43 +30,10 @@ def outcome_text(outcome: Interrupt | Posted) -> str:
     return f"delivered: {_interrupt_text(outcome)}"
 
 
-def outcome_json(outcome: Interrupt | Posted | None) -> dict[str, Any] | None:
-    """What became of an interrupt request, None if it is blocked."""
-    if outcome is None:
-        return None
-    if isinstance(outcome, Posted):
-        sent = outcome.notification
-        return {
-            "posted": {
-                "descriptor": hex(outcome.descriptor),
-                "vector": outcome.vector,
-                "notification": interrupt_json(sent) if sent else None,
-            }
-        }
-    return {"delivered": interrupt_json(outcome)}
-
-
-def interrupt_json(interrupt: Interrupt) -> dict[str, int]:
-    """An interrupt with numbers for its modes."""
-    return {name: int(value) for name, value in interrupt._asdict().items()}
-
-
 def fault_text(fault: InterruptFault) -> str:
     """A fault with its code, and whether it is recorded."""
     recorded = "recorded" if fault.recorded else "not recorded: fault processing is disabled"
     return f"blocked: fault {fault.reason:02X}h, {fault.reason.text}; {recorded}"
-
-
-def fault_json(fault: InterruptFault | None) -> dict[str, Any] | None:
-    """A fault as JSON."""
-    if fault is None:
-        return None
-    return {
-        "reason": int(fault.reason),
-        "text": fault.reason.text,
-        "index": fault.index,
-        "recorded": fault.recorded,
-    }
 
 
 def sender_names(capture: Capture | None) -> dict[int, str]:

@@ -1,16 +1,15 @@
-"""How the explanation of a request looks: lines of text, or JSON."""
+"""How the explanation of a request looks as text."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from enum import Enum
-from typing import Any
 
 from devices.dma import READ, WRITE, AddressType, Request, TranslationCompletion
 from devices.source_id import SourceId
 from pagetables.bits import BitRecord
-from pagetables.explain import Outcome, Step
-from vtd.inspection.explain import RequestExplanation
+from pagetables.walk_explanation import EntryRole, Step
+from vtd.inspection.request_explanation import RequestExplanation
 from vtd.inspection.sources import KINDS
 from vtd.unit.requests.faults import TranslationFault
 
@@ -95,7 +94,7 @@ def _step_lines(step: Step, depth: int) -> Iterator[str]:
     address = step.address if step.host is None else step.host
     guest = "" if step.host in (None, step.address) else f" (guest {step.address:#x})"
     yield _line(depth, step.level, address, step.record) + guest
-    if step.outcome is Outcome.TABLE and not step.flags:
+    if step.outcome is EntryRole.TABLE and not step.flags:
         return
     what = step.outcome.value
     if step.reserved:
@@ -129,72 +128,3 @@ def _value(value: object) -> str:
     if isinstance(value, bool):
         return str(int(value))
     return f"{value:#x}" if isinstance(value, int) and value > 9 else str(value)
-
-
-def walk_json(explained: RequestExplanation) -> dict[str, Any]:
-    """The explanation as JSON; addresses and entries are hexadecimal strings."""
-    request, outcome, fault = explained.request, explained.outcome, explained.fault
-    target = explained.target
-    return {
-        "sid": request.source_id,
-        "pasid": request.pasid,
-        "iova": hex(request.address),
-        "access": {READ: "read", WRITE: "write"}.get(request.access, "atomic"),
-        "structures": [
-            {
-                "name": each.name,
-                "address": hex(each.address),
-                "entry": None if each.record is None else hex(each.record),
-                "fields": None if each.record is None else _json_fields(each.record),
-            }
-            for each in explained.structures
-        ],
-        "kind": KINDS[target.kind] if target else None,
-        "domain_id": target.domain_id if target else None,
-        "steps": [_step_json(step) for step in explained.walk.steps] if explained.walk else [],
-        "physical": hex(outcome.physical) if outcome else None,
-        "page_size": outcome.length if outcome else None,
-        "readable": bool(outcome.rights & READ) if outcome else None,
-        "writable": bool(outcome.rights & WRITE) if outcome else None,
-        "answer": _answer_json(explained.answer),
-        "fault": fault_json(fault),
-    }
-
-
-def _answer_json(answer: TranslationCompletion | None) -> dict[str, Any] | None:
-    if answer is None:
-        return None
-    return {
-        "status": answer.status.name.lower(),
-        "entries": [{**entry._asdict(), "address": hex(entry.address)} for entry in answer.entries],
-    }
-
-
-def fault_json(fault: TranslationFault | None) -> dict[str, Any] | None:
-    """A fault as JSON."""
-    if fault is None:
-        return None
-    return {
-        "reason": int(fault.reason),
-        "condition": fault.reason.condition,
-        "text": fault.reason.text,
-        "recorded": fault.recorded,
-    }
-
-
-def _step_json(step: Step) -> dict[str, Any]:
-    return {
-        "level": step.level,
-        "address": hex(step.address),
-        "host": None if step.host is None else hex(step.host),
-        "entry": None if step.entry is None else hex(step.entry),
-        "fields": None if step.record is None else _json_fields(step.record),
-        "outcome": step.outcome.value,
-        "reserved": hex(step.reserved),
-        "flags": hex(step.flags),
-        "second": [_step_json(inner) for inner in step.second],
-    }
-
-
-def _json_fields(record: BitRecord) -> dict[str, int]:
-    return {name: int(value) for name, value in record.fields().items()}

@@ -2,33 +2,27 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated
 
 import typer
 
-from devices.dma import READ, WRITE, AddressType, Request
+from devices.dma import READ, WRITE, AddressType
 from devices.source_id import SourceId
-from vtd.commands.images import (
-    AsSpecified,
-    Base,
-    Cap,
-    ChosenDepartures,
-    Ecap,
-    Format,
-    HostWidth,
-    Image,
-    Output,
-    Profile,
-    RootTable,
-    open_image,
-    parse_number,
-)
+from vtd.commands.images import Image, ImageOptions, RootTable, open_image, parse_number
+from vtd.commands.option_groups import with_option_groups
 from vtd.commands.reading import UNUSABLE, unusable_input
-from vtd.commands.show_walk import walk_json, walk_lines
-from vtd.inspection.explain import explain_request, explain_translation_request, is_interrupt
+from vtd.commands.rendering.answer import Answer, Format, Output, show
+from vtd.commands.show_walk import walk_lines
+from vtd.inspection.request_explanation import (
+    explain_request,
+    explain_translation_request,
+    is_interrupt,
+)
+from vtd.inspection.request_rows import request_row
+from vtd.unit.requests.request import Request
 
 
+@with_option_groups
 def walk(
     image: Image,
     iova: Annotated[
@@ -50,13 +44,8 @@ def walk(
         typer.Option("--ats", help="A translation request; without --write, not for writing."),
     ] = False,
     root_table: RootTable = None,
-    base: Base = None,
-    profile: Profile = None,
-    cap: Cap = None,
-    ecap: Ecap = None,
-    host_width: HostWidth = None,
-    as_specified: AsSpecified = False,
-    departures: ChosenDepartures = None,
+    *,
+    options: ImageOptions,
     format: Output = Format.TEXT,
 ) -> None:
     """Explain one translation: each structure and entry read, and the rule that decides.
@@ -71,17 +60,7 @@ def walk(
         raise typer.BadParameter(f"{pasid:#x} has more than 20 bits", param_hint="--pasid")
     if privileged and pasid is None:
         raise typer.BadParameter("only a request with PASID is", param_hint="--privileged")
-    inspected = open_image(
-        image,
-        root_table=root_table,
-        base=base,
-        profile=profile,
-        cap=cap,
-        ecap=ecap,
-        host_width=host_width,
-        as_specified=as_specified,
-        departures=departures,
-    )
+    inspected = open_image(image, options, root_table=root_table)
     request = Request(source_id, iova, WRITE if write else READ, 1, pasid, privileged)
     if is_interrupt(request) and not ats:
         raise typer.BadParameter(
@@ -96,7 +75,5 @@ def walk(
         explained = explain_translation_request(remapping, request, no_write=not write)
     else:
         explained = explain_request(remapping, request)
-    if format is Format.JSON:
-        typer.echo(json.dumps(walk_json(explained), indent=1))
-    else:
-        typer.echo("\n".join(walk_lines(explained)))
+    row = request_row(explained)
+    show(Answer(row, [row], walk_lines(explained)), format)

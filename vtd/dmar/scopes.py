@@ -30,7 +30,7 @@ from vtd.dmar.records import (
 from vtd.dmar.table import Table
 
 
-class Topology(Protocol):
+class BridgeLookup(Protocol):
     """What a PCI tree has to answer."""
 
     def secondary_bus(self, bridge: Bdf) -> int | None:
@@ -95,9 +95,9 @@ class SystemDevice(NamedTuple):
 class Scopes:
     """The device scopes of a table, resolved over a topology."""
 
-    def __init__(self, table: Table, topology: Topology | None = None) -> None:
+    def __init__(self, table: Table, topology: BridgeLookup | None = None) -> None:
         self.table = table
-        self.topology: Topology = topology or Bridges()
+        self.topology: BridgeLookup = topology or Bridges()
 
     def resolve(self, segment: int, entry: DeviceScope) -> Bdf | None:
         """The function an entry names, walking its path over the bridges (8.3.1).

@@ -36,9 +36,9 @@ from vtd.fuzz.qemu import QemuTarget
 from vtd.fuzz.targets import (
     CommandTarget,
     EngineTarget,
+    FuzzTarget,
     LibraryTarget,
     OracleTarget,
-    Target,
     TargetError,
 )
 from vtd.unit.departures import QEMU
@@ -66,7 +66,7 @@ class Failure(NamedTuple):
 
 
 @dataclass
-class Result:
+class CampaignResult:
     """What one or several seeds gave."""
 
     tally: Tally = field(default_factory=Tally)
@@ -74,7 +74,7 @@ class Result:
     seeds: list[int] = field(default_factory=list)
     seconds: float = 0.0
 
-    def add(self, other: Result) -> None:
+    def add(self, other: CampaignResult) -> None:
         """Take in what another worker found."""
         self.tally += other.tally
         self.failures += other.failures
@@ -107,7 +107,7 @@ def default_properties(target: str) -> tuple[str, ...]:
     return TARGET_PROPERTIES.get(target.partition(":")[0], PROPERTIES)
 
 
-def open_target(name: str) -> Target:
+def open_target(name: str) -> FuzzTarget:
     """The target of a ``--target`` argument; TargetError for one that is none."""
     kind, _, argument = name.partition(":")
     match kind:
@@ -122,7 +122,7 @@ def open_target(name: str) -> Target:
     raise TargetError(f"target {name!r}: not {TARGETS}")
 
 
-def run_job(job: Job, *, shrink: bool = True) -> Result:
+def run_job(job: Job, *, shrink: bool = True) -> CampaignResult:
     """Run one seed; the same job always gives the same result.
 
     TargetError if the target does not work, or can't be asked the property.
@@ -135,7 +135,7 @@ def run_job(job: Job, *, shrink: bool = True) -> Result:
         )
     if job.property in BYTE_PROPERTIES:
         return _run_bytes(job)
-    result = Result(seeds=[job.seed])
+    result = CampaignResult(seeds=[job.seed])
     cases, check = _cases_and_check(job)
     violations: list[Violation] = []
     broken: list[TargetError] = []
@@ -203,7 +203,7 @@ def _cases_and_check(
 
 
 def target_cases(
-    name: str, target: Target, flavour: strategies.Flavour | None = None
+    name: str, target: FuzzTarget, flavour: strategies.Flavour | None = None
 ) -> st.SearchStrategy[Case]:
     """The cases of a property that an outside target is asked, for the units that it has.
 
@@ -222,10 +222,10 @@ def target_cases(
     )
 
 
-_TARGETS: dict[str, Target] = {}
+_TARGETS: dict[str, FuzzTarget] = {}
 
 
-def _target(name: str) -> Target:
+def _target(name: str) -> FuzzTarget:
     """A target that this worker keeps from seed to seed."""
     if name not in _TARGETS:
         _TARGETS[name] = open_target(name)
@@ -238,11 +238,11 @@ def close_targets() -> None:
         _TARGETS.popitem()[1].close()
 
 
-def _run_bytes(job: Job) -> Result:
+def _run_bytes(job: Job) -> CampaignResult:
     """Many short byte strings, of random bytes; a failing one is made as short as it gets."""
     _, check, length = BYTE_PROPERTIES[job.property]
     source = random.Random(f"{job.property} {job.seed}")
-    result = Result(seeds=[job.seed])
+    result = CampaignResult(seeds=[job.seed])
     for _ in range(BYTE_CASES_PER_SEED):
         data = source.randbytes(source.randrange(length))
         if job.property == "dmar":
@@ -312,7 +312,7 @@ def _failure(job: Job, violation: Violation) -> Failure:
 class Executor(Protocol):
     """Where jobs run: a pool of processes, or a cluster."""
 
-    def submit(self, function: Callable[[Job], Result], job: Job, /) -> Any: ...
+    def submit(self, function: Callable[[Job], CampaignResult], job: Job, /) -> Any: ...
 
 
 def jobs_of(properties: Iterable[str], target: str, seeds: Iterable[int]) -> Iterator[Job]:
@@ -328,9 +328,9 @@ def run(
     *,
     processes: int = 1,
     cluster: str | None = None,
-    enough: Callable[[Result], bool],
-    progress: Callable[[Result], None],
-) -> Result:
+    enough: Callable[[CampaignResult], bool],
+    progress: Callable[[CampaignResult], None],
+) -> CampaignResult:
     """Run jobs on a cluster if its address is given, else in processes."""
     if cluster is not None:
         return run_on_cluster(jobs, cluster, enough=enough, progress=progress)
@@ -341,9 +341,9 @@ def run_jobs(
     jobs: Iterable[Job],
     *,
     processes: int = 1,
-    enough: Callable[[Result], bool] = lambda _: False,
-    progress: Callable[[Result], None] = lambda _: None,
-) -> Result:
+    enough: Callable[[CampaignResult], bool] = lambda _: False,
+    progress: Callable[[CampaignResult], None] = lambda _: None,
+) -> CampaignResult:
     """Run jobs in this process or in several; ``enough`` ends the campaign early."""
     if processes == 1:
         return _collect((run_job(job) for job in jobs), enough, progress)
@@ -351,8 +351,10 @@ def run_jobs(
         return _collect(_in_pool(pool, iter(jobs), processes), enough, progress)
 
 
-def _in_pool(pool: ProcessPoolExecutor, jobs: Iterator[Job], processes: int) -> Iterator[Result]:
-    waiting: set[Future[Result]] = {
+def _in_pool(
+    pool: ProcessPoolExecutor, jobs: Iterator[Job], processes: int
+) -> Iterator[CampaignResult]:
+    waiting: set[Future[CampaignResult]] = {
         pool.submit(run_job, job) for job in itertools.islice(jobs, 2 * processes)
     }
     while waiting:
@@ -371,9 +373,9 @@ def run_on_cluster(
     jobs: Iterable[Job],
     address: str,
     *,
-    enough: Callable[[Result], bool] = lambda _: False,
-    progress: Callable[[Result], None] = lambda _: None,
-) -> Result:
+    enough: Callable[[CampaignResult], bool] = lambda _: False,
+    progress: Callable[[CampaignResult], None] = lambda _: None,
+) -> CampaignResult:
     """Run jobs on a Dask cluster (needs the ``cluster`` extra)."""
     from distributed import Client, as_completed  # noqa: PLC0415 - an extra
 
@@ -383,7 +385,7 @@ def run_on_cluster(
         futures = client.map(_run_on_worker, list(itertools.islice(remaining, width)), pure=False)
         running = as_completed(futures)
 
-        def results() -> Iterator[Result]:
+        def results() -> Iterator[CampaignResult]:
             for future in running:
                 yield future.result()
                 for job in itertools.islice(remaining, 1):
@@ -392,7 +394,7 @@ def run_on_cluster(
         return _collect(results(), enough, progress)
 
 
-def _run_on_worker(job: Job) -> Result:
+def _run_on_worker(job: Job) -> CampaignResult:
     """Run one seed where other threads of the worker use ``random``, which hypothesis suspects."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Do not use the `random` module inside strategies")
@@ -400,11 +402,11 @@ def _run_on_worker(job: Job) -> Result:
 
 
 def _collect(
-    results: Iterator[Result],
-    enough: Callable[[Result], bool],
-    progress: Callable[[Result], None],
-) -> Result:
-    total = Result()
+    results: Iterator[CampaignResult],
+    enough: Callable[[CampaignResult], bool],
+    progress: Callable[[CampaignResult], None],
+) -> CampaignResult:
+    total = CampaignResult()
     for result in results:
         total.add(result)
         progress(total)
@@ -418,7 +420,7 @@ def _collect(
 
 def run_until_found(
     name: str, seconds: float, clock: Callable[[], float], first_seed: int = 0
-) -> Result:
+) -> CampaignResult:
     """Run seeds of one property until it fails, or for about so many seconds of ``clock``.
 
     The case that fails is not shrunk.

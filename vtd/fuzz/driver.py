@@ -29,7 +29,7 @@ from vtd.fuzz.case import (
     reg_write,
     take_faults,
 )
-from vtd.fuzz.owed_invalidations import OwedInvalidations, Rule
+from vtd.fuzz.owed_invalidations import InvalidationRule, OwedInvalidations
 from vtd.fuzz.places import (
     CONTEXT_TABLES,
     DATA,
@@ -40,7 +40,7 @@ from vtd.fuzz.places import (
     ROOT_TABLE,
     SUPERPAGE,
     TABLES,
-    Place,
+    RecordPlace,
     context_address,
     device_places,
     paging_places,
@@ -139,7 +139,7 @@ class ModelDriver:
         capabilities: Capabilities,
         *,
         scalable: bool = False,
-        drop: Rule | None = None,
+        drop: InvalidationRule | None = None,
         as_recorded: bool = False,
     ) -> None:
         self.capabilities = capabilities
@@ -189,11 +189,11 @@ class ModelDriver:
         for name, arguments in operations:
             getattr(self, name)(**arguments)
 
-    def word(self, place: Place) -> int:
+    def word(self, place: RecordPlace) -> int:
         """What the driver has written to a structure."""
         return self._memory.read_record(place.address, place.size)
 
-    def places(self) -> list[Place]:
+    def places(self) -> list[RecordPlace]:
         """Every structure that the unit may read for a DMA, present ones only."""
         places = [root_place(scalable=self.scalable)]
         for (device, pasid), domain in self.attached.items():

@@ -10,7 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from vtd.auditing.audit import Audit
 from vtd.fuzz.driver import ModelDriver, Operation
 from vtd.fuzz.oracle import SlowUnit
-from vtd.fuzz.owed_invalidations import Rule
+from vtd.fuzz.owed_invalidations import InvalidationRule
 from vtd.fuzz.properties import take
 from vtd.fuzz.strategies import beginnings, operating
 from vtd.fuzz.targets import EngineTarget
@@ -23,7 +23,7 @@ def machine_for(
     *,
     scalable: bool = False,
     policy: CachePolicy = AGGRESSIVE,
-    drop: Rule | None = None,
+    drop: InvalidationRule | None = None,
 ) -> type[RuleBasedStateMachine]:
     """A state machine whose engine and oracle agree after every step, with a silent audit.
 

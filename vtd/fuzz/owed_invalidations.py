@@ -28,7 +28,7 @@ from vtd.layouts.descriptors import (
 from vtd.unit.registers.capabilities import Capabilities
 
 
-class Rule(Enum):
+class InvalidationRule(Enum):
     """An invalidation that software owes, and when (6.5.3.3)."""
 
     CONTEXT_CACHE = "context entry changed: context cache, device-selective"
@@ -46,7 +46,12 @@ class OwedInvalidations:
     """Adds to ``steps`` what is owed for each change, but for the rule that is dropped."""
 
     def __init__(
-        self, capabilities: Capabilities, steps: list[Step], *, scalable: bool, drop: Rule | None
+        self,
+        capabilities: Capabilities,
+        steps: list[Step],
+        *,
+        scalable: bool,
+        drop: InvalidationRule | None,
     ) -> None:
         self._capabilities = capabilities
         self._steps = steps
@@ -59,15 +64,15 @@ class OwedInvalidations:
         cache = ContextCacheInvalidateDescriptor.of(
             g=ContextGranularity.DEVICE, did=domain_id, sid=source_id, fm=function_mask
         )
-        self._give(Rule.CONTEXT_CACHE, cache)
-        self._give(Rule.DOMAIN_AFTER_CONTEXT, _domain_iotlb(domain_id))
+        self._give(InvalidationRule.CONTEXT_CACHE, cache)
+        self._give(InvalidationRule.DOMAIN_AFTER_CONTEXT, _domain_iotlb(domain_id))
 
     def absent_pasid_entry(self, domain_id: int, pasid: int) -> None:
         """A PASID entry was not present, which caching mode lets a unit remember."""
         cache = PasidCacheInvalidateDescriptor.of(
             g=PasidCacheGranularity.PASID_IN_DOMAIN, did=domain_id, pasid=pasid
         )
-        self._give(Rule.PASID_CACHE, cache)
+        self._give(InvalidationRule.PASID_CACHE, cache)
 
     def pasid_entry(self, domain_id: int, pasid: int, *, whole_domain: bool) -> None:
         """A PASID entry led to a domain, of which all may be cached or what the PASID used."""
@@ -77,7 +82,7 @@ class OwedInvalidations:
             descriptor = PasidIotlbInvalidateDescriptor.of(
                 g=PasidIotlbGranularity.PASID, did=domain_id, pasid=pasid
             )
-        self._give(Rule.IOTLB_AFTER_PASID, descriptor)
+        self._give(InvalidationRule.IOTLB_AFTER_PASID, descriptor)
 
     def reused_domain(self, domain_id: int) -> None:
         """A domain-id stands for another address space."""
@@ -85,14 +90,14 @@ class OwedInvalidations:
         if self._scalable:
             granularity = PasidCacheGranularity.DOMAIN
             cache = PasidCacheInvalidateDescriptor.of(g=granularity, did=domain_id)
-        self._give(Rule.DOMAIN_REUSE, cache)
-        self._give(Rule.DOMAIN_REUSE, _domain_iotlb(domain_id))
+        self._give(InvalidationRule.DOMAIN_REUSE, cache)
+        self._give(InvalidationRule.DOMAIN_REUSE, _domain_iotlb(domain_id))
 
     def pages(self, domain_id: int, address: int, length: int, *, hint: bool) -> None:
         """Second-stage entries of a range changed; ``hint``: leaf entries only."""
         cap = self._capabilities.cap
         if not cap.psi:
-            self._give(Rule.PAGES_AFTER_UNMAP, _domain_iotlb(domain_id))
+            self._give(InvalidationRule.PAGES_AFTER_UNMAP, _domain_iotlb(domain_id))
             return
         for start, mask in _aligned(address & ADDRESS, length, cap.mamv):
             descriptor = IotlbInvalidateDescriptor.of(
@@ -102,7 +107,7 @@ class OwedInvalidations:
                 am=mask,
                 ih=self._hint(hint),
             )
-            self._give(Rule.PAGES_AFTER_UNMAP, descriptor)
+            self._give(InvalidationRule.PAGES_AFTER_UNMAP, descriptor)
 
     def pasid_pages(
         self, domain_id: int, pasid: int, address: int, length: int, *, hint: bool
@@ -117,21 +122,23 @@ class OwedInvalidations:
                 am=mask,
                 ih=self._hint(hint),
             )
-            self._give(Rule.PASID_PAGES_AFTER_UNMAP, descriptor)
+            self._give(InvalidationRule.PASID_PAGES_AFTER_UNMAP, descriptor)
 
     def interrupt_entry(self, index: int) -> None:
         """An interrupt-remapping entry changed."""
-        cache = InterruptEntryCacheInvalidateDescriptor.of(g=InterruptGranularity.INDEX, iidx=index)
-        self._give(Rule.INTERRUPT_ENTRY, cache)
+        cache = InterruptEntryCacheInvalidateDescriptor.of(
+            g=InterruptGranularity.INDEX, iidx=index
+        )
+        self._give(InvalidationRule.INTERRUPT_ENTRY, cache)
 
     def interrupt_table(self) -> None:
         """Another interrupt-remapping table; never dropped."""
         self._give(None, InterruptEntryCacheInvalidateDescriptor.of())
 
     def _hint(self, hint: bool) -> bool:
-        return hint or self._drop is Rule.HINT_CLEAR
+        return hint or self._drop is InvalidationRule.HINT_CLEAR
 
-    def _give(self, rule: Rule | None, descriptor: int) -> None:
+    def _give(self, rule: InvalidationRule | None, descriptor: int) -> None:
         if rule is not None and rule is self._drop:
             return
         if "qi" in self._capabilities.features:

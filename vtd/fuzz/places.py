@@ -36,7 +36,7 @@ ENTRIES_NAMED = 4
 """So many entries of a paging structure are listed as places."""
 
 
-class Place(NamedTuple):
+class RecordPlace(NamedTuple):
     """Where a structure is that the unit reads."""
 
     name: str
@@ -68,29 +68,31 @@ def pasid_address(device: str, pasid: int | None) -> int:
     return pasid_directory(device) + 4096 * ((value >> 6) + 1) + (value & 63) * 64
 
 
-def root_place(*, scalable: bool) -> Place:
+def root_place(*, scalable: bool) -> RecordPlace:
     """The only root entry."""
-    return Place("root entry", ScalableRootEntry if scalable else RootEntry, ROOT_TABLE)
+    return RecordPlace("root entry", ScalableRootEntry if scalable else RootEntry, ROOT_TABLE)
 
 
-def device_places(device: str, pasid: int | None, *, scalable: bool) -> Iterator[Place]:
+def device_places(device: str, pasid: int | None, *, scalable: bool) -> Iterator[RecordPlace]:
     """The structures of a device, down to its PASID entry."""
     context = ScalableContextEntry if scalable else ContextEntry
-    yield Place(f"context entry of {device}", context, context_address(device, scalable=scalable))
+    yield RecordPlace(
+        f"context entry of {device}", context, context_address(device, scalable=scalable)
+    )
     if scalable:
         directory = pasid_directory(device) + 8 * ((pasid or RID_PASID) >> 6)
-        yield Place(f"PASID directory entry of {device}", PasidDirectoryEntry, directory)
-        yield Place(f"PASID entry of {device}", PasidEntry, pasid_address(device, pasid))
+        yield RecordPlace(f"PASID directory entry of {device}", PasidDirectoryEntry, directory)
+        yield RecordPlace(f"PASID entry of {device}", PasidEntry, pasid_address(device, pasid))
 
 
-def interrupt_place(index: int) -> Place:
+def interrupt_place(index: int) -> RecordPlace:
     """An interrupt-remapping entry."""
-    return Place(f"interrupt entry {index}", RemappedIrte, INTERRUPTS + index * 16)
+    return RecordPlace(f"interrupt entry {index}", RemappedIrte, INTERRUPTS + index * 16)
 
 
 def paging_places(
     memory: TableMemory, owner: str, table: int, level: int, kind: StageKind
-) -> Iterator[Place]:
+) -> Iterator[RecordPlace]:
     """The present entries of a paging structure and of those below it, a few of each."""
     found = 0
     for index in range(512):
@@ -104,6 +106,6 @@ def paging_places(
         pages = PAGE_RECORDS[kind]
         record = pages[PAGE_SHIFT + INDEX_BITS * (level - 1)] if leaf else TABLE_RECORDS[kind]
         name = f"{kind.value}-stage entry of {owner}, level {level}"
-        yield Place(name, record, table + 8 * index)
+        yield RecordPlace(name, record, table + 8 * index)
         if not leaf:
             yield from paging_places(memory, owner, entry & ADDRESS, level - 1, kind)

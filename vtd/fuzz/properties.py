@@ -22,7 +22,7 @@ from vtd.fuzz import strategies
 from vtd.fuzz.case import Case, Outcome, Step
 from vtd.fuzz.program import run_program
 from vtd.fuzz.strategies import Flavour
-from vtd.fuzz.targets import Difference, EngineTarget, OracleTarget, Target, compare
+from vtd.fuzz.targets import Difference, EngineTarget, FuzzTarget, OracleTarget, compare
 from vtd.recordings.scenario import ScenarioRun
 from vtd.unit.caching.policy import AGGRESSIVE, KEEPS_STALE, UNCACHED
 from vtd.unit.options import Options
@@ -169,7 +169,7 @@ def _agree(case: Case, expected: list[Outcome], outcomes: list[Outcome]) -> None
         raise Violation(f"oracle and engine differ: {differences[0]}", case, expected)
 
 
-def differential(one: Target, other: Target) -> Callable[[Case, Tally], None]:
+def differential(one: FuzzTarget, other: FuzzTarget) -> Callable[[Case, Tally], None]:
     """A check that two targets agree on a case."""
 
     def check(case: Case, tally: Tally) -> None:

@@ -29,7 +29,7 @@ from vtd.unit.reporting.events import Event, RequestBlocked
 from vtd.unit.translation.lookup import LEVELS
 
 
-class Structure(NamedTuple):
+class TableRecord(NamedTuple):
     """An entry that a request meets, and where it is."""
 
     address: int
@@ -53,9 +53,9 @@ class Situation(NamedTuple):
     case: Case
     address: int
     write: bool
-    structures: tuple[Structure, ...]
+    structures: tuple[TableRecord, ...]
     """Root, context, PASID directory and PASID entry, as far as they can be read."""
-    paging: tuple[Structure, ...]
+    paging: tuple[TableRecord, ...]
     """Paging entries from the top down to the first that is not present or can't be followed."""
     reason: int | None
     """The fault, also one that FPD keeps from being recorded."""
@@ -65,11 +65,11 @@ class Situation(NamedTuple):
     served: tuple[Step, ...]
     """Earlier requests of the same device that were let through."""
 
-    def find(self, kind: type[BitRecord]) -> Structure | None:
+    def find(self, kind: type[BitRecord]) -> TableRecord | None:
         """The structure of one kind, if the request comes so far."""
         return next((each for each in self.structures if type(each.entry) is kind), None)
 
-    def reserved(self, structure: Structure) -> int:
+    def reserved(self, structure: TableRecord) -> int:
         """The bits of a structure that should be 0 and are not."""
         return structure.entry & structure.entry.reserved_mask(
             self.case.capabilities.implementation
@@ -120,32 +120,32 @@ def situation_of(case: Case, first: int, last: int, changes: Sequence[Step]) -> 
 
 def _structures(
     memory: PhysicalMemory, root_table: int, source_id: int, *, scalable: bool
-) -> Iterator[Structure]:
+) -> Iterator[TableRecord]:
     """The structures that requests without PASID of a source-id meet, present or not."""
     bus, devfn = source_id >> 8, source_id & 0xFF
     with suppress(BusError):
         if not scalable:
             root = RootEntry(memory.read_record(root_table + bus * 16, 16))
-            yield Structure(root_table + bus * 16, root)
+            yield TableRecord(root_table + bus * 16, root)
             address = root.ctp + devfn * 16
-            yield Structure(address, ContextEntry(memory.read_record(address, 16)))
+            yield TableRecord(address, ContextEntry(memory.read_record(address, 16)))
             return
         halves = ScalableRootEntry(memory.read_record(root_table + bus * 16, 16))
-        yield Structure(root_table + bus * 16, halves)
+        yield TableRecord(root_table + bus * 16, halves)
         address = (halves.uctp if devfn & 0x80 else halves.lctp) + (devfn & 0x7F) * 32
         context = ScalableContextEntry(memory.read_record(address, 32))
-        yield Structure(address, context)
+        yield TableRecord(address, context)
         pasid = context.rid_pasid
         address = context.pasiddirptr + (pasid >> 6) * 8
         directory = PasidDirectoryEntry(memory.read_record(address, 8))
-        yield Structure(address, directory)
+        yield TableRecord(address, directory)
         address = directory.smptblptr + (pasid & 63) * 64
-        yield Structure(address, PasidEntry(memory.read_record(address, 64)))
+        yield TableRecord(address, PasidEntry(memory.read_record(address, 64)))
 
 
 def _paging(
-    memory: PhysicalMemory, structures: Sequence[Structure], address: int
-) -> Iterator[Structure]:
+    memory: PhysicalMemory, structures: Sequence[TableRecord], address: int
+) -> Iterator[TableRecord]:
     """The paging entries of a request with one stage."""
     entry = structures[-1].entry if structures else None
     if isinstance(entry, ContextEntry):
@@ -160,7 +160,7 @@ def _paging(
         for level in range(levels, 0, -1):
             where = table + (address >> 3 + 9 * level & 511) * 8
             paging = SecondStageEntry(memory.read_record(where, 8))
-            yield Structure(where, paging, level)
+            yield TableRecord(where, paging, level)
             if not paging & 3 or (paging & 0x80 and level < levels):
                 return
             table = paging & ADDRESS

@@ -18,7 +18,7 @@ from vtd.dmar import Table
 from vtd.dmar.records import STRUCTURES, Header
 from vtd.fuzz.case import DEVICES, Case, Step, mem_read, msi, store, take_faults
 from vtd.fuzz.driver import PASIDS, ModelDriver, Operation
-from vtd.fuzz.owed_invalidations import Rule
+from vtd.fuzz.owed_invalidations import InvalidationRule
 from vtd.fuzz.places import DESCRIPTOR, NOWHERE, interrupt_place
 from vtd.layouts.descriptors import DESCRIPTORS, DescriptorType
 from vtd.layouts.interrupt_entries import (
@@ -166,7 +166,7 @@ def supports_scalable(unit: Capabilities) -> bool:
 def driver_cases(
     draw: Draw,
     units: st.SearchStrategy[Capabilities] | None = None,
-    drop: Rule | None = None,
+    drop: InvalidationRule | None = None,
 ) -> Case:
     """A program of a driver that owes no invalidation, except those of ``drop``."""
     unit = draw(capabilities() if units is None else units)
@@ -415,7 +415,7 @@ def interrupt_cases(
     return driver.case("interrupt table")
 
 
-class Access(NamedTuple):
+class RegisterAccess(NamedTuple):
     """An access of software in a register program; ``value`` None is a read."""
 
     offset: int
@@ -424,7 +424,7 @@ class Access(NamedTuple):
 
 
 @st.composite
-def register_programs(draw: Draw, unit: Capabilities, size: int = 20) -> list[Access]:
+def register_programs(draw: Draw, unit: Capabilities, size: int = 20) -> list[RegisterAccess]:
     """Reads and writes of registers, aligned or not, with values made of their fields."""
     constants = implementation_registers(unit)
     places = register_map(unit.features, unit.cap, unit.ecap, constants)
@@ -439,7 +439,7 @@ def register_programs(draw: Draw, unit: Capabilities, size: int = 20) -> list[Ac
         size_of_access = draw(st.sampled_from([4, 8]))
         shift = draw(st.sampled_from([0, *range(0, width, size_of_access)]))
         part = None if value is None else value >> shift * 8 & (1 << size_of_access * 8) - 1
-        accesses.append(Access(offset + shift, size_of_access, part))
+        accesses.append(RegisterAccess(offset + shift, size_of_access, part))
     return accesses
 
 

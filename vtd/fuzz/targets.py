@@ -26,7 +26,7 @@ class TargetError(Exception):
     """A target that can't be started, died, or answers something that is no answer."""
 
 
-class Target(Protocol):
+class FuzzTarget(Protocol):
     """Anything that carries out cases."""
 
     @property

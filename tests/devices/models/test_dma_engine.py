@@ -15,8 +15,8 @@ from devices.models.dma_engine import (
     PAGE_REQUEST_ATTEMPTS,
     As,
     Atomic,
+    CommandOutcome,
     DmaEngine,
-    Outcome,
     Read,
     SendMessage,
     SendPageRequest,
@@ -59,7 +59,7 @@ def start(engine: DmaEngine, port: RecordingPort, allocation: int = 4) -> None:
     config.write(4, 6, 2)
 
 
-def ok(outcomes: list[Outcome]) -> list[bool]:
+def ok(outcomes: list[CommandOutcome]) -> list[bool]:
     return [outcome.completion.ok for outcome in outcomes]
 
 

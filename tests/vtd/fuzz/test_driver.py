@@ -11,7 +11,7 @@ from vtd.auditing.audit import Audit
 from vtd.fuzz.case import Case
 from vtd.fuzz.driver import ModelDriver, Operation
 from vtd.fuzz.machine import machine_for
-from vtd.fuzz.owed_invalidations import Rule
+from vtd.fuzz.owed_invalidations import InvalidationRule
 from vtd.fuzz.properties import Tally, carry_out, check_driver
 from vtd.fuzz.strategies import driver_cases
 from vtd.fuzz.targets import EngineTarget, OracleTarget
@@ -53,26 +53,30 @@ REUSED = [
     attach("d0", 1),
     AGAIN,
 ]
-PROGRAMS: dict[Rule, tuple[str, bool, list[Operation]]] = {
-    Rule.CONTEXT_CACHE: ("client", False, MOVED),
-    Rule.DOMAIN_AFTER_CONTEXT: ("client", False, MOVED),
-    Rule.PASID_CACHE: ("xeon", True, MOVED),
-    Rule.IOTLB_AFTER_PASID: ("xeon", True, MOVED),
-    Rule.PAGES_AFTER_UNMAP: ("client", False, [*MOVED[:2], USE, UNMAP, AGAIN]),
-    Rule.PASID_PAGES_AFTER_UNMAP: ("xeon", True, [*MOVED[:2], USE, UNMAP, AGAIN]),
-    Rule.HINT_CLEAR: (
+PROGRAMS: dict[InvalidationRule, tuple[str, bool, list[Operation]]] = {
+    InvalidationRule.CONTEXT_CACHE: ("client", False, MOVED),
+    InvalidationRule.DOMAIN_AFTER_CONTEXT: ("client", False, MOVED),
+    InvalidationRule.PASID_CACHE: ("xeon", True, MOVED),
+    InvalidationRule.IOTLB_AFTER_PASID: ("xeon", True, MOVED),
+    InvalidationRule.PAGES_AFTER_UNMAP: ("client", False, [*MOVED[:2], USE, UNMAP, AGAIN]),
+    InvalidationRule.PASID_PAGES_AFTER_UNMAP: ("xeon", True, [*MOVED[:2], USE, UNMAP, AGAIN]),
+    InvalidationRule.HINT_CLEAR: (
         "client",
         False,
         [*MOVED[:2], USE, UNMAP, attach("d1", 2), map_page(2), map_page(1, 9), AGAIN],
     ),
-    Rule.DOMAIN_REUSE: ("xeon", True, REUSED),
-    Rule.INTERRUPT_ENTRY: ("client", False, [entry(40), INTERRUPT, entry(41), INTERRUPT]),
+    InvalidationRule.DOMAIN_REUSE: ("xeon", True, REUSED),
+    InvalidationRule.INTERRUPT_ENTRY: (
+        "client",
+        False,
+        [entry(40), INTERRUPT, entry(41), INTERRUPT],
+    ),
 }
 
 
-@pytest.mark.parametrize("drop", [None, Rule.PAGES_AFTER_UNMAP])
+@pytest.mark.parametrize("drop", [None, InvalidationRule.PAGES_AFTER_UNMAP])
 def test_a_guest_table_that_the_host_takes_away_is_gone_once_it_is_invalidated(
-    drop: Rule | None,
+    drop: InvalidationRule | None,
 ) -> None:
     driver = ModelDriver(PROFILES["xeon"], scalable=True, drop=drop)
     nested = driver.kinds.index(PasidTranslationType.NESTED)
@@ -101,26 +105,26 @@ def findings(case: Case) -> list[str]:
     return [str(use) for use in audit.findings]
 
 
-def program(rule: Rule, drop: Rule | None) -> Case:
+def program(rule: InvalidationRule, drop: InvalidationRule | None) -> Case:
     profile, scalable, operations = PROGRAMS[rule]
     driver = ModelDriver(PROFILES[profile], scalable=scalable, drop=drop)
     driver.run(operations)
     return driver.case()
 
 
-@pytest.mark.parametrize("rule", Rule, ids=lambda rule: rule.name)
-def test_the_audit_catches_a_driver_that_drops_a_rule(rule: Rule) -> None:
+@pytest.mark.parametrize("rule", InvalidationRule, ids=lambda rule: rule.name)
+def test_the_audit_catches_a_driver_that_drops_a_rule(rule: InvalidationRule) -> None:
     assert findings(program(rule, drop=rule))
 
 
-@pytest.mark.parametrize("rule", Rule, ids=lambda rule: rule.name)
-def test_the_same_program_with_the_rule_kept_has_no_findings(rule: Rule) -> None:
+@pytest.mark.parametrize("rule", InvalidationRule, ids=lambda rule: rule.name)
+def test_the_same_program_with_the_rule_kept_has_no_findings(rule: InvalidationRule) -> None:
     check_driver(program(rule, drop=None), Tally())
 
 
 def test_dropped_rules_are_found_in_random_programs_too() -> None:
     case = find(
-        driver_cases(st.just(PROFILES["client"]), drop=Rule.DOMAIN_AFTER_CONTEXT),
+        driver_cases(st.just(PROFILES["client"]), drop=InvalidationRule.DOMAIN_AFTER_CONTEXT),
         lambda case: bool(findings(case)),
         settings=settings(
             max_examples=500,
@@ -130,7 +134,7 @@ def test_dropped_rules_are_found_in_random_programs_too() -> None:
             phases=(Phase.generate,),
         ),
     )
-    assert case.rule == Rule.DOMAIN_AFTER_CONTEXT.value
+    assert case.rule == InvalidationRule.DOMAIN_AFTER_CONTEXT.value
 
 
 MACHINE_SETTINGS = settings(
@@ -153,9 +157,12 @@ def test_the_driver_as_a_state_machine_agrees_with_the_oracle_at_every_step(
 
 
 @pytest.mark.parametrize(
-    "profile, rule", [("client", Rule.PAGES_AFTER_UNMAP), ("xeon", Rule.PASID_CACHE)]
+    "profile, rule",
+    [("client", InvalidationRule.PAGES_AFTER_UNMAP), ("xeon", InvalidationRule.PASID_CACHE)],
 )
-def test_the_state_machine_fails_where_the_driver_drops_a_rule(profile: str, rule: Rule) -> None:
+def test_the_state_machine_fails_where_the_driver_drops_a_rule(
+    profile: str, rule: InvalidationRule
+) -> None:
     machine = machine_for(PROFILES[profile], scalable=profile == "xeon", drop=rule)
     with pytest.raises(AssertionError, match="stale"):
         run_state_machine_as_test(machine, settings=settings(MACHINE_SETTINGS, max_examples=300))

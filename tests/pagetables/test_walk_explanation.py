@@ -8,13 +8,19 @@ from hypothesis import strategies as st
 
 from pagetables.bits import Implementation
 from pagetables.build import FramePool, TableBuilder
-from pagetables.explain import Explanation, Outcome, Step, explain, explain_nested
 from pagetables.first_stage import FirstStagePage2M
 from pagetables.geometry import StageKind, first_stage_geometry, second_stage_geometry
 from pagetables.memory import PhysicalMemory
 from pagetables.observed import AccessKind, FailRange, FailRead, ObservedMemory, UnchangedMemory
 from pagetables.second_stage import SecondStageEntry, SecondStagePage4K
 from pagetables.walk import Stage, WalkFault, WalkRule, walk
+from pagetables.walk_explanation import (
+    EntryRole,
+    Step,
+    WalkExplanation,
+    explain_nested_walk,
+    explain_walk,
+)
 from tests import oracle
 from tests.strategies import (
     POOL,
@@ -34,7 +40,7 @@ UNIT = Implementation(46, 16, frozenset({"sslps_2m", "sslps_1g", "fs1gp"}))
 FIRST, SECOND = first_stage_geometry(4, UNIT), second_stage_geometry(4, UNIT)
 
 
-def agrees(got: Explanation, expected: oracle.Mapped | oracle.Failed) -> None:
+def agrees(got: WalkExplanation, expected: oracle.Mapped | oracle.Failed) -> None:
     """The explanation has the oracle's outcome, and its last step says it."""
     last = got.steps[-1]
     if isinstance(expected, oracle.Failed):
@@ -54,7 +60,7 @@ def agrees(got: Explanation, expected: oracle.Mapped | oracle.Failed) -> None:
         assert (got.fault, got.physical) == (None, expected.physical)
         rights = ("r" if expected.read else "-") + ("w" if expected.write else "-")
         assert (got.rights, got.user) == (rights, expected.user)
-        assert last.outcome is Outcome.PAGE
+        assert last.outcome is EntryRole.PAGE
 
 
 def really_read(memory: PhysicalMemory, steps: tuple[Step, ...]) -> None:
@@ -75,7 +81,7 @@ def test_a_walk_explained_ends_like_the_walk(
     memory, words = scene.memory(), scene.words()
     for address in data.draw(st.lists(addresses(setup.tables.levels), min_size=1, max_size=6)):
         expected = oracle.translate(words, setup.tables, address)
-        got = explain(memory, setup.stage, address)
+        got = explain_walk(memory, setup.stage, address)
         agrees(got, expected)
         really_read(memory, got.steps)
         for where, word in words.words.items():
@@ -91,7 +97,7 @@ def test_a_nested_walk_explained_ends_like_the_walk(
     levels = scene.first.tables.levels
     for address in data.draw(st.lists(addresses(levels), min_size=1, max_size=6)):
         expected = oracle.translate(words, scene.first.tables, address, scene.nesting)
-        got = explain_nested(memory, first, second, width, address)
+        got = explain_nested_walk(memory, first, second, width, address)
         agrees(got, expected)
         really_read(memory, got.steps)
         for where, word in words.words.items():
@@ -101,7 +107,7 @@ def test_a_nested_walk_explained_ends_like_the_walk(
 @given(valid_paths())
 def test_the_flags_shown_are_the_flags_set(path: Path) -> None:
     memory, setup = path.scene.memory(), path.setup
-    looked = explain(UnchangedMemory(memory), setup.stage, path.address)
+    looked = explain_walk(UnchangedMemory(memory), setup.stage, path.address)
     for step in looked.steps:
         assert step.host == step.address
         assert memory.read_record(step.address, 8) == step.entry
@@ -120,10 +126,10 @@ def make_memory() -> tuple[PhysicalMemory, TableBuilder]:
 def test_steps_carry_the_names_and_records_of_the_specification() -> None:
     memory, builder = make_memory()
     builder.map(0x4000, 0x5000, PAGE, "r-")
-    got = explain(memory, Stage(SECOND, builder.root), 0x4321)
+    got = explain_walk(memory, Stage(SECOND, builder.root), 0x4321)
     assert (got.physical, got.rights, got.user) == (0x5321, "r-", True)
     assert [step.level for step in got.steps] == ["SS-PML4E", "SS-PDPE", "SS-PDE", "SS-PTE"]
-    assert [step.outcome for step in got.steps] == [Outcome.TABLE] * 3 + [Outcome.PAGE]
+    assert [step.outcome for step in got.steps] == [EntryRole.TABLE] * 3 + [EntryRole.PAGE]
     assert [type(step.record) for step in got.steps] == [SecondStageEntry] * 3 + [SecondStagePage4K]
     assert got.steps[-1].address == 0x100_3020
     assert repr(got.steps[-1].record) == "SecondStagePage4K(r=True, addr=0x5000)"
@@ -133,7 +139,7 @@ def test_the_reserved_bits_that_fired_are_named() -> None:
     memory, builder = make_memory()
     builder.map(0, 0, PAGE)
     memory.write(0x100_2000, (0x100_3003 | 1 << 11 | 1 << 50 | 1 << 9).to_bytes(8, "little"))
-    got = explain(memory, Stage(SECOND, builder.root), 0)
+    got = explain_walk(memory, Stage(SECOND, builder.root), 0)
     assert [step.level for step in got.steps] == ["SS-PML4E", "SS-PDPE", "SS-PDE"]
     assert got.steps[-1].outcome is WalkRule.RESERVED
     assert got.steps[-1].reserved == 1 << 11 | 1 << 50
@@ -143,7 +149,7 @@ def test_an_entry_that_can_not_be_read_is_a_step_without_one() -> None:
     memory, builder = make_memory()
     builder.map(0, 0, PAGE)
     stage = Stage(SECOND, builder.root)
-    got = explain(ObservedMemory(memory, FailRead(3)), stage, 0)
+    got = explain_walk(ObservedMemory(memory, FailRead(3)), stage, 0)
     last = got.steps[-1]
     assert (last.level, last.outcome) == ("SS-PDE", WalkRule.READ_ERROR)
     assert (last.address, last.host, last.entry, last.record) == (0x100_2000, None, None, None)
@@ -154,8 +160,8 @@ def test_a_flag_that_can_not_be_set_shows_at_its_entry() -> None:
     builder.map(0, 0, PAGE)
     stage = Stage(SECOND, builder.root, SECOND.accessed)
     broken = ObservedMemory(memory, FailRange(0x100_1000, 0x100_2000, AccessKind.UPDATE))
-    got = explain(broken, stage, 0)
-    assert [step.outcome for step in got.steps] == [Outcome.TABLE, WalkRule.UPDATE_ERROR]
+    got = explain_walk(broken, stage, 0)
+    assert [step.outcome for step in got.steps] == [EntryRole.TABLE, WalkRule.UPDATE_ERROR]
     assert [step.flags for step in got.steps] == [SECOND.accessed] * 2
 
 
@@ -173,7 +179,7 @@ def make_nested(*, flags: bool = True) -> tuple[PhysicalMemory, TableBuilder, Se
 
 def test_a_nested_walk_shows_both_dimensions() -> None:
     memory, _, (first, _), second = make_nested()
-    got = explain_nested(memory, first, second, 48, 0x4000_1234)
+    got = explain_nested_walk(memory, first, second, 48, 0x4000_1234)
     assert got.physical == 5 * BIG + 0x1234
     outer, page = got.steps[:3], got.steps[3:]
     assert [step.level for step in outer] == ["FS-PML4E", "FS-PDPE", "FS-PDE"]
@@ -186,7 +192,7 @@ def test_a_nested_walk_shows_both_dimensions() -> None:
             "SS-PDE",
             "SS-PTE",
         ]
-        assert step.second[-1].outcome is Outcome.PAGE
+        assert step.second[-1].outcome is EntryRole.PAGE
     # Setting A in a first-stage entry dirties the page of its table.
     assert [step.second[-1].flags for step in outer] == [SECOND.accessed | SECOND.dirty] * 3
     assert [step.flags for step in outer] == [FIRST.accessed] * 3
@@ -197,14 +203,14 @@ def test_a_nested_walk_shows_both_dimensions() -> None:
 def test_a_table_refused_by_the_second_stage_shows_how_it_was_found() -> None:
     memory, outer, (first, _), second = make_nested(flags=False)
     outer.protect(PAGE, PAGE, "-w")
-    got = explain_nested(memory, first, second, 48, 0x4000_0000)
+    got = explain_nested_walk(memory, first, second, 48, 0x4000_0000)
     last = got.steps[-1]
     assert (last.level, last.outcome) == ("FS-PDPE", WalkRule.TABLE_NOT_READABLE)
     assert (last.host, last.entry) == (None, None)
-    assert last.second[-1].outcome is Outcome.PAGE
+    assert last.second[-1].outcome is EntryRole.PAGE
     assert got.fault is not None and not got.fault.top
     outer.unmap(PAGE, PAGE)
-    got = explain_nested(memory, first, second, 48, 0x4000_0000)
+    got = explain_nested_walk(memory, first, second, 48, 0x4000_0000)
     assert got.steps[-1].second[-1].outcome is WalkRule.NOT_PRESENT
     assert got.fault is not None and got.fault.kind is StageKind.SECOND
 
@@ -212,14 +218,14 @@ def test_a_table_refused_by_the_second_stage_shows_how_it_was_found() -> None:
 def test_a_table_whose_flag_can_not_be_set_for_the_second_stage_shows_its_entry() -> None:
     memory, outer, (first, _), second = make_nested()
     outer.protect(0, PAGE, "r-")
-    got = explain_nested(memory, first, second._replace(accessed=0, dirty=0), 48, 0x4000_0000)
+    got = explain_nested_walk(memory, first, second._replace(accessed=0, dirty=0), 48, 0x4000_0000)
     assert [step.outcome for step in got.steps] == [WalkRule.TABLE_NOT_WRITABLE]
     assert got.steps[0].entry is not None
 
 
 def test_a_page_beyond_the_guest_width_ends_at_its_entry() -> None:
     memory, _, (first, _), second = make_nested()
-    got = explain_nested(memory, first, second, 21, 0x4000_0000)
+    got = explain_nested_walk(memory, first, second, 21, 0x4000_0000)
     assert got.steps[-1].level == "FS-PDE"
     assert got.steps[-1].outcome is WalkRule.TABLE_BEYOND_WIDTH
 
@@ -237,10 +243,10 @@ def test_a_walk_that_starts_again_is_explained_from_its_new_beginning(nested: bo
 
     watched = ObservedMemory(memory, meddle)
     if nested:
-        got = explain_nested(watched, first, second, 48, 0x4000_0000)
+        got = explain_nested_walk(watched, first, second, 48, 0x4000_0000)
         levels = ["FS-PML4E", "FS-PDPE", "FS-PDE", "SS-PML4E", "SS-PDPE", "SS-PDE"]
     else:
-        got = explain(watched, second, BIG)
+        got = explain_walk(watched, second, BIG)
         levels = ["SS-PML4E", "SS-PDPE", "SS-PDE"]
     assert seen
     assert got.physical == 5 * BIG
@@ -250,7 +256,7 @@ def test_a_walk_that_starts_again_is_explained_from_its_new_beginning(nested: bo
 def test_a_fault_of_the_explained_walk_is_that_of_the_walk() -> None:
     memory, builder = make_memory()
     stage = Stage(SECOND, builder.root)
-    got = explain(memory, stage, 0)
+    got = explain_walk(memory, stage, 0)
     with pytest.raises(WalkFault) as caught:
         walk(memory, stage, 0)
     assert str(got.fault) == str(caught.value)

@@ -4,11 +4,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from devices.dma import READ, WRITE, CompletionStatus, Request
-from pagetables.explain import Outcome
+from devices.dma import READ, WRITE, CompletionStatus
+from pagetables.walk_explanation import EntryRole
+from devices.dma import Request
 from tests.nested_image import BASE, IOVA, NO_ENTRY, PASID, ROOT_POINTER, SIZE, nested_memory
 from tests.reference_data import CAPTURES
-from vtd.inspection.explain import (
+from vtd.inspection.request_explanation import (
     cached,
     explain_request,
     explain_translation_request,
@@ -122,7 +123,7 @@ def test_a_nested_walk_shows_both_dimensions() -> None:
     steps = explained.walk.steps
     assert [step.level for step in steps[:4]] == ["FS-PML4E", "FS-PDPE", "FS-PDE", "FS-PTE"]
     assert [len(step.second) for step in steps] == [4, 4, 4, 4, 0, 0, 0, 0]
-    assert steps[3].outcome is Outcome.PAGE
+    assert steps[3].outcome is EntryRole.PAGE
     assert explained.outcome is not None
     assert explained.outcome.domain_id == 9
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from devices.dma import WRITE, TranslationCompletion
-from pagetables import explain as page_walk
+from pagetables import walk_explanation as page_walk
 from pagetables.bits import BitRecord
 from pagetables.geometry import StageKind
 from pagetables.memory import TableMemory
@@ -60,7 +60,7 @@ class StructureRead(NamedTuple):
     """None where reading failed."""
 
 
-class Outcome(NamedTuple):
+class ReachedMemory(NamedTuple):
     """What the request comes to."""
 
     physical: int
@@ -78,9 +78,9 @@ class RequestExplanation(NamedTuple):
     structures: tuple[StructureRead, ...]
     target: Target | None
     """The tables of the request; None if it did not come that far."""
-    walk: page_walk.Explanation | None
+    walk: page_walk.WalkExplanation | None
     """None where there is nothing to walk: passed through, or refused before."""
-    outcome: Outcome | None
+    outcome: ReachedMemory | None
     fault: TranslationFault | None
     answer: TranslationCompletion | None = None
     """Of a translation request."""
@@ -110,7 +110,7 @@ def explain_request(remapping: Remapping, request: Request) -> RequestExplanatio
     except TranslationFault as fault:
         return seen._replace(fault=fault)
     physical = entry.physical | request.address & (1 << entry.shift) - 1
-    outcome = Outcome(physical, 1 << entry.shift, entry.rights, entry.tags.domain_id)
+    outcome = ReachedMemory(physical, 1 << entry.shift, entry.rights, entry.tags.domain_id)
     walk = seen.walk
     if walk is not None and request.access & WRITE:
         walk = walk._replace(steps=tuple(_dirtied(seen.target, step) for step in walk.steps))
@@ -119,7 +119,7 @@ def explain_request(remapping: Remapping, request: Request) -> RequestExplanatio
 
 def _dirtied(target: Target, step: page_walk.Step) -> page_walk.Step:
     """The step of a write: in the entry that maps the page the dirty flag is set too (3.6.2)."""
-    if step.outcome is not page_walk.Outcome.PAGE or step.entry is None:
+    if step.outcome is not page_walk.EntryRole.PAGE or step.entry is None:
         return step
     stage = target.first if step.kind is StageKind.FIRST else target.second
     dirty = 0 if stage is None else stage.dirty & ~step.entry
@@ -159,18 +159,18 @@ def _follow(
     return RequestExplanation(request, structures, target, walk, None, fault)
 
 
-def _walk(remapping: Remapping, target: Target, address: int) -> page_walk.Explanation | None:
+def _walk(remapping: Remapping, target: Target, address: int) -> page_walk.WalkExplanation | None:
     """The walk of an address that the tables can translate."""
     memory, first, second = remapping.memory, target.first, target.second
     if first is not None:
         if not is_canonical(address, first.geometry.width):
             return None
         if second is not None:
-            return page_walk.explain_nested(memory, first, second, target.width, address)
-        return page_walk.explain(memory, first, address)
+            return page_walk.explain_nested_walk(memory, first, second, target.width, address)
+        return page_walk.explain_walk(memory, first, address)
     if second is None or address >> target.width:
         return None
-    return page_walk.explain(memory, second, address)
+    return page_walk.explain_walk(memory, second, address)
 
 
 class _StructureReads(UnchangedMemory):

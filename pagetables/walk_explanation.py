@@ -33,7 +33,7 @@ UNREAD = frozenset({WalkRule.READ_ERROR, WalkRule.TABLE_BEYOND_WIDTH, WalkRule.T
 """Rules that stop a walk before it has the entry."""
 
 
-class Outcome(Enum):
+class EntryRole(Enum):
     """What a step that did not fail came to."""
 
     TABLE = "points to the next table"
@@ -54,7 +54,7 @@ class Step(NamedTuple):
     """What was read there."""
     record: BitRecord | None
     """The entry decoded, as a page or as a pointer to a table."""
-    outcome: Outcome | WalkRule
+    outcome: EntryRole | WalkRule
     reserved: int
     """With ``WalkRule.RESERVED``: the bits that had to be 0."""
     flags: int
@@ -63,7 +63,7 @@ class Step(NamedTuple):
     """In a nested walk the second-stage steps from ``address`` to ``host``."""
 
 
-class Explanation(NamedTuple):
+class WalkExplanation(NamedTuple):
     """A walk from beginning to end; the steps of the page itself come last in a nested walk."""
 
     address: int
@@ -77,15 +77,15 @@ class Explanation(NamedTuple):
     fault: WalkFault | None
 
 
-def explain(memory: TableMemory, stage: Stage, address: int) -> Explanation:
+def explain_walk(memory: TableMemory, stage: Stage, address: int) -> WalkExplanation:
     """Walk one stage and keep what happened."""
     trace = _Trace(stage, address)
     try:
         leaf = walk(_TracedMemory(memory, trace), stage, address)
     except WalkFault as fault:
-        return Explanation(address, trace.steps(fault), None, "--", False, fault)
+        return WalkExplanation(address, trace.steps(fault), None, "--", False, fault)
     geometry, rights = stage.geometry, leaf[2]
-    return Explanation(
+    return WalkExplanation(
         address,
         trace.steps(None),
         output(leaf, address),
@@ -95,9 +95,9 @@ def explain(memory: TableMemory, stage: Stage, address: int) -> Explanation:
     )
 
 
-def explain_nested(
+def explain_nested_walk(
     memory: TableMemory, first: Stage, second: Stage, width: int, address: int
-) -> Explanation:
+) -> WalkExplanation:
     """Walk the first stage through the second, and the page's address too (3.8).
 
     ``width``: guest physical addresses at and above ``2**width`` can't be translated.
@@ -119,16 +119,16 @@ def explain_nested(
     try:
         leaf = walk(_TracedMemory(guest, trace), first, address)
     except WalkFault as fault:
-        return Explanation(address, trace.steps(fault), None, "--", False, fault)
+        return WalkExplanation(address, trace.steps(fault), None, "--", False, fault)
     gpa, geometry, rights = output(leaf, address), first.geometry, leaf[2]
     if gpa >> width:
         beyond = WalkFault(WalkRule.TABLE_BEYOND_WIDTH, StageKind.FIRST, leaf[1], top=False)
         *steps, last = trace.steps(None)
         last = last._replace(outcome=beyond.rule)
-        return Explanation(address, (*steps, last), None, "--", False, beyond)
-    page = explain(memory, second, gpa)
+        return WalkExplanation(address, (*steps, last), None, "--", False, beyond)
+    page = explain_walk(memory, second, gpa)
     writable = rights & geometry.write and page.rights[1] == "w"
-    return Explanation(
+    return WalkExplanation(
         address,
         trace.steps(None) + page.steps,
         page.physical,
@@ -206,7 +206,7 @@ class _Trace:
             steps.append(self._step(level, frame, read))
             frame = read.entry >> PAGE_SHIFT & FRAME_NUMBER
         if fault is None:
-            return (*steps[:-1], steps[-1]._replace(outcome=Outcome.PAGE))
+            return (*steps[:-1], steps[-1]._replace(outcome=EntryRole.PAGE))
         other_stage = fault.kind is not geometry.kind
         if not self._updating and (fault.rule in UNREAD or other_stage):
             steps.append(self._step(geometry.levels[len(steps)], frame, None))
@@ -225,7 +225,7 @@ class _Trace:
             host=None,
             entry=None,
             record=None,
-            outcome=Outcome.TABLE,
+            outcome=EntryRole.TABLE,
             reserved=0,
             flags=0,
             second=self.second,

@@ -1,0 +1,1 @@
+"""Rows turned into what is printed: text, JSON, or JSON lines."""

@@ -1,0 +1,59 @@
+"""How far a long command is, told on stderr where that is a terminal that can take text back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Self, TypeVar
+
+from vtd.commands.rendering.terminal import dumb
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.live import Live
+
+T = TypeVar("T")
+
+
+def shown_progress(items: Sequence[T], what: str) -> Iterator[T]:
+    """The items, with a bar that says how many are done."""
+    from rich.progress import track  # noqa: PLC0415 - slow to import
+
+    console = _console()
+    yield from track(items, what, console=console, transient=True, disable=not _movable(console))
+
+
+class StatusLine:
+    """One line that changes and is gone at the end."""
+
+    def __init__(self) -> None:
+        self._live: Live | None = None
+
+    def __enter__(self) -> Self:
+        from rich.live import Live  # noqa: PLC0415 - slow to import
+
+        console = _console()
+        if _movable(console):
+            self._live = Live(console=console, transient=True)
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def show(self, text: str) -> None:
+        """Put a text in the line."""
+        if self._live is not None:
+            from rich.text import Text  # noqa: PLC0415 - slow to import
+
+            self._live.update(Text(text))
+
+
+def _console() -> Console:
+    from rich.console import Console  # noqa: PLC0415 - slow to import
+
+    return Console(stderr=True)
+
+
+def _movable(console: Console) -> bool:
+    return console.is_terminal and not dumb()
