@@ -39,6 +39,9 @@ class EntryObserver:
     def read(self, structure: Structure, address: int, size: int, value: int) -> None:
         """A structure was read; a BusError raised here makes the read fail."""
 
+    def unreadable(self, structure: Structure, address: int) -> None:
+        """A structure of a lookup could not be read."""
+
     def update(self, structure: Structure, address: int, size: int, old: int, new: int) -> None:
         """A structure is about to be changed from ``old`` in one atomic access.
 

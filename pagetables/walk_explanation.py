@@ -24,8 +24,8 @@ from pagetables.geometry import (
 )
 from pagetables.memory import TableMemory
 from pagetables.nested import GuestMemory
-from pagetables.observed import AccessKind, ObservedMemory
-from pagetables.walk import ADDRESS, FRAME_NUMBER, Leaf, Stage, WalkFault, WalkRule, output, walk
+from pagetables.observer import EntryObserver, Structure
+from pagetables.walk import STRUCTURES, FRAME_NUMBER, Leaf, Stage, WalkFault, WalkRule, output, walk
 
 PREFIXES = {StageKind.FIRST: "FS", StageKind.SECOND: "SS"}
 ENTRY_NAMES = {12: "PTE", 21: "PDE", 30: "PDPE", 39: "PML4E", 48: "PML5E"}
@@ -81,7 +81,7 @@ def explain_walk(memory: TableMemory, stage: Stage, address: int) -> WalkExplana
     """Walk one stage and keep what happened."""
     trace = _Trace(stage, address)
     try:
-        leaf = walk(_TracedMemory(memory, trace), stage, address)
+        leaf = walk(memory, stage, address, None, None, trace)
     except WalkFault as fault:
         return WalkExplanation(address, trace.steps(fault), None, "--", False, fault)
     geometry, rights = stage.geometry, leaf[2]
@@ -107,17 +107,16 @@ def explain_nested_walk(
     def walk_second(gpa: int) -> Leaf:
         inner = _Trace(second, gpa)
         try:
-            leaf = walk(_TracedMemory(memory, inner), second, gpa)
+            leaf = walk(memory, second, gpa, None, None, inner)
         except WalkFault as fault:
             trace.second = inner.steps(fault)
             raise
         trace.second = inner.steps(None)
-        trace.table = output(leaf, gpa) & ADDRESS
         return leaf
 
-    guest = GuestMemory(ObservedMemory(memory, trace.outside), second, width, walk_second)
+    guest = GuestMemory(memory, second, width, walk_second, trace)
     try:
-        leaf = walk(_TracedMemory(guest, trace), first, address)
+        leaf = walk(guest, first, address, None, None, trace)
     except WalkFault as fault:
         return WalkExplanation(address, trace.steps(fault), None, "--", False, fault)
     gpa, geometry, rights = output(leaf, address), first.geometry, leaf[2]
@@ -160,43 +159,41 @@ class _Read:
         self.flags = 0
 
 
-class _Trace:
+class _Trace(EntryObserver):
     """What the walk of one stage does to memory."""
 
     def __init__(self, stage: Stage, address: int) -> None:
         self._stage = stage
+        self._structure = STRUCTURES[stage.geometry.kind]
         self._address = address
         self._reads: list[_Read] = []
         self._updating = False
         self.second: tuple[Step, ...] = ()
         """In a nested walk the second-stage steps to what is read next."""
-        self.table: int | None = None
-        """In a nested walk the physical address of the table page that they lead to."""
 
-    def inside(self, kind: AccessKind, address: int, size: int, value: int) -> None:
-        """Hook for the memory that the walk sees."""
-        if kind is AccessKind.READ:
-            table = address & ADDRESS if self.table is None else self.table
-            self._reads.append(_Read(table | address & 0xFFF, value, self.second))
-            self.second = ()
-        else:
-            self._reads[-1].flags |= value & ~self._reads[-1].entry
+    def read(self, structure: Structure, address: int, size: int, value: int) -> None:
+        """The next entry of the walk."""
+        self._reads.append(_Read(address, value, self.second))
+        self.second = ()
+
+    def update(self, structure: Structure, address: int, size: int, old: int, new: int) -> None:
+        """A flag of that entry, which in a nested walk also dirties the table's page."""
+        read = self._reads[-1]
+        if structure is self._structure:
+            read.flags |= new & ~read.entry
             self._updating = True
-
-    def outside(self, kind: AccessKind, address: int, size: int, value: int) -> None:
-        """Hook for the memory behind the guest's: a flag update dirties the table's page."""
-        read = self._reads[-1] if self._reads else None
-        if kind is AccessKind.UPDATE and read and address == read.second[-1].host:
+        elif address == read.second[-1].host:
             leaf = read.second[-1]
-            flags = leaf.flags | value & ~(leaf.entry or 0)
+            flags = leaf.flags | new & ~(leaf.entry or 0)
             read.second = (*read.second[:-1], leaf._replace(flags=flags))
 
-    def updated(self, done: bool) -> None:
-        """After an update; one that finds the entry changed starts the walk again."""
-        self._updating = False
-        self.second = ()
-        if not done:
-            self._reads.clear()
+    def updated(self, structure: Structure, address: int, new: int, *, done: bool) -> None:
+        """An update that finds the entry changed starts the walk again."""
+        if structure is self._structure:
+            self._updating = False
+            self.second = ()
+            if not done:
+                self._reads.clear()
 
     def steps(self, fault: WalkFault | None) -> tuple[Step, ...]:
         """The steps of the walk that ended with ``fault`` or, None, with a page."""
@@ -239,17 +236,3 @@ class _Trace:
             flags=read.flags,
             second=read.second,
         )
-
-
-class _TracedMemory(ObservedMemory):
-    """Observed memory that tells how an update ended, too."""
-
-    def __init__(self, memory: TableMemory, trace: _Trace) -> None:
-        super().__init__(memory, trace.inside)
-        self._trace = trace
-
-    def compare_exchange(self, address: int, size: int, expected: int, new: int) -> bool:
-        """Atomically replace a record; False if it is not ``expected``."""
-        done = super().compare_exchange(address, size, expected, new)
-        self._trace.updated(done)
-        return done

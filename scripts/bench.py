@@ -1,7 +1,9 @@
-"""Times of the engine, side by side in one run: ``scripts/bench [--format json]``.
+"""What a device model, software and a command pay: ``scripts/bench [--format json]``.
 
-Every case runs in every round, so that a machine that slows down slows all of them; a figure is the
-median over the rounds, its ratio the median of the ratios to the empty method call of its round.
+A device behind a root port reads 64 bytes through its unit, which a driver has set up as an
+operating system would. Every case runs in every round, so that a machine that slows down slows all
+of them; a figure is the median over the rounds of its CPU time, also as a multiple of an empty
+method call with three arguments in the same round.
 """
 
 from __future__ import annotations
@@ -10,51 +12,54 @@ import argparse
 import json
 import random
 import statistics
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from resource import RUSAGE_CHILDREN, getrusage
 from typing import NamedTuple
 
-from pagetables.observed import AccessKind, ObservedMemory
 from rich.console import Console
 from rich.table import Table
 
-from devices.device_tlb import DeviceTlb, Replacement
-from devices.dma import READ, WRITE, Request, TranslationEntry
-from pagetables import first_stage, second_stage
-from pagetables.bits import BitRecord
-from pagetables.build import FramePool, TableBuilder
-from pagetables.geometry import first_stage_geometry, second_stage_geometry
+from devices.capabilities import PortType
+from devices.dma import READ, WRITE
+from devices.function import Identity, PciFunction
+from devices.topology import Bridge, Topology
+from pagetables.build import FramePool
+from pagetables.extents import leaves
 from pagetables.memory import PhysicalMemory
-from pagetables.walk import walk
 from scripts import bench_dmar
-from vtd.layouts import descriptors, entries, interrupt_entries
+from vtd.dmar.description import build as build_table
 from vtd.layouts.entries import PasidTranslationType as Kind
-from vtd.layouts.registers import GlobalCommand, RootTableAddress, TranslationTableMode
+from vtd.layouts.registers import Capability, FaultStatus
+from vtd.platform import Platform
+from vtd.software.domain import Domain
+from vtd.software.driver import Driver
 from vtd.unit.caching.cache import UNBOUNDED, Shape
 from vtd.unit.caching.policy import KEEPS_STALE, UNCACHED, CachePolicy
 from vtd.unit.options import Options
-from vtd.unit.port import UnitPort
-from vtd.unit.registers.capabilities import PROFILES
-from vtd.unit.requests.target import Target
-from vtd.unit.translation.translate import translate
-from vtd.unit.unit import RemappingUnit
+from vtd.unit.registers.capabilities import PROFILES, Capabilities
 
-Runner = tuple[Callable[[], object], int]
-"""What to time, and how many operations it does."""
-
-PAGES = 65536
+PAGES = 4096
 IOVA = 1 << 32
-TARGET = 1 << 26
-SOURCE_ID = 0x0010
-LIKE_HARDWARE = CachePolicy(paging_structure=UNBOUNDED)
-"""With paging-structure caches, as hardware units have."""
+TARGET = 1 << 28
+MEMORY = 1 << 30
+LENGTH = 64
 
-SMALL = CachePolicy(iotlb=Shape(ways=64))
+LRU_64 = CachePolicy(iotlb=Shape(ways=64))
+EIGHT_BY_EIGHT = CachePolicy(iotlb=Shape(ways=8, sets=8))
+WITH_STRUCTURES = CachePolicy(paging_structure=UNBOUNDED)
+TABLE = """
+[[structure]]
+type = "DRHD"
+flags = ["include_pci_all"]
+register_base = 0xfed90000
+"""
 
 
 class Case(NamedTuple):
-    """Something to time: ``run`` does ``count`` operations."""
+    """Something to time: ``run`` does ``operations`` of it, after ``prepare``."""
 
     name: str
     run: Callable[[], object]
@@ -71,60 +76,58 @@ class Figure(NamedTuple):
     """The same as a multiple of an empty method call with three arguments."""
 
 
-class World(NamedTuple):
-    """A unit that translates ``PAGES`` pages from ``IOVA`` on for one requester."""
+class Machine(NamedTuple):
+    """A platform with one function behind a root port, and the driver of its unit."""
 
-    memory: PhysicalMemory
-    unit: RemappingUnit
-    port: UnitPort
+    platform: Platform
+    function: PciFunction
+    driver: Driver
+    domain: Domain
+
+    def clear_iotlb(self) -> None:
+        """As a global invalidation does."""
+        for unit in self.platform.units.values():
+            unit.caches.invalidate_iotlb_global()
 
 
-def build(kind: Kind | None, policy: CachePolicy = KEEPS_STALE) -> World:
-    """A world in legacy mode (None), or in scalable mode with this translation type."""
-    implementation = PROFILES["xeon"].implementation
+def machine(
+    kind: Kind = Kind.SECOND_STAGE,
+    policy: CachePolicy = KEEPS_STALE,
+    *,
+    scalable: bool = True,
+    pages: int = PAGES,
+    capabilities: Capabilities = PROFILES["xeon"],
+) -> Machine:
+    """A machine whose function may use ``pages`` pages of 4 KiB from ``IOVA`` on."""
     memory = PhysicalMemory()
-    memory.add_region(0, TARGET + (PAGES << 12))
-    pool = FramePool(0x1000, TARGET)
-    unit = RemappingUnit(PROFILES["xeon"], memory, Options(caches=policy))
-    flags = second_stage.ACCESSED | second_stage.DIRTY if kind is Kind.NESTED else 0
-    second = TableBuilder(
-        memory, second_stage_geometry(4, implementation), pool, largest=12, preset=flags
-    )
-    if kind is Kind.NESTED:
-        second.map(0, 0, TARGET)  # the guest sees its tables and pages where they are
-    second.map(TARGET if kind is Kind.NESTED else IOVA, TARGET, PAGES << 12)
-    first = TableBuilder(
+    memory.add_region(0, MEMORY)
+    topology = Topology()
+    port = Bridge(Identity(0x8086, 0x9D10, 0x060400), PortType.ROOT_PORT)
+    topology.add(port, topology.add_root_bus(), 0x1C)
+    function = PciFunction(Identity(0x8086, 0x10C9, 0x020000))
+    topology.add(function, topology.bus_behind(port), 0)
+    topology.assign_bus_numbers()
+    platform = Platform.build(
         memory,
-        first_stage_geometry(4, implementation),
-        pool,
-        largest=12,
-        preset=first_stage.ACCESSED | first_stage.DIRTY,
+        topology,
+        build_table(TABLE),
+        capabilities,
+        Options(caches=policy),
     )
-    first.map(IOVA, TARGET, PAGES << 12)
-    tables = [pool.allocate() << 12 for _ in range(4)]
-    root, context, directory, pasids = tables
-    if kind is None:
-        mode = TranslationTableMode.LEGACY
-        put(memory, root, entries.RootEntry.of(p=True, ctp=context))
-        entry = entries.ContextEntry.of(p=True, ssptptr=second.root << 12, aw=2, did=1)
-        put(memory, context + SOURCE_ID * 16, entry)
-    else:
-        mode = TranslationTableMode.SCALABLE
-        put(memory, root, entries.ScalableRootEntry.of(lp=True, lctp=context))
-        scalable = entries.ScalableContextEntry.of(p=True, pasiddirptr=directory)
-        put(memory, context + SOURCE_ID * 32, scalable)
-        put(memory, directory, entries.PasidDirectoryEntry.of(p=True, smptblptr=pasids))
-        stages = {"fsptptr": first.root << 12, "ssptptr": second.root << 12, "aw": 2}
-        put(memory, pasids, entries.PasidEntry.of(p=True, pgtt=kind, did=1, pwsnp=True, **stages))
-    unit.write_register(0x20, 8, RootTableAddress.of(rta=root, ttm=mode))
-    for command in (GlobalCommand.of(srtp=True), GlobalCommand.of(te=True)):
-        unit.write_register(0x18, 4, command)
-    return World(memory, unit, UnitPort(unit, memory, SOURCE_ID))
-
-
-def put(memory: PhysicalMemory, address: int, record: BitRecord) -> None:
-    """Store a record in memory."""
-    memory.write(address, record.pack())
+    port.command.value = port.command.value.replace(bme=True, mse=True)
+    function.command.value = function.command.value.replace(bme=True)
+    unit = platform.unit_of(function)
+    frames = FramePool(0x10_0000, TARGET)
+    driver = Driver(unit, memory, frames, scalable=scalable)
+    driver.start()
+    second = None
+    if kind is Kind.NESTED:
+        second = driver.domain(Kind.SECOND_STAGE, largest=12)
+        second.map(0, 0, TARGET, READ | WRITE)
+    domain = driver.domain(kind, largest=12, second=second)
+    domain.map(IOVA, TARGET, pages << 12, READ | WRITE)
+    driver.attach(topology.requester_id(function), domain)
+    return Machine(platform, function, driver, domain)
 
 
 class Empty:
@@ -134,7 +137,7 @@ class Empty:
         """Do nothing with three arguments."""
 
 
-def empty_calls(count: int = 100_000) -> Runner:
+def empty_calls(count: int = 100_000) -> Callable[[], None]:
     """The empty method call with three arguments."""
     method = Empty().method
 
@@ -142,223 +145,99 @@ def empty_calls(count: int = 100_000) -> Runner:
         for _ in range(count):
             method(1, 2, 3)
 
-    return run, count
+    return run
 
 
-def repeat(action: Callable[..., object], *arguments: object, count: int = 20_000) -> Runner:
-    """A case of the same call over and over."""
-
-    def run() -> None:
-        for _ in range(count):
-            action(*arguments)
-
-    return run, count
-
-
-def hits(find: Callable[[int, int], object], count: int = 50_000) -> Runner:
-    """The same page over and over, for reading."""
-    address = IOVA + 0x123
+def reads(machine: Machine, addresses: list[int], repeat: int = 1) -> Callable[[], None]:
+    """The device reads 64 bytes at each address."""
+    read = machine.function.dma.read
+    if not all(read(address, LENGTH).ok for address in addresses[:2]):
+        raise RuntimeError("the device can't read what the driver mapped for it")
 
     def run() -> None:
-        for _ in range(count):
-            find(address, READ)
+        for _ in range(repeat):
+            for address in addresses:
+                read(address, LENGTH)
 
-    return run, count
-
-
-def permuted(world: World, order: list[int]) -> Runner:
-    """Every page once, in random order, on an empty IOTLB."""
-    resolve = world.port.resolve
-
-    def run() -> None:
-        for address in order:
-            resolve(address, READ)
-
-    return run, len(order)
+    return run
 
 
-def packets(world: World, order: list[int]) -> Runner:
-    """Packets of six requests: descriptor, four to one payload page, completion."""
-    resolve = world.port.resolve
-    descriptor, completion = IOVA, IOVA + 0x1000
+def faults(machine: Machine, count: int) -> Callable[[], None]:
+    """The device reads where nothing is mapped."""
+    read = machine.function.dma.read
 
     def run() -> None:
-        for payload in order:
-            resolve(descriptor, READ)
-            resolve(payload, WRITE)
-            resolve(payload + 0x400, WRITE)
-            resolve(payload + 0x800, WRITE)
-            resolve(payload + 0xC00, WRITE)
-            resolve(completion, WRITE)
+        for number in range(count):
+            read(number << 12, LENGTH)
 
-    return run, 6 * len(order)
+    return run
 
 
-def plain_table(order: list[int]) -> Runner:
-    """The baseline: a dictionary from page to page, with nothing else of an IOMMU."""
-    pages = {address >> 12: address for address in order}
-
-    def run() -> None:
-        for address in order:
-            pages[address >> 12] | address & 0xFFF
-
-    return run, len(order)
-
-
-def cases() -> Iterator[Case]:
-    """Everything that is timed."""
-    order = [IOVA + (page << 12) for page in range(PAGES)]
-    random.Random(1).shuffle(order)
-    few = order[:4096]
-    legacy, hardware = build(None), build(None, LIKE_HARDWARE)
-    second, first = build(Kind.SECOND_STAGE), build(Kind.FIRST_STAGE)
-    yield Case("plain dictionary of pages", *plain_table(order))
-    for name, world in (
-        ("legacy", legacy),
-        ("scalable second-stage", second),
-        ("scalable first-stage", first),
-        ("legacy, IOTLB of 64 LRU entries,", build(None, SMALL)),
+def device_cases() -> Iterator[Case]:
+    """What a device's read of 64 bytes costs."""
+    order = [IOVA + (page << 12) + 0x100 for page in range(PAGES)]
+    few, shuffled = order[:32], order[:]
+    random.Random(1).shuffle(shuffled)
+    for name, policy in (("", KEEPS_STALE), (" lru64", LRU_64), (" 8x8", EIGHT_BY_EIGHT)):
+        run = reads(machine(policy=policy), few, 200)
+        yield Case(f"device read hit{name}", run, 200 * len(few))
+    legacy = machine(scalable=False)
+    yield Case("device read hit legacy", reads(legacy, few, 200), 200 * len(few))
+    for name, kind, policy, part in (
+        ("device read miss", Kind.SECOND_STAGE, KEEPS_STALE, PAGES),
+        ("device read miss psc", Kind.SECOND_STAGE, WITH_STRUCTURES, PAGES),
+        ("device read miss first-stage", Kind.FIRST_STAGE, KEEPS_STALE, PAGES),
+        ("device read miss uncached", Kind.SECOND_STAGE, UNCACHED, PAGES),
+        ("device read miss nested", Kind.NESTED, UNCACHED, 512),
     ):
-        yield Case(f"{name} hit", *hits(world.port.resolve))
-    for name, world in (
-        ("legacy miss, paging structures cached", hardware),
-        ("legacy miss, tables walked from the root", legacy),
-        ("scalable second-stage miss, walked from the root", second),
-    ):
-        yield Case(name, *permuted(world, order), world.unit.caches.iotlb.clear)
-    yield Case(
-        "packets of six, all payload pages new",
-        *packets(hardware, few),
-        hardware.unit.caches.iotlb.clear,
-    )
-    yield Case("packets of six, payload pages known", *packets(hardware, few))
-    nested = build(Kind.NESTED, UNCACHED)
-    ask = Request(SOURCE_ID, IOVA, READ)
-    yield Case(
-        f"nested 4-on-4, nothing cached ({reads_of(nested, ask)} reads)",
-        *repeat(translate, nested.unit.remapping, ask, count=500),
-    )
-    yield from table_cases(legacy)
-    yield from record_cases()
+        world = machine(kind, policy)
+        yield Case(name, reads(world, shuffled[:part]), part, world.clear_iotlb)
 
 
-def reads_of(world: World, request: Request) -> int:
-    """Memory reads of the page tables that a translation takes, context lookup left out."""
-    count = 0
+def fault_cases() -> Iterator[Case]:
+    """What a blocked request costs, with a record and with all of them in use."""
+    xeon = PROFILES["xeon"]
+    many = replace(xeon, cap=xeon.cap.replace(nfr=RECORDS - 1))
+    world = machine(capabilities=many)
+    (unit,) = world.platform.units.values()
+    status, fresh = unit.registers, unit.faults.snapshot()
+    empty = unit.registers.snapshot()
 
-    def hook(kind: AccessKind, address: int, size: int, value: int) -> None:
-        nonlocal count
-        count += kind is AccessKind.READ and size == 8
+    def clear() -> None:
+        status.restore(empty)
+        unit.faults.restore(fresh)
 
-    translate(world.unit.remapping, request)
-    memory = world.unit.remapping.memory
-    world.unit.remapping.memory = ObservedMemory(world.memory, hook)
-    translate(world.unit.remapping, request)
-    world.unit.remapping.memory = memory
-    return count - 1  # the PASID directory entry
+    yield Case("fault recorded", faults(world, RECORDS), RECORDS, clear)
+    full = machine()
+    faults(full, 64)()
+    yield Case("fault overflow", faults(full, 1000), 1000)
 
 
-def table_cases(world: World) -> Iterator[Case]:
-    """Walks, registers, data and the device-TLB."""
-    context = world.unit.caches.context.peek(SOURCE_ID)
-    target = context.value if context else None
-    if isinstance(target, Target) and target.second is not None:
-        yield Case("walk of 4 levels", *repeat(walk, world.memory, target.second, IOVA))
-    yield Case("register read", *repeat(world.unit.read_register, 0x1C, 4))
-    yield Case("register write", *repeat(world.unit.write_register, 0x3C, 4, 0x31))
-    yield Case("DMA read of 64 bytes", *repeat(world.port.read, IOVA + 0x100, 64, count=5000))
-    for size, capacity, replacement in (
-        ("unbounded", None, Replacement.LRU),
-        ("64 entries", 64, Replacement.FIFO),
-        ("64 entries", 64, Replacement.LRU),
-    ):
-        tlb = DeviceTlb(capacity, replacement)
-        tlb.insert(
-            IOVA, TranslationEntry(TARGET, 4096, True, True, False, False, False, False, False)
+RECORDS = 256
+"""As many fault records as CAP.NFR can tell of."""
+
+
+def software_cases() -> Iterator[Case]:
+    """What software pays: one page invalidated, a domain listed, a platform forked."""
+    world = machine(pages=65536)
+    read, (unit,) = world.function.dma.read, world.platform.units.values()
+    addresses = [IOVA + (page << 12) for page in range(65536)]
+    queue = world.driver.queue
+    if queue is None:
+        raise RuntimeError("the driver uses no queue")
+    pages = [
+        IotlbInvalidateDescriptor.of(
+            g=IotlbGranularity.PAGE_IN_DOMAIN, did=world.domain.domain_id, addr=address
         )
-        yield Case(f"device-TLB hit, {size} {replacement.value}", *hits(tlb.lookup))
+        for address in addresses[::512]
+    ]
 
+    def fill() -> None:
+        for address in addresses:
+            read(address, 1)
 
-def record_cases() -> Iterator[Case]:
-    """Each structure by its construct codec, and by masks on a plain number."""
-    records = (
-        entries.RootEntry,
-        entries.ContextEntry,
-        entries.ScalableContextEntry,
-        entries.PasidEntry,
-        second_stage.SecondStagePage4K,
-        first_stage.FirstStagePage4K,
-        interrupt_entries.RemappedIrte,
-        descriptors.IotlbInvalidateDescriptor,
-    )
-    for record in records:
-        data = record(1).pack()
-        yield Case(f"{record.__name__} by construct", *repeat(record.codec.parse, data, count=3000))
-        masks = tuple(bits.mask for bits in record.FIELDS.values())
-        yield Case(f"{record.__name__} by masks", *repeat(by_masks, data, masks, count=3000))
+    def invalidate() -> None:
+        for descriptor in pages:
+            unit.queue_invalidate(descriptor)
 
-
-def by_masks(data: bytes, masks: tuple[int, ...]) -> list[int]:
-    """All fields of a stored record, as the hot path reads them."""
-    number = int.from_bytes(data, "little")
-    return [number & mask for mask in masks]
-
-
-def measure(rounds: int, progress: Callable[[str], None]) -> list[Figure]:
-    """Time every case in every round."""
-    empty, count = empty_calls()
-    chosen = list(cases())
-    times: dict[str, list[tuple[float, float]]] = {case.name: [] for case in chosen}
-    baseline = []
-    for number in range(rounds):
-        progress(f"round {number + 1} of {rounds}")
-        call = seconds(empty) / count
-        baseline.append(call)
-        for case in chosen:
-            case.prepare()
-            cost = seconds(case.run) / case.operations
-            times[case.name].append((cost * 1e6, cost / call))
-    figures = [Figure("empty method call, three arguments", statistics.median(baseline) * 1e6, 1.0)]
-    for name, values in times.items():
-        costs, ratios = zip(*values, strict=True)
-        figures.append(Figure(name, statistics.median(costs), statistics.median(ratios)))
-    return figures
-
-
-def seconds(run: Callable[[], object]) -> float:
-    """CPU time of one run."""
-    start = time.process_time()
-    run()
-    return time.process_time() - start
-
-
-def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--format", choices=("text", "json"), default="text")
-    parser.add_argument("--rounds", type=int, default=5)
-    options = parser.parse_args()
-    figures = measure(options.rounds, lambda text: print(text, file=sys.stderr))
-    dmar = bench_dmar.measure()
-    if options.format == "json":
-        print(
-            json.dumps(
-                {"engine": [f._asdict() for f in figures], "dmar": [f._asdict() for f in dmar]}
-            )
-        )
-        return
-    table = Table("case", "us", "x empty call", "per second")
-    for figure in figures:
-        per_second = f"{1e6 / figure.microseconds:,.0f}"
-        table.add_row(
-            figure.name, f"{figure.microseconds:.3f}", f"{figure.empty_calls:.1f}", per_second
-        )
-    Console().print(table)
-    tables = Table("DMAR table library", "ms", "target ms")
-    for measured in dmar:
-        tables.add_row(measured.name, f"{measured.milliseconds:.2f}", f"{measured.target:g}")
-    Console().print(tables)
-
-
-if __name__ == "__main__":
-    main()
+    yield Case("invalidate page", invalidate, len(pages), fill)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pagetables.observed import AccessKind, FailRange, FailRead, ObservedMemory, UnchangedMemory
 
 from pagetables.bits import Implementation
 from pagetables.build import FramePool, TableBuilder
 from pagetables.first_stage import FirstStagePage2M
 from pagetables.geometry import StageKind, first_stage_geometry, second_stage_geometry
 from pagetables.memory import PhysicalMemory
-from pagetables.observed import AccessKind, FailRange, FailRead, ObservedMemory, UnchangedMemory
 from pagetables.second_stage import SecondStageEntry, SecondStagePage4K
 from pagetables.walk import Stage, WalkFault, WalkRule, walk
 from pagetables.walk_explanation import (

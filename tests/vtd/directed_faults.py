@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from devices.dma import WRITE
+from devices.dma import ATOMIC, WRITE
 from tests.vtd.world import (
     FIRST_TABLES,
     HOLE,
@@ -23,7 +23,6 @@ from tests.vtd.world import (
 )
 from vtd.layouts.registers import TranslationTableMode
 from vtd.unit.requests.faults import FaultReason
-from vtd.unit.requests.request import ATOMIC
 
 FIRST = (Mode.FIRST, Mode.NESTED)
 SECOND = (Mode.SECOND, Mode.NESTED)

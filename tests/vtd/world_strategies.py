@@ -6,7 +6,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from devices.dma import READ, WRITE
+from devices.dma import ATOMIC, READ, WRITE
 from tests.vtd.directed_faults import Case
 from tests.vtd.world import (
     DIRECTORY,
@@ -24,7 +24,6 @@ from tests.vtd.world import (
 )
 from vtd.layouts.registers import TranslationTableMode
 from vtd.unit.registers.capabilities import Capabilities
-from vtd.unit.requests.request import ATOMIC
 
 ADDRESSES = (
     HOST,

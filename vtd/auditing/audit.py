@@ -11,36 +11,39 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
+from typing import Any
 
-from devices.dma import READ, WRITE
+from devices.dma import READ, WRITE, Request
 from pagetables import first_stage, second_stage
+from pagetables.bits import BitRecord
 from pagetables.memory import BusError
-from pagetables.observed import AccessKind, Hook
+from pagetables.observer import Structure
 from vtd.auditing.stale_use import (
-    CacheName,
+    Origin,
     Owner,
+    Pointer,
     StaleUse,
-    Structure,
     Word,
     Words,
     missing_invalidation,
 )
-from vtd.auditing.watched import WatchedCache, WatchedIotlb, WatchedMemory
 from vtd.layouts.registers import TranslationTableMode
 from vtd.unit.caching.caches import ContextCacheEntry, PasidCacheEntry, StructureKey
 from vtd.unit.caching.iotlb import IotlbEntry
-from vtd.unit.reporting.events import Event, RequestBlocked
+from vtd.unit.observer import CacheName, Observer
 from vtd.unit.requests.faults import FaultReason, TranslationFault
-from vtd.unit.requests.request import Request, RequestKind
+from vtd.unit.requests.request import RequestKind
 from vtd.unit.translation.remapping import onlooker
 from vtd.unit.translation.translate import translate
 from vtd.unit.unit import RemappingUnit
 
 HALF = (1 << 64) - 1
+PRUNED_ABOVE = 65536
+"""How many entries may be remembered before those that are in no cache any more are forgotten."""
 
 
-class Audit:
-    """Watches ``unit`` from now on; entries that it holds already are not judged.
+class Audit(Observer):
+    """Watches ``unit`` from now on, until :meth:`detach`; what it holds already is not judged.
 
     ``on_stale`` is told of each stale use when it happens; ``findings`` keeps the first of each
     entry and word. ``uses`` counts the entries that were checked.
@@ -56,55 +59,83 @@ class Audit:
         self._memory = unit.remapping.memory
         self._writers: dict[int, str] = {}
         self._reported: set[tuple[CacheName, Owner, Word]] = set()
+        self._words: dict[tuple[CacheName, Any], Words] = {}
+        """What the cached entries came from."""
         self._request: Words = {}
         self._second: Words = {}
         self._lookup: Words = {}
         self._denying: StaleUse | None = None
-        self._stage = Structure.FIRST_STAGE
         self._source_id = 0
-        self._watch()
+        unit.observe(self)
+
+    def detach(self) -> None:
+        """Watch no more; the findings stay."""
+        self._unit.ignore(self)
 
     def wrote(self, address: int, length: int, writer: str) -> None:
         """Software stored ``length`` bytes; ``writer`` is how findings name the place."""
         for number in range(address >> 3, (address + length - 1 >> 3) + 1):
             self._writers[number] = writer
 
-    def _watch(self) -> None:
-        unit, caches = self._unit, self._unit.caches
-        policy = unit.options.caches
-        unit.remapping.memory = WatchedMemory(
-            self._memory, self._read_record, self._updated, self._begin_walk
-        )
-        unit.interrupts.memory = WatchedMemory(
-            unit.interrupts.memory, self._read_interrupt_entry, self._updated, self._begin_walk
-        )
-        caches.iotlb.direct = False
-        caches.iotlb = WatchedIotlb(
-            caches.iotlb, policy.iotlb, self._iotlb_found, lambda: self._request
-        )
-        caches.context = WatchedCache(caches.context, self._context_found, lambda: self._lookup)
-        caches.pasid = WatchedCache(caches.pasid, self._pasid_found, lambda: self._lookup)
-        caches.first_stage = WatchedCache(
-            caches.first_stage, self._first_stage_found, lambda: self._request
-        )
-        caches.second_stage = WatchedCache(
-            caches.second_stage,
-            self._second_stage_found,
-            lambda: {**self._table_pointer(), **self._second},
-        )
-        unit.interrupts.cache = WatchedCache(
-            unit.interrupts.cache, self._interrupt_found, lambda: self._request
-        )
-        unit.subscribe(self._event)
-
-    def _iotlb_found(
-        self, kind: RequestKind, entry: IotlbEntry | None, words: Words | None
-    ) -> None:
-        """A translation starts; ``entry`` is what the IOTLB has for it."""
+    def begin(self, request: Request) -> None:
+        """A new request: nothing is known of where it goes."""
+        self._source_id = request.source_id
+        self._request, self._second, self._lookup = {}, {}, {}
         self._denying = None
-        self._request = {}
-        self._second = {}
-        if entry is not None and words is not None:
+
+    def asked(self, cache: CacheName, key: Any, entry: Any) -> None:
+        """Judge an entry that is used, and know what it came from."""
+        match cache:
+            case CacheName.IOTLB:
+                self._iotlb_used(key[0], entry)
+            case CacheName.CONTEXT:
+                self._context_used(key, entry)
+            case CacheName.PASID:
+                self._pasid_used(key, entry)
+            case CacheName.INTERRUPT:
+                self._interrupt_used(key)
+            case _:
+                self._structure_used(cache, key)
+
+    def kept(self, cache: CacheName, key: Any, entry: Any) -> None:
+        """A new entry comes from what has been read for it."""
+        match cache:
+            case CacheName.CONTEXT | CacheName.PASID:
+                words = self._lookup
+            case CacheName.SECOND_STAGE:
+                words = {**self._table_pointer(), **self._second}
+            case _:
+                words = self._request
+        if cache is CacheName.IOTLB:
+            key = key[0], entry.shift, entry.address
+        self._words[cache, key] = dict(words)
+
+    def invalidated(self, command: BitRecord) -> None:
+        """Entries have gone; now and then what they came from is forgotten too."""
+        if len(self._words) <= PRUNED_ABOVE:
+            return
+        caches = self._unit.caches
+        present = {
+            *((CacheName.IOTLB, (kind, each.shift, each.address)) for kind, each in caches.iotlb),
+            *((CacheName.CONTEXT, key) for key, _ in caches.context),
+            *((CacheName.PASID, key) for key, _ in caches.pasid),
+            *((CacheName.FIRST_STAGE, key) for key, _ in caches.first_stage),
+            *((CacheName.SECOND_STAGE, key) for key, _ in caches.second_stage),
+            *((CacheName.INTERRUPT, key) for key, _ in self._unit.interrupts.cache),
+        }
+        self._words = {key: words for key, words in self._words.items() if key in present}
+
+    def fault(self, request: Request, reason: FaultReason) -> None:
+        """A right that software has granted since is denied from the cache: that counts too."""
+        if reason in _DENIALS and self._denying is not None:
+            self._report(self._denying)
+            self._denying = None
+
+    def _iotlb_used(self, kind: RequestKind, entry: IotlbEntry | None) -> None:
+        if entry is None:
+            return
+        words = self._words.get((CacheName.IOTLB, (kind, entry.shift, entry.address)))
+        if words is not None:
             source_id, _, _ = kind
             tags = entry.tags
             legacy = self._unit.remapping.mode is TranslationTableMode.LEGACY
@@ -128,110 +159,83 @@ class Audit:
                 return False
         return True
 
-    def _context_found(
-        self, keys: tuple[int, ...], entry: ContextCacheEntry | None, words: Words | None
-    ) -> None:
-        self._source_id = keys[0]
-        root = self._unit.remapping.root
-        pointer = Word(Structure.ROOT_POINTER, 0, 0, root, -1)
+    def _context_used(self, source_id: int, entry: ContextCacheEntry | None) -> None:
+        words = self._words.get((CacheName.CONTEXT, source_id)) if entry else None
+        pointer = Word(Pointer.ROOT, 0, 0, self._unit.remapping.root, -1)
         self._lookup = {(pointer.structure, 0): pointer} if words is None else dict(words)
-        self._request.update(self._lookup)
+        self._request, self._second = dict(self._lookup), {}
         if entry is not None and words is not None:
-            owner = Owner(keys[0], entry.domain_id)
+            owner = Owner(source_id, entry.domain_id)
             self._judge(CacheName.CONTEXT, owner, words, denies=isinstance(entry.value, Exception))
 
-    def _pasid_found(
-        self,
-        keys: tuple[tuple[int, int], ...],
-        entry: PasidCacheEntry | None,
-        words: Words | None,
-    ) -> None:
+    def _pasid_used(self, key: tuple[int, int], entry: PasidCacheEntry | None) -> None:
+        words = self._words.get((CacheName.PASID, key)) if entry else None
         if entry is None or words is None:
             return
         self._lookup.update(words)
         self._request.update(words)
-        source_id, pasid = keys[0]
+        source_id, pasid = key
         owner = Owner(source_id, entry.domain_id, pasid)
         self._judge(CacheName.PASID, owner, words, denies=isinstance(entry.value, Exception))
 
-    def _first_stage_found(
-        self, keys: tuple[StructureKey, ...], entry: object, words: Words | None
-    ) -> None:
-        self._stage = Structure.FIRST_STAGE
-        self._structure_found(CacheName.FIRST_STAGE, keys, words)
-
-    def _second_stage_found(
-        self, keys: tuple[StructureKey, ...], entry: object, words: Words | None
-    ) -> None:
-        self._stage = Structure.SECOND_STAGE
-        words = None if words is None else dict(words)
-        self._structure_found(CacheName.SECOND_STAGE, keys, words)
-        self._second = {} if words is None else words
-
-    def _structure_found(
-        self,
-        cache: CacheName,
-        keys: tuple[StructureKey, ...],
-        words: Words | None,
-    ) -> None:
+    def _structure_used(self, cache: CacheName, key: StructureKey) -> None:
+        present = self._unit.caches.first_stage
+        if cache is CacheName.SECOND_STAGE:
+            present, self._second = self._unit.caches.second_stage, {}
+        words = self._words.get((cache, key)) if present.peek(key) is not None else None
         if words is None:
             return
-        domain_id, pasid, shift, prefix = keys[0]
+        domain_id, pasid, shift, prefix = key
         owner = Owner(None, domain_id, pasid, prefix << shift)
         self._judge(cache, owner, words, denies=False)
-        words.pop((Structure.TABLE_POINTER, 0), None)  # for entries of the domain, not of a request
+        words = dict(words)
+        words.pop((Pointer.TABLE, 0), None)  # for entries of the domain, not of a request
         self._request.update(words)
+        if cache is CacheName.SECOND_STAGE:
+            self._second = words
 
-    def _interrupt_found(self, keys: tuple[int, ...], entry: object, words: Words | None) -> None:
-        pointer = Word(Structure.INTERRUPT_POINTER, 0, 0, self._unit.interrupts.table, -1)
+    def _interrupt_used(self, index: int) -> None:
+        words = None
+        if self._unit.interrupts.cache.peek(index) is not None:
+            words = self._words.get((CacheName.INTERRUPT, index))
+        pointer = Word(Pointer.INTERRUPT, 0, 0, self._unit.interrupts.table, -1)
         self._request = {(pointer.structure, 0): pointer}
         if words is not None:
-            self._judge(CacheName.INTERRUPT, Owner(address=keys[0]), words, denies=False)
+            self._judge(CacheName.INTERRUPT, Owner(address=index), words, denies=False)
 
     def _table_pointer(self) -> Words:
         """Where the second stage of the current request begins, by its context or PASID entry."""
         entries = {word.structure: word for word in self._lookup.values()}
         entry = entries.get(Structure.PASID) or entries[Structure.CONTEXT]
         table = entry.value & HALF & ~0xFFF
-        return {(Structure.TABLE_POINTER, 0): Word(Structure.TABLE_POINTER, 0, 0, table, -1)}
+        return {(Pointer.TABLE, 0): Word(Pointer.TABLE, 0, 0, table, -1)}
 
-    def _read_record(self, address: int, size: int, value: int) -> None:
-        """A root, context or PASID structure that the unit read for the current request."""
-        structure, mask = _RECORDS[size], -1
-        scalable = self._unit.remapping.mode is not TranslationTableMode.LEGACY
-        if size == 16 and not any(key[0] is Structure.ROOT for key in self._lookup):
-            structure = Structure.ROOT
-            if scalable:  # 9.2: the halves are independent
-                mask = HALF << 64 if self._source_id & 0x80 else HALF
-        word = Word(structure, address, size, value, mask)
-        self._lookup.setdefault((structure, address), word)
-        self._request.setdefault((structure, address), word)
+    def read(self, structure: Structure, address: int, size: int, value: int) -> None:
+        """What an entry that is cached next will have come from."""
+        key = structure, address
+        match structure:
+            case Structure.FIRST_STAGE | Structure.SECOND_STAGE:
+                word = Word(structure, address, size, value, HALF & ~_IGNORED[structure])
+                self._request.setdefault(key, word)
+                if structure is Structure.SECOND_STAGE:
+                    self._second.setdefault(key, word)
+            case Structure.INTERRUPT_ENTRY:
+                self._request[key] = Word(structure, address, size, value, -1)
+            case Structure.ROOT | Structure.CONTEXT | Structure.PASID_DIRECTORY | Structure.PASID:
+                mask = -1
+                scalable = self._unit.remapping.mode is not TranslationTableMode.LEGACY
+                if structure is Structure.ROOT and scalable:  # 9.2: the halves are independent
+                    mask = HALF << 64 if self._source_id & 0x80 else HALF
+                word = Word(structure, address, size, value, mask)
+                self._lookup.setdefault(key, word)
+                self._request.setdefault(key, word)
 
-    def _begin_walk(self) -> Hook:
-        """A walk, or the read of one first-stage entry of a guest, begins; who notes its words."""
-        structure, self._stage = self._stage, Structure.FIRST_STAGE
-        mask = HALF & ~_IGNORED[structure]
-
-        def read(_: AccessKind, address: int, size: int, value: int) -> None:
-            word = Word(structure, address, size, value, mask)
-            self._request.setdefault((structure, address), word)
-            if structure is Structure.SECOND_STAGE:
-                self._second.setdefault((structure, address), word)
-
-        return read
-
-    def _read_interrupt_entry(self, address: int, size: int, value: int) -> None:
-        if size == 16:
-            word = Word(Structure.INTERRUPT_ENTRY, address, size, value, -1)
-            self._request[word.structure, address] = word
-
-    def _updated(self, address: int, value: int) -> None:
+    def updated(self, structure: Structure, address: int, new: int, *, done: bool) -> None:
         """The unit set a flag in an entry itself."""
         for words in (self._request, self._second):
-            for structure in (Structure.FIRST_STAGE, Structure.SECOND_STAGE):
-                word = words.get((structure, address))
-                if word is not None:
-                    words[structure, address] = word._replace(value=value)
+            word = words.get((structure, address))
+            if done and word is not None:
+                words[structure, address] = word._replace(value=new)
 
     def _judge(self, cache: CacheName, owner: Owner, words: Words, *, denies: bool) -> None:
         self.uses += 1
@@ -248,11 +252,11 @@ class Audit:
                 self._denying = use
 
     def _current(self, word: Word) -> int | None:
-        if word.structure is Structure.ROOT_POINTER:
+        if word.structure is Pointer.ROOT:
             return self._unit.remapping.root
-        if word.structure is Structure.INTERRUPT_POINTER:
+        if word.structure is Pointer.INTERRUPT:
             return self._unit.interrupts.table
-        if word.structure is Structure.TABLE_POINTER:
+        if word.structure is Pointer.TABLE:
             (pointer,) = self._table_pointer().values()
             return pointer.value
         try:
@@ -275,20 +279,7 @@ class Audit:
             self._reported.add(seen)
             self.findings.append(use)
 
-    def _event(self, event: Event) -> None:
-        """A right that software has granted since is denied from the cache: that counts too."""
-        denied = isinstance(event, RequestBlocked) and event.reason in _DENIALS
-        if denied and self._denying is not None:
-            self._report(self._denying)
-            self._denying = None
 
-
-_RECORDS = {
-    8: Structure.PASID_DIRECTORY,
-    16: Structure.CONTEXT,
-    32: Structure.CONTEXT,
-    64: Structure.PASID,
-}
 _DENIALS = (
     FaultReason.READ_DENIED,
     FaultReason.WRITE_DENIED,
@@ -296,7 +287,7 @@ _DENIALS = (
     FaultReason.SM_WRITE_DENIED,
     FaultReason.USER_DENIED,
 )
-_IGNORED = {
+_IGNORED: dict[Structure, int] = {
     # Accessed flags are the unit's to set and do no harm when stale; G is treated as 0 (9.7).
     Structure.FIRST_STAGE: first_stage.FirstStagePage4K.ign_63_52.mask
     | first_stage.FirstStagePage4K.ign_9.mask
@@ -310,7 +301,7 @@ _IGNORED = {
     | second_stage.SecondStagePage4K.ign_2.mask
     | second_stage.ACCESSED,
 }
-_GRANTS = {
+_GRANTS: dict[Origin, int] = {
     # 6.5.3.5: setting these without an invalidation costs at most a fault.
     Structure.FIRST_STAGE: first_stage.WRITE | first_stage.USER,
     Structure.SECOND_STAGE: second_stage.READ
@@ -318,13 +309,13 @@ _GRANTS = {
     | second_stage.IO_READ
     | second_stage.IO_WRITE,
 }
-_DIRTY = {
+_DIRTY: dict[Origin, int] = {
     Structure.FIRST_STAGE: first_stage.DIRTY,
     Structure.SECOND_STAGE: second_stage.DIRTY,
 }
 
 
-def _only_more_rights(structure: Structure, change: int, now: int) -> bool:
+def _only_more_rights(structure: Origin, change: int, now: int) -> bool:
     """Whether the change only set rights and flags that were clear."""
     grants = _GRANTS.get(structure, 0)
     return not change & ~grants and now & change == change

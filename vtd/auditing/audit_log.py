@@ -23,8 +23,9 @@ from devices.source_id import SourceId
 from pagetables import first_stage, second_stage
 from pagetables.bits import BitRecord
 from pagetables.memory import BusError, PhysicalMemory
+from pagetables.observer import Structure
 from vtd.auditing.audit import Audit
-from vtd.auditing.stale_use import CacheName, Owner, StaleUse, Structure, Word, missing_invalidation
+from vtd.auditing.stale_use import Owner, StaleUse, Word, missing_invalidation
 from vtd.layouts.descriptors import DESCRIPTORS, DescriptorHead, DescriptorType
 from vtd.layouts.entries import PasidTranslationType
 from vtd.layouts.interrupt_entries import RemappedIrte
@@ -38,12 +39,14 @@ from vtd.layouts.registers import (
 from vtd.recordings.scenario import Scenario, ScenarioRun
 from vtd.recordings.steps import STEPS, MemWrite, Number, Step, kinds_of, parse_step
 from vtd.recordings.values import Json, members
-from vtd.unit.caching.iotlb import IotlbEntry, IotlbTags
+from vtd.unit.caching.iotlb import IotlbEntry
 from vtd.unit.caching.policy import AGGRESSIVE, KEEPS_STALE, CachePolicy
 from vtd.unit.departures import QEMU
+from vtd.unit.observer import CacheName
 from vtd.unit.options import Options
 from vtd.unit.queues.invalidation import invalidate
 from vtd.unit.registers.capabilities import PROFILES, Capabilities
+from vtd.unit.requests.target import IotlbTags
 from vtd.unit.unit import RemappingUnit
 
 

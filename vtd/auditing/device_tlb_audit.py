@@ -98,6 +98,10 @@ class DeviceTlbAudit:
         self._sent: dict[tuple[int, InvalidationRequest], int] = {}
         unit.subscribe(self._event)
 
+    def detach(self) -> None:
+        """Watch no more; the findings stay."""
+        self._unit.unsubscribe(self._event)
+
     def _event(self, event: Event) -> None:
         match event:
             case TranslationGiven():

@@ -10,39 +10,27 @@ from enum import Enum
 from typing import NamedTuple
 
 from devices.source_id import SourceId
+from pagetables.observer import Structure
 from vtd.layouts.entries import PasidEntry, PasidTranslationType
+from vtd.unit.observer import CacheName
 
 
-class Structure(Enum):
-    """What software changed."""
+class Pointer(Enum):
+    """Where tables begin, as far as that is no structure in memory."""
 
-    ROOT_POINTER = "RTADDR_REG"
-    ROOT = "root entry"
-    CONTEXT = "context entry"
-    PASID_DIRECTORY = "PASID directory entry"
-    PASID = "PASID table entry"
-    FIRST_STAGE = "first-stage entry"
-    SECOND_STAGE = "second-stage entry"
-    TABLE_POINTER = "second-stage table of the domain"
-    INTERRUPT_POINTER = "IRTA_REG"
-    INTERRUPT_ENTRY = "interrupt-remapping entry"
+    ROOT = "RTADDR_REG"
+    TABLE = "second-stage table of the domain"
+    INTERRUPT = "IRTA_REG"
 
 
-class CacheName(Enum):
-    """The caches of 6.2 and 6.3."""
-
-    CONTEXT = "context cache"
-    PASID = "PASID cache"
-    IOTLB = "IOTLB"
-    FIRST_STAGE = "first-stage paging-structure cache"
-    SECOND_STAGE = "second-stage paging-structure cache"
-    INTERRUPT = "interrupt entry cache"
+Origin = Structure | Pointer
+"""What software changed."""
 
 
 class Word(NamedTuple):
     """What an entry came from: a record in memory, or a pointer register."""
 
-    structure: Structure
+    structure: Origin
     address: int
     """Of the record; 0 for a register."""
     size: int
@@ -52,7 +40,7 @@ class Word(NamedTuple):
     """The bits that count."""
 
 
-Words = dict[tuple[Structure, int], Word]
+Words = dict[tuple[Origin, int], Word]
 
 
 class Owner(NamedTuple):
@@ -154,14 +142,14 @@ def _translation_left_domain(word: Word, now: int | None) -> bool:
     return before.pgtt in second and not PasidEntry(now or 0).p
 
 
-_ROOTS = (Structure.ROOT_POINTER, Structure.ROOT, Structure.INTERRUPT_POINTER)
+_ROOTS = (Pointer.ROOT, Structure.ROOT, Pointer.INTERRUPT)
 _COMMANDS = {
     CacheName.CONTEXT: "cc_inv",
     CacheName.PASID: "pc_inv",
     CacheName.INTERRUPT: "iec_inv",
 }
 _SECTIONS = {
-    Structure.ROOT_POINTER: "6.6",
-    Structure.INTERRUPT_POINTER: "6.7",
+    Pointer.ROOT: "6.6",
+    Pointer.INTERRUPT: "6.7",
     Structure.INTERRUPT_ENTRY: "6.5.2.8",
 }

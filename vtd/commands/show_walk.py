@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from enum import Enum
 
-from devices.dma import READ, WRITE, AddressType, Request, TranslationCompletion
+from devices.dma import READ, WRITE, AddressType, Completion, Request
 from devices.source_id import SourceId
 from pagetables.bits import BitRecord
 from pagetables.walk_explanation import EntryRole, Step
@@ -59,7 +59,7 @@ def _size(length: int) -> str:
     return f"{length >> 10} KiB"
 
 
-def _answer_text(answer: TranslationCompletion, fault: TranslationFault | None) -> str:
+def _answer_text(answer: Completion, fault: TranslationFault | None) -> str:
     met = "" if fault is None else f"; {fault_text(fault).removeprefix('blocked: ')}"
     if not answer.ok:
         return f"answered with {answer.status.name.replace('_', ' ').lower()}{met}"

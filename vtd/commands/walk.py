@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from devices.dma import READ, WRITE, AddressType
+from devices.dma import READ, WRITE, AddressType, NoWrite, Request
 from devices.source_id import SourceId
 from vtd.commands.images import Image, ImageOptions, RootTable, open_image, parse_number
 from vtd.commands.option_groups import with_option_groups
@@ -19,7 +19,6 @@ from vtd.inspection.request_explanation import (
     is_interrupt,
 )
 from vtd.inspection.request_rows import request_row
-from vtd.unit.requests.request import Request
 
 
 @with_option_groups
@@ -71,8 +70,13 @@ def walk(
         raise typer.Exit(UNUSABLE)
     remapping = inspected.unit.remapping
     if ats:
-        request = request._replace(access=READ, address_type=AddressType.TRANSLATION_REQUEST)
-        explained = explain_translation_request(remapping, request, no_write=not write)
+        request = request._replace(
+            access=READ,
+            length=8,
+            address_type=AddressType.TRANSLATION_REQUEST,
+            payload=None if write else NoWrite(),
+        )
+        explained = explain_translation_request(remapping, request)
     else:
         explained = explain_request(remapping, request)
     row = request_row(explained)

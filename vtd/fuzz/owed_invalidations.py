@@ -126,9 +126,7 @@ class OwedInvalidations:
 
     def interrupt_entry(self, index: int) -> None:
         """An interrupt-remapping entry changed."""
-        cache = InterruptEntryCacheInvalidateDescriptor.of(
-            g=InterruptGranularity.INDEX, iidx=index
-        )
+        cache = InterruptEntryCacheInvalidateDescriptor.of(g=InterruptGranularity.INDEX, iidx=index)
         self._give(InvalidationRule.INTERRUPT_ENTRY, cache)
 
     def interrupt_table(self) -> None:

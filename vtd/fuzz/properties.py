@@ -15,7 +15,6 @@ from typing import NamedTuple
 from hypothesis import strategies as st
 
 from pagetables.memory import PhysicalMemory
-from pagetables.observed import FailRead, ObservedMemory
 from vtd.auditing.audit import Audit
 from vtd.dmar import Table, validate
 from vtd.fuzz import strategies
@@ -23,6 +22,7 @@ from vtd.fuzz.case import Case, Outcome, Step
 from vtd.fuzz.program import run_program
 from vtd.fuzz.strategies import Flavour
 from vtd.fuzz.targets import Difference, EngineTarget, FuzzTarget, OracleTarget, compare
+from vtd.inspection.injection import FailRead
 from vtd.recordings.scenario import ScenarioRun
 from vtd.unit.caching.policy import AGGRESSIVE, KEEPS_STALE, UNCACHED
 from vtd.unit.options import Options
@@ -121,16 +121,15 @@ def check_errors(case: Case, tally: Tally) -> None:
             faults.append(event.reason)
 
     run.unit.subscribe(note)
-    memory = run.unit.remapping.memory
     number = 0
     while True:
         number += 1
-        hook = FailRead(number)
-        run.unit.remapping.memory = ObservedMemory(memory, hook)
+        error = FailRead(number)
+        run.unit.observe(error)
         faults.clear()
         outcome = run.step(case.steps[target])[1]
-        run.unit.remapping.memory = memory
-        if hook.count < number:
+        run.unit.ignore(error)
+        if error.count < number:
             return
         if outcome != {"fault": True} or not set(faults) <= READ_ERRORS:
             raise Violation(f"read {number} failed: {outcome}, faults {faults}", case)

@@ -14,12 +14,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
-from pagetables.observed import AccessKind, ObservedMemory
+from pagetables.observer import Structure
 from vtd.fuzz.case import Case, Outcome, Step
 from vtd.fuzz.oracle import SlowUnit
 from vtd.recordings.scenario import ScenarioRun
 from vtd.unit.caching.policy import KEEPS_STALE, CachePolicy
 from vtd.unit.departures import SPECIFICATION, Departures
+from vtd.unit.observer import Observer
 
 
 class TargetError(Exception):
@@ -68,16 +69,26 @@ class EndlessError(Exception):
 
 
 @dataclass
-class LimitAccesses:
-    """A hook of observed memory that ends what would never end."""
+class LimitAccesses(Observer):
+    """Ends what would never end."""
 
     left: int
 
-    def __call__(self, kind: AccessKind, address: int, size: int, value: int) -> None:
+    def read(self, structure: Structure, address: int, size: int, value: int) -> None:
+        """One access of them."""
+        self._spend(structure, address)
+
+    def update(self, structure: Structure, address: int, size: int, old: int, new: int) -> None:
+        """One access of them."""
+        self._spend(structure, address)
+
+    def _spend(self, structure: Structure, address: int) -> None:
         """Raise EndlessError once the accesses are used up."""
         self.left -= 1
         if self.left < 0:
-            raise EndlessError(f"no end of accesses, the last one a {kind.value} at {address:#x}")
+            raise EndlessError(
+                f"no end of accesses, the last one to a {structure.value} at {address:#x}"
+            )
 
 
 MOST_ACCESSES = 100_000
@@ -105,8 +116,7 @@ class EngineTarget:
     def start(self, case: Case) -> ScenarioRun:
         """The platform of a case, before its first step."""
         run = ScenarioRun(case.head(), departures=self._departures, caches=self._policy)
-        remapping = run.unit.remapping
-        remapping.memory = ObservedMemory(remapping.memory, LimitAccesses(MOST_ACCESSES))
+        run.unit.observe(LimitAccesses(MOST_ACCESSES))
         return run
 
     def close(self) -> None:

@@ -10,12 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from devices.dma import WRITE, TranslationCompletion
+from devices.dma import WRITE, Completion, Request
 from pagetables import walk_explanation as page_walk
 from pagetables.bits import BitRecord
-from pagetables.geometry import StageKind
-from pagetables.memory import TableMemory
-from pagetables.unchanged import UnchangedMemory
+from pagetables.geometry import PAGE_SHIFT, StageKind
+from pagetables.observer import Structure
 from vtd.layouts.entries import (
     ContextEntry,
     PasidDirectoryEntry,
@@ -26,8 +25,9 @@ from vtd.layouts.entries import (
 )
 from vtd.layouts.registers import TranslationTableMode
 from vtd.unit.caching.iotlb import Iotlb, IotlbEntry
+from vtd.unit.observer import Observer
 from vtd.unit.requests.faults import TranslationFault
-from vtd.unit.requests.request import INTERRUPT_RANGE, Request
+from vtd.unit.requests.request import INTERRUPT_RANGE, kind_of
 from vtd.unit.requests.target import Target
 from vtd.unit.translation.ats import answer, lookup_for_ats
 from vtd.unit.translation.lookup import Lookup, lookup
@@ -82,7 +82,7 @@ class RequestExplanation(NamedTuple):
     """None where there is nothing to walk: passed through, or refused before."""
     outcome: ReachedMemory | None
     fault: TranslationFault | None
-    answer: TranslationCompletion | None = None
+    answer: Completion | None = None
     """Of a translation request."""
 
 
@@ -93,10 +93,7 @@ def is_interrupt(request: Request) -> bool:
 
 def cached(iotlb: Iotlb, request: Request) -> IotlbEntry | None:
     """The IOTLB entry that covers a request; looking does not count as a hit or miss."""
-    for kind, entry in iotlb:
-        if kind == request.kind and entry.address >> entry.shift == request.address >> entry.shift:
-            return entry
-    return None
+    return iotlb.space(kind_of(request))[request.address >> PAGE_SHIFT].entry
 
 
 def explain_request(remapping: Remapping, request: Request) -> RequestExplanation:
@@ -126,31 +123,28 @@ def _dirtied(target: Target, step: page_walk.Step) -> page_walk.Step:
     return step._replace(flags=step.flags | dirty)
 
 
-def explain_translation_request(
-    remapping: Remapping, request: Request, *, no_write: bool
-) -> RequestExplanation:
+def explain_translation_request(remapping: Remapping, request: Request) -> RequestExplanation:
     """Explain the answer to a translation request of a device-TLB (4.2.3)."""
     observer = onlooker(remapping)
     seen = _follow(observer, request, lookup_for_ats)
-    completion, fault = answer(observer, request, no_write=no_write)
+    completion, fault = answer(observer, request)
     return seen._replace(answer=completion, fault=fault)
 
 
 def _follow(
-    observer: Remapping, request: Request, look_up: Callable[[Remapping, Request], Lookup]
+    remapping: Remapping, request: Request, look_up: Callable[[Remapping, Request], Lookup]
 ) -> RequestExplanation:
     """The structures and the walk, without an outcome unless there are no tables."""
-    memory = observer.memory
-    log = observer.memory = _StructureReads(memory)
+    log = remapping.observer = _StructureReads()
     target = walk = fault = None
     try:
-        target = look_up(observer, request).target
+        target, _ = look_up(remapping, request)
     except TranslationFault as refused:
         fault = refused
-    observer.memory = memory
+    remapping.observer = None
     if target is not None:
-        walk = _walk(observer, target, request.address)
-    legacy = observer.mode is TranslationTableMode.LEGACY
+        walk = _walk(remapping, target, request.address)
+    legacy = remapping.mode is TranslationTableMode.LEGACY
     records = LEGACY_STRUCTURES if legacy else SCALABLE_STRUCTURES
     structures = tuple(
         StructureRead(NAMES[record], address, None if value is None else record(value))
@@ -173,17 +167,16 @@ def _walk(remapping: Remapping, target: Target, address: int) -> page_walk.WalkE
     return page_walk.explain_walk(memory, second, address)
 
 
-class _StructureReads(UnchangedMemory):
-    """Memory that remembers which records were read."""
+class _StructureReads(Observer):
+    """The structures of a lookup: address and value, None where reading failed."""
 
-    def __init__(self, memory: TableMemory) -> None:
-        super().__init__(memory)
+    def __init__(self) -> None:
         self.reads: list[tuple[int, int | None]] = []
-        """Address and value, None where reading failed."""
 
-    def read_record(self, address: int, size: int) -> int:
-        """The record, remembered."""
+    def read(self, structure: Structure, address: int, size: int, value: int) -> None:
+        """The next one."""
+        self.reads.append((address, value))
+
+    def unreadable(self, structure: Structure, address: int) -> None:
+        """The last one."""
         self.reads.append((address, None))
-        value = super().read_record(address, size)
-        self.reads[-1] = (address, value)
-        return value

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from devices.dma import READ, WRITE, TranslationCompletion
+from devices.dma import READ, WRITE, Completion
 from pagetables.bits import BitRecord
 from pagetables.walk_explanation import Step
 from vtd.inspection.request_explanation import RequestExplanation, StructureRead
@@ -131,7 +131,7 @@ def _fields(record: BitRecord | None) -> Mapping[str, int] | None:
     return None if record is None else field_values(record)
 
 
-def _answer_row(answer: TranslationCompletion | None) -> AnswerRow | None:
+def _answer_row(answer: Completion | None) -> AnswerRow | None:
     if answer is None:
         return None
     entries = ({**entry._asdict(), "address": Hex(entry.address)} for entry in answer.entries)

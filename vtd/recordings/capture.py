@@ -20,8 +20,8 @@ from pagetables.memory import PhysicalMemory, TableMemory
 from vtd.dmar.pci_tree import PciTree, parse_pci_tree
 from vtd.dmar.table import Table
 from vtd.layouts.registers import GlobalStatus, InterruptRemappingTableAddress, RootTableAddress
-from vtd.software.registers import start
 from vtd.recordings.scenario import COMPRESSED, departures_of
+from vtd.software.registers import start
 from vtd.unit.departures import QEMU, SPECIFICATION, Departures
 from vtd.unit.options import Options
 from vtd.unit.registers.capabilities import Capabilities

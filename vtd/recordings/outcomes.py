@@ -13,7 +13,6 @@ from devices.dma import (
     Completion,
     InvalidationRequest,
     PageGroupResponse,
-    TranslationCompletion,
     TranslationEntry,
 )
 from vtd.unit.interrupts.outcome import Interrupt, Posted
@@ -53,16 +52,16 @@ def _parts(parts: Parts, done: Callable[[Completion], dict[str, Any]]) -> dict[s
     }
 
 
-def interrupt(outcome: Interrupt | Posted | None) -> dict[str, Any]:
-    """Delivered, posted or, None, blocked."""
+def interrupt(outcome: object) -> dict[str, Any]:
+    """Delivered, posted or blocked."""
     match outcome:
-        case None:
-            return {"blocked": True}
         case Posted(descriptor, vector, notification):
             sent = notification and _message(notification)
             return {"posted": {"descriptor": descriptor, "vector": vector, "notification": sent}}
-        case message:
+        case Interrupt() as message:
             return {"delivered": _message(message)}
+        case _:
+            return {"blocked": True}
 
 
 def _message(interrupt: Interrupt) -> dict[str, int]:
@@ -76,7 +75,7 @@ def _message(interrupt: Interrupt) -> dict[str, int]:
     }
 
 
-def translations(completion: TranslationCompletion, limit: int | None) -> dict[str, Any]:
+def translations(completion: Completion, limit: int | None) -> dict[str, Any]:
     """The answer to a translation request: its status and the first ``limit`` entries, or all."""
     if not completion.ok:
         return {"status": completion.status.value}

@@ -12,10 +12,10 @@ from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 
-from pagetables.observed import AccessKind, ObservedMemory, UnchangedMemory
-
-from devices.dma import READ, WRITE, CompletionStatus, Request
+from devices.dma import READ, WRITE, Completion, Request
 from pagetables.memory import PhysicalMemory
+from pagetables.observer import Structure
+from pagetables.unchanged import UnchangedMemory
 from vtd.inspection.sources import list_sources, pages
 from vtd.layouts.interrupt_entries import RemappedIrte
 from vtd.layouts.registers import FaultRecording, InvalidationQueueAddress, InvalidationQueueTail
@@ -25,7 +25,8 @@ from vtd.recordings.scenario import BROKEN
 from vtd.recordings.values import Json
 from vtd.unit.departures import QEMU, Departures
 from vtd.unit.interrupts.interrupt_remapping import IRTE_SIZE
-from vtd.unit.interrupts.outcome import Interrupt, Posted, compatibility_interrupt
+from vtd.unit.interrupts.outcome import compatibility_interrupt
+from vtd.unit.observer import Observer
 from vtd.unit.options import Options
 from vtd.unit.registers.register_map import REGISTERS
 from vtd.unit.reporting.events import Event, MessageSent
@@ -93,6 +94,24 @@ def compare_log(capture: Capture, options: Options) -> Iterator[Comparison]:
         yield f"register {name}", hex(capture.registers[name]), hex(value)
 
 
+class StatusWrites(Observer):
+    """Notes what wait descriptors write."""
+
+    def __init__(self, done: deque[Json]) -> None:
+        self._done = done
+
+    def write(self, structure: Structure, address: int, data: bytes) -> None:
+        """Address and value, as the log has them."""
+        self._done.append([address, int.from_bytes(data, "little")])
+
+
+def interrupt_of(unit: RemappingUnit, source_id: int, address: int, data: int) -> object:
+    """What an interrupt request becomes; None if it is blocked."""
+    payload = data.to_bytes(4, "little")
+    answer = unit.admit(Request(source_id, address, WRITE, 4, payload=payload))
+    return answer.interrupt if isinstance(answer, Completion) else None
+
+
 class LogRun:
     """The unit that the event log drives, and what it did that the log has not confirmed yet."""
 
@@ -100,10 +119,10 @@ class LogRun:
         self._events: list[list[Json]] = read_json_lines(capture.folder / "events.jsonl.gz")
         self._memory = PhysicalMemory()
         self._memory.add_region(0, 1 << capture.capabilities.host_address_width)
-        memory = ObservedMemory(self._memory, self._accessed)
-        self.unit = RemappingUnit(capture.capabilities, memory, options)
+        self.unit = RemappingUnit(capture.capabilities, self._memory, options)
         self.unit.subscribe(self._happened)
         self._done: dict[str, deque[Json]] = {"wait": deque(), "irq": deque(), "frcd": deque()}
+        self.unit.observe(StatusWrites(self._done["wait"]))
 
     def compare(self) -> Iterator[Comparison]:
         """Every line that says what the unit did."""
@@ -150,17 +169,13 @@ class LogRun:
     def _record_pending(self) -> bool:
         return bool(self.unit.registers[FaultRecording].f)
 
-    def _interrupt(self, address: int, data: int, entry: Json) -> Interrupt | Posted | None:
+    def _interrupt(self, address: int, data: int, entry: Json) -> object:
         source_id = 0
         if entry is not None:
             index, low, high = entry
             store_entry(self._memory, self.unit, index, low, high)
             source_id = RemappedIrte(high << 64 | low).sid
-        return self.unit.request_interrupt(source_id, address, data)
-
-    def _accessed(self, kind: AccessKind, address: int, size: int, value: int) -> None:
-        if kind is AccessKind.WRITE:
-            self._done["wait"].append([address, value])
+        return interrupt_of(self.unit, source_id, address, data)
 
     def _happened(self, event: Event) -> None:
         if isinstance(event, MessageSent):
@@ -211,7 +226,7 @@ def compare_probes(
             if trace is not None:
                 trace(unit, f"probe {table}", request)
             got = unit.admit(request)
-            landed = None if isinstance(got, CompletionStatus) else hex(got)
+            landed = hex(got) if isinstance(got, int) else None
             yield f"probe {table} {address}", expect, landed
 
 
@@ -228,13 +243,13 @@ def compare_interrupts(capture: Capture, options: Options) -> Iterator[Compariso
         (address, data), (to, value), used = each["in"], each["out"], each["irte"]
         expect = compatibility_interrupt(int(to, 16), int(value, 16))
         if used is None:
-            got = reset.request_interrupt(0, int(address, 16), int(data, 16))
+            got = interrupt_of(reset, 0, int(address, 16), int(data, 16))
         else:
             low, high = int(used["lo"], 16), int(used["hi"], 16)
             store_entry(capture.memory, unit, used["index"], low, high)
             unit.interrupts.clear()
             source_id = RemappedIrte(high << 64 | low).sid
-            got = unit.request_interrupt(source_id, int(address, 16), int(data, 16))
+            got = interrupt_of(unit, source_id, int(address, 16), int(data, 16))
         yield f"msi {address}", expect, got
 
 

@@ -14,9 +14,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import singledispatchmethod
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import NamedTuple, Self, TypedDict
 
-from devices.dma import InvalidationRequest, PageGroupResponse, PageRequest, split_pages
+from devices.dma import InvalidationRequest, PageGroupResponse, PageRequest, Request, split_pages
 from pagetables.memory import BusError, PhysicalMemory
 from vtd.layouts.interrupt_entries import (
     CompatibilityAddress,
@@ -40,7 +40,6 @@ from vtd.recordings.values import (
 )
 from vtd.unit.caching.policy import KEEPS_STALE, CachePolicy
 from vtd.unit.departures import QEMU, SPECIFICATION, Departures, departures_named
-from vtd.unit.interrupts.outcome import Interrupt, Posted
 from vtd.unit.options import Options
 from vtd.unit.port import UnitPort
 from vtd.unit.queues.device_messages import ITAGS
@@ -49,11 +48,9 @@ from vtd.unit.reporting.event_interrupt import Message
 from vtd.unit.reporting.events import (
     DeviceTlbInvalidationSent,
     Event,
-    InterruptDelivered,
     MessageSent,
     PageGroupResponseSent,
 )
-from vtd.unit.requests.request import Request
 from vtd.unit.unit import RemappingUnit
 
 BROKEN = (
@@ -225,7 +222,6 @@ class ScenarioRun:
         self.invalidations: list[DeviceTlbInvalidationSent] = []
         self.itags: dict[str, int] = {}
         self.messages: list[Message] = []
-        self.delivered: Interrupt | Posted | None = None
 
     def step(self, raw: Mapping[str, Json]) -> tuple[Json, Json]:
         """What a step, given as JSON, expects, and what it got; both None if it only acts."""
@@ -253,8 +249,6 @@ class ScenarioRun:
     def _event(self, event: Event) -> None:
         if isinstance(event, MessageSent):
             self.messages.append(event.message)
-        elif isinstance(event, InterruptDelivered):
-            self.delivered = event.outcome
         elif isinstance(event, PageGroupResponseSent):
             self.responses.append(event)
         elif isinstance(event, DeviceTlbInvalidationSent):
@@ -286,20 +280,20 @@ class ScenarioRun:
 
     @carry_out.register
     def _dma_read(self, step: steps.DmaRead) -> Json:
-        port = self._port(step)
+        port, tags = self._port(step), _tags(step)
         return outcomes.read(
             [
-                (start, size, port.read_part(start, size, step.pasid, step.privileged))
+                (start, size, port.read(start, size, **tags))
                 for start, size in split_pages(step.iova, step.length)
             ]
         )
 
     @carry_out.register
     def _dma_write(self, step: steps.DmaWrite) -> Json:
-        port, tags = self._port(step), (step.pasid, step.privileged)
+        port, tags = self._port(step), _tags(step)
         return outcomes.write(
             [
-                (start, size, port.write_part(start, step.hex[start - step.iova :][:size], *tags))
+                (start, size, port.write(start, step.hex[start - step.iova :][:size], **tags))
                 for start, size in split_pages(step.iova, len(step.hex))
             ]
         )
@@ -327,9 +321,9 @@ class ScenarioRun:
         return self._interrupt(step, address, data)
 
     def _interrupt(self, step: steps.DeviceStep, address: int, data: int) -> Json:
-        self.delivered = None
-        self._port(step).write_part(address, data.to_bytes(4, "little"))
-        return outcomes.interrupt(self.delivered)
+        return outcomes.interrupt(
+            self._port(step).write(address, data.to_bytes(4, "little")).interrupt
+        )
 
     @carry_out.register
     def _events(self, _: steps.Events) -> Json:
@@ -352,7 +346,7 @@ class ScenarioRun:
         port = self._port(step)
         return outcomes.read(
             [
-                (start, size, port.read_translated_part(start, size, step.pasid))
+                (start, size, port.read_translated(start, size, pasid=step.pasid))
                 for start, size in split_pages(step.address, step.length)
             ]
         )
@@ -365,7 +359,9 @@ class ScenarioRun:
                 (
                     start,
                     size,
-                    port.write_translated_part(start, step.hex[start - first :][:size], step.pasid),
+                    port.write_translated(
+                        start, step.hex[start - first :][:size], pasid=step.pasid
+                    ),
                 )
                 for start, size in split_pages(first, len(step.hex))
             ]
@@ -382,7 +378,7 @@ class ScenarioRun:
             step.pasid,
             step.privileged,
         )
-        return {"queued": self.unit.request_page(self._port(step).source_id, message)}
+        return {"queued": self._port(step).page_request(message).ok}
 
     @carry_out.register
     def _page_group_responses(self, _: steps.PageGroupResponses) -> Json:
@@ -411,17 +407,28 @@ class ScenarioRun:
         if step.all:
             while self.unit.devices.outstanding:
                 itag, pending = next(iter(self.unit.devices.outstanding.items()))
-                self.unit.complete_invalidation(pending.source_id, 1 << itag, 1)
+                UnitPort(self.unit, self.memory, pending.source_id).complete_invalidation(
+                    1 << itag, 1
+                )
             return
         vector = sum(1 << self._itag(tag) for tag in step.tags)
         if step.unallocated:
             outstanding = self.unit.devices.outstanding
             vector |= 1 << next(itag for itag in range(ITAGS) if itag not in outstanding)
-        self.unit.complete_invalidation(self._port(step).source_id, vector, step.count or 0)
+        self._port(step).complete_invalidation(vector, step.count or 0)
 
     @carry_out.register
     def _device_tlb_timeout(self, step: steps.DeviceTlbTimeout) -> None:
         self.unit.devices.time_out(self._itag(step.tag))
+
+
+def _tags(step: steps.Dma) -> _Tags:
+    return {"pasid": step.pasid, "privileged": step.privileged}
+
+
+class _Tags(TypedDict):
+    pasid: int | None
+    privileged: bool
 
 
 class SilentDevice:

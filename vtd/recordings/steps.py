@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, dataclass, fields
 from typing import Annotated, ClassVar, NamedTuple, get_type_hints
 
-from devices.dma import READ, WRITE, AtomicOp
+from devices.dma import ATOMIC, READ, WRITE, AtomicOp
 from vtd.recordings.values import (
     Json,
     ScenarioError,
@@ -28,7 +28,6 @@ from vtd.recordings.values import (
     text,
     texts,
 )
-from vtd.unit.requests.request import ATOMIC
 
 Number = Annotated[int, number]
 Length = Annotated[int, length]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from devices.dma import Request
 from vtd.inspection.request_explanation import (
     RequestExplanation,
     cached,
@@ -15,7 +16,6 @@ from vtd.inspection.request_rows import request_row
 from vtd.layouts.registers import GlobalStatus
 from vtd.rows import Hex
 from vtd.unit.caching.iotlb import IotlbEntry
-from vtd.unit.requests.request import Request
 from vtd.unit.unit import RemappingUnit
 
 

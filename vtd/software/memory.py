@@ -33,6 +33,10 @@ class FlushedMemory:
     def frames(self) -> FrameSource:
         return self._memory.frames
 
+    def host(self, address: int) -> int:
+        """As the memory itself says."""
+        return self._memory.host(address)
+
     def read(self, address: int, length: int) -> bytes:
         """``length`` bytes at ``address``."""
         return self._memory.read(address, length)

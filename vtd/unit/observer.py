@@ -67,6 +67,10 @@ class Observers(Observer):
         for each in self._observers:
             each.read(structure, address, size, value)
 
+    def unreadable(self, structure: Structure, address: int) -> None:
+        for each in self._observers:
+            each.unreadable(structure, address)
+
     def update(self, structure: Structure, address: int, size: int, old: int, new: int) -> None:
         for each in self._observers:
             each.update(structure, address, size, old, new)

@@ -173,6 +173,10 @@ class RemappingUnit(Stateful):
         """Have every later event told to ``subscriber``."""
         self._subscribers.append(subscriber)
 
+    def unsubscribe(self, subscriber: Callable[[Event], None]) -> None:
+        """Tell ``subscriber`` of no later event; ValueError if it is told of none now."""
+        self._subscribers.remove(subscriber)
+
     def observe(self, observer: Observer) -> None:
         """Let ``observer`` see every later step, after those that are there already."""
         self._observers.append(observer)

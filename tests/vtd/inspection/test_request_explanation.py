@@ -4,9 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from devices.dma import READ, WRITE, CompletionStatus
+from devices.dma import READ, WRITE, CompletionStatus, Request
 from pagetables.walk_explanation import EntryRole
-from devices.dma import Request
 from tests.nested_image import BASE, IOVA, NO_ENTRY, PASID, ROOT_POINTER, SIZE, nested_memory
 from tests.reference_data import CAPTURES
 from vtd.inspection.request_explanation import (

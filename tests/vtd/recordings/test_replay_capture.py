@@ -16,7 +16,6 @@ from vtd.recordings.capture import Capture, CaptureError
 from vtd.recordings.replay_capture import replay_capture, run_capture
 from vtd.recordings.values import Json
 from vtd.unit.departures import QEMU
-from devices.dma import Request
 from vtd.unit.unit import RemappingUnit
 
 FAULTS = CAPTURES / "edu-faults-legacy48"

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from devices.dma import READ, WRITE
+from devices.dma import ATOMIC, READ, WRITE, Request
 from tests.vtd.world import (
     HOST,
     INTERRUPTS,
@@ -20,7 +20,6 @@ from vtd.layouts.registers import RootTableAddress
 from vtd.unit.departures import QEMU
 from vtd.unit.options import Options
 from vtd.unit.registers.capabilities import PROFILES
-from vtd.unit.requests.request import ATOMIC, Request
 from vtd.unit.unit import RemappingUnit
 
 TE, SRTP, WBF, QIE, IRE, SIRTP, CFI = 1 << 31, 1 << 30, 1 << 27, 1 << 26, 1 << 25, 1 << 24, 1 << 23

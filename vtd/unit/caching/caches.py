@@ -10,10 +10,10 @@ from typing import NamedTuple
 
 from vtd.layouts.entries import PasidTranslationType, ScalableContextEntry
 from vtd.unit.caching.cache import Cache
-from vtd.unit.caching.iotlb import Iotlb, IotlbTags, canonical_range
+from vtd.unit.caching.iotlb import Iotlb, canonical_range
 from vtd.unit.caching.policy import CachePolicy
 from vtd.unit.requests.faults import TranslationFault
-from vtd.unit.requests.target import Target
+from vtd.unit.requests.target import IotlbTags, Target
 from vtd.unit.state import Stateful
 
 

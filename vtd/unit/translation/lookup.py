@@ -468,6 +468,8 @@ def read_structure(
         if remapping.observer is not None:
             remapping.observer.read(structure, address, size, data)
     except BusError as error:
+        if remapping.observer is not None:
+            remapping.observer.unreadable(structure, address)
         raise TranslationFault(failed, fpd=fpd) from error
     return data
 

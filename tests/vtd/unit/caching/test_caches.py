@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from devices.dma import READ, WRITE
+from devices.dma import ATOMIC, READ, WRITE
 from tests.vtd.table_software import DEVICES, PASID, Software
 from tests.vtd.world import FIRST_TABLES, HOST, PAGE, Mode, World
 from vtd.layouts.descriptors import (
@@ -25,11 +25,11 @@ from vtd.unit.caching.caches import (
     StructureKey,
     TranslationCaches,
 )
-from vtd.unit.caching.iotlb import IotlbEntry, IotlbTags
+from vtd.unit.caching.iotlb import IotlbEntry
 from vtd.unit.caching.policy import AGGRESSIVE, KEEPS_STALE, POLICIES, UNCACHED, CachePolicy
 from vtd.unit.options import Options
 from vtd.unit.requests.faults import FaultReason, TranslationFault
-from vtd.unit.requests.request import ATOMIC
+from vtd.unit.requests.target import IotlbTags
 
 
 def bounded(replacement: Replacement, *, aggressive: bool) -> CachePolicy:

@@ -8,10 +8,11 @@ from devices.dma import READ, WRITE
 from tests.vtd.world import HOST, PAGE, Mode, World
 from vtd.layouts.entries import PasidTranslationType
 from vtd.unit.caching.cache import OFF, UNBOUNDED, Shape
-from vtd.unit.caching.iotlb import Iotlb, IotlbEntry, IotlbTags, canonical_range
+from vtd.unit.caching.iotlb import Iotlb, IotlbEntry, canonical_range
 from vtd.unit.caching.policy import CachePolicy
 from vtd.unit.options import Options
 from vtd.unit.requests.faults import FaultReason, TranslationFault
+from vtd.unit.requests.target import IotlbTags
 
 KIND = (0x0108, None, False)
 TAGS = IotlbTags(5, PasidTranslationType.SECOND_STAGE, 0)

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from pagetables.observed import AccessKind
+
 from tests import fault_coverage
 from tests.interrupt_oracle import Blocked, Recorded, Sent
 from tests.vtd.interrupt_world import (

@@ -7,12 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from devices.dma import READ, WRITE
+from devices.dma import ATOMIC, READ, WRITE, Request
 from tests.vtd.world import HOLE, Mode, Started, World, capabilities
 from vtd.layouts.registers import FaultStatus
 from vtd.unit.departures import QEMU, SPECIFICATION, Departures
 from vtd.unit.options import Options
-from vtd.unit.requests.request import ATOMIC, Request
 
 PPF, PFO, IQE = 1 << 1, 1 << 0, 1 << 4
 REASON = 0x08

@@ -2,9 +2,9 @@
 
 import pytest
 
-from devices.dma import READ, WRITE, AddressType
+from devices.dma import ATOMIC, READ, WRITE, AddressType, Request
 from vtd.layouts.registers import RequestType
-from vtd.unit.requests.request import ATOMIC, INTERRUPT_RANGE, Request
+from vtd.unit.requests.request import INTERRUPT_RANGE
 
 
 @pytest.mark.parametrize(

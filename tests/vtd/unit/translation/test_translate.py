@@ -3,9 +3,9 @@
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pagetables.observed import AccessKind
 
 from devices.dma import READ, WRITE
-from pagetables.observed import AccessKind
 from tests import fault_coverage
 from tests.fault_coverage import LEGAL, ROOT
 from tests.translation_oracle import Refused

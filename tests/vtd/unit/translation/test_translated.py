@@ -9,7 +9,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from devices.dma import READ, WRITE, AddressType, AtomicOp, CompletionStatus
+from devices.dma import ATOMIC, READ, WRITE, AddressType, AtomicOp, CompletionStatus, Request
 from pagetables.bits import BitRecord
 from tests.vtd.world import (
     HOLE,
@@ -31,7 +31,6 @@ from vtd.layouts.entries import (
 from vtd.layouts.registers import TranslationTableMode
 from vtd.unit.reporting.events import TranslatedRequestPassed
 from vtd.unit.requests.faults import FaultReason
-from vtd.unit.requests.request import ATOMIC, Request
 
 UNIT = capabilities(haw=52, mgaw=56, hpts=1, hpt1gps=1, ptrs=1)
 TABLES = 0x18000
