@@ -1,21 +1,31 @@
 """What a page table maps: every page, and the merged ranges.
 
-VT-d 3.6 to 3.8. The listing asks the walk itself, address after address, and so obeys every rule
-of it; it sets no flags. Nested tables list the way from input address over guest physical address
-to host physical address. Everything is lazy: a table that points to itself has 2^36 pages and
-more. Left out: rules outside the tables, such as the interrupt range.
+VT-d 3.6 to 3.8. The listing goes through the tables by the rules of the walk, entry after entry,
+and sets no flags. Nested tables list the way from input address over guest physical address to
+host physical address. Everything is lazy: a table that points to itself has 2^36 pages and more.
+:mod:`pagetables.columns` lists the same as columns of numbers, many times faster. Left out: rules
+outside the tables, such as the interrupt range.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from functools import cache
 from typing import NamedTuple
 
 from pagetables.geometry import Geometry, StageKind
-from pagetables.memory import TableMemory
+from pagetables.memory import BusError, FrameReader, TableMemory
 from pagetables.nested import GuestMemory
 from pagetables.unchanged import UnchangedMemory
-from pagetables.walk import ADDRESS, Leaf, Stage, WalkFault, WalkRule, walk
+from pagetables.walk import (
+    ADDRESS,
+    FRAME_NUMBER,
+    Stage,
+    TableRefusedError,
+    WalkFault,
+    WalkRule,
+    walk,
+)
 
 Refused = Callable[[int, int, WalkFault], None]
 """Told what is present but can't be used: input address, length, and why."""
@@ -72,13 +82,15 @@ def leaves(
     break a rule, and of those that can't be read.
     """
     geometry = stage.geometry
-    for address, (entry, shift, rights, _) in _walks(memory, stage, width, _Budget(limit), refused):
+    read, write, user = geometry.read, geometry.write, geometry.user
+    half = 1 << geometry.width - 1
+    for address, entry, shift, rights in slots(memory, stage, width, Budget(limit), refused):
         yield Page(
-            canonical(geometry, address),
+            canonical(geometry, address) if address >= half else address,
             1 << shift,
             entry & ADDRESS & -(1 << shift),
-            show_rights(geometry, rights),
-            rights & geometry.user == geometry.user,
+            _shown(read, write, rights),
+            rights & user == user,
             None,
             entry,
             None,
@@ -98,25 +110,46 @@ def nested_leaves(
 
     ``width``: guest physical addresses at and above ``2**width`` can't be translated.
     """
+    guest = guest_memory(memory, second, width)
+    return nested_pages(memory, guest, first, second, width, Budget(limit), refused)
+
+
+def guest_memory(memory: TableMemory, second: Stage, width: int) -> GuestMemory:
+    """Guest memory to look at only."""
     unchanged = UnchangedMemory(memory)
-    guest = GuestMemory(unchanged, second, width, lambda gpa: walk(unchanged, second, gpa))
-    budget = _Budget(limit)
-    host = second._replace(accessed=0, dirty=0)
-    for address, (entry, shift, rights, _) in _walks(guest, first, None, budget, refused):
+    return GuestMemory(unchanged, second, width, lambda gpa: walk(unchanged, second, gpa))
+
+
+def nested_pages(
+    memory: TableMemory,
+    guest: GuestMemory,
+    first: Stage,
+    second: Stage,
+    width: int,
+    budget: Budget,
+    refused: Refused | None,
+    begin: int = 0,
+    end: int | None = None,
+) -> Iterator[Page]:
+    """The pages from input address ``begin`` up to ``end``, not canonical, of nested tables."""
+    inside = first.geometry
+    for address, entry, shift, rights in slots(guest, first, None, budget, refused, begin, end):
         start = entry & ADDRESS & -(1 << shift)
-        outer = show_rights(first.geometry, rights)
+        outer = show_rights(inside, rights)
         if start >> width:
             if refused is not None:
                 fault = WalkFault(WalkRule.TABLE_BEYOND_WIDTH, StageKind.FIRST, shift, top=False)
-                refused(canonical(first.geometry, address), 1 << shift, fault)
+                refused(canonical(inside, address), 1 << shift, fault)
             continue
 
-        def tell(gpa: int, length: int, fault: WalkFault, back: int = address - start) -> None:
+        def tell_inner(
+            gpa: int, length: int, fault: WalkFault, back: int = address - start
+        ) -> None:
             if refused is not None:
-                refused(canonical(first.geometry, gpa + back), length, fault)
+                refused(canonical(inside, gpa + back), length, fault)
 
-        pages = _walks(memory, host, width, budget, tell, start, start + (1 << shift))
-        for gpa, (second_entry, second_shift, second_rights, _) in pages:
+        inner_slots = slots(memory, second, width, budget, tell_inner, start, start + (1 << shift))
+        for gpa, second_entry, second_shift, second_rights in inner_slots:
             inner = show_rights(second.geometry, second_rights)
             shown = inner[0] + ("w" if outer[1] == inner[1] == "w" else "-")
             if shown == "--":
@@ -124,11 +157,11 @@ def nested_leaves(
             size = 1 << min(shift, second_shift)
             offset = gpa & (1 << second_shift) - 1
             yield Page(
-                canonical(first.geometry, address + gpa - start),
+                canonical(inside, address + gpa - start),
                 size,
                 (second_entry & ADDRESS & -(1 << second_shift)) + offset,
                 shown,
-                rights & first.geometry.user == first.geometry.user,
+                rights & inside.user == inside.user,
                 gpa,
                 entry,
                 second_entry,
@@ -159,61 +192,122 @@ def canonical(geometry: Geometry, address: int) -> int:
 
 def show_rights(geometry: Geometry, rights: int) -> str:
     """Rights bits of a walk as ``"rw"``, ``"r-"``, ``"-w"`` or ``"--"``."""
-    return ("r" if rights & geometry.read else "-") + ("w" if rights & geometry.write else "-")
+    return _shown(geometry.read, geometry.write, rights)
 
 
-class _Budget:
-    """How many entries may still be looked at."""
+@cache
+def _shown(read: int, write: int, rights: int) -> str:
+    return ("r" if rights & read else "-") + ("w" if rights & write else "-")
+
+
+class Budget:
+    """How many entries may still be looked at; None is any number."""
 
     def __init__(self, limit: int | None) -> None:
         self._limit = limit
-        self._used = 0
+        self.left = limit
 
-    def spend(self) -> None:
-        if self._used == self._limit:
-            raise ListingLimitError(f"listing stopped: limit of {self._limit} entries reached")
-        self._used += 1
+    def spend(self, count: int = 1) -> None:
+        """Look at so many; ListingLimitError if that is more than are left."""
+        if self.left is not None:
+            if self.left < count:
+                raise ListingLimitError(f"listing stopped: limit of {self._limit} entries reached")
+            self.left -= count
 
 
-def _walks(
+def slots(
     memory: TableMemory,
     stage: Stage,
     width: int | None,
-    budget: _Budget,
+    budget: Budget,
     refused: Refused | None,
     start: int = 0,
     end: int | None = None,
-) -> Iterator[tuple[int, Leaf]]:
-    """Each page of a table that meets a range: the first address in the range, and the leaf.
+) -> Iterator[tuple[int, int, int, int]]:
+    """Each page of a table that meets a range: its first address there, entry, shift and rights.
 
-    Every walk starts at the deepest table of the walk before that covers the address too.
+    A table is looked for once, when the listing comes to it.
     """
     geometry = stage.geometry
-    stage = stage._replace(accessed=0, dirty=0)
+    levels, present = geometry.levels, geometry.present
+    end = listing_end(geometry, width, end)
+    tables = [(0, stage.root, geometry.rights, start)]
+    while tables:
+        depth, frame, rights, address = tables.pop()
+        shift, stop, leaf, reserved = levels[depth]
+        table = read_table(memory, frame)
+        last = min(((address >> shift + 9) + 1) << shift + 9, end)
+        while address < last:
+            after = (address >> shift) + 1 << shift
+            problem: WalkRule | WalkFault | None = None
+            try:
+                entry = table[address >> shift & 511]
+            except (BusError, WalkFault) as error:
+                entry, granted, problem = 0, 0, read_problem(error)
+            else:
+                granted = rights & entry
+                if granted & present:
+                    if not entry & stop:
+                        if after < last:
+                            tables.append((depth, frame, rights, after))
+                        tables.append((depth + 1, entry >> 12 & FRAME_NUMBER, granted, address))
+                        break
+                    if not entry & leaf or entry & reserved:
+                        problem = WalkRule.RESERVED
+            budget.spend()
+            if problem is not None:
+                if refused is not None:
+                    tell(refused, geometry, depth, address, min(after, end) - address, problem)
+            elif granted & present:
+                yield address, entry, shift, granted
+            address = after
+
+
+def listing_end(geometry: Geometry, width: int | None, end: int | None) -> int:
+    """The first input address that is not listed."""
     top = geometry.width if width is None else min(width, geometry.width)
-    address, end = start, min(1 << top, 1 << top if end is None else end)
-    tables: list[tuple[int, int, int]] = []
+    return 1 << top if end is None else min(end, 1 << top)
 
-    def visit(shift: int, frame: int, rights: int) -> None:
-        tables.append((shift, frame, rights))
 
-    while address < end:
-        budget.spend()
-        resume = (len(tables), *tables[-1][1:]) if tables else None
-        leaf = fault = None
-        try:
-            leaf = walk(memory, stage, address, visit, resume)
-        except WalkFault as error:
-            fault = error
-        shift = geometry.levels[len(tables)].shift
-        after = min((address >> shift) + 1 << shift, end)
-        if leaf is not None:
-            yield address, leaf
-        elif fault is not None and refused is not None and fault.rule is not WalkRule.NOT_PRESENT:
-            refused(canonical(geometry, address), after - address, fault)
-        address = after
-        while tables and not address & (1 << tables[-1][0]) - 1:
-            tables.pop()
+class _Unreadable:
+    """A table that can't be read, in the place of its quadwords."""
+
+    def __init__(self, error: BusError | WalkFault) -> None:
+        self._error = error
+
+    def __getitem__(self, index: int) -> int:
+        raise self._error.with_traceback(None)
+
+
+def read_table(memory: TableMemory, frame: int) -> FrameReader:
+    """The quadwords of a table; if it can't be read, they say why when they are asked for."""
+    try:
+        return memory.frames[frame]
+    except (BusError, WalkFault) as error:
+        return _Unreadable(error)
+
+
+def read_problem(error: BusError | WalkFault) -> WalkRule | WalkFault:
+    """What a walk makes of the error: a rule of its own stage, or the fault of the stage below."""
+    if isinstance(error, WalkFault):
+        return error
+    return error.rule if isinstance(error, TableRefusedError) else WalkRule.READ_ERROR
+
+
+def tell(
+    refused: Refused,
+    geometry: Geometry,
+    depth: int,
+    address: int,
+    length: int,
+    problem: WalkRule | WalkFault,
+) -> None:
+    """Say what is present but can't be used."""
+    if isinstance(problem, WalkRule):
+        shift = geometry.levels[depth].shift
+        problem = WalkFault(problem, geometry.kind, shift, top=depth == 0)
+    if problem.rule is not WalkRule.NOT_PRESENT:
+        refused(canonical(geometry, address), length, problem)
 
 
 def _continues(last: Extent, here: Extent) -> bool:

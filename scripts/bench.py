@@ -222,22 +222,44 @@ def software_cases() -> Iterator[Case]:
     world = machine(pages=65536)
     read, (unit,) = world.function.dma.read, world.platform.units.values()
     addresses = [IOVA + (page << 12) for page in range(65536)]
-    queue = world.driver.queue
-    if queue is None:
-        raise RuntimeError("the driver uses no queue")
-    pages = [
-        IotlbInvalidateDescriptor.of(
+    queue = unit.registers[InvalidationQueueAddress]
+    tail = unit.registers[InvalidationQueueTail].qt
+    tails = [(tail + 32 * number) % 0x1000 for number in range(1, 65)]
+    for number, address in enumerate(addresses[::1024]):
+        descriptor = IotlbInvalidateDescriptor.of(
             g=IotlbGranularity.PAGE_IN_DOMAIN, did=world.domain.domain_id, addr=address
         )
-        for address in addresses[::512]
-    ]
+        at = queue.iqa + (tail + 32 * number) % 0x1000
+        world.platform.memory.write(at, int(descriptor).to_bytes(32, "little"))
 
     def fill() -> None:
         for address in addresses:
             read(address, 1)
+        unit.registers[InvalidationQueueHead] = InvalidationQueueHead.of(qh=tail)
+        unit.registers[InvalidationQueueTail] = InvalidationQueueTail.of(qt=tail)
 
     def invalidate() -> None:
-        for descriptor in pages:
-            unit.queue_invalidate(descriptor)
+        for each in tails:
+            unit.write_register(InvalidationQueueTail.OFFSET, 4, each)
 
-    yield Case("invalidate page", invalidate, len(pages), fill)
+    yield Case("invalidate page", invalidate, len(tails), fill)
+    for name, listing in (("list page", leaves), ("list page numpy", fast_leaves)):
+        stage = world.domain.tables.stage()
+
+        def show(listing: Callable[..., Iterable[object]] = listing) -> None:
+            for _ in listing(world.platform.memory, stage, width=48):
+                pass
+
+        yield Case(name, show, len(addresses))
+    blank = PhysicalMemory()
+
+    def renew() -> None:
+        for region in blank.regions:
+            blank.remove_region(region.start)
+        blank.add_region(0, MEMORY)
+
+    def store() -> None:
+        for number in range(1000):
+            blank.write(number << 12, b"x")
+
+    yield Case("first frame write", store, 1000, renew)
