@@ -16,6 +16,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
 from resource import RUSAGE_CHILDREN, getrusage
 from typing import NamedTuple
 
@@ -28,11 +30,18 @@ from devices.function import Identity, PciFunction
 from devices.topology import Bridge, Topology
 from pagetables.build import FramePool
 from pagetables.extents import leaves
+from pagetables.geometry import second_stage_geometry
 from pagetables.memory import PhysicalMemory
+from pagetables.walk import Stage
 from scripts import bench_dmar
 from vtd.dmar.description import build as build_table
+from vtd.layouts.descriptors import IotlbGranularity, IotlbInvalidateDescriptor
 from vtd.layouts.entries import PasidTranslationType as Kind
-from vtd.layouts.registers import Capability, FaultStatus
+from vtd.layouts.registers import (
+    InvalidationQueueAddress,
+    InvalidationQueueHead,
+    InvalidationQueueTail,
+)
 from vtd.platform import Platform
 from vtd.software.domain import Domain
 from vtd.software.driver import Driver
@@ -117,14 +126,15 @@ def machine(
     port.command.value = port.command.value.replace(bme=True, mse=True)
     function.command.value = function.command.value.replace(bme=True)
     unit = platform.unit_of(function)
-    frames = FramePool(0x10_0000, TARGET)
+    frames = FramePool(0x10_0000, 0x800_0000)
     driver = Driver(unit, memory, frames, scalable=scalable)
     driver.start()
     second = None
     if kind is Kind.NESTED:
         second = driver.domain(Kind.SECOND_STAGE, largest=12)
-        second.map(0, 0, TARGET, READ | WRITE)
-    domain = driver.domain(kind, largest=12, second=second)
+        second.map(0, 0, MEMORY, READ | WRITE)
+    guest_frames = FramePool(0x800_0000, TARGET) if second else None
+    domain = driver.domain(kind, largest=12, second=second, guest_frames=guest_frames)
     domain.map(IOVA, TARGET, pages << 12, READ | WRITE)
     driver.attach(topology.requester_id(function), domain)
     return Machine(platform, function, driver, domain)
@@ -197,7 +207,7 @@ def device_cases() -> Iterator[Case]:
 def fault_cases() -> Iterator[Case]:
     """What a blocked request costs, with a record and with all of them in use."""
     xeon = PROFILES["xeon"]
-    many = replace(xeon, cap=xeon.cap.replace(nfr=RECORDS - 1))
+    many = replace(xeon, cap=xeon.cap.replace(nfr=RECORDS - 1, fro=0x2000))
     world = machine(capabilities=many)
     (unit,) = world.platform.units.values()
     status, fresh = unit.registers, unit.faults.snapshot()
@@ -240,17 +250,17 @@ def software_cases() -> Iterator[Case]:
 
     def invalidate() -> None:
         for each in tails:
-            unit.write_register(InvalidationQueueTail.OFFSET, 4, each)
+            unit.write_register(0x88, 4, each)  # IQT_REG
 
     yield Case("invalidate page", invalidate, len(tails), fill)
-    for name, listing in (("list page", leaves), ("list page numpy", fast_leaves)):
-        stage = world.domain.tables.stage()
+    geometry = second_stage_geometry(world.domain.levels, PROFILES["xeon"].implementation)
+    stage = Stage(geometry, world.domain.root >> 12)
 
-        def show(listing: Callable[..., Iterable[object]] = listing) -> None:
-            for _ in listing(world.platform.memory, stage, width=48):
-                pass
+    def show() -> None:
+        for _ in leaves(world.platform.memory, stage, width=48):
+            pass
 
-        yield Case(name, show, len(addresses))
+    yield Case("list page", show, len(addresses))
     blank = PhysicalMemory()
 
     def renew() -> None:
@@ -263,3 +273,73 @@ def software_cases() -> Iterator[Case]:
             blank.write(number << 12, b"x")
 
     yield Case("first frame write", store, 1000, renew)
+
+
+def start_cases() -> Iterator[Case]:
+    """The start of the command, and of the interpreter alone."""
+    for name, arguments in (("python", ["-c", "pass"]), ("help", ["-m", "vtd.cli", "--help"])):
+        yield Case(name, partial(start, arguments), 1)
+
+
+def start(arguments: list[str]) -> None:
+    """Run this interpreter and throw its output away."""
+    subprocess.run([sys.executable, *arguments], stdout=subprocess.DEVNULL, check=True)
+
+
+def measure(rounds: int, progress: Callable[[str], None]) -> list[Figure]:
+    """Time every case in every round."""
+    empty, count = empty_calls(), 100_000
+    chosen = [*device_cases(), *fault_cases(), *software_cases(), *start_cases()]
+    times: dict[str, list[tuple[float, float]]] = {case.name: [] for case in chosen}
+    baseline = []
+    for number in range(rounds):
+        progress(f"round {number + 1} of {rounds}")
+        for case in chosen:
+            call = seconds(empty) / count
+            baseline.append(call)
+            case.prepare()
+            cost = seconds(case.run) / case.operations
+            times[case.name].append((cost * 1e6, cost / call))
+    figures = [Figure("empty call", statistics.median(baseline) * 1e6, 1.0)]
+    for name, values in times.items():
+        costs, ratios = zip(*values, strict=True)
+        figures.append(Figure(name, statistics.median(costs), statistics.median(ratios)))
+    return figures
+
+
+def seconds(run: Callable[[], object]) -> float:
+    """CPU time of one run, of processes that it starts and waits for as well."""
+    start = _cpu()
+    run()
+    return _cpu() - start
+
+
+def _cpu() -> float:
+    children = getrusage(RUSAGE_CHILDREN)
+    return time.process_time() + children.ru_utime + children.ru_stime
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--format", choices=("text", "json"), default="text")
+    parser.add_argument("--rounds", type=int, default=5)
+    options = parser.parse_args()
+    figures = measure(options.rounds, lambda text: print(text, file=sys.stderr))
+    tables = bench_dmar.measure()
+    if options.format == "json":
+        rows = [*(each._asdict() for each in figures), *(each._asdict() for each in tables)]
+        print(json.dumps(rows))
+        return
+    shown = Table("case", "us", "x empty call")
+    for figure in figures:
+        shown.add_row(figure.name, f"{figure.microseconds:.3f}", f"{figure.empty_calls:.1f}")
+    Console().print(shown)
+    dmar = Table("DMAR table library", "ms", "target ms")
+    for measured in tables:
+        dmar.add_row(measured.name, f"{measured.milliseconds:.2f}", f"{measured.target:g}")
+    Console().print(dmar)
+
+
+if __name__ == "__main__":
+    main()
