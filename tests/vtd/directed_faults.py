@@ -84,7 +84,7 @@ def _both(*changes: Callable[[World], object]) -> Callable[[World], object]:
 
 
 def _freeze(name: str) -> Callable[[World], object]:
-    return lambda world: world.read_only.add(world.places[name][0] >> 12)
+    return lambda world: world.make_read_only(world.places[name][0] >> 12)
 
 
 R = FaultReason

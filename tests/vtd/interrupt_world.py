@@ -6,10 +6,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from pagetables.bits import BitRecord
-from pagetables.memory import BusError, PhysicalMemory
-from pagetables.observed import AccessKind, Hook, ObservedMemory
+from pagetables.memory import PhysicalMemory
 from tests import interrupt_oracle
 from tests.oracle import Words
+from tests.support.meddling import Meddling
 from tests.vtd.world import capabilities
 from vtd.layouts.interrupt_entries import (
     PostedInterruptDescriptor,
@@ -41,7 +41,7 @@ def message(index: int = INDEX) -> int:
 
 
 @dataclass
-class InterruptWorld:
+class InterruptWorld(Meddling):
     """Memory, the table in it, and how the unit is programmed."""
 
     unit: Capabilities = field(default_factory=capabilities)
@@ -56,8 +56,7 @@ class InterruptWorld:
     def __post_init__(self) -> None:
         self.memory = PhysicalMemory()
         self.memory.add_region(0, 0x10000)
-        self.read_only: set[int] = set()
-        self.hook: Hook | None = None
+        Meddling.__init__(self)
         self.source_id = SOURCE_ID
         self.address, self.data = message(), 0
         self.put_entry(self.entry)
@@ -75,17 +74,10 @@ class InterruptWorld:
         """The posted-interrupt descriptor as it is in memory."""
         return PostedInterruptDescriptor.unpack(self.memory.read(DESCRIPTOR, 64))
 
-    def _access(self, kind: AccessKind, address: int, size: int, value: int) -> None:
-        if kind is not AccessKind.READ and address >> 12 in self.read_only:
-            raise BusError(address, "read-only for this unit")
-        if self.hook is not None:
-            self.hook(kind, address, size, value)
-
     def start(self, options: Options | None = None) -> StartedInterrupts:
         """The unit with interrupt remapping enabled, uncached unless the options say otherwise."""
-        memory = ObservedMemory(self.memory, self._access)
         options = Options(caches=UNCACHED) if options is None else options
-        started = StartedInterrupts(self, RemappingUnit(self.unit, memory, options))
+        started = StartedInterrupts(self, self.join(RemappingUnit(self.unit, self.memory, options)))
         started.set_table()
         started.command(ire=self.enabled, cfi=self.compatibility)
         return started
@@ -98,7 +90,7 @@ class InterruptWorld:
             for index, word in enumerate(memoryview(data).cast("Q"))
             if word
         }
-        return Words(frozenset(range(16)), words, frozenset(self.read_only))
+        return Words(frozenset(range(16)), words, self.read_only)
 
     def expected(
         self, words: Words
@@ -150,7 +142,9 @@ class StartedInterrupts:
     def send(self) -> Interrupt | Posted | None:
         """Send the interrupt of the world."""
         world = self.world
-        return self.unit.request_interrupt(world.source_id, world.address, world.data)
+        outcome = self.port().write(world.address, world.data.to_bytes(4, "little")).interrupt
+        assert outcome is None or isinstance(outcome, Interrupt | Posted)
+        return outcome
 
     def port(self) -> UnitPort:
         """The requester's port."""

@@ -11,8 +11,6 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
-from pagetables.observed import AccessKind, Hook, ObservedMemory
-
 from devices.dma import READ, Request
 from pagetables.bits import BitRecord
 from pagetables.first_stage import (
@@ -21,7 +19,7 @@ from pagetables.first_stage import (
     FirstStagePage2M,
     FirstStagePage4K,
 )
-from pagetables.memory import BusError, PhysicalMemory
+from pagetables.memory import PhysicalMemory
 from pagetables.second_stage import (
     SecondStageEntry,
     SecondStagePage1G,
@@ -29,6 +27,7 @@ from pagetables.second_stage import (
     SecondStagePage4K,
 )
 from tests.oracle import Words
+from tests.support.meddling import Meddling
 from tests.translation_oracle import Ask, Refused, Unit
 from tests.translation_oracle import translate as expected_translation
 from vtd.layouts.entries import (
@@ -131,7 +130,7 @@ def capabilities(haw: int = 46, version: int = 5, **changes: int) -> Capabilitie
 
 
 @dataclass
-class World:
+class World(Meddling):
     """Memory in which ``request`` succeeds, until a test changes something.
 
     Structures are in ``places`` by name: ``root``, ``context``, ``directory``, ``pasid``, and the
@@ -158,9 +157,7 @@ class World:
         self.memory = PhysicalMemory()
         self.memory.add_region(0, 0x20000)
         self.memory.add_region(HOST, HOST_SIZE)
-        self.read_only: set[int] = set()
-        """Frames in which no flag can be set."""
-        self.hook: Hook | None = None
+        Meddling.__init__(self)
         self.places: dict[str, tuple[int, type[BitRecord]]] = {}
         self.second_entries: list[int] = []
         """Addresses of the second-stage entries that map host memory."""
@@ -293,16 +290,6 @@ class World:
             entry = entry.replace(fspm=self.first_levels - 4, fsptptr=guest + FIRST_TABLES)
         self.add("pasid", PASID_TABLE + (pasid & 63) * 64, entry)
 
-    def table_memory(self) -> ObservedMemory:
-        """Memory as the unit sees it, with ``read_only`` and ``hook`` in force."""
-        return ObservedMemory(self.memory, self._access)
-
-    def _access(self, kind: AccessKind, address: int, size: int, value: int) -> None:
-        if kind is not AccessKind.READ and address >> 12 in self.read_only:
-            raise BusError(address, "read-only for this unit")
-        if self.hook is not None:
-            self.hook(kind, address, size, value)
-
     def words(self) -> Words:
         """Memory for the oracle."""
         words: dict[int, int] = {}
@@ -315,7 +302,7 @@ class World:
             for region in self.memory.regions
             for frame in range(region.start >> 12, region.end >> 12)
         )
-        return Words(frozenset(frames), words, frozenset(self.read_only))
+        return Words(frozenset(frames), words, self.read_only)
 
     def expected(self, words: Words | None = None) -> int | Refused:
         """What the oracle says of the request; flags are set in ``words``."""
@@ -334,7 +321,7 @@ class World:
 
     def start(self, options: Options | None = None) -> Started:
         """The unit, with translation enabled."""
-        started = Started(self, RemappingUnit(self.unit, self.table_memory(), options))
+        started = Started(self, self.join(RemappingUnit(self.unit, self.memory, options)))
         started.set_root(self.root)
         started.command(te=True)
         return started

@@ -148,7 +148,7 @@ def flaws(draw: st.DrawFn, world: World) -> None:
     name = draw(st.sampled_from(sorted(world.places)))
     address, record = world.places[name]
     if kind == "frame":
-        world.read_only.add(address >> 12)
+        world.make_read_only(address >> 12)
     elif kind == "bit":
         number = draw(st.integers(0, record.WIDTH - 1))
         world.put(name, world.get(name) ^ 1 << number)

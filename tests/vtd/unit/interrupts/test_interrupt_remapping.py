@@ -108,7 +108,7 @@ def from_source(source_id: int) -> Change:
 
 def frozen(world: InterruptWorld) -> None:
     world.put_entry(POSTED)
-    world.read_only.add(DESCRIPTOR >> 12)
+    world.make_read_only(DESCRIPTOR >> 12)
 
 
 def nothing(_: InterruptWorld) -> None:
@@ -222,7 +222,7 @@ def interrupt_worlds(draw: st.DrawFn) -> InterruptWorld:
     if odd == 2:
         descriptor ^= 1 << draw(st.integers(0, 511))
     if odd == 3 and draw(st.booleans()):
-        world.read_only.add(DESCRIPTOR >> 12)
+        world.make_read_only(DESCRIPTOR >> 12)
     if odd == 4:
         word = draw(st.integers(0, (1 << 128) - 1))
         if draw(st.booleans()):

@@ -448,7 +448,7 @@ def test_a_flag_update_that_fails_is_answered_and_recorded() -> None:
     world = World(Mode.FIRST)
     for level in range(1, 5):
         world.change(f"first{level}", a=True)
-    world.read_only.add(world.places["first1"][0] >> 12)
+    world.make_read_only(world.places["first1"][0] >> 12)
     started = world.start()
     (entry,) = ask(started, world).entries
     assert not rights(entry)

@@ -76,7 +76,7 @@ def test_a_failing_update_of_each_flag_is_91h(mode: Mode) -> None:
     for address in updates:
         world = World(mode)
         world.ask(access=WRITE)
-        world.read_only.add(address >> 12)
+        world.make_read_only(address >> 12)
         record = world.start().refusal()
         assert record is not None and record.fr == FaultReason.FS_UPDATE_ERROR
 
