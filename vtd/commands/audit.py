@@ -52,7 +52,7 @@ def audit(
             if not report.lines:
                 raise ValueError("empty: nothing to audit")
         reports.append((path, report))
-    document = [{"file": path, **report.to_json()} for path, report in reports]
+    document = [_file_row(*each) for each in reports]
     rows = ({"file": each["file"], **finding} for each in document for finding in each["findings"])
     lines = (line for path, report in reports for line in _lines(path, report))
     show(Answer(document, rows, lines), format)

@@ -14,7 +14,6 @@ from vtd.commands.rendering.terminal import columns
 from vtd.dmar.records import Andd, DeviceScope, Drhd, Place, Record, Sidp, Structure
 from vtd.dmar.table import Table
 
-
 UNLIMITED = 1 << 17
 """Columns; more than a table has characters in any field."""
 
