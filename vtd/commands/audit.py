@@ -12,7 +12,7 @@ import typer
 from vtd.auditing.audit_log import LogReport, audit_log, audit_scenario
 from vtd.commands.counted import counted
 from vtd.commands.reading import read_text, unusable_input
-from vtd.commands.rendering.answer import Answer, Format, Output, show
+from vtd.commands.rendering.answer import CommandAnswer, Format, Output, show
 from vtd.recordings.capture import MANIFEST
 from vtd.recordings.scenario import load_scenario
 from vtd.rows import Hex
@@ -52,10 +52,10 @@ def audit(
             if not report.lines:
                 raise ValueError("empty: nothing to audit")
         reports.append((path, report))
-    document = [{"file": path, **report.to_json()} for path, report in reports]
+    document = [_file_row(*each) for each in reports]
     rows = ({"file": each["file"], **finding} for each in document for finding in each["findings"])
     lines = (line for path, report in reports for line in _lines(path, report))
-    show(Answer(document, rows, lines), format)
+    show(CommandAnswer(document, rows, lines), format)
     if any(report.findings for _, report in reports):
         raise typer.Exit(FOUND)
 

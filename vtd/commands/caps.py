@@ -10,7 +10,7 @@ import typer
 
 from vtd.commands.images import capabilities_of, parse_number
 from vtd.commands.reading import unusable_input
-from vtd.commands.rendering.answer import Answer, Format, Output, show
+from vtd.commands.rendering.answer import CommandAnswer, Format, Output, show
 from vtd.rows import Hex
 from vtd.unit.registers.capabilities import Capabilities
 
@@ -59,7 +59,7 @@ def caps(
         for unit, each, contradictions in zip(units, fields, found, strict=True)
     ]
     document = {"units": rows, "differ": differing}
-    show(Answer(document, rows, _lines(units, fields, differing, found)), format)
+    show(CommandAnswer(document, rows, _lines(units, fields, differing, found)), format)
     if any(found):
         raise typer.Exit(CONTRADICTION)
 

@@ -9,7 +9,7 @@ from devices.source_id import SourceId
 from vtd.commands import demo_machine as example
 from vtd.commands.counted import counted
 from vtd.commands.demo_machine import Demo, Transfer
-from vtd.commands.rendering.answer import Answer, Format, Output, show
+from vtd.commands.rendering.answer import CommandAnswer, Format, Output, show
 from vtd.commands.rendering.terminal import styled
 from vtd.commands.show_walk import request_text, verdict, walk_lines
 from vtd.inspection.request_rows import request_row
@@ -26,7 +26,7 @@ def demo(format: Output = Format.TEXT) -> None:
         "unit": Hex(shown.owner.unit.register_base),
         "transfers": rows,
     }
-    show(Answer(document, rows, _lines(shown)), format)
+    show(CommandAnswer(document, rows, _lines(shown)), format)
 
 
 def _row(transfer: Transfer) -> Mapping[str, object]:

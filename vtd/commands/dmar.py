@@ -28,7 +28,7 @@ from vtd.commands.reading import (
     read_text,
     unusable_input,
 )
-from vtd.commands.rendering.answer import Answer, Format, Output, show
+from vtd.commands.rendering.answer import CommandAnswer, Format, Output, show
 from vtd.commands.rendering.terminal import Verbatim, folded, styled
 from vtd.dmar import assignment, edit, report
 from vtd.dmar.decoded import decoded
@@ -197,7 +197,7 @@ def _rule_json(rule: Rule) -> dict[str, Any]:
 def rules_command(format: Output = Format.TEXT) -> None:
     """List every rule with its severity."""
     rows = [_rule_json(rule) for rule in RULES.values()]
-    show(Answer(rows, rows, map(_rule_line, RULES.values())), format)
+    show(CommandAnswer(rows, rows, map(_rule_line, RULES.values())), format)
 
 
 def _rule_line(rule: Rule) -> str:
@@ -222,7 +222,7 @@ def show_command(
             table = Table.parse(data)
         row = {"file": name, "decoded": decoded(table)}
         lines = offset_lines(table) if offsets else tree_lines(table, name)
-        show(Answer(row, [row], map(Verbatim, lines)), format)
+        show(CommandAnswer(row, [row], map(Verbatim, lines)), format)
 
 
 @app.command("build")
@@ -327,7 +327,7 @@ def diff_command(
     """Compare two tables by meaning: units, regions, scopes. Exit code 1 if they differ."""
     changes = diff_tables(read_table(before), read_table(after))
     rows = [change._asdict() for change in changes]
-    show(Answer(rows, rows, map(str, changes)), format)
+    show(CommandAnswer(rows, rows, map(str, changes)), format)
     if changes:
         raise typer.Exit(FINDINGS)
 
@@ -362,7 +362,7 @@ def scope_command(
         "sidp": {name: bool(value) for name, value in sidp.fields().items()} if sidp else None,
     }
     shown = ((name, _plain(value)) for name, value in answer.items())
-    show(Answer(answer, [answer], (f"{name:8} {value}" for name, value in shown)), format)
+    show(CommandAnswer(answer, [answer], (f"{name:8} {value}" for name, value in shown)), format)
     if owner is None:
         raise typer.Exit(FINDINGS)
 
@@ -397,7 +397,7 @@ def rmrr_command(
         for each in found
     ]
     lines = [line for each in found for line in _region_lines(each)]
-    show(Answer(answers, answers, lines or ["no device has a reserved region"]), format)
+    show(CommandAnswer(answers, answers, lines or ["no device has a reserved region"]), format)
 
 
 def _region_lines(each: assignment.ReservedRegion) -> Iterable[str]:
@@ -429,4 +429,4 @@ def audit_command(
         for each in statements
     ]
     lines = (f"{each.verdict.value:5} {each.topic}: {each.text}" for each in statements)
-    show(Answer(answers, answers, lines), format)
+    show(CommandAnswer(answers, answers, lines), format)

@@ -10,7 +10,7 @@ import typer
 
 from devices.source_id import Bdf
 from vtd.commands.reading import Lspci, read_pci_tree, read_table, read_text, unusable_input
-from vtd.commands.rendering.answer import Answer, Format, Output, show
+from vtd.commands.rendering.answer import CommandAnswer, Format, Output, show
 from vtd.dmar.pci_tree import PciTree
 from vtd.dmar.records import Rmrr
 from vtd.dmar.scopes import Scopes
@@ -48,7 +48,7 @@ def explain(
     message_rows = [_message_json(message, texts) for message, texts in messages]
     document = {"faults": fault_rows, "messages": message_rows}
     shown = _lines(groups, messages, scopes, pci)
-    show(Answer(document, fault_rows + message_rows, shown), format)
+    show(CommandAnswer(document, fault_rows + message_rows, shown), format)
     if faults or any(message and message.weight == "problem" for message, _ in messages):
         raise typer.Exit(1)
 

@@ -14,7 +14,7 @@ import typer
 
 from vtd.commands.counted import counted
 from vtd.commands.reading import UNUSABLE, unusable_input
-from vtd.commands.rendering.answer import Answer, Format, Output, show
+from vtd.commands.rendering.answer import CommandAnswer, Format, Output, show
 from vtd.commands.rendering.progress import StatusLine
 from vtd.commands.rendering.terminal import Verbatim
 from vtd.unit.requests.faults import FaultReason
@@ -104,7 +104,7 @@ def fuzz(
     result.seconds = time.monotonic() - start
     files = [_save(failure, save) for failure in result.failures]
     rows = [_failure_row(*each) for each in zip(result.failures, files, strict=True)]
-    show(Answer(_document(result, rows), rows, _lines(result, files)), format)
+    show(CommandAnswer(_document(result, rows), rows, _lines(result, files)), format)
     if result.failures:
         raise typer.Exit(FOUND)
     if past is not None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from vtd.commands.images import Image, ImageOptions, Inspected, InterruptTable, open_image
 from vtd.commands.option_groups import with_option_groups
-from vtd.commands.rendering.answer import Answer, Format, Output, show
+from vtd.commands.rendering.answer import CommandAnswer, Format, Output, show
 from vtd.commands.show_interrupt import entry_text, fault_text, sender_names
 from vtd.inspection.interrupt_rows import listed_row, table_row
 from vtd.inspection.interrupt_table import TableEntry, list_entries, requesters
@@ -32,7 +32,7 @@ def irte(
     rows = [listed_row(each) for each in entries]
     table = table_row(interrupts.table, enabled=inspected.status.ires)
     document = {"table": table, "entries": rows}
-    show(Answer(document, rows, _lines(inspected, entries)), format)
+    show(CommandAnswer(document, rows, _lines(inspected, entries)), format)
 
 
 def _lines(inspected: Inspected, entries: Sequence[TableEntry]) -> Iterator[str]:

@@ -10,7 +10,7 @@ from devices.source_id import SourceId
 from vtd.commands.images import Image, ImageOptions, RootTable, open_image
 from vtd.commands.option_groups import with_option_groups
 from vtd.commands.reading import unusable_input
-from vtd.commands.rendering.answer import Answer, Format, Output, show
+from vtd.commands.rendering.answer import CommandAnswer, Format, Output, show
 from vtd.commands.show_mappings import reach_lines
 from vtd.commands.show_walk import fault_text
 from vtd.inspection.reach import list_reach, reach_row
@@ -50,4 +50,4 @@ def mappings(
     nothing = ["no context entry is present" if on else "DMA remapping is off"]
     rows = (reach_row(each) for each in listed)
     lines = (line for each in listed for line in reach_lines(each))
-    show(Answer({"sources": rows}, rows, lines if listed else nothing, compact=True), format)
+    show(CommandAnswer({"sources": rows}, rows, lines if listed else nothing, compact=True), format)

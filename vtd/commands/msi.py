@@ -12,7 +12,7 @@ from devices.source_id import SourceId
 from vtd.commands.images import ImageOptions, InterruptTable, open_image, parse_number
 from vtd.commands.option_groups import with_option_groups
 from vtd.commands.reading import unusable_input
-from vtd.commands.rendering.answer import Answer, Format, Output, show
+from vtd.commands.rendering.answer import CommandAnswer, Format, Output, show
 from vtd.commands.show_interrupt import entry_text, fault_text, outcome_text
 from vtd.inspection.interrupt_message import (
     DecodedMessage,
@@ -65,7 +65,7 @@ def msi(
         inspected = open_image(image, options, interrupt_table=interrupt_table)
         followed = follow_message(inspected.unit, sender, address, data)
     row = message_row(message, followed)
-    show(Answer(row, [row], _lines(message, followed)), format)
+    show(CommandAnswer(row, [row], _lines(message, followed)), format)
 
 
 def _lines(message: DecodedMessage, followed: FollowedMessage | None) -> Iterator[str]:

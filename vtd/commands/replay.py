@@ -12,7 +12,7 @@ import typer
 from vtd.commands.counted import counted
 from vtd.commands.images import ChosenDepartures
 from vtd.commands.reading import unusable_input
-from vtd.commands.rendering.answer import Answer, Format, Output, show
+from vtd.commands.rendering.answer import CommandAnswer, Format, Output, show
 from vtd.commands.rendering.progress import shown_progress
 from vtd.commands.show_walk import request_text, walk_lines
 from vtd.recordings.capture import MANIFEST
@@ -59,7 +59,7 @@ def replay(
             reports.append(run(path, follow, departures=departures))
         traces.append(traced)
     rows = (_row(*each) for each in zip(reports, traces, strict=True))
-    show(Answer({"files": rows}, rows, _all_lines(reports, traces)), format)
+    show(CommandAnswer({"files": rows}, rows, _all_lines(reports, traces)), format)
     if any(report.mismatches for report in reports):
         raise typer.Exit(MISMATCH)
 

@@ -11,7 +11,7 @@ from devices.source_id import SourceId
 from vtd.commands.images import Image, ImageOptions, RootTable, open_image, parse_number
 from vtd.commands.option_groups import with_option_groups
 from vtd.commands.reading import UNUSABLE, unusable_input
-from vtd.commands.rendering.answer import Answer, Format, Output, show
+from vtd.commands.rendering.answer import CommandAnswer, Format, Output, show
 from vtd.commands.show_walk import walk_lines
 from vtd.inspection.request_explanation import (
     explain_request,
@@ -80,4 +80,4 @@ def walk(
     else:
         explained = explain_request(remapping, request)
     row = request_row(explained)
-    show(Answer(row, [row], walk_lines(explained)), format)
+    show(CommandAnswer(row, [row], walk_lines(explained)), format)

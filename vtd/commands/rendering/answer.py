@@ -26,7 +26,7 @@ Output = Annotated[Format, typer.Option("--format", help="Form of the output.")]
 
 
 @dataclass(frozen=True)
-class Answer:
+class CommandAnswer:
     """One answer; only the part that its form needs is ever asked for."""
 
     document: object
@@ -39,7 +39,7 @@ class Answer:
     """Whether the document is too large to be read by people: JSON on one line."""
 
 
-def show(answer: Answer, form: Format) -> None:
+def show(answer: CommandAnswer, form: Format) -> None:
     """Print an answer to stdout."""
     match form:
         case Format.JSON:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Self, TypeVar
 
 from vtd.commands.rendering.terminal import dumb
 
 if TYPE_CHECKING:
-    from rich.console import Console
     from rich.live import Live
 
 T = TypeVar("T")
@@ -16,10 +16,13 @@ T = TypeVar("T")
 
 def shown_progress(items: Sequence[T], what: str) -> Iterator[T]:
     """The items, with a bar that says how many are done."""
-    from rich.progress import track  # noqa: PLC0415 - slow to import
+    if not _movable():
+        yield from items
+        return
+    from rich.console import Console  # noqa: PLC0415 - slow to import
+    from rich.progress import track  # noqa: PLC0415
 
-    console = _console()
-    yield from track(items, what, console=console, transient=True, disable=not _movable(console))
+    yield from track(items, what, console=Console(stderr=True), transient=True)
 
 
 class StatusLine:
@@ -29,11 +32,11 @@ class StatusLine:
         self._live: Live | None = None
 
     def __enter__(self) -> Self:
-        from rich.live import Live  # noqa: PLC0415 - slow to import
+        if _movable():
+            from rich.console import Console  # noqa: PLC0415 - slow to import
+            from rich.live import Live  # noqa: PLC0415
 
-        console = _console()
-        if _movable(console):
-            self._live = Live(console=console, transient=True)
+            self._live = Live(console=Console(stderr=True), transient=True)
             self._live.start()
         return self
 
@@ -49,11 +52,5 @@ class StatusLine:
             self._live.update(Text(text))
 
 
-def _console() -> Console:
-    from rich.console import Console  # noqa: PLC0415 - slow to import
-
-    return Console(stderr=True)
-
-
-def _movable(console: Console) -> bool:
-    return console.is_terminal and not dumb()
+def _movable() -> bool:
+    return sys.stderr is not None and sys.stderr.isatty() and not dumb()
