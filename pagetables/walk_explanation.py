@@ -1,7 +1,7 @@
 """A page walk that explains itself: each entry it read, decoded, and the rule that fired.
 
 VT-d 3.6 to 3.8. The walk is the ordinary one, on memory that is observed; it sets the flags that
-the walk sets, unless the caller hands in :class:`pagetables.observed.UnchangedMemory`. A nested
+the walk sets, unless the caller hands in :class:`pagetables.unchanged.UnchangedMemory`. A nested
 walk shows both dimensions: each first-stage step has the second-stage steps that found its table.
 Left out: the judgement whether a request may use the page, and the D flag of the page, which
 depend on the request.
@@ -25,7 +25,7 @@ from pagetables.geometry import (
 from pagetables.memory import TableMemory
 from pagetables.nested import GuestMemory
 from pagetables.observer import EntryObserver, Structure
-from pagetables.walk import STRUCTURES, FRAME_NUMBER, Leaf, Stage, WalkFault, WalkRule, output, walk
+from pagetables.walk import FRAME_NUMBER, STRUCTURES, Leaf, Stage, WalkFault, WalkRule, output, walk
 
 PREFIXES = {StageKind.FIRST: "FS", StageKind.SECOND: "SS"}
 ENTRY_NAMES = {12: "PTE", 21: "PDE", 30: "PDPE", 39: "PML4E", 48: "PML5E"}
