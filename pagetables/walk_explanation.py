@@ -25,7 +25,7 @@ from pagetables.geometry import (
 from pagetables.memory import TableMemory
 from pagetables.nested import GuestMemory
 from pagetables.observer import EntryObserver, Structure
-from pagetables.walk import STRUCTURES, FRAME_NUMBER, Leaf, Stage, WalkFault, WalkRule, output, walk
+from pagetables.walk import FRAME_NUMBER, STRUCTURES, Leaf, Stage, WalkFault, WalkRule, output, walk
 
 PREFIXES = {StageKind.FIRST: "FS", StageKind.SECOND: "SS"}
 ENTRY_NAMES = {12: "PTE", 21: "PDE", 30: "PDPE", 39: "PML4E", 48: "PML5E"}
