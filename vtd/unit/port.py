@@ -40,6 +40,9 @@ class UnitPort:
         self._counters = unit.caches.iotlb.counters
         self._space = unit.caches.iotlb.space((source_id, None, False))
 
+    def __reduce__(self) -> tuple[type[UnitPort], tuple[RemappingUnit, PhysicalMemory, int]]:
+        return UnitPort, (self._unit, self._memory, self.source_id)
+
     def resolve(self, address: int, access: int) -> int | CompletionStatus:
         """The physical address for READ, WRITE or both, without PASID, or how it is refused."""
         entry = self._space.pages.get(address >> 12)

@@ -63,18 +63,19 @@ from vtd.unit.reporting.fault_recording import FaultRecorder
 from vtd.unit.reporting.virtual_commands import VirtualCommands
 from vtd.unit.requests.faults import TranslationFault
 from vtd.unit.requests.request import Request
-from vtd.unit.state import State, Stateful
+from vtd.unit.state import Remade, State
 from vtd.unit.translation import ats, translated
 from vtd.unit.translation.protected_memory import ProtectedMemory
 from vtd.unit.translation.remapping import Remapping
 from vtd.unit.translation.translate import translate
 
 
-class RemappingUnit(Stateful):
+class RemappingUnit(Remade):
     """A remapping unit in front of ``memory``.
 
     ``constants`` are values of implementation-specific read-only registers, 64 bits by offset;
-    without them :func:`implementation_registers` decides.
+    without them :func:`implementation_registers` decides. A pickled unit takes its memory along,
+    but neither subscribers nor the clients of device-TLBs.
     """
 
     STATE = (
@@ -98,6 +99,7 @@ class RemappingUnit(Stateful):
         options = options or Options()
         if constants is None:
             constants = implementation_registers(capabilities)
+        self.made_of = capabilities, memory, options, constants
         self.capabilities = capabilities
         self.options = options
         self.registers = RegisterFile(capabilities, constants)
@@ -162,6 +164,11 @@ class RemappingUnit(Stateful):
         """Become the unit that the state was taken from; memory is not part of it."""
         super().restore(state)
         self._counting_switched()
+
+    def fork(self, memory: TableMemory) -> RemappingUnit:
+        """A unit in the same state in front of ``memory``, without subscribers and clients."""
+        capabilities, _, options, constants = self.made_of
+        return self.remade(capabilities, memory, options, constants)
 
     def subscribe(self, subscriber: Callable[[Event], None]) -> None:
         """Have every later event told to ``subscriber``."""

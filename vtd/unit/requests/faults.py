@@ -8,7 +8,8 @@ is recorded where.
 from __future__ import annotations
 
 from enum import Enum, IntEnum
-from typing import Self
+from functools import partial
+from typing import Any, Self
 
 
 class Answer(Enum):
@@ -187,6 +188,9 @@ class TranslationFault(Exception):  # noqa: N818 - the specification's word
         super().__init__(f"fault {reason:#04x}: {reason.text}")
         self.reason = reason
         self.fpd = fpd
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return partial(type(self), fpd=self.fpd), (self.reason,)
 
     @property
     def recorded(self) -> bool:
