@@ -87,7 +87,7 @@ def columns(
     def plain(begin: int, end: int) -> Iterator[Page]:
         return stage_pages(memory, stage, width, budget, refused, begin, end)
 
-    for found in _slots(memory, stage, listing_end(geometry, width, None)):
+    for found in _slots(memory, stage, listing_end(geometry, width, None), limit is not None):
         cost = np.ones(len(found.page), dtype=np.int64)
         for part in _parts(found, cost, budget, plain):
             if isinstance(part, Columns):
@@ -124,7 +124,7 @@ def nested_columns(
     def plain(begin: int, end: int) -> Iterator[Page]:
         return nested_pages(memory, guest, first, second, width, budget, refused, begin, end)
 
-    for found in _slots(guest, first, listing_end(inside, None, None)):
+    for found in _slots(guest, first, listing_end(inside, None, None), limit is not None):
         gpa = found.entry & _ADDRESS
         usual = found.page & (found.shift == PAGE_SHIFT) & (gpa >> width == 0)
         walked = usual & (gpa < listing_end(outside, width, None))
@@ -208,61 +208,65 @@ class _Slots(NamedTuple):
         return self.of(lambda column: column[part].take(at))
 
 
-def _slots(memory: TableMemory, stage: Stage, end: int) -> Iterator[_Slots]:
-    """The slots below ``end``, in pieces of one table or of the tables below one table."""
-    root, rights, start = _numbers(stage.root), _numbers(stage.geometry.rights), _numbers(0)
-    return _below(memory, stage.geometry, 0, root, rights, start, end)
+def _slots(memory: TableMemory, stage: Stage, end: int, counted: bool) -> Iterator[_Slots]:
+    """The slots below ``end``, in pieces of one table or of the tables below one table.
+
+    ``counted``: with those that are not present, which a limit counts too.
+    """
+    geometry = stage.geometry
+
+    def below(depth: int, frames: Numbers, rights: Numbers, starts: Numbers) -> Iterator[_Slots]:
+        everything, tables = _entries(memory, geometry, depth, frames, rights, starts)
+        wanted = everything.address < end
+        if not counted:
+            wanted &= tables | everything.page | everything.odd
+        if not wanted.all():
+            everything, tables = everything.choose(slice(None), wanted), tables[wanted]
+        at = np.flatnonzero(tables)
+
+        def deeper(chosen: Any) -> Iterator[_Slots]:
+            frames = everything.entry[chosen] >> PAGE_SHIFT & FRAME_NUMBER
+            return below(depth + 1, frames, everything.rights[chosen], everything.address[chosen])
+
+        if len(at) and geometry.levels[depth + 1].shift == PAGE_SHIFT:
+            here = everything.choose(slice(None), ~tables)
+            for low in deeper(at):
+                yield _together(here, low)
+            return
+        done = 0
+        for index in at.tolist():
+            yield everything.choose(slice(done, index), ~tables[done:index])
+            yield from deeper(slice(index, index + 1))
+            done = index + 1
+        yield everything.choose(slice(done, None), ~tables[done:])
+
+    return below(0, _numbers(stage.root), _numbers(geometry.rights), _numbers(0))
 
 
-def _below(
+def _entries(
     memory: TableMemory,
     geometry: Geometry,
     depth: int,
     frames: Numbers,
     rights: Numbers,
     starts: Numbers,
-    end: int,
-) -> Iterator[_Slots]:
+) -> tuple[_Slots, Flags]:
+    """All entries of tables that begin at these input addresses, and which point to a table."""
     level = geometry.levels[depth]
     entries, unreadable = _read(memory, frames)
-    address = starts[:, None] + (_INDEXES << np.uint64(level.shift))
     granted = rights[:, None] & entries
     table, page, odd = _judge(level, geometry.present, entries, granted)
     odd |= unreadable[:, None]
-    kept = address.ravel() < end
-    everything = _Slots(
-        address.ravel(),
-        np.full(address.size, level.shift, dtype=np.uint64),
-        entries.ravel(),
-        granted.ravel(),
-        page.ravel(),
-        odd.ravel(),
-    ).choose(slice(None), kept)
-    tables = table.ravel()[kept]
-    at = np.flatnonzero(tables)
-
-    def below(chosen: Any) -> Iterator[_Slots]:
-        entry, granted, start = (
-            column[chosen] for column in (everything.entry, everything.rights, everything.address)
-        )
-        frames = entry >> PAGE_SHIFT & FRAME_NUMBER
-        return _below(memory, geometry, depth + 1, frames, granted, start, end)
-
-    if len(at) and geometry.levels[depth + 1].shift == PAGE_SHIFT:
-        here = everything.choose(slice(None), ~tables)
-        for low in below(at):
-            yield _together(here, low)
-        return
-    done = 0
-    for index in at.tolist():
-        yield everything.choose(slice(done, index), ~tables[done:index])
-        yield from below(slice(index, index + 1))
-        done = index + 1
-    yield everything.choose(slice(done, None), ~tables[done:])
+    address = starts[:, None] + (_INDEXES << np.uint64(level.shift))
+    shift = np.full(address.size, level.shift, dtype=np.uint64)
+    columns: list[NDArray[Any]] = [each.ravel() for each in (entries, granted, page, odd)]
+    return _Slots(address.ravel(), shift, *columns), table.ravel()
 
 
 def _together(one: _Slots, other: _Slots) -> _Slots:
     """All slots of two tables in order."""
+    if not len(one.address):
+        return other
     order = np.argsort(np.concatenate((one.address, other.address)), kind="stable")
     pairs = zip(one, other, strict=True)
     return _Slots(*[np.concatenate(pair).take(order) for pair in pairs])

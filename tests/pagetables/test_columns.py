@@ -57,7 +57,9 @@ def spread(pieces: Iterator[Columns]) -> Iterator[Page]:
         yield from piece.pages()
 
 
-def check_one_stage(memory: PhysicalMemory, stage: Stage, width: int | None, limit: int) -> Listed:
+def check_one_stage(
+    memory: PhysicalMemory, stage: Stage, width: int | None, limit: int | None
+) -> Listed:
     plain = heard(
         lambda tell: extents.leaves(memory, stage, width=width, limit=limit, refused=tell)
     )
@@ -69,7 +71,7 @@ def check_one_stage(memory: PhysicalMemory, stage: Stage, width: int | None, lim
 
 
 def check_both_stages(
-    memory: PhysicalMemory, first: Stage, second: Stage, width: int, limit: int
+    memory: PhysicalMemory, first: Stage, second: Stage, width: int, limit: int | None
 ) -> None:
     plain = heard(
         lambda tell: extents.nested_leaves(memory, first, second, width, limit=limit, refused=tell)
@@ -91,9 +93,9 @@ def test_columns_hold_the_pages_of_hostile_tables(
     check_one_stage(scene.memory(), setup.stage, width, data.draw(limits))
 
 
-@given(valid_paths())
-def test_columns_hold_the_only_page_of_a_table(path: Path) -> None:
-    pages, refused, _ = check_one_stage(path.scene.memory(), path.setup.stage, None, 5000)
+@given(valid_paths(), st.sampled_from([None, 5000]))
+def test_columns_hold_the_only_page_of_a_table(path: Path, limit: int | None) -> None:
+    pages, refused, _ = check_one_stage(path.scene.memory(), path.setup.stage, None, limit)
     assert len(pages) == 1
     assert not refused
 
@@ -145,17 +147,17 @@ def test_columns_of_ordinary_tables_merge_to_the_same_ranges(
     memory = PhysicalMemory()
     memory.add_region(1 << 30, 256 << 12)
     stage = tables(kind, ranges, memory, 1 << 30)
-    check_one_stage(memory, stage, None, 5000 if limit is None else limit)
+    check_one_stage(memory, stage, None, limit)
     assert list(columns.merge(columns.columns(memory, stage))) == list(
         extents.merge(extents.leaves(memory, stage))
     )
 
 
-@given(mapped, mapped, st.integers(0, 4000))
+@given(mapped, mapped, st.one_of(st.none(), st.integers(0, 8000)))
 def test_columns_of_ordinary_nested_tables_merge_to_the_same_ranges(
     inner: list[tuple[int, int, int, str, bool]],
     outer: list[tuple[int, int, int, str, bool]],
-    limit: int,
+    limit: int | None,
 ) -> None:
     memory = PhysicalMemory()
     memory.add_region(1 << 30, 256 << 12)
