@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from pagetables.columns import Columns
 from pagetables.extents import ListingLimitError, Page
 from pagetables.geometry import StageKind
 from pagetables.memory import PhysicalMemory
-from pagetables.walk import Stage, WalkFault
+from pagetables.walk import Stage, WalkFault, walk
 from tests.strategies import (
     POOL,
     NestedScene,
@@ -29,7 +30,7 @@ from tests.strategies import (
     valid_paths,
 )
 
-PAGE, BIG = 1 << 12, 1 << 21
+PAGE, RESERVED = 1 << 12, 1 << 50
 UNIT = Implementation(46, 16, frozenset({"sslps_2m", "sslps_1g", "fs1gp"}))
 limits = st.one_of(st.integers(0, 40), st.integers(0, 4000), st.just(5000))
 
@@ -118,6 +119,7 @@ mapped = st.lists(
     ),
     max_size=6,
 )
+spoilt = st.lists(st.integers(0, 600).map(lambda page: page << 12), max_size=4)
 
 
 def tables(
@@ -140,23 +142,37 @@ def tables(
     return Stage(geometry, builder.root)
 
 
-@given(mapped, st.sampled_from(StageKind), st.one_of(st.none(), st.integers(0, 3000)))
+def spoil(memory: PhysicalMemory, stage: Stage, addresses: list[int]) -> None:
+    """Set a reserved bit in the entries of pages."""
+    for address in addresses:
+        with suppress(WalkFault):
+            entry, _, _, where = walk(memory, stage, address)
+            memory.write(where, (entry | RESERVED).to_bytes(8, "little"))
+
+
+@given(mapped, spoilt, st.sampled_from(StageKind), st.one_of(st.none(), st.integers(0, 3000)))
 def test_columns_of_ordinary_tables_merge_to_the_same_ranges(
-    ranges: list[tuple[int, int, int, str, bool]], kind: StageKind, limit: int | None
+    ranges: list[tuple[int, int, int, str, bool]],
+    bad: list[int],
+    kind: StageKind,
+    limit: int | None,
 ) -> None:
     memory = PhysicalMemory()
     memory.add_region(1 << 30, 256 << 12)
     stage = tables(kind, ranges, memory, 1 << 30)
+    spoil(memory, stage, bad)
     check_one_stage(memory, stage, None, limit)
     assert list(columns.merge(columns.columns(memory, stage))) == list(
         extents.merge(extents.leaves(memory, stage))
     )
 
 
-@given(mapped, mapped, st.one_of(st.none(), st.integers(0, 8000)))
+@given(mapped, mapped, spoilt, spoilt, st.one_of(st.none(), st.integers(0, 8000)))
 def test_columns_of_ordinary_nested_tables_merge_to_the_same_ranges(
     inner: list[tuple[int, int, int, str, bool]],
     outer: list[tuple[int, int, int, str, bool]],
+    bad_inner: list[int],
+    bad_outer: list[int],
     limit: int | None,
 ) -> None:
     memory = PhysicalMemory()
@@ -165,6 +181,8 @@ def test_columns_of_ordinary_nested_tables_merge_to_the_same_ranges(
     seen = (1 << 31) >> 12
     second = tables(StageKind.SECOND, [(seen, seen, 256, "rw", True), *outer], memory, 1 << 30)
     first = tables(StageKind.FIRST, inner, memory, 1 << 31)
+    spoil(memory, first, bad_inner)
+    spoil(memory, second, bad_outer)
     check_both_stages(memory, first, second, 39, limit)
     assert list(columns.merge(columns.nested_columns(memory, first, second, 39))) == list(
         extents.merge(extents.nested_leaves(memory, first, second, 39))
