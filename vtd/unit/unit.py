@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from devices.dma import (
+    ATOMIC,
     DONE,
     MESSAGE,
     REFUSED,
@@ -69,18 +70,19 @@ from vtd.unit.reporting.fault_recording import FaultRecorder
 from vtd.unit.reporting.virtual_commands import VirtualCommands
 from vtd.unit.requests.faults import FaultReason, TranslationFault
 from vtd.unit.requests.request import kind_of
-from vtd.unit.state import State, Stateful
+from vtd.unit.state import Remade, State
 from vtd.unit.translation import ats, translated
 from vtd.unit.translation.protected_memory import ProtectedMemory
 from vtd.unit.translation.remapping import Remapping
 from vtd.unit.translation.translate import INTERRUPT_MEGABYTE, translate
 
 
-class RemappingUnit(Stateful):
+class RemappingUnit(Remade):
     """A remapping unit in front of ``memory``.
 
     ``constants`` are values of implementation-specific read-only registers, 64 bits by offset;
-    without them :func:`implementation_registers` decides.
+    without them :func:`implementation_registers` decides. A pickled unit takes its memory along,
+    but neither subscribers nor the clients of device-TLBs.
     """
 
     STATE = (
@@ -104,6 +106,7 @@ class RemappingUnit(Stateful):
         options = options or Options()
         if constants is None:
             constants = implementation_registers(capabilities)
+        self.made_of = capabilities, memory, options, constants
         self.capabilities = capabilities
         self.options = options
         self.registers = RegisterFile(capabilities, constants)
@@ -172,6 +175,11 @@ class RemappingUnit(Stateful):
         self._counting_switched()
         self._choose_path()
 
+    def fork(self, memory: TableMemory) -> RemappingUnit:
+        """A unit in the same state in front of ``memory``, without subscribers and clients."""
+        capabilities, _, options, constants = self.made_of
+        return self.remade(capabilities, memory, options, constants)
+
     def subscribe(self, subscriber: Callable[[Event], None]) -> None:
         """Have every later event told to ``subscriber``."""
         self._subscribers.append(subscriber)
@@ -235,6 +243,8 @@ class RemappingUnit(Stateful):
         _, address, access, length, pasid, _, address_type, _ = request
         if address_type or access == MESSAGE:
             return self._other(request)
+        if access == ATOMIC and address % length:
+            return REFUSED  # malformed
         if pasid is None and address >> 20 == INTERRUPT_MEGABYTE:
             return self._interrupt(request)
         physical, remapped = address, False
