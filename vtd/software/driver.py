@@ -418,15 +418,13 @@ class Driver:
 
     # Page requests
 
-    def serve_page_requests(
-        self, resolve: Resolve, message: Message, *, pages: int = 1
-    ) -> PageRequestHandler:
+    def serve_page_requests(self, resolve: Resolve, message: Message) -> PageRequestHandler:
         """A page request queue, and the event that the unit is to send for it; see the handler."""
         if "prs" not in self.capabilities.features or self.queue is None:
             raise DomainError("page requests: the unit has none (ECAP_REG.PRS)")
         base = self._frames.allocate() * PAGE_SIZE
         self._page_requests = PageRequestHandler(
-            self._unit, self._memory, base, self.queue, resolve, message, pages=pages
+            self._unit, self._memory, base, self.queue, resolve, message
         )
         self._page_requests.enable()
         return self._page_requests
