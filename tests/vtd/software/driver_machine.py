@@ -107,11 +107,11 @@ class SpoiledDriver(Driver):
     seen: set[Rule]
     """Rules that there was an occasion for."""
 
-    def invalidate(self, owed: Iterable[Owed], *, drain_page_requests: bool = False) -> None:
+    def invalidate(self, owed: Iterable[Owed]) -> None:
         wanted = list(owed)
         self.seen |= {each.rule for each in wanted}
         done = [each for each in map(self.spoil, wanted) if each is not None]
-        super().invalidate(done, drain_page_requests=drain_page_requests)
+        super().invalidate(done)
 
 
 def correct(owed: Owed) -> Owed:
@@ -295,7 +295,7 @@ class Machine:
     def release(self) -> None:
         """A device without any domain loses its context entry."""
         used = {device for device, _ in self.attached}
-        free = sorted(set(self.driver.endpoints) - used)
+        free = sorted(set(self.driver.attachments.endpoints) - used)
         if free:
             device = self.random.choice(free)
             self._note("release", device)

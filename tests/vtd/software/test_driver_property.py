@@ -35,7 +35,7 @@ def finds(spoil: Spoil, seeds: int = 40) -> bool:
 
 
 @pytest.mark.parametrize("setup", SETUPS, ids=lambda setup: setup.name)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(random=st.randoms(use_true_random=False))
 def test_devices_reach_what_the_driver_gave_them(setup: Setup, random: Random) -> None:
     Machine(setup, random).run(30)
