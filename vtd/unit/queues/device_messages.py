@@ -81,7 +81,7 @@ class DeviceMessages(Stateful):
 
     def detach_all(self) -> None:
         """Forget where messages go."""
-        self._clients.clear()
+        self.clients.clear()
 
     @property
     def pending(self) -> bool:
