@@ -160,8 +160,8 @@ def test_an_unusable_step_is_named(tmp_path: Path, change: dict[str, Json], mess
 @pytest.mark.parametrize(
     "change, message",
     [
-        ({"steps": {}}, "steps: not a list"),
-        ({"devices": {"d0": 70000}}, "devices: a value is not of the kind that the format says"),
+        ({"steps": {}}, "steps: {} is no list"),
+        ({"devices": {"d0": 70000}}, "devices: 70000 is no object"),
         ({"devices": {"d0": {}}}, "devices: 'source_id' is missing"),
         ({"memory": [["0x0", "0x1001"]]}, "memory: "),
         ({"memory": [["zz", "0x1000"]]}, "memory: 'zz' is no number"),
