@@ -45,9 +45,9 @@ OTHERS = """\
 
 `scripts/compare_qemu` runs generated table sets and interrupt messages on QEMU 11.1.2 and on the
 engine with `QEMU`, which follows it in all that the messages show. A difference counts as known
-only if its cause is there (`vtd/fuzz/departures.py`): the structures that the request meets show it, or
-the engine agrees with QEMU once the cause is taken out of them, FPD or reserved bits cleared, say.
-Everything else is reported as unexplained.
+only if its cause is there (`vtd/fuzz/departures.py`): the structures that the request meets show
+it, or the engine agrees with QEMU once the cause is taken out of them, FPD or reserved bits
+cleared, say. Everything else is reported as unexplained.
 """
 
 

@@ -84,12 +84,13 @@ def run_scenario(
         raise ScenarioError(f"unit: {'; '.join(contradictions)}")
     as_recorded = run.unit.options.departures == QEMU
     report = Report(name, len(scenario.steps), as_recorded=as_recorded)
+    carry_out = run.carry_out
     for index, step in enumerate(scenario.steps):
         with broken(f"step {index}"):
             if trace is not None and isinstance(step, Dma):
                 for request in run.requests(step):
                     trace(run.unit, f"step {index} {step.op}", request)
-            got = run.carry_out(step)
+            got = carry_out(step)
             if matches(step.expect, got):
                 report.passed += 1
             else:

@@ -184,6 +184,7 @@ class Departures:
             "legacy_fault_events",
             "legacy_cross_page",
             "random_*",
+            "edu-faults-legacy48",
         ),
     )
     """They are dropped."""
