@@ -90,15 +90,18 @@ class Platform:
         cls,
         memory: PhysicalMemory,
         topology: Topology,
-        table: Table,
+        table: Table | bytes,
         capabilities: Capabilities | Mapping[int, Capabilities],
         options: Options | None = None,
     ) -> Platform:
         """Make the units that ``table`` describes and connect every function of ``topology``.
 
         ``capabilities`` are those of all units, or of each by register base. PlatformError if they
-        contradict themselves, or if some function has no unit.
+        contradict themselves, or if some function has no unit. A table as bytes is read first, with
+        TableError if it is none.
         """
+        if isinstance(table, bytes):
+            table = Table.parse(table)
         units = {}
         for each in table.units:
             base = each.register_base

@@ -29,7 +29,7 @@ from pagetables.build import FramePool, TableBuilder
 from pagetables.geometry import second_stage_geometry
 from pagetables.memory import BusError, PhysicalMemory
 from vtd.dmar.description import build
-from vtd.dmar.table import Table
+from vtd.dmar.table import Table, TableError
 from vtd.layouts.descriptors import DeviceTlbInvalidateDescriptor
 from vtd.layouts.entries import AddressWidth, ContextEntry, RootEntry
 from vtd.layouts.registers import (
@@ -193,6 +193,16 @@ def test_system_devices_have_the_source_ids_of_their_scopes() -> None:
     ):
         with pytest.raises(PlatformError, match="no device scope"):
             broken()
+
+
+def test_a_table_may_be_given_as_bytes() -> None:
+    topology = Topology()
+    topology.add(Edu(), topology.add_root_bus(), 4)
+    platform = Platform.build(PhysicalMemory(), topology, table().pack(), QEMU)
+    assert platform.scopes.table == table()
+    assert set(platform.units) == {GRAPHICS, OTHERS}
+    with pytest.raises(TableError, match="0 bytes given"):
+        Platform.build(PhysicalMemory(), topology, b"", QEMU)
 
 
 def test_a_device_that_no_unit_covers_is_named() -> None:

@@ -18,7 +18,6 @@ from vtd.dmar.description import build
 from vtd.dmar.scopes import Owner
 from vtd.inspection.request_explanation import RequestExplanation, cached, explain_request
 from vtd.layouts.registers import FaultRecording
-from devices.dma import Request
 from vtd.platform import Platform
 from vtd.software.driver import Driver
 from vtd.unit.caching.iotlb import IotlbEntry

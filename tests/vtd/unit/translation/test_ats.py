@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
+from pagetables.observed import AccessKind
 
 from devices.dma import (
     READ,
@@ -14,7 +15,6 @@ from devices.dma import (
     TranslationCompletion,
     TranslationEntry,
 )
-from pagetables.observed import AccessKind
 from tests.translation_oracle import Refused
 from tests.vtd.directed_faults import CASES, Case
 from tests.vtd.world import (
