@@ -1,7 +1,7 @@
 """A page walk that explains itself: each entry it read, decoded, and the rule that fired.
 
 VT-d 3.6 to 3.8. The walk is the ordinary one, on memory that is observed; it sets the flags that
-the walk sets, unless the caller hands in :class:`pagetables.observed.UnchangedMemory`. A nested
+the walk sets, unless the caller hands in :class:`pagetables.unchanged.UnchangedMemory`. A nested
 walk shows both dimensions: each first-stage step has the second-stage steps that found its table.
 Left out: the judgement whether a request may use the page, and the D flag of the page, which
 depend on the request.

@@ -18,7 +18,6 @@ from devices.capabilities import add_ats, add_pasid, add_pri
 from devices.device_tlb import DeviceTlb
 from devices.dma import (
     ATOMIC,
-    DONE,
     READ,
     REFUSED,
     WRITE,
@@ -191,16 +190,10 @@ class DmaEngine(PciFunction):
             case As():
                 return self._impersonated(command)
             case SendPageRequest(request):
-                return self._page_request(request)
+                return self.dma.page_request(request)
             case Translate():
                 return _send(self.ats, command)
         return _send(self.dma, command)
-
-    def _page_request(self, request: PageRequest) -> Completion:
-        if not self.command.value.bme:
-            return REFUSED
-        self.port.page_request(request)
-        return DONE
 
     def _through_device_tlb(self, command: Read | Write) -> Completion | None:
         """Ask for pages as long as some are missing and asking helps."""

@@ -1,11 +1,19 @@
 """Ports for the device tests: memory behind them, interrupt messages kept aside."""
 
 from devices.dma import (
+    DONE,
+    MESSAGE,
+    READ,
+    REFUSED,
+    WRITE,
+    AddressType,
     Completion,
     CompletionStatus,
     DirectPort,
+    InvalidationCompletion,
+    NoWrite,
     PageRequest,
-    TranslationCompletion,
+    Request,
     TranslationEntry,
 )
 from pagetables.memory import PhysicalMemory
@@ -14,7 +22,7 @@ RAM_SIZE = 0x100000
 
 
 class RecordingPort(DirectPort):
-    """1 MiB of memory at 0; 4-byte writes to FEEx_xxxxh end up in ``messages``."""
+    """1 MiB of memory at 0; writes to FEEx_xxxxh end up in ``messages``."""
 
     def __init__(self) -> None:
         self.ram = PhysicalMemory()
@@ -22,13 +30,12 @@ class RecordingPort(DirectPort):
         super().__init__(self.ram)
         self.messages: list[tuple[int, int]] = []
 
-    def write(
-        self, address: int, data: bytes, *, pasid: int | None = None, privileged: bool = False
-    ) -> Completion:
-        if address >> 20 == 0xFEE:
-            self.messages.append((address, int.from_bytes(data, "little")))
-            return Completion(CompletionStatus.SUCCESS)
-        return super().write(address, data, pasid=pasid, privileged=privileged)
+    def request(self, request: Request) -> Completion:
+        if request.access == WRITE and request.address >> 20 == 0xFEE:
+            assert isinstance(request.payload, bytes)
+            self.messages.append((request.address, int.from_bytes(request.payload, "little")))
+            return DONE
+        return super().request(request)
 
 
 class PagingPort(RecordingPort):
@@ -52,68 +59,51 @@ class PagingPort(RecordingPort):
     def map(self, page: int, frame: int, access: str = "rw", pasid: int | None = None) -> None:
         self.pages[page, pasid] = (frame, "r" in access, "w" in access)
 
-    def read(
-        self, address: int, length: int, *, pasid: int | None = None, privileged: bool = False
-    ) -> Completion:
-        frame, r, _ = self.pages.get((address & -4096, pasid), (0, False, False))
-        if not r:
-            return Completion(CompletionStatus.UNSUPPORTED_REQUEST)
-        return super().read(frame | address & 4095, length)
+    def request(self, request: Request) -> Completion:
+        if request.access == MESSAGE:
+            return self._message(request)
+        if request.address_type is AddressType.TRANSLATION_REQUEST:
+            return self._translation(request)
+        if request.address_type is AddressType.TRANSLATED:
+            self.translated.append(request.address)
+            self.translated_pasids.append(request.pasid)
+            return super().request(request)
+        if request.access == WRITE and request.address >> 20 == 0xFEE:
+            return super().request(request)
+        frame, r, w = self._page(request.address & -4096, request.pasid)
+        if request.access & ~(READ * r | WRITE * w):
+            return REFUSED
+        return super().request(request._replace(address=frame | request.address & 4095))
 
-    def write(
-        self, address: int, data: bytes, *, pasid: int | None = None, privileged: bool = False
-    ) -> Completion:
-        if address >> 20 == 0xFEE:
-            return super().write(address, data)
-        frame, _, w = self.pages.get((address & -4096, pasid), (0, False, False))
-        if not w:
-            return Completion(CompletionStatus.UNSUPPORTED_REQUEST)
-        return super().write(frame | address & 4095, data)
+    def _page(self, page: int, pasid: int | None) -> tuple[int, bool, bool]:
+        return self.pages.get((page, pasid), (0, False, False))
 
-    def translate(
-        self,
-        address: int,
-        count: int = 1,
-        *,
-        no_write: bool = False,
-        pasid: int | None = None,
-        privileged: bool = False,
-    ) -> TranslationCompletion:
+    def _translation(self, request: Request) -> Completion:
         self.translations += 1
         if self.status is not CompletionStatus.SUCCESS:
-            return TranslationCompletion(self.status)
+            return Completion(self.status)
         entries = []
-        for page in range(address, address + count * 4096, 4096):
-            frame, r, w = self.pages.get((page, pasid), (0, False, False))
+        for number in range(request.length // 8):
+            frame, r, w = self._page(request.address + number * 4096, request.pasid)
             entries.append(
                 TranslationEntry(
                     address=frame,
                     size=4096,
                     r=r,
-                    w=w and not no_write,
+                    w=w and not isinstance(request.payload, NoWrite),
                     u=self.untranslated_only,
                     n=False,
                     x=False,
-                    priv=privileged,
+                    priv=request.privileged,
                     global_=False,
                 )
             )
-        return TranslationCompletion(CompletionStatus.SUCCESS, tuple(entries))
+        return Completion(CompletionStatus.SUCCESS, entries=tuple(entries))
 
-    def read_translated(self, address: int, length: int, *, pasid: int | None = None) -> Completion:
-        self.translated.append(address)
-        self.translated_pasids.append(pasid)
-        return RecordingPort.read(self, address, length)
-
-    def write_translated(
-        self, address: int, data: bytes, *, pasid: int | None = None
-    ) -> Completion:
-        self.translated.append(address)
-        self.translated_pasids.append(pasid)
-        return RecordingPort.write(self, address, data)
-
-    def page_request(self, request: PageRequest) -> None:
-        self.page_requests.append(request)
-
-    def complete_invalidation(self, itag_vector: int, count: int) -> None:
-        self.completions.append((itag_vector, count))
+    def _message(self, request: Request) -> Completion:
+        if isinstance(request.payload, PageRequest):
+            self.page_requests.append(request.payload)
+        else:
+            assert isinstance(request.payload, InvalidationCompletion)
+            self.completions.append((request.payload.itag_vector, request.payload.count))
+        return DONE

@@ -13,9 +13,9 @@ from devices.dma import (
     WRITE,
     AtomicOp,
     CompletionStatus,
-    DmaPort,
     InvalidationRequest,
     PageGroupResponse,
+    Request,
     ResponseCode,
 )
 from devices.function import Identity, PciFunction
@@ -24,6 +24,8 @@ from devices.sriov import Sriov
 from tests.devices.ports import PagingPort, RecordingPort
 
 EVERYTHING = InvalidationRequest(0, 1 << 64, False, None, 5)
+WANTED = Request(0, 0x5000, READ)
+"""What the page requests of these tests are for."""
 
 
 class Bench(NamedTuple):
@@ -121,7 +123,7 @@ def test_disabling_ats_drops_every_translation() -> None:
 def test_function_reset_drops_every_translation() -> None:
     bench = make()
     bench.agent.read(0x1000, 4)
-    bench.agent.request_pages([0x5000], READ)
+    bench.agent.request_pages(WANTED, [0x5000])
     bench.function.reset()
     assert len(bench.agent.tlb) == 0
     assert bench.agent.pages is not None
@@ -136,7 +138,7 @@ def test_nothing_leaves_without_bus_mastering() -> None:
     assert not bench.agent.write(0x1000, b"1234").ok
     assert not bench.agent.atomic(AtomicOp.SWAP, 0x1000, bytes(4)).ok
     assert not bench.agent.translate(0x2000).ok
-    assert bench.agent.request_pages([0x5000], READ) is None
+    assert bench.agent.request_pages(WANTED, [0x5000]) is None
     assert bench.port.translated == [0x9000]
 
 
@@ -182,12 +184,16 @@ def test_pasid_control_is_fixed_while_ats_is_enabled() -> None:
 
 def test_a_port_without_ats_leaves_the_function_without_it() -> None:
     bench = make()
-    plain: DmaPort = RecordingPort()
+    plain = RecordingPort()
     bench.function.connect(plain)
     assert not bench.agent.translate(0x1000).ok
-    assert not bench.agent.read(0x1000, 4).ok
-    assert bench.agent.request_pages([0x1000], READ) is None
+    assert not bench.agent.enabled
+    assert bench.agent.write(0x9000, b"1234").ok
+    assert plain.ram.read(0x9000, 4) == b"1234"
     bench.agent.invalidate(EVERYTHING)
+    assert bench.agent.request_pages(WANTED, [0x1000]) == 0  # a message: nobody tells its fate
+    assert bench.agent.pages is not None
+    assert bench.agent.pages.outstanding == 1
 
 
 def test_a_missing_permission_is_refused_by_the_function_itself() -> None:
@@ -195,8 +201,8 @@ def test_a_missing_permission_is_refused_by_the_function_itself() -> None:
     assert bench.agent.read(0x3000, 4).ok
     assert not bench.agent.write(0x3000, b"1234").ok
     assert not bench.agent.read(0x5000, 4).ok
-    assert bench.agent.missing(0x2800, 0x1000, WRITE) == (0x3000,)
-    assert bench.agent.missing(0x2800, 0x1000, READ) == ()
+    assert bench.agent.missing(Request(0, 0x2800, WRITE, 0x1000)) == (0x3000,)
+    assert bench.agent.missing(Request(0, 0x2800, READ, 0x1000)) == ()
 
 
 def test_a_write_asks_for_write_permission_a_read_does_not() -> None:
@@ -314,7 +320,7 @@ def test_without_the_page_request_capability_there_are_no_page_requests() -> Non
     agent = AtsAgent(function, add_ats(function.config))
     function.connect(PagingPort())
     function.config.write(4, 4, 2)
-    assert agent.request_pages([0x5000], READ) is None
+    assert agent.request_pages(WANTED, [0x5000]) is None
     agent.page_response(PageGroupResponse(ResponseCode.SUCCESS, 0))
 
 
@@ -331,9 +337,9 @@ def test_a_virtual_function_shares_the_pasid_and_page_requests_of_its_physical_o
     virtual.config.write(4, 4, 2)
     virtual.config.write(0x106, 0x8000, 2)
     assert agent.read(0x1000, 4, pasid=7).ok
-    assert agent.request_pages([0x5000] * 3, READ) == 0
-    assert bench.agent.request_pages([0x5000] * 2, READ) is None
-    assert bench.agent.request_pages([0x5000], READ) == 1
+    assert agent.request_pages(WANTED, [0x5000] * 3) == 0
+    assert bench.agent.request_pages(WANTED, [0x5000] * 2) is None
+    assert bench.agent.request_pages(WANTED, [0x5000]) == 1
 
 
 def test_what_the_root_refuses_is_refused_to_the_device() -> None:

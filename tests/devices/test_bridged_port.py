@@ -5,12 +5,13 @@ import pytest
 from devices.bridged_port import BridgedPort
 from devices.capabilities import AcsCapabilities, PortType
 from devices.dma import (
+    DONE,
     AtomicOp,
-    AtsPort,
     Completion,
     CompletionStatus,
+    DmaPort,
     PageRequest,
-    TranslationCompletion,
+    Request,
 )
 from devices.function import Identity, PciFunction
 from devices.topology import Bridge, Topology
@@ -30,21 +31,24 @@ MESSAGES = {
 }
 
 
-class Root:
+class Root(DmaPort):
     """Stands for the port at the root: notes what arrives and succeeds."""
 
+    source_id = 0x0100
+
     def __init__(self) -> None:
-        self.arrived: list[str] = []
+        self.arrived: list[Request] = []
 
-    def __getattr__(self, name: str) -> object:
-        def note(*_: object, **__: object) -> Completion | TranslationCompletion | None:
-            self.arrived.append(name)
-            if name in MESSAGES:
-                return None
-            done = CompletionStatus.SUCCESS
-            return TranslationCompletion(done) if name == "translate" else Completion(done)
+    def request(self, request: Request) -> Completion:
+        self.arrived.append(request)
+        return DONE
 
-        return note
+
+def sent(name: str) -> list[Request]:
+    """What arrives at a root without bridges before it."""
+    root = Root()
+    getattr(root, name)(*{**REQUESTS, **MESSAGES}[name])
+    return root.arrived
 
 
 @pytest.fixture
@@ -63,11 +67,7 @@ def port(bridge: Bridge, root: Root) -> BridgedPort:
     topology.add(bridge, topology.add_root_bus(), 1)
     topology.add(function, topology.bus_behind(bridge), 0)
     topology.assign_bus_numbers()
-    return BridgedPort(root, topology, function)  # type: ignore[arg-type]
-
-
-def test_it_is_a_port_with_address_translation_services(port: BridgedPort) -> None:
-    assert isinstance(port, AtsPort)
+    return BridgedPort(root, topology, function)
 
 
 @pytest.mark.parametrize("name", REQUESTS)
@@ -79,7 +79,7 @@ def test_requests_need_bus_mastering_in_the_bridge(
     assert root.arrived == []
     bridge.config.write(4, 4, 2)
     assert request(*REQUESTS[name]).ok
-    assert root.arrived == [name]
+    assert root.arrived == sent(name)
 
 
 @pytest.mark.parametrize("name", REQUESTS)
@@ -96,5 +96,22 @@ def test_translation_blocking_aborts_all_but_untranslated_requests(
 
 @pytest.mark.parametrize("name", MESSAGES)
 def test_messages_are_not_stopped(port: BridgedPort, root: Root, name: str) -> None:
-    getattr(port, name)(*MESSAGES[name])
-    assert root.arrived == [name]
+    assert getattr(port, name)(*MESSAGES[name]).ok
+    assert root.arrived == sent(name)
+
+
+@pytest.mark.parametrize("name", [*REQUESTS, *MESSAGES])
+def test_the_way_leads_past_bridges_that_stop_nothing_and_answers_alike(
+    port: BridgedPort, bridge: Bridge, root: Root, name: str
+) -> None:
+    assert port.way() is port
+    bridge.config.write(4, 4, 2)
+    assert port.way() is root
+    acs = bridge.add_acs(ALL_ACS)
+    acs.control.value = acs.control.value.replace(tb=1)
+    assert port.way() is port
+    acs.control.value = acs.control.value.replace(tb=0)
+    arguments = {**REQUESTS, **MESSAGES}[name]
+    answers = [getattr(each, name)(*arguments) for each in (port, port.way())]
+    assert answers == [DONE, DONE]
+    assert root.arrived == sent(name) * 2

@@ -5,10 +5,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from devices.dma import (
+    ATOMIC,
+    DONE,
+    MESSAGE,
+    READ,
+    REFUSED,
+    WRITE,
+    AddressType,
+    Atomic,
     AtomicOp,
+    Completion,
     CompletionStatus,
     DirectPort,
-    TranslationCompletion,
+    DmaPort,
+    InvalidationCompletion,
+    NoWrite,
+    PageRequest,
+    Request,
+    part_of,
     split_pages,
 )
 from pagetables.memory import PhysicalMemory
@@ -76,8 +90,68 @@ def test_operands_have_an_architected_size(op: AtomicOp, length: int) -> None:
 
 
 def test_translation_completion_without_permission_is_a_success() -> None:
-    assert TranslationCompletion(CompletionStatus.SUCCESS).ok
-    assert not TranslationCompletion(CompletionStatus.COMPLETER_ABORT).ok
+    assert Completion(CompletionStatus.SUCCESS).ok
+    assert not Completion(CompletionStatus.COMPLETER_ABORT).ok
+
+
+def test_without_remapping_only_transfers_are_carried_out(port: DirectPort) -> None:
+    assert port.write_translated(0x100, b"1234").ok
+    assert port.read_translated(0x100, 4).data == b"1234"
+    message = PageRequest(0x1000, read=True, write=True, group_index=0, last=True)
+    for refused in (
+        port.translate(0x100),
+        port.page_request(message),
+        port.complete_invalidation(1, 1),
+    ):
+        assert refused == REFUSED
+
+
+def test_the_short_forms_are_requests_under_the_source_id_of_the_port() -> None:
+    sent: list[Request] = []
+
+    class Port(DmaPort):
+        source_id = 0x0108
+
+        def request(self, request: Request) -> Completion:
+            sent.append(request)
+            return DONE
+
+    port = Port()
+    port.read(0x1000, 4, pasid=7, privileged=True)
+    port.write(0x2000, b"data", pasid=7)
+    port.atomic(AtomicOp.CAS, 0x3000, bytes(8), pasid=7)
+    port.translate(0x4000, 3, no_write=True, pasid=7, privileged=True)
+    port.translate(0x4000)
+    port.read_translated(0x5000, 8, pasid=7)
+    port.write_translated(0x6000, b"data")
+    message = PageRequest(0x7000, read=True, write=False, group_index=1, last=True, pasid=7)
+    port.page_request(message)
+    port.complete_invalidation(0b100, 2)
+    asks, translated = AddressType.TRANSLATION_REQUEST, AddressType.TRANSLATED
+    assert sent == [
+        Request(0x0108, 0x1000, READ, 4, 7, True),
+        Request(0x0108, 0x2000, WRITE, 4, 7, payload=b"data"),
+        Request(0x0108, 0x3000, ATOMIC, 4, 7, payload=Atomic(AtomicOp.CAS, bytes(8))),
+        Request(0x0108, 0x4000, READ, 24, 7, True, asks, NoWrite()),
+        Request(0x0108, 0x4000, READ, 8, address_type=asks),
+        Request(0x0108, 0x5000, READ, 8, 7, address_type=translated),
+        Request(0x0108, 0x6000, WRITE, 4, address_type=translated, payload=b"data"),
+        Request(0x0108, 0x7000, MESSAGE, 0, 7, payload=message),
+        Request(0x0108, 0, MESSAGE, 0, payload=InvalidationCompletion(0b100, 2)),
+    ]
+
+
+@given(st.integers(0, 0xFFFF_F000), st.binary(max_size=0x3000))
+def test_the_parts_of_a_write_carry_its_bytes(address: int, data: bytes) -> None:
+    whole = Request(1, address, WRITE, len(data), 7, True, payload=data)
+    cuts = list(split_pages(address, len(data)))
+    parts = [part_of(whole, start, size) for start, size in cuts]
+    assert [(part.address, part.length) for part in parts] == cuts
+    payloads = [part.payload for part in parts if isinstance(part.payload, bytes)]
+    assert [len(payload) for payload in payloads] == [size for _, size in cuts]
+    assert b"".join(payloads) == data
+    attributes = {part._replace(address=0, length=0, payload=None) for part in parts}
+    assert attributes == {whole._replace(address=0, length=0, payload=None)}
 
 
 @given(st.integers(0, 1 << 64), st.integers(0, 0x5000))

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from devices.capabilities import add_pri
 from devices.config_space import ConfigSpace
-from devices.dma import READ, PageGroupResponse, ResponseCode
+from devices.dma import READ, PageGroupResponse, Request, ResponseCode
 from devices.pri import PageRequestInterface
 from tests.devices.ports import PagingPort
 
@@ -29,7 +29,7 @@ class Bench(NamedTuple):
 
     def send(self, pages: list[int]) -> int | None:
         """Ask for pages to read."""
-        return self.pages.send(self.port, pages, READ)
+        return self.pages.send(self.port, Request(0, pages[0], READ), pages)
 
 
 def make() -> Bench:
@@ -42,7 +42,8 @@ def make() -> Bench:
 
 def test_a_group_is_sent_with_its_last_request_marked() -> None:
     bench = make()
-    group = bench.pages.send(bench.port, [0x5000, 0x6000], READ, pasid=7, privileged=True)
+    request = Request(0, 0x5000, READ, 0x2000, pasid=7, privileged=True)
+    group = bench.pages.send(bench.port, request, [0x5000, 0x6000])
     assert group == 0
     assert [(each.address, each.last) for each in bench.port.page_requests] == [
         (0x5000, False),

@@ -8,7 +8,7 @@ from pagetables.bits import Implementation
 from pagetables.geometry import second_stage_geometry
 from pagetables.memory import BusError, PhysicalMemory
 from pagetables.nested import GuestMemory
-from pagetables.observed import AccessKind, ObservedMemory
+from pagetables.observer import EntryObserver, Structure
 from pagetables.walk import ADDRESS, Stage, TableRefusedError, WalkFault, WalkRule, set_flags, walk
 from tests import oracle
 from tests.strategies import NestedScene, addresses, nested_scenes
@@ -156,14 +156,14 @@ def test_a_dirty_flag_that_meets_a_changed_entry_is_tried_again() -> None:
     second = Stage(geometry, 1, geometry.accessed, geometry.dirty)
     seen: list[int] = []
 
-    def meddle(kind: AccessKind, address: int, size: int, value: int) -> None:
-        if kind is AccessKind.UPDATE and value & geometry.dirty:
-            seen.append(value)
-            if len(seen) == 1:
-                memory.write(0x3000, (value & ~geometry.dirty | 1 << 52).to_bytes(8, "little"))
+    class Meddler(EntryObserver):
+        def update(self, structure: Structure, address: int, size: int, old: int, new: int) -> None:
+            if new & geometry.dirty:
+                seen.append(new)
+                if len(seen) == 1:
+                    memory.write(0x3000, (new & ~geometry.dirty | 1 << 52).to_bytes(8, "little"))
 
-    watched = ObservedMemory(memory, meddle)
-    guest = GuestMemory(watched, second, 39, lambda gpa: walk(watched, second, gpa))
+    guest = GuestMemory(memory, second, 39, lambda gpa: walk(memory, second, gpa), Meddler())
     assert guest.compare_exchange(0, 8, 0, 5)
     assert len(seen) == 2
     assert memory.read_record(0x3000, 8) & geometry.dirty

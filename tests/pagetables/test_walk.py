@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from pagetables.bits import Implementation
 from pagetables.geometry import StageKind, first_stage_geometry, second_stage_geometry
 from pagetables.memory import PhysicalMemory
-from pagetables.observed import ObservedMemory
+from pagetables.observer import EntryObserver, Structure
 from pagetables.walk import ADDRESS, Leaf, Stage, WalkFault, WalkRule, set_flags, walk
 from tests import oracle
 from tests.strategies import (
@@ -121,13 +121,13 @@ def test_rights_are_io_rights_only_when_those_are_in_effect(number: int) -> None
         assert rights == (geometry.read if readable else geometry.write)
 
 
-class _ChangesOnce:
-    """A hook: another agent changes the entry between reading and updating it."""
+class _ChangesOnce(EntryObserver):
+    """Another agent changes the entry between reading and updating it."""
 
     def __init__(self, memory: PhysicalMemory, where: int, entry: int) -> None:
         self.memory, self.where, self.entry, self.seen = memory, where, entry, 0
 
-    def __call__(self, kind: object, address: int, size: int, value: int) -> None:
+    def read(self, structure: Structure, address: int, size: int, value: int) -> None:
         if address == self.where:
             self.seen += 1
             if self.seen == 1:
@@ -143,8 +143,10 @@ def test_a_walk_starts_again_if_an_entry_changes_before_its_flag_is_set(level: i
         memory.write(number << 12, ((number + 1) << 12 | 7).to_bytes(8, "little"))
     where = level + 1 << 12
     other = 0x9000 | 7 if level == 3 else level + 2 << 12 | 0x207
-    watched = ObservedMemory(memory, _ChangesOnce(memory, where, other))
-    entry, shift, _, at = walk(watched, Stage(geometry, 1, geometry.accessed), 0)
+    agent = _ChangesOnce(memory, where, other)
+    stage = Stage(geometry, 1, geometry.accessed)
+    entry, shift, _, at = walk(memory, stage, 0, None, None, agent)
+    assert agent.seen == 2
     assert (shift, at) == (12, 0x4000)
     assert entry & ADDRESS == (0x9000 if level == 3 else 0x5000)
     assert memory.read_record(where, 8) == other | geometry.accessed

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pagetables.observed import AccessKind, FailRange, FailRead, ObservedMemory, UnchangedMemory
 
 from pagetables.bits import Implementation
 from pagetables.build import FramePool, TableBuilder
@@ -13,6 +12,7 @@ from pagetables.first_stage import FirstStagePage2M
 from pagetables.geometry import StageKind, first_stage_geometry, second_stage_geometry
 from pagetables.memory import PhysicalMemory
 from pagetables.second_stage import SecondStageEntry, SecondStagePage4K
+from pagetables.unchanged import UnchangedMemory
 from pagetables.walk import Stage, WalkFault, WalkRule, walk
 from pagetables.walk_explanation import (
     EntryRole,
@@ -36,6 +36,7 @@ from tests.strategies import (
 )
 
 PAGE, BIG, HUGE = 1 << 12, 1 << 21, 1 << 30
+HOLE, READ_ONLY = 0x800_0000, 0x900_0000
 UNIT = Implementation(46, 16, frozenset({"sslps_2m", "sslps_1g", "fs1gp"}))
 FIRST, SECOND = first_stage_geometry(4, UNIT), second_stage_geometry(4, UNIT)
 
@@ -149,18 +150,21 @@ def test_an_entry_that_can_not_be_read_is_a_step_without_one() -> None:
     memory, builder = make_memory()
     builder.map(0, 0, PAGE)
     stage = Stage(SECOND, builder.root)
-    got = explain_walk(ObservedMemory(memory, FailRead(3)), stage, 0)
+    memory.write(0x100_1000, (HOLE | 3).to_bytes(8, "little"))
+    got = explain_walk(memory, stage, 0)
     last = got.steps[-1]
     assert (last.level, last.outcome) == ("SS-PDE", WalkRule.READ_ERROR)
-    assert (last.address, last.host, last.entry, last.record) == (0x100_2000, None, None, None)
+    assert (last.address, last.host, last.entry, last.record) == (HOLE, None, None, None)
 
 
 def test_a_flag_that_can_not_be_set_shows_at_its_entry() -> None:
     memory, builder = make_memory()
     builder.map(0, 0, PAGE)
+    memory.add_region(READ_ONLY, PAGE, read_only=True)
+    memory.load(READ_ONLY, memory.read(0x100_1000, PAGE))
+    memory.write(0x100_0000, (READ_ONLY | 3).to_bytes(8, "little"))
     stage = Stage(SECOND, builder.root, SECOND.accessed)
-    broken = ObservedMemory(memory, FailRange(0x100_1000, 0x100_2000, AccessKind.UPDATE))
-    got = explain_walk(broken, stage, 0)
+    got = explain_walk(memory, stage, 0)
     assert [step.outcome for step in got.steps] == [EntryRole.TABLE, WalkRule.UPDATE_ERROR]
     assert [step.flags for step in got.steps] == [SECOND.accessed] * 2
 
@@ -236,12 +240,16 @@ def test_a_walk_that_starts_again_is_explained_from_its_new_beginning(nested: bo
     seen: list[int] = []
     host = HUGE + 0x1008 if nested else 0x100_1000
 
-    def meddle(kind: AccessKind, address: int, size: int, value: int) -> None:
-        if kind is AccessKind.UPDATE and address == host and not seen:
-            seen.append(address)
-            memory.write(address, (value | 1 << 52).to_bytes(8, "little"))
+    class Meddled(UnchangedMemory):
+        """Somebody else writes the entry before its flag is set."""
 
-    watched = ObservedMemory(memory, meddle)
+        def compare_exchange(self, address: int, size: int, expected: int, new: int) -> bool:
+            if address == host and not seen:
+                seen.append(address)
+                memory.write(address, (new | 1 << 52).to_bytes(8, "little"))
+            return memory.compare_exchange(address, size, expected, new)
+
+    watched = Meddled(memory)
     if nested:
         got = explain_nested_walk(watched, first, second, 48, 0x4000_0000)
         levels = ["FS-PML4E", "FS-PDPE", "FS-PDE", "SS-PML4E", "SS-PDPE", "SS-PDE"]

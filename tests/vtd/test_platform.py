@@ -21,6 +21,7 @@ from devices.dma import (
     CompletionStatus,
     InvalidationRequest,
     PageGroupResponse,
+    Request,
 )
 from devices.function import Identity, PciFunction
 from devices.models.edu import Edu
@@ -95,8 +96,8 @@ def machine(options: Options | None = None) -> tuple[Platform, PciFunction, PciF
 
 
 def source_id(function: PciFunction) -> int:
-    port = function.port
-    at_root = port.root_port if isinstance(port, BridgedPort) else port
+    way = function.port.way()
+    at_root = way.root_port if isinstance(way, BridgedPort) else way
     assert isinstance(at_root, UnitPort)
     return at_root.source_id
 
@@ -237,7 +238,7 @@ Action = tuple[str, Any]
 addresses = st.integers(0, 11).map(lambda page: 0x40_0000 + page * 0x1000)
 actions = st.lists(
     st.one_of(
-        st.tuples(st.sampled_from(["read", "write", "resolve read", "resolve write"]), addresses),
+        st.tuples(st.sampled_from(["read", "write", "admit read", "admit write"]), addresses),
         st.tuples(st.just("map"), addresses),
         st.tuples(st.just("unmap"), addresses),
         st.tuples(st.just("protect"), addresses),
@@ -279,17 +280,15 @@ class Software:
 
     def do(self, action: Action) -> Any:
         """Carry out an action; what the device or the software sees of it."""
-        port = self.device.port
-        assert isinstance(port, UnitPort)
         match action:
             case ("read", address):
                 return self.device.dma.read(address, 16)
             case ("write", address):
                 return self.device.dma.write(address, address.to_bytes(8, "little"))
-            case ("resolve read", address):
-                return port.resolve(address, READ)
-            case ("resolve write", address):
-                return port.resolve(address, WRITE)
+            case ("admit read", address):
+                return self.unit.admit(Request(source_id(self.device), address, READ))
+            case ("admit write", address):
+                return self.unit.admit(Request(source_id(self.device), address, WRITE))
             case ("clear fault", _):
                 self.unit.write_register(0x22C, 4, 1 << 31)
             case ("invalidate", "context"):

@@ -39,18 +39,22 @@ def reasons(started: Started) -> list[FaultReason]:
     return found
 
 
+def answer(started: Started, request: Request) -> CompletionStatus:
+    """How a request ends, apart from whether there is memory behind it."""
+    admitted = started.unit.admit(request)
+    return CompletionStatus.SUCCESS if isinstance(admitted, int) else admitted.status
+
+
 def translation(started: Started, **changes: Any) -> CompletionStatus:
     """The status of a translation request for the address of the world."""
-    request = started.world.request._replace(
-        address_type=AddressType.TRANSLATION_REQUEST, **changes
-    )
-    return started.unit.translate_for_device(request).status
+    asks = {"address_type": AddressType.TRANSLATION_REQUEST, "access": READ, "length": 8}
+    return answer(started, started.world.request._replace(**{**asks, **changes}))
 
 
 def translated(started: Started, **changes: Any) -> CompletionStatus:
     """The status of a translated read of host memory."""
     request = Request(started.world.source_id, HOST, READ, address_type=AddressType.TRANSLATED)
-    return started.unit.admit_translated(request._replace(**changes))
+    return answer(started, request._replace(**changes))
 
 
 def page_request(started: Started, pasid: int | None = None) -> bool:
@@ -58,7 +62,7 @@ def page_request(started: Started, pasid: int | None = None) -> bool:
     message = PageRequest(
         started.world.request.address, read=True, write=False, last=True, group_index=0, pasid=pasid
     )
-    return started.unit.request_page(started.world.source_id, message)
+    return started.port().page_request(message).ok
 
 
 # Entries that met a fault condition are not cached (6.2.2, 6.2.3, 6.4)

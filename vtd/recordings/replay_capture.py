@@ -28,7 +28,7 @@ from vtd.recordings.capture import Capture, CaptureError, read_json, read_json_l
 from vtd.recordings.replay import Mismatch, Report, Trace
 from vtd.recordings.scenario import BROKEN
 from vtd.recordings.values import Json
-from vtd.software.driver import start
+from vtd.software.registers import start
 from vtd.unit.departures import QEMU, Departures
 from vtd.unit.interrupts.interrupt_remapping import IRTE_SIZE
 from vtd.unit.interrupts.outcome import compatibility_interrupt

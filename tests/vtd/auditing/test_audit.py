@@ -8,13 +8,15 @@ import pytest
 
 from pagetables.geometry import second_stage_geometry
 from pagetables.memory import PhysicalMemory
+from pagetables.observer import Structure
 from vtd.auditing.audit import Audit
 from vtd.auditing.audit_log import audit_scenario
-from vtd.auditing.stale_use import CacheName, StaleUse, Structure
+from vtd.auditing.stale_use import StaleUse
 from vtd.layouts.entries import AddressWidth, ContextEntry, RootEntry
 from vtd.layouts.registers import GlobalCommand
 from vtd.recordings.scenario import load_scenario
 from vtd.unit.caching.policy import AGGRESSIVE, KEEPS_STALE, CachePolicy
+from vtd.unit.observer import CacheName
 from vtd.unit.options import Options
 from vtd.unit.port import UnitPort
 from vtd.unit.registers.capabilities import PROFILES

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vtd.auditing.audit_log import AuditLogError, audit_log
-from vtd.auditing.stale_use import CacheName
+from vtd.unit.observer import CacheName
 
 CAPTURES = Path(__file__).resolve().parents[2] / "captures"
 HEAD = {

@@ -9,6 +9,7 @@ import pytest
 from pagetables.first_stage import FirstStagePage2M, FirstStagePage4K
 from pagetables.memory import PhysicalMemory
 from pagetables.second_stage import SecondStagePage4K
+from pagetables.walk import Leaf
 from tests.vtd.world import Mode, World
 from vtd.inspection.memory_type import (
     EFFECTIVE,
@@ -21,7 +22,7 @@ from vtd.layouts.entries import ContextEntry, PasidEntry, PasidTranslationType
 from vtd.layouts.registers import MtrrCapability
 from vtd.unit.registers.capabilities import PROFILES
 from vtd.unit.registers.register_file import RegisterFile
-from vtd.unit.requests.target import LEGACY, SCALABLE, Target
+from vtd.unit.requests.target import LEGACY, SCALABLE, IotlbTags, Target
 from vtd.unit.translation.translate import Page
 from vtd.unit.unit import RemappingUnit
 
@@ -42,16 +43,16 @@ def registers(default: int = 0xC06, **capability: int) -> RegisterFile:
 
 def target(kind: Kind, **fields: int) -> Target:
     entry = PasidEntry.of(p=True, pgtt=kind, **fields)
-    return Target(kind, 1, 0, False, None, None, 48, SCALABLE, entry)
+    return Target(kind, 1, 0, False, None, None, 48, SCALABLE, entry, IotlbTags(1, kind, 0))
 
 
 def page(first: int | None = None, second: int | None = None, shift: int = 12) -> Page:
-    leaves = [None if entry is None else (entry, shift, 7, 0x1000) for entry in (first, second)]
+    leaves = [None if entry is None else Leaf(entry, shift, 7, 0x1000) for entry in (first, second)]
     return Page(0x20_0000, shift, True, True, False, leaves[0], leaves[1], PhysicalMemory())
 
 
 def test_legacy_mode_is_write_back() -> None:
-    legacy = Target(Kind.SECOND_STAGE, 1, 0, False, None, None, 48, LEGACY, ContextEntry(1))
+    legacy = target(Kind.SECOND_STAGE)._replace(reasons=LEGACY, entry=ContextEntry(1))
     assert memory_attributes(registers(), legacy, page(second=3)).memory_type is WB
 
 

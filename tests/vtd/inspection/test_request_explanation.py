@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from devices.dma import READ, WRITE, CompletionStatus, Request
+from devices.dma import READ, REFUSED, WRITE, AddressType, NoWrite, Request
 from pagetables.walk_explanation import EntryRole
 from tests.nested_image import BASE, IOVA, NO_ENTRY, PASID, ROOT_POINTER, SIZE, nested_memory
 from tests.reference_data import CAPTURES
@@ -75,7 +75,8 @@ def test_the_explanation_is_what_happens(
 
     unit.subscribe(happened)
     got = unit.admit(request)
-    if isinstance(got, CompletionStatus):
+    if not isinstance(got, int):
+        assert got == REFUSED
         assert explained.outcome is None
         assert explained.fault is not None
         assert blocked[-1].reason is explained.fault.reason
@@ -96,9 +97,10 @@ def test_the_explanation_is_what_happens(
 def test_an_explained_translation_request_is_answered_alike(
     unit: RemappingUnit, source_id: int, pasid: int | None, address: int, no_write: bool
 ) -> None:
-    request = Request(source_id, address, READ, 1, pasid)
-    explained = explain_translation_request(unit.remapping, request, no_write=no_write)
-    assert explained.answer == unit.translate_for_device(request, no_write=no_write)
+    asks, flags = AddressType.TRANSLATION_REQUEST, NoWrite() if no_write else None
+    request = Request(source_id, address, READ, 8, pasid, False, asks, flags)
+    explained = explain_translation_request(unit.remapping, request)
+    assert explained.answer == unit.admit(request)
 
 
 def test_explaining_changes_nothing() -> None:

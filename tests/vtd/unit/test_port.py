@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from devices.dma import READ, WRITE, AtomicOp, Completion, CompletionStatus
+from devices import dma
+from devices.dma import AtomicOp, Completion, CompletionStatus
 from tests.vtd.world import HOLE, HOST, INTERRUPTS, PAGE, Mode, Started, World, capabilities
 from vtd.unit.reporting.events import InterruptBlocked, InterruptDelivered, RequestBlocked
 from vtd.unit.requests.faults import FaultReason
@@ -122,7 +123,8 @@ def test_addresses_are_physical_while_translation_is_off() -> None:
     assert port.read(HOST | PAGE, 2).data == b"\4\4"
     assert port.read(HOST | PAGE, 2, pasid=5).data == b"\4\4"
     assert port.read(started.world.address, 2).status is UR
-    assert port.resolve(HOST | PAGE, READ) == HOST | PAGE
+    assert port.write(HOST | PAGE, b"ab").ok
+    assert started.world.memory.read(HOST | PAGE, 2) == b"ab"
     assert started.events == []
 
 
@@ -169,7 +171,7 @@ def test_other_accesses_to_the_interrupt_range_are_blocked(enabled: bool) -> Non
     assert not port.write(INTERRUPTS, bytes(8)).ok
     assert not port.write(INTERRUPTS, b"").ok
     assert not port.atomic(AtomicOp.SWAP, INTERRUPTS, bytes(4)).ok
-    assert port.resolve(INTERRUPTS, READ) is UR
+    assert not port.read(INTERRUPTS, 1).ok
     assert {type(event) for event in started.events} == {InterruptBlocked}
 
 
@@ -183,33 +185,55 @@ def test_with_a_pasid_the_interrupt_range_is_translated() -> None:
 
 
 @pytest.mark.parametrize("mode", Mode)
-def test_an_address_is_resolved_like_a_request(mode: Mode) -> None:
+def test_transfers_reach_the_page_every_time(mode: Mode) -> None:
     world = World(mode)
     started = world.start()
     port = started.port()
-    for _ in range(3):
-        for access in (READ, WRITE, READ | WRITE):
-            assert port.resolve(world.address | 0x123, access) == HOST | PAGE | 0x123
-            assert port.resolve(world.address ^ 1 << 38, access) is UR or mode.value.endswith(
-                "pass-through"
-            )
+    there, elsewhere = world.address | 0x120, world.address ^ 1 << 38
+    for number in range(3):
+        before, after = bytes([number] * 4), bytes([number + 1] * 4)
+        assert port.read(there, 4).data == before
+        assert port.write(there, b"\xff" * 4).ok
+        assert world.memory.read(HOST | PAGE | 0x120, 4) == b"\xff" * 4
+        assert port.atomic(AtomicOp.SWAP, there, after).data == b"\xff" * 4
+        assert world.memory.read(HOST | PAGE | 0x120, 4) == after
+        for outcome in (
+            port.read(elsewhere, 4),
+            port.write(elsewhere, before),
+            port.atomic(AtomicOp.SWAP, elsewhere, before),
+        ):
+            assert outcome.status is UR
 
 
-@given(st.lists(st.tuples(st.integers(0, 0x4FFF), st.integers(1, 3)), max_size=30))
-def test_resolving_is_the_same_with_and_without_what_a_port_keeps(
-    steps: list[tuple[int, int]],
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 0x4FFF), st.integers(1, 3), st.sampled_from([0, 1, 4, 0x1003])),
+        max_size=30,
+    )
+)
+def test_transfers_are_the_same_with_and_without_what_is_cached(
+    steps: list[tuple[int, int, int]],
 ) -> None:
     fast, slow = start(), start()
     for started in (fast, slow):
         started.world.change(f"second1 {PAGE + 0x1000:#x}", w=False)
         started.world.change(f"second1 {PAGE + 0x2000:#x}", r=False)
-    port = fast.port()
-    for offset, access in steps:
-        slow.unit.caches.clear()
-        request = slow.world.request._replace(
-            address=slow.world.address + offset, access=access, length=1
-        )
-        assert port.resolve(request.address, access) == slow.unit.admit(request)
+    ports = fast.port(), slow.port()
+    for number, (offset, access, length) in enumerate(steps):
+        address, data = fast.world.address + offset, bytes([number + 5]) * length
+        outcomes = []
+        for port in ports:
+            slow.unit.caches.clear()
+            match access:
+                case dma.READ:
+                    outcomes.append(port.read(address, length))
+                case dma.WRITE:
+                    outcomes.append(port.write(address, data))
+                case _:
+                    operand = bytes([number + 5] * 4)
+                    outcomes.append(port.atomic(AtomicOp.SWAP, address & ~3, operand))
+        assert outcomes[0] == outcomes[1]
+    assert fast.world.memory.snapshot() == slow.world.memory.snapshot()
     assert [event.reason for event in fast.events if isinstance(event, RequestBlocked)] == [
         event.reason for event in slow.events if isinstance(event, RequestBlocked)
     ]

@@ -11,12 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from devices.dma import AddressType, PageRequest
-from pagetables.observed import AccessKind
+from pagetables.observer import Structure
 from tests.vtd.world import HOST, PAGE, Mode, Started, World, capabilities
 from vtd.layouts import registers as r
 from vtd.layouts.interrupt_entries import PostedIrte, RemappableAddress, RemappedIrte
 from vtd.unit.caching.policy import AGGRESSIVE
 from vtd.unit.monitoring.performance import PerformanceEvent, capability_registers
+from vtd.unit.observer import CacheName, Observer
 from vtd.unit.options import Options
 from vtd.unit.registers.capabilities import Capabilities
 from vtd.unit.reporting.event_interrupt import Message
@@ -52,7 +53,7 @@ class Bench:
         constants = capability_registers(9) if constants is None else constants
         options = Options(caches=AGGRESSIVE)
         self.world = world
-        self.unit = RemappingUnit(unit, world.table_memory(), options, constants)
+        self.unit = world.join(RemappingUnit(unit, world.memory, options, constants))
         self.started = Started(world, self.unit)
         self.started.set_root(world.root)
         self.started.command(te=True)
@@ -91,37 +92,35 @@ class Bench:
         return self.unit.read_register(CONFIGURATION + 0x900, 8)
 
 
-class IndependentCount:
-    """Counts at the edges of the unit's parts, with nothing of its own counters."""
+CACHES = {
+    CacheName.CONTEXT: (E.CTXT_CACHE_LOOKUP, E.CTXT_CACHE_HIT),
+    CacheName.PASID: (E.PASID_CACHE_LOOKUP, E.PASID_CACHE_HIT),
+    CacheName.SECOND_STAGE: (E.SS_NONLEAF_LOOKUP, E.SS_NONLEAF_HIT),
+    CacheName.FIRST_STAGE: (E.FS_NONLEAF_LOOKUP, E.FS_NONLEAF_HIT),
+    CacheName.IOTLB: (E.IOTLB_LOOKUP, E.IOTLB_HIT),
+    CacheName.INTERRUPT: (E.INT_CACHE_LOOKUP, E.INT_CACHE_HIT_NONPOSTED),
+}
+
+
+class IndependentCount(Observer):
+    """Counts what the unit lets be seen, with nothing of its own counters."""
 
     def __init__(self, bench: Bench) -> None:
         self.counts: Counter[PerformanceEvent] = Counter()
-        unit = bench.unit
-        bench.world.hook = self._access
-        unit.subscribe(self._event)
-        caches = unit.caches
-        self._watch(caches.context, E.CTXT_CACHE_LOOKUP, E.CTXT_CACHE_HIT)
-        self._watch(caches.pasid, E.PASID_CACHE_LOOKUP, E.PASID_CACHE_HIT)
-        self._watch(caches.second_stage, E.SS_NONLEAF_LOOKUP, E.SS_NONLEAF_HIT)
-        self._watch(caches.first_stage, E.FS_NONLEAF_LOOKUP, E.FS_NONLEAF_HIT)
-        self._watch(caches.iotlb, E.IOTLB_LOOKUP, E.IOTLB_HIT)
-        self._watch(unit.interrupts.cache, E.INT_CACHE_LOOKUP, E.INT_CACHE_HIT_NONPOSTED)
+        bench.unit.observe(self)
+        bench.unit.subscribe(self._event)
 
-    def _watch(self, cache: Any, lookup: PerformanceEvent, hit: PerformanceEvent) -> None:
-        find: Callable[..., Any] = cache.find
+    def asked(self, cache: CacheName, key: Any, entry: object | None) -> None:
+        lookup, hit = CACHES[cache]
+        self.counts[lookup] += 1
+        posted = isinstance(entry, PostedIrte)
+        self.counts[E.INT_CACHE_HIT_POSTED if posted else hit] += entry is not None
 
-        def watched(*keys: Any) -> Any:
-            entry = find(*keys)
-            self.counts[lookup] += 1
-            posted = isinstance(entry, PostedIrte)
-            self.counts[E.INT_CACHE_HIT_POSTED if posted else hit] += entry is not None
-            return entry
+    def read(self, structure: Structure, address: int, size: int, value: int) -> None:
+        self.counts[E.IOMMU_MRDS] += 1
 
-        cache.find = watched
-
-    def _access(self, kind: AccessKind, address: int, size: int, value: int) -> None:
-        self.counts[E.IOMMU_MRDS] += kind is AccessKind.READ
-        self.counts[E.IOMMU_ATOMIC_AD_UPDATE] += kind is AccessKind.UPDATE and size == 8
+    def update(self, structure: Structure, address: int, size: int, old: int, new: int) -> None:
+        self.counts[E.IOMMU_ATOMIC_AD_UPDATE] += size == 8
 
     def _event(self, event: object) -> None:
         if isinstance(event, PageRequestReceived):
@@ -147,7 +146,7 @@ def _post_wait(bench: Bench) -> None:
 
 
 def _send_interrupt(bench: Bench, index: int) -> None:
-    bench.port.write_part(RemappableAddress.for_handle(index, shv=False), bytes(4))
+    bench.port.write(RemappableAddress.for_handle(index, shv=False), bytes(4))
 
 
 def act(bench: Bench, action: str, number: int) -> AddressType | None:
@@ -155,8 +154,8 @@ def act(bench: Bench, action: str, number: int) -> AddressType | None:
     port, pasid = bench.port, bench.world.request.pasid
     address = bench.world.request.address + number * 0x1000
     does: dict[str, Callable[[], object]] = {
-        "read": lambda: port.read_part(address, 4, pasid),
-        "write": lambda: port.write_part(address, b"1234", pasid),
+        "read": lambda: port.read(address, 4, pasid=pasid),
+        "write": lambda: port.write(address, b"1234", pasid=pasid),
         "translate": lambda: port.translate(address, 1 + number, pasid=pasid),
         "translated": lambda: port.read_translated(HOST | PAGE, 4),
         "page": lambda: bench.page_request(last=bool(number & 1)),
@@ -211,17 +210,18 @@ def test_hits_are_counted_one_by_one_only_while_somebody_counts() -> None:
     world = World(Mode.SECOND, UNIT)
     bench = Bench(world=world)
     port, address = bench.port, world.request.address
-    port.resolve(address, 1)
-    assert bench.unit.caches.iotlb.direct
+    world.memory.write(HOST | PAGE, b"data")
+    assert port.read(address, 4).data == b"data"
+    assert bench.unit.hits_are_final
     bench.enable(E.IOTLB_HIT, E.IOMMU_REQUESTS)
     for _ in range(5):
-        assert port.resolve(address, 1) == HOST | PAGE
+        assert port.read(address, 4).data == b"data"
     assert (bench.value(0), bench.value(1)) == (5, 5)
     bench.command(DISABLE, 0)
-    assert not bench.unit.caches.iotlb.direct
+    assert not bench.unit.hits_are_final
     bench.command(DISABLE, 1)
-    assert bench.unit.caches.iotlb.direct
-    assert port.resolve(address, 1) == HOST | PAGE
+    assert bench.unit.hits_are_final
+    assert port.read(address, 4).data == b"data"
     assert (bench.value(0), bench.value(1)) == (5, 5)
 
 

@@ -20,6 +20,7 @@ from vtd.layouts.descriptors import (
 from vtd.layouts.registers import FaultStatus, InvalidationQueueErrorRecord
 from vtd.software.queue_driver import QueueDriver, QueueFullError
 from vtd.unit.options import Options
+from vtd.unit.port import UnitPort
 from vtd.unit.queues.device_messages import invalidation_range
 from vtd.unit.reporting.event_interrupt import Message
 from vtd.unit.reporting.events import (
@@ -77,7 +78,8 @@ class Bench:
         self.queue.submit(DeviceTlbInvalidateDescriptor.of(sid=source_id, addr=address, **fields))
 
     def answer(self, *itags: int, source_id: int = SOURCE_ID, count: int = 1) -> None:
-        self.unit.complete_invalidation(source_id, sum(1 << itag for itag in itags), count)
+        port = UnitPort(self.unit, self.platform.memory, source_id)
+        assert port.complete_invalidation(sum(1 << itag for itag in itags), count).ok
 
 
 @pytest.mark.parametrize(

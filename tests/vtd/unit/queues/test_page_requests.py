@@ -17,6 +17,7 @@ from vtd.unit.caching.policy import AGGRESSIVE
 from vtd.unit.options import Options
 from vtd.unit.reporting.event_interrupt import Message
 from vtd.unit.reporting.events import PageGroupResponseSent, PageRequestReceived, RequestBlocked
+from vtd.unit.requests.request import kind_of
 
 QUEUE = 0x1C000
 EVENT = Message(0xFEE0_3000, 0x71)
@@ -57,7 +58,7 @@ class Asker:
             "pasid": request.pasid, "privileged": request.privileged, **fields,
         }  # fmt: skip
         message = PageRequest(address, **values)  # type: ignore[arg-type]
-        return self.unit.request_page(self.world.source_id, message)
+        return self.started.port().page_request(message).ok
 
     @property
     def responses(self) -> list[PageGroupResponse]:
@@ -301,8 +302,8 @@ def test_what_is_cached_of_the_page_is_dropped(mode: Mode) -> None:
     world.change(leaf, **{right: True})
     asker.ask(request.address ^ 0x1000)
     narrow = mode is not Mode.NESTED  # nested: the whole domain
-    cached = asker.unit.caches.iotlb.find(request.kind, request.address)
+    cached = asker.unit.caches.iotlb.find(kind_of(request), request.address)
     assert (cached is not None) == narrow
     asker.ask(request.address)
-    assert asker.unit.caches.iotlb.find(request.kind, request.address) is None
+    assert asker.unit.caches.iotlb.find(kind_of(request), request.address) is None
     assert asker.started.admit(request._replace(access=READ | WRITE)) is not None

@@ -1,31 +1,31 @@
-"""Requests: how fault records and caches name them."""
+"""Requests: how caches name them, and where interrupts are."""
 
-import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from devices.dma import ATOMIC, READ, WRITE, AddressType, Request
-from vtd.layouts.registers import RequestType
-from vtd.unit.requests.request import INTERRUPT_RANGE
-
-
-@pytest.mark.parametrize(
-    ("access", "type_"),
-    [
-        (READ, RequestType.READ),
-        (WRITE, RequestType.WRITE),
-        (ATOMIC, RequestType.ATOMIC_OP),
-    ],
-)
-def test_the_kind_of_access_has_a_name_in_fault_records(access: int, type_: RequestType) -> None:
-    assert Request(1, 0, access).type is type_
+from devices.dma import READ, WRITE, AddressType, Request
+from vtd.unit.requests.request import INTERRUPT_RANGE, kind_of, meets_interrupts
 
 
 def test_a_request_is_untranslated_and_without_pasid_unless_it_says_so() -> None:
     request = Request(1, 0x1000, READ)
     assert request.address_type is AddressType.UNTRANSLATED
-    assert request.kind == (1, None, False)
+    assert kind_of(request) == (1, None, False)
     assert not request.zero_length_read
     assert request._replace(length=0).zero_length_read
+    assert not request._replace(length=0, access=WRITE).zero_length_read
+    assert kind_of(request._replace(pasid=5, privileged=True)) == (1, 5, True)
 
 
 def test_the_interrupt_range_is_one_mebibyte() -> None:
     assert range(0xFEE0_0000, 0xFEF0_0000) == INTERRUPT_RANGE
+
+
+@given(st.integers(0xFE00_0000, 0x1_0000_0000), st.sampled_from([12, 21, 30]))
+def test_a_page_meets_interrupts_if_any_of_its_bytes_is_one_of_theirs(
+    address: int, shift: int
+) -> None:
+    start = address >> shift << shift
+    page = range(start, start + (1 << shift))
+    common = max(page.start, INTERRUPT_RANGE.start) < min(page.stop, INTERRUPT_RANGE.stop)
+    assert meets_interrupts(address, shift) == common

@@ -11,8 +11,8 @@ from devices.dma import (
     READ,
     WRITE,
     AddressType,
+    Completion,
     CompletionStatus,
-    TranslationCompletion,
     TranslationEntry,
 )
 from tests.translation_oracle import Refused
@@ -70,9 +70,7 @@ def allow_ats(world: World) -> World:
     return world
 
 
-def ask(
-    started: Started, world: World, *, no_write: bool = False, count: int = 1
-) -> TranslationCompletion:
+def ask(started: Started, world: World, *, no_write: bool = False, count: int = 1) -> Completion:
     request = world.request
     return started.port().translate(
         request.address,
@@ -433,8 +431,8 @@ def test_an_entry_that_changes_while_its_flag_is_set_is_walked_again() -> None:
     where, _ = world.places["first1"]
     changed = world.get("first1").replace(rw=False)
 
-    def change(kind: AccessKind, address: int, size: int, value: int) -> None:
-        if kind is AccessKind.UPDATE and address == where and value & changed.FIELDS["d"].mask:
+    def change(kind: str, address: int, size: int, value: int) -> None:
+        if kind == "update" and address == where and value & changed.FIELDS["d"].mask:
             world.memory.write(where, changed.replace(a=True).pack())
 
     world.hook = change

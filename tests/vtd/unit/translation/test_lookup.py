@@ -1,12 +1,14 @@
 """From source-id and PASID to tables: which structures are read, errors on the way, caches."""
 
 import pytest
-from pagetables.observed import AccessKind, CountReads, FailRead
 
 from devices.dma import READ, WRITE, Request
+from pagetables.observer import CountReads
 from tests.vtd.world import HOST, LEGACY_MODES, PAGE, SCALABLE_MODES, Mode, World, capabilities
+from vtd.inspection.injection import FailRead
 from vtd.layouts.entries import PasidTranslationType
 from vtd.unit.caching.policy import POLICIES, UNCACHED, CachePolicy
+from vtd.unit.observer import Observer
 from vtd.unit.options import Options
 from vtd.unit.requests.faults import FaultReason
 from vtd.unit.translation.lookup import lookup
@@ -27,23 +29,29 @@ EXPECTED = {
 """Fault reasons of the reads of a translation in their order; nested tables take 24 of them."""
 
 
+class Counter(CountReads, Observer):
+    """Counts the structures that a unit reads."""
+
+
 @pytest.mark.parametrize("mode", Mode)
 def test_an_error_at_each_read_has_its_own_fault(mode: Mode) -> None:
     world = World(mode)
     started = world.start(Options(caches=UNCACHED))
     assert started.admit() == HOST | PAGE  # now the accessed flags are set
     flags_set = world.memory.snapshot()
-    counter = CountReads()
-    world.hook = counter
+    counter = Counter()
+    started.unit.observe(counter)
     assert started.admit() == HOST | PAGE
+    started.unit.ignore(counter)
     assert counter.count == len(EXPECTED[mode])
     for number, reason in enumerate(EXPECTED[mode], 1):
-        world.hook = FailRead(number)
+        broken = FailRead(number)
+        started.unit.observe(broken)
         record = started.refusal()
         assert record is not None
         assert record.fr == reason
         assert world.memory.snapshot() == flags_set
-        world.hook = None
+        started.unit.ignore(broken)
         assert started.admit() == HOST | PAGE
 
 
@@ -53,10 +61,11 @@ def test_an_error_leaves_nothing_behind_in_any_cache(mode: Mode, policy: str) ->
     for number in range(1, len(EXPECTED[mode]) + 1):
         world = World(mode)
         started = world.start(Options(caches=POLICIES[policy]))
-        world.hook = FailRead(number)
+        broken = FailRead(number)
+        started.unit.observe(broken)
         failed = started.admit() is None
-        assert failed == (world.hook.count >= number)  # caches spare some reads
-        world.hook = None
+        assert failed == (broken.count >= number)  # caches spare some reads
+        started.unit.ignore(broken)
         assert started.admit() == HOST | PAGE
 
 
@@ -66,8 +75,8 @@ def test_a_failing_update_of_each_flag_is_91h(mode: Mode) -> None:
     world = World(mode)
     world.ask(access=WRITE)
 
-    def note(kind: AccessKind, address: int, size: int, value: int) -> None:
-        if kind is AccessKind.UPDATE:
+    def note(kind: str, address: int, size: int, value: int) -> None:
+        if kind == "update":
             updates.append(address)
 
     world.hook = note
@@ -109,18 +118,16 @@ def test_requests_without_pasid_use_rid_pasid_and_rid_priv(mode: Mode) -> None:
         world.change("first1", us=False)
     started = world.start()
     assert started.admit() == HOST | PAGE
-    found = lookup(started.unit.remapping, world.request)
-    assert (found.target.pasid, found.privileged) == (0x45, True)
+    target, privileged = lookup(started.unit.remapping, world.request)
+    assert (target.pasid, privileged) == (0x45, True)
 
 
 @pytest.mark.parametrize("mode", LEGACY_MODES)
 def test_legacy_mode_knows_no_pasid(mode: Mode) -> None:
     world = World(mode)
-    found = lookup(world.start().unit.remapping, world.request)
-    assert (found.target.pasid, found.privileged, found.target.domain_id) == (0, False, 5)
-    assert (found.target.kind is PasidTranslationType.PASS_THROUGH) == (
-        mode is Mode.LEGACY_PASS_THROUGH
-    )
+    target, privileged = lookup(world.start().unit.remapping, world.request)
+    assert (target.pasid, privileged, target.domain_id) == (0, False, 5)
+    assert (target.kind is PasidTranslationType.PASS_THROUGH) == (mode is Mode.LEGACY_PASS_THROUGH)
 
 
 def test_only_structures_on_the_way_are_read() -> None:
