@@ -197,3 +197,17 @@ def test_a_table_that_points_to_itself_is_listed_piece_by_piece() -> None:
     assert len(piece.address) == 512 * 512
     assert (piece.physical == 0x1000).all()
     assert (piece.address == np.arange(512 * 512, dtype=np.uint64) * PAGE).all()
+
+
+def test_large_pages_of_nested_tables_are_listed_by_the_small_pages_below() -> None:
+    memory = PhysicalMemory()
+    memory.add_region(1 << 30, 256 << 12)
+    memory.add_region(1 << 31, 256 << 12)
+    seen = (1 << 31) >> 12
+    outer = [(seen, seen, 256, "rw", True), (1024, 1, 1500, "rw", True)]
+    second = tables(StageKind.SECOND, outer, memory, 1 << 30)
+    first = tables(StageKind.FIRST, [(0, 1024, 1024, "rw", True)], memory, 1 << 31)
+    check_both_stages(memory, first, second, 39, None)
+    pieces = list(columns.nested_columns(memory, first, second, 39))
+    assert [len(piece.address) for piece in pieces] == [512, 512]
+    assert {int(size) for piece in pieces for size in piece.length} == {PAGE}
