@@ -14,6 +14,8 @@ SCRIPTS = [
     "fuzz_dmar",
     "mutants",
     "release",
+    "known_differences",
+    "mutants",
 ]
 
 
