@@ -12,10 +12,9 @@ SCRIPTS = [
     "compare_qemu",
     "dmar_rules",
     "fuzz_dmar",
-    "mutants",
-    "release",
     "known_differences",
     "mutants",
+    "release",
 ]
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
-from pagetables.observed import AccessKind
 
 from devices.dma import (
     READ,
