@@ -189,7 +189,7 @@ class ConfigSpace:
 
     def __init__(self, size: int = 4096) -> None:
         self.size = size
-        self.on_routing: Callable[[], None] = lambda: None
+        self.on_routing: Callable[[], None] = _nobody_listens
         self._at: dict[int, ConfigRegister[BitRecord]] = {}
         self._capabilities: list[tuple[int, ConfigRegister[CapabilityHeader]]] = []
         self._extended: list[tuple[int, ConfigRegister[ExtendedCapabilityHeader]]] = []
@@ -315,3 +315,7 @@ def _offset_of(capability_id: int, chain: list[tuple[int, ConfigRegister[R]]]) -
 
 def _shift(value: int, by: int) -> int:
     return value << by if by >= 0 else value >> -by
+
+
+def _nobody_listens() -> None:
+    """A space of its own, where nothing is routed."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 from devices.capabilities import (
@@ -25,6 +26,7 @@ from devices.config_space import (
     RO,
     ClassCode,
     Command,
+    ConfigRegister,
     ConfigSpace,
     HeaderType,
     Identification,
@@ -135,11 +137,15 @@ def memory_bar(
             MemoryBar64.of(type=2, prefetchable=prefetchable),
             writable=(1 << 64) - size,
         )
-        return Bar(size, lambda: register64.value.address)
+        return Bar(size, partial(_address, register64))
     register = config.add(
         offset, MemoryBar.of(prefetchable=prefetchable), writable=(1 << 32) - size
     )
-    return Bar(size, lambda: register.value.address)
+    return Bar(size, partial(_address, register))
+
+
+def _address(register: ConfigRegister[MemoryBar] | ConfigRegister[MemoryBar64]) -> int:
+    return register.value.address
 
 
 class BusMaster(DmaPort):
@@ -159,6 +165,9 @@ class BusMaster(DmaPort):
         self.source_id = way.source_id
         self.request = way.request  # type: ignore[method-assign]
         return way.request(request._replace(source_id=way.source_id))
+
+    def __getstate__(self) -> dict[str, object]:
+        return {name: value for name, value in vars(self).items() if name != "request"}
 
     def reconsider(self) -> None:
         """Something on the way changed: look for it again."""

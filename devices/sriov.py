@@ -7,6 +7,7 @@ Enable is set and its number is below NumVFs. VF migration and VF resizable BARs
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 
 from devices.capabilities import ExtendedCapabilityId
 from devices.config_space import RO
@@ -104,7 +105,10 @@ class VirtualFunction(PciFunction):
 
     def _share(self, bar: Bar) -> Bar:
         """This function's part of a VF BAR of the physical function."""
-        return Bar(bar.size, lambda: bar.address + self.index * bar.size)
+        return Bar(bar.size, partial(self._locate, bar))
+
+    def _locate(self, bar: Bar) -> int:
+        return bar.address + self.index * bar.size
 
 
 class Sriov:

@@ -2,7 +2,7 @@
 
 Topology, SR-IOV, a reserved region (RMRR), a domain for each function, interrupt remapping: what a
 hypervisor sets up before it hands out devices, and what then stops one machine's device from
-reaching the other machine. Every step prints what was seen; the tables are built by hand here.
+reaching the other machine. Every step prints what was seen.
 """
 
 from devices.capabilities import AcsCapabilities, PortType
@@ -12,24 +12,19 @@ from devices.isolation import REDIRECTS, isolation_groups
 from devices.source_id import SourceId
 from devices.sriov import NumVfs, Sriov, SriovControl
 from devices.topology import Bridge, Topology
-from pagetables.build import FramePool, TableBuilder
-from pagetables.geometry import second_stage_geometry
+from pagetables.build import FramePool
 from pagetables.memory import PhysicalMemory
 from vtd.dmar.assignment import reserved_regions
 from vtd.dmar.description import build
-from vtd.layouts.descriptors import IotlbGranularity, IotlbInvalidateDescriptor
-from vtd.layouts.entries import AddressWidth, ContextEntry, RootEntry
 from vtd.layouts.interrupt_entries import RemappedIrte, SourceValidationType
-from vtd.layouts.registers import GlobalStatus, InterruptRemappingTableAddress
 from vtd.platform import Platform
-from vtd.software.queue_driver import QueueDriver
-from vtd.software.registers import start
+from vtd.software.domain import Domain
+from vtd.software.driver import Driver
 from vtd.unit.interrupts.outcome import Interrupt
 from vtd.unit.registers.capabilities import PROFILES
 from vtd.unit.reporting.events import Event, InterruptBlocked, InterruptDelivered, RequestBlocked
 
-ROOT, INTERRUPTS, QUEUE, STATUS, CONTEXTS = 0x10_0000, 0x10_1000, 0x10_2000, 0x10_3000, 0x10_4000
-TABLES, GUESTS = 0x11_0000, 0x100_0000
+TABLES, GUESTS = 0x10_0000, 0x100_0000
 SIZE = 0x10_0000
 """Bytes of a virtual machine's memory, which its device sees from address 0 on."""
 REGION = 0x7B_0000
@@ -83,43 +78,32 @@ def main() -> None:
 
     # The hypervisor: for each virtual function a domain with the memory of one virtual machine. The
     # physical function stays with the host, and keeps its reserved region (8.4).
-    geometry = second_stage_geometry(4, unit.capabilities.implementation)
-    pool = FramePool(TABLES, REGION)
-    tables = []
-    for domain, function in enumerate((nic, *sriov.functions)):
-        tables.append(TableBuilder(memory, geometry, pool))
+    driver = Driver(unit, memory, FramePool(TABLES, REGION))
+    driver.start(interrupts=True)
+    domains = []
+    for number, function in enumerate((nic, *sriov.functions)):
+        domain = driver.domain()
+        domains.append(domain)
         if function is nic:
-            tables[domain].map(REGION, REGION, 0x1000)
+            domain.map(REGION, REGION, 0x1000)
         else:
-            tables[domain].map(0, GUESTS + domain * SIZE, SIZE)
-        context = ContextEntry.of(
-            p=True, ssptptr=tables[domain].root << 12, aw=AddressWidth.AGAW_48, did=domain
-        )
+            domain.map(0, GUESTS + number * SIZE, SIZE)
         source_id = topology.requester_id(function)
-        memory.write(CONTEXTS + source_id.devfn * 16, context.pack())
-        interrupt = RemappedIrte.of(
-            p=True,
-            v=0x30 + domain,
-            dst=domain << 8,
-            sid=source_id,
-            svt=SourceValidationType.SOURCE_ID,
+        driver.attach(source_id, domain)
+        driver.interrupts.allocate(
+            RemappedIrte.of(
+                p=True,
+                v=0x30 + number,
+                dst=number << 8,
+                sid=source_id,
+                svt=SourceValidationType.SOURCE_ID,
+            )
         )
-        memory.write(INTERRUPTS + domain * 16, interrupt.pack())
-    memory.write(ROOT + port.secondary * 16, RootEntry.of(p=True, ctp=CONTEXTS).pack())
-    irta = InterruptRemappingTableAddress.of(irta=INTERRUPTS, s=3)
-    start(unit, GlobalStatus.of(rtps=True, tes=True, irtps=True, ires=True), ROOT, irta)
-    queue = QueueDriver(unit, memory, QUEUE, STATUS, wide=False)
-    queue.enable()
-    attempts(memory, (nic, *sriov.functions), tables[1], queue)
+    attempts(memory, (nic, *sriov.functions), domains[1])
 
 
-def attempts(
-    memory: PhysicalMemory,
-    functions: tuple[PciFunction, ...],
-    table: TableBuilder,
-    queue: QueueDriver,
-) -> None:
-    """What the devices try, each programmed by its own machine; ``table`` is that of domain 1."""
+def attempts(memory: PhysicalMemory, functions: tuple[PciFunction, ...], domain: Domain) -> None:
+    """What the devices try, each programmed by its own machine; ``domain`` is the first VF's."""
     nic, first, second = functions
     print("writes   ", first.dma.write(0x4000, b"one").status.name)
     print("writes   ", second.dma.write(0x4000, b"two").status.name)
@@ -133,13 +117,10 @@ def attempts(
     first.send_message(*remappable_message(1))
     second.send_message(*remappable_message(1))
 
-    # The hypervisor takes a page back: the table alone is not enough.
-    table.unmap(0x4000, 0x1000)
+    # The hypervisor takes a page back. The table alone is not enough: the IOTLB still has it.
+    domain.tables.unmap(0x4000, 0x1000)
     print("unmapped ", first.dma.read(0x4000, 3).status.name)
-    queue.submit(
-        IotlbInvalidateDescriptor.of(g=IotlbGranularity.PAGE_IN_DOMAIN, did=1, addr=0x4000)
-    )
-    print("complete ", queue.wait())
+    domain.unmap(0x4000, 0x1000)
     print("unmapped ", first.dma.read(0x4000, 3).status.name)
 
 

@@ -117,6 +117,7 @@ class Bits(Generic[T]):
         if record is None:
             return self
         value: T = self.as_((record >> self.low & self.max) << self.shift)
+        record.__dict__[self.name] = value  # a record never changes: the next time is quicker
         return value
 
     def place(self, value: int) -> int:

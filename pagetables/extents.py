@@ -65,6 +65,15 @@ class Extent(NamedTuple):
     user: bool
     guest: int | None
 
+    def goes_on_with(self, other: Extent) -> bool:
+        """Whether ``other`` begins where this ends, in every stage, with the same rights."""
+        return other == self._replace(
+            address=self.address + self.length,
+            length=other.length,
+            physical=self.physical + self.length,
+            guest=None if self.guest is None else self.guest + self.length,
+        )
+
 
 def leaves(
     memory: TableMemory,
@@ -81,10 +90,23 @@ def leaves(
     table does not end in any useful time. ``refused`` is told of entries that are present and
     break a rule, and of those that can't be read.
     """
+    return stage_pages(memory, stage, width, Budget(limit), refused)
+
+
+def stage_pages(
+    memory: TableMemory,
+    stage: Stage,
+    width: int | None,
+    budget: Budget,
+    refused: Refused | None,
+    begin: int = 0,
+    end: int | None = None,
+) -> Iterator[Page]:
+    """The pages from input address ``begin`` up to ``end``, not canonical, of one stage."""
     geometry = stage.geometry
     read, write, user = geometry.read, geometry.write, geometry.user
     half = 1 << geometry.width - 1
-    for address, entry, shift, rights in slots(memory, stage, width, Budget(limit), refused):
+    for address, entry, shift, rights in slots(memory, stage, width, budget, refused, begin, end):
         yield Page(
             canonical(geometry, address) if address >= half else address,
             1 << shift,
@@ -170,17 +192,21 @@ def nested_pages(
 
 def merge(pages: Iterable[Page]) -> Iterator[Extent]:
     """Join neighbours that map to neighbours, in every stage, with the same rights."""
-    last: Extent | None = None
-    for page in pages:
-        here = Extent(page.address, page.length, page.physical, page.rights, page.user, page.guest)
-        if last is not None and _continues(last, here):
-            last = last._replace(length=last.length + here.length)
-            continue
-        if last is not None:
-            yield last
-        last = here
-    if last is not None:
-        yield last
+    covered, after, beyond, guest_after = 0, -1, -1, None
+    start, target, shown, plain, through = 0, 0, "", True, None
+    for address, length, physical, rights, user, guest, _, _ in pages:
+        goes_on = address == after and physical == beyond and guest == guest_after
+        if goes_on and rights == shown and user == plain:
+            covered += length
+        else:
+            if covered:
+                yield Extent(start, covered, target, shown, plain, through)
+            start, target, shown, plain, through = address, physical, rights, user, guest
+            covered = length
+        after, beyond = address + length, physical + length
+        guest_after = None if guest is None else guest + length
+    if covered:
+        yield Extent(start, covered, target, shown, plain, through)
 
 
 def canonical(geometry: Geometry, address: int) -> int:
@@ -308,12 +334,3 @@ def tell(
         problem = WalkFault(problem, geometry.kind, shift, top=depth == 0)
     if problem.rule is not WalkRule.NOT_PRESENT:
         refused(canonical(geometry, address), length, problem)
-
-
-def _continues(last: Extent, here: Extent) -> bool:
-    return here == last._replace(
-        address=last.address + last.length,
-        length=here.length,
-        physical=last.physical + last.length,
-        guest=None if last.guest is None else last.guest + last.length,
-    )

@@ -75,6 +75,8 @@ class Geometry(NamedTuple):
     """All of the four: what a walk starts with."""
     accessed: int
     dirty: int
+    rights_at: int
+    """Lowest bit of the rights: reading, and writing above it."""
 
     @property
     def width(self) -> int:
@@ -103,6 +105,7 @@ def second_stage_geometry(levels: int, implementation: Implementation) -> Geomet
         rights=read | write,
         accessed=second_stage.ACCESSED,
         dirty=second_stage.DIRTY,
+        rights_at=read.bit_length() - 1,
     )
 
 
@@ -126,6 +129,7 @@ def first_stage_geometry(levels: int, implementation: Implementation) -> Geometr
         rights=first_stage.PRESENT | first_stage.WRITE | first_stage.USER,
         accessed=first_stage.ACCESSED,
         dirty=first_stage.DIRTY,
+        rights_at=first_stage.PRESENT.bit_length() - 1,
     )
 
 

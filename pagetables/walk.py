@@ -145,6 +145,36 @@ def walk(
     return _new(Leaf, (entry | accessed, shift, rights, where))
 
 
+def walk_last(
+    memory: TableMemory,
+    stage: Stage,
+    address: int,
+    frame: int,
+    rights: int,
+    observer: EntryObserver | None = None,
+) -> Leaf:
+    """The last step of a walk, from a table of 4 KiB pages and the rights so far.
+
+    WalkFault as of :func:`walk`.
+    """
+    geometry, accessed = stage[0], stage[2]
+    levels = geometry.levels
+    if accessed or observer is not None:
+        return walk(memory, stage, address, None, (len(levels) - 1, frame, rights), observer)
+    shift, _, _, reserved = levels[-1]
+    index = address >> shift & 511
+    try:
+        entry = memory.frames[frame][index]
+    except BusError as error:
+        raise _fault(_rule(error, WalkRule.READ_ERROR), stage, shift) from error
+    rights &= entry
+    if not rights & geometry.present:
+        raise _fault(WalkRule.NOT_PRESENT, stage, shift)
+    if entry & reserved:
+        raise _fault(WalkRule.RESERVED, stage, shift)
+    return _new(Leaf, (entry, shift, rights, frame << 12 | index << 3))
+
+
 _new = tuple.__new__  # a named tuple's own constructor costs twice as much
 
 STRUCTURES = {

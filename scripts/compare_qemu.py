@@ -21,7 +21,13 @@ from hypothesis.strategies import SearchStrategy
 
 from vtd.fuzz.campaign import TARGET_PROPERTIES, target_cases
 from vtd.fuzz.case import Case
-from vtd.fuzz.departures import CODES, differences, known_differences, request_of
+from vtd.fuzz.departures import (
+    CODES,
+    KNOWN_DIFFERENCES,
+    differences,
+    known_differences,
+    request_of,
+)
 from vtd.fuzz.qemu import UNITS, QemuTarget
 from vtd.fuzz.strategies import Flavour
 from vtd.fuzz.targets import EngineTarget, TargetError
@@ -56,10 +62,11 @@ def main() -> int:
     seconds = time.monotonic() - start
     print(f"{qemu.name}, {run.version}: {run.total} cases in {seconds:.0f} s")
     print(f"{len(run.agreeing):7} different cases agree in every outcome and fault record")
-    print(f"{len(run.renamed):7} more agree but for this: {CODES.what}")
+    print(f"{len(run.renamed):7} more agree but for this: {CODES.name}")
     print(f"{len(run.departing):7} more differ for causes that are known:")
-    for what, cases in sorted(run.known.items()):
-        print(f"{len(cases):11} {what}")
+    for each in KNOWN_DIFFERENCES:
+        if each.name in run.known:
+            print(f"{len(run.known[each.name]):11} {each.name}: {each.departure.what}")
     print(f"{len(run.unexplained):7} differ unexplained")
     print("fault codes met: " + ", ".join(f"{code:#04x}" for code in sorted(run.codes)))
     return int(bool(run.unexplained))
@@ -116,7 +123,7 @@ class Comparison:
             return
         requests = {request_of(case, each) for each in found}
         causes = {number: known_differences(case, number, qemu) for number in requests}
-        names = {known.what for known in itertools.chain(*filter(None, causes.values()))}
+        names = {known.name for known in itertools.chain(*filter(None, causes.values()))}
         unexplained = [each for each in found if not causes[request_of(case, each)]]
         if unexplained:
             self.unexplained.add(identity)
@@ -125,11 +132,11 @@ class Comparison:
                 name = f"qemu-{len(self.unexplained)}"
                 scenario = case.scenario(name, str(unexplained[0]), "engine", engine)
                 (self._save / f"{name}.json").write_text(json.dumps(scenario, indent=1))
-        elif names == {CODES.what}:
+        elif names == {CODES.name}:
             self.renamed.add(identity)
         else:
             self.departing.add(identity)
-            for name in names - {CODES.what}:
+            for name in names - {CODES.name}:
                 self.known[name].add(identity)
 
 

@@ -2,14 +2,17 @@
 
 VT-d 3.12 and 8.3: the DMAR table's device scopes decide which unit a function belongs to, and
 bridges decide under which source-id its requests arrive there, and whether they do: bus mastering
-has to be on in each, and access control has to let them pass. Left out: the state of devices.
+has to be on in each, and access control has to let them pass. A snapshot leaves out the state of
+devices; a fork or a pickled platform has devices of its own.
 """
 
 from __future__ import annotations
 
+import io
+import pickle
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from devices.bridged_port import BridgedPort
 from devices.dma import Completion, DmaPort, Request
@@ -87,15 +90,18 @@ class Platform:
         cls,
         memory: PhysicalMemory,
         topology: Topology,
-        table: Table,
+        table: Table | bytes,
         capabilities: Capabilities | Mapping[int, Capabilities],
         options: Options | None = None,
     ) -> Platform:
         """Make the units that ``table`` describes and connect every function of ``topology``.
 
         ``capabilities`` are those of all units, or of each by register base. PlatformError if they
-        contradict themselves, or if some function has no unit.
+        contradict themselves, or if some function has no unit. A table as bytes is read first, with
+        TableError if it is none.
         """
+        if isinstance(table, bytes):
+            table = Table.parse(table)
         units = {}
         for each in table.units:
             base = each.register_base
@@ -188,3 +194,56 @@ class Platform:
         self.memory.restore(state.memory)
         for base, unit in self.units.items():
             unit.restore(state.units[base])
+
+    def fork(self) -> Platform:
+        """A platform in the same state that goes its own way, at the cost of what changed.
+
+        Frames are shared until they are written; units and the whole PCI tree, with the state of
+        its devices, are copies; find a device's copy by ``fork.topology.find(bdf)``. The DMAR table
+        and mapped regions are the same. Subscribers to the events of a unit stay behind.
+        PlatformError if something in the tree can't be copied, such as a function defined in place.
+        """
+        memory = self.memory.fork()
+        units = [unit.fork(memory) for unit in self.units.values()]
+        ours = [self.scopes.table, self.memory, *self.units.values()]
+        copied = io.BytesIO()
+        try:
+            _Copier(copied, ours).dump(self)
+        except (pickle.PicklingError, AttributeError, TypeError) as error:
+            raise PlatformError(f"the PCI tree can't be copied: {error}") from error
+        copied.seek(0)
+        fork: Platform = _Forker(copied, [self.scopes.table, memory, *units]).load()
+        return fork
+
+    def __getstate__(self) -> dict[str, Any]:
+        clients = {base: unit.devices.clients for base, unit in self.units.items()}
+        return {**self.__dict__, "clients": clients}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        clients = state.pop("clients")
+        self.__dict__.update(state)
+        for base, unit in self.units.items():
+            for source_id, client in clients[base].items():
+                unit.attach(source_id, client)
+
+
+class _Copier(pickle.Pickler):
+    """Pickles all but some objects, which stand for themselves by number."""
+
+    def __init__(self, file: io.BytesIO, kept: list[Any]) -> None:
+        super().__init__(file, pickle.HIGHEST_PROTOCOL)
+        self._numbers = {id(each): number for number, each in enumerate(kept)}
+
+    def persistent_id(self, value: Any) -> int | None:
+        return self._numbers.get(id(value))
+
+
+class _Forker(pickle.Unpickler):
+    """Puts others in the place of the objects that were kept."""
+
+    def __init__(self, file: io.BytesIO, others: list[Any]) -> None:
+        super().__init__(file)
+        self._others = others
+
+    def persistent_load(self, number: int) -> Any:
+        return self._others[number]

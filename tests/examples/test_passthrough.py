@@ -27,7 +27,6 @@ def test_functions_of_two_machines_are_kept_apart(capsys: pytest.CaptureFixture[
         "delivered interrupt of 01:01.0: vector 0x31",
         "blocked   interrupt of 01:01.1: source-id verification failed",
         "unmapped  SUCCESS",
-        "complete  True",
         "blocked   01:01.0 at 0x4000: no read permission",
         "unmapped  UNSUPPORTED_REQUEST",
     ]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from pagetables.bits import Implementation
-from pagetables.build import BuildError, FramePool, TableBuilder
+from pagetables.build import BuildError, Change, FramePool, TableBuilder
 from pagetables.extents import leaves
 from pagetables.geometry import Geometry, StageKind, first_stage_geometry, second_stage_geometry
 from pagetables.memory import PhysicalMemory
@@ -363,3 +363,90 @@ def test_guest_tables_are_written_where_the_guest_has_them() -> None:
     assert isinstance(found, oracle.Mapped)
     assert (found.physical, found.size) == (HUGE + 0x21234, PAGE)
     assert found.read and not found.write
+
+
+def by_page(memory: PhysicalMemory, stage: Stage) -> dict[int, tuple[int, str]]:
+    """Physical address and rights of every 4 KiB page that is mapped."""
+    return {
+        address + offset: (target + offset, rights)
+        for address, length, target, rights, *_ in leaves(memory, stage)
+        for offset in range(0, length, PAGE)
+    }
+
+
+@given(geometries(), st.data())
+def test_every_page_that_changes_is_told_by_its_input_address(
+    geometry: Geometry, data: st.DataObject
+) -> None:
+    changes: list[Change] = []
+    memory = PhysicalMemory()
+    memory.add_region(TABLES, 512 * PAGE)
+    pool = FramePool(TABLES, TABLES + 512 * PAGE)
+    builder = TableBuilder(memory, geometry, pool, changed=changes.append)
+    stage = Stage(geometry, builder.root)
+    top = (1 << 64) - (1 << geometry.width - 1) if geometry.kind is StageKind.FIRST else 0
+    base = data.draw(st.sampled_from([0, top]))
+    start = data.draw(st.integers(0, 1023)) * PAGE
+    length = data.draw(st.integers(1, 1024 - start // PAGE)) * PAGE
+    removed = data.draw(st.integers(0, 1023)) * PAGE
+    for step in (
+        lambda: builder.map(base, 0, 2 * BIG),
+        lambda: builder.protect(base + start, length, "r-"),
+        lambda: builder.unmap(base + removed, PAGE),
+    ):
+        before = by_page(memory, stage)
+        changes.clear()
+        step()
+        after = by_page(memory, stage)
+        told = {
+            page
+            for change in changes
+            if change.page
+            for page in range(change.address, change.address + change.size, PAGE)
+        }
+        assert {page for page in before | after if before.get(page) != after.get(page)} <= told
+    assert builder.physical(base + removed) is None
+    kept = (removed + PAGE) % (2 * BIG)
+    assert builder.physical(base + kept + 5) == kept + 5
+    builder.release()
+    assert pool.used == 0
+
+
+def test_what_leaves_a_page_alone_is_a_leaf_and_what_splits_it_is_not() -> None:
+    changes: list[Change] = []
+    memory = PhysicalMemory()
+    memory.add_region(TABLES, 512 * PAGE)
+    pool = FramePool(TABLES, TABLES + 512 * PAGE)
+    geometry = second_stage_geometry(3, ALL_SIZES)
+    builder = TableBuilder(memory, geometry, pool, changed=changes.append)
+    builder.map(BIG, 0, BIG)
+    assert [(each.size, each.leaf, each.page) for each in changes] == [
+        (HUGE, False, False), (BIG, True, True),
+    ]  # fmt: skip
+    changes.clear()
+    builder.protect(BIG, PAGE, "r-")
+    assert [(each.address, each.size, each.leaf, each.page) for each in changes] == [
+        (BIG, BIG, False, True), (BIG, PAGE, True, True),
+    ]  # fmt: skip
+
+
+class Racing(PhysicalMemory):
+    """Memory in which a unit sets A of an entry while software clears D."""
+
+    def compare_exchange(self, address: int, size: int, expected: int, new: int) -> bool:
+        if not expected & 1 << 8:
+            super().compare_exchange(address, size, expected, expected | 1 << 8)
+        return super().compare_exchange(address, size, expected, new)
+
+
+def test_clearing_dirty_loses_no_flag_that_a_unit_sets_meanwhile() -> None:
+    memory = Racing()
+    memory.add_region(TABLES, 512 * PAGE)
+    pool = FramePool(TABLES, TABLES + 512 * PAGE)
+    geometry = second_stage_geometry(3, ALL_SIZES)
+    builder = TableBuilder(memory, geometry, pool, preset=0)
+    builder.map(0, 0, 2 * PAGE, attributes=geometry.dirty)
+    assert builder.clear_dirty(0, 2 * PAGE) == [(0, PAGE), (PAGE, PAGE)]
+    assert builder.clear_dirty(0, HUGE) == []
+    entries = [entry for frame in memory.frames.values() for entry in frame if entry & 3]
+    assert sum(bool(entry & geometry.accessed) for entry in entries) == 2

@@ -234,6 +234,7 @@ def test_states_differ_by_contents_and_by_regions() -> None:
     memory.write(START, b"x")
     assert memory.snapshot() != blank
     written = memory.snapshot()
+    assert (len(blank), len(written)) == (0, 1)
     memory.write(START, b"x")
     assert memory.snapshot() == written == {START >> 12: b"x".ljust(FRAME, bytes(1))}
     memory.restore(blank)

@@ -12,6 +12,7 @@ SCRIPTS = [
     "compare_qemu",
     "dmar_rules",
     "fuzz_dmar",
+    "known_differences",
     "mutants",
     "release",
 ]

@@ -1,6 +1,6 @@
 """A platform for the device side: scalable mode, first stage, an engine with a device-TLB.
 
-Tables are built by software that keeps to the rules, or does not: see :meth:`Platform.unmap`.
+Pages are taken away by software that keeps to the rules, or does not: see :meth:`Platform.unmap`.
 """
 
 from __future__ import annotations
@@ -9,27 +9,14 @@ from devices.ats import Misbehaviour
 from devices.capabilities import ExtendedCapabilityId
 from devices.device_tlb import DeviceTlb
 from devices.models.dma_engine import CommandOutcome, DmaEngine, Read, Via, Write
-from pagetables.build import FramePool, TableBuilder
-from pagetables.geometry import first_stage_geometry
+from pagetables.build import FramePool
 from pagetables.memory import PhysicalMemory
 from tests.vtd.world import capabilities
 from vtd.auditing.device_tlb_audit import DeviceTlbAudit
-from vtd.layouts.descriptors import (
-    PageRequestDescriptor,
-    PasidDeviceTlbInvalidateDescriptor,
-    PasidIotlbGranularity,
-    PasidIotlbInvalidateDescriptor,
-)
-from vtd.layouts.entries import (
-    PasidDirectoryEntry,
-    PasidEntry,
-    PasidTranslationType,
-    ScalableContextEntry,
-    ScalableRootEntry,
-)
-from vtd.layouts.registers import GlobalCommand, RootTableAddress, TranslationTableMode
+from vtd.layouts.descriptors import PageRequestDescriptor
+from vtd.software.domain import FIRST_STAGE
+from vtd.software.driver import Driver
 from vtd.software.page_request_handler import PageRequestHandler
-from vtd.software.queue_driver import QueueDriver
 from vtd.unit.options import Options
 from vtd.unit.port import UnitPort
 from vtd.unit.registers.capabilities import Capabilities
@@ -37,9 +24,8 @@ from vtd.unit.reporting.event_interrupt import Message
 from vtd.unit.reporting.events import Event, MessageSent
 from vtd.unit.unit import RemappingUnit
 
-SOURCE_ID, PASID, DOMAIN = 0x0108, 0x45, 7
-ROOT, CONTEXT, DIRECTORY, PASIDS, QUEUE, REQUESTS, STATUS = range(0x1000, 0x8000, 0x1000)
-TABLES, PAGES, END = 0x10_0000, 0x20_0000, 0x40_0000
+SOURCE_ID, PASID = 0x0108, 0x45
+REQUESTS, TABLES, PAGES, END = 0x8_0000, 0x10_0000, 0x20_0000, 0x40_0000
 EVENT = Message(0xFEE0_1000, 0x51)
 POISON, UNUSED = b"\xee" * 64, bytes(64)
 
@@ -62,46 +48,27 @@ class Platform:
         self.events: list[Event] = []
         self.unit.subscribe(self.events.append)
         self.audit = DeviceTlbAudit(self.unit)
-        pool = FramePool(TABLES, PAGES)
-        self.tables = TableBuilder(self.memory, first_stage_geometry(4, unit.implementation), pool)
+        self.driver = Driver(self.unit, self.memory, FramePool(TABLES, PAGES))
+        self.structures = self.driver.structures
+        self.domain = self.driver.domain(FIRST_STAGE)
+        self.tables = self.domain.tables
         self.free = list(range(END - 0x1000, PAGES, -0x1000))
         """Pages that nobody uses, the next to be given out last."""
         self.mapped: dict[int, int] = {}
         self.limit = 1 << 40
         """Page requests for addresses from here on are refused."""
-        self._build_structures()
         self.port = UnitPort(self.unit, self.memory, SOURCE_ID)
         self.engine = DmaEngine(tlb=tlb, misbehaviour=misbehaviour)
-        self.queue = QueueDriver(self.unit, self.memory, QUEUE, STATUS)
+        assert self.driver.queue is not None
+        self.queue = self.driver.queue
         self.handler = PageRequestHandler(
             self.unit, self.memory, REQUESTS, self.queue, self.resolve, EVENT, pages=request_pages
         )
         self._start()
 
-    def _build_structures(self) -> None:
-        write = self.memory.write
-        write(ROOT + (SOURCE_ID >> 8) * 16, ScalableRootEntry.of(lp=True, lctp=CONTEXT).pack())
-        context = ScalableContextEntry.of(
-            p=True, dte=True, paside=True, pre=True, pasiddirptr=DIRECTORY
-        )
-        write(CONTEXT + (SOURCE_ID & 0x7F) * 32, context.pack())
-        write(DIRECTORY + (PASID >> 6) * 8, PasidDirectoryEntry.of(p=True, smptblptr=PASIDS).pack())
-        entry = PasidEntry.of(
-            p=True,
-            pgtt=PasidTranslationType.FIRST_STAGE,
-            did=DOMAIN,
-            pwsnp=True,
-            fsptptr=self.tables.root << 12,
-        )
-        write(PASIDS + (PASID & 63) * 64, entry.pack())
-
     def _start(self) -> None:
-        unit = self.unit
-        root = RootTableAddress.of(rta=ROOT, ttm=TranslationTableMode.SCALABLE)
-        unit.write_register(0x20, 8, root)
-        unit.write_register(0x18, 4, GlobalCommand.of(srtp=True))
-        self.queue.enable()
-        unit.write_register(0x18, 4, GlobalCommand.of(te=True, qie=True))
+        self.driver.start()
+        self.driver.attach(SOURCE_ID, self.domain, PASID, ats=True, page_requests=True)
         self.handler.enable()
         self.unit.subscribe(self._deliver)
         self.engine.connect(self.port)
@@ -148,15 +115,10 @@ class Platform:
 
     def invalidate(self, address: int) -> None:
         """IOTLB first, then the device-TLB (6.5.3.3)."""
-        self.queue.submit(
-            PasidIotlbInvalidateDescriptor.of(
-                g=PasidIotlbGranularity.PAGE_IN_PASID,
-                did=DOMAIN,
-                pasid=PASID,
-                addr=address,
-            ),
-            PasidDeviceTlbInvalidateDescriptor.of(sid=SOURCE_ID, pasid=PASID, addr=address),
+        owed = self.driver.guidance.first_stage(
+            self.domain.users, [(address, address + 0x1000)], leaves_only=False
         )
+        self.queue.submit(*(each.descriptor for each in owed))
 
     def release(self, address: int) -> None:
         """The page of an address belongs to somebody else from now on."""

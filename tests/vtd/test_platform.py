@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -27,7 +30,7 @@ from pagetables.build import FramePool, TableBuilder
 from pagetables.geometry import second_stage_geometry
 from pagetables.memory import BusError, PhysicalMemory
 from vtd.dmar.description import build
-from vtd.dmar.table import Table
+from vtd.dmar.table import Table, TableError
 from vtd.layouts.descriptors import DeviceTlbInvalidateDescriptor
 from vtd.layouts.entries import AddressWidth, ContextEntry, RootEntry
 from vtd.layouts.registers import (
@@ -193,6 +196,16 @@ def test_system_devices_have_the_source_ids_of_their_scopes() -> None:
             broken()
 
 
+def test_a_table_may_be_given_as_bytes() -> None:
+    topology = Topology()
+    topology.add(Edu(), topology.add_root_bus(), 4)
+    platform = Platform.build(PhysicalMemory(), topology, table().pack(), QEMU)
+    assert platform.scopes.table == table()
+    assert set(platform.units) == {GRAPHICS, OTHERS}
+    with pytest.raises(TableError, match="0 bytes given"):
+        Platform.build(PhysicalMemory(), topology, b"", QEMU)
+
+
 def test_a_device_that_no_unit_covers_is_named() -> None:
     topology = Topology()
     topology.add(Edu(), topology.add_root_bus(segment=1), 4)
@@ -334,6 +347,80 @@ def test_a_platform_built_alike_can_take_over(
     second.platform.restore(first.platform.snapshot())
     assert [second.do(action) for action in after] == [first.do(action) for action in after]
     assert second.platform.snapshot() == first.platform.snapshot()
+
+
+def moved(software: Software, platform: Platform) -> Software:
+    """The same software on a copy of its platform, with the copy of its device."""
+    device = platform.topology.find(software.platform.topology.bdf(software.device))
+    assert device is not None
+    other = copy.copy(software)
+    other.platform, other.device, other.unit = platform, device, platform.unit_of(device)
+    return other
+
+
+def pickled(platform: Platform) -> Platform:
+    again: Platform = pickle.loads(pickle.dumps(platform))
+    return again
+
+
+@given(
+    before=actions, after=actions, policy=policies, make=st.sampled_from([Platform.fork, pickled])
+)
+def test_forks_and_pickled_platforms_have_the_same_future_and_go_their_own_way(
+    before: list[Action],
+    after: list[Action],
+    policy: CachePolicy,
+    make: Callable[[Platform], Platform],
+) -> None:
+    platform, graphics, _ = machine(Options(caches=policy))
+    software = Software(platform, graphics)
+    for action in before:
+        software.do(action)
+    other = moved(software, make(platform))
+    state = platform.snapshot()
+    future = [other.do(action) for action in after]
+    assert platform.snapshot() == state
+    end = other.platform.snapshot()
+    assert [software.do(action) for action in after] == future
+    assert platform.snapshot() == end == other.platform.snapshot()
+
+
+def test_a_fork_has_its_own_tree_with_bridges_clients_and_device_state() -> None:
+    platform, graphics, _ = machine()
+    bus = platform.topology.roots[0]
+    port, behind = Bridge(Identity(0x8086, 1, 0x060400), PortType.ROOT_PORT), Edu()
+    platform.topology.add(port, bus, 4)
+    platform.topology.add(behind, platform.topology.bus_behind(port), 0)
+    platform.topology.assign_bus_numbers()
+    client = graphics.client = Client()
+    platform.connect()
+    for function in (port, behind):
+        function.command.value = function.command.value.replace(bme=True)
+    fork = platform.fork()
+    ours = fork.topology.find(platform.topology.bdf(behind))
+    theirs = fork.topology.find(platform.topology.bdf(graphics))
+    assert ours is not None
+    assert theirs is not None
+    assert ours.dma.write(0x5000, b"fork").ok
+    assert fork.memory.read(0x5000, 4) == b"fork"
+    assert platform.memory.read(0x5000, 4) == bytes(4)
+    port.command.value = port.command.value.replace(bme=False)
+    assert ours.dma.read(0x5000, 4).ok
+    assert not behind.dma.read(0x5000, 4).ok
+    unit = fork.units[GRAPHICS]
+    descriptor = DeviceTlbInvalidateDescriptor.of(sid=source_id(theirs), addr=0x7000)
+    unit.devices.invalidate(descriptor)
+    assert isinstance(theirs.client, Client)
+    assert [request.address for request in theirs.client.sent] == [0x7000]
+    assert client.sent == []
+    assert fork.scopes.table is platform.scopes.table
+
+
+def test_a_tree_that_can_not_be_copied_makes_no_fork() -> None:
+    platform, graphics, _ = machine()
+    graphics.on_intx = lambda level: None
+    with pytest.raises(PlatformError, match=r"the PCI tree can't be copied: .*lambda"):
+        platform.fork()
 
 
 def test_a_snapshot_does_not_follow_what_happens_later() -> None:

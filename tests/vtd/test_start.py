@@ -14,7 +14,7 @@ from pagetables.geometry import second_stage_geometry
 from pagetables.memory import PhysicalMemory
 from vtd.layouts.entries import AddressWidth, ContextEntry, RootEntry
 from vtd.layouts.registers import GlobalStatus
-from vtd.software.driver import start
+from vtd.software.registers import start
 from vtd.unit.options import Options
 from vtd.unit.port import UnitPort
 from vtd.unit.registers.capabilities import PROFILES

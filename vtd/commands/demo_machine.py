@@ -12,16 +12,14 @@ from devices.dma import READ, WRITE, Request
 from devices.models.edu import BUFFER_START, DMA_NANOSECONDS, DmaCommand, Edu, EduRegister
 from devices.source_id import Bdf
 from devices.topology import Topology
-from pagetables.build import FramePool, TableBuilder
-from pagetables.geometry import second_stage_geometry
+from pagetables.build import FramePool
 from pagetables.memory import PhysicalMemory
 from vtd.dmar.description import build
 from vtd.dmar.scopes import Owner
 from vtd.inspection.request_explanation import RequestExplanation, cached, explain_request
-from vtd.layouts.entries import AddressWidth, ContextEntry, RootEntry
-from vtd.layouts.registers import FaultRecording, GlobalStatus
+from vtd.layouts.registers import FaultRecording
 from vtd.platform import Platform
-from vtd.software.registers import start
+from vtd.software.driver import Driver
 from vtd.unit.caching.iotlb import IotlbEntry
 from vtd.unit.registers.capabilities import PROFILES
 
@@ -35,8 +33,7 @@ type = "DRHD"
 flags = 1  # INCLUDE_PCI_ALL: every device of the segment
 register_base = {REGISTER_BASE:#x}
 """
-ROOT_TABLE, CONTEXT_TABLE = 0x10_0000, 0x10_1000
-PAGE_TABLES, PAGE_TABLES_END = 0x11_0000, 0x20_0000
+TABLES, TABLES_END = 0x10_0000, 0x20_0000
 DOMAIN = 7
 IOVA, PHYSICAL, LENGTH = 0x40_0000, 0x200_0000, 0x4000
 """What the device may use, and where that really is."""
@@ -80,18 +77,13 @@ def run() -> Demo:
     bdf = topology.add(edu, topology.add_root_bus(), device=2)
     platform = Platform.build(memory, topology, build(DMAR), PROFILES["qemu"])
 
-    # Software: page tables for the device's domain, and the entries that lead there.
+    # Software: a domain for the device, with a few pages that it may use.
     unit = platform.unit_of(edu)
-    geometry = second_stage_geometry(4, unit.capabilities.implementation)
-    tables = TableBuilder(memory, geometry, FramePool(PAGE_TABLES, PAGE_TABLES_END))
-    tables.map(IOVA, PHYSICAL, LENGTH, "rw")
-    root = RootEntry.of(p=True, ctp=CONTEXT_TABLE)
-    context = ContextEntry.of(
-        p=True, ssptptr=tables.root << 12, aw=AddressWidth.AGAW_48, did=DOMAIN
-    )
-    memory.write(ROOT_TABLE + bdf.source_id.bus * 16, root.pack())
-    memory.write(CONTEXT_TABLE + bdf.source_id.devfn * 16, context.pack())
-    start(unit, GlobalStatus.of(rtps=True, tes=True), ROOT_TABLE)
+    driver = Driver(unit, memory, FramePool(TABLES, TABLES_END))
+    driver.start()
+    domain = driver.domain(domain_id=DOMAIN)
+    driver.attach(bdf.source_id, domain)
+    domain.map(IOVA, PHYSICAL, LENGTH)
 
     # The device, and its driver's view of it: it only ever knows the address IOVA.
     edu.command.value = edu.command.value.replace(bme=True)

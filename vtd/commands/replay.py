@@ -117,6 +117,8 @@ def _lines(report: Report) -> Iterator[str]:
     verdict = counted(wrong, "MISMATCH", "MISMATCHES") if wrong else "match"
     recorded = ", as recorded" if report.as_recorded else ""
     yield f"{report.file}: {report.passed} of {counted(report.steps, 'step')}, {verdict}{recorded}"
+    for part in report.not_compared:
+        yield f"  not compared: {part}"
     for step, op, expect, got in report.mismatches:
         yield f"  step {step} {op}: expected {json.dumps(expect)}, got {json.dumps(got)}"
 

@@ -41,7 +41,7 @@ from vtd.fuzz.targets import (
     OracleTarget,
     TargetError,
 )
-from vtd.unit.departures import QEMU
+from vtd.unit.departures import QEMU, SPECIFICATION
 from vtd.unit.registers.capabilities import PROFILES
 
 CASES_PER_SEED = 100
@@ -217,8 +217,9 @@ def target_cases(
     qemu = isinstance(target, QemuTarget)
     if name == "interrupts":
         return strategies.interrupt_cases(units, wide_data=not qemu)
+    departures = QEMU if qemu else SPECIFICATION
     return strategies.table_cases(
-        flavour, units=units, scalable=scalable, with_pasids=False, as_recorded=qemu
+        flavour, units=units, scalable=scalable, with_pasids=False, departures=departures
     )
 
 

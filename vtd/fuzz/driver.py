@@ -66,6 +66,7 @@ from vtd.layouts.registers import (
     InterruptRemappingTableAddress,
     TranslationTableMode,
 )
+from vtd.unit.departures import SPECIFICATION, Departures
 from vtd.unit.registers.capabilities import Capabilities
 
 PASIDS = (None, 1, 70)
@@ -129,9 +130,10 @@ class _Recorder(PhysicalMemory):
 class ModelDriver:
     """Drives one unit from reset; :meth:`case` is what it did.
 
-    ``scalable`` chooses the translation table mode. ``as_recorded``: PASID entries of the first
-    stage have AW set, which QEMU takes for the width of their addresses. Operations that make no
-    sense at the moment, such as mapping what is mapped, do nothing.
+    ``scalable`` chooses the translation table mode. ``departures`` are those of the unit: one that
+    ignores AW without SSTS gets PASID entries of the first stage with AW set, which QEMU takes for
+    the width of their addresses. Operations that make no sense at the moment, such as mapping what
+    is mapped, do nothing.
     """
 
     def __init__(
@@ -140,10 +142,10 @@ class ModelDriver:
         *,
         scalable: bool = False,
         drop: InvalidationRule | None = None,
-        as_recorded: bool = False,
+        departures: Departures = SPECIFICATION,
     ) -> None:
         self.capabilities = capabilities
-        self._as_recorded = as_recorded
+        self._departures = departures
         self._drop = drop
         self.scalable = scalable
         features = capabilities.features
@@ -327,7 +329,7 @@ class ModelDriver:
             entry = entry.replace(aw=width, ssptptr=second.root << 12, ssade="ssads" in features)
         if domain.kind in (FIRST, NESTED) and domain.builder is not None:
             entry = entry.replace(fsptptr=domain.builder.root << 12)
-            if self._as_recorded:
+            if self._departures.ignore_aw_without_ssts:
                 entry = entry.replace(aw=AddressWidth.AGAW_48)
         return entry
 

@@ -27,6 +27,7 @@ from vtd.layouts.interrupt_entries import (
     RemappableAddress,
     RemappedIrte,
 )
+from vtd.unit.departures import SPECIFICATION, Departures
 from vtd.unit.registers.capabilities import PROFILES, Capabilities
 from vtd.unit.registers.register_map import register_map
 from vtd.unit.unit import implementation_registers
@@ -252,18 +253,18 @@ def table_cases(
     scalable: bool | None = None,
     with_pasids: bool = True,
     with_flags: bool = False,
-    as_recorded: bool = False,
+    departures: Departures = SPECIFICATION,
 ) -> Case:
     """A table set of a flavour, and requests to it; nothing is cached when the tables change.
 
     ``with_flags``: afterwards software looks at the entries, for the flags that were set.
-    ``as_recorded``: as :class:`ModelDriver` has it.
+    ``departures``: as :class:`ModelDriver` has them.
     """
     unit = draw(capabilities() if units is None else units)
     flavour = draw(st.sampled_from(Flavour)) if flavour is None else flavour
     if scalable is None:
         scalable = supports_scalable(unit) and draw(st.booleans())
-    driver = ModelDriver(unit, scalable=scalable, as_recorded=as_recorded)
+    driver = ModelDriver(unit, scalable=scalable, departures=departures)
     if not with_pasids:
         driver.pasids = (None,)
     begin = [

@@ -25,7 +25,7 @@ from vtd.layouts.registers import (
 from vtd.unit.registers.register_file import RegisterFile
 from vtd.unit.requests.target import Target
 from vtd.unit.translation.lookup import lookup
-from vtd.unit.translation.translate import Page, find_page, snooped
+from vtd.unit.translation.translate import Page, find_page, iotlb_entry
 from vtd.unit.unit import RemappingUnit
 
 
@@ -73,7 +73,8 @@ def attributes_of(unit: RemappingUnit, request: Request) -> MemoryAttributes:
 
 def memory_attributes(registers: RegisterFile, target: Target, page: Page) -> MemoryAttributes:
     """Attributes of an access to ``page`` (Tables 8 and 9)."""
-    return MemoryAttributes(_memory_type(registers, target, page), snooped(target, page))
+    snoop = iotlb_entry(target, 0, page, 0).snoop
+    return MemoryAttributes(_memory_type(registers, target, page), snoop)
 
 
 def _memory_type(registers: RegisterFile, target: Target, page: Page) -> MemoryType | None:

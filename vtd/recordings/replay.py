@@ -37,15 +37,19 @@ class Report:
     mismatches: list[Mismatch] = field(default_factory=list)
     as_recorded: bool = False
     """Whether the unit departed from the specification in all that QEMU does."""
+    not_compared: list[str] = field(default_factory=list)
+    """Parts that the file may have and has not."""
 
     def to_json(self) -> Json:
         """The report in the form of ``vtd replay --format json``."""
+        missing = {"not_compared": self.not_compared} if self.not_compared else {}
         return {
             "file": self.file,
             "steps": self.steps,
             "passed": self.passed,
             "as_recorded": self.as_recorded,
             "mismatches": [mismatch._asdict() for mismatch in self.mismatches],
+            **missing,
         }
 
 
@@ -80,12 +84,13 @@ def run_scenario(
         raise ScenarioError(f"unit: {'; '.join(contradictions)}")
     as_recorded = run.unit.options.departures == QEMU
     report = Report(name, len(scenario.steps), as_recorded=as_recorded)
+    carry_out = run.carry_out
     for index, step in enumerate(scenario.steps):
         with broken(f"step {index}"):
             if trace is not None and isinstance(step, Dma):
                 for request in run.requests(step):
                     trace(run.unit, f"step {index} {step.op}", request)
-            got = run.carry_out(step)
+            got = carry_out(step)
             if matches(step.expect, got):
                 report.passed += 1
             else:

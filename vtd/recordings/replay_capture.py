@@ -18,11 +18,17 @@ from pagetables.observer import Structure
 from pagetables.unchanged import UnchangedMemory
 from vtd.inspection.sources import list_sources, pages
 from vtd.layouts.interrupt_entries import RemappedIrte
-from vtd.layouts.registers import FaultRecording, InvalidationQueueAddress, InvalidationQueueTail
+from vtd.layouts.registers import (
+    FaultRecording,
+    GlobalStatus,
+    InvalidationQueueAddress,
+    InvalidationQueueTail,
+)
 from vtd.recordings.capture import Capture, CaptureError, read_json, read_json_lines
 from vtd.recordings.replay import Mismatch, Report, Trace
 from vtd.recordings.scenario import BROKEN
 from vtd.recordings.values import Json
+from vtd.software.registers import start
 from vtd.unit.departures import QEMU, Departures
 from vtd.unit.interrupts.interrupt_remapping import IRTE_SIZE
 from vtd.unit.interrupts.outcome import compatibility_interrupt
@@ -34,6 +40,8 @@ from vtd.unit.requests.faults import FaultReason
 from vtd.unit.unit import RemappingUnit
 
 NARROW = frozenset(register.OFFSET for register in REGISTERS if register.WIDTH == 32)
+EVENTS, MAPPINGS = "events.jsonl.gz", "mappings.json.gz"
+PROBES, INTERRUPTS = "probes.json.gz", "interrupts.json"
 LISTING_LIMIT = 10_000_000
 """Table entries looked at for one source."""
 
@@ -67,11 +75,14 @@ def run_capture(
     options = Options(departures=capture.departures if departures is None else departures)
     report = Report(str(capture.folder), 0, as_recorded=options.departures == QEMU)
     parts = {
-        "events.jsonl.gz": compare_log(capture, options),
-        "mappings.json.gz": compare_mappings(capture, options),
-        "probes.json.gz": compare_probes(capture, options, trace),
-        "interrupts.json": compare_interrupts(capture, options),
+        EVENTS: compare_log(capture, options),
+        MAPPINGS: compare_mappings(capture, options),
+        PROBES: compare_probes(capture, options, trace),
+        INTERRUPTS: compare_interrupts(capture, options),
     }
+    if not (capture.folder / PROBES).exists():
+        del parts[PROBES]
+        report.not_compared.append(f"{PROBES}: not there")
     for name, comparisons in parts.items():
         try:
             for op, expect, got in comparisons:
@@ -82,6 +93,8 @@ def run_capture(
                 report.steps += 1
         except BROKEN as error:
             raise CaptureError(f"{capture.folder / name}: {error!r}") from error
+    if read_json(capture.folder / INTERRUPTS)["table"] is None:
+        report.not_compared.append(f"{INTERRUPTS}: no table")
     return report
 
 
@@ -116,7 +129,7 @@ class LogRun:
     """The unit that the event log drives, and what it did that the log has not confirmed yet."""
 
     def __init__(self, capture: Capture, options: Options) -> None:
-        self._events: list[list[Json]] = read_json_lines(capture.folder / "events.jsonl.gz")
+        self._events: list[list[Json]] = read_json_lines(capture.folder / EVENTS)
         self._memory = PhysicalMemory()
         self._memory.add_region(0, 1 << capture.capabilities.host_address_width)
         self.unit = RemappingUnit(capture.capabilities, self._memory, options)
@@ -184,7 +197,7 @@ class LogRun:
 
 def compare_mappings(capture: Capture, options: Options) -> Iterator[Comparison]:
     """The sources, in order, and the leaves of each."""
-    truth = read_json(capture.folder / "mappings.json.gz")
+    truth = read_json(capture.folder / MAPPINGS)
     remapping = capture.unit(options).remapping
     sources = list(list_sources(remapping)) if truth["mode"] else []
     listed = [(int(each.source_id), each.pasid, each.kind) for each in sources]
@@ -211,11 +224,11 @@ def compare_probes(
 
     The reasons are those of the recorded unit and are not compared.
     """
-    path = capture.folder / "probes.json.gz"
+    path = capture.folder / PROBES
     owners = {
         source["table"]: source["sid"]
-        for source in read_json(capture.folder / "mappings.json.gz")["sources"]
-        if "table" in source
+        for source in read_json(capture.folder / MAPPINGS)["sources"]
+        if source.get("table") is not None
     }
     unit = capture.unit(options, UnchangedMemory(capture.memory))
     for table, probes in read_json(path)["tables"].items():
@@ -231,14 +244,21 @@ def compare_probes(
 
 
 def compare_interrupts(capture: Capture, options: Options) -> Iterator[Comparison]:
-    """Present entries of the table, and each observed message with the entry it used then."""
-    truth = read_json(capture.folder / "interrupts.json")
-    unit = capture.unit(options)
+    """Present entries of the table, and each observed message with the entry it used then.
+
+    Messages before remapping was on used none, and those after it was switched off neither: the
+    others go to the table that the log has set last.
+    """
+    truth = read_json(capture.folder / INTERRUPTS)
     reset = RemappingUnit(capture.capabilities, capture.memory, options)
-    irta = unit.interrupts.table.irta
-    for each in truth["table"]["irtes"]:
-        entry = capture.memory.read_record(irta + each["index"] * IRTE_SIZE, IRTE_SIZE)
-        yield f"irte {each['index']}", [each["hi"], each["lo"]], _halves(entry)
+    unit = RemappingUnit(capture.capabilities, capture.memory, options)
+    status = GlobalStatus(capture.registers["GSTS"]).replace(ires=True, irtps=True)
+    start(unit, status.replace(tes=False, rtps=False), 0, _last_interrupt_table(capture))
+    if truth["table"] is not None:
+        irta = unit.interrupts.table.irta
+        for each in truth["table"]["irtes"]:
+            entry = capture.memory.read_record(irta + each["index"] * IRTE_SIZE, IRTE_SIZE)
+            yield f"irte {each['index']}", [each["hi"], each["lo"]], _halves(entry)
     for each in truth["observed"]:
         (address, data), (to, value), used = each["in"], each["out"], each["irte"]
         expect = compatibility_interrupt(int(to, 16), int(value, 16))
@@ -251,6 +271,20 @@ def compare_interrupts(capture: Capture, options: Options) -> Iterator[Compariso
             source_id = RemappedIrte(high << 64 | low).sid
             got = interrupt_of(unit, source_id, int(address, 16), int(data, 16))
         yield f"msi {address}", expect, got
+
+
+def _last_interrupt_table(capture: Capture) -> int:
+    """IRTA_REG as SIRTP latched it last: what software stores there later has no effect yet."""
+    unit = RemappingUnit(capture.capabilities, PhysicalMemory())
+    for event in read_json_lines(capture.folder / EVENTS):
+        match event:
+            case ["w", offset, size, value] if offset in _TABLE_REGISTERS:
+                unit.write_register(offset, size, value)
+    return unit.interrupts.table
+
+
+_TABLE_REGISTERS = (0x18, 0xB8, 0xBC)
+"""GCMD_REG and both halves of IRTA_REG."""
 
 
 def store_entry(

@@ -372,11 +372,15 @@ def parse_step(raw: Json, kinds: Kinds = STEPS) -> Step:
     if op not in kinds:
         raise ScenarioError(f"op: {op!r} is no operation of a scenario")
     kind = kinds[op]
-    values = {
-        each.name: member(raw, each.name, each.read)
-        for each in kind.fields
-        if each.required or each.name in raw
-    }
+    values = {}
+    for name, read, required in kind.fields:
+        if name in raw:
+            try:
+                values[name] = read(raw[name])
+            except ScenarioError as error:
+                raise ScenarioError(f"{name}: {error}") from error
+        elif required:
+            raise ScenarioError(f"{name!r} is missing")
     return kind.make(**values)
 
 

@@ -7,7 +7,7 @@ complete. Dirty tracking reads D of pages and clears it (3.6.2, 3.7.2).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol
 
 from devices.dma import READ, WRITE
@@ -15,6 +15,7 @@ from pagetables.build import Change, FrameAllocator, TableBuilder
 from pagetables.geometry import Geometry, StageKind
 from vtd.layouts.entries import AddressWidth, PasidTranslationType
 from vtd.software.guidance import Guidance, Owed, Range, User
+from vtd.software.invalidation import Invalidator
 from vtd.software.memory import Memory
 
 FIRST_STAGE, SECOND_STAGE, NESTED, PASS_THROUGH = (
@@ -38,9 +39,10 @@ class Owner(Protocol):
     @property
     def caching_mode(self) -> bool: ...
 
-    def invalidate(self, owed: Iterator[Owed]) -> None: ...
+    @property
+    def invalidator(self) -> Invalidator: ...
 
-    def quarantine(self, allocator: FrameAllocator, frames: Sequence[int]) -> None: ...
+    def invalidate(self, owed: Iterable[Owed]) -> None: ...
 
     def set_second_stage_dirty(self, domain: Domain, *, enabled: bool) -> None: ...
 
@@ -92,6 +94,7 @@ class Domain:
         self.nested: list[Domain] = []
         """The nested domains on top of this one's second stage."""
         self.users: list[User] = []
+        self.closed = False
         self.second_stage_dirty = False
         """SSADE of the entries that lead to this second stage."""
         self._owner = owner
@@ -148,10 +151,9 @@ class Domain:
 
         ``access``: READ, WRITE or both. ``physical`` is a guest physical address under nesting.
         """
+        tables, rights = self.tables, _rights(access)
         try:
-            self.tables.map(
-                address, physical, length, _rights(access), user=user, attributes=attributes
-            )
+            tables.map(address, physical, length, rights, user=user, attributes=attributes)
         finally:  # what was mapped before frames ran out may be cached
             self._finish()
 
@@ -160,15 +162,17 @@ class Domain:
 
         No device reaches them any more when this returns, and their memory may be used again.
         """
+        tables = self.tables
         try:
-            return self.tables.unmap(address, length)
+            return tables.unmap(address, length)
         finally:  # a page may have been split before frames ran out
             self._finish()
 
     def protect(self, address: int, length: int, access: int, *, user: bool = True) -> int:
         """Give what is mapped in the range these rights; the number of bytes that are."""
+        tables, rights = self.tables, _rights(access)
         try:
-            return self.tables.protect(address, length, _rights(access), user=user)
+            return tables.protect(address, length, rights, user=user)
         finally:
             self._finish()
 
@@ -189,11 +193,14 @@ class Domain:
         self._finish()
         return found
 
-    def release_tables(self) -> None:
+    def close(self) -> None:
         """Give all tables up; their frames come back once the next invalidation is complete."""
+        self.closed = True
+        if self.second is not None:
+            self.second.nested.remove(self)
         if self._tables is not None:
             self._tables.release()
-            self._owner.quarantine(self._frames.allocator, self._frames.take())
+            self._owner.invalidator.quarantine(self._frames.allocator, self._frames.take())
 
     def _host_address(self, address: int) -> int:
         """Where this second stage has a guest's table."""
@@ -216,7 +223,7 @@ class Domain:
         ranges = _ranges(changes)
         leaves_only = all(change.leaf for change in changes)
         guidance = self._owner.guidance
-        self._owner.quarantine(self._frames.allocator, self._frames.take())
+        self._owner.invalidator.quarantine(self._frames.allocator, self._frames.take())
         if not changes:
             owed: Iterator[Owed] = iter(())
         elif first:

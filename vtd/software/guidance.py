@@ -84,6 +84,8 @@ class Endpoint(NamedTuple):
     source_id: int
     ats: bool = False
     """Whether it has a device-TLB that is enabled."""
+    page_requests: bool = False
+    """Whether it may ask for pages."""
     physical_function: int | None = None
     """Source-id of the physical function of a virtual one (PFSID, 6.5.2.5)."""
     max_pending: int = 0
@@ -163,13 +165,13 @@ class Guidance:
             yield from self._pasid_entry(user._replace(domain_id=ABSENT_DOMAIN), whole=False)
 
     def pasid_entry_removed(self, user: User) -> Iterator[Owed]:
-        """P went from 1 to 0, or SSADE from 0 to 1 where there is a second stage."""
+        """P went from 1 to 0."""
         yield from self._pasid_entry(user, whole=user.has_second_stage)
         yield from self._device_tlb(Rule.PASID_ENTRY_DEVICE_TLB, user.endpoint, user.pasid, None)
 
-    def pasid_entry_changed(self, user: User) -> Iterator[Owed]:
-        """Fields other than P, and SSADE from 0 to 1, changed in a present entry."""
-        yield from self._pasid_entry(user, whole=False)
+    def ssade_changed(self, user: User, *, enabled: bool) -> Iterator[Owed]:
+        """SSADE changed; from 0 to 1 it is a row of its own, from 1 to 0 a field like others."""
+        yield from self._pasid_entry(user, whole=enabled)
         yield from self._device_tlb(Rule.PASID_ENTRY_DEVICE_TLB, user.endpoint, user.pasid, None)
 
     def domain_id_given_up(self, domain_id: int) -> Iterator[Owed]:
@@ -249,11 +251,6 @@ class Guidance:
         """A present interrupt-remapping entry changed or was taken away (6.5.2.8)."""
         entry = InterruptEntryCacheInvalidateDescriptor.of(g=InterruptGranularity.INDEX, iidx=index)
         yield Owed(Rule.INTERRUPT_ENTRY, entry)
-
-    def page_request_drain(self, user: User) -> Iterator[Owed]:
-        """The invalidations between the two wait descriptors of a drain, of any extent (7.10)."""
-        yield from self._pasid_iotlb(Rule.PASID_ENTRY_IOTLB, user)
-        yield from self._device_tlb(Rule.PASID_ENTRY_DEVICE_TLB, user.endpoint, user.pasid, None)
 
     def _everything(self, context: Rule, pasid: Rule, iotlb: Rule) -> Iterator[Owed]:
         granularity = ContextGranularity.GLOBAL

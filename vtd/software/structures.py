@@ -33,19 +33,19 @@ class Structures:
 
     def __init__(self, memory: Memory, frames: FrameAllocator, *, scalable: bool) -> None:
         self._memory = memory
-        self._frames = frames
-        self._scalable = scalable
+        self.frames = frames
+        self.scalable = scalable
         self.root = self.new_table()
 
     def new_table(self) -> int:
         """The address of a page of zeros; BuildError when there is none."""
-        address = self._frames.allocate() * PAGE_SIZE
+        address = self.frames.allocate() * PAGE_SIZE
         self._memory.write(address, bytes(PAGE_SIZE))
         return address
 
     def root_entry(self, source_id: int) -> tuple[int, type[BitRecord]]:
         """Where the root entry of a requester is."""
-        layout = ScalableRootEntry if self._scalable else RootEntry
+        layout = ScalableRootEntry if self.scalable else RootEntry
         return self.root + (source_id >> 8) * 16, layout
 
     def add_context_table(self, source_id: int) -> bool:
@@ -54,7 +54,7 @@ class Structures:
             return False
         at, _ = self.root_entry(source_id)
         table = self.new_table()
-        if not self._scalable:
+        if not self.scalable:
             self.store(at, RootEntry.of(p=True, ctp=table))
         elif source_id & 0x80:  # 9.2: the halves are independent
             self._store_bytes(at + 8, ScalableRootEntry.of(up=True, uctp=table).pack()[8:])
@@ -66,7 +66,7 @@ class Structures:
         """The address of the context table for a requester, if there is one."""
         at, _ = self.root_entry(source_id)
         data = self._memory.read(at, 16)
-        if not self._scalable:
+        if not self.scalable:
             legacy = RootEntry.unpack(data)
             return legacy.ctp if legacy.p else None
         root = ScalableRootEntry.unpack(data)
@@ -79,7 +79,7 @@ class Structures:
         table = self.context_table(source_id)
         if table is None:
             raise KeyError(source_id)
-        if self._scalable:
+        if self.scalable:
             return table + (source_id & 0x7F) * ScalableContextEntry.WIDTH // 8
         return table + (source_id & 0xFF) * ContextEntry.WIDTH // 8
 

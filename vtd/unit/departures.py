@@ -31,12 +31,17 @@ class Departure(NamedTuple):
     chapter: Chapter
     permitted: bool = False
     """Whether the specification leaves it open, so that the unit departs from nothing."""
-    needed_by: str = ""
-    """Recorded files that need it."""
+    needed_by: tuple[str, ...] = ()
+    """Patterns of the names of recorded files; some of each need it, and no others do."""
 
 
 def _flag(
-    chapter: Chapter, section: str, specified: str, *, needed_by: str = "", permitted: bool = False
+    chapter: Chapter,
+    section: str,
+    specified: str,
+    *,
+    needed_by: tuple[str, ...] = (),
+    permitted: bool = False,
 ) -> Any:
     """A flag that is off; the docstring below it says what a unit does where it is on."""
     about = {
@@ -57,15 +62,15 @@ class Departures:
         Chapter.TRANSLATION,
         "9.6",
         "AW of a PASID entry is reserved where SSTS = 0: fault 5Ah",
-        needed_by="`sm_fs_*`, `random_sm_fs_*`, capture `sm-first-stage`: Linux writes AW = 2",
+        needed_by=("sm_fs_*", "random_sm_fs_*", "sm-first-stage"),
     )
-    """AW of a PASID entry is not looked at where it is reserved."""
+    """AW of a PASID entry is not looked at where it is reserved: Linux writes 2 there."""
     snoop_every_walk: bool = _flag(
         Chapter.TRANSLATION,
         "3.10",
         "accessed and dirty flags where the walk is not snooped: fault 90h or 7Ch unless they are "
         "set already",
-        needed_by="`sm_fs_*`, `random_sm_fs_*`",
+        needed_by=("sm_fs_*", "random_sm_fs_*"),
     )
     """Walks count as snooped, and the flags are set."""
     check_pgtt_before_reserved: bool = _flag(
@@ -73,7 +78,7 @@ class Departures:
         "7.1.3, SPT.3 and SPT.4",
         "a PASID entry with an unsupported PGTT or AW and reserved bits: open whether 5Ah or 5Bh "
         "is reported; here 5Ah",
-        needed_by="`sm_fs_translation_types`, `sm_ss_translation_types`",
+        needed_by=("sm_fs_translation_types", "sm_ss_translation_types"),
     )
     """Fault 5Bh is reported of such an entry."""
 
@@ -82,7 +87,7 @@ class Departures:
         "5.1.4",
         "compatibility-format interrupts are blocked while remapping is on unless CFIS = 1 and "
         "EIME = 0: fault 25h",
-        needed_by="capture `edu-faults-legacy48`",
+        needed_by=("edu-faults-legacy48",),
     )
     """Compatibility-format interrupts are passed on."""
     wrap_interrupt_index: bool = _flag(
@@ -115,7 +120,7 @@ class Departures:
         Chapter.INTERRUPTS,
         "9.9",
         "SVT = 11b is reserved: fault 24h",
-        needed_by="`ir_reserved_validation_type`",
+        needed_by=("ir_reserved_validation_type",),
     )
     """Fault 26h is reported, as for a wrong source-id."""
 
@@ -124,21 +129,21 @@ class Departures:
         "11.4.6",
         "register-based invalidation in scalable mode, or beside the queue, is ignored, and CAIG "
         "and IAIG read 0",
-        needed_by="`sm_*_invalidation`, `sm_*_permissions`, `sm_*_structures`, `random_sm_*`",
+        needed_by=("sm_fs_*", "sm_ss_*", "random_sm_*"),
     )
     """Register-based invalidation is carried out in every mode, and beside the queue."""
     accept_narrow_queue: bool = _flag(
         Chapter.QUEUES,
         "11.4.9.9",
         "a queue of 128-bit descriptors in scalable mode is an error, and IQEI says invalid width",
-        needed_by="`sm_narrow_queue_errors`",
+        needed_by=("sm_narrow_queue_errors", "sm_ss_invalidation"),
     )
     """Such a queue works, with the descriptors of legacy mode."""
     drop_pasid_entries_with_context: bool = _flag(
         Chapter.QUEUES,
         "6.5.2.1",
         "context-cache invalidation in scalable mode leaves the PASID cache alone",
-        needed_by="`sm_fs_pasid_cache`, `sm_ss_structures`",
+        needed_by=("sm_fs_*", "sm_ss_*", "random_sm_*"),
     )
     """PASID entries go too: there is no cache of their own."""
     ignore_mhmv: bool = _flag(
@@ -153,15 +158,20 @@ class Departures:
         Chapter.REPORTING,
         "11.4.7.6",
         "bits of FI above the largest AGAW read 0",
-        needed_by="`legacy_address_width`, `legacy_unit39`, `sm_fs_canonical`, `random_legacy*`, "
-        "capture `edu-faults-legacy48`",
+        needed_by=(
+            "legacy_address_width",
+            "legacy_unit39",
+            "sm_fs_canonical",
+            "random_*",
+            "edu-faults-legacy48",
+        ),
     )
     """FI of a fault record holds the whole address of the page."""
     unmask_page_request_event: bool = _flag(
         Chapter.REPORTING,
         "11.4.11.5",
         "IM of PECTL_REG is set after reset",
-        needed_by="`regs_reset_sm_pasid`",
+        needed_by=("regs_reset_sm_pasid",),
     )
     """PECTL_REG is 0 after reset."""
     compress_faults: bool = _flag(
@@ -169,7 +179,13 @@ class Departures:
         "7.2.1, step 3",
         "further faults of a requester whose record is pending may be dropped",
         permitted=True,
-        needed_by="`legacy_fault_compression`",
+        needed_by=(
+            "legacy_fault_compression",
+            "legacy_fault_events",
+            "legacy_cross_page",
+            "random_*",
+            "edu-faults-legacy48",
+        ),
     )
     """They are dropped."""
 

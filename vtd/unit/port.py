@@ -7,6 +7,7 @@ carried out or refused for itself.
 from __future__ import annotations
 
 from devices.dma import (
+    ATOMIC,
     DONE,
     MESSAGE,
     READ,
@@ -36,6 +37,9 @@ class UnitPort(DmaPort):
         self._iotlb = unit.caches.iotlb
         self._counters = self._iotlb.counters
         self._space = self._iotlb.space((source_id, None, False))
+
+    def __reduce__(self) -> tuple[type[UnitPort], tuple[RemappingUnit, PhysicalMemory, int]]:
+        return UnitPort, (self._unit, self._memory, self.source_id)
 
     def request(self, request: Request) -> Completion:
         """Carry out a request under this port's source-id.
@@ -84,7 +88,7 @@ class UnitPort(DmaPort):
 def _whole(request: Request) -> bool:
     """Whether a request is none that is cut: no transfer, or an atomic, which is aligned."""
     kind = request.address_type
-    return request.access == MESSAGE or kind is AddressType.TRANSLATION_REQUEST
+    return request.access in (MESSAGE, ATOMIC) or kind is AddressType.TRANSLATION_REQUEST
 
 
 _new = tuple.__new__  # a named tuple's own constructor costs twice as much

@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import random
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 State = tuple[Any, ...]
 """The values of the attributes that ``STATE`` names, in that order."""
@@ -43,6 +43,28 @@ class Stateful:
                 generator.setstate(saved)
             case _:
                 setattr(self, name, saved)
+
+
+class Remade(Stateful):
+    """An object that is pickled as what it was made of and its state, and made again from both.
+
+    Whoever it was told to report to is no part of either.
+    """
+
+    made_of: tuple[Any, ...]
+    """The arguments of the constructor."""
+
+    def remade(self, *made_of: Any) -> Self:
+        """Another object in the same state, made of these arguments."""
+        other = type(self)(*made_of)
+        other.restore(self.snapshot())
+        return other
+
+    def __reduce__(self) -> tuple[type[Self], tuple[Any, ...], State]:
+        return type(self), self.made_of, self.snapshot()
+
+    def __setstate__(self, state: State) -> None:
+        self.restore(state)
 
 
 def _take(value: Any) -> Any:

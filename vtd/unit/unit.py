@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from devices.dma import (
+    ATOMIC,
     DONE,
     MESSAGE,
     REFUSED,
@@ -68,19 +69,20 @@ from vtd.unit.reporting.events import (
 from vtd.unit.reporting.fault_recording import FaultRecorder
 from vtd.unit.reporting.virtual_commands import VirtualCommands
 from vtd.unit.requests.faults import FaultReason, TranslationFault
-from vtd.unit.requests.request import INTERRUPT_RANGE, kind_of
-from vtd.unit.state import State, Stateful
+from vtd.unit.requests.request import kind_of
+from vtd.unit.state import Remade, State
 from vtd.unit.translation import ats, translated
 from vtd.unit.translation.protected_memory import ProtectedMemory
 from vtd.unit.translation.remapping import Remapping
-from vtd.unit.translation.translate import translate
+from vtd.unit.translation.translate import INTERRUPT_MEGABYTE, translate
 
 
-class RemappingUnit(Stateful):
+class RemappingUnit(Remade):
     """A remapping unit in front of ``memory``.
 
     ``constants`` are values of implementation-specific read-only registers, 64 bits by offset;
-    without them :func:`implementation_registers` decides.
+    without them :func:`implementation_registers` decides. A pickled unit takes its memory along,
+    but neither subscribers nor the clients of device-TLBs.
     """
 
     STATE = (
@@ -104,11 +106,13 @@ class RemappingUnit(Stateful):
         options = options or Options()
         if constants is None:
             constants = implementation_registers(capabilities)
+        self.made_of = capabilities, memory, options, constants
         self.capabilities = capabilities
         self.options = options
         self.registers = RegisterFile(capabilities, constants)
         reporting_rules.reset(options.departures, self.registers)
         self.remapping = Remapping(capabilities, memory, options, TranslationCaches(options.caches))
+        self._iotlb = self.remapping.caches.iotlb
         self.interrupts = InterruptRemapping(capabilities, memory, options)
         self._subscribers: list[Callable[[Event], None]] = []
         self.faults = FaultRecorder(
@@ -142,6 +146,8 @@ class RemappingUnit(Stateful):
             self._block,
         )
         self._observers: list[Observer] = []
+        self.observer: Observer | None = None
+        """Who is to be told of every step: nobody, an observer, or several as one."""
         self._activity = Activity()
         self.performance = PerformanceMonitoring(
             self.registers,
@@ -169,6 +175,11 @@ class RemappingUnit(Stateful):
         self._counting_switched()
         self._choose_path()
 
+    def fork(self, memory: TableMemory) -> RemappingUnit:
+        """A unit in the same state in front of ``memory``, without subscribers and clients."""
+        capabilities, _, options, constants = self.made_of
+        return self.remade(capabilities, memory, options, constants)
+
     def subscribe(self, subscriber: Callable[[Event], None]) -> None:
         """Have every later event told to ``subscriber``."""
         self._subscribers.append(subscriber)
@@ -187,17 +198,11 @@ class RemappingUnit(Stateful):
         self._observers.remove(observer)
         self._watch()
 
-    @property
-    def observer(self) -> Observer | None:
-        """Who is to be told of every step: nobody, an observer, or several as one."""
-        return self.remapping.observer
-
     def _watch(self) -> None:
         observers = tuple(self._observers)
         one: Observer | None = observers[0] if observers else None
-        self.remapping.observer = self.interrupts.observer = (
-            Observers(observers) if len(observers) > 1 else one
-        )
+        self.observer = Observers(observers) if len(observers) > 1 else one
+        self.remapping.observer = self.interrupts.observer = self.observer
         self._choose_path()
 
     def read_register(self, offset: int, size: int) -> int:
@@ -235,34 +240,41 @@ class RemappingUnit(Stateful):
 
     def _admit(self, request: Request, cached: Line) -> int | Completion:
         """Messages, interrupts (3.15), requests of device-TLBs (4.2), and all others (3.4)."""
-        if request.access == MESSAGE:
-            return self._message(request)
-        if request.address_type is AddressType.TRANSLATION_REQUEST:
-            return self._translation_request(request)
-        if request.address_type is AddressType.TRANSLATED:
-            return self._translated_request(request)
-        if request.pasid is None and request.address >> 20 == INTERRUPT_RANGE.start >> 20:
+        _, address, access, length, pasid, _, address_type, _ = request
+        if address_type or access == MESSAGE:
+            return self._other(request)
+        if access == ATOMIC and address % length:
+            return REFUSED  # malformed
+        if pasid is None and address >> 20 == INTERRUPT_MEGABYTE:
             return self._interrupt(request)
-        physical, remapped = request.address, False
+        physical, remapped = address, False
         if self._translating:
-            iotlb, entry = self.caches.iotlb, cached.entry
-            iotlb.count(cached)
+            entry = cached.entry
+            self._iotlb.count(cached)
             if self.observer is not None:
-                key = kind_of(request), physical
-                self.observer.asked(CacheName.IOTLB, key, entry)
-            if entry is None or request.access & ~cached.rights:
+                self.observer.asked(CacheName.IOTLB, (kind_of(request), address), entry)
+            if entry is None or access & ~cached.rights:
                 try:
                     entry = translate(self.remapping, request, entry)
                 except TranslationFault as fault:
                     self._block(request, fault)
                     return REFUSED
-            physical = entry.physical | physical & (1 << entry.shift) - 1
-            remapped = entry.tags.kind is not PasidTranslationType.PASS_THROUGH
+            tags, _, shift, start, _, _, _ = entry
+            physical = start | address & (1 << shift) - 1
+            remapped = tags.kind is not PasidTranslationType.PASS_THROUGH
         if self._protecting:  # 11.4.8.1: early units exempt what they remap
             exempt = remapped and self.capabilities.major_version < 2
-            if not exempt and self.protected_memory.blocks(physical, request.length):
+            if not exempt and self.protected_memory.blocks(physical, length):
                 return REFUSED
         return physical
+
+    def _other(self, request: Request) -> int | Completion:
+        """Messages and the requests of device-TLBs."""
+        if request.access == MESSAGE:
+            return self._message(request)
+        if request.address_type is AddressType.TRANSLATED:
+            return self._translated_request(request)
+        return self._translation_request(request)
 
     def _interrupt(self, request: Request) -> Completion:
         """A request to FEEx_xxxxh without PASID: 4 bytes written are an interrupt (5.1.4)."""

@@ -118,7 +118,10 @@ def test_a_capture_without_its_invalidations_has_findings() -> None:
         (['["w", 1, 2, 3]', "[3]"], "line 2: not an array"),
         ([*lines(), '{"op": "dma_read"}'], "line 11: 'device' is missing"),
         ([*lines(), "17"], "line 11: "),
-        ([*lines(), '{"op": "invalidate", "descriptor": -5}'], "line 11: descriptor: -0x5"),
+        (
+            [*lines(), '{"op": "invalidate", "descriptor": -5}'],
+            "line 11: descriptor: -5 is no number",
+        ),
     ],
 )
 def test_a_line_that_is_wrong_is_named(log: list[str], problem: str) -> None:

@@ -18,11 +18,8 @@ from devices.device_tlb import DeviceTlb
 from devices.models.dma_engine import Read, Via, Write
 from pagetables.bits import BitRecord
 from tests.vtd.device_tlb_platform import (
-    CONTEXT,
-    DIRECTORY,
     PAGES,
     PASID,
-    PASIDS,
     POISON,
     SOURCE_ID,
     Platform,
@@ -33,14 +30,13 @@ from vtd.layouts.descriptors import (
     ContextCacheInvalidateDescriptor,
     ContextGranularity,
 )
-from vtd.layouts.entries import PasidDirectoryEntry, PasidEntry, ScalableContextEntry
+from vtd.layouts.entries import PasidEntry, ScalableContextEntry
 from vtd.layouts.registers import FaultStatus
 from vtd.unit.caching.policy import POLICIES
 from vtd.unit.options import Options
 from vtd.unit.reporting.events import RequestBlocked
 
 ADDRESS = 0x7000_0000
-CONTEXT_ENTRY = CONTEXT + (SOURCE_ID & 0x7F) * 32
 
 steps = st.lists(
     st.tuples(
@@ -162,12 +158,12 @@ def test_forged_addresses_are_blocked_by_a_host_permission_table() -> None:
     platform = Platform(
         capabilities(haw=52, mgaw=56, hpts=1), misbehaviour=Misbehaviour.FORGE_ADDRESS
     )
-    change(platform, CONTEXT_ENTRY, ScalableContextEntry, hpte=True)
-    found = PasidEntry.unpack(platform.memory.read(PASIDS + (PASID & 63) * 64, 64))
+    change(platform, platform.structures.context_entry(SOURCE_ID), ScalableContextEntry, hpte=True)
+    place = platform.structures.pasid_entry(SOURCE_ID, PASID)
+    found = PasidEntry.unpack(platform.memory.read(place, 64))
     no_pasid = found.replace(hptptr=PAGES)  # an empty table, for requests without PASID
-    platform.memory.write(PASIDS, no_pasid.pack())
-    directory = PasidDirectoryEntry.of(p=True, smptblptr=PASIDS)
-    platform.memory.write(DIRECTORY, directory.pack())
+    platform.structures.add_pasid_table(SOURCE_ID, 0)
+    platform.structures.store(platform.structures.pasid_entry(SOURCE_ID, 0), no_pasid)
     assert not platform.write(platform.free[-1], b"evil")
     (blocked,) = [event for event in platform.events if isinstance(event, RequestBlocked)]
     assert blocked.reason == 0xA4
@@ -178,7 +174,13 @@ def test_use_while_ats_is_disabled_ends_with_the_context_entry() -> None:
     platform = used(Misbehaviour.USE_WHILE_DISABLED)
     platform.control(ExtendedCapabilityId.ATS, 6, 0)
     assert platform.write(ADDRESS, b"more")
-    change(platform, CONTEXT_ENTRY, ScalableContextEntry, dte=False, pre=False)
+    change(
+        platform,
+        platform.structures.context_entry(SOURCE_ID),
+        ScalableContextEntry,
+        dte=False,
+        pre=False,
+    )
     platform.queue.submit(ContextCacheInvalidateDescriptor.of(g=ContextGranularity.GLOBAL))
     assert not platform.write(ADDRESS, b"evil")
     blocked = [event for event in platform.events if isinstance(event, RequestBlocked)]

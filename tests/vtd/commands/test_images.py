@@ -9,9 +9,12 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from pagetables.images import load_capture
+from pagetables.memory import PhysicalMemory
 from tests import nested_image
 from tests.nested_image import BASE, GUEST, IOVA, PASID, PHYSICAL, ROOT_POINTER
 from tests.reference_data import CAPTURES, capture_folders
+from tests.vtd.recordings.small_capture import SmallCapture
 from vtd.cli import main
 from vtd.layouts.interrupt_entries import PostedIrte, RemappableAddress, RemappedIrte
 from vtd.recordings.capture import read_json
@@ -149,6 +152,21 @@ def test_walk_follows_the_specification_on_request() -> None:
     arguments = ["walk", FIRST_STAGE, "--device", "00:01.0", "0xffef6000"]
     assert "FS-PTE" in run(*arguments)
     assert "fault 5Ah" in run(*arguments, "--as-specified")
+    assert "fault 5Ah" in run(*arguments, "--departures", "snoop_every_walk")
+    assert "FS-PTE" in run(*arguments, "--departures", "ignore_aw_without_ssts")
+    assert "says so already" in refused(*arguments, "--as-specified", "--departures", "qemu")
+
+
+def test_an_image_is_of_a_unit_with_the_departures_named(tmp_path: Path) -> None:
+    folder = SmallCapture(scalable=True, first_stage=True).write(tmp_path / "capture")
+    memory = PhysicalMemory()
+    load_capture(memory, folder)
+    dump = tmp_path / "memory.bin"
+    dump.write_bytes(memory.read(0x1000, 0x4000))
+    unit = ["--base", "0x1000", "--profile", "qemu-scalable-first", "--root-table", "0x1400"]
+    arguments = ["mappings", str(dump), *unit]
+    assert "fault 5Ah" in run(*arguments)
+    assert "pass-through" in run(*arguments, "--departures", "ignore_aw_without_ssts")
 
 
 def test_walk_explains_nested_translation_readably(image: list[str]) -> None:

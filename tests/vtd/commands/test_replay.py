@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from tests.reference_data import CAPTURES, VECTORS
+from tests.vtd.recordings.small_capture import SmallCapture
 from vtd.cli import main
 from vtd.recordings.values import Json
 
@@ -160,8 +161,8 @@ def test_an_unusable_step_is_named(tmp_path: Path, change: dict[str, Json], mess
 @pytest.mark.parametrize(
     "change, message",
     [
-        ({"steps": {}}, "steps: not a list"),
-        ({"devices": {"d0": 70000}}, "devices: a value is not of the kind that the format says"),
+        ({"steps": {}}, "steps: {} is no list"),
+        ({"devices": {"d0": 70000}}, "devices: 70000 is no object"),
         ({"devices": {"d0": {}}}, "devices: 'source_id' is missing"),
         ({"memory": [["0x0", "0x1001"]]}, "memory: "),
         ({"memory": [["zz", "0x1000"]]}, "memory: 'zz' is no number"),
@@ -200,3 +201,41 @@ def test_a_folder_without_anything_is_unusable(tmp_path: Path) -> None:
     assert result.exit_code == 2
     assert "no scenario" in result.stderr
     assert CliRunner().invoke(main, ["replay", str(tmp_path / "gone")]).exit_code == 2
+
+
+def test_departures_are_chosen_by_name_and_files_run_once() -> None:
+    """The capture needs one departure only: Linux has AW set on a unit without second stage."""
+    capture = str(CAPTURES / "sm-first-stage")
+    assert "as recorded" not in run(capture, "--departures", "ignore_aw_without_ssts")
+    assert "as recorded" in run(capture, "--departures", "qemu")
+    for names in ("specification", "compress_faults,snoop_every_walk"):
+        assert "MISMATCHES" in run(capture, "--departures", names, code=1)
+
+
+def test_an_unknown_departure_is_wrong_use() -> None:
+    command = ["replay", str(BASIC), "--departures", "qemu,nothing"]
+    result = CliRunner().invoke(main, command)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "'nothing' is no departure" in " ".join(result.stderr.replace("│", " ").split())
+
+
+def test_a_capture_may_name_its_departures(tmp_path: Path) -> None:
+    folder = SmallCapture(scalable=True, first_stage=True).write(tmp_path / "capture")
+    manifest = json.loads((folder / "capture.json").read_text())
+    manifest |= {"departures": ["ignore_aw_without_ssts"]}
+    (folder / "capture.json").write_text(json.dumps(manifest))
+    (row,) = json.loads(run(str(folder), "--format", "json"))["files"]
+    assert (row["as_recorded"], row["mismatches"]) == (False, [])
+    (folder / "capture.json").write_text(json.dumps({**manifest, "departures": ["aw"]}))
+    result = CliRunner().invoke(main, ["replay", str(folder)])
+    assert result.exit_code == 2
+    assert "departures: 'aw' is no departure" in result.stderr
+
+
+def test_parts_that_a_capture_has_not_are_said(tmp_path: Path) -> None:
+    folder = SmallCapture(remapping="off").write(tmp_path / "capture")
+    text = run(str(folder))
+    assert "not compared: probes.json.gz: not there" in text
+    assert "not compared: interrupts.json: no table" in text
+    (row,) = json.loads(run(str(folder), "--format", "json"))["files"]
+    assert row["not_compared"] == ["probes.json.gz: not there", "interrupts.json: no table"]

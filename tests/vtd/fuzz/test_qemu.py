@@ -75,7 +75,7 @@ def test_a_machine_like_ours_answers_as_our_engine(target: QemuTarget, data: st.
         st.just(PROFILES[profile]),
         profile != "qemu",
         with_pasids=False,
-        as_recorded=True,
+        departures=QEMU,
     )
     case = data.draw(cases)
     assert not compare(case, EngineTarget(departures=QEMU).run(case), target.run(case))

@@ -12,6 +12,7 @@ import pytest
 from devices.dma import Request
 from pagetables.images import ImageError
 from tests.reference_data import CAPTURES, capture_folders
+from tests.vtd.recordings.small_capture import SmallCapture
 from vtd.recordings.capture import Capture, CaptureError
 from vtd.recordings.replay_capture import replay_capture, run_capture
 from vtd.recordings.values import Json
@@ -33,6 +34,43 @@ def test_every_capture_matches(folder: Path) -> None:
 def test_what_needs_the_recorded_departures() -> None:
     needed = {each.name for each in capture_folders() if replay_capture(each).as_recorded}
     assert needed == {"edu-faults-legacy48", "sm-first-stage"}
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        SmallCapture(),
+        SmallCapture(scalable=True),
+        SmallCapture(scalable=True, first_stage=True),
+        SmallCapture(remapping="off"),
+        SmallCapture(scalable=True, remapping="off"),
+        SmallCapture(remapping="disabled"),
+        SmallCapture(translation=False),
+        SmallCapture(translation=False, remapping="off"),
+    ],
+    ids=repr,
+)
+def test_captures_with_pass_through_or_without_a_part_match(
+    tmp_path: Path, made: SmallCapture
+) -> None:
+    report = replay_capture(made.write(tmp_path / "capture"))
+    assert report.mismatches == []
+    assert report.passed == report.steps > 0
+    table = "interrupts.json: no table"
+    assert (table in report.not_compared) == (made.remapping != "on")
+    assert "probes.json.gz: not there" in report.not_compared
+
+
+def test_captures_with_every_part_leave_nothing_out() -> None:
+    assert replay_capture(STRICT).not_compared == []
+
+
+def test_an_altered_pass_through_source_is_found(tmp_path: Path) -> None:
+    folder = SmallCapture(scalable=True).write(tmp_path / "capture")
+    truth = read(folder / "mappings.json.gz")
+    truth["sources"][1]["kind"] = "second-stage"
+    write(folder / "mappings.json.gz", truth)
+    assert mismatches(folder) == ["sources"]
 
 
 @pytest.fixture

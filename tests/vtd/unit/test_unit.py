@@ -1,5 +1,7 @@
 """Commands of software: GCMD and GSTS, table pointers, what they do to caches; any program."""
 
+import pickle
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,7 +19,7 @@ from tests.vtd.world import (
     capabilities,
 )
 from vtd.layouts.registers import RootTableAddress
-from vtd.unit.departures import QEMU
+from vtd.unit.departures import Departures
 from vtd.unit.options import Options
 from vtd.unit.registers.capabilities import PROFILES
 from vtd.unit.unit import RemappingUnit
@@ -136,7 +138,9 @@ def test_every_profile_makes_a_unit(profile: str) -> None:
 
 def test_a_recorded_unit_resets_as_it_was_recorded() -> None:
     world = World(Mode.LEGACY)
-    unit = RemappingUnit(world.unit, world.memory, Options(departures=QEMU))
+    unit = RemappingUnit(
+        world.unit, world.memory, Options(departures=Departures(unmask_page_request_event=True))
+    )
     assert unit.read_register(0xE0, 4) == 0
 
 
@@ -169,6 +173,36 @@ def test_any_register_program_is_carried_out(
         for access in (READ, WRITE, ATOMIC):
             started.admit(world.request._replace(access=access))
         started.port().write(INTERRUPTS | 0x10, bytes(4))
+
+
+@given(register_steps, register_steps, st.sampled_from(Mode), st.booleans())
+def test_a_pickled_unit_and_a_fork_have_the_same_future(
+    before: list[tuple[int, int, int]],
+    after: list[tuple[int, int, int]],
+    mode: Mode,
+    caching_mode: bool,
+) -> None:
+    world = World(mode, capabilities(cm=caching_mode))
+    started = world.start()
+
+    def run(unit: RemappingUnit, program: list[tuple[int, int, int]]) -> list[object]:
+        seen: list[object] = []
+        for offset, size, value in program:
+            unit.write_register(offset, size, value & (1 << size * 8) - 1)
+            seen.append(unit.read_register(offset, size))
+            seen.extend(
+                unit.admit(world.request._replace(access=access, address=address))
+                for access in (READ, WRITE)
+                for address in (world.request.address, HOST | PAGE)
+            )
+            seen.append(unit.request_interrupt(7, INTERRUPTS | 0x10, 0))
+        return seen
+
+    run(started.unit, before)
+    copies = pickle.loads(pickle.dumps(started.unit)), started.unit.fork(world.memory.fork())
+    future = run(started.unit, after)
+    for each in copies:
+        assert run(each, after) == future
 
 
 def test_the_window_answers_only_what_the_specification_provides_for() -> None:

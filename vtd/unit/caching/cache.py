@@ -80,9 +80,11 @@ class Cache(Stateful, Generic[K, V]):
 
     def __init__(self, shape: Shape, number: Callable[[K], int]) -> None:
         self.shape = shape
+        self.off = shape.ways == 0
         self.counters = Counters()
         self._number = number
         self._sets: list[OrderedDict[K, V]] = [OrderedDict() for _ in range(shape.sets)]
+        self._only = self._sets[0] if shape.sets == 1 else None
         self._refresh = shape.ways is not None and shape.replacement is Replacement.LRU
         self._random = random.Random(shape.seed)
 
@@ -94,19 +96,25 @@ class Cache(Stateful, Generic[K, V]):
             yield from entries.items()
 
     def _set_of(self, key: K) -> OrderedDict[K, V]:
-        sets = self._sets
-        return sets[0] if len(sets) == 1 else sets[self.shape.set_of(self._number(key))]
+        if self._only is not None:
+            return self._only
+        return self._sets[self.shape.set_of(self._number(key))]
 
     def find(self, key: K) -> V | None:
         """The entry of a key, now the most recently used; counts a hit or a miss."""
-        entry = self.use(key)
+        entries = self._only if self._only is not None else self._set_of(key)
+        entry = entries.get(key)
         if entry is None:
             self.counters.misses += 1
+            return None
+        self.counters.hits += 1
+        if self._refresh:
+            entries.move_to_end(key)
         return entry
 
     def use(self, key: K) -> V | None:
         """As :meth:`find`, for one of several keys of a lookup: no miss is counted."""
-        entries = self._set_of(key)
+        entries = self._only if self._only is not None else self._set_of(key)
         entry = entries.get(key)
         if entry is not None:
             self.counters.hits += 1

@@ -60,18 +60,23 @@ class Line:
     __slots__ = ("entry", "offset", "physical", "recent", "rights")
 
     def __init__(
-        self, entry: IotlbEntry | None, recent: OrderedDict[Line, Space] | None = None
+        self,
+        entry: IotlbEntry | None,
+        physical: int,
+        rights: int,
+        offset: int,
+        recent: OrderedDict[Line, Space] | None,
     ) -> None:
         self.entry = entry
+        self.physical = physical
+        self.rights = rights
+        self.offset = offset
+        """Mask of the address bits within the page."""
         self.recent = recent
         """The set to be told of each use, under LRU; None where a use changes nothing."""
-        self.rights = self.physical = self.offset = 0
-        if entry is not None:
-            _, _, shift, self.physical, self.rights, _, _ = entry
-            self.offset = (1 << shift) - 1
 
 
-NOTHING = Line(None)
+NOTHING = Line(None, 0, 0, 0, None)
 """What the IOTLB answers where it has no entry: no rights."""
 
 
@@ -114,6 +119,7 @@ class Iotlb(Stateful):
 
     def __init__(self, shape: Shape) -> None:
         self.shape = shape
+        self._ways = shape.ways
         self.counters = Counters()
         self._random = random.Random(shape.seed)
         self._touched = shape.ways is not None and shape.replacement is Replacement.LRU
@@ -165,15 +171,18 @@ class Iotlb(Stateful):
 
     def insert(self, kind: RequestKind, entry: IotlbEntry) -> None:
         """Keep a translation, if the shape has room for any."""
-        ways = self.shape.ways
+        ways = self._ways
         if ways == 0:
             return
-        space = self._spaces.get(kind) or self.space(kind)
-        tags, address, shift, _, _, _, _ = entry
-        if ways is None:
-            line = Line(entry)
-        else:
-            line = self._make_room(space, entry)
+        space = self._spaces.get(kind)
+        if space is None:
+            space = self.space(kind)
+        tags, address, shift, physical, rights, _, _ = entry
+        lines = None if ways is None else self._make_room(space, shift, address >> shift)
+        touched = lines if self._touched else None
+        line = Line(entry, physical, rights, (1 << shift) - 1, touched)
+        if lines is not None:
+            lines[line] = space
         if shift == PAGE_SHIFT:
             space[address >> PAGE_SHIFT] = line
         else:
@@ -182,13 +191,13 @@ class Iotlb(Stateful):
                 space.shifts = tuple(sorted((*space.shifts, shift)))
         if tags is not space.tags:
             space.tags = tags
-            self._domains.setdefault(tags.domain_id, {}).setdefault(tags, set()).add(kind)
+            self._domains.setdefault(tags.domain_id, {}).setdefault(tags, set()).add(space.kind)
         self.counters.insertions += 1
 
-    def _make_room(self, space: Space, entry: IotlbEntry) -> Line:
-        """A line in the set of the entry, in place of one like it or of one that has to go."""
-        lines = self._sets[self.shape.set_of(entry.address >> entry.shift)]
-        old = _line(space, entry.shift, entry.address >> entry.shift)
+    def _make_room(self, space: Space, shift: int, number: int) -> OrderedDict[Line, Space]:
+        """The set of a page with room for a line: in place of its own or of one that has to go."""
+        lines = self._sets[self.shape.set_of(number)]
+        old = _line(space, shift, number)
         if old is not None:
             del lines[old]
         elif len(lines) == self.shape.ways:
@@ -197,9 +206,7 @@ class Iotlb(Stateful):
                 victim = self._random.choice(list(lines))
             self._drop(lines[victim], victim)
             self.counters.evictions += 1
-        line = Line(entry, lines if self._touched else None)
-        lines[line] = space
-        return line
+        return lines
 
     def _drop(self, space: Space, line: Line) -> None:
         assert line.entry is not None
@@ -278,9 +285,13 @@ def _covering(space: Space, tags: IotlbTags, start: int, end: int) -> list[Line]
             continue
         for line in space.values() if shift == PAGE_SHIFT else space.large.values():
             entry = line.entry
-            if entry is not None and entry.shift == shift and entry.tags == tags:
-                if first <= entry.address >> shift <= last:
-                    found.append(line)
+            if (
+                entry is not None
+                and entry.shift == shift
+                and entry.tags == tags
+                and first <= entry.address >> shift <= last
+            ):
+                found.append(line)
     return found
 
 

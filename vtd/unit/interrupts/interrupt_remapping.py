@@ -138,8 +138,8 @@ class InterruptRemapping(Stateful):
             raise InterruptFault(FaultReason.IR_READ_ERROR, index) from error
         if not entry.p:
             raise InterruptFault(FaultReason.IR_NOT_PRESENT, index, fpd=entry.fpd)
-        posted = rules.is_posted(self._departures, entry, self._capabilities.features)
-        valid = self._posted(entry) if posted else self._remapped(entry)
+        entry = rules.as_looked_at(self._departures, entry, self._capabilities.features)
+        valid = self._posted(entry) if entry.im else self._remapped(entry)
         if valid is None or rules.has_reserved_validation(self._departures, valid):
             raise InterruptFault(FaultReason.IR_RESERVED_ENTRY, index, fpd=entry.fpd)
         return valid

@@ -43,9 +43,10 @@ def interrupt_index(departures: Departures, handle: int, subhandle: int) -> int:
     return index & 0xFFFF if departures.wrap_interrupt_index else index
 
 
-def is_posted(departures: Departures, entry: RemappedIrte, features: Set[str]) -> bool:
-    """Whether an entry has to be read in its posted form: IM (9.9)."""
-    return entry.im and not (departures.ignore_im_without_pi and "pi" not in features)
+def as_looked_at(departures: Departures, entry: RemappedIrte, features: Set[str]) -> RemappedIrte:
+    """An entry without the fields that the unit does not look at: the whole entry (9.9)."""
+    without_im = departures.ignore_im_without_pi and "pi" not in features
+    return entry.replace(im=False) if without_im else entry
 
 
 def has_reserved_value(

@@ -69,18 +69,19 @@ class DeviceMessages(Stateful):
         self._publish = publish
         self._throttles = throttles
         self._itags = itags
-        self._clients: dict[int, AtsClient] = {}
+        self.clients: dict[int, AtsClient] = {}
+        """Who gets the messages for a source-id."""
         self.outstanding: dict[int, PendingInvalidation] = {}
         """Requests without a completion yet, by ITag, the oldest first."""
         self.resume: Callable[[], None] = _nobody_waits
 
     def attach(self, source_id: int, client: AtsClient) -> None:
         """Send the messages for ``source_id`` to ``client`` from now on."""
-        self._clients[source_id] = client
+        self.clients[source_id] = client
 
     def detach_all(self) -> None:
         """Forget where messages go."""
-        self._clients.clear()
+        self.clients.clear()
 
     @property
     def pending(self) -> bool:
@@ -97,7 +98,7 @@ class DeviceMessages(Stateful):
             return False
         request = invalidation_request(descriptor, itag)
         self._publish(DeviceTlbInvalidationSent(descriptor.sid, request))
-        client = self._clients.get(descriptor.sid)
+        client = self.clients.get(descriptor.sid)
         if client is None:
             self._publish(DeviceTlbInvalidationCompleted(descriptor.sid, request))
         else:
@@ -160,7 +161,7 @@ class DeviceMessages(Stateful):
     ) -> None:
         """Send a page group response, of software or made by the unit."""
         self._publish(PageGroupResponseSent(source_id, response, automatic))
-        client = self._clients.get(source_id)
+        client = self.clients.get(source_id)
         if client is not None:
             client.page_response(response)
 

@@ -104,6 +104,7 @@ class InvalidationQueue:
         self._interrupt_cache = interrupt_cache
         self._devices = devices
         self._running = self._wanted = False
+        self._wide_supported = bool(remapping.capabilities.features & {"smts", "adms"})
         registers.on_write(InvalidationQueueTail, self._run_on_write)
         registers.on_write(FaultStatus, self._run_on_write)
         registers.on_write(InvalidationCompletionStatus, self._completion_written)
@@ -159,25 +160,26 @@ class InvalidationQueue:
             return False
         if self._remapping.observer is not None:
             self._remapping.observer.invalidated(descriptor)
-        self._registers[InvalidationQueueHead] = InvalidationQueueHead.of(
-            qh=(head + size) % (0x1000 << queue.qs)
+        self._registers[InvalidationQueueHead] = InvalidationQueueHead(
+            (head + size) % (0x1000 << queue.qs)  # a multiple of 16, in its place in the register
         )
         return True
 
     def _setup_error(self, queue: InvalidationQueueAddress, size: int) -> Error | None:
         """What is wrong with the registers, whatever the descriptor is (11.4.9.9)."""
         tail = self._registers[InvalidationQueueTail].qt
-        departures = self._remapping.options.departures
-        wide_needed = rules.needs_wide_queue(departures, self._remapping.mode)
-        wide_unsupported = not self._remapping.capabilities.features & {"smts", "adms"}
-        conditions = (
-            (queue.dw and wide_unsupported, Error.INVALID_WIDTH),
-            (tail % size, Error.TAIL_MISALIGNED),
-            (tail >= 0x1000 << queue.qs, Error.INVALID_TAIL),
-            (not self._remapping.mode_known, Error.INVALID_TRANSLATION_TABLE_MODE),
-            (wide_needed and not queue.dw, Error.INVALID_WIDTH),
-        )
-        return next((error for broken, error in conditions if broken), None)
+        if queue.dw and not self._wide_supported:
+            return Error.INVALID_WIDTH
+        if tail % size:
+            return Error.TAIL_MISALIGNED
+        if tail >= 0x1000 << queue.qs:
+            return Error.INVALID_TAIL
+        remapping = self._remapping
+        if not remapping.mode_known:
+            return Error.INVALID_TRANSLATION_TABLE_MODE
+        if not queue.dw and rules.needs_wide_queue(remapping.options.departures, remapping.mode):
+            return Error.INVALID_WIDTH
+        return None
 
     def _fetch(self, address: int, size: int) -> BitRecord | Error:
         """The descriptor, or the error information of one that is not valid (6.5.2.11)."""

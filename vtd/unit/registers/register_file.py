@@ -12,7 +12,7 @@ of other sizes, misaligned or outside any register are ignored and its reads ret
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Generic, NamedTuple, TypeVar, cast, overload
+from typing import Any, Generic, NamedTuple, TypeVar, overload
 
 from pagetables.bits import Access
 from vtd.layouts.registers import Capability, ExtendedCapability, Register, Version
@@ -73,7 +73,7 @@ class RegisterFile(Stateful):
 
     STATE = ("values",)
 
-    values: dict[int, int]
+    values: dict[int, Register]
     """The whole state, by register offset."""
 
     def __init__(
@@ -87,9 +87,10 @@ class RegisterFile(Stateful):
                 "registers overlap: CAP.FRO, ECAP.IRO or a constant puts "
                 f"{one.__name__} over {other.__name__}"
             )
-        self._slots: dict[Place, _Slot] = {}
+        self._slots: dict[type[Register] | Place, _Slot] = {}
+        """By register and index; by the register alone where the index is 0."""
         self._windows: dict[tuple[int, int], _Window] = {}
-        self._listeners: dict[int, list[tuple[Place, Callable[[RegisterWrite[Any]], None]]]] = {}
+        self._listeners: dict[int, list[tuple[int, Callable[[RegisterWrite[Any]], None]]]] = {}
         fixed: dict[type[Register], int] = {
             Version: capabilities.version,
             Capability: cap,
@@ -101,7 +102,10 @@ class RegisterFile(Stateful):
             )
             reset = fixed.get(register, register.RESET) & implemented
             sticky = _mask(register, *STICKY) & implemented
-            self._slots[register, number] = _Slot(register, base, implemented, sticky, reset)
+            slot = _Slot(register, base, implemented, sticky, reset)
+            self._slots[register, number] = slot
+            if number == 0:
+                self._slots[register] = slot
             self._add_windows(register, base, implemented)
         self._constants = self._place_constants(constants)
         end = max(slot.base + slot.register.WIDTH // 8 for slot in self._slots.values())
@@ -147,12 +151,17 @@ class RegisterFile(Stateful):
     def reset(self, *, power_good: bool = True) -> None:
         """Give every register its reset value; sticky fields only at a power-good reset (11.3)."""
         kept = {} if power_good else self.values
+        constants: dict[int, int] = {}
+        for base, bits in self._constants:
+            constants[base] = constants.get(base, 0) | bits
         self.values = {
-            slot.base: slot.reset & ~slot.sticky | kept.get(slot.base, slot.reset) & slot.sticky
+            slot.base: slot.register(
+                slot.reset & ~slot.sticky
+                | kept.get(slot.base, slot.reset) & slot.sticky
+                | constants.get(slot.base, 0)
+            )
             for slot in self._slots.values()
         }
-        for base, bits in self._constants:
-            self.values[base] |= bits
 
     def read(self, offset: int, size: int) -> int:
         """What software reads; 0 for an access that 11.2 does not provide for."""
@@ -180,16 +189,17 @@ class RegisterFile(Stateful):
         base, shift, covered, _, writable, clearable = window
         raw = value << shift
         old = self.values[base]
-        new = (old & ~writable | raw & writable) & ~(raw & clearable)
+        register = type(old)
+        new = register((old & ~writable | raw & writable) & ~(raw & clearable))
         self.values[base] = new
-        for (register, number), callback in self._listeners.get(base, ()):
-            callback(RegisterWrite(number, register(old), register(new), register(raw), covered))
+        for number, callback in self._listeners.get(base, ()):
+            callback(RegisterWrite(number, old, new, register(raw), covered))
 
     def on_write(self, register: type[R], callback: Callable[[RegisterWrite[R]], None]) -> None:
         """Call ``callback`` after every write of software to ``register``, of any index."""
         for place, slot in self._slots.items():
-            if place[0] is register:
-                self._listeners.setdefault(slot.base, []).append((place, callback))
+            if isinstance(place, tuple) and place[0] is register:
+                self._listeners.setdefault(slot.base, []).append((place[1], callback))
 
     @overload
     def __getitem__(self, key: type[R]) -> R: ...
@@ -199,15 +209,16 @@ class RegisterFile(Stateful):
 
     def __getitem__(self, key: type[R] | tuple[type[R], int]) -> R:
         """The hardware's view of a register, write-only fields included; 0 for an absent one."""
-        register, number = key if isinstance(key, tuple) else (key, 0)
-        slot = self._slots.get((register, number))
-        return register(0 if slot is None else self.values[slot.base])
+        slot = self._slots.get(key)
+        if slot is None:
+            return (key[0] if isinstance(key, tuple) else key)(0)
+        return self.values[slot.base]  # type: ignore[return-value]  # of the register's own type
 
     def __setitem__(self, key: type[R] | tuple[type[R], int], record: R) -> None:
         """Store what the hardware sets; bits that the unit reserves, or all if absent, stay 0."""
-        slot = self._slots.get(key if isinstance(key, tuple) else (key, 0))
+        slot = self._slots.get(key)
         if slot is not None:
-            self.values[slot.base] = record & slot.implemented
+            self.values[slot.base] = slot.register(record & slot.implemented)
 
     def offset(self, register: type[Register], number: int = 0) -> int:
         """Where a register is, its key in ``values``; KeyError if the unit does not have it."""
@@ -215,8 +226,7 @@ class RegisterFile(Stateful):
 
     def __contains__(self, key: object) -> bool:
         """Whether the unit has this register."""
-        place = key if isinstance(key, tuple) else (key, 0)
-        return cast(Place, place) in self._slots
+        return key in self._slots
 
 
 def _mask(register: type[Register], *kinds: Access) -> int:

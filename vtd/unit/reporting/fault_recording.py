@@ -37,6 +37,7 @@ class FaultRecorder(Stateful):
         self._records = [
             registers.offset(FaultRecording, index) for index in range(capabilities.fault_records)
         ]
+        self._implemented = ~FaultRecording.reserved_mask(capabilities.implementation)
         self._information = rules.fault_information(options.departures, capabilities)
         registers.on_write(FaultRecording, self._record_written)
         registers.on_write(FaultStatus, self._status_written)
@@ -56,7 +57,7 @@ class FaultRecorder(Stateful):
         )
         if request.pasid is not None:
             record |= _PP | request.pasid << _PV | request.privileged << _PRIV
-        self.log(FaultRecording(record))
+        self.log(record)
 
     def interrupt_fault(self, source_id: int, index: int, reason: FaultReason) -> None:
         """Record a fault of an interrupt request; FI holds the index in bits 63:48."""
@@ -67,17 +68,17 @@ class FaultRecorder(Stateful):
         """PFO: nothing is recorded any more (7.2.1)."""
         return bool(self._registers.values[self._status] & _PFO)
 
-    def log(self, record: FaultRecording) -> None:
+    def log(self, record: int) -> None:
         """Primary fault logging (7.2.1)."""
         registers, index = self._registers, self.next_index
         if self.overflowed:
             return
-        if rules.is_compressed(self._departures) and self._pending_for(record.sid):
+        if rules.is_compressed(self._departures) and self._pending_for(FaultRecording(record).sid):
             return
         if registers.values[self._records[index]] & _F:
             registers[FaultStatus] = registers[FaultStatus].replace(pfo=True)
             return
-        registers[FaultRecording, index] = FaultRecording(record | _F)
+        registers.values[self._records[index]] = FaultRecording((record | _F) & self._implemented)
         self.next_index = (index + 1) % len(self._records)
         if not registers.values[self._status] & _PPF:
             self.raise_status(ppf=True, fri=index)

@@ -8,7 +8,8 @@ is recorded where.
 from __future__ import annotations
 
 from enum import Enum, IntEnum
-from typing import Self
+from functools import partial
+from typing import Any, Self
 
 
 class Answer(Enum):
@@ -189,6 +190,9 @@ class TranslationFault(Exception):  # noqa: N818 - the specification's word
 
     def __str__(self) -> str:
         return f"fault {self.reason:#04x}: {self.reason.text}"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return partial(type(self), fpd=self.fpd), (self.reason,)
 
     @property
     def recorded(self) -> bool:

@@ -76,3 +76,7 @@ class Target(NamedTuple):
     entry: ContextEntry | PasidEntry
     tags: IotlbTags
     """Of its translations in the IOTLB (Table 17)."""
+    snooped: bool
+    """PGSNP: accesses snoop processor caches whatever the request or the page asks for (3.10)."""
+    has_flags: bool
+    """Some stage has a dirty flag to be set by writes."""

@@ -236,7 +236,7 @@ def _walk(
         page = find_page(remapping, target, request.address, privileged)
         if page.user_denied:
             raise TranslationFault(FaultReason.USER_DENIED, fpd=target.fpd)
-        rights = (READ if page.readable else 0) | (WRITE if page.writable else 0)
+        rights = page.rights
         if not rights & need:
             raise TranslationFault(target.reasons.read_denied, fpd=target.fpd)
         if _outputs_interrupts(target, page):

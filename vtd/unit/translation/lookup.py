@@ -50,16 +50,20 @@ Lookup = tuple[Target, bool]
 
 def lookup(remapping: Remapping, request: Request) -> Lookup:
     """The tables of an untranslated request; TranslationFault if it has none."""
-    pasid = request.pasid
-    check_mode(remapping, has_pasid=pasid is not None)
+    source_id, pasid = request.source_id, request.pasid
+    if pasid is not None or remapping.mode_fault is not None:
+        check_mode(remapping, has_pasid=pasid is not None)
     if remapping.mode is LEGACY_MODE:
-        return legacy_context(remapping, request.source_id), False
-    context = scalable_context(
-        remapping,
-        request.source_id,
-        None if pasid is None else lambda entry: check_enabled_pasid(remapping, entry, pasid),
-        needs_paside=pasid is not None,
-    )
+        return legacy_context(remapping, source_id), False
+    if pasid is None:
+        context = scalable_context(remapping, source_id)
+    else:
+        context = scalable_context(
+            remapping,
+            source_id,
+            lambda entry: check_enabled_pasid(remapping, entry, pasid),
+            needs_paside=True,
+        )
     return scalable_lookup(remapping, request, context)
 
 
@@ -67,13 +71,11 @@ def scalable_lookup(
     remapping: Remapping, request: Request, context: ScalableContextEntry
 ) -> Lookup:
     """The tables below a context entry that lets the request through."""
-    pasid, privileged = request.pasid, request.privileged
+    source_id, pasid, privileged = request.source_id, request.pasid, request.privileged
     if pasid is None:  # both 0 where RPS or RPRIVS is not reported
         pasid, privileged = context.rid_pasid, context.rid_priv
-    target = pasid_target(
-        remapping, request.source_id, context, pasid, check_supervisor if privileged else None
-    )
-    return target, privileged
+    check = check_supervisor if privileged else None
+    return pasid_target(remapping, source_id, context, pasid, check), privileged
 
 
 LEGACY_MODE = TranslationTableMode.LEGACY
@@ -84,7 +86,7 @@ def check_mode(remapping: Remapping, *, has_pasid: bool) -> None:
 
     RTA.1.4, SSIRWE in legacy mode, does not apply to requests with PASID.
     """
-    if has_pasid and remapping.mode is TranslationTableMode.LEGACY:
+    if has_pasid and remapping.mode is LEGACY_MODE:
         raise TranslationFault(FaultReason.PASID_IN_LEGACY_MODE)
     if remapping.mode_fault is not None:
         raise TranslationFault(remapping.mode_fault)
@@ -97,9 +99,11 @@ def legacy_context(
 
     ``check`` raises TranslationFault if the entry refuses the request.
     """
-    known = _cached_context(remapping, source_id)
-    if isinstance(known, Target):
-        return _checked(known, check)
+    cached, observer = remapping.caches.context.find(source_id), remapping.observer
+    if observer is not None:
+        observer.asked(CacheName.CONTEXT, source_id, cached)
+    if cached is not None and not isinstance(cached.value, ScalableContextEntry):
+        return _checked(_usable(cached.value), check)
     try:
         target = _read_legacy_context(remapping, source_id)
     except TranslationFault as fault:
@@ -110,14 +114,10 @@ def legacy_context(
     return target
 
 
-def _cached_context(remapping: Remapping, source_id: int) -> Target | ScalableContextEntry | None:
-    """What the context cache has; raises the fault of an entry kept for having faulted (6.1)."""
-    cached = remapping.caches.context.find(source_id)
-    if remapping.observer is not None:
-        remapping.observer.asked(CacheName.CONTEXT, source_id, cached)
-    if cached is None:
-        return None
-    value = cached.value
+def _usable(
+    value: T | TranslationFault,
+) -> T:
+    """What a cache holds; raises the fault of an entry that is kept for having faulted (6.1)."""
     if isinstance(value, TranslationFault):
         raise TranslationFault(value.reason, fpd=value.fpd)
     return value
@@ -188,6 +188,8 @@ def _legacy_target(remapping: Remapping, entry: ContextEntry) -> Target:
         reasons=LEGACY,
         entry=entry,
         tags=IotlbTags(entry.did, kind, 0),
+        snooped=False,
+        has_flags=False,
     )
 
 
@@ -204,9 +206,15 @@ def scalable_context(
     ``needs_paside``: an untranslated or translation request with PASID, to which EPTR without
     PASIDE is a lack of PASIDE (SCT.6) and not an invalid entry (SCT.4.3).
     """
-    known = _cached_context(remapping, source_id)
-    if isinstance(known, ScalableContextEntry):
-        return _checked(known, check)
+    cached, observer = remapping.caches.context.find(source_id), remapping.observer
+    if observer is not None:
+        observer.asked(CacheName.CONTEXT, source_id, cached)
+    if cached is not None:
+        known = cached.value
+        if known.__class__ is ScalableContextEntry and check is None:
+            return known
+        if not isinstance(known, Target):
+            return _checked(_usable(known), check)
     try:
         entry = _read_scalable_context(remapping, source_id)
     except TranslationFault as fault:
@@ -314,9 +322,9 @@ def pasid_target(
         observer.asked(CacheName.PASID, key, cached)
     if cached is not None:
         value = cached.value
-        if isinstance(value, TranslationFault):
-            raise TranslationFault(value.reason, fpd=value.fpd)
-        return _checked(value, check)
+        if value.__class__ is Target and check is None:
+            return value
+        return _checked(_usable(value), check)
     try:
         target = _read_pasid_target(remapping, context, pasid)
     except TranslationFault as fault:
@@ -435,7 +443,21 @@ def _pasid_stages(remapping: Remapping, entry: PasidEntry, pasid: int, fpd: bool
         accessed = geometry.accessed | (EXTENDED_ACCESSED if entry.eafe else 0)
         first = Stage(geometry, entry.fsptptr >> 12, accessed, geometry.dirty, snooped)
     tags = IotlbTags(entry.did, kind, pasid, tag_width(first))
-    return Target(kind, entry.did, pasid, fpd, first, second, width, SCALABLE, entry, tags)
+    has_flags = any(stage is not None and stage.dirty for stage in (first, second))
+    return Target(
+        kind,
+        entry.did,
+        pasid,
+        fpd,
+        first,
+        second,
+        width,
+        SCALABLE,
+        entry,
+        tags,
+        snooped=entry.pgsnp,
+        has_flags=has_flags,
+    )
 
 
 _FEATURE_OF = {

@@ -13,14 +13,23 @@ from pagetables.geometry import INDEX_BITS, PAGE_SHIFT, StageKind
 from pagetables.memory import TableMemory
 from pagetables.nested import GuestMemory
 from pagetables.second_stage import SNOOP
-from pagetables.walk import Leaf, Stage, WalkFault, WalkRule, output, set_flags, walk
+from pagetables.walk import (
+    ADDRESS,
+    Leaf,
+    Stage,
+    WalkFault,
+    WalkRule,
+    set_flags,
+    walk,
+    walk_last,
+)
 from vtd.layouts.entries import PasidEntry
-from vtd.unit.caching.cache import OFF, Cache
+from vtd.unit.caching.cache import Cache
 from vtd.unit.caching.caches import LOWEST_TABLE_SHIFT, StructureEntry, StructureKey
 from vtd.unit.caching.iotlb import IotlbEntry
 from vtd.unit.observer import CacheName, Observer
 from vtd.unit.requests.faults import FaultReason, TranslationFault
-from vtd.unit.requests.request import INTERRUPT_RANGE, kind_of, meets_interrupts
+from vtd.unit.requests.request import INTERRUPT_RANGE, meets_interrupts
 from vtd.unit.requests.target import Target
 from vtd.unit.translation.lookup import lookup, may_cache_faults, tag_width
 from vtd.unit.translation.remapping import Remapping
@@ -33,8 +42,8 @@ class Page(NamedTuple):
     """The translated address."""
     shift: int
     """log2 of the range around it that is mapped alike."""
-    readable: bool
-    writable: bool
+    rights: int
+    """READ and WRITE."""
     user_denied: bool
     """A first-stage entry on the way keeps user requests out (U/S)."""
     first: Leaf | None
@@ -42,6 +51,9 @@ class Page(NamedTuple):
     memory: TableMemory
     """Where the first-stage entries are."""
 
+
+StructureCache = Cache[StructureKey, StructureEntry]
+CACHE_NAMES = {StageKind.FIRST: CacheName.FIRST_STAGE, StageKind.SECOND: CacheName.SECOND_STAGE}
 
 _new = tuple.__new__  # a named tuple's own constructor costs twice as much
 
@@ -74,29 +86,29 @@ def translate(
 
 def keep(remapping: Remapping, request: Request, entry: IotlbEntry) -> None:
     """Give the IOTLB what a request found."""
-    kind, observer = kind_of(request), remapping.observer
+    source_id, _, _, _, pasid, privileged, _, _ = request
+    kind = source_id, pasid, privileged
     remapping.caches.iotlb.insert(kind, entry)
-    if observer is not None:
+    if remapping.observer is not None:
         if entry.fault is None:
-            observer.found(request, entry)
-        observer.kept(CacheName.IOTLB, (kind, entry.address), entry)
+            remapping.observer.found(request, entry)
+        remapping.observer.kept(CacheName.IOTLB, (kind, entry.address), entry)
 
 
 def _translate(
     remapping: Remapping, target: Target, request: Request, privileged: bool
 ) -> IotlbEntry:
-    access = request.access
+    address, access = request.address, request.access
     try:
-        page = find_page(remapping, target, request.address, privileged)
-        physical, _, readable, writable, user_denied, first, second, _ = page
+        page = find_page(remapping, target, address, privileged)
+        physical, _, rights, user_denied, _, _, _ = page
         if user_denied:
             raise TranslationFault(FaultReason.USER_DENIED, fpd=target.fpd)
-        rights = (READ if readable else 0) | (WRITE if writable else 0)
         if access & ~rights:
             check_rights(remapping, target, request, rights)
         if physical >> 20 == INTERRUPT_MEGABYTE:
             raise TranslationFault(target.reasons.interrupt_range, fpd=target.fpd)
-        if first is not None or (second is not None and target.second.dirty):  # type: ignore[union-attr]
+        if target.has_flags:
             if access & WRITE:
                 if not set_dirty(remapping, target, page):
                     return _translate(remapping, target, request, privileged)
@@ -104,7 +116,7 @@ def _translate(
                 rights &= ~WRITE  # so that the first write comes here and sets the flag
     except WalkFault as fault:
         raise walk_fault(remapping, target, fault, request.source_id, access) from fault
-    return iotlb_entry(target, request.address, page, rights)
+    return iotlb_entry(target, address, page, rights)
 
 
 INTERRUPT_MEGABYTE = INTERRUPT_RANGE.start >> 20
@@ -117,11 +129,18 @@ def find_page(remapping: Remapping, target: Target, address: int, privileged: bo
     """
     memory, first_stage, second_stage = remapping.memory, target.first, target.second
     if first_stage is None:
-        if second_stage is not None:
-            return _find_second_stage_page(remapping, target, second_stage, address)
-        if address >> remapping.capabilities.host_address_width:
-            raise TranslationFault(target.reasons.beyond_haw, fpd=target.fpd)
-        return Page(address, 12, True, True, False, None, None, memory)
+        if second_stage is None:
+            if address >> remapping.capabilities.host_address_width:
+                raise TranslationFault(target.reasons.beyond_haw, fpd=target.fpd)
+            return Page(address, PAGE_SHIFT, READ | WRITE, False, None, None, memory)
+        if address >> target.width:
+            raise TranslationFault(target.reasons.beyond_width, fpd=target.fpd)
+        second = walk_second_stage(remapping, target, second_stage, address)
+        entry, shift, rights, _ = second
+        offset = (1 << shift) - 1
+        physical = entry & ADDRESS & ~offset | address & offset
+        granted = rights >> second_stage[0].rights_at & 3
+        return _new(Page, (physical, shift, granted, False, None, second, memory))
 
     geometry = first_stage.geometry
     if not is_canonical(address, geometry.width):
@@ -130,42 +149,25 @@ def find_page(remapping: Remapping, target: Target, address: int, privileged: bo
         walk_second = functools.partial(walk_second_stage, remapping, target, second_stage)
         memory = GuestMemory(memory, second_stage, target.width, walk_second, remapping.observer)
     first = walk_first_stage(remapping, target, first_stage, memory, address)
-    _, shift, rights, _ = first
+    entry, shift, rights, _ = first
+    offset = (1 << shift) - 1
+    physical = entry & ADDRESS & ~offset | address & offset
+    granted = rights >> geometry.rights_at & 3
     user_denied = not privileged and not rights & geometry.user
-    writable = bool(rights & geometry.write) or (privileged and not _write_protected(target))
-    physical = output(first, address)
+    if privileged and not _write_protected(target):
+        granted |= WRITE
     if second_stage is None:
-        return _new(Page, (physical, shift, True, writable, user_denied, first, None, memory))
+        return _new(Page, (physical, shift, granted, user_denied, first, None, memory))
 
     if physical >> target.width:
         raise TranslationFault(FaultReason.FS_BEYOND_WIDTH, fpd=target.fpd)
-    page = _find_second_stage_page(remapping, target, second_stage, physical)
-    return _new(
-        Page,
-        (
-            page.physical,
-            min(shift, page.shift),
-            page.readable,
-            writable and page.writable,
-            user_denied,
-            first,
-            page.second,
-            memory,
-        ),
-    )
-
-
-def _find_second_stage_page(
-    remapping: Remapping, target: Target, stage: Stage, address: int
-) -> Page:
-    if address >> target.width:
-        raise TranslationFault(target.reasons.beyond_width, fpd=target.fpd)
-    second = walk_second_stage(remapping, target, stage, address)
-    geometry = stage.geometry
-    _, shift, rights, _ = second
-    readable, writable = rights & geometry.read != 0, rights & geometry.write != 0
-    physical = output(second, address)
-    return _new(Page, (physical, shift, readable, writable, False, None, second, remapping.memory))
+    second = walk_second_stage(remapping, target, second_stage, physical)
+    entry, second_shift, rights, _ = second
+    offset = (1 << second_shift) - 1
+    physical = entry & ADDRESS & ~offset | physical & offset
+    granted &= rights >> second_stage.geometry.rights_at
+    shift = min(shift, second_shift)
+    return _new(Page, (physical, shift, granted, user_denied, first, second, memory))
 
 
 def is_canonical(address: int, width: int) -> bool:
@@ -227,27 +229,43 @@ def walk_first_stage(
 ) -> Leaf:
     """Walk the first stage, from the paging-structure caches on where they can help."""
     cache, observer = remapping.caches.first_stage, remapping.observer
-    if cache.shape == OFF:
+    if cache.off:
         return walk(memory, stage, address, None, None, observer)
-    tags = target.domain_id, target.pasid
     if isinstance(memory, GuestMemory):
+        tags = target.domain_id, target.pasid
         return _walk_guest(cache, tags, memory, stage, address, observer)
-    return _walk(cache, tags, memory, stage, address, observer)
+    return _walk(cache, target.domain_id, target.pasid, memory, stage, address, observer)
 
 
 def walk_second_stage(remapping: Remapping, target: Target, stage: Stage, address: int) -> Leaf:
     """Walk the second stage, from the paging-structure caches on where they can help."""
     cache, observer = remapping.caches.second_stage, remapping.observer
-    if cache.shape == OFF:
+    if cache.off:
         return walk(remapping.memory, stage, address, None, None, observer)
-    return _walk(cache, (target.domain_id, None), remapping.memory, stage, address, observer)
-
-
-StructureCache = Cache[StructureKey, StructureEntry]
-CACHE_NAMES = {StageKind.FIRST: CacheName.FIRST_STAGE, StageKind.SECOND: CacheName.SECOND_STAGE}
+    return _walk(cache, target.domain_id, None, remapping.memory, stage, address, observer)
 
 
 def _walk(
+    cache: StructureCache,
+    domain_id: int,
+    pasid: int | None,
+    memory: TableMemory,
+    stage: Stage,
+    address: int,
+    observer: Observer | None,
+) -> Leaf:
+    """Walk from the table of 4 KiB pages if that is cached, or as far as is."""
+    key = domain_id, pasid, LOWEST_TABLE_SHIFT, address >> LOWEST_TABLE_SHIFT
+    lowest = cache.use(key)
+    if lowest is None:
+        return _walk_and_remember(cache, (domain_id, pasid), memory, stage, address, observer)
+    if observer is not None:
+        observer.asked(CACHE_NAMES[stage.geometry.kind], key, lowest)
+    _, frame, rights, _, _ = lowest
+    return walk_last(memory, stage, address, frame, rights, observer)
+
+
+def _walk_and_remember(
     cache: StructureCache,
     tags: tuple[int, int | None],
     memory: TableMemory,
@@ -255,6 +273,7 @@ def _walk(
     address: int,
     observer: Observer | None,
 ) -> Leaf:
+    _, start = _below(cache, tags, stage, address, observer, LOWEST_TABLE_SHIFT + INDEX_BITS)
     width = tag_width(stage)
 
     def remember(shift: int, frame: int, rights: int) -> None:
@@ -263,7 +282,6 @@ def _walk(
         if observer is not None:
             observer.kept(CACHE_NAMES[stage.geometry.kind], key, entry)
 
-    _, start = _below(cache, tags, stage, address, observer)
     return walk(memory, stage, address, remember, start, observer)
 
 
@@ -294,7 +312,7 @@ def _walk_guest(
             if observer is not None:
                 observer.kept(CacheName.FIRST_STAGE, key, entry)
 
-    below, start = _below(cache, tags, stage, address, observer)
+    below, start = _below(cache, tags, stage, address, observer, LOWEST_TABLE_SHIFT)
     if below is not None and below.host is not None:
         memory.known[below.frame] = below.host
     memory.located = locate
@@ -307,26 +325,27 @@ def _below(
     stage: Stage,
     address: int,
     observer: Observer | None,
+    shift: int,
 ) -> tuple[StructureEntry | None, tuple[int, int, int] | None]:
-    """The deepest entry on the way to ``address``, and where a walk goes on from it."""
-    domain_id, pasid = tags
-    done = len(stage.geometry.levels)
-    entry = start = None
-    shift = LOWEST_TABLE_SHIFT
-    while done > 1:
-        done -= 1
-        key = domain_id, pasid, shift, address >> shift
+    """The deepest entry on the way to ``address``, and where a walk goes on from it.
+
+    Entries are looked for from ``shift``, which tells their level, upwards.
+    """
+    levels = stage.geometry.levels
+    for done in range(len(levels) - 1, 0, -1):
+        if levels[done - 1].shift < shift:
+            continue
+        key = *tags, levels[done - 1].shift, address >> levels[done - 1].shift
         entry = cache.use(key)
         if entry is not None:
-            start = done, entry.frame, entry.rights
-            break
-        shift += INDEX_BITS
-    else:
-        cache.counters.misses += 1
-        key = domain_id, pasid, LOWEST_TABLE_SHIFT, address >> LOWEST_TABLE_SHIFT
+            if observer is not None:
+                observer.asked(CACHE_NAMES[stage.geometry.kind], key, entry)
+            return entry, (done, entry.frame, entry.rights)
+    cache.counters.misses += 1
     if observer is not None:
-        observer.asked(CACHE_NAMES[stage.geometry.kind], key, entry)
-    return entry, start
+        key = *tags, LOWEST_TABLE_SHIFT, address >> LOWEST_TABLE_SHIFT
+        observer.asked(CACHE_NAMES[stage.geometry.kind], key, None)
+    return None, None
 
 
 def walk_fault(
@@ -377,30 +396,23 @@ def _write_protected(target: Target) -> bool:
 
 def iotlb_entry(target: Target, address: int, page: Page, rights: int) -> IotlbEntry:
     """The translation as the IOTLB keeps it, without the interrupt range in it."""
-    physical, shift, *_ = page
+    physical, shift, _, _, _, second, _ = page
     if shift > PAGE_SHIFT and meets_interrupts(physical, shift):
         shift = PAGE_SHIFT
-    offset = (1 << shift) - 1
+    start = -1 << shift
+    snoop = target.snooped or (second is not None and second[0] & SNOOP != 0)
     return _new(
         IotlbEntry,
         (
             target.tags,
-            address & ~offset,
+            address & start,
             shift,
-            physical & ~offset,
+            physical & start,
             rights,
-            snooped(target, page),
+            snoop,
             None,
         ),
     )
-
-
-def snooped(target: Target, page: Page) -> bool:
-    """Whether the access snoops processor caches whatever the request asks for (3.10)."""
-    second = page.second
-    if second is not None and second[0] & SNOOP:
-        return True
-    return isinstance(target.entry, PasidEntry) and target.entry.pgsnp
 
 
 def _keep_fault(

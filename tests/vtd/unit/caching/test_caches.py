@@ -154,9 +154,10 @@ def test_scalable_context_entries_are_invalidated_whatever_the_domain(
     device = DEVICES[0]
     software.attach(device, software.domains[0])
     software.map(software.domains[0], 0x20_0000, 0x80_0000, 0x1000, "rw")
-    context = ScalableContextEntry.unpack(software.memory.read(0x2000 + device % 128 * 32, 32))
+    place = software.driver.structures.context_entry(device)
+    context = ScalableContextEntry.unpack(software.memory.read(place, 32))
     for present, outcome in ((False, FaultReason.SM_CONTEXT_NOT_PRESENT), (True, 0x80_0000)):
-        software.memory.write(0x2000 + device % 128 * 32, context.replace(p=present).pack())
+        software.memory.write(place, context.replace(p=present).pack())
         software.submit(ContextCacheInvalidateDescriptor.of(g=granularity, sid=device, did=7))
         software.submit(IotlbInvalidateDescriptor.of(g=IotlbGranularity.GLOBAL))
         assert software.outcomes(device, 0x20_0000, READ, 4) == [outcome] * 2

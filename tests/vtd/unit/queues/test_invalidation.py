@@ -14,7 +14,7 @@ from vtd.layouts.descriptors import DESCRIPTORS, DescriptorType
 from vtd.layouts.registers import RootTableAddress, TranslationTableMode
 from vtd.unit.caching.cache import UNBOUNDED
 from vtd.unit.caching.policy import CachePolicy
-from vtd.unit.departures import QEMU
+from vtd.unit.departures import Departures
 from vtd.unit.options import Options
 from vtd.unit.registers.capabilities import Capabilities
 from vtd.unit.reporting.events import Event
@@ -197,7 +197,7 @@ def test_index_selective_interrupt_invalidation_is_bound_to_mhmv(
     started = start(unit=unit)
     started.submit(descriptor)
     assert started.queue_error == (None if ok else RESERVED)
-    recorded = World(Mode.LEGACY, unit).start(Options(departures=QEMU))
+    recorded = World(Mode.LEGACY, unit).start(Options(departures=Departures(ignore_mhmv=True)))
     recorded.enable_queue(wide=False)
     recorded.submit(descriptor)
     assert recorded.queue_error is None
@@ -520,7 +520,12 @@ def test_software_may_queue_more_from_within_an_event() -> None:
 
 def test_recorded_units_take_narrow_descriptors_in_scalable_mode() -> None:
     world = World(Mode.SECOND)
-    started = world.start(Options(departures=QEMU))
+    departures = Departures(
+        accept_narrow_queue=True,
+        drop_pasid_entries_with_context=True,
+        accept_register_invalidation=True,
+    )
+    started = world.start(Options(departures=departures))
     started.enable_queue(wide=False)
     assert started.admit() is not None
     started.submit(VALID[T.CC_INV], wait(5))

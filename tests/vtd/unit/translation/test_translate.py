@@ -12,7 +12,7 @@ from tests.vtd.directed_faults import CASES
 from tests.vtd.world import HOST, PAGE, Mode, World, capabilities
 from tests.vtd.world_strategies import flawed_worlds, hostile_worlds, valid_worlds, worlds_for
 from vtd.unit.caching.policy import POLICIES
-from vtd.unit.departures import QEMU, SPECIFICATION
+from vtd.unit.departures import SPECIFICATION, Departures
 from vtd.unit.options import Options
 from vtd.unit.reporting.events import RequestBlocked
 from vtd.unit.requests.faults import FaultReason
@@ -194,11 +194,15 @@ def test_a_read_sets_accessed_and_a_write_dirty_too(mode: Mode) -> None:
 def test_recorded_units_set_flags_on_walks_that_are_not_snooped() -> None:
     world = World(Mode.FIRST, capabilities(ssts=0, nest=0))
     world.change("pasid", pwsnp=False, aw=2)
-    assert world.start().admit() is None
-    assert world.start(Options(departures=QEMU)).admit() == HOST | PAGE
+    unchecked, snooped = Departures(ignore_aw_without_ssts=True), Departures(snoop_every_walk=True)
+    for departures, reason in ((SPECIFICATION, 0x5A), (snooped, 0x5A), (unchecked, 0x90)):
+        record = world.start(Options(departures=departures)).refusal()
+        assert record is not None and record.fr == reason
+    assert world.start(Options(departures=unchecked | snooped)).admit() == HOST | PAGE
     assert world.get("first1").a
     world.change("pasid", pgtt=2)
     world.set_bits("pasid", 1 << 5)
-    for departures, reason in ((SPECIFICATION, 0x5A), (QEMU, 0x5B)):
+    other_order = Departures(check_pgtt_before_reserved=True)
+    for departures, reason in ((SPECIFICATION, 0x5A), (other_order, 0x5B)):
         record = world.start(Options(departures=departures)).refusal()
         assert record is not None and record.fr == reason

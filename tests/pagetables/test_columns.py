@@ -1,0 +1,213 @@
+"""Columns against the listing page by page: the same pages, ranges, refusals and limits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pagetables import columns, extents
+from pagetables.bits import Implementation
+from pagetables.build import FramePool, TableBuilder
+from pagetables.columns import Columns
+from pagetables.extents import ListingLimitError, Page
+from pagetables.geometry import StageKind
+from pagetables.memory import PhysicalMemory
+from pagetables.walk import Stage, WalkFault, walk
+from tests.strategies import (
+    POOL,
+    NestedScene,
+    Path,
+    Scene,
+    geometry_of,
+    hostile_scenes,
+    nested_scenes,
+    setups,
+    valid_paths,
+)
+
+PAGE, RESERVED = 1 << 12, 1 << 50
+UNIT = Implementation(46, 16, frozenset({"sslps_2m", "sslps_1g", "fs1gp"}))
+limits = st.one_of(st.integers(0, 40), st.integers(0, 4000), st.just(5000))
+
+Listed = tuple[list[Page], list[tuple[int, int, Any, int, bool]], bool]
+
+
+def heard(listing: Callable[[extents.Refused], Iterator[Page]]) -> Listed:
+    """The pages, what was refused, and whether the limit was reached."""
+    refused: list[tuple[int, int, Any, int, bool]] = []
+    pages: list[Page] = []
+
+    def tell(address: int, length: int, fault: WalkFault) -> None:
+        refused.append((address, length, (fault.rule, fault.kind), fault.shift, fault.top))
+
+    try:
+        pages.extend(listing(tell))
+    except ListingLimitError as error:
+        assert str(error).startswith("listing stopped: limit of ")
+        return pages, refused, True
+    return pages, refused, False
+
+
+def spread(pieces: Iterator[Columns]) -> Iterator[Page]:
+    for piece in pieces:
+        yield from piece.pages()
+
+
+def check_one_stage(
+    memory: PhysicalMemory, stage: Stage, width: int | None, limit: int | None
+) -> Listed:
+    plain = heard(
+        lambda tell: extents.leaves(memory, stage, width=width, limit=limit, refused=tell)
+    )
+    fast = heard(
+        lambda tell: spread(columns.columns(memory, stage, width=width, limit=limit, refused=tell))
+    )
+    assert fast == plain
+    return plain
+
+
+def check_both_stages(
+    memory: PhysicalMemory, first: Stage, second: Stage, width: int, limit: int | None
+) -> None:
+    plain = heard(
+        lambda tell: extents.nested_leaves(memory, first, second, width, limit=limit, refused=tell)
+    )
+    fast = heard(
+        lambda tell: spread(
+            columns.nested_columns(memory, first, second, width, limit=limit, refused=tell)
+        )
+    )
+    assert fast == plain
+
+
+@given(hostile_scenes(), st.sampled_from(StageKind), st.data())
+def test_columns_hold_the_pages_of_hostile_tables(
+    scene: Scene, kind: StageKind, data: st.DataObject
+) -> None:
+    setup = data.draw(setups(kind, POOL[0]))
+    width = data.draw(st.sampled_from([None, 39, 46, 64]))
+    check_one_stage(scene.memory(), setup.stage, width, data.draw(limits))
+
+
+@given(valid_paths(), st.sampled_from([None, 5000]))
+def test_columns_hold_the_only_page_of_a_table(path: Path, limit: int | None) -> None:
+    pages, refused, _ = check_one_stage(path.scene.memory(), path.setup.stage, None, limit)
+    assert len(pages) == 1
+    assert not refused
+
+
+@given(nested_scenes(), limits)
+def test_columns_hold_the_pages_of_hostile_nested_tables(scene: NestedScene, limit: int) -> None:
+    memory = scene.scene.memory()
+    before = memory.snapshot()
+    check_both_stages(memory, scene.first.stage, scene.second.stage, scene.nesting.width, limit)
+    assert memory.snapshot() == before
+
+
+mapped = st.lists(
+    st.tuples(
+        st.sampled_from([0, 1, 2, 3, 510, 511, 512, 1024, (1 << 18) - 1, 1 << 18]),
+        st.integers(0, 600),
+        st.integers(1, 520),
+        st.sampled_from(["rw", "r-", "-w"]),
+        st.booleans(),
+    ),
+    max_size=6,
+)
+spoilt = st.lists(st.integers(0, 600).map(lambda page: page << 12), max_size=4)
+
+
+def tables(
+    kind: StageKind, ranges: list[tuple[int, int, int, str, bool]], memory: PhysicalMemory, at: int
+) -> Stage:
+    """Ordinary tables: the later mapping of a page is left out."""
+    geometry = geometry_of(kind, 4, UNIT)
+    builder = TableBuilder(memory, geometry, FramePool(at, at + (256 << 12)))
+    taken: set[int] = set()
+    for page, target, count, rights, user in ranges:
+        pages = set(range(page, page + count))
+        if taken & pages:
+            continue
+        taken |= pages
+        if kind is StageKind.FIRST:
+            known = "rw" if rights == "-w" else rights
+            builder.map(page << 12, target << 12, count << 12, known, user=user)
+        else:
+            builder.map(page << 12, target << 12, count << 12, rights)
+    return Stage(geometry, builder.root)
+
+
+def spoil(memory: PhysicalMemory, stage: Stage, addresses: list[int]) -> None:
+    """Set a reserved bit in the entries of pages."""
+    for address in addresses:
+        with suppress(WalkFault):
+            entry, _, _, where = walk(memory, stage, address)
+            memory.write(where, (entry | RESERVED).to_bytes(8, "little"))
+
+
+@given(mapped, spoilt, st.sampled_from(StageKind), st.one_of(st.none(), st.integers(0, 3000)))
+def test_columns_of_ordinary_tables_merge_to_the_same_ranges(
+    ranges: list[tuple[int, int, int, str, bool]],
+    bad: list[int],
+    kind: StageKind,
+    limit: int | None,
+) -> None:
+    memory = PhysicalMemory()
+    memory.add_region(1 << 30, 256 << 12)
+    stage = tables(kind, ranges, memory, 1 << 30)
+    spoil(memory, stage, bad)
+    check_one_stage(memory, stage, None, limit)
+    assert list(columns.merge(columns.columns(memory, stage))) == list(
+        extents.merge(extents.leaves(memory, stage))
+    )
+
+
+@given(mapped, mapped, spoilt, spoilt, st.one_of(st.none(), st.integers(0, 8000)))
+def test_columns_of_ordinary_nested_tables_merge_to_the_same_ranges(
+    inner: list[tuple[int, int, int, str, bool]],
+    outer: list[tuple[int, int, int, str, bool]],
+    bad_inner: list[int],
+    bad_outer: list[int],
+    limit: int | None,
+) -> None:
+    memory = PhysicalMemory()
+    memory.add_region(1 << 30, 256 << 12)
+    memory.add_region(1 << 31, 256 << 12)  # the guest's tables, which it sees where they are
+    seen = (1 << 31) >> 12
+    second = tables(StageKind.SECOND, [(seen, seen, 256, "rw", True), *outer], memory, 1 << 30)
+    first = tables(StageKind.FIRST, inner, memory, 1 << 31)
+    spoil(memory, first, bad_inner)
+    spoil(memory, second, bad_outer)
+    check_both_stages(memory, first, second, 39, limit)
+    assert list(columns.merge(columns.nested_columns(memory, first, second, 39))) == list(
+        extents.merge(extents.nested_leaves(memory, first, second, 39))
+    )
+
+
+def test_a_table_that_points_to_itself_is_listed_piece_by_piece() -> None:
+    memory = PhysicalMemory()
+    memory.add_region(0x1000, PAGE)
+    memory.load(0x1000, (0x1000 | 3).to_bytes(8, "little") * 512)
+    piece = next(columns.columns(memory, Stage(geometry_of(StageKind.SECOND, 4, UNIT), 1)))
+    assert len(piece.address) == 512 * 512
+    assert (piece.physical == 0x1000).all()
+    assert (piece.address == np.arange(512 * 512, dtype=np.uint64) * PAGE).all()
+
+
+def test_large_pages_of_nested_tables_are_listed_by_the_small_pages_below() -> None:
+    memory = PhysicalMemory()
+    memory.add_region(1 << 30, 256 << 12)
+    memory.add_region(1 << 31, 256 << 12)
+    seen = (1 << 31) >> 12
+    outer = [(seen, seen, 256, "rw", True), (1024, 1, 1500, "rw", True)]
+    second = tables(StageKind.SECOND, outer, memory, 1 << 30)
+    first = tables(StageKind.FIRST, [(0, 1024, 1024, "rw", True)], memory, 1 << 31)
+    check_both_stages(memory, first, second, 39, None)
+    pieces = list(columns.nested_columns(memory, first, second, 39))
+    assert [len(piece.address) for piece in pieces] == [512, 512]
+    assert {int(size) for piece in pieces for size in piece.length} == {PAGE}
