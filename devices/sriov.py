@@ -163,7 +163,9 @@ class Sriov:
         self._become(())
 
     def _become(self, functions: tuple[VirtualFunction, ...]) -> None:
-        self.functions = functions
+        gone, self.functions = self.functions, functions
+        for function in gone:
+            function.dma.reconsider()
         self.physical.on_way_changed()
         if self.on_change is not None:
             self.on_change()

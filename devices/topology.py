@@ -120,6 +120,8 @@ class Topology:
     def bdf(self, function: PciFunction) -> Bdf:
         """Where a function is: its segment and its own requester id."""
         if isinstance(function, VirtualFunction):
+            if function not in function.sriov.functions:
+                raise TopologyError("the virtual function is not enabled any more")
             segment, source_id = self.bdf(function.sriov.physical)
             return Bdf(segment, SourceId(source_id + function.routing_offset & 0xFFFF))
         bus, devfn = self._place(function)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -17,14 +18,17 @@ from devices.config_space import BusNumbers
 from devices.dma import (
     READ,
     WRITE,
+    AddressType,
     Completion,
     CompletionStatus,
+    DmaPort,
     InvalidationRequest,
     PageGroupResponse,
     Request,
 )
 from devices.function import Identity, PciFunction
 from devices.models.edu import Edu
+from devices.sriov import Sriov, VirtualFunction
 from devices.topology import Bridge, Topology
 from pagetables.build import FramePool, TableBuilder
 from pagetables.geometry import second_stage_geometry
@@ -47,6 +51,7 @@ from vtd.unit.caching.policy import AGGRESSIVE, KEEPS_STALE, CachePolicy
 from vtd.unit.options import Options
 from vtd.unit.port import UnitPort
 from vtd.unit.registers.capabilities import PROFILES, Capabilities
+from vtd.unit.reporting.events import Event, RequestBlocked
 from vtd.unit.unit import RemappingUnit
 
 GRAPHICS, OTHERS = 0xFED9_0000, 0xFED9_1000
@@ -77,6 +82,7 @@ path = ["1e.6"]
 """
 ROOT, CONTEXT, TABLES, DATA = 0x1000, 0x2000, 0x10_0000, 0x20_0000
 QEMU = PROFILES["qemu"]
+UR = CompletionStatus.UNSUPPORTED_REQUEST
 
 
 def table(text: str = TWO_UNITS) -> Table:
@@ -171,6 +177,170 @@ class Client:
         raise AssertionError(response)
 
 
+def virtual(sriov: Sriov, index: int) -> VirtualFunction:
+    """A virtual function with a device-TLB."""
+    function = VirtualFunction(sriov, index)
+    function.client = Client()
+    return function
+
+
+class Machine:
+    """A platform whose requests all end as faults that show where they arrived.
+
+    A device at the root, a root port with one device behind it, and a physical function there.
+    """
+
+    def __init__(self) -> None:
+        self.platform, _, self.direct = machine()
+        self.topology = self.platform.topology
+        self.bridge = Bridge(Identity(0x8086, 0x9D10, 0x060400), PortType.ROOT_PORT)
+        self.acs = self.bridge.add_acs(AcsCapabilities(0x5F))
+        self.topology.add(self.bridge, self.topology.roots[0], 0x1C)
+        self.topology.assign_bus_numbers()
+        bus = self.topology.bus_behind(self.bridge)
+        self.behind, physical = Edu(), PciFunction(Identity(0x1234, 0x11E9, 0x00FF00))
+        self.sriov = Sriov(
+            physical, total_vfs=3, first_offset=0x10, stride=1, vf_device_id=1, make=virtual
+        )
+        for function in (self.direct, self.behind, physical):
+            function.client = Client()
+        self.topology.add(self.behind, bus, 0)
+        self.topology.add(physical, bus, 1)
+        self.topology.add_sriov(self.sriov)
+        self.virtual: list[PciFunction] = []
+        """Every virtual function that there ever was."""
+        self.arrived: list[tuple[int, int]] = []
+        self.platform.connect()  # the first device had no device-TLB when it was plugged in
+        for base, unit in self.platform.units.items():
+            start(unit, GlobalStatus.of(rtps=True, tes=True), ROOT)
+            unit.subscribe(partial(self._note, base))
+
+    def _note(self, base: int, event: Event) -> None:
+        if isinstance(event, RequestBlocked):
+            self.arrived.append((base, event.request.source_id))
+
+    @property
+    def functions(self) -> list[PciFunction]:
+        """All of them, plugged in or not any more."""
+        return [self.direct, self.behind, self.sriov.physical, *self.virtual]
+
+    def enable_vfs(self, count: int) -> None:
+        """Take away the virtual functions that there are and make others."""
+        config, sriov = self.sriov.physical.config, self.sriov
+        config.write(sriov.control.offset, 0, 2)
+        config.write(sriov.count.offset, count, 2)
+        if count:
+            config.write(sriov.control.offset, 1, 2)
+        self.virtual += sriov.functions
+
+    def renumber(self, secondary: int) -> None:
+        """Program the bridge with another bus number."""
+        buses = self.bridge.buses
+        buses.value = buses.value.replace(secondary=secondary, subordinate=secondary)
+
+    def send(self, port: DmaPort, kind: AddressType) -> tuple[CompletionStatus, Any]:
+        """The outcome of a request, and where it arrived: register base and source-id."""
+        self.arrived.clear()
+        completion = port.request(Request(0xFFFF, DATA, READ, 8, address_type=kind))
+        return completion.status, list(self.arrived)
+
+    def expected(self, function: PciFunction, kind: AddressType) -> tuple[CompletionStatus, Any]:
+        """The same, as the tree is now, through ports that are made anew."""
+        gone = function in self.virtual and function not in self.sriov.functions
+        if gone or not function.command.value.bme:
+            return CompletionStatus.UNSUPPORTED_REQUEST, []
+        return self.send(self.platform.port_of(function), kind)
+
+
+changes = st.one_of(
+    st.tuples(st.just("function"), st.integers(0, 5), st.booleans()),
+    st.tuples(st.just("function"), st.integers(0, 5), st.just(True)),
+    st.tuples(st.just("bridge"), st.sampled_from([True, True, False])),
+    st.tuples(st.just("acs"), st.booleans(), st.booleans()),
+    st.tuples(st.just("renumber"), st.integers(1, 9)),
+    st.tuples(st.just("vfs"), st.integers(0, 3)),
+    st.tuples(st.just("reset")),
+)
+
+
+def change_way(m: Machine, change: Any) -> None:
+    """What software does to the way of requests."""
+    match change:
+        case ("function", number, on):
+            functions = m.functions
+            functions[number % len(functions)].config.write(4, 4 * on, 2)
+        case ("bridge", on):
+            m.bridge.config.write(4, 4 * on, 2)
+        case ("acs", validation, blocking):
+            m.acs.control.value = m.acs.control.value.replace(sv=validation, tb=blocking)
+        case ("renumber", number):
+            m.renumber(number)
+        case ("vfs", count):
+            m.enable_vfs(count)
+        case _:
+            m.sriov.physical.reset()
+
+
+@given(st.lists(changes, max_size=25))
+def test_every_change_of_the_way_takes_effect_at_the_next_request(program: list[Any]) -> None:
+    m = Machine()
+    for change in program:
+        change_way(m, change)
+        for function in m.functions:
+            for kind in AddressType:
+                expected = m.expected(function, kind)
+                assert m.send(function.dma, kind) == expected
+                assert m.send(function.dma, kind) == expected  # now that the way is known
+
+
+def test_a_virtual_function_that_is_disabled_reaches_nothing() -> None:
+    m = Machine()
+    m.bridge.config.write(4, 4, 2)
+    m.enable_vfs(2)
+    first, second = m.sriov.functions
+    for function in (first, second):
+        function.config.write(4, 4, 2)
+    assert m.send(first.dma, AddressType.UNTRANSLATED) == (UR, [(OTHERS, 0x0118)])
+    assert m.send(second.port, AddressType.UNTRANSLATED) == (UR, [(OTHERS, 0x0119)])
+    m.enable_vfs(0)
+    for function in (first, second):
+        for port in (function.dma, function.port):
+            assert m.send(port, AddressType.UNTRANSLATED) == (UR, [])
+
+
+def test_a_bridge_that_is_added_later_carries_what_is_plugged_in_behind_it() -> None:
+    m = Machine()
+    port = Bridge(Identity(0x8086, 0x9D10, 0x060400), PortType.ROOT_PORT)
+    m.topology.add(port, m.topology.roots[0], 0x1D)
+    port.buses.value = BusNumbers.of(primary=0, secondary=7, subordinate=7)
+    late = Edu()
+    m.topology.add(late, m.topology.bus_behind(port), 2)
+    late.config.write(4, 4, 2)
+    assert m.send(late.dma, AddressType.UNTRANSLATED) == (UR, [])
+    port.config.write(4, 4, 2)
+    assert m.send(late.dma, AddressType.UNTRANSLATED) == (UR, [(OTHERS, 0x0710)])
+
+
+def test_the_way_leads_past_bridges_that_stop_nothing() -> None:
+    m = Machine()
+    assert isinstance(m.direct.port.way(), UnitPort)
+    assert isinstance(m.behind.port.way(), BridgedPort)
+    m.bridge.config.write(4, 4, 2)
+    assert isinstance(m.behind.port.way(), UnitPort)
+    m.acs.control.value = m.acs.control.value.replace(tb=1)
+    assert isinstance(m.behind.port.way(), BridgedPort)
+
+
+def test_a_function_that_no_unit_covers_reaches_nothing() -> None:
+    m = Machine()
+    stranger = Edu()
+    m.topology.add(stranger, m.topology.add_root_bus(segment=1), 4)
+    stranger.config.write(4, 4, 2)
+    assert m.send(stranger.dma, AddressType.UNTRANSLATED) == (UR, [])
+    with pytest.raises(PlatformError, match=r"0001:00:04\.0: no unit covers it"):
+        m.platform.connect()
+
+
 def test_messages_for_a_device_tlb_reach_the_device() -> None:
     platform, graphics, _ = machine()
     client = graphics.client = Client()
@@ -180,6 +350,26 @@ def test_messages_for_a_device_tlb_reach_the_device() -> None:
     assert client.sent == []
     platform.units[GRAPHICS].devices.invalidate(descriptor)
     assert [request.address for request in client.sent] == [0x7000]
+
+
+@given(st.lists(changes, max_size=12))
+def test_messages_follow_the_source_ids_of_device_tlbs(program: list[Any]) -> None:
+    m = Machine()
+    for change in program:
+        change_way(m, change)
+        for function in (m.direct, m.behind, m.sriov.physical, *m.sriov.functions):
+            source_id = m.topology.requester_id(function)
+            descriptor = DeviceTlbInvalidateDescriptor.of(sid=source_id, addr=0x7000)
+            m.platform.unit_of(function).devices.invalidate(descriptor)
+            clients = {each: each.client for each in m.functions}
+            told = [
+                each
+                for each, client in clients.items()
+                if isinstance(client, Client) and client.sent
+            ]
+            assert told == [function]
+            assert isinstance(function.client, Client)
+            function.client.sent.clear()
 
 
 def test_system_devices_have_the_source_ids_of_their_scopes() -> None:
