@@ -169,6 +169,13 @@ class Atomic(NamedTuple):
     op: AtomicOp
     operands: bytes
 
+    def is_of(self, size: int) -> bool:
+        """Whether it covers this many bytes, and its operands fit it."""
+        try:
+            return self.op.size(self.operands) == size
+        except ValueError:
+            return False
+
 
 @dataclass(frozen=True, slots=True)
 class NoWrite:
@@ -385,19 +392,22 @@ class Memory(Protocol):
 def move(memory: Memory, request: Request, address: int) -> Completion:
     """Carry out a read, write or atomic at a physical address.
 
-    Unsupported where there is no memory, and for an atomic that is not aligned.
+    Unsupported where there is no memory, for an atomic that is not aligned, and for a request that
+    does not carry as many bytes as its length says.
     """
     length, payload = request.length, request.payload
     try:
         if request.access == READ:
             return Completion(CompletionStatus.SUCCESS, memory.read(address, length))
         if isinstance(payload, Atomic):
-            if address % length:
+            if not payload.is_of(length) or address % length:
                 return REFUSED
             before = memory.read(address, length)
             memory.write(address, payload.op.apply(before, payload.operands))
             return Completion(CompletionStatus.SUCCESS, before)
-        memory.write(address, payload if isinstance(payload, bytes) else b"")
+        if not isinstance(payload, bytes) or len(payload) != length:
+            return REFUSED
+        memory.write(address, payload)
     except BusError:
         return REFUSED
     return DONE

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from pagetables.memory import BusError
+from pagetables.memory import PhysicalMemory
 from pagetables.observer import Structure
 from vtd.unit.observer import Observer
 from vtd.unit.unit import RemappingUnit
@@ -12,10 +12,9 @@ Hook = Callable[[str, int, int, int], None]
 
 
 class Meddler(Observer):
-    """Refuses stores to ``read_only`` frames and tells ``hook`` of everything."""
+    """Tells ``hook`` of everything."""
 
     def __init__(self) -> None:
-        self.read_only: set[int] = set()
         self.hook: Hook | None = None
 
     def read(self, structure: Structure, address: int, size: int, value: int) -> None:
@@ -28,14 +27,14 @@ class Meddler(Observer):
         self._tell("write", address, len(data), int.from_bytes(data, "little"))
 
     def _tell(self, kind: str, address: int, size: int, value: int) -> None:
-        if kind != "read" and address >> 12 in self.read_only:
-            raise BusError(address, "read-only for this unit")
         if self.hook is not None:
             self.hook(kind, address, size, value)
 
 
 class Meddling:
     """A world whose units can be meddled with; nobody observes them as long as nobody does."""
+
+    memory: PhysicalMemory
 
     def __init__(self) -> None:
         self._meddler = Meddler()
@@ -51,12 +50,26 @@ class Meddling:
     @property
     def read_only(self) -> frozenset[int]:
         """Frames in which no flag can be set."""
-        return frozenset(self._meddler.read_only)
+        regions = [region for region in self.memory.regions if region.read_only]
+        return frozenset(
+            frame for each in regions for frame in range(each.start >> 12, each.end >> 12)
+        )
 
     def make_read_only(self, frame: int) -> None:
-        """Let no unit store anything in a frame any more."""
-        self._meddler.read_only.add(frame)
-        self._meddle()
+        """Turn a frame into memory that only a loader can change."""
+        memory, start, end = self.memory, frame << 12, frame + 1 << 12
+        (region,) = (each for each in memory.regions if each.start <= start < each.end)
+        if region.read_only:
+            return
+        data = memory.read(region.start, region.end - region.start)
+        memory.remove_region(region.start)
+        for low, high in ((region.start, start), (start, end), (end, region.end)):
+            if low < high:
+                memory.add_region(low, high - low, read_only=low == start and high == end)
+        for offset in range(0, len(data), 4096):
+            page = data[offset : offset + 4096]
+            if any(page):
+                memory.load(region.start + offset, page)
 
     @property
     def hook(self) -> Hook | None:
@@ -69,7 +82,7 @@ class Meddling:
         self._meddle()
 
     def _meddle(self) -> None:
-        wanted = self._units if self._meddler.hook or self._meddler.read_only else []
+        wanted = self._units if self._meddler.hook else []
         for unit in self._units:
             if unit in wanted and unit not in self._meddled:
                 unit.observe(self._meddler)

@@ -64,11 +64,11 @@ class InterruptWorld(Meddling):
 
     def put_entry(self, entry: int, index: int = INDEX) -> None:
         """Store a table entry."""
-        self.memory.write(TABLE + 16 * index, entry.to_bytes(16, "little"))
+        self.memory.load(TABLE + 16 * index, entry.to_bytes(16, "little"))
 
     def put_descriptor(self, descriptor: int) -> None:
         """Store the posted-interrupt descriptor."""
-        self.memory.write(DESCRIPTOR, descriptor.to_bytes(64, "little"))
+        self.memory.load(DESCRIPTOR, descriptor.to_bytes(64, "little"))
 
     def get_descriptor(self) -> PostedInterruptDescriptor:
         """The posted-interrupt descriptor as it is in memory."""

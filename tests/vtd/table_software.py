@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from devices.dma import READ, WRITE, Request
+from devices import dma
+from devices.dma import READ, WRITE, AtomicOp, Request
 from pagetables.bits import BitRecord
 from pagetables.build import BuildError, FramePool
 from pagetables.memory import PhysicalMemory
@@ -27,30 +28,67 @@ TABLES, GUEST_TABLES, MEMORY = 0x1000, 0x40_0000, 0x80_0000
 DEVICES = (0x0108, 0x0110)
 PASID = 0x45
 ACCESS = {"rw": READ | WRITE, "r-": READ, "-w": WRITE}
+OFFSET = 0x800
+"""Of the bytes in a page that are reached through ports."""
+MARK = b"mark"
+
+
+def _pages_that_name_themselves() -> PhysicalMemory:
+    memory = PhysicalMemory()
+    memory.add_region(MEMORY, 0x40_0000)
+    for address in range(MEMORY + OFFSET, MEMORY + 0x40_0000, 0x1000):
+        memory.write(address, address.to_bytes(4, "little"))
+    return memory
+
+
+DATA = _pages_that_name_themselves()
+"""What devices reach: at :data:`OFFSET` of each page is its own address."""
 
 
 class Unit:
     """One unit under test."""
 
-    def __init__(self, unit: RemappingUnit, memory: PhysicalMemory) -> None:
+    def __init__(self, unit: RemappingUnit) -> None:
         self.unit = unit
         self.events: list[Event] = []
         unit.subscribe(self.events.append)
-        self.ports = {device: UnitPort(unit, memory, device) for device in DEVICES}
+        self.ports = {device: UnitPort(unit, DATA, device) for device in DEVICES}
 
     def try_request(self, request: Request) -> int | FaultReason:
         """Where the request leads, or why it is refused; every other try goes through a port."""
         self.events.clear()
-        plain = request.pasid is None and request.length
-        if plain and request.address & 0x800:
-            got = self.ports[request.source_id].resolve(request.address, request.access)
+        if request.length and request.address & 0xFFF == OFFSET:
+            got = self._through_port(request)
         else:
-            got = self.unit.admit(request)
-        if isinstance(got, int):
+            admitted = self.unit.admit(request)
+            got = admitted if isinstance(admitted, int) else None
+        if got is not None:
             return got
         (event,) = self.events
         assert isinstance(event, RequestBlocked)
         return event.reason
+
+    def _through_port(self, request: Request) -> int | None:
+        """Where the bytes of a 4-byte request are, None if it is refused."""
+        port, pasid = self.ports[request.source_id], request.pasid
+        match request.access:
+            case dma.READ:
+                completion = port.read(request.address, 4, pasid=pasid)
+            case dma.ATOMIC:
+                nothing = bytes(4)
+                completion = port.atomic(AtomicOp.FETCH_ADD, request.address, nothing, pasid=pasid)
+            case _:
+                completion = port.write(request.address, MARK, pasid=pasid)
+                return self._written(request) if completion.ok else None
+        return int.from_bytes(completion.data, "little") if completion.ok else None
+
+    def _written(self, request: Request) -> int:
+        """Where a write went: where the next one of its kind would go."""
+        physical = self.unit.admit(request)
+        assert isinstance(physical, int)
+        assert DATA.read(physical, 4) == MARK
+        DATA.write(physical, physical.to_bytes(4, "little"))
+        return physical
 
 
 class Together:
@@ -88,7 +126,7 @@ class Software:
         self.memory.add_region(0, MEMORY)
         has = capabilities(cm=caching_mode, mamv=20)
         units = [RemappingUnit(has, self.memory, Options(caches=policy)) for policy in policies]
-        self.units = [Unit(unit, self.memory) for unit in units]
+        self.units = [Unit(unit) for unit in units]
         self.driver = Driver(
             Together(units),
             self.memory,

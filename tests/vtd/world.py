@@ -188,7 +188,7 @@ class World(Meddling):
     def add(self, name: str, address: int, record: BitRecord) -> None:
         """Store a structure and remember its place."""
         self.places[name] = address, type(record)
-        self.memory.write(address, record.pack())
+        self.memory.load(address, record.pack())
 
     def get(self, name: str) -> Any:
         """The structure as it is in memory."""
@@ -198,7 +198,7 @@ class World(Meddling):
     def put(self, name: str, value: int) -> None:
         """Overwrite a structure."""
         address, record = self.places[name]
-        self.memory.write(address, record(value).pack())
+        self.memory.load(address, record(value).pack())
 
     def change(self, name: str, **fields: int) -> None:
         """Give fields of a structure other values."""

@@ -243,7 +243,7 @@ class RemappingUnit(Remade):
         _, address, access, length, pasid, _, address_type, _ = request
         if address_type or access == MESSAGE:
             return self._other(request)
-        if access == ATOMIC and address % length:
+        if access == ATOMIC and address % (length or 1):
             return REFUSED  # malformed
         if pasid is None and address >> 20 == INTERRUPT_MEGABYTE:
             return self._interrupt(request)

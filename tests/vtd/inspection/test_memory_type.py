@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from devices.dma import READ, WRITE
 from pagetables.first_stage import FirstStagePage2M, FirstStagePage4K
 from pagetables.memory import PhysicalMemory
 from pagetables.second_stage import SecondStagePage4K
@@ -43,12 +44,15 @@ def registers(default: int = 0xC06, **capability: int) -> RegisterFile:
 
 def target(kind: Kind, **fields: int) -> Target:
     entry = PasidEntry.of(p=True, pgtt=kind, **fields)
-    return Target(kind, 1, 0, False, None, None, 48, SCALABLE, entry, IotlbTags(1, kind, 0))
+    tags = IotlbTags(1, kind, 0)
+    return Target(
+        kind, 1, 0, False, None, None, 48, SCALABLE, entry, tags, entry.pgsnp, has_flags=False
+    )
 
 
 def page(first: int | None = None, second: int | None = None, shift: int = 12) -> Page:
     leaves = [None if entry is None else Leaf(entry, shift, 7, 0x1000) for entry in (first, second)]
-    return Page(0x20_0000, shift, True, True, False, leaves[0], leaves[1], PhysicalMemory())
+    return Page(0x20_0000, shift, READ | WRITE, False, leaves[0], leaves[1], PhysicalMemory())
 
 
 def test_legacy_mode_is_write_back() -> None:

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from devices import dma
-from devices.dma import AtomicOp, Completion, CompletionStatus
+from devices.dma import Atomic, AtomicOp, Completion, CompletionStatus, Request
 from tests.vtd.world import HOLE, HOST, INTERRUPTS, PAGE, Mode, Started, World, capabilities
 from vtd.unit.reporting.events import InterruptBlocked, InterruptDelivered, RequestBlocked
 from vtd.unit.requests.faults import FaultReason
@@ -104,6 +104,36 @@ def test_an_atomic_that_is_not_aligned_is_refused(offset: int) -> None:
     outcome = started.port().atomic(AtomicOp.SWAP, world.address + offset, b"\xff" * 8)
     assert outcome.status is UR
     assert world.memory.read(HOST | PAGE, 0x4000) == before
+
+
+@given(
+    st.sampled_from([dma.WRITE, dma.ATOMIC]),
+    st.integers(0, 16),
+    st.one_of(
+        st.none(),
+        st.binary(max_size=16),
+        st.builds(Atomic, st.sampled_from(AtomicOp), st.binary(max_size=16)),
+    ),
+    st.booleans(),
+)
+def test_a_request_that_does_not_carry_what_its_length_says_changes_nothing(
+    access: int, length: int, payload: bytes | Atomic | None, on: bool
+) -> None:
+    started = start()
+    world = started.world
+    started.command(te=on)
+    before = world.memory.snapshot()
+    target = world.address if on else HOST | PAGE
+    if isinstance(payload, bytes):
+        carried = len(payload)
+    else:
+        carried = payload.op.size(payload.operands) if payload and payload.is_of(length) else -1
+    request = Request(world.source_id, target, access, length, payload=payload)
+    outcome = started.port().request(request)
+    assert outcome.ok == (carried == length)
+    assert outcome.ok or world.memory.snapshot() == before
+    for address in (INTERRUPTS, HOLE):
+        assert not started.port().request(request._replace(address=address, length=0)).data
 
 
 def test_no_memory_behind_a_translation_is_an_unsupported_request() -> None:

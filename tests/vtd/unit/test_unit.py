@@ -185,6 +185,8 @@ def test_a_pickled_unit_and_a_fork_have_the_same_future(
     world = World(mode, capabilities(cm=caching_mode))
     started = world.start()
 
+    interrupt = Request(7, INTERRUPTS | 0x10, WRITE, 4, payload=bytes(4))
+
     def run(unit: RemappingUnit, program: list[tuple[int, int, int]]) -> list[object]:
         seen: list[object] = []
         for offset, size, value in program:
@@ -195,7 +197,7 @@ def test_a_pickled_unit_and_a_fork_have_the_same_future(
                 for access in (READ, WRITE)
                 for address in (world.request.address, HOST | PAGE)
             )
-            seen.append(unit.request_interrupt(7, INTERRUPTS | 0x10, 0))
+            seen.append(unit.admit(interrupt))
         return seen
 
     run(started.unit, before)

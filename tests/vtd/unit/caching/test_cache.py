@@ -1,10 +1,6 @@
 """A cache of any shape: room, replacement, counters."""
 
-import subprocess
-import sys
-import zlib
 from collections import OrderedDict
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -12,26 +8,32 @@ from hypothesis import strategies as st
 
 from vtd.unit.caching.cache import OFF, UNBOUNDED, Cache, Replacement, Shape
 
-steps = st.lists(
-    st.tuples(st.sampled_from(["find", "put", "peek", "remove", "clear"]), st.integers(0, 11)),
-    max_size=60,
-)
+STEPS = ["find", "use", "put", "peek", "drop", "remove", "clear"]
+steps = st.lists(st.tuples(st.sampled_from(STEPS), st.integers(0, 11)), max_size=60)
 
 
-@given(steps, st.integers(1, 3), st.integers(1, 3), st.sampled_from(Replacement))
+def make_room(entries: OrderedDict[int, str], cache: Cache[int, str]) -> None:
+    """Take out of a full set of the model what the cache has given up."""
+    if cache.shape.replacement is Replacement.RANDOM:
+        entries.pop(next(k for k in entries if cache.peek(k) is None))
+    else:
+        entries.popitem(last=False)
+
+
+@given(steps, st.integers(1, 3), st.integers(1, 3), st.integers(0, 2), st.sampled_from(Replacement))
 def test_sets_hold_as_many_entries_as_they_have_ways(
-    program: list[tuple[str, int]], sets: int, ways: int, replacement: Replacement
+    program: list[tuple[str, int]], sets: int, ways: int, index: int, replacement: Replacement
 ) -> None:
-    cache: Cache[int, str] = Cache(Shape(ways, sets, replacement))
+    cache: Cache[int, str] = Cache(Shape(ways, sets, replacement, index=index), int)
     model: list[OrderedDict[int, str]] = [OrderedDict() for _ in range(sets)]
     hits = misses = insertions = evictions = invalidated = 0
     for number, (step, key) in enumerate(program):
-        entries = model[zlib.crc32(str(key).encode()) % sets]
+        entries = model[(key >> index) % sets]
         match step:
-            case "find":
-                assert cache.find(key) == entries.get(key)
+            case "find" | "use":
+                assert getattr(cache, step)(key) == entries.get(key)
                 hits += key in entries
-                misses += key not in entries
+                misses += key not in entries and step == "find"
                 if key in entries and replacement is Replacement.LRU:
                     entries.move_to_end(key)
             case "peek":
@@ -39,13 +41,14 @@ def test_sets_hold_as_many_entries_as_they_have_ways(
             case "put":
                 full = len(entries) == ways and key not in entries
                 cache.put(key, str(number))
-                if full and replacement is Replacement.RANDOM:
-                    entries.pop(next(k for k in entries if cache.peek(k) is None))
-                elif full:
-                    entries.popitem(last=False)
+                if full:
+                    make_room(entries, cache)
                 evictions += full
                 insertions += 1
                 entries[key] = str(number)
+            case "drop":
+                cache.drop(key)
+                invalidated += entries.pop(key, None) is not None
             case "remove":
                 gone = cache.remove(lambda k, _, key=key: k % 3 == key % 3)  # type: ignore[misc]
                 for entries in model:
@@ -68,7 +71,7 @@ def test_sets_hold_as_many_entries_as_they_have_ways(
 
 def test_random_replacement_is_the_same_for_the_same_seed() -> None:
     def kept(seed: int) -> list[int]:
-        cache: Cache[int, int] = Cache(Shape(4, 1, Replacement.RANDOM, seed))
+        cache: Cache[int, int] = Cache(Shape(4, 1, Replacement.RANDOM, seed), int)
         for key in range(50):
             cache.put(key, key)
         return [key for key, _ in cache]
@@ -79,48 +82,47 @@ def test_random_replacement_is_the_same_for_the_same_seed() -> None:
 
 def test_a_cache_that_is_off_keeps_nothing_and_an_unbounded_one_everything() -> None:
     for shape, kept in ((OFF, 0), (UNBOUNDED, 1000)):
-        cache: Cache[int, int] = Cache(shape)
+        cache: Cache[int, int] = Cache(shape, int)
         for key in range(1000):
             cache.put(key, key)
         assert len(cache) == kept
         assert cache.counters.evictions == 0
 
 
-def test_the_first_key_that_is_known_is_found_and_counted_once() -> None:
-    cache: Cache[int, str] = Cache(UNBOUNDED)
+def test_one_of_several_keys_of_a_lookup_is_no_miss() -> None:
+    cache: Cache[int, str] = Cache(UNBOUNDED, int)
     cache.put(2, "two")
-    cache.put(3, "three")
-    assert cache.find(1, 2, 3) == "two"
-    assert cache.find(4, 5) is None
+    assert cache.use(1) is None
+    assert cache.use(2) == "two"
+    assert (cache.counters.hits, cache.counters.misses) == (1, 0)
+    assert cache.find(1) is None
     assert (cache.counters.hits, cache.counters.misses) == (1, 1)
 
 
-@pytest.mark.parametrize(("ways", "sets"), [(-1, 1), (1, 0)])
-def test_a_shape_that_can_not_be_is_refused(ways: int, sets: int) -> None:
+@pytest.mark.parametrize(("ways", "sets", "index"), [(-1, 1, 0), (1, 0, 0), (1, 1, -1)])
+def test_a_shape_that_can_not_be_is_refused(ways: int, sets: int, index: int) -> None:
     with pytest.raises(ValueError, match="cache shape"):
-        Shape(ways, sets)
+        Shape(ways, sets, index=index)
 
 
 def test_lookups_are_hits_and_misses() -> None:
-    cache: Cache[int, int] = Cache(UNBOUNDED)
+    cache: Cache[int, int] = Cache(UNBOUNDED, int)
     cache.put(1, 1)
     for key in (1, 2, 1):
         cache.find(key)
     assert cache.counters.lookups == 3
 
 
-def test_the_set_of_a_key_is_the_same_in_every_process() -> None:
-    program = (
-        "from vtd.unit.caching.cache import Cache, Shape\n"
-        "cache = Cache(Shape(2, 4))\n"
-        "for page in range(40): cache.put(((0x108, None, False), 12, page), page)\n"
-        "print([page for _, page in cache])"
-    )
-    root = Path(__file__).resolve().parents[2]
-    runs = {
-        subprocess.run(
-            [sys.executable, "-c", program], capture_output=True, check=True, cwd=root
-        ).stdout
-        for _ in range(3)
-    }
-    assert len(runs) == 1
+@given(st.integers(0, 1 << 52), st.integers(1, 4), st.integers(1, 8), st.integers(0, 9))
+def test_neighbours_are_spread_over_the_sets_and_distant_entries_meet(
+    first: int, ways: int, sets: int, index: int
+) -> None:
+    shape, step = Shape(ways, sets, index=index), 1 << index
+    fits: Cache[int, int] = Cache(shape, int)
+    for place in range(sets * ways):
+        fits.put(first + place * step, place)
+    assert (len(fits), fits.counters.evictions) == (sets * ways, 0)
+    meets: Cache[int, int] = Cache(shape, int)
+    for place in range(sets * ways):
+        meets.put(first + place * sets * step, place)
+    assert [place for _, place in meets] == list(range(sets * ways))[-ways:]

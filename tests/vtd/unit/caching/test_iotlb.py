@@ -1,17 +1,22 @@
-"""The IOTLB: large pages and their fractions, tags, faults, and the shortcuts of ports."""
+"""The IOTLB against a list of entries: large pages, tags, shapes, invalidations, and its ports."""
+
+from collections.abc import Callable
+from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from devices.dma import READ, WRITE
 from tests.vtd.world import HOST, PAGE, Mode, World
 from vtd.layouts.entries import PasidTranslationType
-from vtd.unit.caching.cache import OFF, UNBOUNDED, Shape
+from vtd.unit.caching.cache import OFF, UNBOUNDED, Replacement, Shape
 from vtd.unit.caching.iotlb import Iotlb, IotlbEntry, canonical_range
 from vtd.unit.caching.policy import CachePolicy
 from vtd.unit.options import Options
+from vtd.unit.port import UnitPort
 from vtd.unit.requests.faults import FaultReason, TranslationFault
+from vtd.unit.requests.request import INTERRUPT_RANGE, RequestKind
 from vtd.unit.requests.target import IotlbTags
 
 KIND = (0x0108, None, False)
@@ -46,10 +51,11 @@ def test_fractions_go_with_their_page(shape: str) -> None:
     other = LARGE._replace(tags=TAGS._replace(domain_id=6), address=0x60_0000)
     iotlb.insert(KIND, other)
     assert iotlb.find(KIND, 0x60_0000) == other
-    assert iotlb.remove(lambda tags: tags.domain_id == 5, 0x5F_F000, 0x60_0000) == 1
+    assert iotlb.remove(5, None, 0x5F_F000, 0x60_0000) == 1
     assert iotlb.find(KIND, 0x41_0000) is None
     assert iotlb.find(KIND, 0x60_0000) == other
-    assert iotlb.remove(lambda tags: tags.domain_id == 7) == 0
+    assert iotlb.remove(7) == 0
+    assert iotlb.remove(6, lambda tags: tags.pasid == 3) == 0
     assert iotlb.clear() == 1
     assert list(iotlb) == []
     assert iotlb.counters.invalidated == 2
@@ -103,17 +109,31 @@ def test_an_iotlb_that_is_off_keeps_nothing() -> None:
     assert len(iotlb) == 0
 
 
+def reads(port: UnitPort, address: int) -> bytes | None:
+    """Four bytes, None if the read is refused."""
+    completion = port.read(address, 4)
+    return completion.data if completion.ok else None
+
+
+def numbered(world: World) -> World:
+    """Its pages begin with their numbers."""
+    for number in range(4):
+        world.memory.write(HOST | PAGE + number * 0x1000, number.to_bytes(4, "little"))
+    return world
+
+
 @pytest.mark.parametrize("paging_structure", [OFF, UNBOUNDED])
 @pytest.mark.parametrize("mode", [Mode.LEGACY, Mode.SECOND])
-def test_a_shortcut_counts_what_the_long_way_counts(mode: Mode, paging_structure: Shape) -> None:
+def test_a_port_counts_what_the_unit_counts(mode: Mode, paging_structure: Shape) -> None:
     policy = CachePolicy(paging_structure=paging_structure)
-    world = World(mode)
+    world = numbered(World(mode))
     quick, slow = world.start(Options(caches=policy)), world.start(Options(caches=policy))
     port = quick.port()
     pages = [world.address + offset for offset in (0, 0x1000, 0x2000, 0x3000, 0x1000, 0x4000)]
     for address in (*pages, 1 << 60, world.address ^ 1 << 21):
-        outcome = port.resolve(address, READ)
-        assert outcome == slow.unit.admit(world.request._replace(address=address, length=1))
+        outcome = slow.admit(world.request._replace(address=address, length=1))
+        data = None if outcome is None else world.memory.read(outcome, 4)
+        assert reads(port, address) == data
     assert set(quick.unit.caches.iotlb) == set(slow.unit.caches.iotlb)
     for name in ("iotlb", "second_stage", "context"):
         one, other = getattr(quick.unit.caches, name), getattr(slow.unit.caches, name)
@@ -121,33 +141,34 @@ def test_a_shortcut_counts_what_the_long_way_counts(mode: Mode, paging_structure
 
 
 @pytest.mark.parametrize("paging_structure", [OFF, UNBOUNDED])
-def test_a_shortcut_leaves_what_is_out_of_the_ordinary(paging_structure: Shape) -> None:
-    for change, outcome in (
-        ({"addr": 0xFEE0_0000}, None),
-        ({"w": False}, None),
-        ({"r": False, "w": False}, None),
-        ({"snp": True}, HOST | PAGE + 0x1000),
-        ({}, HOST | PAGE + 0x1000),
+def test_the_neighbour_of_a_known_page_may_be_out_of_the_ordinary(paging_structure: Shape) -> None:
+    for change, passes in (
+        ({"addr": 0xFEE0_0000}, False),
+        ({"w": False}, False),
+        ({"r": False, "w": False}, False),
+        ({"snp": True}, True),
+        ({}, True),
     ):
         world = World(Mode.SECOND)
         world.change(f"second1 {PAGE + 0x1000:#x}", **change)
         started = world.start(Options(caches=CachePolicy(paging_structure=paging_structure)))
         port = started.port()
-        assert port.resolve(world.address, WRITE) == HOST | PAGE
-        found = port.resolve(world.address + 0x1000, WRITE)
-        assert (found if isinstance(found, int) else None) == outcome
+        assert port.write(world.address, b"here").ok
+        assert port.write(world.address + 0x1000, b"next").ok == passes
+        assert world.memory.read(HOST | PAGE, 4) == b"here"
+        there = world.memory.read(HOST | PAGE + 0x1000, 4)
+        assert there == (b"next" if passes else bytes(4))
 
 
 @pytest.mark.parametrize("paging_structure", [OFF, UNBOUNDED])
-def test_a_shortcut_does_not_reach_past_the_tables(paging_structure: Shape) -> None:
+def test_a_known_page_says_nothing_of_addresses_past_the_tables(paging_structure: Shape) -> None:
     policy = CachePolicy(paging_structure=paging_structure)
-    world = World(Mode.SECOND, second_levels=3)
+    world = numbered(World(Mode.SECOND, second_levels=3))
     started = world.start(Options(caches=policy))
     port = started.port()
-    assert port.resolve(world.address, READ) == HOST | PAGE
-    beyond = world.address | 1 << 39
-    assert not isinstance(port.resolve(beyond, READ), int)
-    assert port.resolve(world.address + 0x1000, READ) == HOST | PAGE + 0x1000
+    assert reads(port, world.address) == bytes(4)
+    assert reads(port, world.address | 1 << 39) is None
+    assert reads(port, world.address + 0x1000) == b"\1\0\0\0"
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -167,7 +188,13 @@ def test_a_snapshot_holds_entries_and_their_fractions(shape: str) -> None:
     assert iotlb.find((0x0109, 5, True), 0x40_1000) is None
 
 
-@given(st.integers(0, (1 << 64) - 1), st.integers(0, 63), st.sampled_from([48, 57, 64]), st.data())
+@given(
+    st.builds(int.__xor__, st.integers(0, (1 << 64) - 1), st.sampled_from([0, 1 << 47, 1 << 56])),
+    st.one_of(st.integers(0, 20), st.integers(21, 63)),
+    st.sampled_from([48, 57, 64]),
+    st.data(),
+)
+@settings(max_examples=200)
 def test_a_canonical_range_holds_the_canonical_addresses_with_the_same_low_bits(
     address: int, mask: int, width: int, data: st.DataObject
 ) -> None:
@@ -184,3 +211,214 @@ def test_a_canonical_range_holds_the_canonical_addresses_with_the_same_low_bits(
     assert low <= canonical(inside) < high
     alike = (outside - start) % (1 << width) < size
     assert (low <= canonical(outside) < high) == alike
+
+
+# Any program against a list of entries
+
+Step = tuple[Any, ...]
+
+
+def canonical(address: int, width: int) -> int:
+    """The canonical address with the same low bits."""
+    address &= (1 << width) - 1
+    return address + (1 << 64) - (1 << width) if address >> width - 1 else address
+
+
+@st.composite
+def entries(draw: st.DrawFn) -> tuple[RequestKind, IotlbEntry]:
+    """Translations that crowd in few places, near both ends of the canonical addresses."""
+    pasid, privileged = draw(st.sampled_from([(None, False), (7, False), (7, True)]))
+    source_id = draw(st.sampled_from([0x0108, 0x0110]))
+    stage = draw(
+        st.sampled_from([PasidTranslationType.FIRST_STAGE, PasidTranslationType.SECOND_STAGE])
+    )
+    first = stage is PasidTranslationType.FIRST_STAGE
+    width = draw(st.sampled_from([48, 57])) if first else 64
+    tags = IotlbTags(draw(st.sampled_from([1, 1, 2])), stage, pasid or 0, width)
+    shift = draw(st.sampled_from([12, 12, 12, 21, 30]))
+    address = canonical(draw(places) & -(1 << shift), width)
+    rights = draw(st.sampled_from([0, READ, READ | WRITE]))
+    entry = IotlbEntry(tags, address, shift, address ^ 1 << 40, rights, snoop=False)
+    return (source_id, pasid, privileged), entry
+
+
+pages = st.sampled_from([0, 1, 2, 0x1FF, 0x200, 0xFEE00])
+places = st.builds(
+    lambda page, top: page << 12 | top,
+    pages,
+    st.sampled_from([0, 1 << 47, 1 << 56]),
+)
+ranges = st.builds(
+    lambda place, mask: (place >> 12 + mask << 12 + mask, (place >> 12 + mask) + 1 << 12 + mask),
+    places,
+    st.sampled_from([0, 0, 1, 9, 18, 35, 36, 45, 52]),
+)
+MATCHES: dict[str, Callable[[IotlbTags], bool] | None] = {
+    "all": None,
+    "first stage": lambda tags: tags.kind is PasidTranslationType.FIRST_STAGE,
+    "PASID": lambda tags: tags.pasid == 7,
+}
+steps = st.one_of(
+    st.tuples(st.just("insert"), entries()),
+    st.tuples(st.just("insert"), entries()),
+    st.tuples(st.just("find"), entries(), st.integers(0, 0x3FFF)),
+    st.tuples(st.just("remove"), st.sampled_from([1, 1, 2, 3]), st.sampled_from(sorted(MATCHES)),
+              ranges),
+    st.tuples(st.just("remove"), st.sampled_from([1, 2]), st.just("all"), st.just((0, 1 << 64))),
+    st.tuples(st.sampled_from(["clear", "copy", "copy"])),
+)  # fmt: skip
+shapes = st.one_of(
+    st.just(UNBOUNDED),
+    st.builds(
+        Shape,
+        ways=st.integers(0, 3),
+        sets=st.integers(1, 4),
+        replacement=st.sampled_from(Replacement),
+        index=st.sampled_from([0, 0, 9]),
+    ),
+)
+
+
+class Model:
+    """Sets as lists, the next entry to go first; every question goes through all of them."""
+
+    def __init__(self, shape: Shape) -> None:
+        self.shape = shape
+        self.sets: list[list[tuple[RequestKind, IotlbEntry]]] = [[] for _ in range(shape.sets)]
+        self.counts = dict.fromkeys(("hits", "misses", "insertions", "evictions", "invalidated"), 0)
+
+    @property
+    def entries(self) -> list[tuple[RequestKind, IotlbEntry]]:
+        """All of them, in no particular order."""
+        return [each for entries in self.sets for each in entries]
+
+    def insert(self, kind: RequestKind, entry: IotlbEntry, present: set[Any]) -> None:
+        """``present`` tells which entry a random replacement took."""
+        ways = self.shape.ways
+        if ways == 0:
+            return
+        number = entry.address >> entry.shift
+        lines = self.sets[(number >> self.shape.index) % self.shape.sets]
+        alike = [
+            (other, old)
+            for other, old in lines
+            if (other, old.shift, old.address) == (kind, entry.shift, entry.address)
+        ]
+        for each in alike:
+            lines.remove(each)
+        if not alike and len(lines) == ways:
+            gone = lines[0]
+            if self.shape.replacement is Replacement.RANDOM:
+                (gone,) = (each for each in lines if each not in present)
+            lines.remove(gone)
+            self.counts["evictions"] += 1
+        lines.append((kind, entry))
+        self.counts["insertions"] += 1
+
+    def find(self, kind: RequestKind, address: int) -> IotlbEntry | None:
+        """The smallest page that covers it; a large one does not reach into interrupts."""
+        interrupt = kind[1] is None and address in INTERRUPT_RANGE
+        covering = [
+            each
+            for each in self.entries
+            if each[0] == kind
+            and each[1].address >> each[1].shift == address >> each[1].shift
+            and not (interrupt and each[1].shift > 12)
+        ]
+        if not covering:
+            self.counts["misses"] += 1
+            return None
+        self.counts["hits"] += 1
+        found = min(covering, key=lambda each: each[1].shift)
+        if self.shape.replacement is Replacement.LRU:
+            (lines,) = (lines for lines in self.sets if found in lines)
+            lines.remove(found)
+            lines.append(found)
+        return found[1]
+
+    def remove(
+        self,
+        domain_id: int,
+        matches: Callable[[IotlbTags], bool] | None,
+        start: int,
+        end: int,
+    ) -> int:
+        """By comparing the low bits of every entry (Table 18)."""
+
+        def goes(entry: IotlbEntry) -> bool:
+            tags = entry.tags
+            if tags.domain_id != domain_id or (matches is not None and not matches(tags)):
+                return False
+            shift = max(entry.shift, (end - start).bit_length() - 1)
+            return not (entry.address ^ start) >> shift & (1 << max(tags.width - shift, 0)) - 1
+
+        count = len(self.entries)
+        for lines in self.sets:
+            lines[:] = [each for each in lines if not goes(each[1])]
+        count -= len(self.entries)
+        self.counts["invalidated"] += count
+        return count
+
+    def clear(self) -> int:
+        """Everything."""
+        count = len(self.entries)
+        for lines in self.sets:
+            lines.clear()
+        self.counts["invalidated"] += count
+        return count
+
+
+@given(shapes, st.lists(steps, max_size=60))
+@settings(max_examples=400)
+def test_any_program_has_the_outcomes_of_a_list_of_entries(
+    shape: Shape, program: list[Step]
+) -> None:
+    iotlb, model = Iotlb(shape), Model(shape)
+    for step in program:
+        match step:
+            case ("insert", (kind, entry)):
+                iotlb.insert(kind, entry)
+                model.insert(kind, entry, set(iotlb))
+            case ("find", (kind, entry), offset):
+                address = entry.address + offset
+                assert iotlb.find(kind, address) == model.find(kind, address)
+            case ("remove", domain_id, which, (start, end)):
+                removed = iotlb.remove(domain_id, MATCHES[which], start, end)
+                assert removed == model.remove(domain_id, MATCHES[which], start, end)
+            case ("clear",):
+                assert iotlb.clear() == model.clear()
+            case _:
+                state, iotlb = iotlb.snapshot(), Iotlb(shape)
+                iotlb.restore(state)
+                assert iotlb.snapshot() == state
+        assert sorted(map(repr, iotlb)) == sorted(map(repr, model.entries))
+        assert len(iotlb) == len(model.entries)
+        assert {name: getattr(iotlb.counters, name) for name in model.counts} == model.counts
+
+
+@pytest.mark.parametrize("shape", [UNBOUNDED, Shape(8, 64), Shape(1 << 12)])
+@given(
+    st.sets(st.integers(0, 1 << 12), min_size=300, max_size=600),
+    st.integers(0, 1 << 12),
+    st.integers(0, 12),
+)
+@settings(max_examples=10)
+def test_pages_that_are_removed_by_number_are_those_that_a_scan_would_remove(
+    shape: Shape, numbers: set[int], page: int, mask: int
+) -> None:
+    iotlb = Iotlb(shape)
+    for number in numbers:
+        tags = TAGS._replace(pasid=number % 3)
+        shift = 21 if number % 5 == 0 else 12
+        entry = SMALL._replace(tags=tags, address=number << shift, shift=shift)
+        iotlb.insert((0x0108 + number % 2, None, False), entry)
+    start, end = page >> mask << 12 + mask, (page >> mask) + 1 << 12 + mask
+
+    def goes(entry: IotlbEntry) -> bool:
+        here = entry.address < end and start < entry.address + (1 << entry.shift)
+        return here and entry.tags.pasid != 1
+
+    before = set(iotlb)
+    doomed = {each for each in before if goes(each[1])}
+    assert iotlb.remove(5, lambda tags: tags.pasid != 1, start, end) == len(doomed)
+    assert set(iotlb) == before - doomed

@@ -17,7 +17,7 @@ from vtd.layouts.descriptors import (
     PageGroupResponseDescriptor,
     PasidDeviceTlbInvalidateDescriptor,
 )
-from vtd.layouts.registers import FaultStatus, InvalidationQueueErrorRecord
+from vtd.layouts.registers import FaultStatus, GlobalStatus, InvalidationQueueErrorRecord
 from vtd.software.queue_driver import QueueDriver, QueueFullError
 from vtd.unit.options import Options
 from vtd.unit.port import UnitPort
@@ -79,7 +79,8 @@ class Bench:
 
     def answer(self, *itags: int, source_id: int = SOURCE_ID, count: int = 1) -> None:
         port = UnitPort(self.unit, self.platform.memory, source_id)
-        assert port.complete_invalidation(sum(1 << itag for itag in itags), count).ok
+        arrived = port.complete_invalidation(sum(1 << itag for itag in itags), count)
+        assert arrived.ok == self.unit.registers[GlobalStatus].tes
 
 
 @pytest.mark.parametrize(
