@@ -32,7 +32,7 @@ from vtd.fuzz.case import (
     reg_write,
     take_faults,
 )
-from vtd.fuzz.owed_invalidations import OwedInvalidations, InvalidationRule
+from vtd.fuzz.owed_invalidations import InvalidationRule, OwedInvalidations
 from vtd.fuzz.places import (
     CONTEXT_TABLES,
     DATA,
