@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
+from importlib.util import find_spec
 from resource import RUSAGE_CHILDREN, getrusage
 from typing import NamedTuple
 
@@ -56,6 +57,7 @@ BATCH = 16
 IOVA = 1 << 32
 TARGET = 1 << 28
 MEMORY = 1 << 30
+FRAMES = MEMORY >> 12
 LENGTH = 64
 
 LRU_64 = CachePolicy(iotlb=Shape(ways=64))
@@ -263,6 +265,14 @@ def software_cases() -> Iterator[Case]:
             pass
 
     yield Case("list page", show, len(addresses))
+    if find_spec("numpy") is not None:
+        from pagetables.columns import columns  # noqa: PLC0415 - not installed everywhere
+
+        def show_columns() -> None:
+            for _ in columns(world.platform.memory, stage, width=48):
+                pass
+
+        yield Case("list page numpy", show_columns, len(addresses))
     blank = PhysicalMemory()
 
     def renew() -> None:
@@ -275,6 +285,20 @@ def software_cases() -> Iterator[Case]:
             blank.write(number << 12, b"x")
 
     yield Case("first frame write", store, 1000, renew)
+    big = machine(pages=16)
+    ram = big.platform.memory
+    for number in range(FRAMES):
+        ram.write(number << 12 | 0xFF8, bytes(8))
+    kept = [big.platform.fork()]
+
+    def change() -> None:
+        for number in range(1000):
+            ram.write(TARGET + (number << 12), b"x")
+
+    def fork() -> None:
+        kept[0] = big.platform.fork()
+
+    yield Case("fork", fork, 1, change)
 
 
 def start_cases() -> Iterator[Case]:

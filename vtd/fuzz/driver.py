@@ -1,19 +1,23 @@
 """A model driver: software that maps, unmaps and moves domains, and invalidates as it must.
 
-VT-d 6.5.3: every change of a structure is followed by the invalidations of Tables 28 and 29. What
-the driver does comes out as steps of a case, so any target can be driven; one rule may be dropped,
-for which an audit has to find a stale use then. Left out: device-TLBs.
+The driver of :mod:`vtd.software` writes the structures; what it owes afterwards is said here once
+more and independently (:mod:`vtd.fuzz.owed_invalidations`), as the least that VT-d 6.5.3 demands,
+and takes the place of what the driver would do. All of it comes out as steps of a case, so any
+target can be driven; one rule may be dropped, for which an audit has to find a stale use then. Left
+out: device-TLBs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from devices.dma import READ, WRITE
 from pagetables.build import BuildError, FramePool, TableBuilder
-from pagetables.geometry import StageKind, first_stage_geometry, second_stage_geometry
+from pagetables.geometry import StageKind
 from pagetables.memory import PhysicalMemory
 from pagetables.walk import ADDRESS
 from vtd.fuzz.case import (
@@ -23,7 +27,6 @@ from vtd.fuzz.case import (
     Step,
     dma_read,
     dma_write,
-    enable,
     mem_write,
     msi,
     reg_write,
@@ -38,34 +41,22 @@ from vtd.fuzz.places import (
     QUEUE,
     RID_PASID,
     ROOT_TABLE,
+    STATUS,
     SUPERPAGE,
     TABLES,
     RecordPlace,
-    context_address,
     device_places,
     paging_places,
     pasid_address,
     pasid_directory,
     root_place,
 )
-from vtd.layouts.entries import (
-    AddressWidth,
-    ContextEntry,
-    PasidDirectoryEntry,
-    PasidEntry,
-    PasidTranslationType,
-    RootEntry,
-    ScalableContextEntry,
-    ScalableRootEntry,
-    TranslationType,
-)
+from vtd.layouts.entries import AddressWidth, PasidEntry, PasidTranslationType
 from vtd.layouts.interrupt_entries import RemappableAddress, RemappedIrte, SourceValidationType
-from vtd.layouts.registers import (
-    FaultStatus,
-    GlobalCommand,
-    InterruptRemappingTableAddress,
-    TranslationTableMode,
-)
+from vtd.layouts.registers import FaultStatus, GlobalStatus
+from vtd.software import domain as software
+from vtd.software.driver import Driver
+from vtd.software.guidance import Endpoint, Owed
 from vtd.unit.departures import SPECIFICATION, Departures
 from vtd.unit.registers.capabilities import Capabilities
 
@@ -73,6 +64,10 @@ PASIDS = (None, 1, 70)
 """No PASID, and two in different PASID tables."""
 BASES = (0, 0x1000_0000_00)
 """Input addresses that mappings lie around, apart in the top table."""
+
+ACCESS = {"rw": READ | WRITE, "r-": READ, "-w": WRITE}
+HOST_IDS = 8
+"""Added to the domain-id of a nested domain: that of the second stage below it."""
 
 HUGE = 0x40_0000_0000
 """Where large pages are mapped."""
@@ -97,16 +92,25 @@ class Mapping(NamedTuple):
 
 @dataclass
 class Domain:
-    """One address space: its tables, and what they map."""
+    """One address space, and what it maps."""
 
-    domain_id: int
-    kind: PasidTranslationType
-    builder: TableBuilder | None
-    """First stage of a nested domain, else its only stage; None for pass-through."""
-    host: TableBuilder | None = None
-    """Second stage of a nested domain."""
+    space: software.Domain
+    host: software.Domain | None = None
+    """Whose second stage is below the first stage of a nested domain."""
     pages: dict[int, Mapping] = field(default_factory=dict)
-    levels: int = 4
+
+    @property
+    def domain_id(self) -> int:
+        return self.space.domain_id
+
+    @property
+    def kind(self) -> PasidTranslationType:
+        return self.space.kind
+
+    @property
+    def builder(self) -> TableBuilder | None:
+        """First stage of a nested domain, else its only stage; None for pass-through."""
+        return self.space.tables if self.space.levels else None
 
 
 class _Recorder(PhysicalMemory):
@@ -127,13 +131,69 @@ class _Recorder(PhysicalMemory):
         super().write(address, data)
 
 
+class _Registers:
+    """Registers whose writes are steps, of a unit that does at once what it is told."""
+
+    def __init__(self, capabilities: Capabilities, steps: list[Step]) -> None:
+        self._values = {0: capabilities.version, 8: capabilities.cap, 0x10: capabilities.ecap}
+        self._status = 0
+        self._steps = steps
+
+    def read_register(self, offset: int, size: int) -> int:
+        """A capability register, or GSTS_REG."""
+        return self._status if offset == 0x1C else self._values[offset]
+
+    def write_register(self, offset: int, size: int, value: int) -> None:
+        """Add a step; root and interrupt tables stay set."""
+        self._steps.append(reg_write(offset, size, value))
+        if offset == 0x18:
+            self._status = self._status & _POINTERS | value
+
+
+_POINTERS = GlobalStatus.of(rtps=True, irtps=True)
+
+
+class _Frames:
+    """Structures where :mod:`vtd.fuzz.places` has them, in the order they are made, then tables.
+
+    A freed frame is given out as late as possible: what is stale shall not look like what is new.
+    """
+
+    def __init__(self, structures: Iterable[int]) -> None:
+        self._structures = iter(structures)
+        self._tables = FramePool(*TABLES)
+        self._freed: deque[int] = deque()
+
+    def allocate(self) -> int:
+        """A frame nobody else has."""
+        address = next(self._structures, None)
+        if address is not None:
+            return address >> 12
+        try:
+            return self._tables.allocate()
+        except BuildError:
+            if not self._freed:
+                raise
+            return self._freed.popleft()
+
+    def free(self, frame: int) -> None:
+        """Take the frame of a table back."""
+        self._freed.append(frame)
+
+
+class _Driver(Driver):
+    """The driver without its invalidations."""
+
+    def invalidate(self, owed: Iterable[Owed]) -> None:
+        super().invalidate(())
+
+
 class ModelDriver:
     """Drives one unit from reset; :meth:`case` is what it did.
 
-    ``scalable`` chooses the translation table mode. ``departures`` are those of the unit: one that
-    ignores AW without SSTS gets PASID entries of the first stage with AW set, which QEMU takes for
-    the width of their addresses. Operations that make no sense at the moment, such as mapping what
-    is mapped, do nothing.
+    ``scalable`` chooses the translation table mode. ``departures`` of the unit may call for more
+    than the specification: AW in PASID entries of the first stage, say. Operations that make no
+    sense at the moment, such as mapping what is mapped, do nothing.
     """
 
     def __init__(
@@ -161,7 +221,7 @@ class ModelDriver:
         self.domains: dict[int, Domain] = {}
         self.attached: dict[tuple[str, int | None], Domain] = {}
         self._memory = _Recorder()
-        self._frames = FramePool(*TABLES)
+        self._frames = _Frames(_structures(scalable=scalable, features=features))
         self._owed = OwedInvalidations(
             capabilities, self._memory.steps, scalable=scalable, drop=drop
         )
@@ -201,12 +261,11 @@ class ModelDriver:
         for (device, pasid), domain in self.attached.items():
             places += device_places(device, pasid, scalable=self.scalable)
             owner = f"domain {domain.domain_id}"
-            for stage in (domain.builder, domain.host):
-                if stage is not None:
-                    first = stage is domain.builder and domain.kind in (FIRST, NESTED)
-                    levels = 4 if first else domain.levels
-                    kind = StageKind.FIRST if first else StageKind.SECOND
-                    places += paging_places(self._memory, owner, stage.root << 12, levels, kind)
+            stages = [] if domain.builder is None else [domain.space]
+            for stage in stages if domain.host is None else [*stages, domain.host]:
+                first = stage.kind in (FIRST, NESTED)
+                kind = StageKind.FIRST if first else StageKind.SECOND
+                places += paging_places(self._memory, owner, stage.root, stage.levels, kind)
         return list(dict.fromkeys(places))
 
     def _start(self) -> None:
@@ -215,48 +274,24 @@ class ModelDriver:
             self.emit(mem_write(address + 16, address.to_bytes(8, "little")))
         for page in (SUPERPAGE, SUPERPAGE + 0x20_1000):
             self.emit(mem_write(page + 16, page.to_bytes(8, "little")))
-        if self.scalable:
-            root: int = ScalableRootEntry.of(
-                lp=True, lctp=CONTEXT_TABLES, up=True, uctp=CONTEXT_TABLES + 4096
-            )
-        else:
-            root = RootEntry.of(p=True, ctp=CONTEXT_TABLES)
-        self._store(ROOT_TABLE, root, 16)
-        mode = TranslationTableMode.SCALABLE if self.scalable else TranslationTableMode.LEGACY
-        if self.scalable:
-            for device in DEVICES:
-                self._set_up_pasids(device)
-        self.emit(*enable(ROOT_TABLE, mode))
-        self._command = GlobalCommand.of(te=True)
-        if "qi" in self.capabilities.features:
-            self.emit(
-                reg_write(0x88, 8, 0),
-                reg_write(0x90, 8, QUEUE | self.scalable << 11),
-            )
-            self._switch_on(qie=True)
-        if "ir" in self.capabilities.features:
-            self.emit(reg_write(0xB8, 8, InterruptRemappingTableAddress.of(irta=INTERRUPTS, s=3)))
-            self.emit(reg_write(0x18, 4, self._command.replace(sirtp=True)))
-            self._switch_on(ire=True)
-            self._owed.interrupt_table()
-
-    def _switch_on(self, **functions: bool) -> None:
-        self._command = self._command.replace(**functions)
-        self.emit(reg_write(0x18, 4, self._command))
-
-    def _set_up_pasids(self, device: str) -> None:
-        """A PASID directory with two tables, and the context entry that leads to it."""
-        directory = pasid_directory(device)
-        for table in range(2):
-            entry = PasidDirectoryEntry.of(p=True, smptblptr=directory + 4096 * (table + 1))
-            self._store(directory + 8 * table, entry, 8)
-        context = ScalableContextEntry.of(
-            p=True,
-            pasiddirptr=directory,
-            pdts=0,
-            paside="pasid" in self.capabilities.features,
+        features = self.capabilities.features
+        self._driver = _Driver(
+            _Registers(self.capabilities, self._memory.steps),
+            self._memory,
+            self._frames,
+            scalable=self.scalable,
+            host_address_width=self.capabilities.host_address_width,
         )
-        self._store(context_address(device, scalable=self.scalable), context, 32)
+        for source_id in DEVICES.values():
+            self._driver.structures.add_context_table(source_id)
+        if self.scalable:
+            for source_id in DEVICES.values():
+                self._driver.attachments.add_endpoint(Endpoint(source_id))
+                for pasid in (RID_PASID, 64):
+                    self._driver.structures.add_pasid_table(source_id, pasid)
+        self._driver.start(interrupts="ir" in features, interrupt_entries=16)
+        if "ir" in features:
+            self._owed.interrupt_table()
 
     def _store(self, address: int, value: int, size: int) -> None:
         self._memory.write(address, value.to_bytes(size, "little"))
@@ -279,80 +314,63 @@ class ModelDriver:
         devices = [name for name in ("d0", "d1") if (name, None) in self.attached]
         domains = {self.attached[name, None].domain_id for name in devices}
         for name in devices:
-            self._store(context_address(name, scalable=self.scalable), 0, 16)
+            self._driver.detach(DEVICES[name])
             del self.attached[name, None]
         for domain_id in sorted(domains):
             self._owed.context_entry(domain_id, DEVICES["d0"], function_mask=3)
 
     def _set(self, device: str, pasid: int | None, domain: Domain | None) -> None:
-        place = device, pasid
+        place, source_id = (device, pasid), DEVICES[device]
         before = self.attached.pop(place, None)
+        if before is not None:
+            self._driver.detach(source_id, pasid)
         if domain is not None:
             self.attached[place] = domain
+            self._driver.attach(source_id, domain.space, pasid)
+            if self._departures.ignore_aw_without_ssts and domain.kind in (FIRST, NESTED):
+                self._set_width(device, pasid)
         if self.scalable:
-            address = pasid_address(device, pasid)
-            old = self._memory.read_record(address, 64)
-            self._store(address, 0 if domain is None else self._pasid_entry(domain), 64)
             value = RID_PASID if pasid is None else pasid
             if before is not None:
                 # Table 29: with a second stage, an entry no longer present costs the domain
                 whole = domain is None and before.kind in (SECOND, NESTED)
                 self._owed.pasid_entry(before.domain_id, value, whole_domain=whole)
-            elif "cm" in self.capabilities.features and not old:
+            elif domain is not None and "cm" in self.capabilities.features:
                 self._owed.absent_pasid_entry(0, value)
             return
-        entry = 0 if domain is None else self._context_entry(domain)
-        self._store(context_address(device, scalable=self.scalable), entry, 16)
         if before is not None:
             self._owed.context_entry(before.domain_id, DEVICES[device])
         elif "cm" in self.capabilities.features:
             self._owed.context_entry(0, DEVICES[device])
 
-    def _context_entry(self, domain: Domain) -> ContextEntry:
-        passed = domain.builder is None
-        return ContextEntry.of(
-            p=True,
-            tt=TranslationType.PASS_THROUGH if passed else TranslationType.SECOND_STAGE,
-            ssptptr=0 if domain.builder is None else domain.builder.root << 12,
-            aw=AddressWidth(domain.levels - 2),
-            did=domain.domain_id,
-        )
-
-    def _pasid_entry(self, domain: Domain) -> PasidEntry:
-        features = self.capabilities.features
-        entry = PasidEntry.of(
-            p=True, pgtt=domain.kind, did=domain.domain_id, pwsnp="smpwcs" in features
-        )
-        second = domain.builder if domain.kind is SECOND else domain.host
-        if second is not None:
-            width = AddressWidth(domain.levels - 2)
-            entry = entry.replace(aw=width, ssptptr=second.root << 12, ssade="ssads" in features)
-        if domain.kind in (FIRST, NESTED) and domain.builder is not None:
-            entry = entry.replace(fsptptr=domain.builder.root << 12)
-            if self._departures.ignore_aw_without_ssts:
-                entry = entry.replace(aw=AddressWidth.AGAW_48)
-        return entry
+    def _set_width(self, device: str, pasid: int | None) -> None:
+        """AW in the PASID entry of a first stage, where QEMU looks for the width of addresses."""
+        place = pasid_address(device, pasid)
+        entry = PasidEntry(self._memory.read_record(place, 64))
+        self._store(place, entry.replace(aw=AddressWidth.AGAW_48), 64)
 
     def _new_domain(self, domain_id: int, kind: PasidTranslationType) -> Domain:
-        unit = self.capabilities
-        levels = int(max(unit.address_widths, default=AddressWidth.AGAW_48)) + 2
-        domain = Domain(domain_id, kind, None, levels=levels)
-        if kind is not PASS_THROUGH:
-            domain.builder = self._builder(kind in (FIRST, NESTED), levels)
-        if kind is NESTED:
-            domain.host = self._builder(False, levels)
-            domain.host.map(0x20_0000, 0x20_0000, 0x1E0_0000)
-        self.domains[domain_id] = domain
+        if kind is not NESTED:
+            return self._add(Domain(self._space(domain_id, kind)))
+        host = self._space(HOST_IDS + domain_id, SECOND)
+        host.map(0x20_0000, 0x20_0000, 0x1E0_0000)
+        space = self._driver.domain(
+            kind, domain_id=domain_id, second=host, guest_frames=self._frames
+        )
+        return self._add(Domain(space, host))
+
+    def _add(self, domain: Domain) -> Domain:
+        self.domains[domain.domain_id] = domain
         return domain
 
-    def _builder(self, first: bool, levels: int) -> TableBuilder:
-        implementation = self.capabilities.implementation
-        if not first:
-            geometry = second_stage_geometry(levels, implementation)
-            return TableBuilder(self._memory, geometry, self._frames, largest=30)
-        geometry = first_stage_geometry(4, implementation)
-        preset = 0 if "smpwcs" in implementation.features else geometry.accessed | geometry.dirty
-        return TableBuilder(self._memory, geometry, self._frames, largest=30, preset=preset)
+    def _space(self, domain_id: int, kind: PasidTranslationType) -> software.Domain:
+        levels = int(max(self.capabilities.address_widths, default=AddressWidth.AGAW_48)) + 2
+        space = self._driver.domain(
+            kind, domain_id=domain_id, levels=levels if kind is SECOND else None
+        )
+        if kind is SECOND and self.scalable and "ssads" in self.capabilities.features:
+            space.set_dirty_tracking(enabled=True)
+        return space
 
     def map(self, domain_id: int, where: int, page: int, count: int, rights: str = "rw") -> None:
         """Map ``count`` pages at slot ``where``; from 512 pages on a superpage if there is one."""
@@ -367,7 +385,7 @@ class ModelDriver:
         length = count * 4096
         self._memory.wrote_table = False
         try:
-            domain.builder.map(address, target, length, rights)
+            domain.space.map(address, target, length, ACCESS[rights])
         except BuildError:
             return
         for offset in range(0, length, 4096):
@@ -382,7 +400,7 @@ class ModelDriver:
             return
         address = HUGE + size
         with suppress(BuildError):
-            domain.builder.map(address, 0, size, rights)
+            domain.space.map(address, 0, size, ACCESS[rights])
             domain.pages[address + DATA % size] = Mapping(DATA % size, rights)
 
     def _page_sizes(self, domain: Domain) -> set[int]:
@@ -401,7 +419,7 @@ class ModelDriver:
 
     def _unmap(self, domain: Domain, address: int, length: int) -> None:
         self._memory.wrote_table = False
-        if domain.builder is None or not domain.builder.unmap(address, length):
+        if domain.builder is None or not domain.space.unmap(address, length):
             return
         for offset in range(0, length, 4096):
             domain.pages.pop(address + offset, None)
@@ -414,7 +432,7 @@ class ModelDriver:
             return
         address, length = self._place_of(domain, where), count * 4096
         self._memory.wrote_table = False
-        if not domain.builder.protect(address, length, rights):
+        if not domain.space.protect(address, length, ACCESS[rights]):
             return
         for offset in range(0, length, 4096):
             known = domain.pages.get(address + offset)
@@ -432,8 +450,8 @@ class ModelDriver:
             return
         known = domain.pages[address]
         target = DATA + page % DATA_PAGES * 4096
-        domain.builder.unmap(address, 4096)
-        domain.builder.map(address, target, 4096, known.rights)
+        domain.space.unmap(address, 4096)
+        domain.space.map(address, target, 4096, ACCESS[known.rights])
         domain.pages[address] = known._replace(physical=target)
         self._forget_pages(domain, address, 4096, hint=False)
 
@@ -443,7 +461,7 @@ class ModelDriver:
         if domain is None or domain.host is None:
             return
         address = DATA + page % DATA_PAGES * 4096
-        domain.host.protect(address, 4096, rights)
+        domain.host.protect(address, 4096, ACCESS[rights])
         self._owed.pages(domain.domain_id, address, 4096, hint=False)
 
     def withdraw(self, device: str, where: int, pasid: int | None = None) -> None:
@@ -479,6 +497,9 @@ class ModelDriver:
         domain = self.domains.get(domain_id)
         if domain is None or domain in self.attached.values():
             return
+        self._driver.close(domain.space)
+        if domain.host is not None:
+            self._driver.close(domain.host)
         self._new_domain(domain_id, self.kinds[kind % len(self.kinds)])
         self._owed.reused_domain(domain_id)
 
@@ -601,3 +622,17 @@ class ModelDriver:
         }
         for pasid in sorted(users):
             self._owed.pasid_pages(domain.domain_id, pasid, address, length, hint=hint)
+
+
+def _structures(*, scalable: bool, features: frozenset[str]) -> Iterator[int]:
+    """Where the driver finds frames for its structures, in the order in which it asks for them."""
+    yield ROOT_TABLE
+    if "qi" in features:
+        yield from (QUEUE, STATUS)
+    yield CONTEXT_TABLES
+    if scalable:
+        yield CONTEXT_TABLES + 4096
+        for device in DEVICES:
+            yield from (pasid_directory(device) + 4096 * page for page in range(3))
+    if "ir" in features:
+        yield INTERRUPTS

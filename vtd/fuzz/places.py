@@ -21,6 +21,8 @@ from vtd.layouts.entries import (
 from vtd.layouts.interrupt_entries import RemappedIrte
 
 ROOT_TABLE, CONTEXT_TABLES, QUEUE, INTERRUPTS = 0x10_0000, 0x10_1000, 0x10_4000, 0x10_6000
+STATUS = 0x10_5000
+"""What wait descriptors would write."""
 DESCRIPTOR = 0x10_7000
 """A posted-interrupt descriptor."""
 PASID_TABLES = 0x11_0000

@@ -9,10 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import NamedTuple
+from importlib.util import find_spec
+from typing import Any, NamedTuple
 
 from devices.source_id import SourceId
-from pagetables.extents import Page, Refused, leaves, nested_leaves
+from pagetables.extents import ListingLimitError, Page, Refused, leaves, nested_leaves
+from pagetables.memory import TableMemory
+from pagetables.walk import Stage, WalkFault
 from vtd.layouts.entries import PasidTranslationType
 from vtd.layouts.registers import TranslationTableMode
 from vtd.unit.requests.faults import FaultReason, TranslationFault
@@ -112,17 +115,68 @@ def pages(
     limit: int | None = None,
     refused: Refused | None = None,
 ) -> list[Page]:
-    """The pages of a target; ListingLimitError beyond ``limit`` entries, none if passed through."""
+    """The pages of a target; ListingLimitError beyond ``limit`` entries, none if passed through.
+
+    Large tables are listed as columns if the ``fast`` extra is installed, with the same result.
+    """
     memory, first, second = remapping.memory, target.first, target.second
+    if find_spec("numpy") is None or (limit is not None and limit <= SMALL):
+        return list(_listed(memory, first, second, target.width, limit, refused))
+    held: list[tuple[int, int, WalkFault]] = []
+
+    def hold(*part: Any) -> None:
+        held.append(part)
+
+    try:
+        found = list(_listed(memory, first, second, target.width, SMALL, hold))
+    except ListingLimitError:
+        return list(_columns(memory, first, second, target.width, limit, refused))
+    if refused is not None:
+        for part in held:
+            refused(*part)
+    return found
+
+
+SMALL = 16384
+"""Entries up to which a listing is not worth importing numpy for."""
+
+
+def _listed(
+    memory: TableMemory,
+    first: Stage | None,
+    second: Stage | None,
+    width: int,
+    limit: int | None,
+    refused: Refused | None,
+) -> Iterator[Page]:
     if first is not None and second is not None:
-        return list(
-            nested_leaves(memory, first, second, target.width, limit=limit, refused=refused)
-        )
+        return nested_leaves(memory, first, second, width, limit=limit, refused=refused)
     if first is not None:
-        return list(leaves(memory, first, limit=limit, refused=refused))
+        return leaves(memory, first, limit=limit, refused=refused)
     if second is not None:
-        return list(leaves(memory, second, width=target.width, limit=limit, refused=refused))
-    return []
+        return leaves(memory, second, width=width, limit=limit, refused=refused)
+    return iter(())
+
+
+def _columns(
+    memory: TableMemory,
+    first: Stage | None,
+    second: Stage | None,
+    width: int,
+    limit: int | None,
+    refused: Refused | None,
+) -> Iterator[Page]:
+    from pagetables import columns  # noqa: PLC0415 - numpy, only where it pays
+
+    pieces: Iterator[columns.Columns] = iter(())
+    if first is not None and second is not None:
+        pieces = columns.nested_columns(memory, first, second, width, limit=limit, refused=refused)
+    elif first is not None:
+        pieces = columns.columns(memory, first, limit=limit, refused=refused)
+    elif second is not None:
+        pieces = columns.columns(memory, second, width=width, limit=limit, refused=refused)
+    for each in pieces:
+        yield from each.pages()
 
 
 def _entries(

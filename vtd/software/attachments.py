@@ -68,13 +68,27 @@ class Attachments:
             self.invalidate(self.guidance.context_entry_added(endpoint))
             return
         if source_id not in self.endpoints:
-            self._add_endpoint(endpoint)
+            self.add_endpoint(endpoint)
         if self.structures.add_pasid_table(source_id, user.table_pasid):
             self.invalidate(self.guidance.pasid_directory_entry_added())
         self._add_user(user, domain)
         at = self.structures.pasid_entry(source_id, user.table_pasid)
         self.structures.store(at, self.pasid_entry(domain))
         self.invalidate(self.guidance.pasid_entry_added(user))
+
+    def add_endpoint(self, endpoint: Endpoint) -> None:
+        """Give a function a scalable-mode context entry, with an empty PASID directory."""
+        entry = ScalableContextEntry.of(
+            p=True,
+            dte=endpoint.ats,
+            pre=endpoint.page_requests,
+            paside="pasid" in self.capabilities.features,
+            pdts=DIRECTORY_SIZE_CODE,
+            pasiddirptr=self.structures.new_table(),
+        )
+        self.endpoints[endpoint.source_id] = endpoint
+        self.structures.store(self.structures.context_entry(endpoint.source_id), entry)
+        self.invalidate(self.guidance.context_entry_added(endpoint))
 
     def detach(self, source_id: int, pasid: int | None = None) -> None:
         """Take the domain away from a function, or from one PASID of it.
@@ -132,20 +146,6 @@ class Attachments:
     def _add_user(self, user: User, domain: Domain) -> None:
         self._users[user.endpoint.source_id, user.pasid] = user, domain
         domain.users.append(user)
-
-    def _add_endpoint(self, endpoint: Endpoint) -> None:
-        """A scalable-mode context entry, with an empty PASID directory."""
-        entry = ScalableContextEntry.of(
-            p=True,
-            dte=endpoint.ats,
-            pre=endpoint.page_requests,
-            paside="pasid" in self.capabilities.features,
-            pdts=DIRECTORY_SIZE_CODE,
-            pasiddirptr=self.structures.new_table(),
-        )
-        self.endpoints[endpoint.source_id] = endpoint
-        self.structures.store(self.structures.context_entry(endpoint.source_id), entry)
-        self.invalidate(self.guidance.context_entry_added(endpoint))
 
     def _context_entry(self, user: User, domain: Domain) -> ContextEntry:
         entry = ContextEntry.of(p=True, did=domain.domain_id)

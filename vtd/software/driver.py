@@ -45,7 +45,7 @@ from vtd.unit.reporting.event_interrupt import Message
 
 PAGE_SIZE = 0x1000
 INTERRUPTS = 256
-"""Entries of the interrupt-remapping table: one page."""
+"""Entries of an interrupt-remapping table of one page."""
 
 
 class Driver:
@@ -103,12 +103,21 @@ class Driver:
             self.capabilities, self.structures, self.guidance, self.invalidator, self.invalidate
         )
 
-    def start(self, *, interrupts: bool = False, extended_interrupts: bool = False) -> None:
+    def start(
+        self,
+        *,
+        interrupts: bool = False,
+        interrupt_entries: int = INTERRUPTS,
+        extended_interrupts: bool = False,
+    ) -> None:
         """Queue on, root table set, translation on; with ``interrupts`` their remapping as well.
 
         The queue comes first, as scalable mode knows no other interface (6.5.2), and the pointers
-        before the functions that use them (6.6, 6.7). ``extended_interrupts``: EIME (11.4.10).
+        before the functions that use them (6.6, 6.7). ``interrupt_entries``: a power of two from 2
+        to 256. ``extended_interrupts``: EIME (11.4.10).
         """
+        if interrupt_entries not in {1 << bits for bits in range(1, 9)}:
+            raise DomainError(f"interrupt_entries: {interrupt_entries}, not 2, 4 ... 256")
         if interrupts and ("ir" not in self.capabilities.features or self.queue is None):
             raise DomainError("interrupt remapping: the unit has none, or no queue is used for it")
         if self.queue is not None:
@@ -119,16 +128,16 @@ class Driver:
         command(self._unit, srtp=True)
         self.invalidate(self.guidance.root_pointer())
         if interrupts:
-            self._start_interrupts(extended_interrupts)
+            self._start_interrupts(interrupt_entries, extended_interrupts)
         command(self._unit, te=True)
 
-    def _start_interrupts(self, extended: bool) -> None:
+    def _start_interrupts(self, entries: int, extended: bool) -> None:
         base = self.structures.new_table()
         self._interrupts = InterruptTable(
-            self._memory, base, INTERRUPTS, self.guidance, self.invalidate
+            self._memory, base, entries, self.guidance, self.invalidate
         )
         self.invalidator.flush_writes()
-        size = INTERRUPTS.bit_length() - 2
+        size = entries.bit_length() - 2
         write(self._unit, InterruptRemappingTableAddress.of(irta=base, eime=extended, s=size))
         command(self._unit, sirtp=True)
         self.invalidate(self.guidance.interrupt_pointer())

@@ -104,11 +104,6 @@ class QueueDriver:
         return self._memory.read(self._status, 4) == self._waits.to_bytes(4, "little")
 
     @property
-    def capacity(self) -> int:
-        """Descriptors that fit: one entry stays empty (6.5.2)."""
-        return PAGE_SIZE * self._pages // (32 if self._wide else 16) - 1
-
-    @property
     def errors(self) -> FaultStatus:
         """FSTS_REG, in which IQE and ITE stop the queue until they are cleared (6.5.2.11)."""
         return read(self._unit, FaultStatus)

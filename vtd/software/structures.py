@@ -43,16 +43,15 @@ class Structures:
         self._memory.write(address, bytes(PAGE_SIZE))
         return address
 
-    def root_entry(self, source_id: int) -> tuple[int, type[BitRecord]]:
-        """Where the root entry of a requester is."""
-        layout = ScalableRootEntry if self.scalable else RootEntry
-        return self.root + (source_id >> 8) * 16, layout
+    def root_entry(self, source_id: int) -> int:
+        """The address of the root entry of a requester."""
+        return self.root + (source_id >> 8) * RootEntry.WIDTH // 8
 
     def add_context_table(self, source_id: int) -> bool:
         """Have a context table for a requester; whether a root entry changed for it."""
         if self.context_table(source_id) is not None:
             return False
-        at, _ = self.root_entry(source_id)
+        at = self.root_entry(source_id)
         table = self.new_table()
         if not self.scalable:
             self.store(at, RootEntry.of(p=True, ctp=table))
@@ -64,7 +63,7 @@ class Structures:
 
     def context_table(self, source_id: int) -> int | None:
         """The address of the context table for a requester, if there is one."""
-        at, _ = self.root_entry(source_id)
+        at = self.root_entry(source_id)
         data = self._memory.read(at, 16)
         if not self.scalable:
             legacy = RootEntry.unpack(data)

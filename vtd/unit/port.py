@@ -34,6 +34,7 @@ class UnitPort(DmaPort):
         self.source_id = source_id
         self._unit = unit
         self._memory = memory
+        self._load = memory.read
         self._iotlb = unit.caches.iotlb
         self._counters = self._iotlb.counters
         self._space = self._iotlb.space((source_id, None, False))
@@ -67,7 +68,7 @@ class UnitPort(DmaPort):
         if access != READ:
             return move(self._memory, request, physical)
         try:
-            data = self._memory.read(physical, length)
+            data = self._load(physical, length)
         except BusError:
             return UNSUPPORTED
         return _new(Completion, (SUCCESS, data, (), None))

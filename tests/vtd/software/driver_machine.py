@@ -195,8 +195,6 @@ class Machine:
             assert at is not None
             config.write(at + 6, value, 2)
 
-    # What the driver does
-
     def run(self, steps: int) -> None:
         """Do some things, and look at what devices reach after each."""
         for _ in range(steps):
@@ -419,8 +417,6 @@ class Machine:
             self._map(host, address, DATA, PAGE, READ | WRITE)
         self.look()
 
-    # Dirty tracking
-
     def track_dirty(self) -> None:
         """Dirty tracking of a second stage on or off."""
         seconds = [space for space in self.spaces if space.domain.kind is SECOND_STAGE]
@@ -467,8 +463,6 @@ class Machine:
             space.dirty.add(address)
         if space.second is not None:
             self._wrote(space.second, space.pages[address].physical)
-
-    # What devices see
 
     def look(self) -> None:
         """Devices use some addresses."""
@@ -530,8 +524,6 @@ class Machine:
             assert self.memory.read(physical, 8) == value, what
             if space.domain.kind is not PASS_THROUGH:
                 self._wrote(space, address)
-
-    # Interrupts
 
     def interrupt_entry(self) -> None:
         """An entry is allocated, changed or freed."""

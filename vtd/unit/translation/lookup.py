@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from devices.dma import Request
+from pagetables.bits import BitRecord
 from pagetables.first_stage import EXTENDED_ACCESSED
 from pagetables.geometry import StageKind, first_stage_geometry, second_stage_geometry
 from pagetables.memory import BusError
@@ -37,6 +38,7 @@ from vtd.unit.requests.target import LEGACY, SCALABLE, IotlbTags, Target
 from vtd.unit.translation import rules
 from vtd.unit.translation.remapping import Remapping
 
+R = TypeVar("R", bound=BitRecord)
 T = TypeVar("T")
 Check = Callable[[T], None]
 
@@ -131,14 +133,13 @@ def _keep_context(remapping: Remapping, source_id: int, entry: ContextCacheEntry
 
 def _read_legacy_context(remapping: Remapping, source_id: int) -> Target:
     implementation = remapping.implementation
-    root = RootEntry(
-        read_structure(
-            remapping,
-            Structure.ROOT,
-            remapping.root.rta + (source_id >> 8) * 16,
-            16,
-            FaultReason.ROOT_READ_ERROR,
-        )
+    root = _record(
+        remapping,
+        RootEntry,
+        Structure.ROOT,
+        remapping.root.rta + (source_id >> 8) * 16,
+        16,
+        FaultReason.ROOT_READ_ERROR,
     )
     if not root.p:
         raise TranslationFault(FaultReason.ROOT_NOT_PRESENT)
@@ -230,14 +231,13 @@ def scalable_context(
 
 def _read_scalable_context(remapping: Remapping, source_id: int) -> ScalableContextEntry:
     implementation = remapping.implementation
-    root = ScalableRootEntry(
-        read_structure(
-            remapping,
-            Structure.ROOT,
-            remapping.root.rta + (source_id >> 8) * 16,
-            16,
-            FaultReason.SM_ROOT_READ_ERROR,
-        )
+    root = _record(
+        remapping,
+        ScalableRootEntry,
+        Structure.ROOT,
+        remapping.root.rta + (source_id >> 8) * 16,
+        16,
+        FaultReason.SM_ROOT_READ_ERROR,
     )
     upper = bool(source_id & 0x80)  # devices 16 to 31
     half = _UPPER_HALF if upper else _LOWER_HALF
@@ -246,14 +246,13 @@ def _read_scalable_context(remapping: Remapping, source_id: int) -> ScalableCont
     if root & half & ScalableRootEntry.reserved_mask(implementation):
         raise TranslationFault(FaultReason.SM_ROOT_RESERVED)
     table = root.uctp if upper else root.lctp
-    entry = ScalableContextEntry(
-        read_structure(
-            remapping,
-            Structure.CONTEXT,
-            table + (source_id & 0x7F) * 32,
-            32,
-            FaultReason.SM_CONTEXT_READ_ERROR,
-        )
+    entry = _record(
+        remapping,
+        ScalableContextEntry,
+        Structure.CONTEXT,
+        table + (source_id & 0x7F) * 32,
+        32,
+        FaultReason.SM_CONTEXT_READ_ERROR,
     )
     if not entry.p:
         raise TranslationFault(FaultReason.SM_CONTEXT_NOT_PRESENT, fpd=entry.fpd)
@@ -328,7 +327,7 @@ def pasid_target(
     try:
         target = _read_pasid_target(remapping, context, pasid)
     except TranslationFault as fault:
-        if may_cache_faults(remapping):
+        if remapping.keeps_faults:
             _keep_pasid(remapping, key, PasidCacheEntry(0, fault))
         raise
     _checked(target, check)
@@ -343,14 +342,13 @@ def _keep_pasid(remapping: Remapping, key: tuple[int, int], entry: PasidCacheEnt
 
 
 def _read_pasid_target(remapping: Remapping, context: ScalableContextEntry, pasid: int) -> Target:
-    directory = PasidDirectoryEntry(
-        read_structure(
-            remapping,
-            Structure.PASID_DIRECTORY,
-            context.pasiddirptr + (pasid >> 6) * 8,
-            8,
-            FaultReason.PASID_DIRECTORY_READ_ERROR,
-        )
+    directory = _record(
+        remapping,
+        PasidDirectoryEntry,
+        Structure.PASID_DIRECTORY,
+        context.pasiddirptr + (pasid >> 6) * 8,
+        8,
+        FaultReason.PASID_DIRECTORY_READ_ERROR,
     )
     fpd = context.fpd or directory.fpd
     if not directory.p:
@@ -475,6 +473,24 @@ def tag_width(stage: Stage | None) -> int:
     return stage.geometry.width
 
 
+def _record(
+    remapping: Remapping,
+    record: type[R],
+    structure: Structure,
+    address: int,
+    size: int,
+    failed: FaultReason,
+) -> R:
+    """A structure as the record that it is; alike ones are one object, which knows its fields."""
+    data = read_structure(remapping, structure, address, size, failed)
+    known = remapping.records.get((record, data))
+    if known is None:
+        if len(remapping.records) >= REMEMBERED:
+            remapping.records.clear()
+        known = remapping.records[record, data] = record(data)
+    return known  # type: ignore[return-value]  # by its key
+
+
 def read_structure(
     remapping: Remapping,
     structure: Structure,
@@ -509,12 +525,7 @@ def _checked(entry: T, check: Check[T] | None) -> T:
     return entry
 
 
-def may_cache_faults(remapping: Remapping) -> bool:
-    """Whether what faulted is kept too: CAP.CM = 1 and a policy that does it (6.1)."""
-    return remapping.options.caches.cache_faults and "cm" in remapping.capabilities.features
-
-
 def _cache_context_fault(remapping: Remapping, source_id: int, fault: TranslationFault) -> None:
-    if may_cache_faults(remapping):
+    if remapping.keeps_faults:
         domain_id = 0 if remapping.mode is TranslationTableMode.LEGACY else None
         _keep_context(remapping, source_id, ContextCacheEntry(domain_id, fault))

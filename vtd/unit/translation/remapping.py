@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from pagetables.bits import BitRecord
 from pagetables.memory import TableMemory
 from pagetables.unchanged import UnchangedMemory
 from vtd.layouts.registers import RootTableAddress, TranslationTableMode
@@ -35,6 +36,10 @@ class Remapping(Stateful):
         self.caches = caches
         self.observer: Observer | None = None
         """Who watches the road of requests, if anybody does."""
+        self.keeps_faults = options.caches.cache_faults and "cm" in capabilities.features
+        """Whether what faulted is kept too: CAP.CM = 1 and a policy that does it (6.1)."""
+        self.records: dict[tuple[type[BitRecord], int], BitRecord] = {}
+        """Structures as they were read, so that the fields of none are taken apart twice."""
         self.targets: dict[tuple[int, int, bool], Target] = {}
         """What context and PASID table entries come to, so that none is decoded twice."""
         self.root = RootTableAddress(0)

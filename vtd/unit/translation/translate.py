@@ -31,7 +31,7 @@ from vtd.unit.observer import CacheName, Observer
 from vtd.unit.requests.faults import FaultReason, TranslationFault
 from vtd.unit.requests.request import INTERRUPT_RANGE, meets_interrupts
 from vtd.unit.requests.target import Target
-from vtd.unit.translation.lookup import lookup, may_cache_faults, tag_width
+from vtd.unit.translation.lookup import lookup, tag_width
 from vtd.unit.translation.remapping import Remapping
 
 
@@ -77,7 +77,7 @@ def translate(
             check_rights(remapping, target, request, cached.rights)
         entry = _translate(remapping, target, request, privileged)
     except TranslationFault as fault:
-        if may_cache_faults(remapping) and target.first is None:
+        if remapping.keeps_faults and target.first is None:
             _keep_fault(remapping, target, request, fault)
         raise
     keep(remapping, request, entry)
