@@ -49,6 +49,21 @@ def test_modules_and_what_is_said_to_be_in_them_are_there(path: Path) -> None:
         assert exists(name), name
 
 
+def test_the_changelog_sends_nobody_to_what_is_not_there() -> None:
+    rows = re.findall(r"^\| (.+) \| (.+) \|$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    modules = [row for row in rows if row[0].startswith("`vtd.") and "the same below" in row[1]]
+    assert len(modules) > 8
+    for was, now in modules:
+        for module in re.findall(r"`vtd\.(\w+)`", was):
+            assert exists(f"{now.split('`')[1]}.{module}"), module
+    for _, now in rows:
+        for module in re.findall(r"`((?:vtd|devices|pagetables)(?:\.\w+)+)`", now):
+            assert exists(module), module
+        for module, names in re.findall(r"^`([\w.]+)` ((?:`[\w.]+`(?:, )?)+)$", now):
+            for name in re.findall(r"`([\w.]+)`", names):
+                assert exists(f"{module}.{name}"), name
+
+
 def test_a_name_that_is_not_there_is_noticed() -> None:
     assert exists("vtd.unit.port.UnitPort.request")
     assert not exists("vtd.unit.port.UnitPort.resolve")
