@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Generic, TypeVar
 
-from vtd.unit.state import Stateful
+from vtd.unit.state import State, Stateful
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
@@ -76,7 +76,7 @@ class Cache(Stateful, Generic[K, V]):
     ``number`` gives the number of a key that chooses its set.
     """
 
-    STATE = "counters", "_sets", "_random"
+    STATE = "counters", "_random"
 
     def __init__(self, shape: Shape, number: Callable[[K], int]) -> None:
         self.shape = shape
@@ -87,6 +87,18 @@ class Cache(Stateful, Generic[K, V]):
         self._only = self._sets[0] if shape.sets == 1 else None
         self._refresh = shape.ways is not None and shape.replacement is Replacement.LRU
         self._random = random.Random(shape.seed)
+
+    def snapshot(self) -> State:
+        """The counters, and the entries of each set in the order of their replacement."""
+        return (*super().snapshot(), tuple(tuple(entries.items()) for entries in self._sets))
+
+    def restore(self, state: State) -> None:
+        """Put the entries back."""
+        *others, sets = state
+        super().restore(tuple(others))
+        for entries, saved in zip(self._sets, sets, strict=True):
+            entries.clear()
+            entries.update(saved)
 
     def __len__(self) -> int:
         return sum(map(len, self._sets))
