@@ -6,7 +6,10 @@ from pathlib import Path
 
 import pytest
 
-SCRIPTS = ["bench", "bench_dmar", "compare_qemu", "dmar_rules", "fuzz_dmar", "mutants"]
+SCRIPTS = [
+    *("bench", "bench_dmar", "compare_qemu", "dmar_rules", "fuzz_dmar", "fuzz_logs"),
+    *("log_coverage", "log_messages", "mutants"),
+]
 
 
 def run(monkeypatch: pytest.MonkeyPatch, name: str, *arguments: str) -> object:
