@@ -13,15 +13,15 @@ from itertools import islice
 from vtd.logs.fault_forms import WORDS as FAULT_WORDS
 
 _TOPIC = re.compile(
-    r"DMAR|dmar|[Ii][Oo][Mm][Mm][Uu]|VT-[dD]\b|VTD|VTd|DRHD|INTR-REMAP|IRTE|PASID|RMRR|PRQ\b|IOASID|"
+    r"DMAR|dmar|[Ii][Oo][Mm][Mm][Uu]|[Vv][Tt]-[dD]\b|VTD|VTd|DRHD|INTR-REMAP|IRTE|PASID|RMRR|PRQ\b|IOASID|"
     r"ioasid|[Ii]nterrupt[ -]?[Rr]emapping|[Ii]ntr-remapping|I[Rr][Qq][ -][Rr]emapping|"
-    r"irq[ -]remapping|DMA remapping|identity map|\b[Ii]ova\b|IOVA|"
+    r"irq[ -]remapping|DMA remapping|identity map|\b[Ii]ova\b|IOVA|\bIR[0-9]+: failed|"
     + "|".join(map(re.escape, FAULT_WORDS))
 )
 """Words that only lines about remapping have, and those of faults."""
 _WORDS = (
     *("dmar", "iommu", "vt-d", "vtd", "drhd", "remap", "irte", "pasid", "rmrr", "prq", "ioasid"),
-    *("identity map", "iova"),
+    *("identity map", "iova", ": failed to allocate bitmap"),
     *(word.lower() for word in FAULT_WORDS),
 )
 """One of these is in lower case in every line that ``_TOPIC`` finds."""

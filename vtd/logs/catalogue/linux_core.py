@@ -45,7 +45,7 @@ MESSAGES = (
            r"(?:iommu|IOMMU): (?:map|mapping|unmap this|unmapped|Releasing group|Allocated "
            r"group)\b|(?:Releasing|Allocated) group \d+|(?:map|mapping|unmap this|unmapped): iova",
            "a message for kernel developers (debugging is on)"),
-    problem("5.10-", r"iova flush queue initialization failed|Couldn't register cpuhp handler|"
+    problem("5.4-", r"iova flush queue initialization failed|Couldn't register cpuhp handler|"
             r"Couldn't create (?:iova|iommu\w*) (?:cache|domain)",
             "memory ran out while remapping was set up", "memory of the machine"),
     problem("5.10-",

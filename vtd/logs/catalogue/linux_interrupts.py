@@ -19,7 +19,7 @@ MESSAGES = (
             "remapped", FIRMWARE),
     problem("2.6.32-", r"Failed to enable (?:irq|IRQ|interrupt)[ -]?remapping|"
             r"[Ff]ailed to enable queued,? +invalidation|Failed to enable queued invalidation|"
-            r"Failed to setup irq remapping",
+            r"Failed to setup (?:irq|IRQ) remapping",
             "interrupt remapping is off, so devices can raise any interrupt",
             "earlier lines about it tell why"),
     problem("3.6-",

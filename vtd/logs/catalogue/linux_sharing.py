@@ -16,6 +16,12 @@ MESSAGES = (
             r"iopf (?:with|without) pasid .*aborted",
             "a device asked for a page in a way that can't be answered: a wrong PASID, address or "
             "kind of access", _DEVICE),
+    notice("4.4-5.4", r"cannot enable SVM",
+           "a driver wanted to share the memory of processes with its device, which no unit, or "
+           "one without PASIDs, translates"),
+    problem("4.4-4.4", r"Failed to allocate PASID (?:state )?table",
+            "memory ran out for PASIDs, so devices can't share the memory of processes",
+            "memory of the machine"),
     problem("5.10-", r"PRQ overflow detected",
             "devices asked for pages faster than the kernel answered, and requests were lost",
             _DEVICE),
@@ -32,7 +38,7 @@ MESSAGES = (
             r"Failed to set up PASID|SVM bind succeeded with no sdev|Invalid domain page table",
             "the kernel met a PASID or table that can't be: a bug of a driver or of the kernel",
             "kernel version; " + _DEVICE),
-    notice("5.4-", r"No (?:first level|second level|nested) translation support|"
+    notice("4.4-", r"No (?:first level|second level|nested) translation support|"
            r"No supervisor request support|No extended access flag support|"
            r"No memory type support|No 5-level paging support|5-level paging not supported|"
            r"No CPU write protect|Dirty tracking not supported|Domain is not in nesting mode|"
@@ -48,5 +54,6 @@ MESSAGES = (
            r"Register custom PASID allocator|IOASID allocator|No custom IOASID allocators|"
            r"[Aa]llocator active with outstanding IOASID",
            "how PASIDs are given out"),
-    normal("", r"SVM: |page request queue is|PASID .* bound", "shared virtual memory in use"),
+    normal("", r"SVM: |page request queue is|PASID .* bound|"
+           r"Allocated order \d+ PASID table", "shared virtual memory in use"),
 )  # fmt: skip

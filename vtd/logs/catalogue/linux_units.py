@@ -44,7 +44,7 @@ MESSAGES = (
             "addresses or two units overlap (rule DMAR-U07)", FIRMWARE),
     problem("3.6-", r"Failed to allocate seq_id|[Ee]xceeded \d+ IOMMUs",
             "the machine has more units than this kernel can use", "kernel version and options"),
-    problem("2.6.24-", r"Allocating (?:global iommu|domain id|domain) array failed|"
+    problem("2.6.24-", r"[Aa]llocating (?:global iommu|domain id|domain) array failed|"
             r"[Aa]llocat(?:e|ing) root entry.* failed|"
             r"Couldn't create (?:iommu_domain|devinfo|iova|magazine) cache|"
             r"Failed to initialize iommu memory",
@@ -94,7 +94,7 @@ MESSAGES = (
             "running may fault", "kernel versions of both kernels"),
     notice("4.4-", r"Copied (?:translation tables|IR table)",
            "a kdump or kexec kernel took over the tables of the kernel before it"),
-    notice("5.10-6.12", r"Doesn't support (?:hardware pass through|snooping|large page)",
+    notice("4.4-6.12", r"Doesn't support (?:hardware pass through|snooping|large page)",
            "the unit lacks a feature (ECAP.PT, SC or CAP.SLLPS); Linux does without it"),
     FEATURE,
     notice("6.3-", r"Cannot alloc PMU for iommu|Cannot find the assigned event for counter|"
@@ -114,8 +114,11 @@ MESSAGES = (
            "the graphics device is not translated: asked for on the command line (igfx_off)"),
     normal("2.6.24-", r"Forcing DAC for PCI devices|[Dd]isable supported super page|"
            r"[Ss]calable mode (?:supported|is disallowed)|Enable scalable mode|"
-           r"intel_iommu=\w+ deprecated",
+           r"disable extended context table support|intel_iommu=\w+ deprecated",
            "an option of the kernel command line"),
+    notice("4.4-4.4", r"enable pre-production PASID support",
+           "an option of the kernel command line (pasid28), for processors with an early PASID "
+           "capability"),
     notice("6.1-",
            r"Unknown option - '", "an option of intel_iommu= that this kernel does not know"),
     notice("5.4-", r"not forcing on after tboot|No bounce buffer\. This could expose",
@@ -127,7 +130,7 @@ MESSAGES = (
            "the table sets DMA_CTRL_PLATFORM_OPT_IN, so remapping is on for untrusted devices"),
     normal("5.10-", r"Skip IOMMU disabling for graphics",
            "the workaround for graphics of some chipsets is not needed"),
-    notice("5.10-", r"Skipping IOMMU quirk for dev|check with your BIOS/Platform vendor about this",
+    notice("5.4-", r"Skipping IOMMU quirk for dev|check with your BIOS/Platform vendor about this",
            "an untrusted (external) device shows the identity of a chipset device; its workaround "
            "is not applied", "what is plugged into external ports"),
     notice("2.6.32-", r"Disabling IOMMU for graphics|BIOS has allocated no shadow GTT|"
