@@ -14,7 +14,7 @@ from vtd.logs.fault_forms import WORDS as FAULT_WORDS
 
 _TOPIC = re.compile(
     r"DMAR|dmar|[Ii][Oo][Mm][Mm][Uu]|[Vv][Tt]-[dD]\b|VTD|VTd|DRHD|INTR-REMAP|IRTE|PASID|RMRR|PRQ\b|IOASID|"
-    r"ioasid|[Ii]nterrupt[ -]?[Rr]emapping|[Ii]ntr-remapping|I[Rr][Qq][ -][Rr]emapping|"
+    r"ioasid|[Ii]nterrupt[ -]?[Rr]emapping|[Ii]ntr-remap|I[Rr][Qq][ -][Rr]emapping|"
     r"irq[ -]remapping|DMA remapping|identity map|\b[Ii]ova\b|IOVA|\bIR[0-9]+: failed|"
     + "|".join(map(re.escape, FAULT_WORDS))
 )
@@ -82,6 +82,7 @@ PHRASES = (
     # Xen, ESXi, Windows, firmware
     "pci-dma: ",
     "vfio_dma_map",
+    " is not viable",
     "amd-vi",
     "smmu",
     "reserved memory;",

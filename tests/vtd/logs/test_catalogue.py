@@ -106,6 +106,12 @@ LINES = {
     "DMAR: Translation already enabled - trying to copy translation structures": "kdump",
     '(XEN) [VT-D]  RMRR address range 8d800000..8fffffff not in reserved memory; need "x"?': "K01",
     "DMAR0: Invalidation timed out": "did not answer",
+    "vfio 0000:02:00.0: group 16 is not viable": "isolation group",
+    "AMD-Vi: Event logged [IO_PAGE_FAULT device=0b:00.0 domain=0x000f]": "AMD",
+    "Enabled x2apic and interrupt-remapping": "interrupt remapping is on",
+    "iommu: Failed to allocate default IOMMU domain of type 4; falling back to IOMMU_DOMAIN_DMA": (
+        "one kind of domain"
+    ),
     "Arg1: 0000000000000026, IOMMU detected DMA violation.": "Windows",
 }
 

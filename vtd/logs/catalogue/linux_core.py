@@ -27,7 +27,7 @@ MESSAGES = (
            "how devices are translated by default"),
     notice("5.10-", r"Memory encryption detected - Disabling default IOMMU Passthrough",
            "encrypted memory does not go with one-to-one mapping, so devices are translated"),
-    notice("5.10-", r"Falling back to IOMMU_DOMAIN_DMA|in the same iommu group requires type|"
+    notice("5.10-", r"[Ff]alling back to IOMMU_DOMAIN_DMA|in the same iommu group requires type|"
            r"requesting conflicting def_domain_type|Cannot change default domain|"
            r"Device is still bound to driver|Device cannot be in \S+ domain|"
            r"Group not assigned to default domain",
@@ -60,6 +60,11 @@ MESSAGES = (
     notice("", r"PCI-DMA: Using software bounce buffering|PCI-DMA: Using soft(?:ware )?TLB",
            "DMA goes through bounce buffers: no remapping unit translates it",
            "intel_iommu=on, and whether firmware has VT-d on"),
+    notice("", r"PCI-DMA: (?:Disabling (?:IOMMU|AGP)|More than 4GB|[Uu]sing GART|Reserving|Out of)",
+           "what another maker's unit of old (GART) does; it is not VT-d"),
+    problem("", r"Event logged \[\w*FAULT|\bIO_PAGE_FAULT\b",
+            "a fault that an AMD I/O MMU reports; its numbers are not read here",
+            "the device that the line names; its driver"),
     notice("", r"AMD-Vi|AMD IOMMU|\bIVRS\b|arm-smmu|SMMU",
            "an IOMMU of another maker than Intel; what it says is not read here"),
     normal("",

@@ -17,7 +17,8 @@ MESSAGES = (
             r"Not all IO-?APIC'?s listed under remapping hardware",
             "an I/O APIC is listed by no unit (rules DMAR-U13, K02), so interrupts can't be "
             "remapped", FIRMWARE),
-    problem("2.6.32-", r"Failed to enable (?:irq|IRQ|interrupt)[ -]?remapping|"
+    problem("2.6.32-", r"Failed to enable (?:irq|IRQ|[Ii]nterrupt|[Ii]ntr)[ -]?remapping|"
+            r"enabling Interrupt-remapping failed|"
             r"[Ff]ailed to enable queued,? +invalidation|Failed to enable queued invalidation|"
             r"Failed to setup (?:irq|IRQ) remapping",
             "interrupt remapping is off, so devices can raise any interrupt",
@@ -44,7 +45,8 @@ MESSAGES = (
             "memory ran out for the interrupt-remapping table; interrupt remapping stays off",
             "memory of the machine; crash kernels: crashkernel="),
     notice("2.6.32-", r"[Nn]ot enabl(?:e|ing) interrupt remapping|"
-           r"[Nn]ot enabling (?:x2apic, Intr-remapping|interrupt remapping)",
+           r"[Nn]ot enabling (?:x2apic, Intr-remapping|interrupt remapping)|"
+           r"Skipped enabling intr-remap",
            "interrupt remapping is left off", "the lines around tell why"),
     notice("3.6-", r"x2apic.*opt[ _-]?out|opt[ _-]?out.*x2apic|requested that x2apic be disabled|"
            r"This will leave your machine vulnerable to irq-injection",
@@ -58,7 +60,7 @@ MESSAGES = (
            "interrupt remapping was on already when the kernel started (firmware, kexec)"),
     normal("2.6.32-",
            r"under DRHD base", "an I/O APIC or HPET is under this unit, as the table lists it"),
-    normal("3.6-", r"Enabled (?:IRQ|Interrupt|interrupt)[ -]remapping",
+    normal("3.6-", r"Enabled (?:x2apic and )?(?:IRQ|Interrupt|interrupt)[ -]remapping",
            "interrupt remapping is on"),
     normal("2.6.32-", r"Queued invalidation will be enabled", "interrupt remapping needs it"),
     normal("3.6-5.4", r"Set IRTE entry \(|IOAPIC\[\d+\]: Set .*IRTE",
