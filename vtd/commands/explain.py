@@ -266,7 +266,7 @@ def _message_json(group: MessageGroup) -> dict[str, Any]:
 
 def _other_lines(group: MessageGroup) -> Iterator[str]:
     """More lines of a group that say something else, where they matter."""
-    if group.weight not in (Weight.PROBLEM, Weight.NOTICE):
+    if group.weight is Weight.NORMAL:
         return
     texts = {line.text: line.line for line in reversed(group.lines)}
     others = sorted((number, text) for text, number in texts.items())[1:]

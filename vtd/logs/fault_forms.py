@@ -276,7 +276,7 @@ FORMS = (
           _sel4, "vtd_handle_fault in src/plat/pc99/machine/intel-vtd.c"),
     _form("Genode", "Fault: hi=", Role.WHOLE,
           r"Fault: hi=0x(?P<hi>[0-9a-f]{1,16}),.* info=0x(?P<info>[0-9a-f]{1,13})(?![0-9a-f])",
-          _genode, "platform driver, a report of it in a public issue"),
+          _genode, "platform driver, from a public report of it"),
     _form("ACRN", ", Reason: 0x", Role.WHOLE,
           r"(?P<access>Read/Atomic|Write), Reason: 0x(?P<reason>[0-9a-f]+), "
           r"SID: (?P<bus>[0-9a-f]+)\.(?P<dev>[0-9a-f]+)\.(?P<fn>[0-7]) @0x(?P<addr>[0-9a-f]+)",

@@ -7,6 +7,7 @@ after the other, and what mail programs and web pages put in front of them.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import NamedTuple
 
 _COLOUR = re.compile(r"(?:\x1b|\^\[|ESC)\[[0-9;?]*[A-Za-z]")
@@ -37,6 +38,7 @@ class Stripped(NamedTuple):
     """Whether a time, host, level or the like was there: a new message, not more of the last."""
 
 
+@lru_cache(8)  # a line is looked at as the next of one, and as the one before the next
 def strip(line: str) -> Stripped:
     """The message of a line."""
     if "\x1b" in line or ("[" in line and ("^[[" in line or "ESC[" in line)):

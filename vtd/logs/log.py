@@ -18,6 +18,7 @@ from vtd.logs.catalogue import MESSAGES, linux_core, linux_mapping, linux_units
 from vtd.logs.facts import Facts
 from vtd.logs.fault import FaultGroup, FaultGroups, FoldedFaults, LoggedFault
 from vtd.logs.fault_forms import LINUX_TARGET, LINUX_WHOLE, Reading, Role, read_fault
+from vtd.logs.fault_forms import WORDS as FAULT_WORDS
 from vtd.logs.fault_record import settled
 from vtd.logs.lines import strip
 from vtd.logs.message import Catalogue, Message, Weight, shape_of
@@ -60,6 +61,8 @@ _RUN_ON = re.compile(
 """Where another message begins in a line that lost its line feeds, or that two processors wrote."""
 _FACT = re.compile(platform_facts.WORDS)
 _STATUS = re.compile(r"fault status reg (?:0x)?([0-9a-f]+)", re.ASCII)
+_VALUE = re.compile(r"\b(?:0x)?[0-9a-f]*[0-9][0-9a-f]*\b", re.ASCII)
+"""Numbers, in which unknown lines of one group differ."""
 _FEATURE_NAME = re.compile(r"IOMMU feature (\w+) inconsistent", re.ASCII)
 
 
@@ -130,7 +133,8 @@ class _Open(NamedTuple):
 class _Shape(NamedTuple):
     """What lines are that differ in their numbers only."""
 
-    message: Message
+    message: Message | None
+    """None for unknown."""
     has_fact: bool
     """Whether they tell something of the platform too."""
 
@@ -177,7 +181,10 @@ class _Reader:
         shape = shape_of(line)
         known = self._shapes.get(shape)
         if known is not None:
-            self._add_message(number, line, known.message)
+            if known.message is None:
+                self._open = _Open(number, line, 1)
+            else:
+                self._add_message(number, line, known.message)
             if known.has_fact:
                 self._facts.read(line)
             return
@@ -230,9 +237,15 @@ class _Reader:
         message = CATALOGUE.find_by_shape(shape, line)
         if message is None or message is linux_core.FIRMWARE_BUG:
             self._open = _Open(number, line, 1, message=message)
+            if message is None and not any(word in line for word in FAULT_WORDS):
+                self._remember(shape, None, has_fact)
             return
         self._add_message(number, line, message)
-        if reading is None and len(self._shapes) < MOST_SHAPES:
+        if reading is None:
+            self._remember(shape, message, has_fact)
+
+    def _remember(self, shape: str, message: Message | None, has_fact: bool) -> None:
+        if len(self._shapes) < MOST_SHAPES:
             self._shapes[shape] = _Shape(message, has_fact)
 
     def _take(self, number: int, line: str, reading: Reading, parts: int) -> None:
@@ -310,11 +323,12 @@ class _Reader:
         opened, self._open = self._open, None
         if opened is None or opened.began:
             return
+        text = opened.text
         if opened.message is not None:
-            self._add_message(opened.number, opened.text, opened.message)
+            self._add_message(opened.number, text, opened.message)
             return
-        line = LogLine(opened.number, opened.text)
-        self._group(Weight.UNKNOWN, opened.text, None).lines.append(line)
+        line = LogLine(opened.number, text)
+        self._group(Weight.UNKNOWN, _VALUE.sub("0", text), None).lines.append(line)
 
     def _add(self, fault: LoggedFault) -> None:
         self._reason = fault.reason
