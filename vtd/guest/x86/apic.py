@@ -1,15 +1,15 @@
 """APIC virtualization: the virtual-APIC page, RVI and SVI, and what accesses come to (SDM 29).
 
 Pure steps on the page and the two vectors; the guest that calls them is
-:mod:`vtd.guest.x86.guest`, which turns their outcomes into exits.
+:mod:`vtd.guest.x86.apic_accesses`, which turns their outcomes into exits.
 """
 
 from __future__ import annotations
 
 from enum import Enum
 
+from vtd.guest.x86.bus import Memory, get_number, put_number
 from vtd.guest.x86.entry_rules import Entry
-from vtd.guest.x86.vmcs import Memory
 
 TPR, PPR, EOI, ISR, TMR, IRR = 0x80, 0xA0, 0xB0, 0x100, 0x180, 0x200
 ICR_LOW, ICR_HIGH, SELF_IPI = 0x300, 0x310, 0x3F0
@@ -21,9 +21,7 @@ REGISTERS_END = 0x400
 
 STORED = frozenset({ID, LDR, DFR, SPURIOUS, ESR, *LVT, INITIAL_COUNT, DIVIDE})
 """Registers whose writes are stored and exit, with APIC-register virtualization (29.4.3.1)."""
-READABLE = STORED | {VERSION, TPR, EOI, ICR_LOW, ICR_HIGH} | frozenset(
-    range(ISR, IRR + 0x80, 0x10)
-)
+READABLE = STORED | {VERSION, TPR, EOI, ICR_LOW, ICR_HIGH} | frozenset(range(ISR, IRR + 0x80, 0x10))
 """Registers that are read from the page, with APIC-register virtualization (29.4.2)."""
 SELF_IPI_RESERVED = 0xFFF3_B700
 """Bits of ICR low that must be 0 for self-IPI virtualization, but for the shorthand (29.1.5)."""
@@ -64,12 +62,11 @@ class VirtualApic:
 
     def read(self, offset: int, size: int = 4) -> int:
         """Bytes of the page as a number."""
-        return int.from_bytes(self._memory.read(self.page + offset, size), "little")
+        return get_number(self._memory, self.page + offset, size)
 
     def write(self, offset: int, value: int, size: int = 4) -> None:
         """Store a number in the page."""
-        data = (value & (1 << 8 * size) - 1).to_bytes(size, "little")
-        self._memory.write(self.page + offset, data)
+        put_number(self._memory, self.page + offset, value, size)
 
     def _bit(self, base: int, vector: int, value: bool) -> None:
         """Change a bit of VISR or VIRR."""

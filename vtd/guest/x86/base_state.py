@@ -81,8 +81,6 @@ def base_state(capabilities: VmxCapabilities) -> VmcsState:
         values[f"guest_{name}_limit"] = 0xFFFF_FFFF
         values[f"host_{name}_selector"] = 0x10
     there = {
-        name: value
-        for name, value in values.items()
-        if BY_NAME[name].exists(capabilities.features)
+        name: value for name, value in values.items() if BY_NAME[name].exists(capabilities.features)
     }
     return ZERO_STATE.replace(there)

@@ -1,4 +1,4 @@
-"""What a processor's VMX can do: the capability MSRs (SDM appendix A), their cross-checks, profiles.
+"""What a processor's VMX can do: the capability MSRs (SDM appendix A), cross-checks, profiles.
 
 Left out: features that only CPUID reports, but for the widths of addresses. ``PROFILES`` holds
 ready-made processors. Their VMCS regions have the public layout of :mod:`vtd.guest.x86.vmcs`, so
@@ -7,6 +7,7 @@ IA32_VMX_BASIC has its revision and size; all else of ``broadwell`` is as publis
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from functools import cached_property
 
@@ -96,8 +97,6 @@ class FeatureControl(BitRecord, width=64):
 
 DEFAULT1 = {"pin": 0x16, "primary": 0x0401_E172, "exit": 0x0003_6DFF, "entry": 0x11FF}
 """Controls that must be 1 where the TRUE MSRs do not say otherwise (A.2)."""
-SELDOM_EPT = EptVpid.supervisor_shadow_stack.mask
-"""Bits of IA32_VMX_EPT_VPID_CAP newer than the public acceptance tests."""
 
 
 @dataclass(frozen=True)
@@ -139,8 +138,9 @@ class VmxCapabilities:
         names = set(self.extra)
         for word, record in CONTROL_WORDS.items():
             allowed = self.allowed(word)[1]
-            names |= {f"{word}.{name}" for name, bits in record.FIELDS.items()
-                      if bits.mask & allowed}
+            names |= {
+                f"{word}.{name}" for name, bits in record.FIELDS.items() if bits.mask & allowed
+            }
         return frozenset(names)
 
     def allowed(self, word: str) -> tuple[int, int]:
@@ -189,8 +189,9 @@ class VmxCapabilities:
         return {
             number: int(getattr(self, name))
             for number, (name, needs) in MSRS.items()
-            if needs is None or needs in self.features or (needs == "true" and
-                                                           self.basic.true_controls)
+            if needs is None
+            or needs in self.features
+            or (needs == "true" and self.basic.true_controls)
         }
 
     def check(self) -> list[str]:
@@ -223,42 +224,47 @@ MSRS: dict[int, tuple[str, str | None]] = {
 """MSR number to attribute, and the feature without which reading it is a #GP."""
 
 
-def _contradictions(caps: VmxCapabilities):  # type: ignore[no-untyped-def]
-    if caps.basic & VmxBasic.RESERVED:
-        yield f"BASIC: reserved bits {int(caps.basic & VmxBasic.RESERVED):#x} are set"
+def _contradictions(caps: VmxCapabilities) -> Iterator[str]:
+    reserved: tuple[tuple[str, BitRecord], ...] = (
+        ("BASIC", caps.basic),
+        ("MISC", caps.misc),
+        ("VMCS_ENUM", caps.vmcs_enum),
+        ("EPT_VPID", caps.ept_vpid),
+    )
+    for name, record in reserved:
+        if record & record.RESERVED:
+            yield f"{name}: reserved bits {int(record & record.RESERVED):#x} are set"
     if not 1 <= caps.basic.size <= 4096:
         yield f"BASIC: a region of {caps.basic.size} bytes"
     if caps.basic.memory_type not in (0, 6):
         yield f"BASIC: memory type {caps.basic.memory_type}"
     for word, default in DEFAULT1.items():
-        plain: ControlMsr = getattr(caps, word)
-        true: ControlMsr = getattr(caps, f"true_{word}")
-        if default & ~plain.must_be_1:
-            yield f"{word}: must-be-1 bits lack {default & ~plain.must_be_1:#x} of default1"
-        if plain.must_be_1 & ~plain.may_be_1:
-            yield f"{word}: {plain.must_be_1 & ~plain.may_be_1:#x} must be 1 and may not"
-        if not caps.basic.true_controls:
-            continue
-        if plain.may_be_1 != true.may_be_1:
-            yield f"{word}: may-be-1 bits differ between the MSR and its TRUE MSR"
-        if plain.must_be_1 != true.must_be_1 | default:
-            yield f"{word}: must-be-1 bits are not those of the TRUE MSR and default1"
+        yield from _word_contradictions(caps, word, default)
     for name in ("cr0", "cr4"):
         fixed0, fixed1 = getattr(caps, f"{name}_fixed0"), getattr(caps, f"{name}_fixed1")
         if fixed0 & ~fixed1:
             yield f"{name.upper()}: {fixed0 & ~fixed1:#x} is fixed to 1 and to 0"
-    if caps.vmcs_enum & VmcsEnum.RESERVED:
-        yield "VMCS_ENUM: reserved bits are set"
     if caps.vmcs_enum.highest_index < 0x15:
         yield f"VMCS_ENUM: highest index {caps.vmcs_enum.highest_index:#x}, 15h at least"
-    if caps.ept_vpid & EptVpid.RESERVED:
-        yield f"EPT_VPID: reserved bits {int(caps.ept_vpid & EptVpid.RESERVED):#x} are set"
     if "secondary.unrestricted_guest" in caps.features and not caps.misc.store_lma:
         yield "MISC: unrestricted guest without storing EFER.LMA on exits"
     if caps.misc.cr3_targets > 256:
         yield f"MISC: {caps.misc.cr3_targets} CR3 targets, 256 at most"
-    if caps.misc & VmxMisc.RESERVED:
-        yield f"MISC: reserved bits {int(caps.misc & VmxMisc.RESERVED):#x} are set"
+
+
+def _word_contradictions(caps: VmxCapabilities, word: str, default: int) -> Iterator[str]:
+    """A control word's MSR against default1 and its TRUE MSR (A.2)."""
+    plain: ControlMsr = getattr(caps, word)
+    true: ControlMsr = getattr(caps, f"true_{word}")
+    if default & ~plain.must_be_1:
+        yield f"{word}: must-be-1 bits lack {default & ~plain.must_be_1:#x} of default1"
+    if plain.must_be_1 & ~plain.may_be_1:
+        yield f"{word}: {plain.must_be_1 & ~plain.may_be_1:#x} must be 1 and may not"
+    if caps.basic.true_controls:
+        if plain.may_be_1 != true.may_be_1:
+            yield f"{word}: may-be-1 bits differ between the MSR and its TRUE MSR"
+        if plain.must_be_1 != true.must_be_1 | default:
+            yield f"{word}: must-be-1 bits are not those of the TRUE MSR and default1"
 
 
 def of_msrs(msrs: dict[int, int], **others: object) -> VmxCapabilities:

@@ -1,4 +1,4 @@
-"""Layouts inside VMCS fields: control words, EPTP, event information, guest state (SDM 24.4 to 24.9).
+"""Layouts inside VMCS fields: control words, EPTP, events, guest state (SDM 24.4 to 24.9).
 
 Bits that the SDM of 2016 does not have are those of public implementations. The names of control
 bits are feature names too: ``secondary.ept`` is supported where the bit may be 1.

@@ -209,9 +209,7 @@ def _(e: Entry) -> bool:
 def _msr_area_rule(area: str) -> None:
     def broken(e: Entry) -> bool:
         count, address = e.state[f"{area}_count"], e.state[f"{area}_address"]
-        return bool(count) and not (
-            e.pointer(address, 16) and e.inside(address + 16 * count - 1)
-        )
+        return bool(count) and not (e.pointer(address, 16) and e.inside(address + 16 * count - 1))
 
     rule.add(
         f"{area}_address",
@@ -284,9 +282,7 @@ def _(e: Entry) -> bool:
 @rule("event.error_code_value", "error code 31:16 are 0")
 def _(e: Entry) -> bool:
     return (
-        e.event.valid
-        and e.event.deliver_error_code
-        and e.state.entry_exception_error_code > 0xFFFF
+        e.event.valid and e.event.deliver_error_code and e.state.entry_exception_error_code > 0xFFFF
     )
 
 

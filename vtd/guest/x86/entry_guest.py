@@ -114,9 +114,7 @@ def _(e: Entry) -> bool:
 
 
 def _canonical(field: str) -> None:
-    rule.add(
-        field, f"{field} is canonical", lambda e: not e.capabilities.canonical(e.state[field])
-    )
+    rule.add(field, f"{field} is canonical", lambda e: not e.capabilities.canonical(e.state[field]))
 
 
 _canonical("guest_sysenter_esp")
@@ -209,9 +207,7 @@ for _name in ("tr", "fs", "gs"):
 
 @rule("ldtr.base", "LDTR: base canonical if usable")
 def _(e: Entry) -> bool:
-    return not e.rights["ldtr"].unusable and not e.capabilities.canonical(
-        e.state.guest_ldtr_base
-    )
+    return not e.rights["ldtr"].unusable and not e.capabilities.canonical(e.state.guest_ldtr_base)
 
 
 @rule("cs.base", "CS: base 63:32 are 0")
@@ -240,7 +236,7 @@ def _limit_breaks(limit: int, rights: AccessRights) -> bool:
 def _attributes(name: str, needs: Callable[[Entry, AccessRights], bool], text: str) -> None:
     """A rule on the access rights of a register that is usable."""
     rule.add(
-        f"{name}.{text.split()[0].lower()}",
+        f"{name}.{text.split(maxsplit=1)[0].lower()}",
         f"{name.upper()}: {text}",
         lambda e: _ordinary(e, name) and not needs(e, e.rights[name]),
     )

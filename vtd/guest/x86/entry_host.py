@@ -48,9 +48,7 @@ def _(e: Entry) -> bool:
 
 
 def _canonical(field: str) -> None:
-    rule.add(
-        field, f"{field} is canonical", lambda e: not e.capabilities.canonical(e.state[field])
-    )
+    rule.add(field, f"{field} is canonical", lambda e: not e.capabilities.canonical(e.state[field]))
 
 
 _canonical("host_sysenter_esp")
@@ -59,9 +57,7 @@ _canonical("host_sysenter_eip")
 
 @rule("perf_global_ctrl", "IA32_PERF_GLOBAL_CTRL: reserved bits 0 where it is loaded")
 def _(e: Entry) -> bool:
-    return e.exit.load_perf_global_ctrl and bool(
-        e.state.host_perf_global_ctrl & ~PERF_GLOBAL_CTRL
-    )
+    return e.exit.load_perf_global_ctrl and bool(e.state.host_perf_global_ctrl & ~PERF_GLOBAL_CTRL)
 
 
 @rule("pat", "IA32_PAT: no reserved memory type where it is loaded")

@@ -11,7 +11,7 @@ from enum import Enum
 from functools import cached_property
 from typing import NamedTuple, TypeVar
 
-from pagetables.memory import BusError
+from vtd.guest.x86.bus import Memory, get_number
 from vtd.guest.x86.capabilities import VmxCapabilities
 from vtd.guest.x86.controls import (
     AccessRights,
@@ -24,7 +24,7 @@ from vtd.guest.x86.controls import (
     SecondaryControls,
     TertiaryControls,
 )
-from vtd.guest.x86.vmcs import NO_POINTER, Memory, VmcsState
+from vtd.guest.x86.vmcs import NO_POINTER, VmcsState
 
 
 class Group(Enum):
@@ -101,9 +101,7 @@ class Entry:
     @cached_property
     def rights(self) -> dict[str, AccessRights]:
         """Access rights by segment register."""
-        return {
-            name: AccessRights(self.state[f"guest_{name}_access_rights"]) for name in SEGMENTS
-        }
+        return {name: AccessRights(self.state[f"guest_{name}_access_rights"]) for name in SEGMENTS}
 
     def selector(self, name: str) -> int:
         """A guest selector."""
@@ -119,10 +117,7 @@ class Entry:
 
     def read(self, address: int, length: int) -> int:
         """A number in memory; all ones where there is no memory, as reads of nothing give."""
-        try:
-            return int.from_bytes(self.memory.read(address, length), "little")
-        except BusError:
-            return (1 << 8 * length) - 1
+        return get_number(self.memory, address, length)
 
 
 SEGMENTS = ("cs", "ss", "ds", "es", "fs", "gs", "ldtr", "tr")

@@ -19,9 +19,7 @@ from pagetables.ept import (
     DIRTY,
     EXECUTE,
     EXECUTE_USER,
-    PAGES,
     READ,
-    RIGHTS,
     WRITE,
     EptPage4K,
     decode_ept_entry,
@@ -183,9 +181,7 @@ def examine(memory: TableMemory, stage: EptStage, gpa: int) -> Iterator[EptStep]
         frame = entry >> 12 & FRAME_NUMBER
 
 
-def _rule(
-    stage: EptStage, geometry: Geometry, entry: int, *, page: bool, reserved: int
-) -> EptRule:
+def _rule(stage: EptStage, geometry: Geometry, entry: int, *, page: bool, reserved: int) -> EptRule:
     """What an entry is, by 28.2.3.1 in order."""
     if not entry & geometry.present:
         return EptRule.NOT_PRESENT
@@ -246,20 +242,3 @@ def violation(
         linear_valid=linear,
         final=linear and final,
     )
-
-
-__all__ = [
-    "DIRTY",
-    "PAGES",
-    "RIGHTS",
-    "EptFaultError",
-    "EptRule",
-    "EptStage",
-    "EptStep",
-    "ept_stage",
-    "examine",
-    "mark_used",
-    "missing_flags",
-    "violation",
-    "walk_ept",
-]

@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from pagetables.memory import BusError
+from vtd.guest.x86.bus import Memory
 from vtd.guest.x86.capabilities import VmxCapabilities
 from vtd.guest.x86.entry_rules import DEBUGCTL_DEFINED, EFER_LMA, EFER_LME, EFER_NXE, EFER_SCE
 from vtd.guest.x86.entry_rules import bad_pat as _bad_pat
-from vtd.guest.x86.vmcs import Memory
 
 TSC, APIC_BASE, SYSENTER_CS, SYSENTER_ESP, SYSENTER_EIP = 0x10, 0x1B, 0x174, 0x175, 0x176
 DEBUGCTL, PAT, PERF_GLOBAL_CTRL = 0x1D9, 0x277, 0x38F
@@ -26,16 +26,14 @@ KNOWN = frozenset(
     }
 )  # fmt: skip
 """MSRs of the model that WRMSR can write."""
-CANONICAL = frozenset(
-    {SYSENTER_ESP, SYSENTER_EIP, LSTAR, CSTAR, FS_BASE, GS_BASE, KERNEL_GS_BASE}
-)
+CANONICAL = frozenset({SYSENTER_ESP, SYSENTER_EIP, LSTAR, CSTAR, FS_BASE, GS_BASE, KERNEL_GS_BASE})
 ENTRY_SIZE = 16
 
 
 class MsrEntry(NamedTuple):
     """An entry of an MSR area (24.7.2)."""
 
-    index: int
+    number: int
     reserved: int
     value: int
 
@@ -69,14 +67,12 @@ def writable(index: int, value: int, capabilities: VmxCapabilities) -> bool:
 
 def loadable(entry: MsrEntry, capabilities: VmxCapabilities) -> bool:
     """Whether an entry of a load area can be loaded (26.4, 27.6)."""
-    if entry.reserved or entry.index in (FS_BASE, GS_BASE) or entry.index >> 8 == 8:
+    if entry.reserved or entry.number in (FS_BASE, GS_BASE) or entry.number >> 8 == 8:
         return False
-    return writable(entry.index, entry.value, capabilities)
+    return writable(entry.number, entry.value, capabilities)
 
 
-def bad_load(
-    memory: Memory, address: int, count: int, capabilities: VmxCapabilities
-) -> int | None:
+def bad_load(memory: Memory, address: int, count: int, capabilities: VmxCapabilities) -> int | None:
     """The number, from 1, of the first entry of an area that can't be loaded, or None.
 
     More entries than IA32_VMX_MISC recommends fail there, as machines behave that check it.
@@ -84,7 +80,7 @@ def bad_load(
     limit = 512 * (capabilities.misc.msr_list + 1)
     number = 0
     try:
-        for number, entry in enumerate(area(memory, address, count), 1):  # noqa: B007
+        for number, entry in enumerate(area(memory, address, count), 1):
             if number > limit or not loadable(entry, capabilities):
                 return number
     except BusError:

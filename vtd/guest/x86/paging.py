@@ -126,9 +126,7 @@ def _geometry(levels: int, width: int) -> Geometry:
     return full._replace(levels=pae)
 
 
-def find_page(
-    memory: TableMemory, state: PagingState, address: int, *, write: bool
-) -> LinearPage:
+def find_page(memory: TableMemory, state: PagingState, address: int, *, write: bool) -> LinearPage:
     """Where paging puts a linear address; PageFaultError if nowhere.
 
     A write sets the dirty flag of the page if its rights allow it to a supervisor or a user.
@@ -171,9 +169,7 @@ def find_page(
     return page if entry & DIRTY else page._replace(rights=page.rights & ~0x12)
 
 
-def _page(
-    state: PagingState, entry: int, rights: int, gpa: int, *, disabled: bool
-) -> LinearPage:
+def _page(state: PagingState, entry: int, rights: int, gpa: int, *, disabled: bool) -> LinearPage:
     """The rights of supervisor and user accesses (4.6)."""
     user, writable = bool(rights & USER), bool(rights & WRITE)
     supervisor = 1 | 2 * (writable or not state.cr0 & CR0_WP) | 4 * (not disabled)

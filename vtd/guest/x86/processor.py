@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 
 from pagetables.memory import BusError
 from vtd.guest.x86 import msrs
+from vtd.guest.x86.bus import get_number, put_number
 from vtd.guest.x86.capabilities import MSRS, FeatureControl, VmxCapabilities
 from vtd.guest.x86.controls import Activity, EntryEvent, EventType, Interruptibility
 from vtd.guest.x86.entry import check_entry
@@ -22,7 +22,6 @@ from vtd.guest.x86.entry_rules import (
     CR0_NE,
     CR0_NW,
     CR0_PE,
-    CR4_LA57,
     CR4_PAE,
     CR4_PCIDE,
     CR4_VMXE,
@@ -31,7 +30,7 @@ from vtd.guest.x86.entry_rules import (
     Entry,
     breaks_fixed,
 )
-from vtd.guest.x86.exits import ENTRY_FAILURE, Abort, ExitReason, VmExit
+from vtd.guest.x86.exits import Abort, ExitReason, VmExit
 from vtd.guest.x86.fields import BY_NAME, FieldType, FieldWidth, find_field
 from vtd.guest.x86.guest import Guest
 from vtd.guest.x86.local_apic import LocalApic
@@ -48,19 +47,8 @@ from vtd.guest.x86.outcomes import (
     VmxAbort,
 )
 from vtd.guest.x86.posting import Notification
-from vtd.guest.x86.vmcs import NO_POINTER, Memory, Vmcs, VmcsState
-
-
-class ProcessorMemory(Memory, Protocol):
-    """Memory with everything that a processor does to it."""
-
-    @property
-    def frames(self): ...  # type: ignore[no-untyped-def]
-
-    def read_record(self, address: int, size: int) -> int: ...
-
-    def compare_exchange(self, address: int, size: int, expected: int, new: int) -> bool: ...
-
+from vtd.guest.x86.translation import ProcessorMemory
+from vtd.guest.x86.vmcs import NO_POINTER, Vmcs, VmcsState
 
 Result = VmResult | CpuException | VmExit | VmxAbort
 """What a VMX instruction comes to."""
@@ -210,10 +198,7 @@ class LogicalProcessor:
             return self._fail(2)
         if pointer == self.vmxon_pointer:
             return self._fail(3)
-        try:
-            Vmcs(self.memory, pointer).launched = False
-        except BusError:
-            pass  # stores to nothing are lost
+        Vmcs(self.memory, pointer).launched = False
         if pointer == self.current:
             self.current = None
         return SUCCEED
@@ -342,26 +327,13 @@ class LogicalProcessor:
         return self._enter(ExitReason.VMRESUME, launched=True)
 
     def _enter(self, instruction: ExitReason, *, launched: bool) -> Result | Entered:
-        blocked = self._blocked(instruction)
-        if blocked is not None:
-            return blocked
-        if self.current is None:
-            return FAIL_INVALID
+        refused = self._blocked(instruction) or self._basic_checks(launched=launched)
+        if refused is not None:
+            return refused
+        assert self.current is not None  # one of the basic checks
         vmcs = Vmcs(self.memory, self.current)
-        try:
-            shadow = vmcs.revision.shadow
-            state = vmcs.state()
-        except BusError:
-            return FAIL_INVALID
-        if shadow:
-            return FAIL_INVALID
-        if self.registers.blocked_by_mov_ss:
-            return self._fail(26)
-        if vmcs.launched is not launched:
-            return self._fail(5 if launched else 4)
-        entry = Entry(
-            state, self.capabilities, self.memory, ia32e=self.ia32e, current=self.current
-        )
+        state = vmcs.state()
+        entry = Entry(state, self.capabilities, self.memory, ia32e=self.ia32e, current=self.current)
         check = check_entry(entry)
         if check.error is not None:
             return self._fail(check.error)
@@ -372,10 +344,36 @@ class LogicalProcessor:
         for each in msrs.area(
             self.memory, state.entry_msr_load_address, state.entry_msr_load_count
         ):
-            self.msrs[each.index] = each.value
+            self.msrs[each.number] = each.value
         if not launched:
             vmcs.launched = True
         return self._start(entry)
+
+    def _basic_checks(self, *, launched: bool) -> VmResult | None:
+        """The checks that are ordered, before any field is looked at (26.1)."""
+        if self.current is None:
+            return FAIL_INVALID
+        vmcs = Vmcs(self.memory, self.current)
+        if vmcs.revision.shadow:
+            return FAIL_INVALID
+        if self.registers.blocked_by_mov_ss:
+            return self._fail(26)
+        if vmcs.launched is not launched:
+            return self._fail(5 if launched else 4)
+        return None
+
+    def _basic_checks(self, *, launched: bool) -> VmResult | None:
+        """The checks that are ordered, before any field is looked at (26.1)."""
+        if self.current is None:
+            return FAIL_INVALID
+        vmcs = Vmcs(self.memory, self.current)
+        if vmcs.revision.shadow:
+            return FAIL_INVALID
+        if self.registers.blocked_by_mov_ss:
+            return self._fail(26)
+        if vmcs.launched is not launched:
+            return self._fail(5 if launched else 4)
+        return None
 
     def _start(self, entry: Entry) -> Result | Entered:
         """The guest begins: its state, its mappings, what is injected, what exits at once."""
@@ -398,9 +396,7 @@ class LogicalProcessor:
             self.msrs[number] = state[f"guest_{name}"]
         if guest.apic is not None and guest.apic.delivery:
             guest.apic.enter()
-        return self._inject(guest) or Entered(
-            entry.event.vector if entry.event.valid else None
-        )
+        return self._inject(guest) or Entered(entry.event.vector if entry.event.valid else None)
 
     def _inject(self, guest: Guest) -> Result | None:
         """Vectoring, and exits before the first instruction (26.6)."""
@@ -443,9 +439,9 @@ class LogicalProcessor:
         values = dict.fromkeys(ALWAYS_WRITTEN, 0) | information
         values["exit_reason"] = vm_exit.reason
         values["exit_qualification"] = vm_exit.qualification
-        values["entry_interruption_info"] = int(EntryEvent(
-            entry.state.entry_interruption_info
-        ).replace(valid=False))
+        values["entry_interruption_info"] = int(
+            EntryEvent(entry.state.entry_interruption_info).replace(valid=False)
+        )
         if self.capabilities.misc.store_lma:
             values["entry_controls"] = int(
                 entry.entry.replace(ia32e_mode_guest=bool(guest.efer & EFER_LMA))
@@ -487,11 +483,11 @@ class LogicalProcessor:
         try:
             entries = list(msrs.area(self.memory, address, state.exit_msr_store_count))
             for number, each in enumerate(entries):
-                value = None if each.reserved else self.read_msr(each.index)
+                value = None if each.reserved else self.read_msr(each.number)
                 if value is None:
                     return False
                 where = address + msrs.ENTRY_SIZE * number + 8
-                self.memory.write(where, value.to_bytes(8, "little"))
+                put_number(self.memory, where, value, 8)
         except BusError:
             return False
         return True
@@ -530,7 +526,7 @@ class LogicalProcessor:
         if msrs.bad_load(self.memory, address, count, self.capabilities) is not None:
             return self._abort(vmcs, Abort.HOST_MSR_LOAD)
         for each in msrs.area(self.memory, address, count):
-            self.msrs[each.index] = each.value
+            self.msrs[each.number] = each.value
         return None
 
     def _abort(self, vmcs: Vmcs, code: Abort) -> VmxAbort:
@@ -544,9 +540,7 @@ class LogicalProcessor:
     def _no_vmx_mode(self) -> bool:
         registers = self.registers
         return bool(
-            not registers.cr0 & CR0_PE
-            or registers.virtual_8086
-            or registers.compatibility_mode
+            not registers.cr0 & CR0_PE or registers.virtual_8086 or registers.compatibility_mode
         )
 
     def _blocked(self, reason: ExitReason, encoding: int | None = None) -> Result | None:
@@ -558,7 +552,7 @@ class LogicalProcessor:
         guest = self.guest
         if guest is not None and not (encoding is not None and self._shadowed(reason, encoding)):
             return self.exit_guest(VmExit(int(reason)), {})
-        if (3 if guest is not None and guest.user else self.registers.cpl) != 0:
+        if (3 if guest is not None and guest.translation.user else self.registers.cpl) != 0:
             return CpuException(GP, 0)
         return None
 
@@ -585,10 +579,7 @@ class LogicalProcessor:
 
     def _revision(self, pointer: int) -> int:
         """The first four bytes of a region; all ones where there is no memory."""
-        try:
-            return int.from_bytes(self.memory.read(pointer, 4), "little")
-        except BusError:
-            return 0xFFFF_FFFF
+        return get_number(self.memory, pointer, 4)
 
     def _fail(self, error: int) -> VmResult:
         """VMfail: VMfailValid with a current VMCS, else VMfailInvalid (30.2)."""
@@ -596,6 +587,3 @@ class LogicalProcessor:
             return FAIL_INVALID
         Vmcs(self.memory, self.current).write(BY_NAME["instruction_error"], error)
         return VmResult(ZF, error)
-
-
-__all__ = ["CR4_LA57", "ENTRY_FAILURE", "LogicalProcessor", "Registers", "Result"]

@@ -8,8 +8,8 @@ offset 1024 on, in the order of their declaration, 8 bytes each: that part is th
 from __future__ import annotations
 
 import struct
-from typing import Protocol
 
+from vtd.guest.x86.bus import Memory, get, get_number, put_number
 from vtd.guest.x86.capabilities import REVISION
 from vtd.guest.x86.controls import VmcsRevision
 from vtd.guest.x86.fields import BY_NAME, FIELDS, Field
@@ -54,14 +54,6 @@ class RegionError(ValueError):
     """Bytes that are no VMCS region of the public layout."""
 
 
-class Memory(Protocol):
-    """Memory as the processor uses it; BusError where there is none."""
-
-    def read(self, address: int, length: int) -> bytes: ...
-
-    def write(self, address: int, data: bytes) -> None: ...
-
-
 class VmcsState:
     """The values of all fields, as attributes by field name."""
 
@@ -102,35 +94,33 @@ class Vmcs:
     @property
     def revision(self) -> VmcsRevision:
         """The first four bytes."""
-        return VmcsRevision.unpack(self._memory.read(self.address, 4))
+        return VmcsRevision(get_number(self._memory, self.address, 4))
 
     @property
     def launched(self) -> bool:
         """Whether the launch state is "launched"; anything but clear counts as that."""
-        return self._memory.read(self.address + LAUNCH_STATE, 4) != bytes(4)
+        return get_number(self._memory, self.address + LAUNCH_STATE, 4) != CLEAR
 
     @launched.setter
     def launched(self, launched: bool) -> None:
         state = LAUNCHED if launched else CLEAR
-        self._memory.write(self.address + LAUNCH_STATE, state.to_bytes(4, "little"))
+        put_number(self._memory, self.address + LAUNCH_STATE, state, 4)
 
     def abort(self, code: int) -> None:
         """Store the abort indicator (27.7)."""
-        self._memory.write(self.address + 4, code.to_bytes(4, "little"))
+        put_number(self._memory, self.address + 4, code, 4)
 
     def read(self, field: Field) -> int:
         """The value of a field."""
-        place = self.address + PLACES[field.name]
-        return int.from_bytes(self._memory.read(place, field.size), "little")
+        return get_number(self._memory, self.address + PLACES[field.name], field.size)
 
     def write(self, field: Field, value: int) -> None:
         """Store the low bits of ``value`` in a field, as many as it has."""
-        data = (value & (1 << 8 * field.size) - 1).to_bytes(field.size, "little")
-        self._memory.write(self.address + PLACES[field.name], data)
+        put_number(self._memory, self.address + PLACES[field.name], value, field.size)
 
     def state(self) -> VmcsState:
         """All fields at once."""
-        return unpack(self._memory.read(self.address, _ALL.size))
+        return unpack(get(self._memory, self.address, _ALL.size))
 
     def store(self, values: dict[str, int]) -> None:
         """Store fields by name."""
