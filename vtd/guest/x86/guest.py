@@ -75,7 +75,7 @@ class Guest:
         """Guest-state fields as they are now, by name."""
         self.efer = self._initial_efer()
         self.translation = Translation(self._memory, host.mappings, entry, self.state, self.efer)
-        self._pages = self.translation.pages
+        self._pages = self._direct_pages()
         self._accesses = ApicAccesses(self._memory, entry, host.local_apic, host.send)
         self.apic = self._accesses.apic
 
@@ -85,6 +85,10 @@ class Guest:
             return self.entry.state.guest_efer
         mode = EFER_LMA | EFER_LME
         return self._host.efer & ~mode | (mode if self.entry.entry.ia32e_mode_guest else 0)
+
+    def _direct_pages(self) -> dict[int, int]:
+        """The mappings that accesses use without further ado; none while an audit listens."""
+        return self.translation.pages if self._host.mappings.direct else {}
 
     # Memory
 
@@ -235,7 +239,7 @@ class Guest:
     def update_paging(self) -> None:
         """Registers that paging depends on were changed in :attr:`state`."""
         self.translation.update()
-        self._pages = self.translation.pages
+        self._pages = self._direct_pages()
 
     def invlpg(self, address: int) -> Outcome:
         """INVLPG: linear and combined mappings of the address, never guest-physical ones."""

@@ -31,7 +31,13 @@ Pages = dict[int, int]
 
 
 class Mappings:
-    """All cached mappings; ``keep`` False keeps none."""
+    """All cached mappings; ``keep`` False keeps none.
+
+    An audit is told of uses and of new mappings; while ``direct`` guests use :meth:`space` without
+    telling.
+    """
+
+    direct = True
 
     def __init__(self, *, keep: bool = True) -> None:
         self.keep = keep
@@ -40,8 +46,14 @@ class Mappings:
         self.physical: dict[int, Pages] = {}
         """Guest-physical mappings by EPTRTA."""
 
-    def begin(self) -> None:
-        """A translation begins that may end in new mappings; an audit listens here."""
+    def begin(self, cr3: int | None) -> None:
+        """A translation begins that may end in new mappings, under this CR3 if paging is on."""
+
+    def used(self, space: Space, page: int) -> None:
+        """A linear or combined mapping was used."""
+
+    def used_physical(self, ept: int, page: int) -> None:
+        """A guest-physical mapping was used."""
 
     def space(self, space: Space) -> Pages:
         """The mappings of one space; the same object as long as the processor lives."""

@@ -362,19 +362,6 @@ class LogicalProcessor:
             return self._fail(5 if launched else 4)
         return None
 
-    def _basic_checks(self, *, launched: bool) -> VmResult | None:
-        """The checks that are ordered, before any field is looked at (26.1)."""
-        if self.current is None:
-            return FAIL_INVALID
-        vmcs = Vmcs(self.memory, self.current)
-        if vmcs.revision.shadow:
-            return FAIL_INVALID
-        if self.registers.blocked_by_mov_ss:
-            return self._fail(26)
-        if vmcs.launched is not launched:
-            return self._fail(5 if launched else 4)
-        return None
-
     def _start(self, entry: Entry) -> Result | Entered:
         """The guest begins: its state, its mappings, what is injected, what exits at once."""
         if not entry.secondary.vpid:

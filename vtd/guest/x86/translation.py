@@ -12,8 +12,8 @@ from pagetables import ept as ept_bits
 from pagetables.ept import EXECUTE_USER
 from pagetables.memory import BusError, FrameSource
 from pagetables.walk import output
-from vtd.guest.x86.bus import Memory, get_number, put, put_number
-from vtd.guest.x86.entry_rules import Entry
+from vtd.guest.x86.bus import Memory, put, put_number
+from vtd.guest.x86.entry_rules import CR0_PG, Entry
 from vtd.guest.x86.ept import (
     EptFaultError,
     EptStage,
@@ -127,12 +127,13 @@ class Translation:
         need = access << (USER_SHIFT if self.user else 0)
         mapping = self.pages.get(address >> 12)
         if mapping is not None and mapping & need:
+            self._mappings.used(self.space, address >> 12)
             return mapping & FRAME | address & 0xFFF
         if self._paging.efer & 0x400 and not self.entry.capabilities.canonical(address):
             raise FaultSignal(CpuException(GP, 0))
         self._linear = address
         write = access == WRITE
-        self._mappings.begin()
+        self._mappings.begin(self._paging.cr3 if self._paging.cr0 & CR0_PG else None)
         tables = self.memory if self.ept is None else GuestTables(self)
         try:
             page = find_page(tables, self._paging, address, write=write)
@@ -171,6 +172,7 @@ class Translation:
         if access & FETCH and self.ept.mode_based and page is not None and page.user:
             need = access & ~FETCH | PHYSICAL_FETCH_USER
         if mapping is not None and mapping & need == need:
+            self._mappings.used_physical(self.ept.tag, gpa >> 12)
             return mapping
         try:
             leaf = walk_ept(self.memory, self.ept, gpa)
@@ -286,7 +288,10 @@ class GuestTables:
     def read_record(self, address: int, size: int) -> int:
         """A record at a guest-physical address; all ones where there is no memory."""
         mapping = self._translation.physical(address, self._access)
-        return get_number(self._translation.memory, mapping & FRAME | address & 0xFFF, size)
+        try:
+            return self._translation.memory.read_record(mapping & FRAME | address & 0xFFF, size)
+        except BusError:
+            return (1 << 8 * size) - 1
 
     def compare_exchange(self, address: int, size: int, expected: int, new: int) -> bool:
         """Set flags in an entry of the guest."""
