@@ -156,4 +156,3 @@ class Machine:
         assert isinstance(result, VmResult) and result.ok, result
         assert result.value is not None
         return result.value
-

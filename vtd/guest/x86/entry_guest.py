@@ -233,10 +233,12 @@ def _limit_breaks(limit: int, rights: AccessRights) -> bool:
     return bool(limit >> 20)
 
 
-def _attributes(name: str, needs: Callable[[Entry, AccessRights], bool], text: str) -> None:
+def _attributes(
+    name: str, what: str, needs: Callable[[Entry, AccessRights], bool], text: str
+) -> None:
     """A rule on the access rights of a register that is usable."""
     rule.add(
-        f"{name}.{text.split(maxsplit=1)[0].lower()}",
+        f"{name}.{what}",
         f"{name.upper()}: {text}",
         lambda e: _ordinary(e, name) and not needs(e, e.rights[name]),
     )
@@ -260,12 +262,12 @@ def _common(_: Entry, rights: AccessRights) -> bool:
     return rights.s and rights.p and not rights & AccessRights.RESERVED
 
 
-_attributes("cs", _cs_type, "type of accessed code, or 3 for an unrestricted guest")
-_attributes("ss", lambda _, rights: rights.type in (3, 7), "type of accessed writable data")
+_attributes("cs", "type", _cs_type, "type of accessed code, or 3 for an unrestricted guest")
+_attributes("ss", "type", lambda _, rights: rights.type in (3, 7), "type of accessed writable data")
 for _name in ("ds", "es", "fs", "gs"):
-    _attributes(_name, _readable_accessed, "type accessed, and readable if code")
+    _attributes(_name, "type", _readable_accessed, "type accessed, and readable if code")
 for _name in CODE_OR_DATA:
-    _attributes(_name, _common, "rights: S and P 1, reserved bits 0")
+    _attributes(_name, "rights", _common, "S and P 1, reserved bits 0")
 
 
 @rule("cs.dpl", "CS: DPL as its type and SS.DPL ask")
