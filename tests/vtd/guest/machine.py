@@ -43,7 +43,7 @@ def with_controls(state: VmcsState, *names: str, off: tuple[str, ...] = ()) -> V
         word, bit = name.split(".")
         mask = CONTROL_WORDS[word].FIELDS[bit].mask
         field = WORDS[word]
-        values[field] = values[field] & ~mask | (mask if name in names else 0)
+        values[field] = values[field] & ~mask | (0 if name in off else mask)
         if word == "secondary":
             values["primary_controls"] |= 1 << 31
         if word == "tertiary":
