@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from pagetables import ept, first_stage
@@ -15,6 +16,7 @@ from vtd.guest.x86.fields import BY_NAME
 from vtd.guest.x86.guest import Guest
 from vtd.guest.x86.mappings import Mappings
 from vtd.guest.x86.outcomes import Entered, VmResult
+from vtd.guest.x86.posting import Notification
 from vtd.guest.x86.processor import LogicalProcessor
 from vtd.guest.x86.vmcs import VmcsState, pack
 
@@ -34,9 +36,11 @@ WORDS = {
     "entry": "entry_controls",
 }
 WB = 6 << 3
+Option = Any
+"""An option of calls that take fields as ``**values``: a type checker matches those with all."""
 
 
-def with_controls(state: VmcsState, *names: str, off: tuple[str, ...] = ()) -> VmcsState:
+def with_controls(state: VmcsState, *names: str, off: Option = ()) -> VmcsState:
     """A state with control bits set, by feature name, and cleared; secondary ones activated."""
     values = {field: state[field] for field in WORDS.values()}
     for name in (*names, *off):
@@ -52,7 +56,7 @@ def with_controls(state: VmcsState, *names: str, off: tuple[str, ...] = ()) -> V
 
 
 def state_of(
-    capabilities: VmxCapabilities, *names: str, off: tuple[str, ...] = (), **values: int
+    capabilities: VmxCapabilities, *names: str, off: Option = (), **values: int
 ) -> VmcsState:
     """The ordinary state with controls by feature name and fields by name."""
     return with_controls(base_state(capabilities), *names, off=off).replace(values)
@@ -72,11 +76,12 @@ class Machine:
         mappings: Mappings | None = None,
         largest: int = 12,
         capabilities: VmxCapabilities | None = None,
+        send: Callable[[Notification], None] | None = None,
     ) -> None:
         self.capabilities = capabilities or PROFILES[profile]
         self.memory = PhysicalMemory()
         self.memory.add_region(0, SIZE)
-        self.cpu = LogicalProcessor(self.capabilities, self.memory, mappings=mappings)
+        self.cpu = LogicalProcessor(self.capabilities, self.memory, mappings=mappings, send=send)
         self.memory.write(VMXON, REVISION.to_bytes(4, "little"))
         assert self.cpu.vmxon(VMXON) == VmResult(0)
         geometry = ept.ept_geometry(4, self.capabilities.ept_implementation)
@@ -93,9 +98,9 @@ class Machine:
     def run(
         self,
         *names: str,
-        off: tuple[str, ...] = (),
-        paged: bool = False,
-        at: int = VMCS,
+        off: Option = (),
+        paged: Option = False,
+        at: Option = VMCS,
         **values: int,
     ) -> Guest:
         """Enter a guest with EPT; ``paged``: with the tables at its CR3, else unpaged."""
@@ -107,7 +112,7 @@ class Machine:
         return self.guest
 
     def state(
-        self, *names: str, off: tuple[str, ...] = (), paged: bool = False, **values: int
+        self, *names: str, off: Option = (), paged: Option = False, **values: int
     ) -> VmcsState:
         """The state that :meth:`run` enters."""
         extra: dict[str, int] = {"eptp": self.eptp}

@@ -10,6 +10,7 @@ from vtd.guest.x86.capabilities import (
     DEFAULT1,
     MSRS,
     PROFILES,
+    REVISION,
     ControlMsr,
     EptVpid,
     VmcsEnum,
@@ -18,7 +19,6 @@ from vtd.guest.x86.capabilities import (
     VmxMisc,
     of_msrs,
 )
-from vtd.guest.x86.vmcs import REVISION
 
 BROADWELL = PROFILES["broadwell"]
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pagetables.memory import PhysicalMemory
-from tests.vtd.guest.machine import SHADOW, UNPAGED, VIRTUAL_APIC, VMCS, state_of
+from tests.vtd.guest.machine import SHADOW, UNPAGED, VIRTUAL_APIC, VMCS, Option, state_of
 from vtd.guest.x86.base_state import base_state
 from vtd.guest.x86.capabilities import PROFILES, REVISION
 from vtd.guest.x86.entry import ENTERS, RULES, broken_rules, check_entry
@@ -40,8 +40,7 @@ class Break(NamedTuple):
     """Rules that can't hold either."""
 
 
-def b(rule: str, *controls: str, off: tuple[str, ...] = (), also: tuple[str, ...] = (),
-      **fields: int) -> Break:  # fmt: skip
+def b(rule: str, *controls: str, off: Option = (), also: Option = (), **fields: int) -> Break:
     return Break(rule, controls, fields, off, also)
 
 

@@ -26,6 +26,7 @@ from vtd.guest.x86.ept import (
     walk_ept,
 )
 from vtd.guest.x86.exits import ExitReason, VmExit
+from vtd.guest.x86.guest import Guest
 from vtd.guest.x86.outcomes import NOTHING, CpuException
 
 CAPS = PROFILES["everything"]
@@ -41,33 +42,21 @@ class Verdict(NamedTuple):
     rights: int = 0
 
 
-def oracle(frames: dict[int, dict[int, int]], gpa: int, levels: int, caps: VmxCapabilities,
-           mode_based: bool) -> Verdict:  # fmt: skip
+def oracle(
+    frames: dict[int, dict[int, int]], gpa: int, levels: int, caps: VmxCapabilities, mode: bool
+) -> Verdict:
     """The walk written from 28.2.3, entry by entry, with numbers instead of declarations."""
     if gpa >> 12 + 9 * levels:
         return Verdict("violation")
-    frame, rights = ROOT, 0x407 if mode_based else 7
+    present = 0x407 if mode else 7
+    frame, rights = ROOT, present
     for level in range(levels, 0, -1):
         index = gpa >> 12 + 9 * (level - 1) & 511
         entry = frames[frame].get(index, 0) if frame in frames else (1 << 64) - 1
-        if entry & (0x407 if mode_based else 7) == 0:
+        if entry & present == 0:
             return Verdict("violation")
-        r, w = entry & 1, entry >> 1 & 1
-        if w and not r:
-            return Verdict("misconfiguration")
-        if not r and not caps.ept_vpid.execute_only:
-            return Verdict("misconfiguration")
-        large = level in (2, 3) and bool(entry & 0x80)
-        if large and not (caps.ept_vpid.pages_2m if level == 2 else caps.ept_vpid.pages_1g):
-            return Verdict("misconfiguration")
-        leaf = level == 1 or large
-        if leaf and entry >> 3 & 7 in (2, 3, 7):
-            return Verdict("misconfiguration")
-        if entry >> caps.physical_width & (1 << 52 - caps.physical_width) - 1:
-            return Verdict("misconfiguration")
-        if not leaf and entry & 0xF8:
-            return Verdict("misconfiguration")
-        if large and entry >> 12 & (1 << 9 * (level - 1)) - 1:
+        leaf = level == 1 or (level in (2, 3) and bool(entry & 0x80))
+        if misconfigured(entry, level, leaf, caps):
             return Verdict("misconfiguration")
         rights &= entry
         if leaf:
@@ -76,6 +65,22 @@ def oracle(frames: dict[int, dict[int, int]], gpa: int, levels: int, caps: VmxCa
             return Verdict("page", page | gpa & (1 << size) - 1, rights)
         frame = entry >> 12 & (1 << 40) - 1
     raise AssertionError("a walk ends at level 1")
+
+
+def misconfigured(entry: int, level: int, leaf: bool, caps: VmxCapabilities) -> bool:
+    """28.2.3.1, for an entry that is present."""
+    cap = caps.ept_vpid
+    large = leaf and level > 1
+    conditions = (
+        entry & 3 == 2,
+        not entry & 1 and not cap.execute_only,
+        large and not (cap.pages_2m if level == 2 else cap.pages_1g),
+        leaf and entry >> 3 & 7 in (2, 3, 7),
+        entry >> caps.physical_width & (1 << 52 - caps.physical_width) - 1,
+        not leaf and entry & 0xF8,
+        large and entry >> 12 & (1 << 9 * (level - 1)) - 1,
+    )
+    return any(conditions)
 
 
 @st.composite
@@ -197,6 +202,15 @@ def test_bit_12_of_a_large_page_is_a_misconfiguration() -> None:
 GPA = 0x5000
 
 
+def touch(guest: Guest, access: str, address: int) -> object:
+    """An access by name."""
+    if access == "read":
+        return guest.load(address, 4)
+    if access == "write":
+        return guest.store(address, b"1234")
+    return guest.fetch(address)
+
+
 @pytest.mark.parametrize(
     ("access", "rights", "qualification"),
     [
@@ -217,12 +231,7 @@ def test_qualifications_of_accesses_to_the_page(
     machine = Machine()
     machine.put(machine.leaf(GPA), RAM + GPA | WB | rights)
     guest = machine.run()
-    outcome = {
-        "read": lambda: guest.load(GPA + 0x10, 4),
-        "write": lambda: guest.store(GPA + 0x10, b"1234"),
-        "fetch": lambda: guest.fetch(GPA + 0x10),
-    }[access]()
-    assert outcome == VmExit(VIOLATION, qualification)
+    assert touch(guest, access, GPA + 0x10) == VmExit(VIOLATION, qualification)
     assert machine.field("guest_physical_address") == GPA + 0x10
     assert machine.field("guest_linear_address") == GPA + 0x10
     assert machine.field("exit_qualification") == qualification
@@ -253,12 +262,7 @@ def test_mode_based_execute_shows_on_data_accesses_too(
             table = machine.word(where) & ~0xFFF & (1 << 52) - 1
     machine.put(machine.leaf(GPA), RAM + GPA | WB | rights)
     guest = machine.run("secondary.mode_based_execute")
-    outcome = {
-        "read": lambda: guest.load(GPA, 4),
-        "write": lambda: guest.store(GPA, b"1234"),
-        "fetch": lambda: guest.fetch(GPA),
-    }[access]()
-    assert outcome == VmExit(VIOLATION, qualification)
+    assert touch(guest, access, GPA) == VmExit(VIOLATION, qualification)
 
 
 @pytest.mark.parametrize(
@@ -405,8 +409,10 @@ class TestVirtualizationException:
         machine = self.machine(0)
         assert machine.guest.load(GPA + 1, 1) == CpuException(20)
         page = machine.memory.read(VE_PAGE, 34)
-        words = [int.from_bytes(page[start:end], "little")
-                 for start, end in ((0, 4), (4, 8), (8, 16), (16, 24), (24, 32), (32, 34))]  # fmt: skip
+        words = [
+            int.from_bytes(page[start:end], "little")
+            for start, end in ((0, 4), (4, 8), (8, 16), (16, 24), (24, 32), (32, 34))
+        ]
         assert words == [48, 0xFFFF_FFFF, 0x181, GPA + 1, GPA + 1, 3]
         assert machine.guest.load(GPA, 1) == VmExit(VIOLATION, 0x181)  # still busy
 

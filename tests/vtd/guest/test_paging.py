@@ -26,8 +26,14 @@ def memory_of(*levels: int, address: int = 0) -> PhysicalMemory:
     return memory
 
 
-def state(cr0: int = PG | 1, cr4: int = PAE, efer: int = LMA, rflags: int = 2,
-          pdptes: tuple[int, int, int, int] = (0, 0, 0, 0), cr3: int = ROOT) -> PagingState:  # fmt: skip
+def state(
+    cr0: int = PG | 1,
+    cr4: int = PAE,
+    efer: int = LMA,
+    rflags: int = 2,
+    pdptes: tuple[int, int, int, int] = (0, 0, 0, 0),
+    cr3: int = ROOT,
+) -> PagingState:
     return PagingState(cr0, cr3, cr4, efer, rflags, pdptes, 46)
 
 
@@ -103,8 +109,12 @@ def test_tables_in_rom_are_walked_without_flags() -> None:
 )
 def test_page_faults(levels: tuple[int, ...], code: int) -> None:
     with pytest.raises(PageFaultError) as fault:
-        find_page(memory_of(*levels) if len(levels) == 4 else memory_of(*levels, 0, 0, 0),
-                  state(), 0, write=False)  # fmt: skip
+        find_page(
+            memory_of(*levels) if len(levels) == 4 else memory_of(*levels, 0, 0, 0),
+            state(),
+            0,
+            write=False,
+        )
     assert fault.value.code == code
 
 

@@ -77,8 +77,11 @@ class TestVmxon:
         cpu.registers.cr4 = 0x20
         assert cpu.vmxon(VMXON) == UD
         cpu.registers.cr4 = 0x2020
-        for name, value in (("cr0", 0x8001_0030), ("virtual_8086", True),
-                            ("compatibility_mode", True)):  # fmt: skip
+        for name, value in (
+            ("cr0", 0x8001_0030),
+            ("virtual_8086", True),
+            ("compatibility_mode", True),
+        ):
             before = getattr(cpu.registers, name)
             setattr(cpu.registers, name, value)
             assert cpu.vmxon(VMXON) == UD
@@ -325,13 +328,18 @@ class TestEntry:
         cases = [
             (("pin.preemption_timer",), {}, ExitReason.PREEMPTION_TIMER),
             (("primary.nmi_window_exiting",), {}, ExitReason.NMI_WINDOW),
-            (("primary.interrupt_window_exiting",), {"guest_rflags": 0x202},
-             ExitReason.INTERRUPT_WINDOW),
+            (
+                ("primary.interrupt_window_exiting",),
+                {"guest_rflags": 0x202},
+                ExitReason.INTERRUPT_WINDOW,
+            ),
             ((), {"entry_interruption_info": 0x8000_0700}, ExitReason.MONITOR_TRAP_FLAG),
-            (("primary.tpr_shadow", "secondary.virtualize_apic_accesses"),
-             {"tpr_threshold": 5, "virtual_apic_address": VIRTUAL_APIC},
-             ExitReason.TPR_BELOW_THRESHOLD),
-        ]  # fmt: skip
+            (
+                ("primary.tpr_shadow", "secondary.virtualize_apic_accesses"),
+                {"tpr_threshold": 5, "virtual_apic_address": VIRTUAL_APIC},
+                ExitReason.TPR_BELOW_THRESHOLD,
+            ),
+        ]
         for names, values, reason in cases:
             machine = Machine()
             state = machine.state(*names, **values)
@@ -351,8 +359,9 @@ class TestEntry:
 class TestExit:
     def test_host_state_is_loaded(self) -> None:
         machine = Machine()
-        guest = machine.run(host_rip=0x1111, host_rsp=0x2222, host_cr3=0x5000,
-                            host_sysenter_eip=0x77)  # fmt: skip
+        guest = machine.run(
+            host_rip=0x1111, host_rsp=0x2222, host_cr3=0x5000, host_sysenter_eip=0x77
+        )
         guest.cpuid()
         registers = machine.cpu.registers
         assert (registers.rip, registers.rsp, registers.cr3) == (0x1111, 0x2222, 0x5000)
@@ -393,8 +402,12 @@ class TestExit:
         for where, index, value in ((store, 0xC000_0102, 0), (load, 0xC000_0103, 0x55)):
             machine.memory.write(where, index.to_bytes(8, "little") + value.to_bytes(8, "little"))
         machine.cpu.write_msr(0xC000_0102, 0x1234)
-        machine.run(exit_msr_store_count=1, exit_msr_store_address=store,
-                    exit_msr_load_count=1, exit_msr_load_address=load)  # fmt: skip
+        machine.run(
+            exit_msr_store_count=1,
+            exit_msr_store_address=store,
+            exit_msr_load_count=1,
+            exit_msr_load_address=load,
+        )
         machine.guest.cpuid()
         assert machine.word(store + 8) == 0x1234
         assert machine.cpu.read_msr(0xC000_0103) == 0x55
@@ -424,8 +437,13 @@ class TestExit:
 
     def test_saved_only_where_the_controls_say_so(self) -> None:
         machine = Machine()
-        guest = machine.run("exit.save_pat", "exit.save_efer", "exit.save_debug_controls",
-                            "entry.load_pat", paged=True)  # fmt: skip
+        guest = machine.run(
+            "exit.save_pat",
+            "exit.save_efer",
+            "exit.save_debug_controls",
+            "entry.load_pat",
+            paged=True,
+        )
         machine.cpu.write_msr(0x277, 0)
         machine.cpu.write_msr(0x1D9, 1)
         guest.cpuid()
@@ -506,9 +524,13 @@ class TestEvents:
 
     @pytest.mark.parametrize(
         ("index", "byte", "write"),
-        [(0x10, 2, False), (0xC000_0080, 0x400 + 0x10, False), (0x277, 0x800 + 0x4E, True),
-         (0xC000_0102, 0xC00 + 0x20, True)],
-    )  # fmt: skip
+        [
+            (0x10, 2, False),
+            (0xC000_0080, 0x400 + 0x10, False),
+            (0x277, 0x800 + 0x4E, True),
+            (0xC000_0102, 0xC00 + 0x20, True),
+        ],
+    )
     def test_msr_bitmap(self, index: int, byte: int, write: bool) -> None:
         for marked in (False, True):
             machine = Machine()
@@ -528,8 +550,9 @@ class TestEvents:
         assert Machine().run().read_msr(0x10) == VmExit(ExitReason.RDMSR)
 
     def test_cr3_and_invlpg_exits(self) -> None:
-        guest = Machine().run("primary.cr3_load_exiting", paged=True, cr3_target_count=1,
-                              cr3_target_value0=0x7000)  # fmt: skip
+        guest = Machine().run(
+            "primary.cr3_load_exiting", paged=True, cr3_target_count=1, cr3_target_value0=0x7000
+        )
         assert guest.write_cr3(0x7000) != VmExit(ExitReason.CR_ACCESS, 3)
         assert guest.write_cr3(0x8000) == VmExit(ExitReason.CR_ACCESS, 3)
         guest = Machine().run("primary.invlpg_exiting")
@@ -544,8 +567,12 @@ class TestShadowing:
         machine.memory.write(BITMAPS + 0x1000, write * 4096)
         shadow = base_state(CAPS).replace({"guest_rip": 0x5678})
         machine.memory.write(SHADOW, pack(shadow, revision=REVISION | 1 << 31))
-        machine.run("secondary.vmcs_shadowing", vmcs_link_pointer=link,
-                    vmread_bitmap=BITMAPS, vmwrite_bitmap=BITMAPS + 0x1000)  # fmt: skip
+        machine.run(
+            "secondary.vmcs_shadowing",
+            vmcs_link_pointer=link,
+            vmread_bitmap=BITMAPS,
+            vmwrite_bitmap=BITMAPS + 0x1000,
+        )
         return machine
 
     def test_permitted_accesses_go_to_the_shadow(self) -> None:

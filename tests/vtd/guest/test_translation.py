@@ -30,8 +30,9 @@ def paged(*names: str, **values: int) -> tuple[Machine, int]:
     machine = Machine()
     tables = machine.guest_tables()
     tables.map(LINEAR, GPA, 0x1000)
-    machine.run("secondary.vpid", *names, paged=True, guest_cr3=tables.root << 12,
-                **{"vpid": 5, **values})  # fmt: skip
+    machine.run(
+        "secondary.vpid", *names, paged=True, guest_cr3=tables.root << 12, **{"vpid": 5, **values}
+    )
     table = tables.root << 12
     for shift in (39, 30, 21):
         table = machine.word(RAM + table + (LINEAR >> shift & 511) * 8) & ~0xFFF
@@ -265,8 +266,13 @@ class TestAudit:
                 entry = machine.word(table + index * 8)
                 if entry:
                     machine.put(table + index * 8, entry + RAM)
-        machine.run("secondary.vpid", vpid=5, paged=True, guest_cr3=root,
-                    off=("secondary.ept", "secondary.unrestricted_guest"))  # fmt: skip
+        machine.run(
+            "secondary.vpid",
+            vpid=5,
+            paged=True,
+            guest_cr3=root,
+            off=("secondary.ept", "secondary.unrestricted_guest"),
+        )
         assert machine.guest.load(LINEAR, 1) == b"\0"
         found = machine.cpu.mappings.linear
         assert any(space.ept is None and pages for space, pages in found.items())
@@ -293,9 +299,13 @@ steps = st.lists(
 
 
 def play(
-    script: list[tuple[str, int, int]], mappings: Mappings | None, *, flags: bool, drop: int = -1,
+    script: list[tuple[str, int, int]],
+    mappings: Mappings | None,
+    *,
+    flags: bool,
+    drop: int = -1,
     audited: bool = False,
-) -> tuple[list[object], bytes, GuestAudit | None]:  # fmt: skip
+) -> tuple[list[object], bytes, GuestAudit | None]:
     """Carry a script out: outcomes, guest memory and EPT leaves, and the audit if asked for.
 
     Each change of an entry that takes something away is followed by the INVEPT that it owes, but
