@@ -52,7 +52,7 @@ _GUEST: list[tuple[re.Pattern[str], tuple[str, ...]]] = [
     (_pattern("CR3 = #"), ("guest_cr3",)),
     *((_pattern(f"{name}{n} = #"), (f"guest_pdpte{n}",))
       for n in range(4) for name in ("PDPTR", "PDPTE")),
-    (_pattern("RSP = #"), ("guest_rsp",)),
+    (re.compile(r"(?<!Sysenter )RSP\s*=\s*" + HEX), ("guest_rsp",)),
     (re.compile(r"(?<![A-Z:])RIP\s*=\s*" + HEX), ("guest_rip",)),
     (_pattern("RFLAGS=#"), ("guest_rflags",)),
     (_pattern("DR7 = #"), ("guest_dr7",)),
