@@ -27,7 +27,7 @@ from pagetables.geometry import first_stage_geometry, second_stage_geometry
 from pagetables.memory import PhysicalMemory
 from pagetables.observed import AccessKind, ObservedMemory
 from pagetables.walk import walk
-from scripts import bench_dmar
+from scripts import bench_dmar, bench_guest
 from vtd.layouts import descriptors, entries, interrupt_entries
 from vtd.layouts.entries import PasidTranslationType as Kind
 from vtd.layouts.registers import GlobalCommand, RootTableAddress, TranslationTableMode
@@ -240,6 +240,9 @@ def cases() -> Iterator[Case]:
         *repeat(translate, nested.unit.remapping, ask, count=500),
     )
     yield from table_cases(legacy)
+    yield Case("DMA read of 8 bytes, IOTLB hit", *repeat(legacy.port.read, IOVA + 0x120, 8))
+    for name, run, operations in bench_guest.runners():
+        yield Case(name, run, operations)
     yield from record_cases()
 
 

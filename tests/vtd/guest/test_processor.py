@@ -418,6 +418,7 @@ class TestExit:
             ({"exit_msr_store_count": 1, "exit_msr_store_address": 0x1_0000}, 1),
             ({"exit_msr_load_count": 1, "exit_msr_load_address": 0x1_0000}, 4),
             ({"exit_msr_store_count": 1, "exit_msr_store_address": 0x200_0000}, 1),
+            ({"exit_msr_store_count": 513, "exit_msr_store_address": 0x2_0000}, 1),
         ],
     )
     def test_aborts(self, fields: dict[str, int], code: int) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from enum import Enum
 
-from vtd.guest.x86.bus import Memory, get_number, put_number
+from vtd.guest.x86.bus import Memory, get, get_number, put_number
 from vtd.guest.x86.entry_rules import Entry
 
 TPR, PPR, EOI, ISR, TMR, IRR = 0x80, 0xA0, 0xB0, 0x100, 0x180, 0x200
@@ -76,7 +76,9 @@ class VirtualApic:
 
     def bits(self, base: int) -> int:
         """VISR, VTMR or VIRR as one number of 256 bits."""
-        return sum(self.read(base + 16 * number) << 32 * number for number in range(8))
+        data = get(self._memory, self.page + base, 0x80)
+        words = b"".join(data[start : start + 4] for start in range(0, 0x80, 0x10))
+        return int.from_bytes(words, "little")
 
     def highest(self, base: int) -> int:
         """The highest vector of VISR or VIRR, 0 if there is none."""

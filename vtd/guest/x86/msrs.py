@@ -72,12 +72,17 @@ def loadable(entry: MsrEntry, capabilities: VmxCapabilities) -> bool:
     return writable(entry.number, entry.value, capabilities)
 
 
+def longest_area(capabilities: VmxCapabilities) -> int:
+    """Entries of the longest MSR area that IA32_VMX_MISC recommends (A.6)."""
+    return 512 * (capabilities.misc.msr_list + 1)
+
+
 def bad_load(memory: Memory, address: int, count: int, capabilities: VmxCapabilities) -> int | None:
     """The number, from 1, of the first entry of an area that can't be loaded, or None.
 
     More entries than IA32_VMX_MISC recommends fail there, as machines behave that check it.
     """
-    limit = 512 * (capabilities.misc.msr_list + 1)
+    limit = longest_area(capabilities)
     number = 0
     try:
         for number, entry in enumerate(area(memory, address, count), 1):

@@ -466,9 +466,11 @@ class LogicalProcessor:
 
     def _store_msrs(self, state: VmcsState) -> bool:
         """Store the exit MSR-store area; False if an MSR can't be read (27.4)."""
-        address = state.exit_msr_store_address
+        address, count = state.exit_msr_store_address, state.exit_msr_store_count
+        if count > msrs.longest_area(self.capabilities):
+            return False
         try:
-            entries = list(msrs.area(self.memory, address, state.exit_msr_store_count))
+            entries = list(msrs.area(self.memory, address, count))
             for number, each in enumerate(entries):
                 value = None if each.reserved else self.read_msr(each.number)
                 if value is None:
