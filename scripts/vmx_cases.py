@@ -13,7 +13,7 @@ from typing import Any
 from pagetables.memory import PhysicalMemory
 from vtd.guest.x86.apic import ICR_HIGH, TPR
 from vtd.guest.x86.base_state import base_state
-from vtd.guest.x86.capabilities import PROFILES, REVISION
+from vtd.guest.x86.capabilities import PROFILES, REVISION, FeatureControl
 from vtd.guest.x86.entry import check_entry
 from vtd.guest.x86.entry_rules import Entry, Group
 from vtd.guest.x86.exits import ExitReason, VmExit
@@ -168,6 +168,8 @@ APIC_MODES = {
     "none": (0x0, True),
 }
 """Secondary controls, and TPR shadow."""
+REGISTER_BITS = {TPR: 0xF0, ICR_HIGH: 0xFF00_0000}
+"""What the tests compare of registers with reserved bits."""
 
 
 def _apic(case: Case) -> bool:
@@ -198,9 +200,8 @@ def _apic_in(case: Case, mode: str) -> bool:
         if expect == "exit":
             return result == VmExit(ExitReason.APIC_ACCESS, offset)
         assert isinstance(result, bytes), result
-        if offset == TPR and mode != "none":
-            return result[0] & 0xF0 == int(expect, 16) & 0xF0
-        return result == int(expect, 16).to_bytes(4, "little")
+        bits = REGISTER_BITS.get(offset, -1) if mode != "none" else -1
+        return int.from_bytes(result, "little") & bits == int(expect, 16) & bits
     result = guest.store(plain, data)
     if expect == "exit":
         return result == VmExit(ExitReason.APIC_ACCESS, offset | 1 << 12)
@@ -209,7 +210,7 @@ def _apic_in(case: Case, mode: str) -> bool:
         return stored and result == VmExit(ExitReason.APIC_WRITE, offset)
     number = int.from_bytes(memory.read(plain if mode == "none" else virtual, 4), "little")
     if mode != "none":
-        number &= 0xF0 if offset == TPR else 0xFF00_0000 if offset == ICR_HIGH else -1
+        number &= REGISTER_BITS.get(offset, -1)
     return result == NOTHING and number == int(expect, 16)
 
 
@@ -239,7 +240,9 @@ def _x2apic(case: Case) -> bool:
         return result == CpuException(13, 0)
     if case.get("exits"):
         return result == VmExit(ExitReason.APIC_WRITE, offset)
-    stored = int.from_bytes(memory.read(VIRTUAL_APIC + offset, 4), "little")
+    stored: int | None = int.from_bytes(memory.read(VIRTUAL_APIC + offset, 4), "little")
+    if case.get("processors"):
+        stored = cpu.local_apic.read(msr)
     return result == NOTHING and stored == int(expect, 16)
 
 
@@ -390,6 +393,22 @@ def _vmptrst() -> bool:
     return cpu.vmptrst() == VmResult(0, None, VMCS)
 
 
+def _error_of_vmxon_pointer() -> bool:
+    memory = new_memory()
+    cpu = on_processor(memory)
+    memory.write(VMCS, REVISION.to_bytes(4, "little"))
+    cpu.vmptrld(VMCS)
+    return cpu.vmptrld(VMXON) == VmResult(0x40, 10) and cpu.vmread(0x4400) == VmResult(0, None, 10)
+
+
+def _feature_control(value: int) -> VmResult | object:
+    memory = new_memory()
+    memory.write(VMXON, REVISION.to_bytes(4, "little"))
+    cpu = LogicalProcessor(KUT, memory)
+    cpu.feature_control = FeatureControl(value)
+    return cpu.vmxon(VMXON)
+
+
 def _mov_ss(*, current: bool) -> bool:
     memory = new_memory()
     cpu = on_processor(memory)
@@ -405,6 +424,10 @@ BASICS: dict[str, Callable[[], bool]] = {
     "vmxon unaligned": lambda: _vmxon(VMXON | 1) == VmResult(1),
     "vmxon too high": lambda: _vmxon(TOO_HIGH | VMXON) == VmResult(1),
     "vmxon revision": lambda: _vmxon(VMXON, REVISION + 1) == VmResult(1),
+    "feature control cleared": lambda: _feature_control(0) == CpuException(13, 0),
+    "feature control unlocked": lambda: _feature_control(4) == CpuException(13, 0),
+    "feature control locked": lambda: not on_processor(new_memory()).write_msr(0x3A, 0),
+    "feature control": lambda: _feature_control(5) == VmResult(0),
     "vmxon": lambda: _vmxon(VMXON) == VmResult(0),
     "vmclear unaligned": lambda: _pointer("vmclear", VMCS | 1, 2),
     "vmclear too high": lambda: _pointer("vmclear", TOO_HIGH | VMCS, 2),
@@ -413,6 +436,7 @@ BASICS: dict[str, Callable[[], bool]] = {
     "vmptrld unaligned": lambda: _pointer("vmptrld", VMCS | 1, 9),
     "vmptrld too high": lambda: _pointer("vmptrld", TOO_HIGH | VMCS, 9),
     "vmptrld vmxon": lambda: _pointer("vmptrld", VMXON, 10),
+    "vmptrld vmxon error": _error_of_vmxon_pointer,
     "vmptrld revision": lambda: _pointer("vmptrld", 0x10_0000, 11, REVISION + 1),
     "vmptrld": lambda: _pointer("vmptrld", VMCS, None),
     "vmptrst": _vmptrst,
