@@ -10,6 +10,7 @@ import pytest
 
 from pagetables.memory import PhysicalMemory
 from tests.vtd.guest.machine import DESCRIPTOR, VIRTUAL_APIC, Machine, state_of
+from tests.vtd.world import capabilities
 from vtd.guest.x86.apic import IRR
 from vtd.guest.x86.capabilities import PROFILES, REVISION
 from vtd.guest.x86.exits import ExitReason, VmExit
@@ -26,6 +27,12 @@ from vtd.guest.x86.posting import (
 from vtd.guest.x86.processor import LogicalProcessor
 from vtd.guest.x86.vmcs import Vmcs, pack
 from vtd.layouts.interrupt_entries import PostedInterruptDescriptor as Descriptor
+from vtd.layouts.interrupt_entries import PostedIrte, RemappableAddress
+from vtd.layouts.registers import InterruptRemappingTableAddress
+from vtd.unit.caching.policy import UNCACHED
+from vtd.unit.interrupts.outcome import Posted
+from vtd.unit.options import Options
+from vtd.unit.unit import RemappingUnit
 
 POSTED = (
     "primary.tpr_shadow",
@@ -34,6 +41,8 @@ POSTED = (
     "exit.acknowledge_interrupt",
 )
 NV, WAKE_UP = 0xF2, 0xF1
+IRT = 0xD000
+"""Interrupt-remapping table of the unit."""
 
 
 def running(*names: str, off: tuple[str, ...] = (), **values: int) -> Machine:
@@ -47,6 +56,39 @@ def running(*names: str, off: tuple[str, ...] = (), **values: int) -> Machine:
     machine.run(*POSTED, *names, off=off, **{**fields, **values})
     machine.memory.write(DESCRIPTOR, Descriptor.of(nv=NV, ndst=0).pack())
     return machine
+
+
+def posting_unit(machine: Machine) -> RemappingUnit:
+    """A remapping unit on the machine's memory with one entry that posts vector 41h."""
+    irte = PostedIrte.of(p=True, im=True, vv=0x41, pdal=DESCRIPTOR, sid=0x0108)
+    machine.memory.write(IRT, irte.pack())
+    unit = RemappingUnit(capabilities(), machine.memory, Options(caches=UNCACHED))
+    unit.write_register(0xB8, 8, InterruptRemappingTableAddress.of(irta=IRT, s=0))
+    unit.write_register(0x18, 4, 1 << 24)
+    unit.write_register(0x18, 4, 1 << 25)
+    return unit
+
+
+class TestWithTheUnit:
+    """A device's MSI: the unit posts, the processor takes."""
+
+    def test_a_posted_msi_reaches_the_guest_without_an_exit(self) -> None:
+        machine = running()
+        unit = posting_unit(machine)
+        address = RemappableAddress.for_handle(0, shv=False)
+        posted = unit.request_interrupt(0x0108, address, 0)
+        assert isinstance(posted, Posted) and posted.notification is not None
+        assert machine.guest.interrupt(posted.notification.vector) == NOTHING
+        assert machine.guest.boundary() == Delivered(0x41)
+
+    def test_without_posted_interrupts_the_notification_exits(self) -> None:
+        machine = running(off=("pin.posted_interrupts",))
+        unit = posting_unit(machine)
+        address = RemappableAddress.for_handle(0, shv=False)
+        posted = unit.request_interrupt(0x0108, address, 0)
+        assert isinstance(posted, Posted) and posted.notification is not None
+        assert machine.guest.interrupt(posted.notification.vector) == VmExit(1)
+        assert read_descriptor(machine.memory, DESCRIPTOR).pir == 1 << 0x41
 
 
 class TestProcessing:
