@@ -24,6 +24,8 @@ MEMORY_SIZE = 0x1_0000
 VMXON, VMCS, APIC_PAGE, APIC_ACCESS = 0x1000, 0x2000, 0x3000, 0x4000
 TABLES = range(0x5000, 0x9000, 0x1000)
 """EPT tables, one after the other: guest-physical 0 to 1 MiB, each page to itself."""
+LEAVES = (0, 0x37, 0x31, 0x35, 0x33, 0x137, 0x337, 0x36)
+"""Low bits of the entries that software puts in: some are misconfigured."""
 PROCESSORS = sorted(PROFILES)
 ADDRESSES = (0, 0x5000, 0x4080, 0x40B0, 0x4300, 0x4310, 0xFFFC, 0x1_0000, 1 << 32, 1 << 47)
 
@@ -99,8 +101,8 @@ def _operation(cpu: LogicalProcessor, memory: PhysicalMemory, program: ProgramBy
             _invalidate(cpu)
         return outcome
     if operation & 7 == 6:
-        address = program.take(2) & MEMORY_SIZE - 8
-        memory.write(address, program.value().to_bytes(8, "little"))
+        address, value = _change(program)
+        memory.write(address, value.to_bytes(8, "little"))
         _invalidate(cpu)
         return None
     if operation & 7 == 7:
@@ -109,6 +111,16 @@ def _operation(cpu: LogicalProcessor, memory: PhysicalMemory, program: ProgramBy
         _invalidate(cpu)
         return None
     return _instruction(cpu, operation >> 3, program)
+
+
+def _change(program: ProgramBytes) -> tuple[int, int]:
+    """Where software stores a number: most often in an entry of EPT."""
+    where = program.take(2)
+    if where & 3 == 0:
+        return where & MEMORY_SIZE - 8, program.value()
+    choice = program.take(1)
+    rights = LEAVES[choice >> 4 & 7]
+    return TABLES[-1] + (where >> 2 & 15) * 8, rights and rights | (choice & 15) << 12
 
 
 def _invalidate(cpu: LogicalProcessor) -> None:

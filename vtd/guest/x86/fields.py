@@ -7,6 +7,7 @@ in ``needs`` does (24.11.2).
 
 from __future__ import annotations
 
+import functools
 from enum import IntEnum
 from typing import NamedTuple
 
@@ -44,6 +45,11 @@ class Encoding(BitRecord, width=32):
     width = Bits(14, 13, as_=FieldWidth)
 
 
+@functools.cache
+def _size(encoding: int) -> int:
+    return SIZES[Encoding(encoding).width]
+
+
 class Field(NamedTuple):
     """One field of a VMCS."""
 
@@ -65,7 +71,7 @@ class Field(NamedTuple):
     @property
     def size(self) -> int:
         """Bytes of the field."""
-        return SIZES[self.width]
+        return _size(self.encoding)
 
     def exists(self, features: frozenset[str]) -> bool:
         """Whether a processor with these features has the field."""
