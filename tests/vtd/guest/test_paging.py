@@ -161,6 +161,15 @@ class TestThirtyTwoBit:
         found = find_page(memory, self.setup, 0x40_2123, write=False)
         assert found.gpa == 1 << 32 | 0x80_2123
 
+    def test_large_pages_beyond_the_width_are_reserved(self) -> None:
+        memory = self.memory(1 << 20 | 0x87)
+        with pytest.raises(PageFaultError) as fault:
+            find_page(memory, self.setup._replace(width=39), 0x40_0000, write=False)
+        assert fault.value.code == 9
+        assert memory.read(ROOT + 4, 1)[0] == 0x87
+        found = find_page(memory, self.setup._replace(width=40), 0x40_0000, write=False)
+        assert found.gpa == 0x80 << 32
+
     def test_without_pse_bit_7_means_nothing(self) -> None:
         memory = self.memory(0x2087, 0x7067)
         assert find_page(memory, state(efer=0, cr4=0), 0x40_2000, write=False).gpa == 0x7000

@@ -198,6 +198,8 @@ def _find_32_bit(
             raise PageFaultError(0)
         rights &= entry
         large = shift == 22 and bool(entry & PAGE_SIZE and state.cr4 & CR4_PSE)
+        if large and entry & (1 << 22) - (1 << min(state.width, 40) - 19):
+            raise PageFaultError(PF_PRESENT | PF_RESERVED)
         last = large or shift == 12
         flags = ACCESSED | (DIRTY if last and write and _may_write(state, rights) else 0)
         try:
@@ -211,8 +213,6 @@ def _find_32_bit(
             break
         table = entry & 0xFFFF_F000
     if large:
-        if entry & 1 << 21:
-            raise PageFaultError(PF_PRESENT | PF_RESERVED)
         gpa = (entry >> 13 & 0xFF) << 32 | entry & 0xFFC0_0000 | address & 0x3F_FFFF
     else:
         gpa = entry & 0xFFFF_F000 | address & 0xFFF
