@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from scripts import bench_guest
 from vtd.guest.x86.outcomes import NOTHING
 
@@ -28,3 +30,14 @@ def test_loads_are_cached() -> None:
     machine = bench_guest.Hypervisor()
     bench_guest.loads(machine, 2)()
     assert list(machine.cpu.mappings.physical[machine.eptp >> 12]) == [0x123]
+
+
+def test_rates_are_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    bench_guest.main(["--part", "10000"])
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split("  ")[0] for line in lines] == [
+        "VM entries",
+        "EPT walks",
+        "posted interrupts",
+    ]
+    assert all(line.endswith("per second") for line in lines)
