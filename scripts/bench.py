@@ -315,7 +315,8 @@ def start(arguments: list[str]) -> None:
 def measure(rounds: int, progress: Callable[[str], None]) -> list[Figure]:
     """Time every case in every round."""
     empty, count = empty_calls(), 100_000
-    chosen = [*device_cases(), *fault_cases(), *software_cases(), *start_cases()]
+    guests = (Case(*each) for each in bench_guest.runners())
+    chosen = [*device_cases(), *fault_cases(), *software_cases(), *guests, *start_cases()]
     times: dict[str, list[tuple[float, float]]] = {case.name: [] for case in chosen}
     baseline = []
     for number in range(rounds):

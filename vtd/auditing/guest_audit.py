@@ -13,8 +13,7 @@ from enum import Enum
 from typing import NamedTuple
 
 from pagetables import ept, first_stage
-from pagetables.memory import BusError, FrameSource
-from pagetables.observed import AccessKind, ObservedMemory
+from pagetables.memory import BusError, FrameReader, FrameSource
 from vtd.guest.x86.mappings import GLOBAL, Mappings, Space
 from vtd.guest.x86.processor import LogicalProcessor
 from vtd.guest.x86.translation import ProcessorMemory
@@ -266,11 +265,11 @@ class _WatchedMemory:
     @property
     def frames(self) -> FrameSource:
         """Frames whose quadwords are entries."""
-        return ObservedMemory(self._memory, self._entry)
+        return _WatchedFrames(self._memory, self._mappings)
 
-    def _entry(self, kind: AccessKind, address: int, size: int, value: int) -> None:
-        origin = Origin.EPT if self._mappings.ept_on else Origin.PAGING
-        self._mappings.read(origin, address, size, value)
+    def host(self, address: int) -> int:
+        """As the memory itself says."""
+        return self._memory.host(address)
 
     def read_record(self, address: int, size: int) -> int:
         """A record: an entry of the guest's paging."""
@@ -293,3 +292,30 @@ class _WatchedMemory:
     def write(self, address: int, data: bytes) -> None:
         """Store bytes."""
         self._memory.write(address, data)
+
+
+class _WatchedFrames:
+    """Frames whose quadwords are entries of a walk: of EPT, if it is on, or of the guest."""
+
+    def __init__(self, memory: ProcessorMemory, mappings: _WatchedMappings) -> None:
+        self._memory = memory
+        self._mappings = mappings
+
+    def __getitem__(self, number: int) -> _WatchedFrame:
+        origin = Origin.EPT if self._mappings.ept_on else Origin.PAGING
+        return _WatchedFrame(self._memory.frames[number], number << 12, origin, self._mappings)
+
+
+class _WatchedFrame:
+    def __init__(
+        self, frame: FrameReader, address: int, origin: Origin, mappings: _WatchedMappings
+    ) -> None:
+        self._frame = frame
+        self._address = address
+        self._origin = origin
+        self._mappings = mappings
+
+    def __getitem__(self, index: int) -> int:
+        value = self._frame[index]
+        self._mappings.read(self._origin, self._address | index << 3, 8, value)
+        return value

@@ -13,8 +13,9 @@ from pagetables.ept import EXECUTE, READ, WRITE
 from pagetables.images import load_image
 from pagetables.memory import PhysicalMemory
 from pagetables.walk import Leaf, output
-from vtd.commands.images import Base, Format, Output, parse_number
+from vtd.commands.images import Base, parse_number
 from vtd.commands.reading import read_bytes, read_text, unusable_input
+from vtd.commands.rendering.answer import CommandAnswer, Format, Output, show
 from vtd.commands.show_guest import (
     check_json,
     check_text,
@@ -86,18 +87,14 @@ def vmcs(
     with unusable_input(file):
         data = read_bytes(file)
         found = _read_vmcs(data)
-    answers, broken = [], False
+    lines: list[str] = []
+    rows, broken = [], False
     for where, values in found:
         judged = judge(with_ordinary(values, capabilities), capabilities)
         broken = broken or bool(judged.broken)
-        if format is Format.JSON:
-            answers.append(judgement_json(values, judged))
-            continue
-        if where:
-            typer.echo(where)
-        typer.echo("\n".join((*field_lines(values), *judgement_lines(judged))))
-    if format is Format.JSON:
-        typer.echo(json.dumps(answers, indent=1))
+        rows.append(judgement_json(values, judged))
+        lines += (*([where] if where else ()), *field_lines(values), *judgement_lines(judged))
+    show(CommandAnswer(rows, rows, lines), format)
     if broken:
         raise typer.Exit(1)
 
@@ -140,7 +137,8 @@ def check(
     Exit code 0 if all enter, 1 if one does not, 2 for wrong use or unusable input.
     """
     if profiles:
-        typer.echo(json.dumps(list(PROFILES)) if format is Format.JSON else "\n".join(PROFILES))
+        names = list(PROFILES)
+        show(CommandAnswer(names, names, names), format)
         return
     if base:
         with unusable_input("--profile"):
@@ -151,13 +149,12 @@ def check(
     with unusable_input(file):
         states, single = parse_states(read_text(file))
     checks = [state.check() for state in states]
-    if format is Format.JSON:
-        lines = [json.dumps(check_json(each)) for each in checks]
-        typer.echo(lines[0] if single else "[\n" + ",\n".join(lines) + "\n]")
-    else:
-        for number, each in enumerate(checks, 1):
-            start = "" if single else f"{number}: "
-            typer.echo(f"{start}{check_text(each, TEXTS)}")
+    rows = [check_json(each) for each in checks]
+    lines = (
+        f"{'' if single else f'{number}: '}{check_text(each, TEXTS)}"
+        for number, each in enumerate(checks, 1)
+    )
+    show(CommandAnswer(rows[0] if single else rows, rows, lines), format)
     if not all(each.enters for each in checks):
         raise typer.Exit(1)
 
@@ -216,26 +213,22 @@ def ept(
         if fault.violation:
             exits = _violation(stage, need, fault.rights)
     physical = output(leaf, gpa) if leaf is not None and exits is None else None
-    if format is Format.JSON:
-        answer: dict[str, Any] = {
-            "gpa": hex(gpa),
-            "eptp": hex(pointer),
-            "access": access.value,
-            "steps": [step_json(step) for step in steps],
-            "physical": None if physical is None else hex(physical),
-            "rights": None if leaf is None else _rights(leaf[2]),
-            "exit_reason": None if exits is None else exits.reason,
-            "qualification": None if exits is None else exits.qualification,
-        }
-        typer.echo(json.dumps(answer, indent=1))
-        return
-    typer.echo(f"guest {access.value}s {gpa:#x}, EPTP {pointer:#x}")
-    for step in steps:
-        typer.echo(step_line(step))
+    row = {
+        "gpa": hex(gpa),
+        "eptp": hex(pointer),
+        "access": access.value,
+        "steps": [step_json(step) for step in steps],
+        "physical": None if physical is None else hex(physical),
+        "rights": None if leaf is None else _rights(leaf.rights),
+        "exit_reason": None if exits is None else exits.reason,
+        "qualification": None if exits is None else exits.qualification,
+    }
+    lines = [f"guest {access.value}s {gpa:#x}, EPTP {pointer:#x}", *map(step_line, steps)]
     if exits is not None:
-        typer.echo(f"  => {exits}")
+        lines.append(f"  => {exits}")
     elif leaf is not None:
-        typer.echo(f"  => allowed: physical address {physical:#x}, {_rights(leaf[2])}")
+        lines.append(f"  => allowed: physical address {physical:#x}, {_rights(leaf.rights)}")
+    show(CommandAnswer(row, [row], lines), format)
 
 
 def _violation(stage: Any, need: int, rights: int) -> VmExit:

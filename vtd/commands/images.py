@@ -69,14 +69,17 @@ InterruptTable = Annotated[
 ]
 
 
+Base = Annotated[
+    int | None,
+    typer.Option(parser=parse_number, metavar="ADDRESS", help="Raw image: where it begins."),
+]
+
+
 @dataclass(frozen=True)
 class ImageOptions:
     """What an image does not say by itself, and whom a capture follows."""
 
-    base: Annotated[
-        int | None,
-        typer.Option(parser=parse_number, metavar="ADDRESS", help="Raw image: where it begins."),
-    ] = None
+    base: Base = None
     profile: Annotated[
         str | None, typer.Option(help=f"Image: capabilities by name: {', '.join(PROFILES)}.")
     ] = None

@@ -32,6 +32,7 @@ from vtd.layouts.registers import InterruptRemappingTableAddress
 from vtd.unit.caching.policy import UNCACHED
 from vtd.unit.interrupts.outcome import Posted
 from vtd.unit.options import Options
+from vtd.unit.port import UnitPort
 from vtd.unit.unit import RemappingUnit
 
 POSTED = (
@@ -76,7 +77,7 @@ class TestWithTheUnit:
         machine = running()
         unit = posting_unit(machine)
         address = RemappableAddress.for_handle(0, shv=False)
-        posted = unit.request_interrupt(0x0108, address, 0)
+        posted = UnitPort(unit, machine.memory, 0x0108).write(address, bytes(4)).interrupt
         assert isinstance(posted, Posted) and posted.notification is not None
         assert machine.guest.interrupt(posted.notification.vector) == NOTHING
         assert machine.guest.boundary() == Delivered(0x41)
@@ -85,7 +86,7 @@ class TestWithTheUnit:
         machine = running(off=("pin.posted_interrupts",))
         unit = posting_unit(machine)
         address = RemappableAddress.for_handle(0, shv=False)
-        posted = unit.request_interrupt(0x0108, address, 0)
+        posted = UnitPort(unit, machine.memory, 0x0108).write(address, bytes(4)).interrupt
         assert isinstance(posted, Posted) and posted.notification is not None
         assert machine.guest.interrupt(posted.notification.vector) == VmExit(1)
         assert read_descriptor(machine.memory, DESCRIPTOR).pir == 1 << 0x41

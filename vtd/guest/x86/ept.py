@@ -154,7 +154,7 @@ def _examined(memory: TableMemory, stage: EptStage, gpa: int) -> Leaf:
     if last.rule is not EptRule.PAGE:
         present = 0 if last.rule is EptRule.NOT_PRESENT else rights
         raise EptFaultError(gpa, steps, last.rule, present)
-    return last.entry, last.shift, rights, last.address
+    return Leaf(last.entry, last.shift, rights, last.address)
 
 
 def examine(memory: TableMemory, stage: EptStage, gpa: int) -> Iterator[EptStep]:

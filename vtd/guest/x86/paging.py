@@ -13,7 +13,7 @@ from pagetables import first_stage
 from pagetables.bits import Implementation
 from pagetables.geometry import PAGE_RECORDS, Geometry, StageKind, first_stage_geometry, levels_of
 from pagetables.memory import BusError, TableMemory
-from pagetables.observed import UnchangedMemory
+from pagetables.unchanged import UnchangedMemory
 from pagetables.walk import Stage, WalkFault, WalkRule, output, set_flags, walk
 from vtd.guest.x86.entry_rules import (
     CR0_PG,
@@ -90,6 +90,10 @@ class SeenBits:
 
     def __getitem__(self, number: int) -> _SeenFrame:
         return _SeenFrame(self, self._memory.frames[number])
+
+    def host(self, address: int) -> int:
+        """As the memory itself says."""
+        return self._memory.host(address)
 
     def read_record(self, address: int, size: int) -> int:
         """A record as it is."""

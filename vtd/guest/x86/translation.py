@@ -50,6 +50,8 @@ class ProcessorMemory(Memory, Protocol):
     @property
     def frames(self) -> FrameSource: ...
 
+    def host(self, address: int) -> int: ...
+
     def read_record(self, address: int, size: int) -> int: ...
 
     def compare_exchange(self, address: int, size: int, expected: int, new: int) -> bool: ...
@@ -284,6 +286,10 @@ class GuestTables:
 
     def __getitem__(self, number: int) -> _GuestFrame:
         return _GuestFrame(self, number << 12)
+
+    def host(self, address: int) -> int:
+        """The physical address of what was found at a guest-physical one."""
+        return self._translation.physical(address, self._access) & FRAME | address & 0xFFF
 
     def read_record(self, address: int, size: int) -> int:
         """A record at a guest-physical address; all ones where there is no memory."""
