@@ -14,13 +14,14 @@ from typing import Annotated, BinaryIO, NamedTuple, TypeVar
 import typer
 
 from vtd.dmar.inputs import acpi_tables, dmar_tables
-from vtd.dmar.pci_tree import PciTree, parse_pci_tree
+from vtd.dmar.listing import parse_pci_tree
+from vtd.dmar.memory_map import parse_memory_map
+from vtd.dmar.pci_tree import PciTree
 from vtd.dmar.platform_data import (
     PlatformData,
     UnitRegisters,
     parse_hpet,
     parse_madt,
-    parse_memory_map,
     parse_namespace,
     parse_registers,
     parse_srat,

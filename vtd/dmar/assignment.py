@@ -69,7 +69,7 @@ def _devices(
 def _linux(class_code: int | None) -> str:
     """Linux relaxes the rule for USB and graphics, whose regions are for early boot only."""
     if class_code is None:
-        return "refused, unless it is a USB or graphics device (needs the PCI tree to tell)"
+        return "refused, unless it is a USB or graphics device (its class is not known)"
     if class_code == USB or class_code >> 8 == DISPLAY:
         return "allowed: regions of USB and graphics devices count as relaxable"
     return 'refused: "ineligible for IOMMU domain attach due to platform RMRR requirement"'

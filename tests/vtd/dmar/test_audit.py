@@ -6,8 +6,9 @@ from vtd.dmar.assignment import reserved_regions
 from vtd.dmar.audit import Verdict, audit
 from vtd.dmar.description import build
 from vtd.dmar.edit import add_rmrr, set_flag
+from vtd.dmar.memory_map import parse_memory_map
 from vtd.dmar.pci_tree import PciFunction, PciTree
-from vtd.dmar.platform_data import PlatformData, parse_memory_map
+from vtd.dmar.platform_data import PlatformData
 from vtd.dmar.table import Table
 
 TABLE = build(

@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from devices.source_id import Bdf
-from vtd.dmar.pci_tree import PciFunction, PciTree, PciTreeError, parse_pci_tree
+from vtd.dmar.listing import parse_pci_tree
+from vtd.dmar.pci_tree import PciFunction, PciTree, PciTreeError
 
 VERBOSE = """\
 00:02.0 VGA compatible controller [0300]: Intel Corporation Graphics (rev 02)
@@ -148,7 +149,7 @@ def test_functions_of_domains_that_are_no_pci_segment_are_left_out() -> None:
         ("", "no function found"),
         ("hello", "no function found"),
         ("{", "not JSON"),
-        ("{}", "a list of functions is needed"),
+        ("{}", "a list is needed"),
         ("[{}]", "function 0: no bdf"),
         ('[{"bdf": "x"}]', "'x'"),
         ('[{"bdf": "00:01.0", "config": "zz"}]', "config is not hexadecimal"),

@@ -4,16 +4,15 @@ import pytest
 
 from devices.source_id import Bdf
 from vtd.dmar.description import build
+from vtd.dmar.memory_map import parse_memory_map
 from vtd.dmar.pci_tree import NTB_CLASS, PciFunction, PciTree
 from vtd.dmar.platform_data import (
-    Capability,
-    ExtendedCapability,
     PlatformData,
     UnitRegisters,
-    parse_memory_map,
     parse_namespace,
 )
 from vtd.dmar.rules import RULES, check
+from vtd.layouts.registers import Capability, ExtendedCapability
 
 TABLE = build(
     r"""
