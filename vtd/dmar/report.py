@@ -98,7 +98,7 @@ def to_junit(results: Iterable[FileFindings], fail_on: Severity) -> str:
         if not findings:
             ElementTree.SubElement(suite, "testcase", classname=_xml(file), name="no findings")
         for each in findings:
-            name = f"{each.rule} at {each.offset}"
+            name = f"{each.rule} at 0x{each.offset:03x}"
             case = ElementTree.SubElement(suite, "testcase", classname=_xml(file), name=name)
             text = f"{each.severity}: {_xml(each.message)}"
             if each.severity >= fail_on:

@@ -91,7 +91,7 @@ def base_repeated(table: Table) -> Hits:
     for unit in placed(table):
         owner = first.setdefault(unit.register_base, unit)
         if owner is not unit:
-            message = f"register base 0x{unit.register_base:x} as at offset {owner.offset}"
+            message = f"register base 0x{unit.register_base:x} as at offset 0x{owner.offset:03x}"
             yield unit.place("register_base"), message
 
 
@@ -132,7 +132,7 @@ def include_all_not_last(table: Table) -> Hits:
     for unit in table.units:
         follower = last.get(unit.segment)
         if unit.flags.include_pci_all and follower and follower.offset > unit.offset:
-            message = f"INCLUDE_PCI_ALL unit before the unit at offset {follower.offset}"
+            message = f"INCLUDE_PCI_ALL unit before the unit at offset 0x{follower.offset:03x}"
             yield unit.place(), message
 
 
