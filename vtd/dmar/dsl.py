@@ -160,9 +160,8 @@ def _padding(raw: bytes) -> Iterator[tuple[int, int]]:
 def _same(field: Field, stored: bytes) -> bool:
     """Whether a field says what is stored; of strings as much as is printable."""
     if match := _STRING.match(field.value):
-        printed, whole, ended = (
-            bytes(filter(_printable, each))
-            for each in (match[1].encode(), stored, stored.partition(b"\0")[0])
+        printed, whole, ended = map(
+            _printable, (match[1].encode(), stored, stored.partition(b"\0")[0])
         )
         return printed in (whole, ended)
     try:
@@ -175,8 +174,9 @@ def _same(field: Field, stored: bytes) -> bool:
     )
 
 
-def _printable(byte: int) -> bool:
-    return 0x20 < byte < 0x7F  # iasl prints a space for what is not printable
+def _printable(data: bytes) -> bytes:
+    """The characters that iasl prints; it has a space for all others."""
+    return bytes(byte for byte in data if 0x20 < byte < 0x7F)
 
 
 def _fields(text: str) -> Iterator[Field]:

@@ -1,4 +1,4 @@
-"""Bytes from hex dumps in text: whoever printed them, wherever they start, however they were quoted.
+"""Bytes from hex dumps in text, whoever printed them, wherever they start, however quoted.
 
 Reads what acpidump, ``iasl -d``, xxd, hexdump, od, the UEFI shell's ``dmem``, U-Boot's ``md``, gdb,
 crash, WinDbg and the kernel's own dumps print, arrays of C, and plain digits. A dump starts with

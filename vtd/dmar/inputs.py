@@ -101,7 +101,7 @@ def _split(blob: bytes) -> Iterator[bytes]:
 
 
 def _cut_out(blob: bytes) -> Iterator[bytes]:
-    """DMAR tables somewhere in a dump of memory: those whose Length fits and whose bytes sum to 0."""
+    """DMAR tables somewhere in a dump of memory, with a Length that fits and a right checksum."""
     for match in _DMAR.finditer(blob):
         start = match.start()
         header = blob[start : start + ACPI_HEADER]

@@ -1,8 +1,8 @@
 """PCI functions from ``lspci`` text as people post it.
 
 Any verbosity, ``-x`` to ``-xxxx``, ``-t``, ``-n``, ``-nn``, ``-D``, ``-mm`` and ``-vmm``, with
-root's rights or not; indented, quoted by mail, with the prefix of a log; several listings of a machine in
-one text are put together. Lines that are none of lspci's are passed over.
+root's rights or not; indented, quoted by mail, with the prefix of a log; several listings of a
+machine in one text are put together. Lines that are none of lspci's are passed over.
 """
 
 from __future__ import annotations

@@ -150,7 +150,7 @@ class Capabilities:
         return self.ecap.iro
 
     def check(self) -> list[str]:
-        """Where the registers depart from revision 5.10, one sentence each; empty if they do not."""
+        """Where the registers depart from revision 5.10, one sentence each; empty if nowhere."""
         return [*self.contradictions(), *self.remnants()]
 
     def contradictions(self) -> list[str]:
