@@ -94,9 +94,12 @@ def read_source(text: str) -> tuple[bytes, tuple[str, ...]]:
     stopped = bool(_STOPPED.search(text))
     if raw is not None and _untouched(fields, raw, _known_types(text), stopped):
         return raw, ()
-    compiled = _compile(fields)
     if raw is None:
-        return compiled, ("read from its fields, Length and Checksum computed",)
+        return _compile(fields), ("read from its fields, Length and Checksum computed",)
+    try:
+        compiled = _compile(fields)
+    except TableError as error:
+        return raw, (f"read from its raw data; its fields make no table: {error}",)
     note = "the fields differ from the raw data below them: the fields count, as for iasl"
     return compiled, (note,)
 

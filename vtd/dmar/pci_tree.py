@@ -136,7 +136,9 @@ class PciTree:
     def closed_bridges(self) -> tuple[PciFunction, ...]:
         """Bridges whose buses are not known."""
         return tuple(
-            each for each in self.functions.values() if each.is_bridge and not each.secondary_bus
+            each
+            for each in self.functions.values()
+            if each.is_bridge and each.secondary_bus is None
         )
 
     def secondary_bus(self, bridge: Bdf) -> int | None:

@@ -183,7 +183,7 @@ class Capabilities:
             (major >= 6 and not ecap.ssts and cap.sagaw, "11.4.2: SAGAW is not 0 without SSTS"),
             (major >= 2 and not cap.drd, "11.4.2: DRD is clear in major version 2 or higher"),
             (major >= 2 and not cap.dwd, "11.4.2: DWD is clear in major version 2 or higher"),
-            (ecap.smts and ecap.dep_24, "11.4.3: deprecated bit 24 is set with SMTS"),
+            (ecap.smts and ecap.dep_24, "11.4.3: deprecated bit 24 is set"),
             (ecap.pss > 19, f"11.4.3: PSS of {ecap.pss + 1} bits is wider than a PASID"),
             (ecap.mhmv and not ecap.ir, "11.4.3: MHMV is not 0 without IR"),
         )
