@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated
 
 import typer
 
 from pagetables.images import load_image
 from pagetables.memory import PhysicalMemory
 from pagetables.observed import UnchangedMemory
+from vtd.commands.dumps import Inspected, open_debugfs
 from vtd.commands.reading import unusable_input
 from vtd.layouts.registers import GlobalStatus
 from vtd.recordings.capture import MANIFEST, Capture
@@ -84,17 +85,6 @@ AsSpecified = Annotated[
 ]
 
 
-class Inspected(NamedTuple):
-    """A unit that nobody changes, and where it comes from."""
-
-    unit: RemappingUnit
-    capture: Capture | None
-
-    @property
-    def status(self) -> GlobalStatus:
-        return self.unit.registers[GlobalStatus]
-
-
 def open_image(
     path: Path,
     *,
@@ -109,6 +99,9 @@ def open_image(
 ) -> Inspected:
     """The unit of a capture or image; ends the command with exit code 2 if there is none."""
     with unusable_input(str(path)):
+        dumped = open_debugfs(path, as_specified=as_specified)
+        if dumped is not None:
+            return dumped
         path.stat()
         if path.is_dir() and not (path / MANIFEST).exists():
             raise ValueError(f"a folder without {MANIFEST} is no capture")

@@ -11,6 +11,7 @@ import typer
 
 from devices.source_id import SourceId
 from pagetables.memory import BusError
+from vtd.commands.dumps import Inspected
 from vtd.commands.images import (
     AsSpecified,
     Base,
@@ -18,7 +19,6 @@ from vtd.commands.images import (
     Ecap,
     Format,
     HostWidth,
-    Inspected,
     InterruptTable,
     Output,
     Profile,
