@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 from collections.abc import Iterator
 from enum import IntEnum, IntFlag
@@ -15,6 +14,7 @@ from vtd.commands.images import Format, Output, capabilities_of
 from vtd.commands.numbers import parse_hexadecimal
 from vtd.commands.reading import read_files, read_text, unusable_input
 from vtd.inspection.collection import LOG, Files
+from vtd.inspection.debugfs import dump_text
 from vtd.inspection.register_listings import OLDEST, ListedUnit, listed_units, sysfs_units
 from vtd.unit.registers.capabilities import Capabilities
 
@@ -106,13 +106,9 @@ def _read(file: str) -> list[ListedUnit]:
 
 def _units_in(files: Files) -> list[ListedUnit]:
     """The units of a folder: from debugfs, from sysfs, else from the log of a collection."""
-    texts = [_unpacked(data) for path, data in files.contents.items() if "iommu_regset" in path]
+    texts = [dump_text(*each) for each in files.contents.items() if "iommu_regset" in each[0]]
     units = [unit for text in texts for unit in listed_units(text)]
     return units or sysfs_units(files.contents) or listed_units(files.text(LOG) or "")
-
-
-def _unpacked(data: bytes) -> str:
-    return (gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data).decode("utf-8", "replace")
 
 
 def _decoded(listed: ListedUnit, version: int | None, host_width: int | None) -> Decoded:

@@ -12,8 +12,8 @@ from vtd.commands.reading import (
     LARGEST_TABLE_FILE,
     read_bytes,
     read_files,
+    read_part,
     read_pci_tree,
-    read_text,
     tree_in,
     unusable_input,
 )
@@ -145,13 +145,7 @@ def _text(file: Path | None, name: str, parse: Callable[[str], T]) -> T | None:
     if file is None:
         return None
     with unusable_input(str(file)):
-        files = read_files(file)
-        if files is None:
-            return parse(read_text(file))
-        text = files.text(name)
-        if text is None:
-            raise ValueError(f"no {name} in it")
-        return parse(text)
+        return parse(read_part(file, name))
 
 
 def _acpi(file: Path | None, signature: bytes, parse: Callable[[list[bytes]], T]) -> T | None:

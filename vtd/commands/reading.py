@@ -90,6 +90,17 @@ def read_text(file: str | Path) -> str:
     return read_bytes(str(file)).decode("utf-8", "replace")
 
 
+def read_part(file: str | Path, name: str) -> str:
+    """The text of a file, or of the part of a collection with this name."""
+    files = read_files(file)
+    if files is None:
+        return read_text(file)
+    text = files.text(name)
+    if text is None:
+        raise ValueError(f"no {name} in it")
+    return text
+
+
 def read_files(file: str | Path) -> Files | None:
     """The files of a folder or archive; None for a single file."""
     path = Path(file)

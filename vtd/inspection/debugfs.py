@@ -62,7 +62,7 @@ def is_debugfs(files: Mapping[str, bytes]) -> bool:
 def dumped_units(files: Mapping[str, bytes]) -> list[DumpedUnit]:
     """The units of a folder of dumps, all with the same memory; DebugfsError if there is none."""
     texts = {
-        path: _text(path, data)
+        path: dump_text(path, data)
         for path, data in files.items()
         if "_struct" in path or "_regset" in path
     }
@@ -92,7 +92,8 @@ def dumped_units(files: Mapping[str, bytes]) -> list[DumpedUnit]:
     return [DumpedUnit(name, base, registers, memory) for name, base, registers in units]
 
 
-def _text(path: str, data: bytes) -> str:
+def dump_text(path: str, data: bytes) -> str:
+    """The text of a dump, unpacked if it is gzipped; DebugfsError if that fails."""
     try:
         if data[:2] == b"\x1f\x8b":
             data = gzip.decompress(data)

@@ -57,7 +57,7 @@ def _place(path: str) -> str | None:
 
 _FILES = (
     *OF_A_FUNCTION, "device", "secondary_bus_number", "subordinate_bus_number", "physfn",
-    "uevent", "resource",
+    "uevent", "resource", "devpath",
 )  # fmt: skip
 
 
@@ -89,7 +89,7 @@ def _function(folder: str, contents: Mapping[str, bytes], links: Mapping[str, st
         function,
         physical_function=_address(owner),
         group=int(group) if group.isdecimal() and len(group) < 10 else None,
-        host=_host(links.get(folder, folder), bdf),
+        host=_host(contents.get("devpath", b"").decode("ascii", "replace") or folder, bdf),
         is_vmd=b"DRIVER=vmd" in contents.get("uevent", b""),
     )
 
