@@ -16,6 +16,9 @@ ACPI_SIGNATURE = re.compile(rb"[A-Z][A-Z0-9!_]{3}")
 ACPI_HEADER = 36
 """Bytes of the header common to all ACPI tables."""
 
+KNOWN = (b"DMAR", b"APIC", b"HPET", b"SRAT")
+"""Signatures that are read; turned round they look like others."""
+
 _OFFSET = re.compile(
     r"(?:^|[\s>|\]*:])(?:0[xX])?([0-9A-Fa-f`]{1,17})(?: <[^>]*>)?(?::[ \t]*|[ \t]+)(?=\S)", re.ASCII
 )
@@ -58,7 +61,8 @@ class Dump:
             straight[position : position + self.word][::-1]
             for position in range(0, len(straight), self.word)
         )
-        return turned if table_starts(turned) and not table_starts(straight) else straight
+        known = turned[:4] in KNOWN or not table_starts(straight)
+        return turned if table_starts(turned) and known else straight
 
     @property
     def complete(self) -> bool:
@@ -81,12 +85,16 @@ def hex_blobs(text: str) -> list[bytes]:
     plain = len(digits) % 2 == 0 and re.fullmatch(r"[0-9A-Fa-f]+", digits, re.ASCII)
     if words and words[0].strip("0") and plain and not _has_offsets(text):
         return [bytes.fromhex(digits)]
+    alone = _digits_alone(text)
+    if table_starts(alone):
+        return [alone]
     dumps: list[Dump] = []
     for number, line in enumerate(text.splitlines(), 1):
         _read_line(line, number, dumps)
     if dumps:
         return [dump.table() for dump in dumps]
-    return [blob for blob in (_digits_alone(text), _array(text)) if table_starts(blob)][:1]
+    array = _array(text)
+    return [array] if table_starts(array) else []
 
 
 def _has_offsets(text: str) -> bool:
