@@ -168,6 +168,9 @@ def _tables_of_folder(folder: str, files: Files) -> Iterator[NamedTable | Unread
         except ValueError as error:
             yield Unreadable(name, str(error))
         found = True
+    for path, reason in files.unreadable.items():
+        yield Unreadable(f"{folder.rstrip('/')}/{path}", reason)
+        found = True
     if not found:
         yield Unreadable(folder, "no DMAR table in it")
 

@@ -131,7 +131,8 @@ def add_andd(table: Table, name: str, source: str, base: int) -> Table:
         replace(unit, scopes=(*unit.scopes, listed)) if each is unit else each
         for each in table.structures
     )
-    declared = Andd(device_number=number, tail=name.encode() + b"\0")
+    tail = name.encode() + b"\0"
+    declared = Andd(device_number=number, tail=tail + bytes(-len(tail) % 4))
     return inserted(replace(table, structures=changed), declared).sealed()
 
 

@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
+from vtd.dmar.listing.sysfs import ADDRESS_NAME, FILES
+
 T = TypeVar("T")
 
 MANIFEST = "vtd-collection.json"
@@ -25,6 +27,8 @@ UNITS, DEBUGFS = "iommu/", "debugfs/"
 LARGEST = 256 << 20
 """Bytes of all files together; a large server's collection has a few MiB."""
 MOST_FILES = 100_000
+LINKS = ("physfn", "iommu_group")
+"""Links of a PCI function that say something of it."""
 
 
 class CollectionError(ValueError):
@@ -37,6 +41,8 @@ class Files:
 
     contents: Mapping[str, bytes]
     links: Mapping[str, str] = field(default_factory=dict)
+    unreadable: Mapping[str, str] = field(default_factory=dict)
+    """Files that could not be read, and why."""
 
     @property
     def is_collection(self) -> bool:
@@ -44,7 +50,11 @@ class Files:
 
     def below(self, folder: str) -> Files:
         """What is below a folder, by the rest of the path."""
-        return Files(_below(folder, self.contents), _below(folder, self.links))
+        return Files(
+            _below(folder, self.contents),
+            _below(folder, self.links),
+            _below(folder, self.unreadable),
+        )
 
     def text(self, name: str) -> str | None:
         """The text of a file, None if there is no such file."""
@@ -79,26 +89,34 @@ def read_folder(folder: Path) -> Files:
     """All files and links below a folder; CollectionError if there are too many."""
     contents: dict[str, bytes] = {}
     links: dict[str, str] = {}
+    unreadable: dict[str, str] = {}
     size = 0
     for path in _walk(folder):
         name = path.relative_to(folder).as_posix()
-        if path.is_symlink():
-            links[name] = str(path.readlink())
-        if path.is_file():
-            with path.open("rb") as stream:
-                contents[name] = stream.read(LARGEST + 1 - size)
-            size += len(contents[name])
+        try:
+            if path.is_symlink():
+                links[name] = str(path.readlink())
+            if path.is_file():
+                with path.open("rb") as stream:
+                    contents[name] = stream.read(LARGEST + 1 - size)
+                size += len(contents[name])
+        except OSError as error:
+            unreadable[name] = error.strerror or str(error)
         if size > LARGEST or len(contents) > MOST_FILES:
             raise CollectionError("too much to be a collection or a copy of sysfs")
-    return Files(contents, links)
+    return Files(contents, links, unreadable)
 
 
 def _walk(folder: Path) -> Iterator[Path]:
+    """What is in a folder; behind links, only the functions of ``/sys/bus/pci/devices``."""
     for path in sorted(folder.iterdir()):
         if path.is_dir() and not path.is_symlink():
             yield from _walk(path)
-        else:
-            yield path
+            continue
+        yield path
+        if path.is_symlink() and ADDRESS_NAME.fullmatch(path.name) and path.is_dir():
+            yield from (path / name for name in FILES if (path / name).is_file())
+            yield from (path / name for name in LINKS if (path / name).is_symlink())
 
 
 def is_archive(data: bytes) -> bool:

@@ -75,7 +75,9 @@ def isolation_groups(tree: PciTree) -> Groups:
     """The groups of the functions in a listing."""
     joins = tuple(_joins(tree))
     trusted = tuple(
-        (each.bdf, found) for each in tree.functions.values() if (found := quirk(each)) is not None
+        (each.bdf, found)
+        for each in tree.functions.values()
+        if (found := quirk(each)) not in (None, Quirk.SHIFTED_CONTROL)
     )
     return Groups(_closure(sorted(tree.functions), joins), joins, trusted)
 

@@ -14,12 +14,17 @@ from devices.source_id import Bdf
 from vtd.dmar.listing.config_space import HEADER, from_config
 from vtd.dmar.pci_tree import LAST_SEGMENT, PciFunction, PciTreeError, parse_address
 
-_ADDRESS = re.compile(r"[0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]", re.ASCII)
+ADDRESS_NAME = re.compile(r"[0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]", re.ASCII)
 _SLOT = re.compile(rb"PCI_SLOT_NAME=(\S+)")
 _NUMBER = re.compile(rb"\s*(?:0x)?([0-9a-fA-F]{1,16})\s*")
 _DECIMAL = re.compile(rb"\s*([0-9]{1,9})\s*")
 OF_A_FUNCTION = ("config", "class", "vendor")
 """Files of which a folder of a function has at least one."""
+FILES = (
+    *OF_A_FUNCTION, "device", "secondary_bus_number", "subordinate_bus_number", "physfn",
+    "uevent", "resource", "devpath",
+)  # fmt: skip
+"""Files that are read."""
 SIDE_WAYS = (
     "physfn", "virtfn", "subsystem", "driver", "iommu", "firmware_node", "consumer", "supplier",
 )  # fmt: skip
@@ -47,18 +52,12 @@ def _place(path: str) -> str | None:
     """The folder of the function that a file belongs to, None for other files."""
     folder, _, name = path.rpartition("/")
     parts = folder.split("/")
-    if _ADDRESS.fullmatch(parts[-1]):
+    if ADDRESS_NAME.fullmatch(parts[-1]):
         sideways = any(part.startswith(SIDE_WAYS) for part in parts)
-        return folder if name in _FILES and not sideways else None
+        return folder if name in FILES and not sideways else None
     above = "/".join(parts[:-1])
     linked = parts[-1] == "physfn" and name == "uevent"
-    return above if linked and _ADDRESS.fullmatch(above.rpartition("/")[2]) else None
-
-
-_FILES = (
-    *OF_A_FUNCTION, "device", "secondary_bus_number", "subordinate_bus_number", "physfn",
-    "uevent", "resource", "devpath",
-)  # fmt: skip
+    return above if linked and ADDRESS_NAME.fullmatch(above.rpartition("/")[2]) else None
 
 
 def _function(folder: str, contents: Mapping[str, bytes], links: Mapping[str, str]) -> PciFunction:
@@ -89,16 +88,21 @@ def _function(folder: str, contents: Mapping[str, bytes], links: Mapping[str, st
         function,
         physical_function=_address(owner),
         group=int(group) if group.isdecimal() and len(group) < 10 else None,
-        host=_host(contents.get("devpath", b"").decode("ascii", "replace") or folder, bdf),
+        host=_host(_device_path(folder, contents, links), bdf),
         is_vmd=b"DRIVER=vmd" in contents.get("uevent", b""),
     )
+
+
+def _device_path(folder: str, contents: Mapping[str, bytes], links: Mapping[str, str]) -> str:
+    """Where the function is in the tree of devices: noted, the target of a link, or its path."""
+    return contents.get("devpath", b"").decode("ascii", "replace") or links.get(folder, folder)
 
 
 def _host(path: str, bdf: Bdf) -> Bdf | None:
     """The VMD endpoint that is above the domain in the path of a function behind it."""
     if bdf.segment <= LAST_SEGMENT:
         return None
-    above = [part for part in path.split("/") if _ADDRESS.fullmatch(part)]
+    above = [part for part in path.split("/") if ADDRESS_NAME.fullmatch(part)]
     hosts = [each for each in map(_address, above) if each and each.segment <= LAST_SEGMENT]
     return hosts[-1] if hosts else None
 
