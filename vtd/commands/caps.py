@@ -53,7 +53,7 @@ def caps(
     ],
     version: Annotated[
         str | None,
-        typer.Option(metavar="VER", help="VER_REG of every unit, hexadecimal [0x10]."),
+        typer.Option(metavar="VER", help="VER_REG of every unit, hexadecimal or 1:0 [0x10]."),
     ] = None,
     host_width: Annotated[
         int | None,
@@ -67,7 +67,7 @@ def caps(
     contradict themselves. 2: wrong use.
     """
     with unusable_input("caps"):
-        given = None if version is None else parse_hexadecimal(version)
+        given = None if version is None else _version(version)
         units = [_decoded(each, given, host_width) for each in _listed(values)]
     differing = [
         name for name in units[0].fields if len({str(each.fields[name]) for each in units}) > 1
@@ -79,6 +79,14 @@ def caps(
         typer.echo("\n".join(_lines(units, differing)))
     if any(each.contradictions for each in units):
         raise typer.Exit(CONTRADICTION)
+
+
+def _version(text: str) -> int:
+    """VER_REG as a register, or as major:minor, which is how kernels print it."""
+    major, found, minor = text.partition(":")
+    if not found:
+        return parse_hexadecimal(text)
+    return parse_hexadecimal(major) << 4 | parse_hexadecimal(minor)
 
 
 def _listed(values: list[str]) -> list[ListedUnit]:

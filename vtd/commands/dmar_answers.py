@@ -23,7 +23,7 @@ from vtd.dmar import assignment, report
 from vtd.dmar.audit import Statement, Verdict
 from vtd.dmar.audit import audit as audit_table
 from vtd.dmar.pci_tree import LAST_SEGMENT, PciTree, parse_address
-from vtd.dmar.records import Drhd, Rmrr
+from vtd.dmar.records import Atsr, Drhd, Rmrr
 from vtd.dmar.rules import Severity, check
 from vtd.dmar.scopes import Owner, Scopes
 from vtd.dmar.table import Table
@@ -77,11 +77,17 @@ def _scope_answer(
         "regions": UNDECIDED if not regions and scopes.undecided(bdf, Rmrr) else regions,
         "bridges": [str(bridge) for bridge in scopes.bridges_above(bdf)],
         "alias": _alias(bdf, pci),
-        "atsr": f"at 0x{atsr.offset:x}" if atsr else None,
+        "atsr": f"at 0x{atsr.offset:x}" if atsr else _no_atsr(scopes, bdf),
         "satc": f"at 0x{satc.offset:x}, flags 0x{int(satc.flags):x}" if satc else None,
         "sidp": {name: bool(value) for name, value in sidp.fields().items()} if sidp else None,
     }
     return answer if device == bdf else {**answer, "counts_as": str(device)}
+
+
+def _no_atsr(scopes: Scopes, bdf: Bdf) -> str | None:
+    segment = scopes.device(bdf).segment
+    listed = any(each.segment == segment for each in scopes.table.all(Atsr))
+    return UNDECIDED if listed and scopes.hidden(bdf) else None
 
 
 def _nobody(scopes: Scopes, bdf: Bdf) -> str:
@@ -95,7 +101,9 @@ def _nobody(scopes: Scopes, bdf: Bdf) -> str:
 
 def _alias(bdf: Bdf, pci: PciTree | None) -> str | None:
     if pci is None:
-        return None
+        return None if bdf.source_id.bus == 0 else "not known: needs the PCI tree (--lspci)"
+    if pci.may_be_below_a_bridge(bdf):
+        return "not known: the listing has no buses of bridges (lspci -v or -t)"
     alias, unknown = pci.alias(bdf), pci.alias_unknown(bdf)
     if unknown:
         return f"not known: the listing has no capabilities of {unknown} (run lspci -vv as root)"

@@ -27,9 +27,11 @@ _FIELD = " : "
 _WORD = re.compile(r"(?:0[xX])?([0-9A-Fa-f]{2,16})(?=[ \t,-]|$)", re.ASCII)
 _GAP = re.compile(r"[ \t,-]")
 _LINE_NUMBERS_ONLY = re.compile(r"[0-9A-Fa-f]{2}(?:[ \t]+[0-9A-Fa-f]{2})*\s*", re.ASCII)
-_QUOTE = re.compile(r"^[\s>|]*")
+_QUOTE = re.compile(r"^[\s>|*]*")
 _ARRAY_BYTE = re.compile(r"\b0[xX]([0-9A-Fa-f]{2})\b", re.ASCII)
 WORD_BYTES = (1, 2, 4, 8)
+MOST_REPEATED = 1 << 20
+"""Bytes that a * may stand for."""
 CLEARLY_A_DUMP = 8
 """Bytes of a line that nobody writes by chance."""
 
@@ -47,10 +49,21 @@ class Dump:
     data: bytearray = field(default_factory=bytearray)
     word: int = 1
     """Bytes of a word."""
+    row: bytes = b""
+    """The bytes of the last line."""
+    repeats: bool = False
+    """Whether a * says that lines like the last one follow."""
 
     @property
     def end(self) -> int:
         return self.start + len(self.data)
+
+    def repeat_to(self, offset: int) -> None:
+        """Add lines like the last one up to an offset, if whole ones reach it."""
+        missing = offset - self.end
+        if missing > 0 and self.row and missing % len(self.row) == 0:
+            self.data += self.row * (missing // len(self.row))
+        self.repeats = False
 
     def table(self) -> bytes:
         """The bytes in the order of memory."""
@@ -90,7 +103,10 @@ def hex_blobs(text: str) -> list[bytes]:
         return [alone]
     dumps: list[Dump] = []
     for number, line in enumerate(text.splitlines(), 1):
-        _read_line(line, number, dumps)
+        if dumps and _QUOTE.sub("", line).strip() == "" and line.rstrip().endswith("*"):
+            dumps[-1].repeats = True
+        else:
+            _read_line(line, number, dumps)
     if dumps:
         return [dump.table() for dump in dumps]
     array = _array(text)
@@ -113,10 +129,13 @@ def _read_line(line: str, number: int, dumps: list[Dump]) -> None:
         return
     digits, data, word = read
     offset, last = int(digits, 16), dumps[-1] if dumps else None
+    if last and last.repeats:
+        last.repeat_to(offset if offset <= last.end + MOST_REPEATED else last.end)
     if last and word == last.word and (offset == last.end or _octal(digits) == last.end):
         last.data += data
+        last.row = data
         return
-    begun = Dump(offset, bytearray(data), word)
+    begun = Dump(offset, bytearray(data), word, data)
     if offset == 0 or table_starts(begun.table()):
         dumps.append(begun)
     elif len(data) >= CLEARLY_A_DUMP and (last is None or not last.complete):

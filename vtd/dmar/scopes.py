@@ -110,19 +110,25 @@ class Scopes:
         So it is if an entry names a bridge or a way over bridges, and the bus of the function is
         neither a root bus nor behind a known bridge.
         """
+        segment = self.device(bdf).segment
+        entries = [(each, entry) for each, entry in self.table.entries if each.segment == segment]
+        return self.hidden(bdf) and any(
+            isinstance(each, kind)
+            and (entry.type == DeviceScope.PCI_SUB_HIERARCHY or len(entry.path) > 1)
+            for each, entry in entries
+        )
+
+    def hidden(self, bdf: Bdf) -> bool:
+        """Whether a function may be behind bridges that are not known."""
         device = self.device(bdf)
-        bus, segment = device.source_id.bus, device.segment
+        bus = device.source_id.bus
         if isinstance(self.topology, PciTree):
             hidden = self.topology.may_be_below_a_bridge(device)
         else:
             hidden = bus != 0 and self.topology.bridge_above(device) is None
-        entries = [(each, entry) for each, entry in self.table.entries if each.segment == segment]
-        if not hidden or any(entry.is_pci and entry.start_bus == bus for _, entry in entries):
-            return False
-        return any(
-            isinstance(each, kind)
-            and (entry.type == DeviceScope.PCI_SUB_HIERARCHY or len(entry.path) > 1)
-            for each, entry in entries
+        return hidden and not any(
+            each.segment == device.segment and entry.is_pci and entry.start_bus == bus
+            for each, entry in self.table.entries
         )
 
     def device(self, bdf: Bdf) -> Bdf:

@@ -115,6 +115,16 @@ def test_a_dump_may_begin_before_the_table() -> None:
     assert dmar_tables((first + before).encode()) == [TABLE]
 
 
+def test_a_star_stands_for_lines_like_the_one_before() -> None:
+    """As hexdump prints them: here four rows of zeros."""
+    table = TABLE[:4] + (len(TABLE) + 64).to_bytes(4, "little") + TABLE[8:] + bytes(64) + b"\x01"
+    lines = FORMS["U-Boot md.b"](table).splitlines()
+    zeros = [number for number, line in enumerate(lines) if line[10:57] == " ".join(["00"] * 16)]
+    short = [*lines[: zeros[-4] + 1], "*", *lines[zeros[-1] + 1 :]]
+    assert len(short) == len(lines) - 2
+    assert hex_blobs("\n".join(short)) == hex_blobs("\n".join(lines)) == [table]
+
+
 def test_a_gap_is_named_by_its_line() -> None:
     lines = dmem(TABLE).splitlines()
     with pytest.raises(DumpError, match="line 3: hex data of offset 0x7a5f6048 is out of order"):

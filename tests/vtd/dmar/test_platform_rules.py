@@ -181,10 +181,9 @@ def test_a_path_that_starts_behind_a_bridge_is_shown_with_the_right_one() -> Non
 
 def test_a_listing_without_headers_or_buses_proves_no_mismatch() -> None:
     """``lspci`` without options shows a class at most."""
-    short = {"header_known": False, "express_known": False}
     functions = [
-        PciFunction(Bdf.parse("00:02.0"), **short),
-        PciFunction(Bdf.parse("00:1c.0"), class_code=0x0604, **short),
+        PciFunction(Bdf.parse("00:02.0"), header_known=False),
+        PciFunction(Bdf.parse("00:1c.0"), class_code=0x0604, header_known=False),
     ]
     data = PlatformData(pci=PciTree(functions))
     assert check(TABLE, data, {"DMAR-K06"}) == []

@@ -86,6 +86,8 @@ _VF_ENABLED = re.compile(r"IOVCtl:\s+Enable([+-])")
 _PHANTOM = re.compile(r"PhantFunc ([0-7])")
 _PHANTOM_ENABLED = re.compile(r"PhantFunc\+")
 _GROUP = re.compile(r"IOMMU ?[gG]roup:\s+(\d+)", re.ASCII)
+_GROUP_HEADING = re.compile(rf"{_QUOTE}IOMMU Group (\d+)\b", re.ASCII)
+"""What scripts print in front of the functions of a group, or above them."""
 _MEMORY = re.compile(r"Memory at ([0-9a-f]{4,16}) .*?\[size=(\d+)([KMGT]?)\]", re.ASCII)
 _WINDOW = re.compile(r"emory behind bridge: ([0-9a-f]{4,16})-([0-9a-f]{4,16})", re.ASCII)
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
@@ -97,7 +99,12 @@ def lspci_functions(text: str) -> Iterator[PciFunction]:
     heading: re.Match[str] | None = None
     details: list[str] = []
     drawn: list[str] = []
+    group: str | None = None
     for line in text.splitlines():
+        if match := _GROUP_HEADING.match(line):
+            group = f"IOMMU group: {match[1]}"
+        elif not line.strip():
+            group = None
         if TREE_START.search(line) or (drawn and re.search(r"[+\\]-[\[0-9a-f]", line)):
             drawn.append(line)
             continue
@@ -107,7 +114,7 @@ def lspci_functions(text: str) -> Iterator[PciFunction]:
             continue
         if heading is not None:
             yield _function(heading, details)
-        heading, details = match, []
+        heading, details = match, [group] if group else []
     if heading is not None:
         yield _function(heading, details)
     yield from tree_functions(drawn)

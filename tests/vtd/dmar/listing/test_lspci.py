@@ -164,6 +164,16 @@ def test_several_listings_of_a_machine_are_put_together() -> None:
     assert len(tree.functions) == 3
 
 
+@pytest.mark.parametrize("text", [
+    "IOMMU Group 7 00:1c.0 PCI bridge [0604]: Acme [8086:a33c]\n",
+    "IOMMU Group 7:\n\t00:1c.0 PCI bridge [0604]: Acme [8086:a33c]\n",
+])  # fmt: skip
+def test_listings_of_groups_name_them(text: str) -> None:
+    other = "IOMMU Group 8 00:02.0 VGA compatible controller [0300]: Acme [8086:1234]\n"
+    tree = parse_pci_tree(text + other)
+    assert (tree.functions[PORT].group, tree.functions[GRAPHICS].group) == (7, 8)
+
+
 def test_lines_that_only_speak_of_functions_are_no_listing() -> None:
     log = (
         "pci 0000:00:02.0: [8086:9a49] type 00\nDMAR: [DMA Read] Request device [00:02.0] addr 0\n"
