@@ -66,7 +66,7 @@ def _tables(data: bytes) -> list[Found]:
     except DumpError as error:
         raise TableError(str(error)) from error
     if not blobs:
-        raise TableError("text without the hex data or the fields of a table")
+        raise TableError("no DMAR table: text without the hex data or the fields of one")
     return [Found(table) for blob in blobs for table in _split(blob)]
 
 
