@@ -303,3 +303,18 @@ def test_a_file_that_is_no_file_of_tables_is_not_read_to_its_end(tmp_path: Path)
     result = CliRunner().invoke(app, ["validate", str(tmp_path / "disk.img")])
     assert result.exit_code == 2
     assert "more than 64 MiB" in result.stderr
+
+
+def test_a_table_is_exported_as_source_and_read_back(tmp_path: Path) -> None:
+    for form in ("dsl", "old-dsl"):
+        source = tmp_path / f"table.{form}"
+        result = CliRunner().invoke(
+            app, ["export", "-", "-o", str(source), "--form", form], input=MULTISEG.data
+        )
+        assert (result.exit_code, result.stderr) == (0, "")
+        assert run("diff", saved(tmp_path, MULTISEG), str(source)) == ""
+    wrong = MULTISEG.data[:9] + bytes([MULTISEG.data[9] ^ 1]) + MULTISEG.data[10:]
+    result = CliRunner().invoke(app, ["export", "-", "--form", "dsl"], input=wrong)
+    assert "not in the source: checksum" in result.stderr
+    unknown = KNOWN["synthetic-unknown-type7"].data
+    run("export", "-", "--form", "dsl", stdin=unknown, code=2)
