@@ -46,19 +46,32 @@ def scope_command(
     platform = read_platform(PlatformFiles(lspci=lspci), file)
     scopes = Scopes(read_table(file), platform.pci)
     owner = scopes.owner(bdf)
-    undecided = _undecided(scopes, bdf, owner)
+    undecided = _undecided(scopes, bdf, owner, platform.pci)
     answer = _scope_answer(scopes, bdf, None if undecided else owner, platform.pci)
     if undecided:
-        answer["reason"] = UNDECIDED
+        answer["reason"] = undecided
     shown = ((name, _plain(value)) for name, value in answer.items())
     print_answer(format, answer, (f"{name:8} {value}" for name, value in shown))
     if owner is None or undecided:
         raise typer.Exit(FINDINGS)
 
 
-def _undecided(scopes: Scopes, bdf: Bdf, owner: Owner | None) -> bool:
-    listed = owner is not None and owner.entry is not None
-    return not listed and scopes.undecided(bdf, Drhd)
+def _undecided(scopes: Scopes, bdf: Bdf, owner: Owner | None, pci: PciTree | None) -> str | None:
+    """Why the unit of a function can't be told; None if it can."""
+    if owner is not None and owner.entry is not None:
+        return None
+    if scopes.undecided(bdf, Drhd):
+        return UNDECIDED
+    maybe = pci.possible_physical_function(bdf) if pci else None
+    if maybe is None:
+        return None
+    other = scopes.owner(maybe)
+    if other is not None and owner is not None and other.unit is owner.unit:
+        return None
+    return (
+        f"can't tell: it may be a virtual function of {maybe}, whose capabilities are not shown "
+        "(run lspci -vv as root)"
+    )
 
 
 def _scope_answer(

@@ -18,6 +18,11 @@ NTB_CLASS = 0x0680
 """Class of non-transparent bridges, which firmware lists as bridges."""
 BRIDGE_CLASSES = (0x0604, 0x0607, 0x0609)
 """PCI to PCI, CardBus and semi-transparent bridges: classes whose header is that of a bridge."""
+INTEL = 0x8086
+VMD_DEVICES = (
+    0x201D, 0x28C0, 0x467F, 0x4C3D, 0x7D0B, 0x9A0B, 0xA77F, 0xAD0B, 0xB06F, 0xB60B,
+)  # fmt: skip
+"""Intel's VMD endpoints (drivers/pci/controller/vmd.c of Linux)."""
 LAST_SEGMENT = 0xFFFF
 """Linux numbers the domains behind Intel VMD controllers above it; no table can name those."""
 
@@ -205,6 +210,20 @@ class PciTree:
                     return owner.bdf
         return None if function else self._phantom_owner(bdf)
 
+    def possible_physical_function(self, bdf: Bdf) -> Bdf | None:
+        """A function that a listed one may be a virtual function of, which the listing hides.
+
+        That is a lower function of the same device, of the same kind, without its capabilities.
+        """
+        function = self.functions.get(bdf)
+        if function is None or self.physical_function(bdf) is not None:
+            return None
+        for low in range(bdf.source_id.function):
+            other = self.functions.get(Bdf(bdf.segment, SourceId(bdf.source_id & ~7 | low)))
+            if other and not other.acs_known and other.class_code == function.class_code:
+                return other.bdf
+        return None
+
     @cached_property
     def _sriov_owners(self) -> list[PciFunction]:
         return [each for each in self.functions.values() if each.sriov]
@@ -226,7 +245,11 @@ class PciTree:
         With several endpoints the domain's memory has to lie in a BAR of one of them; their
         numbers follow the order in which drivers came up, which no listing shows.
         """
-        endpoints = [each for each in self.functions.values() if each.is_vmd]
+        endpoints = [
+            each
+            for each in self.functions.values()
+            if each.is_vmd or (each.vendor_id == INTEL and each.device_id in VMD_DEVICES)
+        ]
         domains: dict[int, list[PciFunction]] = {}
         for each in self.functions.values():
             if each.bdf.segment > LAST_SEGMENT:
