@@ -34,6 +34,9 @@ _RAW = re.compile(r"^[\s>|]*Raw Table Data", re.MULTILINE)
 _STOPPED = re.compile(r"Unknown DMAR subtable|Invalid zero length|terminates early")
 _VERSION = re.compile(r"isassembler version (\d{8})", re.ASCII)
 
+LONGEST_FIELD = 0xFFFF
+"""Bytes of the longest name that a structure has room for."""
+
 SIZES = {
     "signature": 4,
     "table length": 4,
@@ -128,7 +131,7 @@ def _untouched(fields: list[Field], raw: bytes, known_types: int, stopped: bool)
     end = 0
     for field in fields:
         if field.offset is None:
-            if field.label == SIZE_EXPONENT and field.value == f"{raw[end - 1] & 0xF:X}":
+            if field.label == SIZE_EXPONENT and field.value in _exponent(raw[end - 1 : end]):
                 continue
             return False
         end = field.offset + (field.size or 0)
@@ -139,6 +142,11 @@ def _untouched(fields: list[Field], raw: bytes, known_types: int, stopped: bool)
     for start, stop in _padding(raw):
         unprinted[start:stop] = bytes(len(raw[start:stop]))
     return not any(unprinted[: end if stopped else undecoded])
+
+
+def _exponent(stored: bytes) -> list[str]:
+    """How iasl prints the lower four bits of a byte."""
+    return [f"{byte & 0xF:X}" for byte in stored]
 
 
 def _undecoded(raw: bytes, known_types: int) -> Iterator[int]:
@@ -246,6 +254,8 @@ def _close(data: bytearray, start: int | None, size: int) -> None:
 
 def _bytes(field: Field) -> bytes:
     """The bytes of one field."""
+    if field.size is not None and field.size > LONGEST_FIELD:
+        raise TableError(f"line {field.line}: {field.label} has {field.size} bytes")
     if match := _STRING.match(field.value):
         return _string(field, match[1])
     words = field.value.replace(",", " ").split()
@@ -275,6 +285,8 @@ def _string(field: Field, text: str) -> bytes:
 
 
 def _number(field: Field, size: int, word: str | None = None) -> int:
+    if not field.value:
+        raise TableError(f"line {field.line}: {field.label} has no value")
     text = (word or field.value.split()[0]).lower().removeprefix("0x")
     try:
         if not re.fullmatch(r"[0-9a-f]+", text, re.ASCII):

@@ -107,6 +107,8 @@ def test_what_iasl_does_not_decode_is_taken_from_the_raw_data() -> None:
         ("Revision : 01", "Revision : 0123", "is no hexadecimal number of 1 bytes"),
         ('"ACME  "', '"TOO LONG"', "oem id has more than 6 characters"),
         ("Flags : 01", "Flags :", "flags has no value"),
+        ("log2) : 0", "log2) :", "has no value"),
+        ("0004 004h]", "0004 FFFFFFFh]", "table length has 268435455 bytes"),
     ],
 )
 def test_a_wrong_field_is_named_with_its_line(old: str, new: str, message: str) -> None:
