@@ -22,6 +22,8 @@ COMMANDS = {
     "msi": ("vtd.commands.msi:msi", "Decode an interrupt message and follow it."),
     "caps": ("vtd.commands.caps:caps", "Decode capability registers; several: what differs."),
     "dmar": ("vtd.commands.dmar:app", "Check, show, build, edit and compare DMAR tables."),
+    "groups": ("vtd.commands.groups:groups", "Form isolation groups from a listing, with reasons."),
+    "collect": ("vtd.commands.collect:collect", "Collect what a Linux machine shows in one file."),
     "explain": ("vtd.commands.explain:explain", "Explain DMAR lines of a kernel log."),
     "fuzz": ("vtd.commands.fuzz:fuzz", "Generated cases against an oracle, QEMU or your own."),
     "guest": ("vtd.commands.guest:app", "Decode VMCSs, check VM entries, explain EPT walks."),

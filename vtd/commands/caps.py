@@ -4,64 +4,134 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from enum import IntEnum, IntFlag
-from typing import Annotated, Any
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
 
 import typer
 
-from vtd.commands.images import capabilities_of, parse_number
-from vtd.commands.reading import unusable_input
+from vtd.commands.images import capabilities_of
 from vtd.commands.rendering.answer import CommandAnswer, Format, Output, show
 from vtd.rows import Hex
+from vtd.commands.numbers import parse_hexadecimal
+from vtd.commands.reading import read_files, read_text, unusable_input
+from vtd.inspection.collection import LOG, Files
+from vtd.inspection.debugfs import dump_text
+from vtd.inspection.register_listings import OLDEST, ListedUnit, listed_units, sysfs_units
 from vtd.unit.registers.capabilities import Capabilities
 
 CONTRADICTION = 1
 """Exit code when registers contradict themselves."""
 
 
+class Decoded(NamedTuple):
+    """A unit, what to call it, and what there is to say about it."""
+
+    name: str
+    unit: Capabilities
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """Values by name of the register and the field."""
+        return _fields(self.unit)
+
+    @property
+    def contradictions(self) -> list[str]:
+        return self.unit.contradictions()
+
+    @property
+    def notes(self) -> list[str]:
+        return self.unit.remnants()
+
+
 def caps(
     values: Annotated[
-        list[int],
+        list[str],
         typer.Argument(
-            parser=parse_number, metavar="CAP ECAP [CAP ECAP ...]", help="Pairs, one per unit."
+            metavar="CAP ECAP [CAP ECAP ...] | LOG",
+            help="Pairs, one per unit, in hexadecimal with or without 0x; or a boot log or "
+            "debugfs iommu_regset to take them from, - is stdin.",
         ),
     ],
     version: Annotated[
-        int | None,
-        typer.Option(parser=parse_number, metavar="VER", help="VER_REG of every unit [0x10]."),
+        str | None,
+        typer.Option(metavar="VER", help="VER_REG of every unit, hexadecimal or 1:0 [0x10]."),
     ] = None,
     host_width: Annotated[
         int | None,
-        typer.Option("--host-address-width", help="HAW in bits; MGAW is held against it."),
+        typer.Option("--host-address-width", help="HAW in bits, decimal; MGAW is held against it."),
     ] = None,
     format: Output = Format.TEXT,
 ) -> None:
     """Decode CAP_REG and ECAP_REG; of several units, what differs.
 
-    Exit code 0: no contradiction. 1: registers contradict themselves. 2: wrong use.
+    Notes are what units of older revisions show. Exit code 0: no contradiction. 1: registers
+    contradict themselves. 2: wrong use.
     """
-    if len(values) % 2:
-        raise typer.BadParameter("every CAP needs an ECAP", param_hint="CAP ECAP")
     with unusable_input("caps"):
-        units = [
-            capabilities_of(cap, ecap, host_width, 0x10 if version is None else version)
-            for cap, ecap in zip(values[::2], values[1::2], strict=True)
-        ]
-    fields = [_fields(unit) for unit in units]
-    differing = [name for name in fields[0] if len({str(each[name]) for each in fields}) > 1]
-    found = [unit.check() for unit in units]
-    rows = [
-        {
-            "cap": Hex(unit.cap),
-            "ecap": Hex(unit.ecap),
-            "fields": {name: int(value) for name, value in each.items()},
-            "contradictions": contradictions,
-        }
-        for unit, each, contradictions in zip(units, fields, found, strict=True)
+        given = None if version is None else _version(version)
+        units = [_decoded(each, given, host_width) for each in _listed(values)]
+    differing = [
+        name for name in units[0].fields if len({str(each.fields[name]) for each in units}) > 1
     ]
+    rows = [_row(each) for each in units]
     document = {"units": rows, "differ": differing}
-    show(CommandAnswer(document, rows, _lines(units, fields, differing, found)), format)
-    if any(found):
+    show(CommandAnswer(document, rows, _lines(units, differing)), format)
+    if any(each.contradictions for each in units):
         raise typer.Exit(CONTRADICTION)
+
+
+def _version(text: str) -> int:
+    """VER_REG as a register, or as major:minor, which is how kernels print it."""
+    major, found, minor = text.partition(":")
+    if not found:
+        return parse_hexadecimal(text)
+    return parse_hexadecimal(major) << 4 | parse_hexadecimal(minor)
+
+
+def _listed(values: list[str]) -> list[ListedUnit]:
+    """The units that the arguments give, or the files they name; ValueError if there is none."""
+    if any(value == "-" or Path(value).exists() for value in values):
+        units = [unit for value in values for unit in _read(value)]
+        return list(dict.fromkeys(units))
+    numbers = [parse_hexadecimal(value) for value in values]
+    if len(numbers) % 2:
+        raise ValueError("every CAP needs an ECAP")
+    return [
+        ListedUnit("", None, OLDEST, cap, ecap)
+        for cap, ecap in zip(numbers[::2], numbers[1::2], strict=True)
+    ]
+
+
+def _read(file: str) -> list[ListedUnit]:
+    with unusable_input(file):
+        files = read_files(file)
+        units = _units_in(files) if files else listed_units(read_text(file))
+        if not units:
+            raise ValueError("no line with cap and ecap of a unit")
+        return units
+
+
+def _units_in(files: Files) -> list[ListedUnit]:
+    """The units of a folder: from debugfs, from sysfs, else from the log of a collection."""
+    texts = [dump_text(*each) for each in files.contents.items() if "iommu_regset" in each[0]]
+    units = [unit for text in texts for unit in listed_units(text)]
+    return units or sysfs_units(files.contents) or listed_units(files.text(LOG) or "")
+
+
+def _decoded(listed: ListedUnit, version: int | None, host_width: int | None) -> Decoded:
+    number = listed.version if version is None else version
+    return Decoded(listed.name, capabilities_of(listed.cap, listed.ecap, host_width, number))
+
+
+def _row(each: Decoded) -> dict[str, Any]:
+    return {
+        "name": each.name,
+        "cap": Hex(each.unit.cap),
+        "ecap": Hex(each.unit.ecap),
+        "fields": {name: int(value) for name, value in each.fields.items()},
+        "contradictions": each.contradictions,
+        "notes": each.notes,
+    }
 
 
 def _fields(unit: Capabilities) -> dict[str, Any]:
@@ -71,24 +141,21 @@ def _fields(unit: Capabilities) -> dict[str, Any]:
     }
 
 
-def _lines(
-    units: list[Capabilities],
-    fields: list[dict[str, Any]],
-    differing: list[str],
-    found: list[list[str]],
-) -> Iterator[str]:
-    for unit, each in zip(units, fields, strict=True):
-        yield f"CAP {unit.cap:#018x} ECAP {unit.ecap:#018x}"
-        yield from (f"  {line}" for line in _summary(unit))
+def _lines(units: list[Decoded], differing: list[str]) -> Iterator[str]:
+    for each in units:
+        name = f"{each.name}: " if each.name else ""
+        yield f"{name}CAP {each.unit.cap:#018x} ECAP {each.unit.ecap:#018x}"
+        yield from (f"  {line}" for line in _summary(each.unit))
         if len(units) == 1:
-            yield from (f"  {name:14} {_text(value)}" for name, value in each.items())
+            yield from (f"  {name:14} {_text(value)}" for name, value in each.fields.items())
     if len(units) > 1:
         yield "differ in: " + (", ".join(differing) or "nothing")
-        for name in differing:
-            yield f"  {name:14} " + " | ".join(_text(each[name]) for each in fields)
-    for number, contradictions in enumerate(found, 1):
+        for field in differing:
+            yield f"  {field:14} " + " | ".join(_text(each.fields[field]) for each in units)
+    for number, each in enumerate(units, 1):
         where = f"unit {number}: " if len(units) > 1 else ""
-        yield from (f"contradiction: {where}{text}" for text in contradictions)
+        yield from (f"contradiction: {where}{text}" for text in each.contradictions)
+        yield from (f"note: {where}{text}" for text in each.notes)
 
 
 def _summary(unit: Capabilities) -> Iterator[str]:

@@ -12,6 +12,7 @@ import typer
 from pagetables.images import load_image
 from pagetables.memory import PhysicalMemory
 from pagetables.unchanged import UnchangedMemory
+from vtd.commands.dumps import Inspected, open_debugfs
 from vtd.commands.reading import unusable_input
 from vtd.layouts.registers import GlobalStatus
 from vtd.recordings.capture import MANIFEST, Capture
@@ -114,17 +115,6 @@ class ImageOptions:
         return SPECIFICATION if self.as_specified else self.departures
 
 
-class Inspected(NamedTuple):
-    """A unit that nobody changes, and where it comes from."""
-
-    unit: RemappingUnit
-    capture: Capture | None
-
-    @property
-    def status(self) -> GlobalStatus:
-        return self.unit.registers[GlobalStatus]
-
-
 def open_image(
     path: Path,
     options: ImageOptions,
@@ -134,6 +124,10 @@ def open_image(
 ) -> Inspected:
     """The unit of a capture or image; ends the command with exit code 2 if there is none."""
     tables = {"--root-table": root_table, "--interrupt-table": interrupt_table}
+    with unusable_input(str(path)):
+        dumped = open_debugfs(path, as_specified=options.as_specified)
+    if dumped is not None:
+        return dumped
     with unusable_input(str(path)):
         path.stat()
         if not path.is_dir():

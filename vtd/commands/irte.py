@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from vtd.commands.images import Image, ImageOptions, Inspected, InterruptTable, open_image
+from vtd.commands.dumps import Inspected
+from vtd.commands.images import Image, ImageOptions, InterruptTable, open_image
 from vtd.commands.option_groups import with_option_groups
 from vtd.commands.rendering.answer import CommandAnswer, Format, Output, show
 from vtd.commands.show_interrupt import entry_text, fault_text, sender_names

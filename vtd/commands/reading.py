@@ -1,63 +1,49 @@
 """What commands read: files or stdin, DMAR tables in them, data of the platform; and how they fail.
 
-Wrong use and unusable input end a command with exit code 2 and one line on stderr.
+Wrong use and unusable input end a command with exit code 2 and one line on stderr. Every reader has
+a limit, so that a device such as /dev/zero ends at once. A collection of ``vtd collect``, folder or
+archive, stands in for every single file.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import Annotated, BinaryIO, NamedTuple, TypeVar
+from typing import Annotated, BinaryIO, NamedTuple
 
 import typer
 
-from vtd.dmar.inputs import acpi_tables, dmar_tables
-from vtd.dmar.pci_tree import PciTree, parse_pci_tree
-from vtd.dmar.platform_data import (
-    PlatformData,
-    UnitRegisters,
-    parse_hpet,
-    parse_madt,
-    parse_memory_map,
-    parse_namespace,
-    parse_registers,
-    parse_srat,
-)
+from vtd.dmar.inputs import Found, find_tables
+from vtd.dmar.listing import parse_pci_tree
+from vtd.dmar.listing.sysfs import is_sysfs, sysfs_functions
+from vtd.dmar.pci_tree import PciFunction, PciTree, PciTreeError
 from vtd.dmar.rules import validate
+from vtd.dmar.rules.header import SIGNATURES
 from vtd.dmar.table import Table, TableError
-
-T = TypeVar("T")
+from vtd.inspection import collection
+from vtd.inspection.collection import Files, is_archive, read_archive, read_folder
 
 UNUSABLE = 2
 """Exit code for wrong use and unusable input."""
-DOUBTFUL = frozenset({"DMAR-H01", "DMAR-H02", "DMAR-H03"})
-"""Rules that what is no DMAR table, or not a whole one, breaks."""
+DOUBTFUL = frozenset({"DMAR-H02", "DMAR-H03", "DMAR-H14"})
+"""Rules that what is not a whole table, or a hidden one, breaks."""
 LARGEST_TABLE_FILE = 64 << 20
 """Bytes; an acpidump of every table of a large server has a few MiB."""
+LARGEST_TEXT_FILE = 256 << 20
+"""Bytes of a log or listing; the journal of months has some ten MiB."""
 
 TableFile = Annotated[
     str,
     typer.Argument(
         metavar="FILE",
-        help="A DMAR table: raw, acpidump or acpixtract text, iasl -d output; - is stdin.",
+        help="A DMAR table: raw, hex dump of any tool, iasl source, collection; - is stdin.",
     ),
 ]
-MemoryMap = Annotated[
-    Path | None, typer.Option(help="Memory map: /proc/iomem (as root) or E820 entries in JSON.")
-]
-Madt = Annotated[Path | None, typer.Option(help="MADT (APIC) table.")]
-Hpet = Annotated[Path | None, typer.Option(help="HPET table or tables.")]
-Srat = Annotated[Path | None, typer.Option(help="SRAT table.")]
 Lspci = Annotated[
-    Path | None, typer.Option(help="PCI tree: output of lspci -xxxx or -vvv, or JSON.")
-]
-Namespace = Annotated[
-    Path | None, typer.Option(help="Names of ACPI objects, one per line (sysfs acpi paths).")
-]
-Registers = Annotated[
-    list[str] | None, typer.Option(metavar="BASE:CAP:ECAP[:VER]", help="Registers of a unit, hex.")
+    Path | None,
+    typer.Option(help="PCI tree: lspci output of any form, a copy of sysfs, or JSON."),
 ]
 
 
@@ -67,19 +53,27 @@ def unusable_input(what: str) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError) as error:
-        name, reason = "stdin" if what == "-" else what, str(error)
-        if isinstance(error, OSError) and error.strerror:
-            inside = "" if error.filename in (None, name) else f"{error.filename}: "
-            reason = f"{inside}{error.strerror}"
-        text = reason if reason.startswith(f"{name}: ") else f"{name}: {reason}"
-        typer.echo(f"vtd: {text}", err=True)
+        typer.echo(f"vtd: {_reason(what, error)}", err=True)
         raise typer.Exit(UNUSABLE) from error
 
 
-def read_bytes(file: str) -> bytes:
-    """The bytes of a file, of stdin for ``-``."""
+def _reason(what: str, error: OSError | ValueError) -> str:
+    """What is wrong with an input, in one line that begins with its name."""
+    name, reason = "stdin" if what == "-" else what, str(error)
+    if isinstance(error, OSError) and error.strerror:
+        inside = "" if error.filename in (None, name) else f"{error.filename}: "
+        reason = f"{inside}{error.strerror}"
+    text = reason if reason.startswith(f"{name}: ") else f"{name}: {reason}"
+    return " ".join(text.split())
+
+
+def read_bytes(file: str, limit: int = LARGEST_TEXT_FILE) -> bytes:
+    """The bytes of a file, of stdin for ``-``; ValueError for more than ``limit``."""
     with _opened(file) as stream:
-        return stream.read()
+        data = stream.read(limit + 1)
+    if len(data) > limit:
+        raise ValueError(f"more than {limit >> 20} MiB")
+    return data
 
 
 def _opened(file: str) -> AbstractContextManager[BinaryIO]:
@@ -96,13 +90,27 @@ def read_text(file: str | Path) -> str:
     return read_bytes(str(file)).decode("utf-8", "replace")
 
 
-def _read_table_file(file: str) -> bytes:
-    """The bytes of a file with tables; TableError if it is larger than such a file can be."""
-    with _opened(file) as stream:
-        data = stream.read(LARGEST_TABLE_FILE + 1)
-    if len(data) > LARGEST_TABLE_FILE:
-        raise TableError(f"more than {LARGEST_TABLE_FILE >> 20} MiB: not a file of tables")
-    return data
+def read_part(file: str | Path, name: str) -> str:
+    """The text of a file, or of the part of a collection with this name."""
+    files = read_files(file)
+    if files is None:
+        return read_text(file)
+    text = files.text(name)
+    if text is None:
+        raise ValueError(f"no {name} in it")
+    return text
+
+
+def read_files(file: str | Path) -> Files | None:
+    """The files of a folder or archive; None for a single file."""
+    path = Path(file)
+    if str(file) != "-" and path.is_dir():
+        return read_folder(path)
+    if str(file) == "-" or not path.is_file():
+        return None
+    with path.open("rb") as stream:
+        start = stream.read(512)
+    return read_archive(read_bytes(str(file))) if is_archive(start) else None
 
 
 class NamedTable(NamedTuple):
@@ -112,17 +120,78 @@ class NamedTable(NamedTuple):
     data: bytes
 
 
+class Unreadable(NamedTuple):
+    """A file of which nothing can be judged, and why."""
+
+    name: str
+    reason: str
+
+
 def read_tables(file: str) -> list[NamedTable]:
     """The DMAR tables of a file; several are numbered from 1."""
+    with unusable_input(file):
+        files = read_files(file)
+        if files is None:
+            return _tables_of(file, read_bytes(file, LARGEST_TABLE_FILE))
+        tables = [each for each in _tables_of_folder(file, files) if isinstance(each, NamedTable)]
+        if not tables:
+            raise TableError("no DMAR table in it")
+        return tables
+
+
+def every_table(file: str) -> Iterator[NamedTable | Unreadable]:
+    """The DMAR tables of a file, or of all files of a folder, and the files that can't be read."""
+    try:
+        files = read_files(file)
+        if files is None:
+            yield from _tables_of(file, read_bytes(file, LARGEST_TABLE_FILE))
+        else:
+            yield from _tables_of_folder(file, files)
+    except (OSError, ValueError) as error:
+        name = "stdin" if file == "-" else file
+        yield Unreadable(name, _reason(file, error).removeprefix(f"{name}: "))
+
+
+def _tables_of_folder(folder: str, files: Files) -> Iterator[NamedTable | Unreadable]:
+    """The tables of a folder; whole ACPI tables of other kinds are passed over."""
+    found = False
+    for path, data in files.contents.items():
+        if files.is_collection and not path.startswith(collection.TABLES):
+            continue
+        name = f"{folder.rstrip('/')}/{path}"
+        try:
+            if len(data) > LARGEST_TABLE_FILE:
+                raise TableError(f"more than {LARGEST_TABLE_FILE >> 20} MiB")
+            if data[:4] not in SIGNATURES and _whole_acpi_table(data):
+                continue
+            yield from _tables_of(name, data)
+        except ValueError as error:
+            yield Unreadable(name, str(error))
+        found = True
+    for path, reason in files.unreadable.items():
+        yield Unreadable(f"{folder.rstrip('/')}/{path}", reason)
+        found = True
+    if not found:
+        yield Unreadable(folder, "no DMAR table in it")
+
+
+def _whole_acpi_table(data: bytes) -> bool:
+    return len(data) >= 36 and int.from_bytes(data[4:8], "little") == len(data)
+
+
+def _tables_of(file: str, data: bytes) -> list[NamedTable]:
     name = "stdin" if file == "-" else file
-    with unusable_input(name):
-        data = _read_table_file(file)
-        if not data:
-            raise TableError("empty")
-        tables = dmar_tables(data)
-    if len(tables) == 1:
-        return [NamedTable(name, tables[0])]
-    return [NamedTable(f"{name}#{number}", data) for number, data in enumerate(tables, 1)]
+    if not data:
+        raise TableError("empty")
+    tables = find_tables(data)
+    named = [name] if len(tables) == 1 else [f"{name}#{n}" for n in range(1, len(tables) + 1)]
+    return [_told(each, found) for each, found in zip(named, tables, strict=True)]
+
+
+def _told(name: str, found: Found) -> NamedTable:
+    for note in found.notes:
+        typer.echo(f"vtd: {name}: {note}", err=True)
+    return NamedTable(name, found.data)
 
 
 def read_table(file: str) -> Table:
@@ -133,59 +202,31 @@ def read_table(file: str) -> Table:
         table = Table.parse(first.data)
     if len(tables) > 1:
         typer.echo(f"vtd: {first.name}: the first of {len(tables)} tables", err=True)
-    for finding in validate(first.data, rules=DOUBTFUL):
+    for finding in validate(first.data, rules=DOUBTFUL | {"DMAR-H01"}):
         typer.echo(f"vtd: {first.name}: {finding.rule}: {finding.message}", err=True)
     return table
 
 
-def read_platform(
-    memory_map: Path | None = None,
-    madt: Path | None = None,
-    hpet: Path | None = None,
-    srat: Path | None = None,
-    lspci: Path | None = None,
-    namespace: Path | None = None,
-    registers: list[str] | None = None,
-) -> PlatformData:
-    """The data of the platform from whatever files were given."""
-    return PlatformData(
-        reserved_memory=_text(memory_map, parse_memory_map),
-        io_apics=_acpi(madt, b"APIC", lambda tables: parse_madt(tables[0])),
-        hpets=_acpi(hpet, b"HPET", lambda tables: frozenset(map(parse_hpet, tables))),
-        proximity_domains=_acpi(srat, b"SRAT", lambda tables: parse_srat(tables[0])),
-        pci=read_pci_tree(lspci),
-        registers=_registers(registers),
-        namespace=_text(namespace, parse_namespace),
-    )
-
-
-def read_pci_tree(lspci: Path | None) -> PciTree | None:
-    """The PCI tree in a file, None without one."""
-    return _text(lspci, parse_pci_tree)
-
-
-def _text(file: Path | None, parse: Callable[[str], T]) -> T | None:
-    if file is None:
+def read_pci_tree(lspci: Path | str | None) -> PciTree | None:
+    """The PCI tree in a file, a copy of sysfs or a collection; None without one."""
+    if lspci is None:
         return None
-    with unusable_input(str(file)):
-        return parse(read_text(file))
+    with unusable_input(str(lspci)):
+        files = read_files(lspci)
+        if files is None:
+            return parse_pci_tree(read_text(lspci))
+        tree = tree_in(files)
+        if tree is None:
+            raise PciTreeError("PCI tree: neither lspci output nor a copy of sysfs in it")
+        return tree
 
 
-def _acpi(file: Path | None, signature: bytes, parse: Callable[[list[bytes]], T]) -> T | None:
-    """What ``parse`` makes of the tables with a signature in a file."""
-    if file is None:
-        return None
-    with unusable_input(str(file)):
-        tables = [
-            each for each in acpi_tables(_read_table_file(str(file))) if each[:4] == signature
-        ]
-        if not tables:
-            raise TableError(f"no {signature.decode()} table")
-        return parse(tables)
-
-
-def _registers(texts: list[str] | None) -> dict[int, UnitRegisters] | None:
-    if not texts:
-        return None
-    with unusable_input("--registers"):
-        return dict(map(parse_registers, texts))
+def tree_in(files: Files) -> PciTree | None:
+    """The functions of a folder: of its copy of sysfs and of its listings."""
+    functions: list[PciFunction] = []
+    if is_sysfs(files.contents):
+        functions += sysfs_functions(files.contents, files.links)
+    text = files.text(collection.LSPCI)
+    if text and text.strip():
+        functions += parse_pci_tree(text).functions.values()
+    return PciTree(functions) if functions else None

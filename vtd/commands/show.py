@@ -124,7 +124,10 @@ def _listing(table: Table) -> Iterator[Line]:
 
 def _fields(record: Record) -> Iterator[Line]:
     for name, value in record.fields().items():
-        yield Line(record.place(name), name, _value(name, value))
+        text = _value(name, value)
+        if isinstance(record, DeviceScope) and name == "type":
+            text += f" [{record.type_name}]"
+        yield Line(record.place(name), name, text)
 
 
 def _hex(data: bytes) -> str:

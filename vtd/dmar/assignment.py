@@ -32,6 +32,11 @@ class ReservedRegion(NamedTuple):
     policies: dict[str, str]
     """What a hypervisor does when the device is to be assigned, by its name."""
 
+    @property
+    def refused(self) -> bool:
+        """Whether Linux refuses to assign the device, which decides on most machines."""
+        return self.policies["Linux"].startswith("refused")
+
 
 def reserved_regions(table: Table, platform: PlatformData | None = None) -> list[ReservedRegion]:
     """Every region of every device, in table order."""
@@ -48,7 +53,7 @@ def _regions(table: Table, platform: PlatformData, scopes: Scopes) -> Iterator[R
                 function = platform.pci.functions.get(device) if platform.pci and device else None
                 class_code = function.class_code if function else None
                 policies = {
-                    "Linux": _linux(class_code),
+                    "Linux": _linux(class_code, platform.pci is not None),
                     "Xen": _xen(len(each.scopes)),
                     "strict (ESXi style)": "refused: every device with an RMRR is",
                 }
@@ -66,10 +71,11 @@ def _devices(
     return [named, *(bdf for bdf in below if scopes.includes(segment, entry, bdf))]
 
 
-def _linux(class_code: int | None) -> str:
+def _linux(class_code: int | None, listed: bool) -> str:
     """Linux relaxes the rule for USB and graphics, whose regions are for early boot only."""
     if class_code is None:
-        return "refused, unless it is a USB or graphics device (needs the PCI tree to tell)"
+        why = "the PCI tree has no class of it" if listed else "needs the PCI tree to tell"
+        return f"refused, unless it is a USB or graphics device ({why})"
     if class_code == USB or class_code >> 8 == DISPLAY:
         return "allowed: regions of USB and graphics devices count as relaxable"
     return 'refused: "ineligible for IOMMU domain attach due to platform RMRR requirement"'

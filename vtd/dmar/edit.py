@@ -1,4 +1,4 @@
-"""Changes to a table that leave Length and Checksum right: regions, devices, flags.
+"""Changes to a table that leave Length and Checksum right: regions, devices, flags, identity.
 
 Every function returns a new, sealed table. Structures stay in ascending order of their types
 (VT-d 8.2). What the edit does not concern keeps its bytes, reserved ones included.
@@ -16,6 +16,7 @@ from vtd.dmar.records import (
     Atsr,
     DeviceScope,
     Drhd,
+    Header,
     HeaderFlags,
     Rmrr,
     Satc,
@@ -51,6 +52,50 @@ def parse_device(text: str) -> tuple[int, DeviceScope]:
     return bdf.segment, scope_entry(values, f"device {text}")
 
 
+def identify(
+    table: Table,
+    oem_id: str | None = None,
+    oem_table_id: str | None = None,
+    oem_revision: int | None = None,
+) -> Table:
+    """The table with another OEM ID, OEM Table ID or OEM Revision; None keeps what there is.
+
+    Systems that take a table from a file prefer the one with the higher OEM Revision.
+    """
+    values: dict[str, Any] = {}
+    for name, text in (("oem_id", oem_id), ("oem_table_id", oem_table_id)):
+        if text is None:
+            continue
+        length = Header.field_places()[name].length
+        if not text.isascii() or not text.isprintable() or len(text) > length:
+            raise EditError(f"{name} {text!r} is not ASCII of up to {length} characters")
+        values[name] = text.encode().ljust(length)
+    if oem_revision is not None:
+        if not 0 <= oem_revision < 1 << 32:
+            raise EditError(f"OEM revision {oem_revision} does not fit 32 bits")
+        values["oem_revision"] = oem_revision
+    return replace(table, header=replace(table.header, **values)).sealed()
+
+
+def drop_all_rmrrs(table: Table) -> Table:
+    """The table without any region."""
+    kept = tuple(each for each in table.structures if not isinstance(each, Rmrr))
+    return replace(table, structures=kept).sealed()
+
+
+def move_rmrr(table: Table, base: int, new_base: int, new_limit: int) -> Table:
+    """The table with the region that starts at ``base`` put to other bounds."""
+    _whole_pages(new_base, new_limit)
+    found = [each for each in table.all(Rmrr) if each.base == base]
+    if not found:
+        raise EditError(f"no RMRR has base 0x{base:x}")
+    changed = tuple(
+        replace(each, base=new_base, limit=new_limit) if each is found[0] else each
+        for each in table.structures
+    )
+    return replace(table, structures=changed).sealed()
+
+
 def drop_rmrr(table: Table, base: int) -> Table:
     """The table without the regions that start at ``base``."""
     kept = tuple(
@@ -63,8 +108,7 @@ def drop_rmrr(table: Table, base: int) -> Table:
 
 def add_rmrr(table: Table, base: int, limit: int, devices: list[str]) -> Table:
     """The table with one more region, ``limit`` being its last byte."""
-    if not 0 <= base < limit < 1 << 64 or base % 0x1000 or (limit + 1) % 0x1000:
-        raise EditError(f"0x{base:x}-0x{limit:x} is no range of whole 4 KiB pages")
+    _whole_pages(base, limit)
     if not devices:
         raise EditError("an RMRR needs at least one device")
     parsed = [parse_device(device) for device in devices]
@@ -73,10 +117,15 @@ def add_rmrr(table: Table, base: int, limit: int, devices: list[str]) -> Table:
         raise EditError("the devices of an RMRR have to be of one segment")
     scopes = tuple(entry for _, entry in parsed)
     region = Rmrr(segment=segments.pop(), base=base, limit=limit, scopes=scopes)
-    return _inserted(table, region).sealed()
+    return inserted(table, region).sealed()
 
 
-def _inserted(table: Table, structure: Structure) -> Table:
+def _whole_pages(base: int, limit: int) -> None:
+    if not 0 <= base < limit < 1 << 64 or base % 0x1000 or (limit + 1) % 0x1000:
+        raise EditError(f"0x{base:x}-0x{limit:x} is no range of whole 4 KiB pages")
+
+
+def inserted(table: Table, structure: Structure) -> Table:
     """The table with a structure after the last one of its type or a lower one."""
     position = 0
     for number, each in enumerate(table.structures, 1):

@@ -1,50 +1,80 @@
-"""Finding ACPI tables in files: raw, concatenated, or as the hex text that tools print.
+"""Finding ACPI tables in files: raw, concatenated, as hex text, or as the source that iasl reads.
 
-Reads what ``acpidump``, ``acpixtract`` and ``iasl -d`` write (the raw data block of the latter),
-``xxd`` and ``hexdump -C`` output, and plain hexadecimal digits. Text without hex data is refused.
+Hex text is described in :mod:`vtd.dmar.hex_dump`, source in :mod:`vtd.dmar.dsl`. Of a file that
+holds other memory too, such as a dump that starts before the table, the DMAR tables are cut out.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from typing import NamedTuple
 
+from vtd.dmar.dsl import is_source, read_source
+from vtd.dmar.hex_dump import ACPI_HEADER, ACPI_SIGNATURE, DumpError, hex_blobs
 from vtd.dmar.records import FIXED_PART
+from vtd.dmar.rules.header import SIGNATURES
 from vtd.dmar.table import TableError
 
-ACPI_HEADER = 36
-"""Bytes of the header common to all ACPI tables."""
+_DMAR = re.compile(b"|".join(SIGNATURES))
 
-_DUMP_LINE = re.compile(r"\s*([0-9A-Fa-f]{1,8}):?\s+(\S.*)", re.ASCII)
-_HEX = re.compile(r"[0-9A-Fa-f]+", re.ASCII)
-_SIGNATURE = re.compile(rb"[A-Z][A-Z0-9!_]{3}")
+
+class Found(NamedTuple):
+    """A table of a file, and what the reader of the file should know about it."""
+
+    data: bytes
+    notes: tuple[str, ...] = ()
 
 
 def dmar_tables(data: bytes) -> list[bytes]:
+    """The DMAR tables in a file, see :func:`find_tables`."""
+    return [found.data for found in find_tables(data)]
+
+
+def find_tables(data: bytes) -> list[Found]:
     """The DMAR tables in a file; if there is just one blob, that one whatever its signature.
 
     TableError if the file has no table at all, or several of which none is a DMAR table.
     """
-    tables = acpi_tables(data)
-    found = [table for table in tables if table[:4] == b"DMAR"]
+    tables = _tables(data)
+    found = [table for table in tables if table.data[:4] in SIGNATURES]
     if found:
         return found
+    inside = [Found(table) for each in tables for table in _cut_out(each.data)]
+    if inside:
+        return inside
     if len(tables) == 1:
         return tables
-    names = ", ".join(table[:4].decode("ascii", "replace") for table in tables)
+    names = ", ".join(table.data[:4].decode("ascii", "replace") for table in tables)
     raise TableError(f"no DMAR table among {names}")
 
 
 def acpi_tables(data: bytes) -> list[bytes]:
     """All ACPI tables in a file, with the bytes that trail each of them."""
+    return [found.data for found in _tables(data)]
+
+
+def _tables(data: bytes) -> list[Found]:
     text = _text(data)
-    blobs = [data] if text is None else _hex_blobs(text)
-    return [table for blob in blobs for table in _split(blob)]
+    if text is None:
+        return list(map(Found, _split(data)))
+    if is_source(text):
+        table, notes = read_source(text)
+        return [Found(table, notes)]
+    try:
+        blobs = hex_blobs(text)
+    except DumpError as error:
+        raise TableError(str(error)) from error
+    if not blobs:
+        raise TableError("no DMAR table: text without the hex data or the fields of one")
+    return [Found(table) for blob in blobs for table in _split(blob)]
 
 
-_ASCII_TEXT = bytes(range(0x20, 0x7F)) + b"\t\n\r\f"
+_ASCII_TEXT = bytes(range(0x20, 0x7F)) + b"\t\n\r\f\v\x1b"
 _MARKS = {b"\xff\xfe": "utf-16", b"\xef\xbb\xbf": "utf-8-sig"}
 """Byte order marks of text files written on Windows, with their encoding."""
+MOST_STRANGE = 0.05
+"""Share of bytes beyond ASCII that text in UTF-8 may have, as in a mail around a dump."""
 
 
 def _text(data: bytes) -> str | None:
@@ -52,9 +82,12 @@ def _text(data: bytes) -> str | None:
     for mark, encoding in _MARKS.items():
         if data.startswith(mark):
             return data.decode(encoding, "replace")
-    if not data or data.translate(None, _ASCII_TEXT):
+    strange = data.translate(None, _ASCII_TEXT)
+    if not data or len(strange) > MOST_STRANGE * len(data) or 0 in strange:
         return None
-    return data.decode("ascii")
+    if strange and _DMAR.match(data):
+        return None
+    return data.decode("utf-8", "replace")
 
 
 def _split(blob: bytes) -> Iterator[bytes]:
@@ -67,47 +100,20 @@ def _split(blob: bytes) -> Iterator[bytes]:
     yield blob[start:]
 
 
+def _cut_out(blob: bytes) -> Iterator[bytes]:
+    """DMAR tables somewhere in a dump of memory, with a Length that fits and a right checksum."""
+    for match in _DMAR.finditer(blob):
+        start = match.start()
+        header = blob[start : start + ACPI_HEADER]
+        length = _table_length(header, len(blob) - start)
+        if length is not None and sum(blob[start : start + length]) % 256 == 0:
+            yield blob[start : start + length]
+
+
 def _table_length(header: bytes, available: int) -> int | None:
     """The Length of a table that plausibly starts here, None if none does."""
-    if len(header) < ACPI_HEADER or not _SIGNATURE.match(header):
+    if len(header) < ACPI_HEADER or not ACPI_SIGNATURE.match(header):
         return None
     length = int.from_bytes(header[4:8], "little")
-    shortest = FIXED_PART if header[:4] == b"DMAR" else ACPI_HEADER
+    shortest = FIXED_PART if header[:4] in SIGNATURES else ACPI_HEADER
     return length if shortest <= length <= available else None
-
-
-def _hex_blobs(text: str) -> list[bytes]:
-    """The bytes of every hex dump in a text; a dump starts at offset 0."""
-    words = text.split()
-    digits = "".join(words)
-    if words and words[0].strip("0") and _HEX.fullmatch(digits) and len(digits) % 2 == 0:
-        return [bytes.fromhex(digits)]
-    blobs: list[bytearray] = []
-    for number, line in enumerate(text.splitlines(), 1):
-        match = _DUMP_LINE.fullmatch(line)
-        data = _line_bytes(match[2]) if match else b""
-        if match is None or not data:
-            continue
-        offset = int(match[1], 16)
-        if offset == 0:
-            blobs.append(bytearray())
-        if not blobs or offset != len(blobs[-1]):
-            raise TableError(f"line {number}: hex data of offset 0x{offset:x} is out of order")
-        blobs[-1] += data
-    if not blobs:
-        raise TableError("text without the hex data of a table (for iasl, disassemble with -d)")
-    return [bytes(blob) for blob in blobs]
-
-
-def _line_bytes(text: str) -> bytes:
-    """The bytes of a dump line after its offset: the hex column, without the text column."""
-    before_bar = _hex_words(text.partition("|")[0]) if text.endswith("|") else b""
-    return before_bar or _hex_words(text.partition("  ")[0])
-
-
-def _hex_words(text: str) -> bytes:
-    """The bytes of words of an even number of digits, none if there is anything else."""
-    words = text.split()
-    digits = "".join(words)
-    plausible = len(digits) <= 64 and all(len(word) % 2 == 0 for word in words)
-    return bytes.fromhex(digits) if plausible and _HEX.fullmatch(digits) else b""

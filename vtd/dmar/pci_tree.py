@@ -1,61 +1,127 @@
-"""The PCI functions of a platform, from ``lspci`` text or JSON, and the bridges between them.
+"""The PCI functions of a platform and the bridges between them, as far as a listing shows them.
 
-Takes the output of ``lspci -xxxx`` (or ``-xxx``, ``-x``), of ``lspci -vvv``, and JSON lists of
-functions with ``bdf`` and either ``config`` (hex) or the decoded values. Of a function only what
-device scopes need is kept: its header type, class, the buses behind it and its PCI Express kind.
-Left out are functions in domains above ffffh, which are no PCI segments: Linux makes them up for
-devices behind an Intel VMD controller.
+A listing that lacks something says nothing about it: what was not shown is unknown, and the answers
+here keep that apart from "there is none". Forms of listings are in :mod:`vtd.dmar.listing`.
 """
 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields
 from functools import cached_property
+from typing import Any, NamedTuple
 
 from devices.source_id import Bdf, SourceId, SourceIdError
 
 NTB_CLASS = 0x0680
 """Class of non-transparent bridges, which firmware lists as bridges."""
+BRIDGE_CLASSES = (0x0604, 0x0607, 0x0609)
+"""PCI to PCI, CardBus and semi-transparent bridges: classes whose header is that of a bridge."""
+INTEL = 0x8086
+VMD_DEVICES = (
+    0x201D, 0x28C0, 0x467F, 0x4C3D, 0x7D0B, 0x9A0B, 0xA77F, 0xAD0B, 0xB06F, 0xB60B,
+)  # fmt: skip
+"""Intel's VMD endpoints (drivers/pci/controller/vmd.c of Linux)."""
+LAST_SEGMENT = 0xFFFF
+"""Linux numbers the domains behind Intel VMD controllers above it; no table can name those."""
 
 
 class PciTreeError(ValueError):
     """Text that holds no PCI functions; the message says where it is wrong."""
 
 
+class Acs(NamedTuple):
+    """The two registers of an access control services capability."""
+
+    capability: int
+    control: int
+
+
+class SrIov(NamedTuple):
+    """Where the virtual functions of a physical function are."""
+
+    offset: int
+    stride: int
+    number: int
+    """NumVFs: functions that are switched on."""
+    total: int
+    """TotalVFs: functions that there may be."""
+
+    def holds(self, distance: int, number: int) -> bool:
+        """Whether one of ``number`` virtual functions is ``distance`` behind the physical one."""
+        if not self.offset or distance < self.offset:
+            return False
+        index, rest = divmod(distance - self.offset, self.stride or 1)
+        return rest == 0 and index < (number if self.stride else min(number, 1))
+
+
 @dataclass(frozen=True)
 class PciFunction:
-    """One function as software sees it."""
+    """One function as software sees it. ``*_known`` is false for what the listing can't show."""
 
     bdf: Bdf
     name: str = ""
     class_code: int | None = None
     """Base class and sub-class, 16 bits; None if not known."""
     secondary_bus: int | None = None
-    """Bus behind a bridge, None for other functions."""
+    """Bus behind a bridge, None for other functions or unknown."""
     subordinate_bus: int | None = None
     """Last bus below a bridge, None for other functions or unknown."""
     express_type: int | None = None
     """Device/port type of the PCI Express capability, None for conventional PCI or unknown."""
     physical_function: Bdf | None = None
     """The physical function of an SR-IOV virtual function."""
+    sriov: SrIov | None = None
+    acs: Acs | None = None
+    vendor_id: int | None = None
+    device_id: int | None = None
+    phantom_bits: int = 0
+    """Highest bits of the function number that phantom functions use; 0 while switched off."""
+    group: int | None = None
+    """Isolation group that the listing names."""
+    host: Bdf | None = None
+    """The VMD endpoint whose domain the function is in."""
+    is_vmd: bool = False
+    memory: tuple[tuple[int, int], ...] = ()
+    """Memory of BARs and bridge windows, half-open ranges."""
+    header_known: bool = True
+    express_known: bool = True
+    acs_known: bool = True
 
     ROOT_PORT = 4
     TO_PCI_BRIDGE = 7
+    FROM_PCI_BRIDGE = 8
 
     @property
-    def is_bridge(self) -> bool:
-        """Whether the configuration header is that of a bridge."""
-        return self.secondary_bus is not None
+    def is_bridge(self) -> bool | None:
+        """Whether the configuration header is that of a bridge; None if that is not known."""
+        if self.secondary_bus is not None or self.class_code in BRIDGE_CLASSES:
+            return True
+        return False if self.header_known else None
+
+    def merged(self, other: PciFunction) -> PciFunction:
+        """This function with what another listing of it shows in addition."""
+        known = {each: getattr(self, each) or getattr(other, each) for each in _KNOWN}
+        values = {}
+        for name in _FIELDS:
+            mine = getattr(self, name)
+            values[name] = getattr(other, name) if mine in (None, "", (), 0, False) else mine
+        return PciFunction(**{**values, **known, "bdf": self.bdf})
+
+
+_KNOWN = ("header_known", "express_known", "acs_known")
+_FIELDS = [each.name for each in fields(PciFunction)]
 
 
 class PciTree:
     """The functions of a platform by their address."""
 
     def __init__(self, functions: Iterable[PciFunction]) -> None:
-        self.functions = {function.bdf: function for function in functions}
+        self.functions: dict[Bdf, PciFunction] = {}
+        for each in functions:
+            known = self.functions.get(each.bdf)
+            self.functions[each.bdf] = each if known is None else known.merged(each)
 
     @cached_property
     def _parents(self) -> dict[tuple[int, int], PciFunction]:
@@ -66,8 +132,22 @@ class PciTree:
             if each.secondary_bus
         }
 
+    @cached_property
+    def segments(self) -> frozenset[int]:
+        """PCI segments that functions are in, without the domains behind VMD controllers."""
+        return frozenset(bdf.segment for bdf in self.functions if bdf.segment <= LAST_SEGMENT)
+
+    @cached_property
+    def closed_bridges(self) -> tuple[PciFunction, ...]:
+        """Bridges whose buses are not known."""
+        return tuple(
+            each
+            for each in self.functions.values()
+            if each.is_bridge and each.secondary_bus is None
+        )
+
     def secondary_bus(self, bridge: Bdf) -> int | None:
-        """The bus behind a bridge; None if it is no bridge or not there."""
+        """The bus behind a bridge; None if it is no bridge, not there or not known."""
         function = self.functions.get(bridge)
         return function.secondary_bus if function else None
 
@@ -93,177 +173,159 @@ class PciTree:
             above = self.bridge_above(above)
         return bridges
 
+    def may_be_below_a_bridge(self, bdf: Bdf) -> bool:
+        """Whether the bus of a function may be behind a bridge whose buses are not known."""
+        if bdf.source_id.bus == 0 or self.bridge_above(bdf) is not None:
+            return False
+        return any(each.bdf.segment == bdf.segment for each in self.closed_bridges)
+
+    def path(self, bdf: Bdf) -> tuple[int, tuple[tuple[int, int], ...]]:
+        """Root bus and (device, function) of every step down to a function (VT-d 8.3.1)."""
+        way = [*reversed(self.bridges_above(bdf)), bdf]
+        steps = tuple((each.source_id.device, each.source_id.function) for each in way)
+        return way[0].source_id.bus, steps
+
     def physical_function(self, bdf: Bdf) -> Bdf | None:
-        """The physical function of a virtual function."""
+        """The function whose place in a table counts for an id; None if that is the id itself.
+
+        That is the physical function of a virtual function (VT-d 8.3.3), the function that a
+        phantom function number stands for (3.4.1), and the VMD endpoint of a domain behind one.
+        """
+        found = bdf
+        for _ in range(3):
+            found = self._represented(found) or found
+        return None if found == bdf else found
+
+    def _represented(self, bdf: Bdf) -> Bdf | None:
         function = self.functions.get(bdf)
-        return function.physical_function if function else None
+        if function and function.physical_function:
+            return function.physical_function
+        if bdf.segment > LAST_SEGMENT:
+            return (function and function.host) or self.vmd_hosts.get(bdf.segment)
+        for owner in self._sriov_owners:
+            distance = bdf.source_id - owner.bdf.source_id
+            if owner.sriov and owner.bdf.segment == bdf.segment:
+                number = owner.sriov.number if function else owner.sriov.total
+                if owner.sriov.holds(distance, number):
+                    return owner.bdf
+        return None if function else self._phantom_owner(bdf)
+
+    def possible_physical_function(self, bdf: Bdf) -> Bdf | None:
+        """A function that a listed one may be a virtual function of, which the listing hides.
+
+        That is a lower function of the same device, of the same kind, without its capabilities.
+        """
+        function = self.functions.get(bdf)
+        if function is None or self.physical_function(bdf) is not None:
+            return None
+        for low in range(bdf.source_id.function):
+            other = self.functions.get(Bdf(bdf.segment, SourceId(bdf.source_id & ~7 | low)))
+            if other and not other.acs_known and other.class_code == function.class_code:
+                return other.bdf
+        return None
+
+    @cached_property
+    def _sriov_owners(self) -> list[PciFunction]:
+        return [each for each in self.functions.values() if each.sriov]
+
+    def _phantom_owner(self, bdf: Bdf) -> Bdf | None:
+        """The function of the same device that uses this function number as a phantom one."""
+        for low in range(8):
+            source_id = bdf.source_id
+            owner = Bdf(bdf.segment, SourceId(source_id & ~7 | low))
+            bits = self.functions[owner].phantom_bits if owner in self.functions else 0
+            if bits and (source_id.function ^ low) & 7 >> bits == 0:
+                return owner
+        return None
+
+    @cached_property
+    def vmd_hosts(self) -> dict[int, Bdf]:
+        """The VMD endpoint of every domain above ffffh, where it is certain.
+
+        With several endpoints the domain's memory has to lie in a BAR of one of them; their
+        numbers follow the order in which drivers came up, which no listing shows.
+        """
+        endpoints = [
+            each
+            for each in self.functions.values()
+            if each.is_vmd or (each.vendor_id == INTEL and each.device_id in VMD_DEVICES)
+        ]
+        domains: dict[int, list[PciFunction]] = {}
+        for each in self.functions.values():
+            if each.bdf.segment > LAST_SEGMENT:
+                domains.setdefault(each.bdf.segment, []).append(each)
+        hosts = {}
+        for domain, members in domains.items():
+            if len(endpoints) == 1:
+                hosts[domain] = endpoints[0].bdf
+                continue
+            inside = [each for each in endpoints if any(map(_inside(each), members))]
+            if len(inside) == 1:
+                hosts[domain] = inside[0].bdf
+        return hosts
 
     def alias(self, bdf: Bdf) -> Bdf | None:
         """The requester id that a PCI Express to PCI bridge above puts in place of the device's.
 
-        None if requests keep the id of the device (VT-d 3.4.1).
+        None if requests keep the id of the device (VT-d 3.4.1), or if :meth:`alias_unknown`.
         """
-        for above in self.bridges_above(bdf):
-            bridge = self.functions[above]
+        for bridge in self._from_the_root(bdf):
+            if not bridge.express_known:
+                return None
             if bridge.express_type == PciFunction.TO_PCI_BRIDGE:
                 return Bdf(bdf.segment, SourceId.of(bridge.secondary_bus or 0, 0))
-            if bridge.express_type is None and self._express_above(bridge):
+            if bridge.express_type in (None, PciFunction.FROM_PCI_BRIDGE):
                 return bridge.bdf
         return None
 
-    def _express_above(self, bridge: PciFunction) -> bool:
-        """Whether a conventional bridge sits below PCI Express or on a root bus."""
-        above = self.bridge_above(bridge.bdf)
-        return above is None or self.functions[above].express_type is not None
+    def alias_unknown(self, bdf: Bdf) -> Bdf | None:
+        """The bridge whose kind would decide about the alias, but is not in the listing."""
+        for bridge in self._from_the_root(bdf):
+            if not bridge.express_known:
+                return bridge.bdf
+            if bridge.express_type in (
+                None, PciFunction.TO_PCI_BRIDGE, PciFunction.FROM_PCI_BRIDGE
+            ):  # fmt: skip
+                return None
+        return None
+
+    def _from_the_root(self, bdf: Bdf) -> Iterator[PciFunction]:
+        """The bridges above; the first conventional one is the last to put its id in."""
+        return (self.functions[above] for above in reversed(self.bridges_above(bdf)))
 
     def to_json(self) -> str:
-        """The tree as JSON that :func:`parse_pci_tree` reads."""
-        functions = []
-        for each in self.functions.values():
-            values = {name: value for name, value in asdict(each).items() if value is not None}
-            values["bdf"] = str(each.bdf)
-            if each.physical_function:
-                values["physical_function"] = str(each.physical_function)
-            functions.append(values)
-        return json.dumps({"devices": functions}, indent=1)
+        """The tree as JSON that :func:`vtd.dmar.listing.parse_pci_tree` reads."""
+        return json.dumps({"devices": list(map(_json, self.functions.values()))}, indent=1)
 
 
-def parse_pci_tree(text: str) -> PciTree:
-    """The functions in ``lspci`` text or JSON; PciTreeError if there are none."""
-    parse = _json_functions if text.lstrip()[:1] in ("[", "{") else _lspci_functions
-    tree = PciTree(parse(text))
-    if not tree.functions:
-        raise PciTreeError("PCI tree: no function found")
-    return tree
+def _json(function: PciFunction) -> dict[str, Any]:
+    values = {name: value for name, value in asdict(function).items() if value not in (None, ())}
+    if function.express_known:
+        values["express_type"] = function.express_type
+    for name in ("bdf", "physical_function", "host"):
+        if name in values:
+            values[name] = str(getattr(function, name))
+    for name in ("sriov", "acs"):
+        if name in values:
+            values[name] = getattr(function, name)._asdict()
+    return values
 
 
-_HEADING = re.compile(r"((?:[0-9a-f]{4,8}:)?[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]) (.*)", re.ASCII)
-_NO_SEGMENT = re.compile(r"[0-9a-f]{5,8}:[0-9a-f]{2}:", re.ASCII)
-_HEX_LINE = re.compile(r"([0-9a-f]{2,3}): ((?:[0-9a-f]{2} ?){1,16})", re.ASCII)
-_BUSES = re.compile(
-    r"\s+Bus: primary=\w+, secondary=([0-9a-f]+)(?:, subordinate=([0-9a-f]+))?", re.ASCII
-)
-_CLASS = re.compile(r".*\[([0-9a-f]{4})\]: |([0-9a-f]{4}): ", re.ASCII)
-_EXPRESS = re.compile(r"\s+Capabilities: \[\w+\] Express (?:\(v\d\) )?([^,(]*)")
-_EXPRESS_TYPES = {
-    "Endpoint": 0,
-    "Legacy Endpoint": 1,
-    "Root Port": 4,
-    "Upstream Port": 5,
-    "Downstream Port": 6,
-    "PCI-Express to PCI/PCI-X Bridge": 7,
-    "PCI/PCI-X to PCI-Express Bridge": 8,
-    "Root Complex Integrated Endpoint": 9,
-    "Root Complex Event Collector": 10,
-}
+def _inside(endpoint: PciFunction) -> Any:
+    def touches(function: PciFunction) -> bool:
+        return any(
+            start <= first < end for first, _ in function.memory for start, end in endpoint.memory
+        )
+
+    return touches
 
 
-def _lspci_functions(text: str) -> Iterator[PciFunction]:
-    """Functions of lspci output: each starts with its address at the start of a line."""
-    heading: re.Match[str] | None = None
-    lines: list[str] = []
-    for line in text.splitlines():
-        match = _HEADING.match(line)
-        if match is None:
-            lines.append(line)
-            continue
-        if heading is not None:
-            yield _lspci_function(heading, lines)
-        heading, lines = None if _NO_SEGMENT.match(line) else match, []
-    if heading is not None:
-        yield _lspci_function(heading, lines)
-
-
-def _lspci_function(heading: re.Match[str], lines: list[str]) -> PciFunction:
-    bdf, name = _bdf(heading[1]), heading[2]
-    config = bytearray()
-    secondary = subordinate = express = None
-    for line in lines:
-        if (match := _HEX_LINE.match(line)) and int(match[1], 16) == len(config):
-            config += bytes.fromhex(match[2])
-        elif match := _BUSES.match(line):
-            secondary = int(match[1], 16)
-            subordinate = int(match[2], 16) if match[2] else None
-        elif match := _EXPRESS.match(line):
-            express = _EXPRESS_TYPES.get(match[1].strip())
-    if len(config) >= 64:
-        return _from_config(bdf, name, bytes(config))
-    found = _CLASS.match(name)
-    class_code = int(found[1] or found[2], 16) if found else None
-    return PciFunction(bdf, name, class_code, secondary, subordinate, express)
-
-
-def _from_config(bdf: Bdf, name: str, config: bytes) -> PciFunction:
-    """A function from its configuration space, at least the header of 64 bytes."""
-    bridge = config[0x0E] & 0x7F in (1, 2)
-    class_code = config[0x0B] << 8 | config[0x0A]
-    secondary, subordinate = config[0x19:0x1B] if bridge else (None, None)
-    return PciFunction(bdf, name, class_code, secondary, subordinate, _express_type(config))
-
-
-def _express_type(config: bytes) -> int | None:
-    """Device/port type of the PCI Express capability."""
-    if not config[6] & 0x10:
-        return None
-    seen = set()
-    position = config[0x34] & ~3
-    while 0x40 <= position <= len(config) - 4 and position not in seen:
-        seen.add(position)
-        if config[position] == 0x10:
-            return config[position + 2] >> 4
-        position = config[position + 1] & ~3
-    return None
-
-
-def _json_functions(text: str) -> Iterator[PciFunction]:
+def parse_address(text: str) -> Bdf:
+    """A function as listings write it, ``00:02.0`` or ``10000:e1:00.0``; PciTreeError otherwise."""
+    domain, _, rest = text.partition(":")
     try:
-        data = json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise PciTreeError(f"PCI tree: not JSON: {error}") from error
-    entries = data.get("devices") if isinstance(data, dict) else data
-    if not isinstance(entries, list):
-        raise PciTreeError("PCI tree: a list of functions is needed")
-    for number, entry in enumerate(entries):
-        where = f"PCI tree, function {number}"
-        if not isinstance(entry, dict) or not isinstance(entry.get("bdf"), str):
-            raise PciTreeError(f"{where}: no bdf")
-        if _NO_SEGMENT.match(entry["bdf"]):
-            continue
-        bdf = _bdf(entry["bdf"])
-        name = str(entry.get("name", ""))
-        physical = entry.get("physical_function") or entry.get("physfn")
-        owner = _bdf(physical) if isinstance(physical, str) else None
-        config = _hex(entry.get("config"), where)
-        if len(config) >= 64:
-            yield replace(_from_config(bdf, name, config), physical_function=owner)
-        else:
-            yield PciFunction(
-                bdf,
-                name,
-                _optional(entry, "class_code", where, 0xFFFF),
-                _optional(entry, "secondary_bus", where, 0xFF),
-                _optional(entry, "subordinate_bus", where, 0xFF),
-                _optional(entry, "express_type", where, 0xF),
-                owner,
-            )
-
-
-def _optional(entry: dict[str, object], name: str, where: str, largest: int) -> int | None:
-    value = entry.get(name)
-    if value is None or (isinstance(value, int) and 0 <= value <= largest):
-        return value
-    raise PciTreeError(f"{where}: {name} is no number up to 0x{largest:x}")
-
-
-def _hex(value: object, where: str) -> bytes:
-    try:
-        return bytes.fromhex(value) if isinstance(value, str) else b""
-    except ValueError as error:
-        raise PciTreeError(f"{where}: config is not hexadecimal") from error
-
-
-def _bdf(text: str) -> Bdf:
-    try:
+        if rest.count(":") == 1 and 4 < len(domain) <= 8:
+            return Bdf(int(domain, 16), Bdf.parse(rest).source_id)
         return Bdf.parse(text)
-    except SourceIdError as error:
+    except (SourceIdError, ValueError) as error:
         raise PciTreeError(f"PCI tree: {error}") from error

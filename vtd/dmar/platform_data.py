@@ -1,13 +1,11 @@
 """What else is known of a platform: memory map, other ACPI tables, PCI tree, capabilities.
 
 The K rules (:mod:`vtd.dmar.rules.platform`) use whatever part was given. ACPI tables follow the
-ACPI specification 6.5 (5.2.12 MADT, 5.2.16 SRAT) and the HPET specification 1.0a; capability
-registers VT-d 11.4.2 and 11.4.3, as far as the rules need them.
+ACPI specification 6.5 (5.2.12 MADT, 5.2.16 SRAT) and the HPET specification 1.0a.
 """
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -15,30 +13,14 @@ from typing import NamedTuple
 
 from construct import Bytes, Int8ul, Int16ul, Int32ul, Padding, Struct
 
-from pagetables.bits import BitRecord, Bits
 from vtd.dmar.pci_tree import PciTree
 from vtd.dmar.ranges import RangeSet
 from vtd.dmar.records import padded_name
+from vtd.layouts.registers import Capability, ExtendedCapability
 
 
 class PlatformDataError(ValueError):
     """Data of the platform that can't be used; the message says what and where."""
-
-
-class Capability(BitRecord, width=64):
-    """The part of CAP that says where fault records are (11.4.2)."""
-
-    nfr = Bits(47, 40)  # number of fault records, minus 1
-    fro = Bits(33, 24, shift=4)  # offset of the first one
-
-
-class ExtendedCapability(BitRecord, width=64):
-    """The part of ECAP that a DMAR table has to agree with (11.4.3)."""
-
-    irreq = Bits(62, as_=bool)  # interrupt remapping required
-    eimer = Bits(61, as_=bool)  # extended interrupt mode required
-    iro = Bits(17, 8, shift=4)  # offset of the IOTLB registers
-    dt = Bits(2, as_=bool)  # Device-TLBs
 
 
 class UnitRegisters(NamedTuple):
@@ -77,76 +59,6 @@ class PlatformData:
     """Registers of units by their base address."""
     namespace: frozenset[str] | None = None
     """Fully qualified names of ACPI objects."""
-
-
-_IOMEM = re.compile(r"\s*([0-9a-f]+)-([0-9a-f]+) : (.*)", re.ASCII)
-_RESERVED_NAMES = ("reserved", "acpi non-volatile storage", "acpi nvs", "efi runtime", "efiruntime")
-_E820_RESERVED, _E820_NVS = 2, 4
-
-
-def parse_memory_map(text: str) -> RangeSet:
-    """Reserved memory of ``/proc/iomem`` or of E820 entries in JSON.
-
-    A JSON entry has ``start`` (or ``base``), ``end`` (last byte) or ``length`` (or ``size``), and
-    ``type``: an E820 number or a name such as ``reserved``, ``ACPI NVS`` or an EFI runtime type.
-    Numbers may be hexadecimal strings.
-    """
-    read = _e820_ranges if text.lstrip()[:1] in ("[", "{") else _iomem_ranges
-    reserved = RangeSet()
-    for start, end in read(text):
-        reserved.add(start, end)
-    return reserved
-
-
-def _iomem_ranges(text: str) -> Iterator[tuple[int, int]]:
-    lines = [match for match in map(_IOMEM.fullmatch, text.splitlines()) if match]
-    if not lines:
-        raise PlatformDataError("memory map: no line of the form START-END : NAME")
-    if not any(int(line[2], 16) for line in lines):
-        raise PlatformDataError("memory map: all addresses are 0, read /proc/iomem as root")
-    for line in lines:
-        if line[3].strip().lower().startswith(_RESERVED_NAMES):
-            yield int(line[1], 16), int(line[2], 16) + 1
-
-
-def _e820_ranges(text: str) -> Iterator[tuple[int, int]]:
-    for number, entry in enumerate(_objects(text, "memory map", "e820")):
-        where = f"memory map entry {number}"
-        start = _number(entry, where, "start", "base")
-        if "end" in entry:
-            end = _number(entry, where, "end") + 1
-        else:
-            end = start + _number(entry, where, "length", "size")
-        kind = str(entry.get("type", "")).strip().lower()
-        codes = (str(_E820_RESERVED), str(_E820_NVS))
-        if kind in codes or kind.replace("_", " ").startswith(_RESERVED_NAMES):
-            yield start, end
-
-
-def _objects(text: str, what: str, key: str) -> list[dict[str, object]]:
-    """The list of objects in JSON ``text``, either itself or under ``key``."""
-    try:
-        data = json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise PlatformDataError(f"{what}: not JSON: {error}") from error
-    if isinstance(data, dict):
-        data = data.get(key)
-    if not isinstance(data, list) or not all(isinstance(entry, dict) for entry in data):
-        raise PlatformDataError(f"{what}: a list of objects is needed")
-    return data
-
-
-def _number(entry: Mapping[str, object], where: str, *names: str) -> int:
-    for name in names:
-        value = entry.get(name)
-        if isinstance(value, int):
-            return value
-        if isinstance(value, str):
-            try:
-                return int(value, 0)
-            except ValueError:
-                break
-    raise PlatformDataError(f"{where}: {names[0]} is no number")
 
 
 _AcpiHeader = Struct("signature" / Bytes(4), "length" / Int32ul, Padding(28))

@@ -42,7 +42,7 @@ def audit(table: Table, pci: PciTree | None = None) -> list[Statement]:
         _opt_in(table),
         _interrupt_remapping(table),
         _x2apic(table),
-        *_coverage(table),
+        *_coverage(table, pci),
         *_regions(table, pci),
         *_translated_requests(table),
         *_limits(),
@@ -81,7 +81,11 @@ def _x2apic(table: Table) -> Statement:
     return Statement("x2APIC", Verdict.GOOD, "firmware does not ask to leave x2APIC off", place)
 
 
-def _coverage(table: Table) -> Iterator[Statement]:
+def _coverage(table: Table, pci: PciTree | None) -> Iterator[Statement]:
+    if table.truncated or table.rest:
+        text = "the table can't be read to its end: units and regions may be missing here"
+        yield Statement("coverage", Verdict.OPEN, text, table.rest_place)
+        return
     if not table.units:
         yield Statement("units", Verdict.BAD, "no remapping unit: nothing is remapped")
         return
@@ -93,11 +97,19 @@ def _coverage(table: Table) -> Iterator[Statement]:
         else:
             text = f"segment {segment} has no INCLUDE_PCI_ALL unit: devices not listed pass freely"
             yield Statement("coverage", Verdict.BAD, text)
+    listed = pci.segments if pci else frozenset()
+    for segment in sorted(listed - {unit.segment for unit in table.units}):
+        text = f"segment {segment} has functions and no unit: nothing is remapped there"
+        yield Statement("coverage", Verdict.BAD, text)
 
 
 def _regions(table: Table, pci: PciTree | None) -> Iterator[Statement]:
     """Regions stay mapped one to one for their devices; on external ports that is a way in."""
     regions = table.all(Rmrr)
+    if not regions and (table.truncated or table.rest):
+        text = "no RMRR in the part of the table that can be read"
+        yield Statement("regions", Verdict.OPEN, text, table.rest_place)
+        return
     if not regions:
         yield Statement("regions", Verdict.GOOD, "no RMRR: no memory stays open to devices")
         return

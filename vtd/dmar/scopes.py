@@ -15,6 +15,7 @@ from functools import cached_property
 from typing import NamedTuple, Protocol
 
 from devices.source_id import Bdf, SourceId
+from vtd.dmar.pci_tree import PciTree
 from vtd.dmar.records import (
     Andd,
     Atsr,
@@ -93,11 +94,46 @@ class SystemDevice(NamedTuple):
 
 
 class Scopes:
-    """The device scopes of a table, resolved over a topology."""
+    """The device scopes of a table, resolved over a topology.
+
+    Without a topology the bridges are unknown, and so is what depends on them: see
+    :meth:`undecided`.
+    """
 
     def __init__(self, table: Table, topology: BridgeLookup | None = None) -> None:
         self.table = table
         self.topology: BridgeLookup = topology or Bridges()
+
+    def undecided(self, bdf: Bdf, kind: type[ScopedStructure]) -> bool:
+        """Whether bridges that are not known could put a function into the scope of a structure.
+
+        So it is if an entry names a bridge or a way over bridges, and the bus of the function is
+        neither a root bus nor behind a known bridge.
+        """
+        segment = self.device(bdf).segment
+        entries = [(each, entry) for each, entry in self.table.entries if each.segment == segment]
+        return self.hidden(bdf) and any(
+            isinstance(each, kind)
+            and (entry.type == DeviceScope.PCI_SUB_HIERARCHY or len(entry.path) > 1)
+            for each, entry in entries
+        )
+
+    def hidden(self, bdf: Bdf) -> bool:
+        """Whether a function may be behind bridges that are not known."""
+        device = self.device(bdf)
+        bus = device.source_id.bus
+        if isinstance(self.topology, PciTree):
+            hidden = self.topology.may_be_below_a_bridge(device)
+        else:
+            hidden = bus != 0 and self.topology.bridge_above(device) is None
+        return hidden and not any(
+            each.segment == device.segment and entry.is_pci and entry.start_bus == bus
+            for each, entry in self.table.entries
+        )
+
+    def device(self, bdf: Bdf) -> Bdf:
+        """The function whose place counts: of a virtual function the physical one (8.3.3)."""
+        return self.topology.physical_function(bdf) or bdf
 
     def resolve(self, segment: int, entry: DeviceScope) -> Bdf | None:
         """The function an entry names, walking its path over the bridges (8.3.1).
@@ -155,7 +191,7 @@ class Scopes:
 
     def owner(self, bdf: Bdf) -> Owner | None:
         """The unit that remaps the requests of a function; None if no unit covers it."""
-        device = self.topology.physical_function(bdf) or bdf
+        device = self.device(bdf)
         if device in self._devices:
             unit, entry = self._devices[device]
             return Owner(unit, Reason.EXPLICIT, entry, device)
@@ -179,7 +215,7 @@ class Scopes:
 
     def regions(self, bdf: Bdf) -> list[Rmrr]:
         """The reserved memory regions a function needs, by itself or below a bridge (8.4)."""
-        device = self.topology.physical_function(bdf) or bdf
+        device = self.device(bdf)
         return [
             each
             for each in self.table.all(Rmrr)
@@ -188,7 +224,7 @@ class Scopes:
 
     def root_port_ats(self, bdf: Bdf) -> Atsr | None:
         """The ATSR that lets a function behind a root port use ATS (8.5)."""
-        device = self.topology.physical_function(bdf) or bdf
+        device = self.device(bdf)
         above = set(self.bridges_above(device))
         for each in self.table.all(Atsr):
             if each.segment != device.segment or not above:
@@ -199,7 +235,7 @@ class Scopes:
 
     def translation_cache(self, bdf: Bdf) -> Satc | None:
         """The SATC that an integrated function is in (8.8)."""
-        device = self.topology.physical_function(bdf) or bdf
+        device = self.device(bdf)
         for each in self.table.all(Satc):
             if each.segment == device.segment and self._names(each, each.segment, {device}):
                 return each
@@ -207,7 +243,7 @@ class Scopes:
 
     def properties(self, bdf: Bdf) -> SidpFlags | None:
         """The properties that an SIDP gives an integrated function (8.9)."""
-        device = self.topology.physical_function(bdf) or bdf
+        device = self.device(bdf)
         for each in self.table.all(Sidp):
             for entry in each.scopes:
                 if self.resolve(each.segment, entry) == device:

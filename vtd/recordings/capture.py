@@ -17,7 +17,8 @@ from typing import Any
 
 from pagetables.images import load_capture
 from pagetables.memory import PhysicalMemory, TableMemory
-from vtd.dmar.pci_tree import PciTree, parse_pci_tree
+from vtd.dmar.listing import parse_pci_tree
+from vtd.dmar.pci_tree import PciTree
 from vtd.dmar.table import Table
 from vtd.layouts.registers import GlobalStatus, InterruptRemappingTableAddress, RootTableAddress
 from vtd.recordings.scenario import COMPRESSED, departures_of

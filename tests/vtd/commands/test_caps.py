@@ -69,3 +69,16 @@ def test_wrong_use_exits_2(arguments: list[str]) -> None:
     result = CliRunner().invoke(main, ["caps", *arguments])
     assert result.exit_code == 2
     assert result.stdout == ""
+
+
+def test_the_version_is_a_register_or_major_and_minor() -> None:
+    old = run("c90780106f0462", "f020fe", "--version", "1:0", "--format", "json")
+    assert old == run("c90780106f0462", "f020fe", "--version", "10", "--format", "json")
+    late = json.loads(run("1", "0", "--version", "6:0", "--format", "json", code=1))
+    assert any("DRD is clear" in text for text in late["units"][0]["contradictions"])
+
+
+def test_a_log_without_registers_is_refused() -> None:
+    result = CliRunner().invoke(main, ["caps", "-"], input="nothing here\n")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "no line with cap and ecap of a unit" in result.stderr

@@ -9,7 +9,9 @@ import pytest
 
 from tests.dmar_corpus import clean_tables
 from vtd.dmar.description import build, describe
+from vtd.dmar.inputs import find_tables
 from vtd.dmar.records import STRUCTURES
+from vtd.dmar.source import write_source
 from vtd.dmar.table import Table
 
 IASL = shutil.which("iasl") or ""
@@ -52,3 +54,40 @@ def test_iasl_reads_the_same_values(name: str, tmp_path: Path) -> None:
     known_to_iasl = {offset for offset, label in compared if label == "Subtable Type"}
     assert known_to_iasl >= {start for start in starts if built[start] < 5}
     assert len(compared) > 10
+
+
+def version() -> int:
+    """The version of iasl, a date."""
+    run = subprocess.run([IASL, "-v"], capture_output=True, text=True, check=True)
+    match = re.search(r"version (\d{8})", run.stdout)
+    assert match, run.stdout
+    return int(match[1])
+
+
+NEWER = 20230101
+"""From here on iasl knows flags of scope entries, SATC and SIDP."""
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_iasl_compiles_the_source_to_the_same_bytes(name: str, tmp_path: Path) -> None:
+    known = next(each for each in clean_tables() if each.id.endswith(f"-{name}"))
+    table, older = Table.parse(known.data), version() < NEWER
+    if older and any(each.type > 4 for each in table.structures):
+        pytest.skip("this iasl does not know SATC and SIDP")
+    text, left_out = write_source(table, older)
+    (tmp_path / "table.dsl").write_text(text)
+    command = [IASL, "-z", "table.dsl"]
+    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, stdin=subprocess.DEVNULL)
+    assert ((tmp_path / "table.aml").read_bytes() == known.data) is not bool(left_out)
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_what_iasl_prints_is_read_with_and_without_its_raw_data(name: str, tmp_path: Path) -> None:
+    known = next(each for each in clean_tables() if each.id.endswith(f"-{name}"))
+    (tmp_path / "table.bin").write_bytes(known.data)
+    subprocess.run([IASL, "-d", "table.bin"], cwd=tmp_path, check=True, capture_output=True)
+    text = (tmp_path / "table.dsl").read_bytes()
+    (found,) = find_tables(text)
+    assert found == (known.data, ())
+    (fields,) = find_tables(text.partition(b"Raw Table Data")[0])
+    assert Table.parse(fields.data).units == Table.parse(known.data).units

@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from devices.source_id import Bdf
-from vtd.dmar.pci_tree import PciFunction, PciTree, PciTreeError, parse_pci_tree
+from vtd.dmar.listing import parse_pci_tree
+from vtd.dmar.pci_tree import PciFunction, PciTree, PciTreeError, parse_address
 
 VERBOSE = """\
 00:02.0 VGA compatible controller [0300]: Intel Corporation Graphics (rev 02)
@@ -132,14 +133,75 @@ def test_the_nearest_of_nested_bus_ranges_counts() -> None:
     assert tree.bridges_above(Bdf.parse("07:00.0")) == [outer.bdf]
 
 
-def test_functions_of_domains_that_are_no_pci_segment_are_left_out() -> None:
-    """Linux numbers the domains behind Intel VMD from 10000h on; no table can name them."""
+def test_functions_behind_vmd_count_for_their_endpoint() -> None:
+    """Linux numbers their domains from 10000h on; their requests carry the id of the endpoint."""
     behind = "10000:e0:06.0 PCI bridge\n\tBus: primary=e0, secondary=e1, subordinate=e1\n"
-    tree = parse_pci_tree("0000:00:02.0 VGA\n" + behind + "0000:00:1f.0 ISA bridge\n")
-    assert [str(bdf) for bdf in tree.functions] == ["0000:00:02.0", "0000:00:1f.0"]
-    assert not any(each.is_bridge for each in tree.functions.values())
-    listed = '[{"bdf": "0000:00:02.0"}, {"bdf": "10000:e0:06.0", "secondary_bus": 225}]'
-    assert [str(bdf) for bdf in parse_pci_tree(listed).functions] == ["0000:00:02.0"]
+    disk = parse_address("10000:e1:00.0")
+    first = "0000:00:0e.0 RAID bus controller: Intel Corporation Volume Management Device NVMe\n"
+    tree = parse_pci_tree(first + "\tMemory at 80000000 (64-bit) [size=32M]\n" + behind)
+    assert tree.physical_function(disk) == Bdf.parse("00:0e.0")
+    assert tree.bridge_above(disk) == parse_address("10000:e0:06.0")
+    assert tree.segments == {0}
+    second = first.replace("00:0e.0", "64:0e.0") + "\tMemory at 90000000 (64-bit) [size=32M]\n"
+    both = tree.functions.values()
+    unknown = PciTree([*both, *parse_pci_tree(second).functions.values()])
+    assert unknown.physical_function(disk) is None
+    window = behind + "\tMemory behind bridge: 90100000-901fffff [size=1M]\n"
+    told = parse_pci_tree(first + "\tMemory at 80000000 (64-bit) [size=32M]\n" + second + window)
+    assert told.physical_function(disk) == Bdf.parse("64:0e.0")
+
+
+VFS = """\
+03:00.0 Ethernet controller: Network card
+\tCapabilities: [70] Express (v2) Endpoint, MSI 00
+\tCapabilities: [160 v1] Single Root I/O Virtualization (SR-IOV)
+\t\tIOVCtl:\tEnable{enable} Migration- Interrupt- MSE+ ARIHierarchy+
+\t\tInitial VFs: 4, Total VFs: 4, Number of VFs: {number}, Function Dependency Link: 00
+\t\tVF offset: 128, stride: 2, Device ID: 10ca
+03:10.2 Ethernet controller: A function
+"""
+
+
+def test_virtual_functions_are_found_by_offset_and_stride() -> None:
+    tree = parse_pci_tree(VFS.format(enable="+", number=2))
+    owner = Bdf.parse("03:00.0")
+    assert tree.physical_function(Bdf.parse("03:10.2")) == owner
+    assert tree.physical_function(Bdf.parse("03:10.4")) == owner  # there may be four
+    assert tree.physical_function(Bdf.parse("03:10.1")) is None
+    assert tree.physical_function(Bdf.parse("03:11.0")) is None
+    off = parse_pci_tree(VFS.format(enable="-", number=2))
+    assert off.physical_function(Bdf.parse("03:10.2")) is None  # so it is another function
+
+
+def test_phantom_functions_stand_for_the_function_that_uses_them() -> None:
+    card = PciFunction(Bdf.parse("03:00.0"), phantom_bits=2)
+    tree = PciTree([card, PciFunction(Bdf.parse("03:01.0"))])
+    for number in (2, 4, 6):
+        assert tree.physical_function(Bdf.parse(f"03:00.{number}")) == card.bdf
+    assert tree.physical_function(Bdf.parse("03:00.1")) is None
+    assert tree.physical_function(Bdf.parse("03:01.2")) is None
+
+
+def test_no_alias_is_claimed_where_the_kind_of_a_bridge_is_not_shown() -> None:
+    text = "00:01.0 PCI bridge: Port\n\tBus: primary=00, secondary=01, subordinate=01\n"
+    tree = parse_pci_tree(
+        text + "\tCapabilities: <access denied>\n01:00.0 Ethernet controller: X\n"
+    )
+    assert tree.alias(Bdf.parse("01:00.0")) is None
+    assert tree.alias_unknown(Bdf.parse("01:00.0")) == Bdf.parse("00:01.0")
+    shown = parse_pci_tree(text + "\tStatus: Cap- 66MHz-\n01:00.0 Ethernet controller: X\n")
+    assert shown.alias(Bdf.parse("01:00.0")) == Bdf.parse("00:01.0")
+    assert shown.alias_unknown(Bdf.parse("01:00.0")) is None
+
+
+def test_the_bridge_nearest_to_the_root_puts_its_id_in_last() -> None:
+    tree = PciTree([
+        PciFunction(Bdf.parse("00:1c.0"), secondary_bus=1, express_type=PciFunction.ROOT_PORT),
+        PciFunction(Bdf.parse("01:00.0"), secondary_bus=2, express_type=PciFunction.TO_PCI_BRIDGE),
+        PciFunction(Bdf.parse("02:01.0"), secondary_bus=3),
+        PciFunction(Bdf.parse("03:00.0")),
+    ])  # fmt: skip
+    assert tree.alias(Bdf.parse("03:00.0")) == Bdf.parse("02:00.0")
 
 
 @pytest.mark.parametrize(
@@ -148,7 +210,7 @@ def test_functions_of_domains_that_are_no_pci_segment_are_left_out() -> None:
         ("", "no function found"),
         ("hello", "no function found"),
         ("{", "not JSON"),
-        ("{}", "a list of functions is needed"),
+        ("{}", "a list is needed"),
         ("[{}]", "function 0: no bdf"),
         ('[{"bdf": "x"}]', "'x'"),
         ('[{"bdf": "00:01.0", "config": "zz"}]', "config is not hexadecimal"),
@@ -171,3 +233,5 @@ def test_any_text_is_read_or_refused(text: str, start: str) -> None:
     else:
         for bdf in tree.functions:
             tree.alias(bdf)
+            tree.physical_function(bdf)
+        assert parse_pci_tree(tree.to_json()).functions == tree.functions

@@ -1,6 +1,5 @@
 """Data of the platform: memory maps, ACPI tables, registers; and what is refused."""
 
-import json
 from collections.abc import Callable
 
 import pytest
@@ -11,7 +10,6 @@ from vtd.dmar.platform_data import (
     PlatformDataError,
     parse_hpet,
     parse_madt,
-    parse_memory_map,
     parse_namespace,
     parse_registers,
     parse_srat,
@@ -61,63 +59,6 @@ def test_any_acpi_table_is_read_or_refused(
     for table in (data, acpi(signature, data)):
         try:
             parse(table)
-        except PlatformDataError as error:
-            assert str(error)
-
-
-IOMEM = """\
-00000000-00000fff : Reserved
-00001000-0009efff : System RAM
-7a000000-7affffff : Reserved
-  7a100000-7a1fffff : Graphics Stolen Memory
-7b000000-7b000fff : ACPI Non-volatile Storage
-"""
-
-
-def test_iomem_gives_reserved_and_nvs_memory() -> None:
-    reserved = parse_memory_map(IOMEM)
-    assert reserved.holds(0x7A000000, 0x7B001000)
-    assert not reserved.holds(0x1000, 0x2000)
-
-
-@pytest.mark.parametrize(
-    "entry",
-    [
-        {"start": 0x1000, "end": 0x1FFF, "type": 2},
-        {"base": "0x1000", "length": "0x1000", "type": "reserved"},
-        {"start": "4096", "size": 4096, "type": "ACPI_NVS"},
-        {"start": 0x1000, "length": 0x1000, "type": 4},
-        {"start": 0x1000, "length": 0x1000, "type": "EfiRuntimeServicesData"},
-    ],
-)
-def test_e820_entries_in_json(entry: dict[str, object]) -> None:
-    for text in (json.dumps([entry]), json.dumps({"e820": [entry]})):
-        assert parse_memory_map(text).holds(0x1000, 0x2000)
-    assert not parse_memory_map(json.dumps([entry | {"type": 1}])).holds(0x1000, 0x2000)
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("nothing", "no line of the form"),
-        ("00000000-00000000 : Reserved", "read /proc/iomem as root"),
-        ("[1]", "a list of objects is needed"),
-        ("[{]", "not JSON"),
-        ('{"e820": 1}', "a list of objects is needed"),
-        ('[{"start": "x", "end": 1}]', "memory map entry 0: start is no number"),
-        ('[{"start": 1}]', "memory map entry 0: length is no number"),
-    ],
-)
-def test_a_bad_memory_map_is_refused(text: str, message: str) -> None:
-    with pytest.raises(PlatformDataError, match=message):
-        parse_memory_map(text)
-
-
-@given(st.text(max_size=80))
-def test_any_text_is_a_memory_map_or_refused(text: str) -> None:
-    for candidate in (text, "[" + text):
-        try:
-            parse_memory_map(candidate)
         except PlatformDataError as error:
             assert str(error)
 

@@ -4,16 +4,15 @@ import pytest
 
 from devices.source_id import Bdf
 from vtd.dmar.description import build
+from vtd.dmar.memory_map import parse_memory_map
 from vtd.dmar.pci_tree import NTB_CLASS, PciFunction, PciTree
 from vtd.dmar.platform_data import (
-    Capability,
-    ExtendedCapability,
     PlatformData,
     UnitRegisters,
-    parse_memory_map,
     parse_namespace,
 )
 from vtd.dmar.rules import RULES, check
+from vtd.layouts.registers import Capability, ExtendedCapability
 
 TABLE = build(
     r"""
@@ -98,6 +97,8 @@ SOUND = {
     "K09": PlatformData(registers=registers(ecap=IRREQ)),
     "K10": PlatformData(registers=registers(Capability.of(fro=0xFE0, nfr=1), DT)),
     "K11": PlatformData(registers=registers(ecap=DT)),
+    "K12": PlatformData(pci=tree("00:1c.0")),
+    "K13": PlatformData(pci=tree("00:1c.0")),
 }
 ALL_ONES = (1 << 64) - 1
 ADDRESS = TABLE.units[0].offset
@@ -114,6 +115,7 @@ BROKEN = [
     ("K08", PlatformData(registers=registers(ALL_ONES, ALL_ONES)), 56),
     ("K10", PlatformData(registers=registers(FAR_RECORDS, DT)), 53),
     ("K11", PlatformData(registers=registers()), 136),
+    ("K12", PlatformData(pci=tree(functions=("0001:00:01.0", "00:02.0"))), 48),
 ]
 
 
@@ -143,5 +145,66 @@ def test_non_transparent_bridges_may_be_listed_as_bridges() -> None:
 
 
 def test_every_k_rule_is_shown_broken() -> None:
-    shown = {rule for rule, _, _ in BROKEN} | {"K09"}
+    shown = {rule for rule, _, _ in BROKEN} | {"K09", "K13"}
     assert {f"DMAR-{rule}" for rule in shown} == {id for id in RULES if id[5] == "K"}
+
+
+REGION_OF_BUS_3 = build(
+    """
+[[structure]]
+type = "DRHD"
+flags = ["include_pci_all"]
+register_base = 0xfed90000
+[[structure]]
+type = "RMRR"
+base = 0x7a000000
+limit = 0x7a000fff
+[[structure.scope]]
+type = "pci_endpoint"
+start_bus = 3
+path = ["00.0"]
+"""
+)
+
+
+def test_a_path_that_starts_behind_a_bridge_is_shown_with_the_right_one() -> None:
+    """Seen on HPE servers: the bus of the device itself, which software may renumber."""
+    port = PciFunction(Bdf.parse("00:03.0"), secondary_bus=3, subordinate_bus=4)
+    disk = PciFunction(Bdf.parse("03:00.0"))
+    data = PlatformData(pci=PciTree([port, disk]))
+    (finding,) = check(REGION_OF_BUS_3, data, {"DMAR-K13"})
+    assert finding.offset == REGION_OF_BUS_3.entries[0][1].offset
+    assert "behind 0000:00:03.0, the path is 03.0/00.0 from bus 00" in finding.message
+    alone = PlatformData(pci=PciTree([disk]))
+    assert check(REGION_OF_BUS_3, alone, {"DMAR-K13"}) == []
+
+
+def test_a_listing_without_headers_or_buses_proves_no_mismatch() -> None:
+    """``lspci`` without options shows a class at most."""
+    functions = [
+        PciFunction(Bdf.parse("00:02.0"), header_known=False),
+        PciFunction(Bdf.parse("00:1c.0"), class_code=0x0604, header_known=False),
+    ]
+    data = PlatformData(pci=PciTree(functions))
+    assert check(TABLE, data, {"DMAR-K06"}) == []
+    deep = build(
+        """
+[[structure]]
+type = "DRHD"
+register_base = 0xfed90000
+[[structure.scope]]
+type = "pci_endpoint"
+path = ["1c.0", "00.0"]
+[[structure.scope]]
+type = "pci_endpoint"
+path = ["1d.0", "00.0"]
+"""
+    )
+    (finding,) = check(deep, data, {"DMAR-K06"})
+    assert "1d.0/00.0 does not exist" in finding.message
+
+
+def test_domains_behind_vmd_are_no_segments() -> None:
+    behind = PciFunction(Bdf(0x10000, Bdf.parse("e0:06.0").source_id))
+    data = PlatformData(pci=PciTree([*tree().functions.values(), behind]))
+    assert check(TABLE, data, {"DMAR-K12"}) == []

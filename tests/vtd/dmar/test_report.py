@@ -15,8 +15,8 @@ RESULTS = [FileFindings(each.id, validate(each.data)) for each in malformed_tabl
 
 def test_json_is_a_list_of_files_with_their_findings() -> None:
     objects = json.loads(to_json(RESULTS))
-    assert [each["file"] for each in objects] == [file for file, _ in RESULTS]
-    for known, (_, findings) in zip(objects, RESULTS, strict=True):
+    assert [each["file"] for each in objects] == [each.file for each in RESULTS]
+    for known, (_, findings, *_) in zip(objects, RESULTS, strict=True):
         assert set(known) == {"file", "findings"}
         assert len(known["findings"]) == len(findings)
         for each in known["findings"]:
@@ -27,7 +27,7 @@ def test_json_is_a_list_of_files_with_their_findings() -> None:
 
 def test_json_lines_have_one_finding_each() -> None:
     lines = [json.loads(line) for line in to_jsonl(RESULTS).splitlines()]
-    assert len(lines) == sum(len(findings) for _, findings in RESULTS)
+    assert len(lines) == sum(len(each.findings) for each in RESULTS)
     assert set(lines[0]) == {"file", "rule", "severity", "offset", "message"}
 
 
@@ -58,7 +58,7 @@ def test_file_names_survive_in_every_format(file: str) -> None:
 def test_junit_counts_what_reaches_the_level() -> None:
     for level in Severity:
         root = ElementTree.fromstring(to_junit(RESULTS, level))
-        for suite, (_, findings) in zip(root, RESULTS, strict=True):
+        for suite, (_, findings, *_) in zip(root, RESULTS, strict=True):
             reaching = sum(each.severity >= level for each in findings)
             assert suite.get("failures") == str(reaching)
             assert len(suite.findall("testcase/failure")) == reaching

@@ -58,15 +58,26 @@ def test_a_sealed_table_breaks_no_rule_about_its_form(table: Table) -> None:
     assert not any(re.fullmatch(r"DMAR-S0[1-5]", rule) for rule in found)
 
 
+@pytest.mark.parametrize("known", clean_tables()[::4], ids=lambda known: known.id)
+def test_what_was_cut_away_breaks_no_rule(known: CleanTable) -> None:
+    """A cut table has the findings of the part that is left, and that it was cut."""
+    whole = set(keys(validate(known.data)))
+    length = int.from_bytes(known.data[4:8], "little")
+    for end in range(48, length, 1 + length // 60):
+        findings = keys(validate(known.data[:end]))
+        assert ("DMAR-H03", "error", 4) in findings
+        assert {each for each in findings if each[0] != "DMAR-H03"} <= whole, end
+
+
 @pytest.mark.parametrize("size", range(48))
 def test_bytes_too_few_for_the_fixed_part_break_h02_only(size: int) -> None:
     findings = validate((b"DMAR" + bytes(44))[:size])
     assert [(each.rule, each.offset, each.length) for each in findings] == [("DMAR-H02", 0, size)]
 
 
-def test_there_are_94_static_rules_and_11_that_need_the_platform() -> None:
+def test_there_are_95_static_rules_and_13_that_need_the_platform() -> None:
     static = [rule for rule in RULES.values() if not rule.needs]
-    assert (len(static), len(RULES)) == (94, 105)
+    assert (len(static), len(RULES)) == (95, 108)
     assert all(rule.check for rule in static)
     assert all(rule.platform_check for rule in RULES.values() if rule.needs)
 

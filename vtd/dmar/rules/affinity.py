@@ -12,6 +12,7 @@ from vtd.dmar.table import Table
     ERROR,
     "the base address of an RHSA is that of a unit",
     "8.6",
+    judges_absence=True,
     linux='"RHSA refers to non-existent DMAR unit"',
 )
 def dangling(table: Table) -> Hits:
@@ -33,7 +34,7 @@ def repeated(table: Table) -> Hits:
         seen.add(each.register_base)
 
 
-@rule("DMAR-P03", WARNING, "either no unit or every unit has an RHSA", "8.6")
+@rule("DMAR-P03", WARNING, "either no unit or every unit has an RHSA", "8.6", judges_absence=True)
 def incomplete(table: Table) -> Hits:
     """A "must" of the specification; X99-class boards list one RHSA for two units."""
     affinities = table.all(Rhsa)

@@ -176,7 +176,7 @@ def device_under_two_units(table: Table) -> Hits:
                 continue
             owner = first.setdefault((unit.segment, entry.location), unit)
             if owner is not unit:
-                message = f"{entry} is listed by the unit at offset {owner.offset} as well"
+                message = f"{entry} is listed by the unit at offset 0x{owner.offset:03x} as well"
                 yield entry.place(), message
 
 

@@ -10,6 +10,12 @@ IDENTIFICATION = Place(10, 22)
 """From OEM ID to Creator ID."""
 
 
+HIDDEN_SIGNATURES = (b"RMAD", b"RAMD")
+"""DMAR turned round: what is left of a table that the system under a hypervisor is not to find."""
+SIGNATURES = (b"DMAR", *HIDDEN_SIGNATURES)
+"""Signatures of what is a DMAR table; the rules have nothing to say about others."""
+
+
 @rule(
     "DMAR-H01",
     ERROR,
@@ -21,8 +27,9 @@ IDENTIFICATION = Place(10, 22)
 )
 def signature(table: Table) -> Hits:
     """A table of another signature is another table, however much the rest looks like this one."""
-    if table.header.signature != b"DMAR":
-        yield table.header.place("signature"), f"signature is {table.header.signature!r}"
+    if table.header.signature not in SIGNATURES:
+        message = f"signature is {table.header.signature!r}: this is no DMAR table"
+        yield table.header.place("signature"), message
 
 
 @rule(
@@ -141,6 +148,7 @@ def reserved_bytes(table: Table) -> Hits:
     ERROR,
     "there is at least one DRHD",
     "8.1, 8.3",
+    judges_absence=True,
     linux='"No DRHD structure found in DMAR table", "No DMAR devices found"',
 )
 def no_unit(table: Table) -> Hits:
@@ -170,3 +178,19 @@ def identification(table: Table) -> Hits:
 
 def _printable(byte: int) -> bool:
     return byte == 0 or 0x20 <= byte < 0x7F
+
+
+@rule(
+    "DMAR-H14",
+    INFO,
+    "Signature is not turned round",
+    "8.1",
+    xen="writes RMAD over the signature of the table it has read, which keeps the checksum",
+    linux="finds no DMAR table and leaves VT-d alone",
+)
+def hidden_signature(table: Table) -> Hits:
+    """A hypervisor (Xen) or boot loader hid the table so that the system leaves VT-d alone."""
+    if table.header.signature in HIDDEN_SIGNATURES:
+        text = table.header.signature.decode()
+        message = f"signature is {text}: DMAR turned round by a hypervisor (Xen) or boot loader"
+        yield table.header.place("signature"), message

@@ -65,6 +65,7 @@ def repeated_number(table: Table) -> Hits:
     WARNING,
     "a scope entry of some unit refers to the device",
     "8.7",
+    judges_absence=True,
     linux='"No IOMMU scope found for ANDD enumeration ID"',
 )
 def not_referenced(table: Table) -> Hits:
@@ -81,7 +82,13 @@ def not_referenced(table: Table) -> Hits:
             yield each.place("device_number"), message
 
 
-@rule("DMAR-N06", ERROR, "a namespace scope entry refers to an ANDD", "8.3.1.3")
+@rule(
+    "DMAR-N06",
+    ERROR,
+    "a namespace scope entry refers to an ANDD",
+    "8.3.1.3",
+    judges_absence=True,
+)
 def dangling_entry(table: Table) -> Hits:
     """Without the declaration nobody knows which ACPI object the entry means."""
     declared = {each.device_number for each in table.all(Andd)}

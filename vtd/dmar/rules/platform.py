@@ -7,9 +7,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from vtd.dmar.pci_tree import NTB_CLASS
+from devices.source_id import Bdf, SourceId
+from vtd.dmar.pci_tree import NTB_CLASS, PciTree
 from vtd.dmar.platform_data import PlatformData, UnitRegisters
-from vtd.dmar.records import Andd, Atsr, DeviceScope, Drhd, Rhsa, Rmrr, Satc, padded_name
+from vtd.dmar.records import (
+    FIXED_PART,
+    Andd,
+    Atsr,
+    DeviceScope,
+    Drhd,
+    Place,
+    Rhsa,
+    Rmrr,
+    Satc,
+    padded_name,
+)
 from vtd.dmar.rules.rule import ERROR, WARNING, Hits, platform_rule
 from vtd.dmar.scopes import Scopes
 from vtd.dmar.table import Table
@@ -46,6 +58,7 @@ def _listed(table: Table, type: int) -> Iterator[DeviceScope]:
     "with INTR_REMAP every I/O APIC of the MADT is listed",
     "8.3.1.1",
     "MADT",
+    judges_absence=True,
     linux='"ioapic N has no mapping iommu, interrupt remapping will be disabled"',
 )
 def io_apic_not_listed(table: Table, platform: PlatformData) -> Hits:
@@ -112,10 +125,28 @@ def function_mismatch(table: Table, platform: PlatformData) -> Hits:
         function = platform.pci.functions.get(bdf) if bdf else None
         listed_as_bridge = entry.type == DeviceScope.PCI_SUB_HIERARCHY
         if function is None:
-            yield entry.place(), f"{entry} does not exist"
-        elif listed_as_bridge != function.is_bridge and function.class_code != NTB_CLASS:
+            if not _leads_into_the_dark(platform.pci, each.segment, entry):
+                yield entry.place(), f"{entry} does not exist"
+        elif function.is_bridge is None or function.class_code == NTB_CLASS:
+            continue
+        elif listed_as_bridge != function.is_bridge:
             kind = "a bridge" if function.is_bridge else "no bridge"
             yield entry.place(), f"{entry} is {kind}"
+
+
+def _leads_into_the_dark(pci: PciTree, segment: int, entry: DeviceScope) -> bool:
+    """Whether the path goes over a function whose buses the listing does not show."""
+    bus = entry.start_bus
+    for device, function in entry.path[:-1]:
+        if device > 31 or function > 7:
+            return False
+        above = pci.functions.get(Bdf(segment, SourceId.of(bus, device, function)))
+        if above is None:
+            return False
+        if above.secondary_bus is None:
+            return above.is_bridge is not False
+        bus = above.secondary_bus
+    return False
 
 
 @platform_rule(
@@ -210,3 +241,58 @@ def no_device_tlb(table: Table, platform: PlatformData) -> Hits:
         return
     for each in (*table.all(Atsr), *table.all(Satc)):
         yield each.place(), f"{each.name}, but no unit supports Device-TLBs"
+
+
+@platform_rule(
+    "DMAR-K12",
+    ERROR,
+    "every PCI segment with functions has a unit",
+    "8.3",
+    "PCI tree",
+    judges_absence=True,
+    linux="finds no unit for the devices and leaves them without translation",
+)
+def functions_without_unit(table: Table, platform: PlatformData) -> Hits:
+    """DMA and interrupts of devices in such a segment are not remapped.
+
+    Domains above ffffh are no segments: their requests carry the id of a VMD endpoint.
+    """
+    if platform.pci is None:
+        return
+    covered = {unit.segment for unit in table.units}
+    for segment in sorted(platform.pci.segments - covered):
+        count = sum(bdf.segment == segment for bdf in platform.pci.functions)
+        functions = "1 function" if count == 1 else f"{count} functions"
+        message = f"segment {segment} has {functions} in the PCI tree and no unit"
+        yield Place(FIXED_PART, 0), message
+
+
+@platform_rule(
+    "DMAR-K13",
+    WARNING,
+    "the start bus of a PCI entry is a root bus",
+    "8.3.1",
+    "PCI tree",
+    linux='"RMRR entry for device X is broken - applying workaround"; only for paths of one pair',
+)
+def start_bus_behind_bridge(table: Table, platform: PlatformData) -> Hits:
+    """A path starts below a host bridge: other buses get their numbers from software.
+
+    Seen on HPE servers and others, which give the bus of the device itself.
+    """
+    if platform.pci is None:
+        return
+    scopes = Scopes(table, platform.pci)
+    for each, entry in table.entries:
+        if not entry.is_pci or not entry.path:
+            continue
+        bridge = platform.pci.bridge_above(Bdf(each.segment, SourceId.of(entry.start_bus, 0, 0)))
+        if bridge is None:
+            continue
+        message = f"{entry}: bus {entry.start_bus:02x} is no root bus but behind {bridge}"
+        bdf = scopes.resolve(each.segment, entry)
+        if bdf is not None:
+            root, steps = platform.pci.path(bdf)
+            way = "/".join(f"{device:02x}.{function:x}" for device, function in steps)
+            message += f", the path is {way} from bus {root:02x}"
+        yield entry.place(), message

@@ -114,7 +114,9 @@ def region_on_interrupt_range(table: Table) -> Hits:
             yield each.place("base"), message
 
 
-@rule("DMAR-R09", WARNING, "the devices of a region are under some unit", "8.4")
+@rule(
+    "DMAR-R09", WARNING, "the devices of a region are under some unit", "8.4", judges_absence=True
+)
 def device_without_unit(table: Table) -> Hits:
     """A "must" of the specification, but a table that people cut down often breaks it on purpose.
 

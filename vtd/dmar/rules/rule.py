@@ -66,6 +66,8 @@ class Rule:
     """The check of a rule that needs other data of the platform."""
     needs: str = ""
     """The other data it needs, in words."""
+    judges_absence: bool = False
+    """Whether it misses something, which says nothing about a table that was cut."""
 
     @property
     def group(self) -> str:
@@ -75,6 +77,8 @@ class Rule:
     def run(self, table: Table, platform: PlatformData | None) -> list[Finding]:
         """The findings of this rule for a table; none if the data it needs was not given."""
         hits: Hits = ()
+        if self.judges_absence and table.truncated:
+            return []
         if self.check is not None:
             hits = self.check(table)
         elif self.platform_check is not None and platform is not None:
@@ -99,26 +103,49 @@ def _register(rule: Rule) -> None:
 
 
 def rule(
-    id: str, severity: Severity, title: str, section: str = "", /, **consumers: str
+    id: str,
+    severity: Severity,
+    title: str,
+    section: str = "",
+    /,
+    judges_absence: bool = False,
+    **consumers: str,
 ) -> Callable[[Check], Check]:
     """Declare a rule that needs the table alone; the docstring of the check is its meaning."""
 
     def declare(check: Check) -> Check:
         meaning = inspect.getdoc(check) or ""
-        _register(Rule(id, severity, title, section, meaning, consumers, check))
+        _register(
+            Rule(
+                id, severity, title, section, meaning, consumers, check,
+                judges_absence=judges_absence,
+            )
+        )  # fmt: skip
         return check
 
     return declare
 
 
 def platform_rule(
-    id: str, severity: Severity, title: str, section: str, needs: str, /, **consumers: str
+    id: str,
+    severity: Severity,
+    title: str,
+    section: str,
+    needs: str,
+    /,
+    judges_absence: bool = False,
+    **consumers: str,
 ) -> Callable[[PlatformCheck], PlatformCheck]:
     """Declare a rule that needs more than the table."""
 
     def declare(check: PlatformCheck) -> PlatformCheck:
         meaning = inspect.getdoc(check) or ""
-        _register(Rule(id, severity, title, section, meaning, consumers, None, check, needs))
+        _register(
+            Rule(
+                id, severity, title, section, meaning, consumers, None, check, needs,
+                judges_absence,
+            )
+        )  # fmt: skip
         return check
 
     return declare

@@ -13,6 +13,7 @@ from vtd.dmar.table import Table
     ERROR,
     "the segment of an RMRR, ATSR, SATC or SIDP has a unit",
     "8.3",
+    judges_absence=True,
     acrn="supports one segment only",
 )
 def segment_without_unit(table: Table) -> Hits:
@@ -23,7 +24,13 @@ def segment_without_unit(table: Table) -> Hits:
             yield each.place(), f"{each.name} for segment {each.segment}, which has no unit"
 
 
-@rule("DMAR-X02", WARNING, "devices of an SATC or SIDP are under some unit", "8.8, 8.9")
+@rule(
+    "DMAR-X02",
+    WARNING,
+    "devices of an SATC or SIDP are under some unit",
+    "8.8, 8.9",
+    judges_absence=True,
+)
 def device_without_unit(table: Table) -> Hits:
     """Translation caches and properties mean nothing for a device that is not remapped."""
     segments = Coverage.by_segment(table)

@@ -41,7 +41,10 @@ def _in_two(structures: Iterable[ScopedStructure]) -> Hits:
     for each, entry, device in _devices(structures):
         owner = first.setdefault(device, each)
         if owner is not each:
-            yield entry.place(), f"{entry} is in the {each.name} at offset {owner.offset} as well"
+            yield (
+                entry.place(),
+                f"{entry} is in the {each.name} at offset 0x{owner.offset:03x} as well",
+            )
 
 
 @rule("DMAR-C01", WARNING, "a segment has one SATC for each value of Flags", "8.8")

@@ -184,7 +184,7 @@ def repeated_structure(table: Table) -> Hits:
     for each in table.structures:
         start = first.setdefault(each, each.offset)
         if start != each.offset:
-            yield each.place(), f"{each.name} repeats the structure at offset {start}"
+            yield each.place(), f"{each.name} repeats the structure at offset 0x{start:03x}"
 
 
 @rule("DMAR-S11", INFO, "structures start at a multiple of 4")

@@ -91,7 +91,7 @@ def base_repeated(table: Table) -> Hits:
     for unit in placed(table):
         owner = first.setdefault(unit.register_base, unit)
         if owner is not unit:
-            message = f"register base 0x{unit.register_base:x} as at offset {owner.offset}"
+            message = f"register base 0x{unit.register_base:x} as at offset 0x{owner.offset:03x}"
             yield unit.place("register_base"), message
 
 
@@ -132,7 +132,7 @@ def include_all_not_last(table: Table) -> Hits:
     for unit in table.units:
         follower = last.get(unit.segment)
         if unit.flags.include_pci_all and follower and follower.offset > unit.offset:
-            message = f"INCLUDE_PCI_ALL unit before the unit at offset {follower.offset}"
+            message = f"INCLUDE_PCI_ALL unit before the unit at offset 0x{follower.offset:03x}"
             yield unit.place(), message
 
 
@@ -174,7 +174,7 @@ def window_on_interrupt_range(table: Table) -> Hits:
             yield unit.place("register_base"), message
 
 
-@rule("DMAR-U12", INFO, "a segment has an INCLUDE_PCI_ALL unit", "8.3")
+@rule("DMAR-U12", INFO, "a segment has an INCLUDE_PCI_ALL unit", "8.3", judges_absence=True)
 def no_include_all(table: Table) -> Hits:
     """Devices that no unit lists are not remapped at all. QEMU lists every device instead."""
     everything = {unit.segment for unit in table.units if unit.flags.include_pci_all}
@@ -193,6 +193,7 @@ def _lists(table: Table, type: int) -> bool:
     WARNING,
     "with INTR_REMAP some I/O APIC is listed",
     "8.3.1.1",
+    judges_absence=True,
     linux='"ioapic N has no mapping iommu, interrupt remapping will be disabled"',
 )
 def no_ioapic(table: Table) -> Hits:
@@ -202,7 +203,7 @@ def no_ioapic(table: Table) -> Hits:
         yield header.place("flags"), "INTR_REMAP set but no I/O APIC scope entry"
 
 
-@rule("DMAR-U14", INFO, "with INTR_REMAP some HPET is listed", "8.3.1.2")
+@rule("DMAR-U14", INFO, "with INTR_REMAP some HPET is listed", "8.3.1.2", judges_absence=True)
 def no_hpet(table: Table) -> Hits:
     """Only needed if the HPET can send message-signaled interrupts."""
     header = table.header

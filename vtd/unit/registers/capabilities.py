@@ -7,6 +7,7 @@ such as those of performance monitoring.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -65,6 +66,10 @@ DEPENDENCIES: tuple[tuple[str, str], ...] = (
     ("dt", "qi"),
 )
 """Flags that are clear while another one is clear, as their descriptions say (11.4.2, 11.4.3)."""
+SCALABLE = frozenset({"smts", "fsts", "ssts", "smpwcs"})
+"""Flags that mean nothing while scalable mode is off, and the mode itself."""
+DEFERRED_INVALIDATION = 1 << 27
+"""A bit of ECAP in revision 2, reserved since."""
 
 
 @dataclass(frozen=True)
@@ -145,19 +150,27 @@ class Capabilities:
         return self.ecap.iro
 
     def check(self) -> list[str]:
-        """Where the registers contradict each other, one sentence each; empty if they do not."""
+        """Where the registers depart from revision 5.10, one sentence each; empty if nowhere."""
+        return [*self.contradictions(), *self.remnants()]
+
+    def contradictions(self) -> list[str]:
+        """Where the registers contradict each other in a way that software stumbles over."""
         cap, ecap, major = self.cap, self.ecap, self.major_version
-        flags = cap.flags() | ecap.flags()
         found = [
             f"{_section(flag)}: {flag.upper()} is set without {needed.upper()}"
-            for flag, needed in DEPENDENCIES
-            if flag in flags and needed not in flags
+            for flag, needed in self._unmet()
+            if ecap.smts or needed not in SCALABLE
         ]
-        if cap & Capability.RESERVED:
-            found.append(f"11.4.2: reserved bits {cap & Capability.RESERVED:#x} are set")
-        if ecap & ExtendedCapability.RESERVED:
-            found.append(f"11.4.3: reserved bits {ecap & ExtendedCapability.RESERVED:#x} are set")
         rules = (
+            (
+                cap & Capability.RESERVED,
+                f"11.4.2: reserved bits {cap & Capability.RESERVED:#x} are set",
+            ),
+            (
+                ecap & ExtendedCapability.RESERVED & ~DEFERRED_INVALIDATION,
+                "11.4.3: reserved bits "
+                f"{ecap & ExtendedCapability.RESERVED & ~DEFERRED_INVALIDATION:#x} are set",
+            ),
             (cap.nd == 7, "11.4.2: ND has the reserved value 7"),
             (cap.sslps not in (0, 1, 3), f"11.4.2: SSLPS has the illegal value {int(cap.sslps)}"),
             (cap.rwbf and ecap.smts, "11.4.2: RWBF is set with SMTS"),
@@ -167,16 +180,10 @@ class Capabilities:
                 f"11.4.2: MGAW of {self.max_guest_address_width} bits is less than the host "
                 f"address width of {self.host_address_width}",
             ),
-            (cap.sagaw & 0x11, f"11.4.2: SAGAW has reserved bits {cap.sagaw & 0x11:#x} set"),
             (major >= 6 and not ecap.ssts and cap.sagaw, "11.4.2: SAGAW is not 0 without SSTS"),
             (major >= 2 and not cap.drd, "11.4.2: DRD is clear in major version 2 or higher"),
             (major >= 2 and not cap.dwd, "11.4.2: DWD is clear in major version 2 or higher"),
-            (cap.dep_23, "11.4.2: deprecated bit 23 is set"),
-            (ecap.dep_28, "11.4.3: deprecated bit 28 is set"),
-            (ecap.dep_24, "11.4.3: deprecated bit 24 is set"),
-            (ecap.dep_5, "11.4.3: deprecated bit 5 is set"),
-            (ecap.ers, "11.4.3: ERS is set"),
-            (ecap.pss and not ecap.smts, "11.4.3: PSS is not 0 without SMTS"),
+            (ecap.smts and ecap.dep_24, "11.4.3: deprecated bit 24 is set"),
             (ecap.pss > 19, f"11.4.3: PSS of {ecap.pss + 1} bits is wider than a PASID"),
             (ecap.mhmv and not ecap.ir, "11.4.3: MHMV is not 0 without IR"),
         )
@@ -186,6 +193,40 @@ class Capabilities:
             for first, second in overlaps(register_map(self.features, cap, ecap, {}))
         ]
         return found
+
+    def remnants(self) -> list[str]:
+        """What healthy units of older revisions show, or those whose scalable mode is switched off.
+
+        Software that follows this revision passes over it: bits that an older one defined, and
+        parts of scalable mode that say nothing without SMTS.
+        """
+        cap, ecap = self.cap, self.ecap
+        found = [
+            f"{_section(flag)}: {flag.upper()} is set without {needed.upper()}"
+            for flag, needed in self._unmet()
+            if needed in SCALABLE and not ecap.smts
+        ]
+        rules = (
+            (ecap.pss and not ecap.smts, "11.4.3: PSS is not 0 without SMTS"),
+            (cap.dep_23, "11.4.2: deprecated bit 23 is set (isochrony, revision 1)"),
+            (cap.sagaw & 0x11, "11.4.2: SAGAW has bits of revision 1 set (30 or 64 bits)"),
+            (ecap.dep_28, "11.4.3: deprecated bit 28 is set (extended mode, revision 2)"),
+            (ecap & DEFERRED_INVALIDATION, "11.4.3: bit 27 is set (extended mode, revision 2)"),
+            (
+                ecap.dep_24 and not ecap.smts,
+                "11.4.3: deprecated bit 24 is set (extended mode, revision 2)",
+            ),
+            (ecap.dep_5, "11.4.3: deprecated bit 5 is set (caching hints, revision 1)"),
+            (ecap.ers, "11.4.3: ERS is set (execute requests, up to revision 4)"),
+        )
+        return found + [message for shown, message in rules if shown]
+
+    def _unmet(self) -> Iterator[tuple[str, str]]:
+        """Flags that are set while one they need is clear."""
+        flags = self.cap.flags() | self.ecap.flags()
+        return (
+            (flag, needed) for flag, needed in DEPENDENCIES if flag in flags and needed not in flags
+        )
 
 
 def _section(flag: str) -> str:

@@ -1,0 +1,161 @@
+"""The table of exit codes in the documentation, walked cell by cell."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from tests.dmar_corpus import malformed_tables
+from tests.reference_data import capture_folders, vector_files
+from tests.vtd.commands.test_dmar_edit import TABLE
+from tests.vtd.commands.test_fuzz_audit import CAPTURE, ROOT, STALE_TRACE
+from tests.vtd.dmar.listing.test_lspci import VERBOSE
+from vtd.cli import COMMANDS, main
+from vtd.commands.dmar import app
+
+PAGE = ROOT / "docs" / "exit-codes.md"
+SOUND = str(CAPTURE)
+SHADOWED = str(next(each for each in capture_folders() if each.name == "legacy48-strict"))
+VECTOR = next(each for each in vector_files() if "msi" in each.name or "ir_basic" in each.name)
+BROKEN = next(each for each in malformed_tables() if "m060" in each.id).data
+REFUSED = b"DMAR: Device is ineligible for IOMMU domain attach due to platform RMRR requirement.\n"
+FUZZ = "fuzz --jobs 1 --property"
+
+Files = dict[str, bytes]
+FILES: Files = {
+    "table": TABLE,
+    "broken": BROKEN,
+    "lspci": VERBOSE.encode(),
+    "usb": b"00:02.0 VGA compatible controller [0300]: Acme\n",
+    "trace": STALE_TRACE.encode(),
+    "fault": REFUSED,
+    "quiet": b"DMAR: IOMMU enabled\n",
+    "empty": b"",
+    "spec": b'[[structure]]\ntype = "DRHD"\nregister_base = 0x1000\n',
+}
+
+SITUATIONS: dict[tuple[str, int], str] = {
+    ("demo", 0): "demo",
+    ("demo", 2): "demo --colour",
+    ("replay", 0): f"replay {VECTOR}",
+    ("replay", 1): "replay altered.json",
+    ("replay", 2): "replay absent",
+    ("mappings", 0): f"mappings {SOUND}",
+    ("mappings", 2): "mappings absent",
+    ("walk", 0): f"walk {SHADOWED} 0x1000 --device 00:02.0",
+    ("walk", 2): "walk absent 0x1000 --device 00:02.0",
+    ("irte", 0): f"irte {SOUND}",
+    ("irte", 2): "irte absent",
+    ("msi", 0): "msi 0xfee00000 0x30",
+    ("msi", 2): "msi 0xfee00000 x",
+    ("caps", 0): "caps d2008c40660462 f050da",
+    ("caps", 1): "caps d2008c40660462 f05018",
+    ("caps", 2): "caps d2008c40660462",
+    ("dmar validate", 0): "dmar validate table",
+    ("dmar validate", 1): "dmar validate broken table",
+    ("dmar validate", 2): "dmar validate empty table",
+    ("dmar rules", 0): "dmar rules",
+    ("dmar rules", 2): "dmar rules --colour",
+    ("dmar show", 0): "dmar show broken",
+    ("dmar show", 2): "dmar show empty",
+    ("dmar build", 0): "dmar build spec -o out.bin",
+    ("dmar build", 2): "dmar build fault -o out.bin",
+    ("dmar export", 0): "dmar export table",
+    ("dmar export", 2): "dmar export empty",
+    ("dmar edit", 0): "dmar edit broken -o out.bin",
+    ("dmar edit", 2): "dmar edit table -o out.bin --drop-rmrr 1000",
+    ("dmar diff", 0): "dmar diff table table",
+    ("dmar diff", 1): "dmar diff table broken",
+    ("dmar diff", 2): "dmar diff table empty",
+    ("dmar scope", 0): "dmar scope table 00:02.0",
+    ("dmar scope", 1): "dmar scope table 0001:00:02.0",
+    ("dmar scope", 2): "dmar scope table 2",
+    ("dmar rmrr", 0): "dmar rmrr table --lspci usb",
+    ("dmar rmrr", 1): "dmar rmrr table",
+    ("dmar rmrr", 2): "dmar rmrr empty",
+    ("dmar audit", 0): "dmar audit guarded.bin",
+    ("dmar audit", 1): "dmar audit broken",
+    ("dmar audit", 2): "dmar audit empty",
+    ("groups", 0): "groups lspci",
+    ("groups", 2): "groups empty",
+    ("collect", 0): "collect out.tar.gz --root .",
+    ("collect", 2): "collect absent/out.tar.gz --root .",
+    ("explain", 0): "explain quiet",
+    ("explain", 1): "explain fault",
+    ("explain", 2): "explain empty",
+    ("fuzz", 0): f"{FUZZ} interrupts --count 1",
+    ("fuzz", 2): f"{FUZZ} nothing --count 1",
+    ("audit", 0): f"audit {SOUND}",
+    ("audit", 1): "audit trace",
+    ("audit", 2): "audit empty",
+}
+"""A command line for every cell of the table that says something."""
+SLOWER = {("fuzz", 1)}
+"""Cells that another test shows: it takes a buggy target and most of a minute."""
+
+
+def cells() -> set[tuple[str, int]]:
+    """Command and code of every cell of the table that is not empty."""
+    found = set()
+    for line in PAGE.read_text().splitlines():
+        if match := re.fullmatch(r"\| `([a-z ]+)` \|(.*)\|", line):
+            for code, text in enumerate(match[2].split("|")):
+                if text.strip():
+                    found.add((match[1], code))
+    return found
+
+
+def test_the_table_has_every_command() -> None:
+    listed = {command for command, _ in cells()}
+    inner = {f"dmar {each.name}" for each in app.registered_commands}
+    assert listed == (set(COMMANDS) - {"dmar"}) | inner
+    assert all((command, code) in cells() for command in listed for code in (0, 2))
+
+
+def test_every_cell_has_a_situation() -> None:
+    assert set(SITUATIONS) | SLOWER == cells()
+    shown = (Path(__file__).parent / "test_fuzz_audit.py").read_text()
+    assert "def test_a_failure_is_saved_and_replays" in shown
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name, data in FILES.items():
+        (tmp_path / name).write_bytes(data)
+    run = invoke("dmar", "edit", "table", "-o", "guarded.bin", "--drop-rmrr", "all",
+                 "--set-flag", "dma_ctrl_platform_opt_in=1")  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    assert run() == 0
+    altered(tmp_path / "altered.json")
+    return tmp_path
+
+
+def invoke(*arguments: str) -> Callable[[], int]:
+    return lambda: CliRunner().invoke(main, list(arguments)).exit_code
+
+
+def altered(path: Path) -> None:
+    """A scenario whose last outcome can't be."""
+    data = VECTOR.read_bytes()
+    scenario = json.loads(gzip.decompress(data) if VECTOR.suffix == ".gz" else data)
+    for step in reversed(scenario["steps"]):
+        if "expect" in step:
+            step["expect"] = {"delivered": {"vector": 255}}
+            break
+    path.write_text(json.dumps(scenario))
+
+
+@pytest.mark.parametrize(
+    ("cell", "line"), SITUATIONS.items(), ids=[f"{name} {code}" for name, code in SITUATIONS]
+)
+def test_a_cell_holds(folder: Path, cell: tuple[str, int], line: str) -> None:
+    result = CliRunner().invoke(main, line.split())
+    assert result.exit_code == cell[1], result.output
+    if cell[1] == 2:
+        assert result.stderr.strip()

@@ -1,0 +1,150 @@
+"""Hex dumps of every tool, at any address, quoted and prefixed, give the bytes that were dumped."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.dmar_corpus import clean_tables
+from vtd.dmar.hex_dump import DumpError, hex_blobs
+from vtd.dmar.inputs import dmar_tables
+
+TABLE = next(each for each in clean_tables() if each.id.endswith("qemu-4")).data
+ADDRESS = 0x7A5F6018
+
+
+def rows(data: bytes, size: int = 16) -> list[tuple[int, bytes]]:
+    return [(start, data[start : start + size]) for start in range(0, len(data), size)]
+
+
+def readable(row: bytes) -> str:
+    return "".join(chr(byte) if 32 <= byte < 127 else "." for byte in row)
+
+
+def words(row: bytes, size: int) -> str:
+    """The words of a row as a little-endian machine prints them."""
+    whole = row.ljust(-(-len(row) // size) * size, b"\0")
+    return " ".join(whole[at : at + size][::-1].hex() for at in range(0, len(whole), size))
+
+
+def dmem(data: bytes) -> str:
+    lines = []
+    for at, row in rows(data):
+        left, right = row[:8].hex(" ").upper(), row[8:].hex(" ").upper()
+        lines.append(f"  {ADDRESS + at:08X}: {left}-{right:24} *{readable(row)}*")
+    return "\n".join(lines)
+
+
+def od(data: bytes) -> str:
+    lines = [f"{at:07o} {row.hex(' ')}" for at, row in rows(data)]
+    return "\n".join([*lines, f"{len(data):07o}"])
+
+
+def gdb(data: bytes) -> str:
+    return "\n".join(
+        f"0x{ADDRESS + at:x}:\t" + "\t".join(f"0x{byte:02x}" for byte in row)
+        for at, row in rows(data, 8)
+    )
+
+
+def kernel(data: bytes) -> str:
+    return "\n".join(
+        f"[    1.23456{at % 10}] DMAR: {at:08x}: {row.hex(' '):47}  {readable(row)}"
+        for at, row in rows(data)
+    )
+
+
+FORMS: dict[str, Callable[[bytes], str]] = {
+    "UEFI shell": dmem,
+    "U-Boot md.b": lambda data: "\n".join(
+        f"{ADDRESS + at:08x}: {row.hex(' '):47}    {readable(row)}" for at, row in rows(data)
+    ),
+    "U-Boot md.l": lambda data: "\n".join(
+        f"{ADDRESS + at:08x}: {words(row, 4):35}    {readable(row)}" for at, row in rows(data)
+    ),
+    "crash": lambda data: "\n".join(
+        f"{ADDRESS + at:x}:  {words(row, 8):33}   {readable(row)}" for at, row in rows(data)
+    ),
+    "hexdump": lambda data: "\n".join(f"{at:07x} {words(row, 2)}" for at, row in rows(data)),
+    "WinDbg": lambda data: "\n".join(
+        f"fffff803`{ADDRESS + at:08x}  {row[:8].hex(' ')}-{row[8:].hex(' '):23}  {readable(row)}"
+        for at, row in rows(data)
+    ),
+    "od": od,
+    "gdb": gdb,
+    "kernel": kernel,
+    "C array": lambda data: (
+        "unsigned char dmar[] = {\n"
+        + ",\n".join("  " + ", ".join(f"0x{byte:02x}" for byte in row) for _, row in rows(data))
+        + "\n};\nunsigned int dmar_len = 160;\n"
+    ),
+    "bytes in lines": lambda data: (
+        "the table:\n" + "\n".join(row.hex(" ") for _, row in rows(data))
+    ),
+}
+WRAPPINGS: dict[str, Callable[[str], str]] = {
+    "bare": lambda text: text,
+    "quoted": lambda text: "".join(f">>> {line}\n" for line in text.splitlines()),
+    "in a mail": lambda text: f"Hello all,\n\nsee below: 12 bytes\n\n{text}\n\nBest, D.\n",
+}
+
+
+@pytest.mark.parametrize("wrapping", WRAPPINGS)
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_gives_the_bytes(form: str, wrapping: str) -> None:
+    (table,) = dmar_tables(WRAPPINGS[wrapping](FORMS[form](TABLE)).encode())
+    assert table[: len(TABLE)] == TABLE
+    assert not any(table[len(TABLE) :])  # words fill up the last line
+
+
+@pytest.mark.parametrize("form", ["UEFI shell", "U-Boot md.l", "hexdump", "gdb"])
+def test_every_table_survives(form: str) -> None:
+    for known in clean_tables():
+        (table,) = dmar_tables(FORMS[form](known.data).encode())
+        assert table[: len(known.data)] == known.data
+
+
+def test_a_dump_may_begin_before_the_table() -> None:
+    text = FORMS["U-Boot md.b"](bytes(48) + TABLE + bytes(8))
+    text = "\n".join(f"{0x1000 + 16 * n:08x}{line[8:]}" for n, line in enumerate(text.splitlines()))
+    first = f"00000000: {bytes(16).hex(' ')}\n"
+    before = "\n".join(f"{16 * n:08x}{line[8:]}" for n, line in enumerate(text.splitlines(), 1))
+    assert dmar_tables((first + before).encode()) == [TABLE]
+
+
+def test_a_star_stands_for_lines_like_the_one_before() -> None:
+    """As hexdump prints them: here four rows of zeros."""
+    table = TABLE[:4] + (len(TABLE) + 64).to_bytes(4, "little") + TABLE[8:] + bytes(64) + b"\x01"
+    lines = FORMS["U-Boot md.b"](table).splitlines()
+    zeros = [number for number, line in enumerate(lines) if line[10:57] == " ".join(["00"] * 16)]
+    short = [*lines[: zeros[-4] + 1], "*", *lines[zeros[-1] + 1 :]]
+    assert len(short) == len(lines) - 2
+    assert hex_blobs("\n".join(short)) == hex_blobs("\n".join(lines)) == [table]
+
+
+def test_a_gap_is_named_by_its_line() -> None:
+    lines = dmem(TABLE).splitlines()
+    with pytest.raises(DumpError, match="line 3: hex data of offset 0x7a5f6048 is out of order"):
+        hex_blobs("\n".join(lines[:2] + lines[3:]))
+
+
+def test_dumps_one_after_the_other_are_told_apart() -> None:
+    other = next(each for each in clean_tables() if each.id.endswith("synthetic-sidp-ns")).data
+    assert dmar_tables(f"{dmem(TABLE)}\n\n{dmem(other)}".encode()) == [TABLE, other]
+
+
+@given(st.data())
+def test_any_change_to_a_dump_is_read_or_refused(data: st.DataObject) -> None:
+    text = data.draw(st.sampled_from([form(TABLE) for form in FORMS.values()]))
+    at = data.draw(st.integers(0, len(text)))
+    cut = data.draw(st.integers(0, 40))
+    put = data.draw(st.text("0123456789abcdef: >|\n-xD", max_size=20))
+    try:
+        blobs = hex_blobs(text[:at] + put + text[at + cut :])
+    except DumpError as error:
+        assert "out of order" in str(error)
+    else:
+        assert all(isinstance(blob, bytes) for blob in blobs)

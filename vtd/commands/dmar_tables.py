@@ -1,0 +1,95 @@
+"""``vtd dmar show``, ``build``, ``export`` and ``diff``: what a table says, and in which forms."""
+
+from __future__ import annotations
+
+import json
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vtd.commands.dmar_output import FINDINGS, OutputFile, write_output
+from vtd.commands.rendering.answer import CommandAnswer, Format, Output, show
+from vtd.commands.rendering.terminal import Verbatim, folded, styled
+from vtd.commands.reading import TableFile, read_table, read_tables, read_text, unusable_input
+from vtd.dmar.decoded import decoded
+from vtd.dmar.description import build as build_table
+from vtd.dmar.description import describe
+from vtd.dmar.diff import diff as diff_tables
+from vtd.dmar.source import write_source
+from vtd.dmar.table import Table
+
+
+class TextForm(StrEnum):
+    """Texts that a table can be written as."""
+
+    TOML = "toml"
+    DSL = "dsl"
+    OLD_DSL = "old-dsl"
+
+
+def show_command(
+    file: TableFile,
+    offsets: Annotated[
+        bool, typer.Option("--offsets", help="Every field with its offset, length and bytes.")
+    ] = False,
+    format: Output = Format.TEXT,
+) -> None:
+    """Show what a table says."""
+    from vtd.commands.show import offset_lines, tree_lines  # noqa: PLC0415 - rich is slow to import
+
+    for name, data in read_tables(file):
+        with unusable_input(name):
+            table = Table.parse(data)
+        row = {"file": name, "decoded": decoded(table)}
+        lines = offset_lines(table) if offsets else tree_lines(table, name)
+        show(CommandAnswer(row, [row], map(Verbatim, lines)), format)
+
+
+def build_command(
+    specification: Annotated[
+        str, typer.Argument(metavar="SPEC.toml", help="As export writes it; - is stdin.")
+    ],
+    output: OutputFile,
+) -> None:
+    """Build a table from a TOML description; Length and Checksum are computed."""
+    with unusable_input(specification):
+        text = read_text(specification)
+        if not text.strip():
+            raise ValueError("empty")
+        data = build_table(text).pack()
+    write_output(output, data)
+
+
+def export_command(
+    file: TableFile,
+    output: OutputFile = Path("-"),
+    form: Annotated[
+        TextForm,
+        typer.Option(help="TOML for build; source for iasl -z, or for iasl before 2023: old-dsl."),
+    ] = TextForm.TOML,
+) -> None:
+    """Write a table as text that becomes the same bytes again, by build or by iasl."""
+    table = read_table(file)
+    if form is TextForm.TOML:
+        write_output(output, describe(table).encode())
+        return
+    with unusable_input(file):
+        text, left_out = write_source(table, older=form is TextForm.OLD_DSL)
+    for each in left_out:
+        typer.echo(f"vtd: {file}: not in the source: {each}", err=True)
+    write_output(output, text.encode())
+
+
+def diff_command(
+    before: TableFile,
+    after: TableFile,
+    format: Output = Format.TEXT,
+) -> None:
+    """Compare two tables by meaning: units, regions, scopes. Exit code 1 if they differ."""
+    changes = diff_tables(read_table(before), read_table(after))
+    rows = [change._asdict() for change in changes]
+    show(CommandAnswer(rows, rows, map(str, changes)), format)
+    if changes:
+        raise typer.Exit(FINDINGS)

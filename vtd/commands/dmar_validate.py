@@ -1,0 +1,230 @@
+"""``vtd dmar validate`` and ``vtd dmar rules``: tables against the rules, and the rules."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterable, Iterator
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from vtd.commands.configuration import (
+    Configuration,
+    read_baseline,
+    read_configuration,
+    without_known,
+)
+from vtd.commands.dmar_output import COLOURS, FINDINGS, Level
+from vtd.commands.rendering.answer import CommandAnswer, Format, Output, show
+from vtd.commands.rendering.terminal import Verbatim, folded, styled
+from vtd.commands.platform_files import (
+    Hpet,
+    Madt,
+    MemoryMap,
+    Namespace,
+    PlatformFiles,
+    Registers,
+    Srat,
+    read_platform,
+)
+from vtd.commands.reading import UNUSABLE, Lspci, Unreadable, every_table, unusable_input
+from vtd.dmar import report
+from vtd.dmar.explanation import enforcement, explain_rule
+from vtd.dmar.report import FileFindings
+from vtd.dmar.rules import RULES, Rule, Severity, validate
+
+
+class FindingsFormat(StrEnum):
+    """Formats of findings."""
+
+    TEXT = "text"
+    JSON = "json"
+    JSONL = "jsonl"
+    SARIF = "sarif"
+    JUNIT = "junit"
+
+
+def validate_command(
+    files: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="FILE...",
+            help="Tables: raw, hex dump of any tool, iasl source; folders and collections of "
+            "them; - is stdin.",
+        ),
+    ] = None,
+    format: Annotated[FindingsFormat, typer.Option(help="Form of the output.")] = (
+        FindingsFormat.TEXT
+    ),
+    select: Annotated[
+        list[str] | None,
+        typer.Option(help="Check these rules only: ids or their beginnings, comma-separated."),
+    ] = None,
+    ignore: Annotated[
+        list[str] | None, typer.Option(help="Leave these rules out, after --select.")
+    ] = None,
+    fail_on: Annotated[
+        Level | None,
+        typer.Option(help="Lowest severity that makes the exit code 1.", show_default="warning"),
+    ] = None,
+    explain: Annotated[
+        list[str] | None, typer.Option(help="Explain a rule instead of checking files.")
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="Configuration [vtd.toml, or pyproject.toml, here].")
+    ] = None,
+    baseline: Annotated[
+        Path | None, typer.Option(help="Known findings, a report in JSON: they are left out.")
+    ] = None,
+    memory_map: MemoryMap = None,
+    madt: Madt = None,
+    hpet: Hpet = None,
+    srat: Srat = None,
+    lspci: Lspci = None,
+    namespace: Namespace = None,
+    registers: Registers = None,
+) -> None:
+    """Check tables against the rules.
+
+    A file that can't be read is a finding of that file, and the others are judged all the same.
+    Exit code 0: nothing found at or above --fail-on. 1: something found. 2: wrong use, or a file
+    that can't be read.
+    """
+    if explain:
+        _print_rules([RULES[id] for id in _rule_ids(explain)], format)
+        return
+    if not files:
+        raise typer.BadParameter("a FILE is needed, - for stdin", param_hint="FILE")
+    with unusable_input("configuration"):
+        settled = read_configuration(config)
+        settings = _Settings(settled, select, ignore, fail_on)
+        file_of_known = str(baseline) if baseline else settled.baseline
+        known = read_baseline(file_of_known) if file_of_known else frozenset()
+    given = PlatformFiles(memory_map, madt, hpet, srat, lspci, namespace, registers)
+    results = []
+    for file in files:
+        for result in _judged(file, given, settings):
+            results.append(without_known(result, known))
+            if result.unreadable:
+                typer.echo(f"vtd: {result.file}: {result.findings[0].message}", err=True)
+    _print_findings(results, format, settings.threshold(""))
+    if any(result.unreadable for result in results):
+        raise typer.Exit(UNUSABLE)
+    if any(map(settings.fails, results)):
+        raise typer.Exit(FINDINGS)
+
+
+class _Settings:
+    """Which rules hold for a file and which findings fail: options first, then configuration."""
+
+    def __init__(
+        self,
+        configuration: Configuration,
+        select: list[str] | None,
+        ignore: list[str] | None,
+        fail_on: Level | None,
+    ) -> None:
+        self._configuration = configuration
+        self._select, self._ignore, self._fail_on = select, ignore, fail_on
+        for each in ({}, *configuration.values.get("path", ())):
+            self.rules(each.get("match", ""))
+            self.threshold(each.get("match", ""))
+
+    def rules(self, file: str) -> Collection[str]:
+        """The ids of the rules to check."""
+        settled = self._configuration.settings(file)
+        select, ignore = self._select or settled.select, self._ignore or settled.ignore
+        return set(_rule_ids(select) if select else RULES) - set(_rule_ids(ignore or []))
+
+    def threshold(self, file: str) -> Severity:
+        """The lowest severity that fails."""
+        settled = self._configuration.settings(file).fail_on
+        if self._fail_on is None and settled is not None:
+            return Level(settled).severity
+        return (self._fail_on or Level.WARNING).severity
+
+    def fails(self, result: FileFindings) -> bool:
+        """Whether a finding is as bad as that."""
+        threshold = self.threshold(result.file)
+        return any(each.severity >= threshold for each in result.findings)
+
+
+def _judged(file: str, given: PlatformFiles, settings: _Settings) -> Iterator[FileFindings]:
+    """The findings of every table in a file."""
+    platform = None
+    for each in every_table(file):
+        if isinstance(each, Unreadable):
+            yield report.unreadable(each.name, each.reason)
+            continue
+        platform = platform or read_platform(given, None if file == "-" else file)
+        yield FileFindings(each.name, validate(each.data, platform, settings.rules(each.name)))
+
+
+def _rule_ids(texts: Iterable[str]) -> list[str]:
+    """The rules whose ids begin with one of the words, with or without ``DMAR-``."""
+    found: list[str] = []
+    for word in (word.strip().upper() for text in texts for word in text.split(",")):
+        beginning = "DMAR-" + word.removeprefix("DMAR-")
+        matching = [id for id in RULES if id.startswith(beginning)]
+        if not word or not matching:
+            raise typer.BadParameter(f"{word!r} is the beginning of no rule id")
+        found += matching
+    return found
+
+
+def _print_findings(results: list[FileFindings], format: FindingsFormat, threshold: Severity) -> None:
+    match format:
+        case FindingsFormat.JSON:
+            text = report.to_json(results)
+        case FindingsFormat.JSONL:
+            text = report.to_jsonl(results)
+        case FindingsFormat.SARIF:
+            text = report.to_sarif(results)
+        case FindingsFormat.JUNIT:
+            text = report.to_junit(results, threshold)
+        case FindingsFormat.TEXT:
+            text = "\n".join(folded(line for result in results for line in _finding_lines(result)))
+    if text:
+        typer.echo(text)
+
+
+def _finding_lines(result: FileFindings) -> Iterator[str]:
+    new = f", {result.known} known" if result.known else ""
+    if not result.findings:
+        yield f"{result.file}: nothing found{new}"
+    for each in result.findings:
+        severity = styled(f"{each.severity!s:7}", COLOURS[each.severity])
+        yield f"{result.file}: 0x{each.offset:03x} {severity} {each.rule} {each.message}"
+
+
+def _print_rules(rules: list[Rule], format: FindingsFormat) -> None:
+    if format is FindingsFormat.TEXT:
+        typer.echo("\n\n".join(map(explain_rule, rules)))
+    else:
+        typer.echo(json.dumps([_rule_json(rule) for rule in rules], indent=1))
+
+
+def _rule_json(rule: Rule) -> dict[str, Any]:
+    return {
+        "rule": rule.id,
+        "severity": str(rule.severity),
+        "title": rule.title,
+        "meaning": rule.meaning,
+        "section": rule.section,
+        "needs": rule.needs,
+        "software": enforcement(rule),
+    }
+
+
+def rules_command(format: Output = Format.TEXT) -> None:
+    """List every rule with its severity."""
+    rows = [_rule_json(rule) for rule in RULES.values()]
+    show(CommandAnswer(rows, rows, map(_rule_line, RULES.values())), format)
+
+
+def _rule_line(rule: Rule) -> str:
+    severity = styled(f"{rule.severity!s:7}", COLOURS[rule.severity])
+    needs = f" (needs {rule.needs})" if rule.needs else ""
+    return f"{rule.id} {severity} {rule.title}{needs}"

@@ -1,0 +1,84 @@
+"""A unit from the dumps of Linux: a debugfs folder, or the collection that holds one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+from pagetables.unchanged import UnchangedMemory
+from vtd.commands.reading import read_files
+from vtd.dmar.table import Table
+from vtd.inspection import collection
+from vtd.inspection.collection import Files
+from vtd.inspection.debugfs import DebugfsError, DumpedUnit, dumped_units, is_debugfs
+from vtd.layouts.registers import GlobalStatus
+from vtd.recordings.capture import MANIFEST, Capture
+from vtd.software.registers import start
+from vtd.unit.departures import QEMU, SPECIFICATION
+from vtd.unit.options import Options
+from vtd.unit.registers.capabilities import Capabilities
+from vtd.unit.unit import RemappingUnit
+
+
+class Inspected(NamedTuple):
+    """A unit that nobody changes, and where it comes from."""
+
+    unit: RemappingUnit
+    capture: Capture | None
+
+    @property
+    def status(self) -> GlobalStatus:
+        return self.unit.registers[GlobalStatus]
+
+
+def open_debugfs(path: Path, *, as_specified: bool = False) -> Inspected | None:
+    """The unit of a folder of dumps or a collection; None for anything else.
+
+    A unit of version 1.x with scalable mode is QEMU's, which departs from the specification in
+    places; ``as_specified`` shows what the specification says.
+
+    Behind ``@`` is the name of the unit, ``FOLDER@dmar1``, where there are several.
+    """
+    folder, _, name = str(path).rpartition("@")
+    place = Path(folder) if folder and not path.exists() else path
+    if (place / MANIFEST).exists():
+        return None
+    files = read_files(place)
+    if files is None or not is_debugfs(files.contents):
+        return None
+    units = dumped_units(files.contents)
+    found = _named(units, name if place != path else None)
+    return Inspected(_unit(found, _address_bits(files), as_specified), None)
+
+
+def _named(units: list[DumpedUnit], name: str | None) -> DumpedUnit:
+    names = ", ".join(each.name for each in units)
+    if name is None and len(units) == 1:
+        return units[0]
+    for each in units:
+        if each.name == name:
+            return each
+    raise DebugfsError(f"name one of the units behind @: {names}")
+
+
+def _address_bits(files: Files) -> int | None:
+    """The host address width of the table in a collection."""
+    for path, data in files.below(collection.TABLES).contents.items():
+        if path.startswith("DMAR") and len(data) >= 48:
+            return Table.parse(data).header.address_bits
+    return None
+
+
+def _unit(dumped: DumpedUnit, address_bits: int | None, as_specified: bool) -> RemappingUnit:
+    """A unit that stands as the dumped one; without a table its MGAW is its address width."""
+    registers = dumped.registers
+    numbers = (registers[each] for each in ("VER", "CAP", "ECAP"))
+    version, cap, ecap = numbers
+    widest = Capabilities.of(version, cap, ecap, 52)
+    bits = address_bits or max(12, min(52, widest.max_guest_address_width))
+    capabilities = Capabilities.of(version, cap, ecap, bits)
+    emulated = capabilities.major_version == 1 and bool(capabilities.ecap.smts)
+    options = Options(departures=QEMU if emulated and not as_specified else SPECIFICATION)
+    unit = RemappingUnit(capabilities, UnchangedMemory(dumped.memory), options)
+    start(unit, GlobalStatus(registers["GSTS"]), registers["RTADDR"], registers["IRTA"])
+    return unit

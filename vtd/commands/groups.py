@@ -1,0 +1,108 @@
+"""``vtd groups``: the isolation groups of a machine, and the reason for every join."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Any
+
+import typer
+
+from devices.source_id import Bdf
+from vtd.commands.dmar_output import AnswerFormat, PlainFormat, print_answer
+from vtd.commands.reading import read_pci_tree, unusable_input
+from vtd.dmar.pci_tree import PciTree, PciTreeError
+from vtd.inspection.acs_quirks import SOURCE
+from vtd.inspection.isolation_groups import Groups, Join, isolation_groups
+
+
+def groups(
+    file: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE", help="lspci -vvv as root, a copy of sysfs, JSON, or a collection."
+        ),
+    ],
+    format: AnswerFormat = PlainFormat.TEXT,
+) -> None:
+    """Form isolation groups as Linux does, and say which port lacks which ACS bit.
+
+    What a listing does not show counts as not isolated and is named. Exit code 0, 2 for unusable
+    input.
+    """
+    tree = read_pci_tree(file)
+    with unusable_input(file):
+        if tree is None or tree.closed_bridges:
+            missing = ", ".join(str(each.bdf) for each in tree.closed_bridges[:4]) if tree else ""
+            raise PciTreeError(
+                f"PCI tree: no buses of the bridges {missing} (lspci -vvv shows them)"
+            )
+    found = isolation_groups(tree)
+    print_answer(format, _json(found, tree), _lines(found, tree))
+
+
+def _json(found: Groups, tree: PciTree) -> dict[str, Any]:
+    return {
+        "groups": _named(found.groups),
+        "joins": [
+            {
+                "functions": [str(each.first), str(each.second)],
+                "reason": each.reason,
+                "known": each.known,
+            }
+            for each in found.joins
+        ],
+        "certain": not found.unknown,
+        "trusted": [
+            {"function": str(bdf), "reason": quirk.value, "source": SOURCE}
+            for bdf, quirk in found.trusted
+        ],
+        "override": {
+            "groups": _named(found.overridden()),
+            "shared": [_join_json(each) for each in found.joins if each.by_override],
+        },
+        "listed": {str(bdf): number for bdf, number in _listed(tree)},
+    }
+
+
+def _named(groups: tuple[tuple[Bdf, ...], ...]) -> list[list[str]]:
+    return [[str(bdf) for bdf in group] for group in groups]
+
+
+def _join_json(join: Join) -> dict[str, Any]:
+    return {"functions": [str(join.first), str(join.second)], "reason": join.reason}
+
+
+def _listed(tree: PciTree) -> Iterator[tuple[Bdf, int]]:
+    for each in tree.functions.values():
+        if each.group is not None:
+            yield each.bdf, each.group
+
+
+def _lines(found: Groups, tree: PciTree) -> Iterator[str]:
+    for number, group in enumerate(found.groups, 1):
+        yield f"group {number}: {', '.join(map(str, group))}"
+        for join in found.joins:
+            if join.second in group:
+                mark = "" if join.known else "not known: "
+                yield f"  {join.second} with {join.first}: {mark}{join.reason}"
+    for bdf, quirk in found.trusted:
+        yield f"{bdf} counts as isolated: {quirk.value} ({SOURCE})"
+    overridden = found.overridden()
+    if overridden != found.groups:
+        yield (
+            f"with pcie_acs_override=downstream,multifunction Linux would show "
+            f"{len(overridden)} groups; these would still share:"
+        )
+        for join in found.joins:
+            if join.by_override:
+                yield f"  {join.second} with {join.first}: {join.reason}"
+    yield from _disagreement(found, tree)
+
+
+def _disagreement(found: Groups, tree: PciTree) -> Iterator[str]:
+    """Groups of the listing that are not these, such as those of a patched kernel."""
+    listed = dict(_listed(tree))
+    for group in found.groups:
+        numbers = {listed[bdf] for bdf in group if bdf in listed}
+        if len(numbers) > 1:
+            yield f"the listing has {', '.join(map(str, group))} in groups {sorted(numbers)}"

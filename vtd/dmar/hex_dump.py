@@ -1,0 +1,199 @@
+"""Bytes from hex dumps in text, whoever printed them, wherever they start, however quoted.
+
+Reads what acpidump, ``iasl -d``, xxd, hexdump, od, the UEFI shell's ``dmem``, U-Boot's ``md``, gdb,
+crash, WinDbg and the kernel's own dumps print, arrays of C, and plain digits. A dump starts with
+offset 0, or with the address of the first byte of a table. Words of more than one byte are turned
+round if only that makes a table.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+
+MOST_BYTES_OF_A_LINE = 64
+ACPI_SIGNATURE = re.compile(rb"[A-Z][A-Z0-9!_]{3}")
+ACPI_HEADER = 36
+"""Bytes of the header common to all ACPI tables."""
+
+KNOWN = (b"DMAR", b"APIC", b"HPET", b"SRAT")
+"""Signatures that are read; turned round they look like others."""
+
+_OFFSET = re.compile(
+    r"(?:^|[\s>|\]*:])(?:0[xX])?([0-9A-Fa-f`]{1,17})(?: <[^>]*>)?(?::[ \t]*|[ \t]+)(?=\S)", re.ASCII
+)
+_FIELD = " : "
+"""What stands between name and value in fields that iasl prints, and in no dump."""
+_WORD = re.compile(r"(?:0[xX])?([0-9A-Fa-f]{2,16})(?=[ \t,-]|$)", re.ASCII)
+_GAP = re.compile(r"[ \t,-]")
+_LINE_NUMBERS_ONLY = re.compile(r"[0-9A-Fa-f]{2}(?:[ \t]+[0-9A-Fa-f]{2})*\s*", re.ASCII)
+_QUOTE = re.compile(r"^[\s>|*]*")
+_ARRAY_BYTE = re.compile(r"\b0[xX]([0-9A-Fa-f]{2})\b", re.ASCII)
+WORD_BYTES = (1, 2, 4, 8)
+MOST_REPEATED = 1 << 20
+"""Bytes that a * may stand for."""
+CLEARLY_A_DUMP = 8
+"""Bytes of a line that nobody writes by chance."""
+
+
+class DumpError(ValueError):
+    """A dump with a gap; the message says at which line."""
+
+
+@dataclass
+class Dump:
+    """The bytes of one dump as they grow."""
+
+    start: int
+    """Offset of its first byte."""
+    data: bytearray = field(default_factory=bytearray)
+    word: int = 1
+    """Bytes of a word."""
+    row: bytes = b""
+    """The bytes of the last line."""
+    repeats: bool = False
+    """Whether a * says that lines like the last one follow."""
+
+    @property
+    def end(self) -> int:
+        return self.start + len(self.data)
+
+    def repeat_to(self, offset: int) -> None:
+        """Add lines like the last one up to an offset, if whole ones reach it."""
+        missing = offset - self.end
+        if missing > 0 and self.row and missing % len(self.row) == 0:
+            self.data += self.row * (missing // len(self.row))
+        self.repeats = False
+
+    def table(self) -> bytes:
+        """The bytes in the order of memory."""
+        straight = bytes(self.data)
+        if self.word == 1:
+            return straight
+        turned = b"".join(
+            straight[position : position + self.word][::-1]
+            for position in range(0, len(straight), self.word)
+        )
+        known = turned[:4] in KNOWN or not table_starts(straight)
+        return turned if table_starts(turned) and known else straight
+
+    @property
+    def complete(self) -> bool:
+        """Whether a table starts here and all of it was read."""
+        data = self.table()
+        return table_starts(data) and int.from_bytes(data[4:8], "little") <= len(data)
+
+
+def table_starts(data: bytes) -> bool:
+    """Whether the bytes begin as an ACPI table does, with a Length that can be."""
+    if len(data) < 8 or not ACPI_SIGNATURE.match(data):
+        return False
+    return ACPI_HEADER <= int.from_bytes(data[4:8], "little") < 1 << 24
+
+
+def hex_blobs(text: str) -> list[bytes]:
+    """The bytes of every dump in a text, none if it has none; DumpError for one with a gap."""
+    words = text.split()
+    digits = "".join(words)
+    plain = len(digits) % 2 == 0 and re.fullmatch(r"[0-9A-Fa-f]+", digits, re.ASCII)
+    if words and words[0].strip("0") and plain and not _has_offsets(text):
+        return [bytes.fromhex(digits)]
+    alone = _digits_alone(text)
+    if table_starts(alone):
+        return [alone]
+    dumps: list[Dump] = []
+    for number, line in enumerate(text.splitlines(), 1):
+        if dumps and _QUOTE.sub("", line).strip() == "" and line.rstrip().endswith("*"):
+            dumps[-1].repeats = True
+        else:
+            _read_line(line, number, dumps)
+    if dumps:
+        return [dump.table() for dump in dumps]
+    array = _array(text)
+    return [array] if table_starts(array) else []
+
+
+def _has_offsets(text: str) -> bool:
+    """Whether the first two lines begin with the offsets of dump lines."""
+    lines = [line for line in text.splitlines() if line.strip()][:2]
+    first = [read for read in map(_parts, lines) if read]
+    if len(first) < 2:
+        return False
+    return int(first[1][0], 16) - int(first[0][0], 16) == len(first[0][1])
+
+
+def _read_line(line: str, number: int, dumps: list[Dump]) -> None:
+    """Add the bytes of a line to the last dump, or begin one with it."""
+    read = _parts(line)
+    if read is None:
+        return
+    digits, data, word = read
+    offset, last = int(digits, 16), dumps[-1] if dumps else None
+    if last and last.repeats:
+        last.repeat_to(offset if offset <= last.end + MOST_REPEATED else last.end)
+    if last and word == last.word and (offset == last.end or _octal(digits) == last.end):
+        last.data += data
+        last.row = data
+        return
+    begun = Dump(offset, bytearray(data), word, data)
+    if offset == 0 or table_starts(begun.table()):
+        dumps.append(begun)
+    elif len(data) >= CLEARLY_A_DUMP and (last is None or not last.complete):
+        raise DumpError(f"line {number}: hex data of offset 0x{offset:x} is out of order")
+
+
+def _octal(digits: str) -> int | None:
+    """The offset as od prints it, seven octal digits; None for another."""
+    return int(digits, 8) if len(digits) == 7 and not set(digits) - set("01234567") else None
+
+
+def _parts(line: str) -> tuple[str, bytes, int] | None:
+    """A line of a dump: digits of its offset, bytes in the order printed, bytes of a word."""
+    if _FIELD in line:
+        return None
+    for match in _OFFSET.finditer(line):
+        data, word = _line_bytes(line[match.end() :])
+        if data:
+            return match[1].replace("`", "") or "0", data, word
+    return None
+
+
+def _line_bytes(text: str) -> tuple[bytes, int]:
+    """The hex column of a dump line, without the text column, and the bytes of a word."""
+    words: list[str] = []
+    position = 0
+    while len(words) <= MOST_BYTES_OF_A_LINE and (match := _WORD.match(text, position)):
+        if words and len(match[1]) != len(words[0]) and not _short_end(text, match, words):
+            break
+        words.append(match[1])
+        position = match.end()
+        if not (gap := _GAP.match(text, position)):
+            break
+        position = gap.end()
+        if text[position - 1] == "," and text[position : position + 1] == " ":
+            position += 1
+        if text[position : position + 1] == " ":
+            if len(words) != 8 or len(words[0]) != 2 or text[position + 1 : position + 2] == " ":
+                break
+            position += 1
+    digits = "".join(words)
+    word = len(words[0]) // 2 if words else 1
+    if len(digits) % 2 or len(digits) > 2 * MOST_BYTES_OF_A_LINE or word not in WORD_BYTES:
+        return b"", 1
+    return bytes.fromhex(digits), word
+
+
+def _short_end(text: str, match: re.Match[str], words: list[str]) -> bool:
+    """Whether this is the last, shorter word of a line, as xxd prints an odd number of bytes."""
+    return len(match[1]) < len(words[0]) and text[match.end() : match.end() + 2].strip() == ""
+
+
+def _digits_alone(text: str) -> bytes:
+    """The bytes of the lines that hold nothing but bytes in hexadecimal."""
+    lines = (_QUOTE.sub("", line) for line in text.splitlines())
+    return bytes.fromhex("".join(line for line in lines if _LINE_NUMBERS_ONLY.fullmatch(line)))
+
+
+def _array(text: str) -> bytes:
+    """The bytes of an array in C or Python."""
+    return bytes.fromhex("".join(_ARRAY_BYTE.findall(text)))

@@ -1,0 +1,28 @@
+"""Telling JSON from other text that starts with a bracket, such as the time of a log line."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+_TIME = re.compile(r"\[ *\d+\.\d+\]")
+
+
+def is_json(text: str) -> bool:
+    """Whether a text is meant as a JSON object or list."""
+    start = text.lstrip()
+    return start[:1] == "{" or (start[:1] == "[" and not _TIME.match(start))
+
+
+def json_list(text: str, key: str) -> list[Any]:
+    """The list in a JSON text, either itself or under ``key``; ValueError if there is none."""
+    try:
+        data = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"not JSON: {error}") from error
+    if isinstance(data, dict):
+        data = data.get(key)
+    if not isinstance(data, list):
+        raise ValueError("a list is needed")
+    return data
