@@ -10,13 +10,13 @@ from typing import Annotated, Any, NamedTuple
 import typer
 
 from vtd.commands.images import capabilities_of
-from vtd.commands.rendering.answer import CommandAnswer, Format, Output, show
-from vtd.rows import Hex
 from vtd.commands.numbers import parse_hexadecimal
 from vtd.commands.reading import read_files, read_text, unusable_input
+from vtd.commands.rendering.answer import CommandAnswer, Format, Output, show
 from vtd.inspection.collection import LOG, Files
 from vtd.inspection.debugfs import dump_text
 from vtd.inspection.register_listings import OLDEST, ListedUnit, listed_units, sysfs_units
+from vtd.rows import Hex
 from vtd.unit.registers.capabilities import Capabilities
 
 CONTRADICTION = 1

@@ -25,7 +25,6 @@ def dmar(context: typer.Context) -> None:
         raise typer.Exit(UNUSABLE)
 
 
-
 for name, command in (
     ("validate", validate_command),
     ("rules", rules_command),

@@ -10,14 +10,14 @@ import typer
 
 from devices.source_id import Bdf
 from vtd.commands.dmar_output import COLOURS, FINDINGS, Level
-from vtd.commands.rendering.answer import CommandAnswer, Format, Output, show
-from vtd.commands.rendering.terminal import Verbatim, folded, styled
 from vtd.commands.platform_files import MemoryMap, PlatformFiles, read_platform
 from vtd.commands.reading import Lspci, TableFile, read_table, unusable_input
+from vtd.commands.rendering.answer import CommandAnswer, Format, Output, show
+from vtd.commands.rendering.terminal import styled
 from vtd.dmar import assignment, report
+from vtd.dmar.pci_tree import LAST_SEGMENT, PciTree, parse_address
 from vtd.dmar.protection import Statement, Verdict
 from vtd.dmar.protection import audit as audit_table
-from vtd.dmar.pci_tree import LAST_SEGMENT, PciTree, parse_address
 from vtd.dmar.records import Atsr, Drhd, Rmrr
 from vtd.dmar.rules import Severity, check
 from vtd.dmar.scopes import Owner, Scopes
@@ -227,4 +227,5 @@ def _statement(each: Statement) -> dict[str, Any]:
 
 def _line(each: Statement) -> str:
     colour = COLOURS[SEVERITIES[each.verdict]] if each.verdict is Verdict.BAD else None
-    return f"{styled(f'{each.verdict.value:5}', colour) if colour else f'{each.verdict.value:5}'} {each.topic}: {each.text}"
+    verdict = f"{each.verdict.value:5}"
+    return f"{styled(verdict, colour) if colour else verdict} {each.topic}: {each.text}"

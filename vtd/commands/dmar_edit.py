@@ -8,8 +8,6 @@ from typing import Annotated
 import typer
 
 from vtd.commands.dmar_output import OutputFile, write_output
-from vtd.commands.rendering.answer import CommandAnswer, Format, Output, show
-from vtd.commands.rendering.terminal import Verbatim, folded, styled
 from vtd.commands.numbers import parse_count, parse_hexadecimal
 from vtd.commands.reading import TableFile, read_table, unusable_input
 from vtd.dmar import edit, edit_units

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -10,9 +9,9 @@ from typing import Annotated
 import typer
 
 from vtd.commands.dmar_output import FINDINGS, OutputFile, write_output
-from vtd.commands.rendering.answer import CommandAnswer, Format, Output, show
-from vtd.commands.rendering.terminal import Verbatim, folded, styled
 from vtd.commands.reading import TableFile, read_table, read_tables, read_text, unusable_input
+from vtd.commands.rendering.answer import CommandAnswer, Format, Output, show
+from vtd.commands.rendering.terminal import Verbatim
 from vtd.dmar.decoded import decoded
 from vtd.dmar.description import build as build_table
 from vtd.dmar.description import describe

@@ -17,8 +17,6 @@ from vtd.commands.configuration import (
     without_known,
 )
 from vtd.commands.dmar_output import COLOURS, FINDINGS, Level
-from vtd.commands.rendering.answer import CommandAnswer, Format, Output, show
-from vtd.commands.rendering.terminal import Verbatim, folded, styled
 from vtd.commands.platform_files import (
     Hpet,
     Madt,
@@ -30,6 +28,8 @@ from vtd.commands.platform_files import (
     read_platform,
 )
 from vtd.commands.reading import UNUSABLE, Lspci, Unreadable, every_table, unusable_input
+from vtd.commands.rendering.answer import CommandAnswer, Format, Output, show
+from vtd.commands.rendering.terminal import folded, styled
 from vtd.dmar import report
 from vtd.dmar.explanation import enforcement, explain_rule
 from vtd.dmar.report import FileFindings
@@ -174,7 +174,9 @@ def _rule_ids(texts: Iterable[str]) -> list[str]:
     return found
 
 
-def _print_findings(results: list[FileFindings], format: FindingsFormat, threshold: Severity) -> None:
+def _print_findings(
+    results: list[FileFindings], format: FindingsFormat, threshold: Severity
+) -> None:
     match format:
         case FindingsFormat.JSON:
             text = report.to_json(results)

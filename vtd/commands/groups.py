@@ -8,8 +8,8 @@ from typing import Annotated, Any
 import typer
 
 from devices.source_id import Bdf
-from vtd.commands.dmar_output import AnswerFormat, PlainFormat, print_answer
 from vtd.commands.reading import read_pci_tree, unusable_input
+from vtd.commands.rendering.answer import CommandAnswer, Format, Output, show
 from vtd.dmar.pci_tree import PciTree, PciTreeError
 from vtd.inspection.acs_quirks import SOURCE
 from vtd.inspection.isolation_groups import Groups, Join, isolation_groups
@@ -22,7 +22,7 @@ def groups(
             metavar="FILE", help="lspci -vvv as root, a copy of sysfs, JSON, or a collection."
         ),
     ],
-    format: AnswerFormat = PlainFormat.TEXT,
+    format: Output = Format.TEXT,
 ) -> None:
     """Form isolation groups as Linux does, and say which port lacks which ACS bit.
 
@@ -37,7 +37,9 @@ def groups(
                 f"PCI tree: no buses of the bridges {missing} (lspci -vvv shows them)"
             )
     found = isolation_groups(tree)
-    print_answer(format, _json(found, tree), _lines(found, tree))
+    document = _json(found, tree)
+    rows = ({"group": group} for group in document["groups"])
+    show(CommandAnswer(document, rows, _lines(found, tree)), format)
 
 
 def _json(found: Groups, tree: PciTree) -> dict[str, Any]:

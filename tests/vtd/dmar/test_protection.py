@@ -3,12 +3,12 @@
 from devices.source_id import Bdf
 from tests.dmar_corpus import clean_tables
 from vtd.dmar.assignment import reserved_regions
-from vtd.dmar.protection import Verdict, audit
 from vtd.dmar.description import build
 from vtd.dmar.edit import add_rmrr, set_flag
 from vtd.dmar.memory_map import parse_memory_map
 from vtd.dmar.pci_tree import PciFunction, PciTree
 from vtd.dmar.platform_data import PlatformData
+from vtd.dmar.protection import Verdict, audit
 from vtd.dmar.table import Table
 
 TABLE = build(
