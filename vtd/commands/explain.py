@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,16 +11,11 @@ from typing import Annotated, Any
 import typer
 
 from vtd.commands.counted import counted
-from vtd.commands.reading import (
-    Lspci,
-    MemoryMap,
-    read_pci_tree,
-    read_platform,
-    read_table,
-    unusable_input,
-)
+from vtd.commands.platform_files import MemoryMap, PlatformFiles, read_platform
+from vtd.commands.reading import Lspci, read_files, read_part, read_table, unusable_input
 from vtd.commands.rendering.answer import CommandAnswer, Format, Output, show
 from vtd.dmar.scopes import Owner
+from vtd.inspection.collection import LOG
 from vtd.logs.causes import cause_of
 from vtd.logs.context import NO_CAPABILITIES, Context, RegionHit, contradictions
 from vtd.logs.fault import FoldedFaults, RequestKind
@@ -57,9 +53,11 @@ def explain(
     """
     with unusable_input(file):
         log = _read(file)
-    table = read_table(str(dmar)) if dmar else None
-    reserved = read_platform(memory_map=memory_map).reserved_memory
-    context = Context(log.facts, table, read_pci_tree(lspci), reserved)
+    collected = file if read_files(file) is not None else None
+    source = str(dmar) if dmar else collected
+    table = None if source is None else read_table(source)
+    platform = read_platform(PlatformFiles(memory_map=memory_map, lspci=lspci), collected)
+    context = Context(log.facts, table, platform.pci, platform.reserved_memory)
     found = list(contradictions(log, context))
     log = log._replace(messages=found + log.messages)
     document = as_json(log, context)
@@ -70,6 +68,8 @@ def explain(
 
 
 def _read(file: str) -> Log:
+    if read_files(file) is not None:
+        return read_log(lines_of(io.BytesIO(read_part(file, LOG).encode())))
     if file != "-":
         with Path(file).open("rb") as stream:
             return read_log(lines_of(stream))

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from vtd.dmar.description import build
-from vtd.dmar.pci_tree import PciTree, parse_pci_tree
+from vtd.dmar.listing import parse_pci_tree
+from vtd.dmar.pci_tree import PciTree
 from vtd.dmar.ranges import RangeSet
 from vtd.dmar.scopes import Owner
 from vtd.dmar.table import Table
