@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Generic, TypeVar
 
-from vtd.unit.state import Stateful
+from vtd.unit.state import State, Stateful
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
@@ -87,6 +87,11 @@ class Cache(Stateful, Generic[K, V]):
         self._only = self._sets[0] if shape.sets == 1 else None
         self._refresh = shape.ways is not None and shape.replacement is Replacement.LRU
         self._random = random.Random(shape.seed)
+
+    def restore(self, state: State) -> None:
+        """Take the entries of ``state``, in sets of their own."""
+        super().restore(state)
+        self._only = self._sets[0] if self.shape.sets == 1 else None
 
     def __len__(self) -> int:
         return sum(map(len, self._sets))
