@@ -360,7 +360,8 @@ def test_messages_follow_the_source_ids_of_device_tlbs(program: list[Any]) -> No
         for function in (m.direct, m.behind, m.sriov.physical, *m.sriov.functions):
             source_id = m.topology.requester_id(function)
             descriptor = DeviceTlbInvalidateDescriptor.of(sid=source_id, addr=0x7000)
-            m.platform.unit_of(function).devices.invalidate(descriptor)
+            devices = m.platform.unit_of(function).devices
+            devices.invalidate(descriptor)
             clients = {each: each.client for each in m.functions}
             told = [
                 each
@@ -369,6 +370,8 @@ def test_messages_follow_the_source_ids_of_device_tlbs(program: list[Any]) -> No
             ]
             assert told == [function]
             assert isinstance(function.client, Client)
+            for sent in function.client.sent:
+                devices.complete(source_id, 1 << sent.itag, 1)
             function.client.sent.clear()
 
 
