@@ -89,9 +89,13 @@ class Cache(Stateful, Generic[K, V]):
         self._random = random.Random(shape.seed)
 
     def restore(self, state: State) -> None:
-        """Take the entries of ``state``, in sets of their own."""
+        """Put the entries of ``state``, in their order, into the sets that there are."""
+        sets = list(self._sets)
         super().restore(state)
-        self._only = self._sets[0] if self.shape.sets == 1 else None
+        for entries, saved in zip(sets, self._sets, strict=True):
+            entries.clear()
+            entries.update(saved)
+        self._sets[:] = sets
 
     def __len__(self) -> int:
         return sum(map(len, self._sets))
