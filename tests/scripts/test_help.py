@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 SCRIPTS = [
+    "architecture",
     "bench",
     "bench_dmar",
     "compare_qemu",
