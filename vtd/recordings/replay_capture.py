@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from devices.dma import READ, WRITE, Completion, Request
+from devices.source_id import SourceId
 from pagetables.memory import PhysicalMemory
 from pagetables.observer import Structure
 from pagetables.unchanged import UnchangedMemory
@@ -173,7 +174,7 @@ class LogRun:
 
     def _fault(self, source_id: int, reason: FaultReason, address: int, is_write: int) -> None:
         pending = self._record_pending()
-        request = Request(source_id, address, WRITE if is_write else READ)
+        request = Request(SourceId(source_id), address, WRITE if is_write else READ)
         self.unit.faults.dma_fault(request, reason)
         if not pending and self._record_pending():
             record = self.unit.registers[FaultRecording].replace(f=False)
@@ -252,7 +253,8 @@ def compare_interrupts(capture: Capture, options: Options) -> Iterator[Compariso
     truth = read_json(capture.folder / INTERRUPTS)
     reset = RemappingUnit(capture.capabilities, capture.memory, options)
     unit = RemappingUnit(capture.capabilities, capture.memory, options)
-    status = GlobalStatus(capture.registers["GSTS"]).replace(ires=True, irtps=True)
+    remaps = "ir" in capture.capabilities.features
+    status = GlobalStatus(capture.registers["GSTS"]).replace(ires=remaps, irtps=remaps)
     start(unit, status.replace(tes=False, rtps=False), 0, _last_interrupt_table(capture))
     if truth["table"] is not None:
         irta = unit.interrupts.table.irta
