@@ -97,7 +97,14 @@ def second_stage_geometry(levels: int, implementation: Implementation) -> Geomet
         read, write = second_stage.IO_READ, second_stage.IO_WRITE
     return Geometry(
         StageKind.SECOND,
-        _levels(StageKind.SECOND, levels, implementation, read | write, second_stage.PAGE_SIZE),
+        levels_of(
+            levels,
+            implementation,
+            TABLE_RECORDS[StageKind.SECOND],
+            PAGE_RECORDS[StageKind.SECOND],
+            read | write,
+            second_stage.PAGE_SIZE,
+        ),
         present=read | write,
         read=read,
         write=write,
@@ -119,8 +126,13 @@ def first_stage_geometry(levels: int, implementation: Implementation) -> Geometr
         raise ValueError(f"levels: first-stage tables have 4 or 5 of them, not {levels}")
     return Geometry(
         StageKind.FIRST,
-        _levels(
-            StageKind.FIRST, levels, implementation, first_stage.PRESENT, first_stage.PAGE_SIZE
+        levels_of(
+            levels,
+            implementation,
+            TABLE_RECORDS[StageKind.FIRST],
+            PAGE_RECORDS[StageKind.FIRST],
+            first_stage.PRESENT,
+            first_stage.PAGE_SIZE,
         ),
         present=first_stage.PRESENT,
         read=first_stage.PRESENT,
@@ -133,15 +145,24 @@ def first_stage_geometry(levels: int, implementation: Implementation) -> Geometr
     )
 
 
-def _levels(
-    kind: StageKind, count: int, implementation: Implementation, present: int, page_size: int
+def levels_of(
+    count: int,
+    implementation: Implementation,
+    table: type[BitRecord],
+    pages: Mapping[int, type[BitRecord]],
+    present: int,
+    page_size: int,
 ) -> tuple[Level, ...]:
-    table_reserved = TABLE_RECORDS[kind].reserved_mask(implementation)
+    """The levels of tables with these layouts, from the root down.
+
+    ``pages``: the layout of an entry that maps a page, by log2 of the page size.
+    """
+    table_reserved = table.reserved_mask(implementation)
     levels = []
     for number in range(count, 0, -1):
         shift = PAGE_SHIFT + INDEX_BITS * (number - 1)
         leaf = page_reserved = 0
-        page = PAGE_RECORDS[kind].get(shift)
+        page = pages.get(shift)
         if page is not None:
             leaf = present if shift == PAGE_SHIFT else page_size
             page_reserved = page.reserved_mask(implementation)

@@ -34,7 +34,7 @@ from pagetables.extents import leaves
 from pagetables.geometry import second_stage_geometry
 from pagetables.memory import PhysicalMemory
 from pagetables.walk import Stage
-from scripts import bench_dmar
+from scripts import bench_dmar, bench_guest
 from vtd.dmar.description import build as build_table
 from vtd.layouts.descriptors import IotlbGranularity, IotlbInvalidateDescriptor
 from vtd.layouts.entries import PasidTranslationType as Kind

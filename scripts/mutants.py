@@ -170,6 +170,20 @@ MUTANTS = (
         "pass  # so that",
         "flags",
     ),
+    Mutant(
+        "INVEPT keeps guest-physical mappings",
+        "vtd/guest/x86/mappings.py",
+        "if ept in (None, tag):",
+        "if False:",
+        "guest",
+    ),
+    Mutant(
+        "EPT dirty flag not set by a write after a read",
+        "vtd/guest/x86/translation.py",
+        "granted &= ~WRITE",
+        "pass",
+        "guest",
+    ),
 )
 
 

@@ -24,7 +24,12 @@ from typing import NamedTuple
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("vtd", "devices", "pagetables")
 NAME = "vtd-emulator"
-EXTRAS = {"cores": {"cores"}, "fuzz": {"fuzz"}, "cluster": {"fuzz", "cluster"}}
+EXTRAS = {
+    "cores": {"cores"},
+    "fast": {"fast"},
+    "fuzz": {"fuzz"},
+    "cluster": {"fuzz", "cluster"},
+}
 """Which extras each extra brings; ``all`` brings every one."""
 
 CORE = struct.pack(

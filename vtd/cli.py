@@ -24,6 +24,7 @@ COMMANDS = {
     "dmar": ("vtd.commands.dmar:app", "Check, show, build, edit and compare DMAR tables."),
     "explain": ("vtd.commands.explain:explain", "Explain DMAR lines of a kernel log."),
     "fuzz": ("vtd.commands.fuzz:fuzz", "Generated cases against an oracle, QEMU or your own."),
+    "guest": ("vtd.commands.guest:app", "Decode VMCSs, check VM entries, explain EPT walks."),
     "audit": ("vtd.commands.audit:audit", "Find uses of stale translations in a log."),
 }
 """Name, where the function or application is, and the line of help."""

@@ -13,7 +13,10 @@ SCRIPTS = [
     "compare_qemu",
     "dmar_rules",
     "fuzz_dmar",
+    "fuzz_logs",
     "known_differences",
+    "log_coverage",
+    "log_messages",
     "mutants",
     "release",
 ]

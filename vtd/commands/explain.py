@@ -1,135 +1,149 @@
-"""``vtd explain``: kernel log lines about DMAR in words, faults folded and put into context."""
+"""``vtd explain``: what a log says about remapping in words, faults folded and put into context."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from devices.source_id import Bdf
-from vtd.commands.reading import Lspci, read_pci_tree, read_table, read_text, unusable_input
+from vtd.commands.counted import counted
+from vtd.commands.reading import (
+    Lspci,
+    MemoryMap,
+    read_pci_tree,
+    read_platform,
+    read_table,
+    unusable_input,
+)
 from vtd.commands.rendering.answer import CommandAnswer, Format, Output, show
-from vtd.dmar.pci_tree import PciTree
-from vtd.dmar.records import Rmrr
-from vtd.dmar.scopes import Scopes
-from vtd.inspection.fault_causes import CAUSES
-from vtd.inspection.kernel_log import FoldedFaults, LogLine, RequestKind, fold, parse_log
-from vtd.inspection.kernel_log_messages import Message, meaning_of
+from vtd.dmar.scopes import Owner
+from vtd.logs.causes import cause_of
+from vtd.logs.context import NO_CAPABILITIES, Context, RegionHit, contradictions
+from vtd.logs.fault import FoldedFaults, RequestKind
+from vtd.logs.log import Log, MessageGroup, read_log
+from vtd.logs.message import Weight
+from vtd.logs.reading import LogError, lines_of
 
-MOST_STRANGE = 0.25
-"""Share of a log's characters that may be none of text; a console that colours lines adds some."""
 SHOWN_RANGES = 8
 """Ranges of addresses listed before the rest is only counted."""
+SHOWN_LINES = 5
+"""Further lines of a message that are listed before the rest is only counted."""
+NO_LINE = "no line about DMAR"
 
 
 def explain(
     file: Annotated[
-        str, typer.Argument(metavar="[FILE]", help="Kernel log (dmesg, journal); - is stdin.")
+        str,
+        typer.Argument(
+            metavar="[FILE]",
+            help="Log of a kernel, hypervisor or firmware (dmesg, journal, console); - is stdin.",
+        ),
     ] = "-",
     dmar: Annotated[
         Path | None, typer.Option(help="DMAR table of the machine, in any form validate reads.")
     ] = None,
     lspci: Lspci = None,
+    memory_map: MemoryMap = None,
     format: Output = Format.TEXT,
 ) -> None:
-    """Explain the DMAR lines of a kernel log: faults, firmware problems, what was set up.
+    """Explain what a log says about DMA and interrupt remapping: faults, problems, what was set up.
 
-    Exit code 0 if there are neither faults nor problems, 1 if there are, 2 for unusable input.
+    What the log itself tells of the machine is used; options come first. Exit code 0 if there is
+    neither fault nor problem, 1 if there is, or if no line could be understood, 2 for unusable
+    input.
     """
     with unusable_input(file):
-        faults, lines = parse_log(_read_log(file))
+        log = _read(file)
     table = read_table(str(dmar)) if dmar else None
-    pci = read_pci_tree(lspci)
-    scopes = Scopes(table, pci) if table else None
-    groups, messages = fold(faults), _folded_lines(lines)
-    fault_rows = [_fault_json(group, scopes) for group in groups]
-    message_rows = [_message_json(message, texts) for message, texts in messages]
-    document = {"faults": fault_rows, "messages": message_rows}
-    shown = _lines(groups, messages, scopes, pci)
-    show(CommandAnswer(document, fault_rows + message_rows, shown), format)
-    if faults or any(message and message.weight == "problem" for message, _ in messages):
+    reserved = read_platform(memory_map=memory_map).reserved_memory
+    context = Context(log.facts, table, read_pci_tree(lspci), reserved)
+    found = list(contradictions(log, context))
+    log = log._replace(messages=found + log.messages)
+    document = as_json(log, context)
+    rows = document["faults"] + document["messages"]
+    show(CommandAnswer(document, rows, as_text(log, context)), format)
+    if not log.is_clean:
         raise typer.Exit(1)
 
 
-def _read_log(file: str) -> str:
-    """The text of a log; ValueError if there is none, or if it is no text."""
-    text = read_text(file).replace("\0", "")  # which a crash leaves in a log
-    if not text.strip():
-        raise ValueError("empty")
-    strange = sum(each == "\ufffd" or not (each.isprintable() or each.isspace()) for each in text)
-    if strange > MOST_STRANGE * len(text):
-        raise ValueError("not the text of a kernel log")
-    return text
+def _read(file: str) -> Log:
+    if file != "-":
+        with Path(file).open("rb") as stream:
+            return read_log(lines_of(stream))
+    if sys.stdin is None:
+        raise LogError("closed")
+    return read_log(lines_of(sys.stdin.buffer))
 
 
-def _lines(
-    groups: list[FoldedFaults],
-    messages: list[tuple[Message | None, list[LogLine]]],
-    scopes: Scopes | None,
-    pci: PciTree | None,
-) -> Iterator[str]:
-    for group in groups:
-        yield from _fault_lines(group, scopes, pci)
+def as_json(log: Log, context: Context) -> dict[str, Any]:
+    """What a log tells as JSON values."""
+    return {
+        "faults": [_fault_json(group, context) for group in log.faults],
+        "messages": [_message_json(group) for group in log.messages],
+    }
+
+
+def as_text(log: Log, context: Context) -> Iterator[str]:
+    """What a log tells in lines of text."""
+    for group in log.faults:
+        yield from _fault_lines(group, context)
         yield ""
-    for message, texts in messages:
-        yield from _message_lines(message, texts)
-    if not groups and not messages:
-        yield "no line about DMAR"
+    for message in log.messages:
+        yield from _message_lines(message)
+    if not log.faults and not log.messages:
+        yield NO_LINE
+        return
+    yield ""
+    yield _summary(log)
 
 
-def _fault_lines(group: FoldedFaults, scopes: Scopes | None, pci: PciTree | None) -> Iterator[str]:
+def _summary(log: Log) -> str:
+    """How many lines there are of each kind, unknown ones too."""
+    faults = sum(group.count for group in log.faults)
+    lines = dict.fromkeys(Weight, 0)
+    for group in log.messages:
+        lines[group.weight] += len(group.lines)
+    counts = ", ".join(f"{number} {weight.value}" for weight, number in lines.items())
+    return f"{counted(faults, 'fault')}; lines: {counts}"
+
+
+def _fault_lines(group: FoldedFaults, context: Context) -> Iterator[str]:
     """The paragraph on one kind of fault of one device."""
     pasid = "" if group.pasid is None else f" with PASID 0x{group.pasid:x}"
     first, last = group.lines
     where = f"line {first}" if first == last else f"lines {first}-{last}"
     times = "once" if group.count == 1 else f"{group.count} times"
-    yield f"{_device(group.source, pci)}: {group.kind.value}{pasid} blocked {times} ({where})"
-    what = "index" if group.kind is RequestKind.INTERRUPT else "address"
-    yield f"  {what}: {_ranges(group)}"
-    if group.ranges[0][0] == 0 and group.kind is not RequestKind.INTERRUPT:
-        yield "  address 0: often a null pointer or a descriptor that was never filled in"
-    yield from _reason_lines(group.reason)
+    device = _device(group, context)
+    yield f"{device}: {group.kind.value}{pasid} blocked {times} ({where})"
+    if group.system != "Linux":
+        yield f"  printed by: {group.system}"
+    if group.missing:
+        yield f"  missing: the log does not tell the {' and the '.join(group.missing)}"
+    if group.ranges:
+        what = "index" if group.kind is RequestKind.INTERRUPT else "address"
+        yield f"  {what}: {_ranges(group)}"
+        if group.ranges[0][0] == 0 and group.kind is not RequestKind.INTERRUPT:
+            yield "  address 0: often a null pointer or a descriptor that was never filled in"
+    if group.note:
+        yield f"  note: {group.note}"
+    if group.reason is not None:
+        yield from _reason_lines(group.reason, group.pasid)
     if group.levels:
         yield f"  dump: tables end above level {', '.join(map(str, group.levels))}"
-    if pci is not None:
-        yield from _alias_lines(group.source, pci)
-    if scopes is not None:
-        yield from _scope_lines(group, scopes)
+    for text in group.contradictions:
+        yield f"  dump: {text}"
+    if group.source is not None:
+        yield from _source_lines(group, context)
 
 
-def _fault_json(group: FoldedFaults, scopes: Scopes | None) -> dict[str, Any]:
-    cause = CAUSES.get(group.reason)
-    owner = scopes.owner(group.source) if scopes else None
-    return {
-        "device": str(group.source),
-        "kind": group.kind.value,
-        "pasid": group.pasid,
-        "reason": group.reason,
-        "text": cause.reason.text if cause else None,
-        "stopped_at": cause.where if cause else None,
-        "likely": list(cause.likely) if cause else [],
-        "look_at": list(cause.look_at) if cause else [],
-        "count": group.count,
-        "lines": list(group.lines),
-        "ranges": [[hex(start), hex(end - 1)] for start, end in group.ranges],
-        "unit": hex(owner.unit.register_base) if owner else None,
-    }
-
-
-def _message_json(message: Message | None, lines: list[LogLine]) -> dict[str, Any]:
-    return {
-        "weight": message.weight if message else "unknown",
-        "meaning": message.meaning if message else None,
-        "look_at": message.look_at if message else None,
-        "lines": [line._asdict() for line in lines],
-    }
-
-
-def _device(source: Bdf, pci: PciTree | None) -> str:
-    function = pci.functions.get(source) if pci else None
-    return f"{source} ({function.name})" if function and function.name else str(source)
+def _device(group: FoldedFaults, context: Context) -> str:
+    if group.source is None:
+        return "unknown device"
+    name = context.name(group.source) or context.system_device(group.source).partition(",")[0]
+    return f"{group.source} ({name})" if name else str(group.source)
 
 
 def _ranges(group: FoldedFaults) -> str:
@@ -141,8 +155,8 @@ def _ranges(group: FoldedFaults) -> str:
     return ", ".join(shown) + (f" and {hidden} more ranges" if hidden else "")
 
 
-def _reason_lines(code: int) -> Iterator[str]:
-    cause = CAUSES.get(code)
+def _reason_lines(code: int, pasid: int | None) -> Iterator[str]:
+    cause = cause_of(code, pasid)
     if cause is None:
         yield f"  reason: 0x{code:02x}, not assigned by the specification"
         return
@@ -154,46 +168,121 @@ def _reason_lines(code: int) -> Iterator[str]:
         yield f"  look at: {text}"
 
 
-def _alias_lines(source: Bdf, pci: PciTree) -> Iterator[str]:
+def _source_lines(group: FoldedFaults, context: Context) -> Iterator[str]:
+    """Who the source-id is, its unit, and the regions that the addresses are in."""
+    assert group.source is not None
+    system_device = context.system_device(group.source)
+    if system_device:
+        yield f"  source: the {system_device}"
+        if group.kind is RequestKind.INTERRUPT and group.count == 1:
+            yield "  harmless once: an interrupt sent just before remapping was switched on"
+    elif hint := context.hint(group):
+        yield f"  source: {hint}"
+    yield from _alias_lines(group, context, bool(system_device))
+    if context.has_table:
+        yield f"  unit: {_unit(context.owner(group.source))}"
+    hits = context.regions(group)
+    for hit in hits:
+        yield f"  region: {_region(hit)}"
+    if not hits and context.in_reserved_memory(group):
+        yield "  memory: the memory map reserves it, but no RMRR is known there"
+
+
+def _alias_lines(group: FoldedFaults, context: Context, is_system_device: bool) -> Iterator[str]:
     """Functions whose requests carry this id, and whether the id is a function at all."""
-    behind = [str(bdf) for bdf in pci.functions if bdf != source and pci.alias(bdf) == source]
-    if behind:
-        yield f"  alias: requests of {', '.join(behind)} carry this id"
-    elif source not in pci.functions:
-        yield "  alias: no such function; a bridge or a device made this id up"
-
-
-def _scope_lines(group: FoldedFaults, scopes: Scopes) -> Iterator[str]:
-    owner = scopes.owner(group.source)
-    if owner is None:
-        yield "  unit: the table puts this device under no unit"
-    else:
-        yield f"  unit: 0x{owner.unit.register_base:x}, {owner.reason.value}"
-    if group.kind is RequestKind.INTERRUPT:
+    assert group.source is not None
+    if context.pci is None or is_system_device:
         return
-    own = scopes.regions(group.source)
-    for region in scopes.table.all(Rmrr):
-        if any(start < region.end and region.base < end for start, end in group.ranges):
-            whose = "this device" if region in own else "another device"
-            yield f"  region: inside the RMRR 0x{region.base:x}-0x{region.limit:x} of {whose}"
+    behind = context.alias(group.source)
+    if behind:
+        yield f"  alias: requests of {', '.join(map(str, behind))} carry this id"
+    elif context.is_listed(group.source) is False:
+        yield "  alias: no such function; a bridge or a device made this id up"
+    elif behind is None and context.is_listed(group.source):
+        yield f"  alias: {NO_CAPABILITIES}"
 
 
-def _folded_lines(lines: list[LogLine]) -> list[tuple[Message | None, list[LogLine]]]:
-    """Lines of the same meaning together; lines of no known meaning each by themselves."""
-    groups: dict[str, tuple[Message | None, list[LogLine]]] = {}
-    for line in lines:
-        message = meaning_of(line.text)
-        key = message.meaning if message else line.text
-        groups.setdefault(key, (message, []))[1].append(line)
-    order = {"problem": 0, "notice": 1, "normal": 2}
-    return sorted(groups.values(), key=lambda group: order[group[0].weight] if group[0] else 3)
+def _unit(owner: Owner | str | None) -> str:
+    if owner is None:
+        return "the table puts this device under no unit"
+    if isinstance(owner, str):
+        return owner
+    return f"0x{owner.unit.register_base:x}, {owner.reason.value}"
 
 
-def _message_lines(message: Message | None, lines: list[LogLine]) -> Iterator[str]:
-    weight = message.weight if message else "unknown"
-    times = f" ({len(lines)} lines)" if len(lines) > 1 else ""
-    yield f"{weight:8} line {lines[0].line}: {lines[0].text}{times}"
-    if message:
-        yield f"  {message.meaning}"
-        if message.look_at:
-            yield f"  look at: {message.look_at}"
+def _region(hit: RegionHit) -> str:
+    text = f"inside the RMRR 0x{hit.base:x}-0x{hit.limit:x} of {hit.whose.value}"
+    if hit.is_reserved is False:
+        text += "; the memory map does not reserve it (rule DMAR-K01)"
+    return text
+
+
+def _fault_json(group: FoldedFaults, context: Context) -> dict[str, Any]:
+    cause = None if group.reason is None else cause_of(group.reason, group.pasid)
+    owner = context.owner(group.source) if group.source is not None else None
+    alias = context.alias(group.source) if group.source is not None else None
+    return {
+        "device": None if group.source is None else str(group.source),
+        "kind": group.kind.value,
+        "pasid": group.pasid,
+        "reason": group.reason,
+        "text": cause.reason.text if cause else None,
+        "stopped_at": cause.where if cause else None,
+        "likely": list(cause.likely) if cause else [],
+        "look_at": list(cause.look_at) if cause else [],
+        "count": group.count,
+        "lines": list(group.lines),
+        "ranges": [[hex(start), hex(end - 1)] for start, end in group.ranges],
+        "unit": hex(owner.unit.register_base) if isinstance(owner, Owner) else None,
+        "alias": None if alias is None else [str(bdf) for bdf in alias],
+        "region": [
+            {"base": hex(hit.base), "limit": hex(hit.limit), "of": hit.whose.value}
+            for hit in context.regions(group)
+        ],
+        "level": list(group.levels),
+        "system": group.system,
+        "missing": list(group.missing),
+        "source": _system_device_of(group, context),
+        "contradictions": list(group.contradictions),
+    }
+
+
+def _system_device_of(group: FoldedFaults, context: Context) -> str | None:
+    if group.source is None:
+        return None
+    return context.system_device(group.source) or context.hint(group) or None
+
+
+def _message_json(group: MessageGroup) -> dict[str, Any]:
+    return {
+        "weight": group.weight.value,
+        "meaning": group.meaning,
+        "look_at": group.look_at,
+        "lines": [{"line": each.line, "text": each.text} for each in group.lines],
+    }
+
+
+def _other_lines(group: MessageGroup) -> Iterator[str]:
+    """More lines of a group that say something else, where they matter."""
+    if group.weight is Weight.NORMAL:
+        return
+    texts = {line.text: line.line for line in reversed(group.lines)}
+    others = sorted((number, text) for text, number in texts.items())[1:]
+    for number, text in others[:SHOWN_LINES]:
+        yield f"  line {number}: {text}"
+    if len(others) > SHOWN_LINES:
+        yield f"  and {len(others) - SHOWN_LINES} more that differ"
+
+
+def _message_lines(group: MessageGroup) -> Iterator[str]:
+    if not group.lines:
+        yield f"{group.weight.value:8} {group.meaning}"
+    else:
+        first = group.lines[0]
+        times = f" ({len(group.lines)} lines)" if len(group.lines) > 1 else ""
+        yield f"{group.weight.value:8} line {first.line}: {first.text}{times}"
+        if group.meaning:
+            yield f"  {group.meaning}"
+        yield from _other_lines(group)
+    if group.look_at:
+        yield f"  look at: {group.look_at}"

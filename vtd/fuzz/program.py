@@ -14,7 +14,7 @@ SOURCES = (0x0010, 0x0080, 0x0107, 0xFFFF)
 INTERESTING = (0, 0x1000, 0x2001, 0x3003, 0x80, 1 << 31, 1 << 63, (1 << 64) - 1, 0xFEE0_0000)
 
 
-class _Bytes:
+class ProgramBytes:
     """Arguments taken from a byte string, 0 after its end."""
 
     def __init__(self, data: bytes) -> None:
@@ -23,9 +23,11 @@ class _Bytes:
 
     @property
     def more(self) -> bool:
+        """Whether there are bytes left."""
         return self._at < len(self._data)
 
     def take(self, size: int) -> int:
+        """A number of ``size`` bytes."""
         part = self._data[self._at : self._at + size]
         self._at += size
         return int.from_bytes(part, "little")
@@ -40,7 +42,7 @@ class _Bytes:
 
 def run_program(unit: RemappingUnit, memory: PhysicalMemory, data: bytes) -> None:
     """Carry out the operations that ``data`` spells, on a unit with memory from 0 to 1 MiB."""
-    program = _Bytes(data)
+    program = ProgramBytes(data)
     program.take(1)
     ports = [UnitPort(unit, memory, source_id) for source_id in SOURCES]
     while program.more:

@@ -19,6 +19,7 @@ from vtd.auditing.audit import Audit
 from vtd.dmar import Table, validate
 from vtd.fuzz import strategies
 from vtd.fuzz.case import Case, Outcome, Step
+from vtd.fuzz.guest_program import run_guest_program
 from vtd.fuzz.program import run_program
 from vtd.fuzz.strategies import Flavour
 from vtd.fuzz.targets import Difference, EngineTarget, FuzzTarget, OracleTarget, compare
@@ -239,10 +240,26 @@ def check_dmar(data: bytes) -> None:
         raise Violation(f"not given back as it was: {data.hex()}")
 
 
+def check_guest(data: bytes) -> None:
+    """A guest and its hypervisor do anything: nothing raises, and cached is uncached."""
+    try:
+        cached = run_guest_program(data, cached=True)
+        uncached = run_guest_program(data, cached=False)
+    except Exception as error:
+        raise Violation(f"{type(error).__name__}: {error} for {data.hex()}") from error
+    if cached != uncached:
+        raise Violation(f"cached mappings show for {data.hex()}")
+
+
 BYTE_PROPERTIES: dict[str, tuple[str, Callable[[bytes], None], int]] = {
     "registers": (
         "programs of register accesses, descriptors, DMAs and interrupts raise nothing",
         lambda data: check_registers(data, UNITS[sum(data[:1]) % len(UNITS)]),
+        120,
+    ),
+    "guest": (
+        "programs of VMX instructions and guest events raise nothing, and cached is uncached",
+        check_guest,
         120,
     ),
     "dmar": ("DMAR tables are read without loss and judged, whatever they hold", check_dmar, 160),

@@ -253,8 +253,8 @@ def compare_interrupts(capture: Capture, options: Options) -> Iterator[Compariso
     truth = read_json(capture.folder / INTERRUPTS)
     reset = RemappingUnit(capture.capabilities, capture.memory, options)
     unit = RemappingUnit(capture.capabilities, capture.memory, options)
-    remaps = "ir" in capture.capabilities.features
-    status = GlobalStatus(capture.registers["GSTS"]).replace(ires=remaps, irtps=remaps)
+    able = "ir" in capture.capabilities.features
+    status = GlobalStatus(capture.registers["GSTS"]).replace(ires=able, irtps=able)
     start(unit, status.replace(tes=False, rtps=False), 0, _last_interrupt_table(capture))
     if truth["table"] is not None:
         irta = unit.interrupts.table.irta

@@ -76,7 +76,7 @@ class Cache(Stateful, Generic[K, V]):
     ``number`` gives the number of a key that chooses its set.
     """
 
-    STATE = "counters", "_sets", "_random"
+    STATE = "counters", "_random"
 
     def __init__(self, shape: Shape, number: Callable[[K], int]) -> None:
         self.shape = shape
@@ -88,14 +88,17 @@ class Cache(Stateful, Generic[K, V]):
         self._refresh = shape.ways is not None and shape.replacement is Replacement.LRU
         self._random = random.Random(shape.seed)
 
+    def snapshot(self) -> State:
+        """The counters, and the entries of each set in the order of their replacement."""
+        return (*super().snapshot(), tuple(tuple(entries.items()) for entries in self._sets))
+
     def restore(self, state: State) -> None:
-        """Put the entries of ``state``, in their order, into the sets that there are."""
-        sets = list(self._sets)
-        super().restore(state)
-        for entries, saved in zip(sets, self._sets, strict=True):
+        """Put the entries back."""
+        *others, sets = state
+        super().restore(tuple(others))
+        for entries, saved in zip(self._sets, sets, strict=True):
             entries.clear()
             entries.update(saved)
-        self._sets[:] = sets
 
     def __len__(self) -> int:
         return sum(map(len, self._sets))

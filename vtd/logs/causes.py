@@ -213,3 +213,28 @@ CAUSES: dict[int, ExplainedReason] = {
     if reason in codes
 }
 """What is known of each fault reason, by its number."""
+
+PASID_STRUCTURE_REASONS = frozenset({0x50, 0x51, 0x52, 0x58, 0x59, 0x5A, 0x5B})
+"""Reasons that a PASID directory or table entry gives."""
+_RID_PASID = Cause(
+    "PASID structures, at the entry for RID_PASID: the request had no PASID",
+    (
+        "the kernel has not set the device up yet, or took its tables over from another kernel "
+        "(kexec, kdump)",
+        "the unit reads old memory: an entry was written without a flush, on a unit that does not "
+        "snoop its tables (ECAP.C or SMPWC clear)",
+    ),
+    ("the PASID entries that the kernel dumps after the fault", "ECAP of the unit in the log"),
+)
+
+
+def cause_of(reason: int, pasid: int | None) -> ExplainedReason | None:
+    """What is known of a fault; None for a reason that the specification does not assign.
+
+    A request without PASID uses the entry that the kernel sets up for the device (RID_PASID), so
+    no process is behind its fault (9.6).
+    """
+    known = CAUSES.get(reason)
+    if known is not None and pasid is None and reason in PASID_STRUCTURE_REASONS:
+        return known._replace(**_RID_PASID._asdict())
+    return known

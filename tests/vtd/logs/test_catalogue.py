@@ -1,0 +1,123 @@
+"""The tables of messages: they cover Linux of every age, and say what the page says."""
+
+import re
+from collections import defaultdict
+
+import pytest
+
+from scripts.log_coverage import VERSIONS, Format, Outcome, formats, outcome, sample
+from scripts.log_messages import PAGE
+from vtd.logs.catalogue import MESSAGES
+from vtd.logs.causes import CAUSES, PASID_STRUCTURE_REASONS, cause_of
+from vtd.logs.fault_forms import read_fault
+from vtd.logs.log import CATALOGUE, read_log
+from vtd.logs.message import Weight
+from vtd.logs.page import messages_page
+from vtd.unit.requests.faults import FaultReason
+
+MOST_UNKNOWN = 0.02
+
+
+@pytest.fixture(scope="module")
+def outcomes() -> list[tuple[Format, Outcome]]:
+    return [(each, outcome(sample(each.text))) for each in formats()]
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_messages_of_every_version_are_read(
+    version: str, outcomes: list[tuple[Format, Outcome]]
+) -> None:
+    results = [result for each, result in outcomes if version in each.versions]
+    assert len(results) > 40
+    assert Outcome.DROPPED not in results
+    assert results.count(Outcome.UNKNOWN) < MOST_UNKNOWN * len(results)
+
+
+def test_the_forms_of_faults_are_faults(outcomes: list[tuple[Format, Outcome]]) -> None:
+    assert {each.text for each, result in outcomes if result is Outcome.FAULT} == {
+        each.text for each, _ in outcomes if "Request device" in each.text
+    }
+
+
+def test_versions_of_messages_are_those_of_the_formats() -> None:
+    seen: dict[str, set[int]] = defaultdict(set)
+    for each in formats():
+        for line in sample(each.text):
+            message = CATALOGUE.find(line) if read_fault(line, 1) is None else None
+            if message is not None:
+                seen[message.pattern] |= {VERSIONS.index(version) for version in each.versions}
+    for message in MESSAGES:
+        if message.system == "Linux" and message.since and message.pattern in seen:
+            first, last = min(seen[message.pattern]), max(seen[message.pattern])
+            until = "" if last == len(VERSIONS) - 1 else VERSIONS[last]
+            assert (message.since, message.until) == (VERSIONS[first], until), message.pattern
+
+
+def test_problems_say_what_to_look_at() -> None:
+    for message in MESSAGES:
+        assert message.meaning
+        assert message.weight is not Weight.UNKNOWN
+        assert bool(message.look_at) or message.weight is not Weight.PROBLEM
+        re.compile(message.pattern)
+
+
+def test_every_fault_reason_is_explained() -> None:
+    assert set(CAUSES) == set(map(int, FaultReason))
+    assert all(cause.where and cause.likely and cause.look_at for cause in CAUSES.values())
+
+
+def test_without_pasid_no_process_is_blamed() -> None:
+    for reason in PASID_STRUCTURE_REASONS:
+        without, bound = cause_of(reason, None), cause_of(reason, 5)
+        assert without is not None
+        assert bound is not None
+        assert "RID_PASID" in without.where
+        assert not any("process" in text or "bound" in text for text in without.likely)
+        assert bound == CAUSES[reason]
+
+
+def test_the_page_is_what_the_tables_say() -> None:
+    assert PAGE.read_text() == messages_page()
+
+
+LINES = {
+    "DMAR: [Firmware Bug]: Your BIOS is broken; DMAR reported at address 0!": "DMAR-U01",
+    "DMAR: [Firmware Bug]: Your BIOS is broken; DMAR reported at address fed90000 returns all "
+    "ones!": "DMAR-K08",
+    "DMAR: [Firmware Bug]: No firmware reserved region can cover this RMRR [0x0000-0x0fff], "
+    "contact BIOS vendor for fixes": "DMAR-K01",
+    "DMAR: [Firmware Bug]: Your BIOS is broken; bad RMRR [0x00000000-0x00000000]": "DMAR-R01",
+    "DMAR: ANDD object name is not NUL-terminated": "DMAR-N01",
+    "DMAR: No IOMMU scope found for ANDD enumeration ID 1 (\\_SB.PCI0.I2C0)": "DMAR-N05",
+    "DMAR-IR: x2apic is disabled because BIOS sets x2apic opt out bit.": "X2APIC_OPT_OUT",
+    "x2apic: IRQ remapping doesn't support X2APIC mode": "xAPIC mode",
+    "ioapic 8 has no mapping iommu, interrupt remapping will be disabled": "DMAR-U13",
+    "dmar_fault: 8 callbacks suppressed": "lines were left out",
+    "DMAR: VT-d detected Invalidation Time-out Error: SID 0": "an invalidation timed out",
+    "DMAR: Host address width 39": "address bits",
+    "vfio-pci 0000:0b:00.0: Device is ineligible for IOMMU domain attach due to platform RMRR "
+    "requirement.  Contact your platform vendor.": "RMRR",
+    "vfio-pci 0000:0b:00.0: Firmware has requested this device have a 1:1 IOMMU mapping, rejecting "
+    "configuring the device without a 1:1 mapping. Contact your platform vendor.": "RMRR",
+    "dmar: parse DMAR table failure.": "refused the table",
+    "Intel-IOMMU: enabled": "asked for",
+    "IOMMU: Setting identity map for device 0000:00:1d.0 [0xbf7ed000 - 0xbf7fffff]": "one to one",
+    "PCI-DMA: Intel(R) Virtualization Technology for Directed I/O": "in use",
+    "DMAR: Translation already enabled - trying to copy translation structures": "kdump",
+    '(XEN) [VT-D]  RMRR address range 8d800000..8fffffff not in reserved memory; need "x"?': "K01",
+    "DMAR0: Invalidation timed out": "did not answer",
+    "vfio 0000:02:00.0: group 16 is not viable": "isolation group",
+    "AMD-Vi: Event logged [IO_PAGE_FAULT device=0b:00.0 domain=0x000f]": "AMD",
+    "Enabled x2apic and interrupt-remapping": "interrupt remapping is on",
+    "iommu: Failed to allocate default IOMMU domain of type 4; falling back to IOMMU_DOMAIN_DMA": (
+        "one kind of domain"
+    ),
+    "Arg1: 0000000000000026, IOMMU detected DMA violation.": "Windows",
+}
+
+
+@pytest.mark.parametrize("text", LINES)
+def test_lines_have_a_meaning(text: str) -> None:
+    (group,) = read_log([f"[    0.1] {text}"]).messages
+    assert LINES[text] in (group.meaning or "")
+    assert group.weight is not Weight.UNKNOWN

@@ -1,0 +1,275 @@
+"""A log as a whole: all lines are accounted for, halves find each other, breaks are mended."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vtd.logs.fault import LoggedFault, RequestKind, fold
+from vtd.logs.log import Log, read_log
+from vtd.logs.message import Weight
+
+HALF = "DMAR:[DMA Write] Request device [{}] fault addr 9c000000 "
+REASON = "DMAR:[fault reason {:02}] text"
+FAULT = (
+    "DMAR: [DMA Read NO_PASID] Request device [00:0d.2] fault addr 0x1026a4000 "
+    "[fault reason 0x51] SM: Present bit in Directory Entry is clear"
+)
+
+
+def read(text: str) -> Log:
+    return read_log(text.splitlines())
+
+
+def weights(log: Log) -> list[str]:
+    return [group.weight.value for group in log.messages]
+
+
+def test_interleaved_halves_find_each_other() -> None:
+    lines = [HALF.format("00:01.0"), HALF.format("00:02.0"), REASON.format(5), REASON.format(2)]
+    faults = read_log(f"[    1.{n}] {line}" for n, line in enumerate(lines)).faults
+    assert [(str(f.source), f.reason) for f in faults] == [
+        ("0000:00:01.0", 5),
+        ("0000:00:02.0", 2),
+    ]
+    assert read_log(lines).faults == faults
+
+
+def test_a_half_whose_rest_was_left_out_does_not_take_the_rest_of_another() -> None:
+    lines = [HALF.format("00:01.0"), *["dmar_fault: 3 callbacks suppressed"] * 9]
+    lines += [HALF.format("00:02.0"), REASON.format(5)]
+    first, second = read_log(lines).faults
+    assert (str(first.source), first.missing) == ("0000:00:01.0", ("reason",))
+    assert (str(second.source), second.reason) == ("0000:00:02.0", 5)
+
+
+@pytest.mark.parametrize(
+    ("text", "missing"),
+    [
+        (HALF.format("00:01.0"), ("reason",)),
+        (REASON.format(5), ("device", "address")),
+        ("VT-d fault event reported by IOMMU 0:", ("device", "address", "reason")),
+    ],
+)
+def test_what_is_missing_of_a_fault_is_told(text: str, missing: tuple[str, ...]) -> None:
+    log = read(f"{text}\nnothing\n")
+    assert [fault.missing for fault in log.faults] == [missing]
+    assert not log.is_clean
+
+
+@given(st.integers(1, len(FAULT) - 1), st.sampled_from(["", "> ", ">> ", "  "]))
+def test_a_fault_broken_anywhere_is_the_fault(cut: int, quote: str) -> None:
+    """By a terminal, which breaks inside words; a mail program breaks at blanks."""
+    lines = [f"{quote}[    0.5] {FAULT[:cut]}", quote + FAULT[cut:]]
+    (fault,) = read_log(lines).faults
+    assert str(fault.source) == "0000:00:0d.2"
+    assert fault.missing in ((), ("reason",))
+    if cut > FAULT.index("[fault") and fault.reason is not None:
+        assert fault.ranges == ((0x1026A4000, 0x1026A5000),)
+
+
+def test_a_fault_that_a_mail_program_wrapped_is_the_fault() -> None:
+    words = FAULT.split()
+    for first in range(3, len(words)):
+        for second in range(first + 1, len(words)):
+            parts = words[:first], words[first:second], words[second:]
+            lines = [">> " + " ".join(part) for part in parts]
+            (fault,) = read_log([">> [    0.1] DMAR: No ATSR found", *lines]).faults
+            assert (fault.reason, fault.ranges) == (0x51, ((0x1026A4000, 0x1026A5000),)), lines
+
+
+def test_a_message_that_was_wrapped_is_known() -> None:
+    log = read("[  0.1] DMAR: [Firmware Bug]: Your BIOS is broken; DMAR reported at\naddress 0!\n")
+    assert weights(log) == ["problem"]
+    assert "DMAR-U01" in (log.messages[0].meaning or "")
+
+
+def test_several_lines_of_one_message_are_one() -> None:
+    log = read(
+        "[    0.14] DMAR-IR: This system BIOS has enabled interrupt remapping\n"
+        "               on a chipset that contains an erratum making that\n"
+        "               feature unstable.  To maintain system stability\n"
+        "               interrupt remapping is being disabled.  Please\n"
+        "               contact your BIOS vendor for an update\n"
+        "[    0.15] APIC: Switched APIC routing to: physical flat\n"
+    )
+    assert weights(log) == ["problem"]
+    assert [line.line for line in log.messages[0].lines] == [1, 2, 3, 4, 5]
+    assert "erratum" in (log.messages[0].meaning or "")
+
+
+def test_unknown_lines_are_counted_and_never_clean_alone() -> None:
+    log = read(
+        "DMAR: flux compensator at 0xfe88\nDMAR: flux compensator at 0xc1\nVT-d: tea\nusb: x\n"
+    )
+    assert [(g.weight, len(g.lines)) for g in log.messages] == [
+        (Weight.UNKNOWN, 2),
+        (Weight.UNKNOWN, 1),
+    ]
+    assert not log.is_clean
+    assert read("DMAR: flux compensator\nDMAR: Host address width 39\n").is_clean
+    assert read("nothing\n").is_clean
+
+
+def test_other_firmware_bugs_are_none_of_ours() -> None:
+    assert read("[Firmware Bug]: TSC doesn't count\nahci: can't request irq 5\n").messages == []
+
+
+@pytest.mark.parametrize("between", [[], ["usb 1-1: new device"] * 3])
+def test_a_stop_of_the_queue_names_the_device_of_its_descriptor(between: list[str]) -> None:
+    lines = [
+        "DMAR: VT-d detected Invalidation Time-out Error: SID 0",
+        *between,
+        "DMAR: QI HEAD: Invalidation Wait qw0 = 0x200000025, qw1 = 0x1000",
+        "DMAR: QI PRIOR: Device-TLB Invalidation qw0 = 0x1800000003, qw1 = 0x7ffffffffffff001",
+    ]
+    log = read_log(lines)
+    assert weights(log) == ["problem"]
+    meaning = log.messages[0].meaning or ""
+    assert "device-TLB invalidation for 0000:00:03.0; the device is 0000:00:03.0" in meaning
+    assert len(log.messages[0].lines) == 3
+
+
+def test_the_register_names_a_device_only_where_it_is_not_0() -> None:
+    named = read("DMAR: VT-d detected Invalidation Completion Error: SID 18").messages[0]
+    assert "the device is 0000:00:03.0" in (named.meaning or "")
+    none = read("DMAR: VT-d detected Invalidation Time-out Error: SID 0").messages[0]
+    assert "0000:" not in (none.meaning or "")
+
+
+def test_a_descriptor_of_any_kind_is_named() -> None:
+    kinds = {
+        0x1: "context-cache", 0x12: "IOTLB", 0x14: "interrupt-entry", 0x5: "wait",
+        0x6: "PASID-based",
+        0x7: "PASID-cache", 0x8: "device-TLB invalidation for 0000:00:00.0", 0x9: "page group",
+        0xA: "host-permission", 0xF: "no known type",
+    }  # fmt: skip
+    for low, words in kinds.items():
+        text = f"DMAR: VT-d detected invalid descriptor: qw0 = {low:x}, qw1 = 0"
+        assert words in (read(text).messages[0].meaning or "")
+
+
+DUMP = """\
+DMAR: Dump dmar1 table entries for IOVA 0x1026a4000
+DMAR: scalable mode root entry: hi 0x0000000102448001, low 0x0000000101b3e001
+DMAR: context entry: hi 0x0000000000000000, low 0x0000000101b4d401
+DMAR: pasid dir entry: {:#018x}
+DMAR: pasid table entry[0]: 0x0000000000000109
+DMAR: pte level: 4, pte value: 0x0000000000000000
+DMAR: page table not present at level 3
+"""
+
+
+def test_a_dump_tells_the_level_and_what_it_contradicts() -> None:
+    log = read(f"{FAULT}\n{DUMP.format(0x101B4E001)}")
+    assert log.faults[0].levels == (3,)
+    assert "pasid dir entry 0x101b4e001 is present" in log.faults[0].contradictions[0]
+    assert "unknown" not in weights(log)
+    agreed = read(f"{FAULT}\n{DUMP.format(0)}")
+    assert agreed.faults[0].contradictions == ()
+
+
+def test_all_ones_are_one_unit_that_can_not_be_reached() -> None:
+    ones = "f" * 16
+    log = read(f"DMAR: dmar0: reg_base_addr fed90000 ver 15:15 cap {ones} ecap {ones}\n")
+    assert weights(log) == ["problem"]
+    assert "unit unreachable" in (log.messages[0].meaning or "")
+    healthy = read("DMAR: dmar0: reg_base_addr fed90000 ver 1:0 cap 1c0000c40660462 ecap f0505e\n")
+    assert weights(healthy) == ["normal"]
+
+
+def test_a_feature_that_differs_is_a_notice_and_says_whether_it_is_used() -> None:
+    log = read("DMAR: IOMMU feature nwfs inconsistent\nDMAR: IOMMU feature smts inconsistent\n")
+    assert weights(log) == ["notice", "notice"]
+    meanings = [group.meaning or "" for group in log.messages]
+    assert "each is used with what it has" in meanings[0]
+    assert "smts" in meanings[1]
+    assert "only where all units have it" in meanings[1]
+    assert log.is_clean
+
+
+def test_bits_of_the_fault_status_are_named() -> None:
+    log = read("DMAR: DRHD: handling fault status reg 43")
+    assert log.messages[0].meaning == (
+        "the unit reports: records overflowed, faults were lost; a fault record is pending; "
+        "an invalidation timed out"
+    )
+
+
+def test_repeats_fold_into_ranges_of_pages() -> None:
+    template = "DMAR: [DMA Read] Request device [00:02.0] fault addr {:x} [fault reason 06] x"
+    addresses = [0x2000, 0x1FF8, 0x3000, 0x2000, 0x8000]
+    (folded,) = read_log(template.format(address) for address in addresses).faults
+    assert (folded.count, folded.lines) == (5, (1, 5))
+    assert folded.ranges == ((0x1000, 0x4000), (0x8000, 0x9000))
+
+
+@given(st.lists(st.integers(0, 1 << 40), min_size=1, max_size=20))
+def test_ranges_hold_exactly_the_pages_of_the_faults(addresses: list[int]) -> None:
+    kind = RequestKind.READ
+    (folded,) = fold([LoggedFault(1, kind, None, address, 6) for address in addresses])
+    pages = {page for start, end in folded.ranges for page in range(start >> 12, end >> 12)}
+    assert pages == {address >> 12 for address in addresses}
+    assert all(a[1] < b[0] for a, b in zip(folded.ranges, folded.ranges[1:], strict=False))
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["DMA Read", "DMA Write"]),
+            st.sampled_from(["00:02.0", "00:03.0"]),
+            st.integers(0, 0xFFFF),
+            st.sampled_from([5, 6]),
+        )
+    )
+)
+def test_repeats_count_as_the_same_faults_read_one_by_one(
+    faults: list[tuple[str, str, int, int]],
+) -> None:
+    """The short way for repeats gives what the long way does, which two lines take."""
+    one = [
+        f"DMAR: [{kind}] Request device [{device}] fault addr {address:x} "
+        f"[fault reason {reason:02}]"
+        for kind, device, address, reason in faults
+    ]
+    two = [line.replace(" [fault reason", " \nDMAR:[fault reason") for line in one]
+    long = read("\n".join(two)).faults
+    short = read_log(one).faults
+    assert [(f.source, f.kind, f.reason, f.count, f.ranges) for f in short] == [
+        (f.source, f.kind, f.reason, f.count, f.ranges) for f in long
+    ]
+
+
+@pytest.mark.parametrize("between", ["", " ", " [    1.000002] ", "\n"])
+def test_several_faults_in_one_line_are_all_read(between: str) -> None:
+    log = read("[    1.000001] " + between.join([FAULT, FAULT, HALF.format("00:01.0")]))
+    assert [(str(f.source), f.count) for f in log.faults] == [
+        ("0000:00:0d.2", 2),
+        ("0000:00:01.0", 1),
+    ]
+    assert "unknown" not in weights(log)
+
+
+def test_a_line_of_any_length_is_read() -> None:
+    text = "x" * 5000 + f" [    1.000001] {FAULT}" + "y" * 5000
+    assert [fault.count for fault in read(text).faults] == [1]
+
+
+LINES = [
+    FAULT, HALF.format("00:01.0"), REASON.format(5), *DUMP.splitlines(), "usb 1-1: new device", "",
+    "DMAR: DRHD: handling fault status reg 2", "DMAR: QI HEAD: x qw0 = 0x25, qw1 = 0x1",
+    "(XEN) [VT-D]DMAR: reason 02 - text", "Fault Reason: 0x22 Fault Info: 19000000000 Type 0",
+]  # fmt: skip
+
+
+@given(st.lists(st.sampled_from(LINES)), st.sampled_from(["", "> ", "[    1.0] "]))
+def test_no_fault_is_lost_in_any_order_of_lines(lines: list[str], prefix: str) -> None:
+    log = read_log([prefix + line for line in lines])
+    whole = sum(line == FAULT for line in lines)
+    counted = sum(f.count for f in log.faults if f.reason == 0x51 and f.source is not None)
+    assert counted == whole
+
+
+@given(st.text(max_size=300))
+def test_any_text_is_read(text: str) -> None:
+    log = read_log(text.splitlines())
+    assert all(group.lines for group in log.messages)

@@ -1,0 +1,69 @@
+"""Log files: any encoding and any length of line are read, what is no text is refused early."""
+
+import io
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vtd.logs.reading import BLOCK, LogError, lines_of
+
+TEXT = st.text(
+    st.characters(codec="utf-8", exclude_categories=["Cc"], exclude_characters="\xa0&"), max_size=50
+)
+
+
+@given(st.lists(TEXT, min_size=1), st.sampled_from(["\n", "\r\n"]))
+def test_lines_are_those_of_the_text(lines: list[str], end: str) -> None:
+    if not any(map(str.strip, lines)):
+        return
+    read = list(lines_of(io.BytesIO(end.join(lines).encode())))
+    assert [line.rstrip("\r") for line in read] == [line.rstrip("\r") for line in lines]
+
+
+def test_lines_do_not_depend_on_blocks() -> None:
+    lines = [f"{number} äö" + "x" * (number % 97) for number in range(40_000)]
+    data = "\n".join(lines).encode()
+    assert len(data) > BLOCK
+    assert list(lines_of(io.BytesIO(data))) == lines
+
+
+def test_windows_writes_logs_in_utf_16() -> None:
+    assert list(lines_of(io.BytesIO("DMAR: ä\nx".encode("utf-16")))) == ["DMAR: ä", "x"]
+
+
+def test_what_web_pages_put_into_text_is_undone() -> None:
+    data = "&gt; DMAR:\xa0x &lt;3&gt; a&b".encode()
+    assert list(lines_of(io.BytesIO(data))) == ["> DMAR: x <3> a&b"]
+
+
+class Endless(io.RawIOBase):
+    """A file without end, such as /dev/full."""
+
+    def __init__(self, fill: Callable[[int], bytes]) -> None:
+        self.fill = fill
+        self.given = 0
+
+    def read(self, size: int = -1) -> bytes:
+        self.given += size
+        assert self.given <= 8 * BLOCK, "read on and on"
+        return self.fill(size)
+
+
+def test_a_file_of_zeros_ends_at_once() -> None:
+    with pytest.raises(LogError, match="not the text"):
+        list(lines_of(Endless(bytes)))  # type: ignore[arg-type]
+
+
+def test_a_line_without_end_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vtd.logs.reading.LARGEST_LOG", 4 * BLOCK)
+    with pytest.raises(LogError, match="more than 4 MiB"):
+        for line in lines_of(Endless(lambda size: b"x" * size)):  # type: ignore[arg-type]
+            assert len(line) <= 2 * BLOCK
+
+
+@pytest.mark.parametrize("data", [b"", b"\n \0", b"\0"])
+def test_nothing_is_no_log(data: bytes) -> None:
+    with pytest.raises(LogError):
+        list(lines_of(io.BytesIO(data)))

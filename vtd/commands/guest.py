@@ -1,0 +1,253 @@
+"""``vtd guest``: the processor's side of a guest: VMCSs, entry checks, EPT."""
+
+from __future__ import annotations
+
+import json
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from pagetables.ept import EXECUTE, READ, WRITE
+from pagetables.images import load_image
+from pagetables.memory import PhysicalMemory
+from pagetables.walk import Leaf, output
+from vtd.commands.images import Base, Format, Output, parse_number
+from vtd.commands.reading import read_bytes, read_text, unusable_input
+from vtd.commands.show_guest import (
+    check_json,
+    check_text,
+    field_lines,
+    judgement_json,
+    judgement_lines,
+    step_json,
+    step_line,
+)
+from vtd.guest.x86.capabilities import PROFILES, REVISION, VmxCapabilities
+from vtd.guest.x86.dump import parse_dumps
+from vtd.guest.x86.entry import MSR_LOAD_RULE, RULES
+from vtd.guest.x86.ept import EptFaultError, ept_stage, examine, violation, walk_ept
+from vtd.guest.x86.exits import ExitReason, VmExit
+from vtd.guest.x86.judgement import judge, with_ordinary
+from vtd.guest.x86.state_file import base_object, parse_states
+from vtd.guest.x86.state_file import profile as find_profile
+from vtd.guest.x86.vmcs import parse_region
+
+app = typer.Typer(no_args_is_help=True, add_completion=False)
+
+PROFILE_NAMES = ", ".join(PROFILES)
+DEFAULT_PROFILE = "everything"
+MARK = REVISION.to_bytes(4, "little")
+
+ProfileName = Annotated[
+    str, typer.Option("--profile", help=f"Processor whose rules count: {PROFILE_NAMES}.")
+]
+TEXTS = {rule.name: rule.text for rule in RULES} | {
+    MSR_LOAD_RULE: "the entry MSR-load area: every MSR can be loaded"
+}
+
+
+class AccessName(StrEnum):
+    """What a guest does at an address."""
+
+    READ = "read"
+    WRITE = "write"
+    FETCH = "fetch"
+
+
+RIGHTS = {AccessName.READ: READ, AccessName.WRITE: WRITE, AccessName.FETCH: EXECUTE}
+
+
+@app.callback()
+def guest() -> None:
+    """The processor's side of a guest: VMCSs, entry checks, EPT."""
+
+
+@app.command()
+def vmcs(
+    file: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE",
+            help="A VMCS region (KVM's vmcs12), or a log with the dump that KVM or Xen print; "
+            "- is stdin.",
+        ),
+    ],
+    profile: ProfileName = DEFAULT_PROFILE,
+    format: Output = Format.TEXT,
+) -> None:
+    """Decode a VMCS and name the rules of a VM entry that it breaks.
+
+    Fields that a dump does not print are taken as ordinary. Exit code 0 if no rule is broken, 1 if
+    one is, 2 for unusable input.
+    """
+    capabilities = _profile(profile)
+    with unusable_input(file):
+        data = read_bytes(file)
+        found = _read_vmcs(data)
+    answers, broken = [], False
+    for where, values in found:
+        judged = judge(with_ordinary(values, capabilities), capabilities)
+        broken = broken or bool(judged.broken)
+        if format is Format.JSON:
+            answers.append(judgement_json(values, judged))
+            continue
+        if where:
+            typer.echo(where)
+        typer.echo("\n".join((*field_lines(values), *judgement_lines(judged))))
+    if format is Format.JSON:
+        typer.echo(json.dumps(answers, indent=1))
+    if broken:
+        raise typer.Exit(1)
+
+
+def _read_vmcs(data: bytes) -> list[tuple[str, dict[str, int]]]:
+    """The VMCSs in a file: where each is, and its fields."""
+    if not data:
+        raise ValueError("empty")
+    if data[:4] == MARK or _binary(data):
+        return [("", parse_region(data).values())]
+    text = data.decode("utf-8", "replace")
+    return [(f"line {dump.line}:", dump.values) for dump in parse_dumps(text)]
+
+
+def _binary(data: bytes) -> bool:
+    """Whether bytes are no text: a text has no control characters but white space."""
+    return any(byte < 9 or 13 < byte < 27 for byte in data[:4096])
+
+
+@app.command()
+def check(
+    file: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[FILE]",
+            help='{"profile": ..., "fields": {"0xENCODING": "0xVALUE"}}, a list, or JSON lines.',
+        ),
+    ] = None,
+    base: Annotated[
+        bool, typer.Option("--base", help="Print what fields hold that a file does not name.")
+    ] = False,
+    profiles: Annotated[bool, typer.Option("--profiles", help="List the profiles.")] = False,
+    profile: Annotated[
+        str, typer.Option("--profile", help=f"With --base: one of {PROFILE_NAMES}.")
+    ] = next(iter(PROFILES)),
+    format: Output = Format.TEXT,
+) -> None:
+    """Check whether states can be entered: which group of rules fails, and which rules.
+
+    Exit code 0 if all enter, 1 if one does not, 2 for wrong use or unusable input.
+    """
+    if profiles:
+        typer.echo(json.dumps(list(PROFILES)) if format is Format.JSON else "\n".join(PROFILES))
+        return
+    if base:
+        with unusable_input("--profile"):
+            typer.echo(json.dumps(base_object(profile), indent=1))
+        return
+    if file is None:
+        raise typer.BadParameter("a file, --base or --profiles is needed", param_hint="FILE")
+    with unusable_input(file):
+        states, single = parse_states(read_text(file))
+    checks = [state.check() for state in states]
+    if format is Format.JSON:
+        lines = [json.dumps(check_json(each)) for each in checks]
+        typer.echo(lines[0] if single else "[\n" + ",\n".join(lines) + "\n]")
+    else:
+        for number, each in enumerate(checks, 1):
+            start = "" if single else f"{number}: "
+            typer.echo(f"{start}{check_text(each, TEXTS)}")
+    if not all(each.enters for each in checks):
+        raise typer.Exit(1)
+
+
+@app.command()
+def ept(
+    image: Annotated[
+        Path,
+        typer.Argument(metavar="IMAGE", help="An ELF core, a LiME dump, or raw with --base."),
+    ],
+    gpa: Annotated[
+        int, typer.Argument(parser=parse_number, metavar="GPA", help="Guest-physical address.")
+    ],
+    eptp: Annotated[
+        int,
+        typer.Option(
+            parser=parse_number,
+            metavar="ADDR",
+            help="EPTP; an address alone means 4 levels, write-back.",
+        ),
+    ],
+    access: Annotated[
+        AccessName, typer.Option("--access", help="What the guest does.")
+    ] = AccessName.READ,
+    mode_based: Annotated[
+        bool, typer.Option("--mode-based", help="Mode-based execute control is 1.")
+    ] = False,
+    base: Base = None,
+    profile: ProfileName = DEFAULT_PROFILE,
+    format: Output = Format.TEXT,
+) -> None:
+    """Explain an EPT walk: each entry, and the exit that an access comes to.
+
+    Exit code 0: explained, whether allowed or not. 2: wrong use or unusable input.
+    """
+    capabilities = _profile(profile)
+    pointer = eptp if eptp & 0xFFF else eptp | 0x1E
+    if pointer >> 64 or not capabilities.valid_eptp(pointer):
+        raise typer.BadParameter(f"{eptp:#x} is no EPTP on profile {profile}", param_hint="--eptp")
+    if gpa >> 64:
+        raise typer.BadParameter(f"{gpa:#x} has more than 64 bits", param_hint="GPA")
+    memory = PhysicalMemory()
+    with unusable_input(str(image)):
+        load_image(memory, image, base=base)
+    stage = ept_stage(pointer, capabilities, mode_based=mode_based)
+    steps = tuple(examine(memory, stage, gpa))
+    leaf: Leaf | None = None
+    need = RIGHTS[access]
+    try:
+        leaf = walk_ept(memory, stage, gpa)
+        exits = None
+        if not leaf[2] & need:
+            exits = _violation(stage, need, leaf[2])
+    except EptFaultError as fault:
+        exits = VmExit(ExitReason.EPT_MISCONFIGURATION)
+        if fault.violation:
+            exits = _violation(stage, need, fault.rights)
+    physical = output(leaf, gpa) if leaf is not None and exits is None else None
+    if format is Format.JSON:
+        answer: dict[str, Any] = {
+            "gpa": hex(gpa),
+            "eptp": hex(pointer),
+            "access": access.value,
+            "steps": [step_json(step) for step in steps],
+            "physical": None if physical is None else hex(physical),
+            "rights": None if leaf is None else _rights(leaf[2]),
+            "exit_reason": None if exits is None else exits.reason,
+            "qualification": None if exits is None else exits.qualification,
+        }
+        typer.echo(json.dumps(answer, indent=1))
+        return
+    typer.echo(f"guest {access.value}s {gpa:#x}, EPTP {pointer:#x}")
+    for step in steps:
+        typer.echo(step_line(step))
+    if exits is not None:
+        typer.echo(f"  => {exits}")
+    elif leaf is not None:
+        typer.echo(f"  => allowed: physical address {physical:#x}, {_rights(leaf[2])}")
+
+
+def _violation(stage: Any, need: int, rights: int) -> VmExit:
+    qualification = violation(stage, need, rights, linear=True, final=True)
+    return VmExit(ExitReason.EPT_VIOLATION, int(qualification))
+
+
+def _rights(rights: int) -> str:
+    letters = ((READ, "r"), (WRITE, "w"), (EXECUTE, "x"))
+    return "".join(letter if rights & bit else "-" for bit, letter in letters)
+
+
+def _profile(name: str) -> VmxCapabilities:
+    with unusable_input("--profile"):
+        return find_profile(name)

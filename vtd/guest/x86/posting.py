@@ -1,0 +1,90 @@
+"""Posting into a posted-interrupt descriptor, and taking from it (SDM 29.6; VT-d 5.2.3).
+
+One descriptor, three parties: the remapping unit posts for devices, IPI virtualization for other
+processors, software for itself; the processor that runs the guest takes. Every step is one atomic
+update of the 64 bytes, so no interrupt is lost or doubled between them. The unit's own posting is
+:mod:`vtd.unit.interrupts.interrupt_remapping`.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+from vtd.layouts.interrupt_entries import PostedInterruptDescriptor
+
+DESCRIPTOR_SIZE = 64
+
+
+class DescriptorMemory(Protocol):
+    """Memory with atomic updates."""
+
+    def read_record(self, address: int, size: int) -> int: ...
+
+    def compare_exchange(self, address: int, size: int, expected: int, new: int) -> bool: ...
+
+
+class Notification(NamedTuple):
+    """An interrupt that tells a processor to look into its descriptor."""
+
+    vector: int
+    destination: int
+    """NDST as stored."""
+
+
+def read_descriptor(memory: DescriptorMemory, address: int) -> PostedInterruptDescriptor:
+    """The descriptor at an address."""
+    return PostedInterruptDescriptor(memory.read_record(address, DESCRIPTOR_SIZE))
+
+
+def post(
+    memory: DescriptorMemory, address: int, vector: int, *, urgent: bool = False
+) -> Notification | None:
+    """Post a vector; the notification that has to be sent, if any."""
+    while True:
+        before = read_descriptor(memory, address)
+        notify = not before.on and (urgent or not before.sn)
+        after = before.replace(pir=before.pir | 1 << vector, on=before.on or notify)
+        if memory.compare_exchange(address, DESCRIPTOR_SIZE, before, after):
+            return Notification(before.nv, before.ndst) if notify else None
+
+
+def take(memory: DescriptorMemory, address: int) -> int:
+    """Clear ON and take all of PIR: steps 3 and 5 of posted-interrupt processing (29.6)."""
+    while True:
+        before = read_descriptor(memory, address)
+        after = before.replace(on=False, pir=0)
+        if memory.compare_exchange(address, DESCRIPTOR_SIZE, before, after):
+            return before.pir
+
+
+def suppress(memory: DescriptorMemory, address: int) -> None:
+    """What software does when a virtual processor stops running: set SN."""
+    _change(memory, address, sn=True)
+
+
+def wake_with(memory: DescriptorMemory, address: int, vector: int, destination: int) -> None:
+    """What software does when a virtual processor halts: notify with another vector."""
+    _change(memory, address, nv=vector, ndst=destination, sn=False)
+
+
+def resume_on(
+    memory: DescriptorMemory, address: int, vector: int, destination: int
+) -> Notification | None:
+    """What software does when a virtual processor runs again, perhaps on another processor.
+
+    NV and NDST are those of the processor, SN is cleared, and what was posted meanwhile without a
+    notification gets one now: the notification to be sent to the processor itself.
+    """
+    while True:
+        before = read_descriptor(memory, address)
+        after = before.replace(nv=vector, ndst=destination, sn=False, on=bool(before.pir))
+        if memory.compare_exchange(address, DESCRIPTOR_SIZE, before, after):
+            return Notification(vector, destination) if before.pir else None
+
+
+def _change(memory: DescriptorMemory, address: int, **values: int) -> None:
+    while True:
+        before = read_descriptor(memory, address)
+        after = before.replace(**values)
+        if memory.compare_exchange(address, DESCRIPTOR_SIZE, before, after):
+            return

@@ -1,0 +1,1 @@
+"""Logs of kernels, hypervisors and firmware: faults, messages and what they say of the platform."""

@@ -1,0 +1,96 @@
+"""Messages of Linux's IOMMU core, and of other code that says something about remapping."""
+
+from __future__ import annotations
+
+from vtd.logs.catalogue.linux_table import FIRMWARE
+from vtd.logs.message import normal, notice, problem
+
+FIRMWARE_BUG = problem(
+    "3.6-",
+    r"(?:BIOS is broken|\[Firmware (?:Bug|Warn)\]).*(?:DMAR|IOMMU|iommu|VT-d|RMRR)|"
+    r"(?:DMAR|IOMMU|DRHD).*(?:BIOS is broken|\[Firmware (?:Bug|Warn)\])",
+    "Linux found something wrong in the table, named in the line",
+    FIRMWARE,
+)
+"""What Linux says of firmware and no other message explains."""
+
+MESSAGES = (
+    normal("3.17-", r"(?:Add|Remov)(?:ing|ed) (?:to|from|device \S+ (?:to|from)) (?:iommu )?group",
+           "an isolation group of devices"),
+    problem("5.10-", r"Failed to add (?:to iommu group|device \S+ to group)",
+            "a device could not be put into an isolation group, so it is not translated",
+            "the lines before; kernel version"),
+    notice("", r"Default domain type: [Pp]assthrough",
+           "devices are mapped one to one by default: no protection from their DMA",
+           "iommu=nopt, or iommu.passthrough=0"),
+    normal("5.4-", r"Default domain type: |DMA domain TLB invalidation policy: ",
+           "how devices are translated by default"),
+    notice("5.10-", r"Memory encryption detected - Disabling default IOMMU Passthrough",
+           "encrypted memory does not go with one-to-one mapping, so devices are translated"),
+    notice("5.10-", r"[Ff]alling back to IOMMU_DOMAIN_DMA|in the same iommu group requires type|"
+           r"requesting conflicting def_domain_type|Cannot change default domain|"
+           r"Device is still bound to driver|Device cannot be in \S+ domain|"
+           r"Group not assigned to default domain",
+           "devices of one group need one kind of domain; what was asked for is not possible"),
+    problem("6.12-", r"Device is not trusted, but driver is overriding group",
+            "an untrusted device would get a domain that does not protect; it is refused",
+            "what is plugged into external ports; its driver"),
+    problem("6.1-", r"iommu driver failed to attach (?:the|a) \w+|late IOMMU probe at driver bind|"
+            r"Multiple IOMMU drivers present|Unsupported alignment constraint",
+            "the IOMMU driver and the core disagree: a bug of the kernel", "kernel version"),
+    problem("5.10-", r"iommu: unaligned: iova|IOMMU: unaligned|unaligned: iova 0x",
+            "a driver asked for a mapping that is not aligned to pages: a bug of the driver",
+            "the driver in the trace below"),
+    normal("5.10-",
+           r"(?:iommu|IOMMU): (?:map|mapping|unmap this|unmapped|Releasing group|Allocated "
+           r"group)\b|(?:Releasing|Allocated) group \d+|(?:map|mapping|unmap this|unmapped): iova",
+           "a message for kernel developers (debugging is on)"),
+    problem("5.4-", r"iova flush queue initialization failed|Couldn't register cpuhp handler|"
+            r"Couldn't create (?:iova|iommu\w*) (?:cache|domain)",
+            "memory ran out while remapping was set up", "memory of the machine"),
+    problem("5.10-",
+            r"specified DMA range outside IOMMU capability|Incompatible range for DMA domain|"
+            r"DMA bounce buffers are inactive, unable to map unaligned|"
+            r"Failed to set up IOMMU for device",
+            "a device can't be translated as it needs to be; it keeps DMA without remapping, or "
+            "its transfers fail", "the driver of the device; its DMA mask"),
+    normal("6.12-", r"Using \d+-bit DMA addresses", "a device uses DMA addresses above 4 GiB"),
+    notice("7.2-", r"DMA-aliased sibling may be prematurely unblocked",
+           "functions share a requester id, and one was reset while another is in use"),
+    notice("", r"PCI-DMA: Using software bounce buffering|PCI-DMA: Using soft(?:ware )?TLB",
+           "DMA goes through bounce buffers: no remapping unit translates it",
+           "intel_iommu=on, and whether firmware has VT-d on"),
+    notice("", r"PCI-DMA: (?:Disabling (?:IOMMU|AGP)|More than 4GB|[Uu]sing GART|Reserving|Out of)",
+           "what another maker's unit of old (GART) does; it is not VT-d"),
+    problem("", r"Event logged \[\w*FAULT|\bIO_PAGE_FAULT\b",
+            "a fault that an AMD I/O MMU reports; its numbers are not read here",
+            "the device that the line names; its driver"),
+    notice("", r"AMD-Vi|AMD IOMMU|\bIVRS\b|arm-smmu|SMMU",
+           "an IOMMU of another maker than Intel; what it says is not read here"),
+    normal("",
+           r"[Cc]ommand line: .*(?:iommu|intremap)", "the kernel command line: what was asked for"),
+    normal("", r"Using iommu (?:dma|direct) mapping", "how a device is translated"),
+    problem("", r"[Nn]o interrupt remapping (?:support|for PCI passthrough)|"
+            r"allow_unsafe_(?:interrupts|assigned)",
+            "the device can't be assigned: interrupts are not remapped, so it could raise any "
+            "interrupt", "earlier lines about interrupt remapping; " + FIRMWARE),
+    problem("", r"Failed to set iommu for container|failed to setup container for group|"
+            r"[Ff]ailed to attach ioas|VFIO_(?:MAP|DMA_MAP|IOMMU_MAP)\w*.*failed|"
+            r"vfio_dma_map\(.*\) = -",
+            "the kernel refused to translate the device for a guest: a reserved region, no "
+            "interrupt remapping, or too little locked memory", "the kernel log of that moment"),
+    notice("", r"within the iommu_group are bound|group \d+ is not viable",
+           "the device shares its isolation group with others that are not handed over",
+           "which port lacks access control (ACS)"),
+    problem("", r"[Ii]ncorrect checksum in table \[DMAR\]",
+            "the checksum of the table is wrong (rule DMAR-H05)", FIRMWARE),
+    notice("", r"(?:WARNING|BUG): .*(?:dmar|iommu|remapping|intel-svm)\S*\.c:\d+",
+           "the kernel prints a trace; the message beside it tells why"),
+    normal("", r"[\w.]+\+0x[0-9a-f]+/0x[0-9a-f]+|Modules linked in: |\[(?:iommu|dmar)\S*\]$",
+           "a line of a trace"),
+    notice("", r"DMAR active, disabling use of stolen memory|VT-d active for gfx access",
+           "the graphics driver works around VT-d being on for its device"),
+    normal("", r"[Ff]ound \d+ (?:IOMMU|DMAR)|IOMMU performance counters", "units were found"),
+    FIRMWARE_BUG,
+    normal("", r"loaded .*iommu|iommu.*(?:registered|loaded)$", "a driver was loaded"),
+)  # fmt: skip

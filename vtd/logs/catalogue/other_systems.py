@@ -1,0 +1,176 @@
+"""Messages of Xen, FreeBSD, ESXi, Windows and firmware about remapping, apart from faults.
+
+Read in xen/drivers/passthrough/vtd (3.4 to 4.17 and later reports), sys/x86/iommu of FreeBSD,
+hypervisor/arch/x86/vtd.c of ACRN and of Jailhouse, VTdDxe of edk2-platforms, articles of Broadcom
+and Microsoft. How these systems print faults is in :mod:`vtd.logs.fault_forms`.
+"""
+
+from __future__ import annotations
+
+from vtd.logs.catalogue.linux_table import FIRMWARE
+from vtd.logs.message import Message, normal, notice, problem
+
+_XEN = (
+    problem("", r"RMRR (?:address range|\[).* not in reserved memory",
+            "the memory map does not reserve the region (rule DMAR-K01), so Xen may give its "
+            "memory to others and not map it; faults of its devices in that range come from this",
+            "iommu_inclusive_mapping=1 (dom0-iommu=map-inclusive); " + FIRMWARE),
+    problem("", r"RMRR .*is incorrect!|Overlapping RMRRs|Invalid RMRR Range|"
+            r"Invalid pfn in RMRR range|RMRR range .* exceeds|Could not register RMM?R range|"
+            r"Segments are not equal for RMRR",
+            "a reserved region is malformed, or collides with another (rules DMAR-R01 to R05)",
+            FIRMWARE),
+    problem("", r"RMRR (?:quarantine )?mapping failed|[Cc]annot (?:un)?map reserved region|"
+            r"error -?\d+ unmapping|\bcontext mapping failed|mapping reserved region failed",
+            "a reserved region or a device could not be set up in a domain", "the lines around"),
+    problem("", r"to assign \S+ with shared RMRR",
+            "the device shares reserved memory with others, so handing it to a guest lets the "
+            "guest touch theirs", "vtd dmar rmrr; rdm_policy of the guest"),
+    notice("", r"Ignore RMRR|Ignore DRHD|Non-existent device",
+           "the table names a device that is not there; the entry is ignored",
+           "vtd dmar validate --lspci"),
+    problem("", r"Failed to parse ACPI DMAR|Invalid ACPI DMAR entry length|Invalid device scope|"
+            r"Zero: Invalid DMAR width|Unknown scope type|Only one INCLUDE_ALL|Only one ALL_PORTS",
+            "the table is malformed; Xen leaves VT-d off or ignores the structure", FIRMWARE),
+    problem("", r"Disabling IOMMU due to Intel|chipset errat(?:a|um)",
+            "an erratum of this chipset makes remapping unstable, so Xen leaves it off",
+            "firmware updates"),
+    problem("", r"ioapic_to_iommu: .* NULL|There is not a DRHD for IOAPIC|"
+            r"Didn't find the bdf for",
+            "an I/O APIC or HPET is listed by no unit (rules DMAR-U13, U14), so interrupts can't "
+            "be remapped", FIRMWARE),
+    problem("", r"Compatibility Format Interrupts permitted|"
+            r"Platform firmware does not support interrupt remapping|"
+            r"Interrupt Remapping (?:not enabled|disabled)|"
+            r"[Ff]ailed to enable (?:Queued Invalidation|Interrupt Remapping)|"
+            r"Queued invalidation is not enabled on IOMMU",
+            "interrupt remapping is off, so assigned devices can raise any interrupt",
+            "earlier lines tell why; " + FIRMWARE),
+    problem("", r"IOMMU#\d+: .* (?:taking too long|took)|"
+            r"no QI slot available|wait_desc timeout",
+            "an invalidation took too long: a device did not answer for its translation cache "
+            "(ATS), or the unit hangs", "the devices with ATS; power management"),
+    problem("", r"(?:IOMMU: (?:no free domain id|flush IOTLB failed|unsupported|can't request irq|"
+            r"no irq available|set root entry failed|interrupt setup failed))|"
+            r"unsupported sagaw|Unhandled bits in SAGAW|No available invalidation interface|"
+            r"flush all failed|Set iommu interrupt affinity error|no device found, something must|"
+            r"Cannot allocate memory for (?:ir_ctrl|qi_ctrl)|intremap index .* larger than|"
+            r"IO-APIC index .* (?:invalid|empty entry)|unexpected context entry|"
+            r"cannot disable Queued Invalidation|no upstream bridge for|\[VT-D\].*unknown\(\d+\): ",
+            "Xen could not set something up, named in the line", "Xen version; " + FIRMWARE),
+    notice("", r"It's \w+ to assign|reassignment may cause|disabling IGD VT-d|disabling ISOCH VT-d|"
+           r"Ignore unknown DMAR structure|Inconsistency between chipset registers|"
+           r"Cannot access VTISOCHCTRL|failed to disable idle handshake|"
+           r"Disabled protected memory registers|No RMRR|Could not map .* for",
+           "Xen works around or leaves out something, named in the line"),
+    normal("", r"\[VT-D\]\s*(?:found ACPI_DMAR|dmaru->address|endpoint:|bridge:|IOAPIC:|MSI HPET:|"
+           r"flags:|RMRR: \[|RMRR region|atsru->all_ports|rhsau->address|drhd->address|cap = |"
+           r"Host address width|iommu_enable_translation|DMAR_TABLE|QI: using|Interrupt Remapping|"
+           r"iommu\.c:\d+: *(?:drhd|cap)|Adding RMRR)|"
+           r"\[VT-D\].*d\d+:(?:PCIe?|Hostbridge): (?:map|unmap|skip)|"
+           r"\[VT-D\]d\[?\w+\]?:(?:PCIe?|Hostbridge): |:(?:PCIe?|Hostbridge): (?:map|unmap|skip) ",
+           "what Xen found in the table, or set up for a device"),
+    normal("", r"Intel VT-d (?:iommu \d+ supported|Snoop|Dom0|Queued|Interrupt|Posted|Shared)|"
+           r"I/O virtualisation (?:enabled|disabled)|Dom0 mode: |Interrupt remapping enabled|"
+           r"[Mm]asked (?:VT-d error|UR) signaling",
+           "what Xen uses of the units"),
+    notice("", r"iommu_fault_status: ", "the unit reports faults, or an error of its queue"),
+    normal("", r"print_vtd_entries|root_entry\[|context\[\w+\] = |l\d\[\w+\] = |ctxt_entry\[|"
+           r"iommu->root_maddr",
+           "Xen's dump after a fault: table entries for its address, from the root on"),
+)  # fmt: skip
+_FREEBSD = (
+    problem(
+        "",
+        r"DMAR\d+: (?:Invalidation timed out|Invalidation completion error|"
+        r"Invalidation queue error)",
+        "the unit stopped at an invalidation: a bad descriptor, or a device that did not "
+        "answer for its translation cache (ATS)",
+        "devices with ATS; pciconf -lc",
+    ),
+    notice(
+        "",
+        r"DMAR\d+: (?:Fault Overflow|Advanced (?:pending fault|fault overflow))|"
+        r"DMAR\d+: .*overflow",
+        "faults came faster than they were read, and some were lost",
+    ),
+    notice(
+        "",
+        r"DMAR: Queued invalidation disabled|dmar\d+: .*(?:disabled|not supported)",
+        "a feature of the unit is not used",
+    ),
+    normal(
+        "",
+        r"dmar\d+: <DMA remap>|dmar\d+: (?:regs@|ver |cap|ecap|Ver|ND )|"
+        r"dmar\d+: .*(?:iomem|irq)",
+        "a unit answers; its registers",
+    ),
+)
+_ESXI = (
+    problem(
+        "",
+        r"did not complete processing of a queued invalidation wait",
+        "the unit did not finish an invalidation; ESXi names a hardware erratum with a "
+        "firmware workaround",
+        "firmware and ESXi updates",
+    ),
+    problem(
+        "",
+        r"VTDIommuFaultHandler|IOMMUProcessFaults",
+        "ESXi stopped because of a DMA fault; the message with the device stands above the trace",
+        "driver and firmware of the device",
+    ),
+    notice("", r"(?:IOMMUIntel|VTD|VVTD)\w*: ", "a message of ESXi about VT-d"),
+)
+_WINDOWS = (
+    problem(
+        "",
+        r"DRIVER_VERIFIER_DMA_VIOLATION|IOMMU detected DMA violation|"
+        r"ILLEGAL_IOMMU_PAGE_FAULT",
+        "Windows stopped because a unit blocked DMA of a device (parameter 1 is 0x26): "
+        "parameter 2 leads to the device",
+        "in the debugger !devstack on parameter 2; driver and firmware of that device",
+    ),
+)
+_HYPERVISORS = (
+    normal("", r"Faults records for drhd", "the fault records that follow are of this unit"),
+    normal(
+        "",
+        r"vtd_iommu_translate|vtd_iova_to_\w+: detected",
+        "QEMU's emulated unit tells more about the fault beside it",
+    ),
+    notice(
+        "",
+        r"Primary (?:Fault Overflow|Pending Fault)|Advanced (?:Fault Overflow|Pending "
+        r"Fault)|Page Request Overflow|Invalidation (?:Queue|Completion|Time-out) Error$",
+        "a bit of FSTS_REG: faults, or an error of the queue",
+    ),
+    normal("", r"DMAR:0x[0-9a-f]+ (?:FSTS|GSTS)", "NOVA prints registers of the unit"),
+)
+_FIRMWARE = (
+    problem(
+        "",
+        r"VTD_ENGINE .*(?:ERROR|error)|VT-?d.*(?:[Tt]imeout|TIMEOUT)",
+        "firmware met an error of a unit",
+        "firmware updates",
+    ),
+    normal(
+        "",
+        r"FRCD_REG|Fault Info - 0x|Fault Bit - \d|Reason - \w+ \(Refer to VTd|"
+        r"Type - \d \((?:read|write)\)|Source - B[0-9a-f]{2} D|\b(?:VER|CAP|ECAP|GSTS|GCMD|RTADDR|"
+        r"CCMD|FSTS|FECTL|FEDATA|"
+        r"FEADDR|FEUADDR|IVA|IOTLB|PMEN|PLMBASE|PLMLIMIT|PHMBASE|PHMLIMIT|IQH|IQT|IQA|IRTA|"
+        r"PQH|PQT|PQA|PRS)_REG +- 0x|DumpVtdRegs|VTdDxe|VTdPmr|"
+        r"VTd Engine|VtdUnit|VTD_BASE",
+        "firmware prints the registers of a unit, or what it sets up",
+    ),
+)
+
+MESSAGES: tuple[Message, ...] = (
+    *(message._replace(system="Xen") for message in _XEN),
+    *(message._replace(system="FreeBSD") for message in _FREEBSD),
+    *(message._replace(system="ESXi") for message in _ESXI),
+    *(message._replace(system="Windows") for message in _WINDOWS),
+    *(message._replace(system="hypervisors") for message in _HYPERVISORS),
+    *(message._replace(system="firmware") for message in _FIRMWARE),
+)

@@ -1,0 +1,184 @@
+"""What a log tells of the platform: memory map, units, reserved regions, I/O APICs, PCI functions.
+
+Reads the lines that Linux and Xen print at boot; all of it may be missing, or be only part.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from devices.source_id import Bdf, SourceIdError
+from vtd.dmar.pci_tree import PciFunction, PciTree
+from vtd.dmar.ranges import RangeSet
+
+WORDS = (
+    r"Linux version |BIOS-e820|reg_base_addr|RMRR base:|DRHD base|RMRR address range|RMRR: \[|"
+    r"identity map for device|\(XEN\) +[0-9a-f]{16} - |PCI bridge to \[bus|"
+    r": \[[0-9a-f]{4}:[0-9a-f]{4}\] type "
+)
+"""Regular expression that finds the lines to read."""
+
+_E820 = re.compile(
+    r"(?:BIOS-e820: |\(XEN\) +(?=[0-9a-f]{16} - ))(?:\[mem )?"
+    r"(?:0x)?([0-9a-f]{8,16}) ?- ?(?:0x)?([0-9a-f]{8,16})(\])? \(?([\w ]+)",
+    re.ASCII,
+)
+_VERSION = re.compile(r"Linux version (\d+\.\d+(?:\.\d+)?)", re.ASCII)
+_UNIT = re.compile(
+    r"reg_base_addr ([0-9a-f]{1,16}) ver [0-9a-f]+:[0-9a-f]+ cap ([0-9a-f]{1,16}) "
+    r"ecap ([0-9a-f]{1,16})",
+    re.ASCII,
+)
+_DRHD = re.compile(r"DRHD base: (?:0x)?([0-9a-f]{1,16}) flags", re.ASCII)
+_REGION = re.compile(
+    r"RMRR base: (?:0x)?([0-9a-f]{1,16}) end: (?:0x)?([0-9a-f]{1,16})|"
+    r"RMRR address range (?:0x)?([0-9a-f]{1,16})\.\.(?:0x)?([0-9a-f]{1,16})|"
+    r"RMRR:? \[(?:0x)?([0-9a-f]{1,16}), ?(?:0x)?([0-9a-f]{1,16})\]",
+    re.ASCII,
+)
+_IO_APIC = re.compile(r"(IOAPIC|HPET) id (\d+) under DRHD base +(?:0x)?([0-9a-f]{1,16})", re.ASCII)
+_IDENTITY = re.compile(
+    r"identity map for device (\S+) \[(?:0x)?([0-9a-f]{1,16}) - (?:0x)?([0-9a-f]{1,16})\]",
+    re.ASCII,
+)
+_FUNCTION = re.compile(
+    r"pci ([0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]): \[[0-9a-f]{4}:[0-9a-f]{4}\] "
+    r"type ([0-9a-f]{2}) class (?:0x)?([0-9a-f]{6})(?: (PCIe [\w ]+|conventional PCI[\w ]*))?",
+    re.ASCII,
+)
+_BRIDGE = re.compile(
+    r"pci ([0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]): PCI bridge to "
+    r"\[bus ([0-9a-f]{2})(?:-([0-9a-f]{2}))?",
+    re.ASCII,
+)
+_EXPRESS = {
+    "PCIe Endpoint": 0,
+    "PCIe Legacy Endpoint": 1,
+    "PCIe Root Port": 4,
+    "PCIe Switch Upstream Port": 5,
+    "PCIe Switch Downstream Port": 6,
+    "PCIe to PCI": 7,
+    "PCIe Root Complex Integrated Endpoint": 9,
+    "PCIe Root Complex Event Collector": 10,
+}
+
+
+class Region(NamedTuple):
+    """A reserved region, half-open, and the device it is for where the log tells."""
+
+    start: int
+    end: int
+    device: Bdf | None = None
+
+
+class SystemDevice(NamedTuple):
+    """An I/O APIC or HPET of the log."""
+
+    kind: str
+    number: int
+    register_base: int
+    """Of its unit."""
+
+
+@dataclass
+class Facts:
+    """What was read; empty where the log does not tell."""
+
+    kernel: str = ""
+    reserved_memory: RangeSet = field(default_factory=RangeSet)
+    has_memory_map: bool = False
+    units: dict[int, tuple[int, int] | None] = field(default_factory=dict)
+    """CAP and ECAP of units by register base; None for a unit that only the table names."""
+    regions: dict[Region, None] = field(default_factory=dict)
+    system_devices: dict[SystemDevice, None] = field(default_factory=dict)
+    _functions: dict[Bdf, PciFunction] = field(default_factory=dict)
+
+    def read(self, line: str) -> None:
+        """What a line tells."""
+        for word, pattern, take in _READERS:
+            if word in line and (match := pattern.search(line)):
+                take(self, match)
+                return
+
+    @property
+    def pci(self) -> PciTree | None:
+        """The PCI functions of the log; None if it lists none."""
+        return PciTree(self._functions.values()) if self._functions else None
+
+    def _version(self, match: re.Match[str]) -> None:
+        self.kernel = self.kernel or match[1]
+
+    def _unit(self, match: re.Match[str]) -> None:
+        base, cap, ecap = (int(number, 16) for number in match.groups())
+        self.units[base] = cap, ecap
+
+    def _drhd(self, match: re.Match[str]) -> None:
+        self.units.setdefault(int(match[1], 16), None)
+
+    def _region(self, match: re.Match[str]) -> None:
+        start, last = (int(number, 16) for number in match.groups() if number)
+        if last >= start:
+            self.regions[Region(start, last + 1)] = None
+
+    def _identity(self, match: re.Match[str]) -> None:
+        device, start, last = _bdf(match[1]), int(match[2], 16), int(match[3], 16)
+        if device is not None and last >= start:
+            self.regions[Region(start, last + 1, device)] = None
+
+    def _system_device(self, match: re.Match[str]) -> None:
+        device = SystemDevice(match[1], int(match[2]), int(match[3], 16))
+        self.system_devices[device] = None
+
+    def _memory(self, match: re.Match[str]) -> None:
+        self.has_memory_map = True
+        start, end = int(match[1], 16), int(match[2], 16) + bool(match[3])
+        if end > start and match[4].lower().startswith(("reserved", "acpi nvs", "type 20")):
+            self.reserved_memory.add(start, end)
+
+    def _function(self, match: re.Match[str]) -> None:
+        bdf = _bdf(match[1])
+        if bdf is None:
+            return
+        express = _EXPRESS.get(next((k for k in _EXPRESS if (match[4] or "").startswith(k)), ""))
+        self._functions[bdf] = PciFunction(
+            bdf, class_code=int(match[3], 16) >> 8, express_type=express
+        )
+
+    def _bridge(self, match: re.Match[str]) -> None:
+        bdf = _bdf(match[1])
+        if bdf is None:
+            return
+        known = self._functions.get(bdf)
+        secondary, subordinate = int(match[2], 16), int(match[3] or match[2], 16)
+        self._functions[bdf] = PciFunction(
+            bdf,
+            class_code=known.class_code if known else None,
+            secondary_bus=secondary,
+            subordinate_bus=subordinate,
+            express_type=known.express_type if known else None,
+        )
+
+
+_READERS: tuple[tuple[str, re.Pattern[str], Callable[[Facts, re.Match[str]], None]], ...] = (
+    ("] type ", _FUNCTION, Facts._function),
+    ("PCI bridge to", _BRIDGE, Facts._bridge),
+    ("e820", _E820, Facts._memory),
+    ("(XEN)", _E820, Facts._memory),
+    ("reg_base_addr", _UNIT, Facts._unit),
+    ("RMRR", _REGION, Facts._region),
+    ("under DRHD", _IO_APIC, Facts._system_device),
+    ("DRHD base:", _DRHD, Facts._drhd),
+    ("identity map", _IDENTITY, Facts._identity),
+    ("Linux version", _VERSION, Facts._version),
+)
+"""Word, pattern and what takes up a match, for each kind of line."""
+
+
+def _bdf(text: str) -> Bdf | None:
+    try:
+        return Bdf.parse(text)
+    except SourceIdError:
+        return None

@@ -1,0 +1,49 @@
+"""What stands in front of a message in a log: quotes, times, hosts, levels, and colours.
+
+Reads the forms of dmesg, journal, syslog, /dev/kmsg, serial and hypervisor consoles, alone or one
+after the other, and what mail programs and web pages put in front of them.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from typing import NamedTuple
+
+_COLOUR = re.compile(r"(?:\x1b|\^\[|ESC)\[[0-9;?]*[A-Za-z]")
+_QUOTE = r"[\s>|`\ufeff]*"
+_HEADS = (
+    r"<\d{1,3}>(?:1 )?",  # syslog priority
+    r"\d+,\d+,\d+,[-c+](?:,[^;]*)?;",  # /dev/kmsg
+    r"(?:kern|user|daemon|syslog)\s*:\s*[a-z]+\s*:",  # dmesg -x
+    r"\[\s*\d+\.\d+(?:[,<][^\]]*)?\]",  # seconds since the start
+    r"\[\s*[TC]\d+\]",  # the thread or processor that printed
+    r"\[[A-Z][a-z]{2} [A-Z][a-z]{2} +\d+ [\d:]+ \d{4}\]",  # dmesg -T
+    r"\[?\d{4}-\d\d-\d\d[T ][\d:.,]{5,18}(?:Z|[+-]\d\d:?\d\d)?\]?:?",
+    r"[A-Z][a-z]{2} +\d{1,2} (?:\d{4} )?\d\d:\d\d:\d\d(?:\.\d+)?",
+    r"\d\d:\d\d:\d\d(?:[.,]\d+)?",
+    r"(?:[\w.-]+ )?(?:kernel|vmunix|vmkernel)(?:\[\d+\])?:",
+    r"\((?:XEN|d\d+)\)",
+    r"cpu\d+:\d+(?: [\w=]+)?\)",  # ESXi
+    r"\[init(?: -> [^\]]*)?\]",  # Genode
+)
+_PREFIX = re.compile(rf"{_QUOTE}((?:(?:{'|'.join(_HEADS)})\s*)*)", re.ASCII)
+
+
+class Stripped(NamedTuple):
+    """A line without what stands in front of its message."""
+
+    text: str
+    has_head: bool
+    """Whether a time, host, level or the like was there: a new message, not more of the last."""
+
+
+@lru_cache(8)  # a line is looked at as the next of one, and as the one before the next
+def strip(line: str) -> Stripped:
+    """The message of a line."""
+    if "\x1b" in line or ("[" in line and ("^[[" in line or "ESC[" in line)):
+        line = _COLOUR.sub("", line)
+    match = _PREFIX.match(line)
+    if match is None:
+        return Stripped(line.strip(), False)
+    return Stripped(line[match.end() :].rstrip(), bool(match[1]))

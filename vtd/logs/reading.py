@@ -1,0 +1,71 @@
+"""A log file as lines of text: decoded, without what a crash left in it, and with a limit.
+
+The file is read in blocks, so that a log of any length needs little memory.
+"""
+
+from __future__ import annotations
+
+import codecs
+import html
+import re
+from collections.abc import Iterator
+from typing import BinaryIO
+
+BLOCK = 1 << 20
+LARGEST_LOG = 1 << 30
+"""Bytes; a year of a talkative server has less."""
+MOST_STRANGE = 0.25
+"""Share of a log's characters that may be none of text; a console that colours lines adds some."""
+
+_CONTROLS: dict[int, None] = {
+    code: None for code in (*range(32), 0x7F) if chr(code) not in "\t\n\v\f\r\b\x1b"
+}
+
+
+_ENTITY = re.compile(r"&(?:lt|gt|quot|nbsp|amp);")
+
+
+class LogError(ValueError):
+    """A file that holds no log; the message says why."""
+
+
+def lines_of(stream: BinaryIO) -> Iterator[str]:
+    """The lines of a log without their ends; LogError for what is no text, or too much of it."""
+    block = stream.read(BLOCK)
+    utf_16 = block.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    decoder = codecs.getincrementaldecoder("utf-16" if utf_16 else "utf-8")("replace")
+    size = strange = characters = 0
+    blank = True
+    rest = ""
+    while block:
+        # NULs, which a crash leaves in a log, count only where there is nothing else
+        size += len(block)
+        if size > LARGEST_LOG:
+            raise LogError(f"more than {LARGEST_LOG >> 20} MiB, not read")
+        text = decoder.decode(block)
+        bare = text.replace("\0", "") or text
+        characters += len(bare)
+        strange += _strange(bare)
+        if strange > MOST_STRANGE * characters:
+            raise LogError("not the text of a kernel log")
+        *whole, rest = (rest + _plain(text)).split("\n")
+        blank = blank and not rest.strip() and not any(map(str.strip, whole))
+        yield from whole
+        if len(rest) > BLOCK:
+            yield rest
+            rest = ""
+        block = stream.read(BLOCK)
+    if blank:
+        raise LogError("empty")
+    yield rest + decoder.decode(b"", final=True)
+
+
+def _plain(text: str) -> str:
+    """Text without NULs, and without what web pages put in the place of characters."""
+    text = text.replace("\0", "").replace("\xa0", " ")
+    return html.unescape(text) if _ENTITY.search(text) else text
+
+
+def _strange(text: str) -> int:
+    """Characters that no text has."""
+    return len(text) - len(text.translate(_CONTROLS)) + text.count("\ufffd")

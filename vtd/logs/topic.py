@@ -1,0 +1,136 @@
+"""Which lines speak of DMA or interrupt remapping: by their words, or by phrases of messages.
+
+Most lines of a log speak of something else, so a line is first looked at for substrings, which is
+quick; a regular expression then decides about words that others use too.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from itertools import islice
+
+from vtd.logs.fault_forms import WORDS as FAULT_WORDS
+
+_TOPIC = re.compile(
+    r"DMAR|dmar|[Ii][Oo][Mm][Mm][Uu]|[Vv][Tt]-[dD]\b|VTD|VTd|DRHD|INTR-REMAP|IRTE|PASID|RMRR|PRQ\b|IOASID|"
+    r"ioasid|[Ii]nterrupt[ -]?[Rr]emapping|[Ii]ntr-remap|I[Rr][Qq][ -][Rr]emapping|"
+    r"irq[ -]remapping|DMA remapping|identity map|\b[Ii]ova\b|IOVA|\bIR[0-9]+: failed|"
+    + "|".join(map(re.escape, FAULT_WORDS))
+)
+"""Words that only lines about remapping have, and those of faults."""
+_WORDS = (
+    *("dmar", "iommu", "vt-d", "vtd", "drhd", "remap", "irte", "pasid", "rmrr", "prq", "ioasid"),
+    *("identity map", "iova", ": failed to allocate bitmap"),
+    *(word.lower() for word in FAULT_WORDS),
+)
+"""One of these is in lower case in every line that ``_TOPIC`` finds."""
+
+PHRASES = (
+    # Linux to 4.1 printed many messages bare
+    "allocating domain ",
+    "domain context map ",
+    "dma pte for vpfn",
+    "identity mapping domain is",
+    "under remapping hardware",
+    "acpi name space devices",
+    " to group ",
+    " from group ",
+    " --- failed",
+    "couldn't create devinfo cache",
+    "reserve ioapic range",
+    "driver unmaps unmatched",
+    "number of domains support",
+    "set context mapping for",
+    "mapping reserved region",
+    "failed to allocate pages of order",
+    "failed to set source-id of",
+    "exceeded max ",
+    "the max invalidation handle",
+    "failed to recover vector for irq",
+    "requested that x2apic be disabled",
+    "intremap=",
+    "bios vendor: ",
+    "compatibility-format irq",
+    "vulnerable to irq",
+    # messages of several lines, of which only the first says what it is about
+    "a chipset that contains an erratum",
+    "feature unstable.",
+    "contact your bios vendor for an update",
+    # shared virtual memory, nested domains and the core, behind the name of a device only
+    "page request",
+    "execution request not supported",
+    "svm bind",
+    "5-level paging not supported",
+    "guest address width",
+    "guest pgd",
+    "domain page table",
+    "dirty tracking not supported",
+    "stage-1 address width",
+    "s2 domain is not compatible",
+    "range for dma domain",
+    "forcing dac for pci",
+    "dma bounce buffers are inactive",
+    "alignment constraint",
+    "-bit dma addresses",
+    "iopf with",
+    "register cpuhp handler",
+    "asid allocation",
+    "default domain",
+    "is not trusted, but driver",
+    "dma-aliased sibling",
+    # Xen, ESXi, Windows, firmware
+    "pci-dma: ",
+    "vfio_dma_map",
+    " is not viable",
+    "amd-vi",
+    "smmu",
+    "reserved memory;",
+    "fault overflow",
+    "pending fault",
+    "fault info - 0x",
+    "page request overflow",
+    "driver_verifier_dma_violation",
+)
+"""Phrases, in lower case, of messages that have none of the words."""
+FACT_WORDS = (
+    "linux version ",
+    "bios-e820",
+    "rmrr base",
+    "(xen)  0",
+    "pci bridge to [bus",
+    "] type ",
+)
+"""Substrings, in lower case, of lines that tell of the platform and of nothing else."""
+_ALL = frozenset((*_WORDS, *PHRASES, *FACT_WORDS))
+_SUBSTRINGS = tuple(one for one in _ALL if not any(two in one for two in _ALL - {one}))
+"""What to look for; where one is part of another, the part is enough."""
+_CHUNK = 4096
+"""Lines that are looked at together."""
+
+
+def candidates(lines: Iterable[str]) -> Iterator[tuple[int, str, bool]]:
+    """Each line with its number, from 1, and whether it may be about remapping or the platform.
+
+    Many lines are searched at once for the substrings, and each line only for those found.
+    """
+    numbered = iter(lines)
+    number = 0
+    while chunk := list(islice(numbered, _CHUNK)):
+        lower = "\n".join(chunk).lower()
+        present = sorted(
+            (substring for substring in _SUBSTRINGS if substring in lower),
+            key=lower.count,
+            reverse=True,
+        )
+        for line, lowered in zip(chunk, lower.split("\n"), strict=True):
+            number += 1
+            yield number, line, any(map(lowered.__contains__, present))
+
+
+def is_about(line: str) -> bool:
+    """Whether a candidate speaks of remapping."""
+    if "DMAR" in line or _TOPIC.search(line) is not None:
+        return True
+    lower = line.lower()
+    return any(map(lower.__contains__, PHRASES))
