@@ -204,9 +204,15 @@ class Audit(Observer):
             self._judge(CacheName.INTERRUPT, Owner(address=index), words, denies=False)
 
     def _table_pointer(self) -> Words:
-        """Where the second stage of the current request begins, by its context or PASID entry."""
+        """Where the second stage of the current request begins, by its context or PASID entry.
+
+        Nothing, if that entry has been in its cache since before the audit began.
+        """
         entries = {word.structure: word for word in self._lookup.values()}
-        entry = entries.get(Structure.PASID) or entries[Structure.CONTEXT]
+        legacy = self._unit.remapping.mode is TranslationTableMode.LEGACY
+        entry = entries.get(Structure.CONTEXT if legacy else Structure.PASID)
+        if entry is None:
+            return {}
         table = entry.value & HALF & ~0xFFF
         return {(Pointer.TABLE, 0): Word(Pointer.TABLE, 0, 0, table, -1)}
 
@@ -257,8 +263,7 @@ class Audit(Observer):
         if word.structure is Pointer.INTERRUPT:
             return self._unit.interrupts.table
         if word.structure is Pointer.TABLE:
-            (pointer,) = self._table_pointer().values()
-            return pointer.value
+            return self._table_pointer().get((Pointer.TABLE, 0), word).value
         try:
             return self._memory.read_record(word.address, word.size)
         except BusError:

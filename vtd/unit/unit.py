@@ -195,7 +195,10 @@ class RemappingUnit(Remade):
 
     def ignore(self, observer: Observer) -> None:
         """Let ``observer`` see no more; ValueError if it does not see anything now."""
-        self._observers.remove(observer)
+        others = [each for each in self._observers if each is not observer]
+        if len(others) == len(self._observers):
+            raise ValueError("the unit is not observed by this observer")
+        self._observers = others
         self._watch()
 
     def _watch(self) -> None:

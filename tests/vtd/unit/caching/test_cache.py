@@ -126,3 +126,35 @@ def test_neighbours_are_spread_over_the_sets_and_distant_entries_meet(
     for place in range(sets * ways):
         meets.put(first + place * sets * step, place)
     assert [place for _, place in meets] == list(range(sets * ways))[-ways:]
+
+
+@given(
+    st.lists(st.integers(0, 11), max_size=20),
+    st.lists(st.integers(0, 11), max_size=20),
+    st.builds(
+        Shape,
+        ways=st.sampled_from([None, 1, 2]),
+        sets=st.integers(1, 2),
+        replacement=st.sampled_from(Replacement),
+    ),
+)
+def test_a_restored_cache_goes_on_as_before(
+    before: list[int], after: list[int], shape: Shape
+) -> None:
+    cache: Cache[int, int] = Cache(shape, int)
+
+    def use(keys: list[int]) -> list[tuple[int | None, list[tuple[int, int]]]]:
+        seen = []
+        for key in keys:
+            seen.append((cache.find(key), list(cache)))
+            cache.put(key, key)
+        return seen
+
+    use(before)
+    state = cache.snapshot()
+    future, end = use(after), cache.snapshot()
+    for _ in range(2):
+        cache.restore(state)
+        assert cache.snapshot() == state
+        assert use(after) == future
+        assert cache.snapshot() == end
