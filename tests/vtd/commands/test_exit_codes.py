@@ -18,6 +18,10 @@ from tests.vtd.commands.test_fuzz_audit import CAPTURE, ROOT, STALE_TRACE
 from tests.vtd.dmar.listing.test_lspci import VERBOSE
 from vtd.cli import COMMANDS, main
 from vtd.commands.dmar import app
+from vtd.commands.guest import app as guest
+from vtd.guest.x86.base_state import base_state
+from vtd.guest.x86.capabilities import PROFILES
+from vtd.guest.x86.vmcs import pack
 
 PAGE = ROOT / "docs" / "exit-codes.md"
 SOUND = str(CAPTURE)
@@ -26,6 +30,8 @@ VECTOR = next(each for each in vector_files() if "msi" in each.name or "ir_basic
 BROKEN = next(each for each in malformed_tables() if "m060" in each.id).data
 REFUSED = b"DMAR: Device is ineligible for IOMMU domain attach due to platform RMRR requirement.\n"
 FUZZ = "fuzz --jobs 1 --property"
+
+ENTERED = base_state(PROFILES["everything"])
 
 Files = dict[str, bytes]
 FILES: Files = {
@@ -37,6 +43,11 @@ FILES: Files = {
     "fault": REFUSED,
     "quiet": b"DMAR: IOMMU enabled\n",
     "empty": b"",
+    "vmcs": pack(ENTERED),
+    "torn": pack(ENTERED.replace({"guest_rflags": 0})),
+    "enters": b'{"profile": "everything", "fields": {}}',
+    "refused": b'{"profile": "everything", "fields": {"0x6820": "0x0"}}',
+    "blank": bytes(4096),
     "spec": b'[[structure]]\ntype = "DRHD"\nregister_base = 0x1000\n',
 }
 
@@ -89,6 +100,14 @@ SITUATIONS: dict[tuple[str, int], str] = {
     ("explain", 0): "explain quiet",
     ("explain", 1): "explain fault",
     ("explain", 2): "explain empty",
+    ("guest vmcs", 0): "guest vmcs vmcs",
+    ("guest vmcs", 1): "guest vmcs torn",
+    ("guest vmcs", 2): "guest vmcs empty",
+    ("guest check", 0): "guest check enters",
+    ("guest check", 1): "guest check refused",
+    ("guest check", 2): "guest check empty",
+    ("guest ept", 0): "guest ept blank --base 0 --eptp 0 0",
+    ("guest ept", 2): "guest ept empty --base 0 --eptp 0 0",
     ("fuzz", 0): f"{FUZZ} interrupts --count 1",
     ("fuzz", 2): f"{FUZZ} nothing --count 1",
     ("audit", 0): f"audit {SOUND}",
@@ -113,8 +132,13 @@ def cells() -> set[tuple[str, int]]:
 
 def test_the_table_has_every_command() -> None:
     listed = {command for command, _ in cells()}
-    inner = {f"dmar {each.name}" for each in app.registered_commands}
-    assert listed == (set(COMMANDS) - {"dmar"}) | inner
+    inner = {
+        f"{group} {each.name or each.callback.__name__}"
+        for group, commands in (("dmar", app), ("guest", guest))
+        for each in commands.registered_commands
+        if each.callback is not None
+    }
+    assert listed == (set(COMMANDS) - {"dmar", "guest"}) | inner
     assert all((command, code) in cells() for command in listed for code in (0, 2))
 
 
