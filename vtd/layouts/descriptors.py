@@ -12,7 +12,7 @@ from enum import IntEnum
 from typing import Any, ClassVar, Self
 
 from pagetables.bits import BitRecord, Bits, ignored
-from vtd.layouts.registers import TranslationTableMode
+from vtd.layouts.registers import ContextGranularity, IotlbGranularity, TranslationTableMode
 
 
 class DescriptorType(IntEnum):
@@ -28,24 +28,6 @@ class DescriptorType(IntEnum):
     P_DEV_TLB_INV = 0x8
     PAGE_GRP_RESP = 0x9
     HPT_INV = 0xA
-
-
-class ContextGranularity(IntEnum):
-    """G of cc_inv_dsc (6.5.2.1)."""
-
-    RESERVED_0 = 0
-    GLOBAL = 1
-    DOMAIN = 2
-    DEVICE = 3
-
-
-class IotlbGranularity(IntEnum):
-    """G of iotlb_inv_dsc (6.5.2.3)."""
-
-    RESERVED_0 = 0
-    GLOBAL = 1
-    DOMAIN = 2
-    PAGE_IN_DOMAIN = 3
 
 
 class InterruptGranularity(IntEnum):
