@@ -73,27 +73,6 @@ class HostPermissionLevels(IntEnum):
     ALL = 3
 
 
-class ResponseCode(IntEnum):
-    """RC of page_grp_resp_dsc (7.6.1)."""
-
-    SUCCESS = 0x0
-    INVALID_REQUEST = 0x1
-    RESERVED_2 = 0x2
-    RESERVED_3 = 0x3
-    RESERVED_4 = 0x4
-    RESERVED_5 = 0x5
-    RESERVED_6 = 0x6
-    RESERVED_7 = 0x7
-    RESERVED_8 = 0x8
-    RESERVED_9 = 0x9
-    RESERVED_A = 0xA
-    RESERVED_B = 0xB
-    RESERVED_C = 0xC
-    RESERVED_D = 0xD
-    RESERVED_E = 0xE
-    RESPONSE_FAILURE = 0xF
-
-
 class DescriptorHead(BitRecord, width=128):
     """What every invalidation descriptor has in common: its type, in two parts (6.5.2)."""
 
@@ -236,7 +215,7 @@ class PageGroupResponseDescriptor(Descriptor, width=256, type_=DescriptorType.PA
     type_3_0 = Bits(3, 0)
     pp = Bits(4, as_=bool)  # PASID present
     type_6_4 = Bits(11, 9)
-    rc = Bits(15, 12, as_=ResponseCode)
+    rc = Bits(15, 12)  # response code
     rid = Bits(31, 16)
     pasid = Bits(51, 32)
     ign_66 = ignored(66)

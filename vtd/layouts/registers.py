@@ -301,21 +301,12 @@ class RequestType(IntEnum):
     ATOMIC_OP = 3
 
 
-class AddressType(IntEnum):
-    """AT of a fault record (11.4.7.6)."""
-
-    UNTRANSLATED = 0
-    TRANSLATION_REQUEST = 1
-    TRANSLATED = 2
-    RESERVED_3 = 3
-
-
 class FaultRecording(Register, width=128):
     """11.4.7.6; CAP.NFR + 1 of them, placed by CAP.FRO."""
 
     f = Bits(127, as_=bool, access=RW1CS)
     t1 = Bits(126, as_=bool, access=ROS)
-    at = Bits(125, 124, as_=AddressType, access=ROS, needs="dt")
+    at = Bits(125, 124, access=ROS, needs="dt")  # address type of the request
     pv = Bits(123, 104, access=ROS, needs="pasid")  # PASID value
     fr = Bits(103, 96, access=ROS)  # fault reason
     pp = Bits(95, as_=bool, access=ROS, needs="pasid")  # PASID present
