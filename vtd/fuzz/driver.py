@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from devices.interrupt_messages import RemappableAddress
 from pagetables.build import BuildError, FramePool, TableBuilder
 from pagetables.geometry import StageKind, first_stage_geometry, second_stage_geometry
 from pagetables.memory import PhysicalMemory
@@ -59,7 +60,7 @@ from vtd.layouts.entries import (
     ScalableRootEntry,
     TranslationType,
 )
-from vtd.layouts.interrupt_entries import RemappableAddress, RemappedIrte, SourceValidationType
+from vtd.layouts.interrupt_entries import RemappedIrte, SourceValidationType
 from vtd.layouts.registers import (
     FaultStatus,
     GlobalCommand,
