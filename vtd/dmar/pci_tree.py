@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 
 from devices.source_id import Bdf, SourceId, SourceIdError
+from vtd.dmar.scopes import bridges_above
 
 NTB_CLASS = 0x0680
 """Class of non-transparent bridges, which firmware lists as bridges."""
@@ -86,12 +87,7 @@ class PciTree:
 
     def bridges_above(self, bdf: Bdf) -> list[Bdf]:
         """The bridges above a function, nearest first."""
-        bridges: list[Bdf] = []
-        above = self.bridge_above(bdf)
-        while above is not None and above not in bridges:
-            bridges.append(above)
-            above = self.bridge_above(above)
-        return bridges
+        return bridges_above(self, bdf)
 
     def physical_function(self, bdf: Bdf) -> Bdf | None:
         """The physical function of a virtual function."""
