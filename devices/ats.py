@@ -31,8 +31,8 @@ from devices.dma import (
 )
 from devices.function import BME, PciFunction
 from devices.pri import PageRequestInterface
+from pagetables.memory import FRAME_SIZE
 
-PAGE_SIZE = 4096
 UNTRANSLATED = AddressType.UNTRANSLATED
 
 
@@ -117,7 +117,7 @@ class AtsAgent(DmaPort):
     def missing(self, request: Request) -> tuple[int, ...]:
         """The pages of a transfer that no translation grants, after asking for one."""
         return tuple(
-            start & -PAGE_SIZE
+            start & -FRAME_SIZE
             for start, size in split_pages(request.address, request.length)
             if self._resolve(part_of(request, start, size)) is None
         )
@@ -170,7 +170,7 @@ class AtsAgent(DmaPort):
     def _translation(self, request: Request) -> Completion:
         if not self.enabled:
             return REFUSED
-        address = request.address & -PAGE_SIZE
+        address = request.address & -FRAME_SIZE
         completion = self._function.dma.request(request._replace(address=address))
         if completion.status is CompletionStatus.UNSUPPORTED_REQUEST:
             self._refused_by_root = True

@@ -12,9 +12,9 @@ from typing import NamedTuple
 from devices.capabilities import CapabilityId
 from devices.function import PciFunction
 from devices.hpet import TIMER_SIZE, TIMERS, Hpet, TimerConfiguration
+from devices.interrupt_messages import RemappableAddress
 from devices.io_apic import TABLE, IoApic, IoApicOffset
 from devices.msi import MSIX_ENTRY_SIZE, MsiControl, MsixControl, MsixLocation
-from pagetables.bits import BitRecord, Bits
 
 
 class InterruptSourceError(ValueError):
@@ -28,28 +28,12 @@ class Message(NamedTuple):
     data: int
 
 
-class RemappableAddress(BitRecord, width=32):
-    """The address of a remappable interrupt request (VT-d 5.1.2.2)."""
-
-    handle_15 = Bits(2)
-    shv = Bits(3)  # the data is a subhandle to add
-    format = Bits(4)
-    handle_14_0 = Bits(19, 5)
-    identifier = Bits(31, 20)
-
-
 def remappable_message(handle: int, subhandle: int | None = 0) -> Message:
     """The message for interrupt index ``handle + subhandle``; None sends no subhandle.
 
     A source with several messages adds its message number to the data, hence to the subhandle.
     """
-    address = RemappableAddress.of(
-        identifier=0xFEE,
-        handle_14_0=handle & 0x7FFF,
-        handle_15=handle >> 15,
-        format=1,
-        shv=subhandle is not None,
-    )
+    address = RemappableAddress.for_handle(handle, shv=subhandle is not None)
     return Message(int(address), subhandle or 0)
 
 

@@ -10,10 +10,10 @@ from __future__ import annotations
 from enum import IntEnum
 
 from devices.dma import DmaPort
+from devices.interrupt_messages import INTERRUPT_RANGE
 from pagetables.bits import Access, BitRecord, Bits
 
 RO = Access.RO
-INTERRUPT_BASE = 0xFEE0_0000
 
 ID, VERSION, TABLE = 0x00, 0x01, 0x10
 """Register indexes: identification, version, first half of the first redirection entry."""
@@ -69,7 +69,7 @@ def message(entry: int) -> tuple[int, int]:
     Entry bits 63:48 become address bits 19:4 and bit 11 address bit 2, whatever the format calls
     them. Data bit 14 says that a level interrupt is asserted: there is no message for the other.
     """
-    address = INTERRUPT_BASE | (entry >> 48 & 0xFFFF) << 4 | (entry >> 11 & 1) << 2
+    address = INTERRUPT_RANGE.start | (entry >> 48 & 0xFFFF) << 4 | (entry >> 11 & 1) << 2
     return address, entry & 0x87FF | (entry >> 15 & 1) << 14
 
 

@@ -36,12 +36,13 @@ from pagetables.memory import PhysicalMemory
 from pagetables.walk import Stage
 from scripts import bench_dmar, bench_guest
 from vtd.dmar.description import build as build_table
-from vtd.layouts.descriptors import IotlbGranularity, IotlbInvalidateDescriptor
+from vtd.layouts.descriptors import IotlbInvalidateDescriptor
 from vtd.layouts.entries import PasidTranslationType as Kind
 from vtd.layouts.registers import (
     InvalidationQueueAddress,
     InvalidationQueueHead,
     InvalidationQueueTail,
+    IotlbGranularity,
 )
 from vtd.platform import Platform
 from vtd.software.domain import Domain

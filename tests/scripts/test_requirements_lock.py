@@ -21,6 +21,9 @@ def lock() -> str:
     return (ROOT / "requirements.lock").read_text()
 
 
+each_lock = pytest.mark.parametrize("name", ["requirements.lock", "requirements-docs.lock"])
+
+
 def entries(lock: str) -> list[str]:
     """Its requirements, a line each, with their hashes."""
     return re.sub(r"\s*#.*", "", lock).replace("\\\n", "").strip().splitlines()
@@ -94,13 +97,27 @@ def test_what_is_installed_is_what_is_locked(lock: str) -> None:
             assert each.specifier.contains(metadata.version(each.name), prereleases=True)
 
 
-def test_every_requirement_is_one_version_with_hashes(lock: str) -> None:
-    requirements = entries(lock)
+@each_lock
+def test_every_requirement_is_one_version_with_hashes(name: str) -> None:
+    requirements = entries((ROOT / name).read_text())
     assert len(requirements) > 1
     for requirement in requirements:
         assert re.fullmatch(r"\S+==[^-]+(--hash=sha256:[0-9a-f]{64} *)+", requirement)
 
 
-def test_no_host_and_no_machine_path_is_in_the_lock_file(lock: str) -> None:
+@each_lock
+def test_no_host_and_no_machine_path_is_in_the_lock_file(name: str) -> None:
+    lock = (ROOT / name).read_text()
     assert "://" not in lock
     assert not re.search(r"(?<![\w.])[/~]\w", lock)
+
+
+def test_the_lock_of_the_documentation_has_what_its_group_asks_for() -> None:
+    groups = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]
+    pins = entries((ROOT / "requirements-docs.lock").read_text())
+    locked = [Requirement(each.split("--hash")[0]) for each in pins]
+    for wanted in map(Requirement, groups["docs"]):
+        versions = [each.specifier for each in locked if each.name == wanted.name]
+        assert versions
+        for version in versions:
+            assert wanted.specifier.contains(str(version).removeprefix("=="))

@@ -5,18 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from devices.interrupt_messages import RemappableAddress
 from pagetables.bits import BitRecord
 from pagetables.memory import PhysicalMemory
 from tests import interrupt_oracle
 from tests.oracle import Words
 from tests.support.meddling import Meddling
 from tests.vtd.world import capabilities
-from vtd.layouts.interrupt_entries import (
-    PostedInterruptDescriptor,
-    PostedIrte,
-    RemappableAddress,
-    RemappedIrte,
-)
+from vtd.layouts.interrupt_entries import PostedInterruptDescriptor, PostedIrte, RemappedIrte
 from vtd.layouts.registers import FaultRecording, InterruptRemappingTableAddress
 from vtd.unit.caching.policy import UNCACHED
 from vtd.unit.interrupts.outcome import Interrupt, Posted

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from devices.interrupt_messages import INTERRUPT_RANGE
 from devices.source_id import SourceId
 from vtd.commands.images import ImageOptions, InterruptTable, open_image, parse_number
 from vtd.commands.option_groups import with_option_groups
@@ -22,7 +23,6 @@ from vtd.inspection.interrupt_message import (
 )
 from vtd.inspection.interrupt_rows import message_row
 from vtd.inspection.interrupt_table import requesters
-from vtd.layouts.interrupt_entries import INTERRUPT_ADDRESS
 
 
 @with_option_groups
@@ -56,7 +56,7 @@ def msi(
     """
     with unusable_input("--device"):
         sender = None if device is None else SourceId.parse(device)
-    if address >> 20 != INTERRUPT_ADDRESS:
+    if address not in INTERRUPT_RANGE:
         raise typer.BadParameter(f"{address:#x} is not 0xfeexxxxx", param_hint="ADDRESS")
     if data >> 32:
         raise typer.BadParameter(f"{data:#x} has more than 32 bits", param_hint="DATA")

@@ -13,6 +13,7 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 from devices.source_id import Bdf, SourceId, SourceIdError
+from vtd.dmar.scopes import bridges_above
 
 NTB_CLASS = 0x0680
 """Class of non-transparent bridges, which firmware lists as bridges."""
@@ -166,12 +167,7 @@ class PciTree:
 
     def bridges_above(self, bdf: Bdf) -> list[Bdf]:
         """The bridges above a function, nearest first."""
-        bridges: list[Bdf] = []
-        above = self.bridge_above(bdf)
-        while above is not None and above not in bridges:
-            bridges.append(above)
-            above = self.bridge_above(above)
-        return bridges
+        return bridges_above(self, bdf)
 
     def may_be_below_a_bridge(self, bdf: Bdf) -> bool:
         """Whether the bus of a function may be behind a bridge whose buses are not known."""

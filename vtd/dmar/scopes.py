@@ -47,6 +47,16 @@ class BridgeLookup(Protocol):
         ...
 
 
+def bridges_above(topology: BridgeLookup, bdf: Bdf) -> list[Bdf]:
+    """The bridges above a function, nearest first; each once, even if their numbers make a ring."""
+    bridges: list[Bdf] = []
+    above = topology.bridge_above(bdf)
+    while above is not None and above not in bridges:
+        bridges.append(above)
+        above = topology.bridge_above(above)
+    return bridges
+
+
 class Bridges:
     """A topology from the secondary bus of each bridge."""
 
@@ -182,12 +192,7 @@ class Scopes:
 
     def bridges_above(self, bdf: Bdf) -> list[Bdf]:
         """The bridges above a function, nearest first."""
-        bridges: list[Bdf] = []
-        above = self.topology.bridge_above(bdf)
-        while above is not None and above not in bridges:
-            bridges.append(above)
-            above = self.topology.bridge_above(above)
-        return bridges
+        return bridges_above(self.topology, bdf)
 
     def owner(self, bdf: Bdf) -> Owner | None:
         """The unit that remaps the requests of a function; None if no unit covers it."""

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from devices.dma import READ, WRITE
+from devices.interrupt_messages import RemappableAddress
 from pagetables.build import BuildError, FramePool, TableBuilder
 from pagetables.geometry import StageKind
 from pagetables.memory import PhysicalMemory
@@ -52,7 +53,7 @@ from vtd.fuzz.places import (
     root_place,
 )
 from vtd.layouts.entries import AddressWidth, PasidEntry, PasidTranslationType
-from vtd.layouts.interrupt_entries import RemappableAddress, RemappedIrte, SourceValidationType
+from vtd.layouts.interrupt_entries import RemappedIrte, SourceValidationType
 from vtd.layouts.registers import FaultStatus, GlobalStatus
 from vtd.software import domain as software
 from vtd.software.driver import Driver

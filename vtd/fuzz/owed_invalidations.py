@@ -15,16 +15,15 @@ from vtd.fuzz.case import Step, mem_write, reg_write
 from vtd.fuzz.places import QUEUE
 from vtd.layouts.descriptors import (
     ContextCacheInvalidateDescriptor,
-    ContextGranularity,
     InterruptEntryCacheInvalidateDescriptor,
     InterruptGranularity,
-    IotlbGranularity,
     IotlbInvalidateDescriptor,
     PasidCacheGranularity,
     PasidCacheInvalidateDescriptor,
     PasidIotlbGranularity,
     PasidIotlbInvalidateDescriptor,
 )
+from vtd.layouts.registers import ContextGranularity, IotlbGranularity
 from vtd.unit.registers.capabilities import Capabilities
 
 

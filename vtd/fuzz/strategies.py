@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from hypothesis import strategies as st
 
+from devices.interrupt_messages import RemappableAddress
 from pagetables.bits import BitRecord
 from vtd.dmar import Table
 from vtd.dmar.records import STRUCTURES, Header
@@ -21,12 +22,7 @@ from vtd.fuzz.driver import PASIDS, ModelDriver, Operation
 from vtd.fuzz.owed_invalidations import InvalidationRule
 from vtd.fuzz.places import DESCRIPTOR, NOWHERE, interrupt_place
 from vtd.layouts.descriptors import DESCRIPTORS, DescriptorType
-from vtd.layouts.interrupt_entries import (
-    PostedInterruptDescriptor,
-    PostedIrte,
-    RemappableAddress,
-    RemappedIrte,
-)
+from vtd.layouts.interrupt_entries import PostedInterruptDescriptor, PostedIrte, RemappedIrte
 from vtd.unit.departures import SPECIFICATION, Departures
 from vtd.unit.registers.capabilities import PROFILES, Capabilities
 from vtd.unit.registers.register_map import register_map

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from devices.interrupt_messages import RemappableAddress
 from devices.source_id import SourceId
 from pagetables.memory import BusError
 from vtd.layouts.interrupt_entries import (
     PostedIrte,
-    RemappableAddress,
     RemappableData,
     RemappedIrte,
     SourceValidationType,

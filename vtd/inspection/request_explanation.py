@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from devices.dma import WRITE, Completion, Request
+from devices.interrupt_messages import INTERRUPT_RANGE
 from pagetables import walk_explanation as page_walk
 from pagetables.bits import BitRecord
 from pagetables.geometry import PAGE_SHIFT, StageKind
@@ -27,7 +28,7 @@ from vtd.layouts.registers import TranslationTableMode
 from vtd.unit.caching.iotlb import Iotlb, IotlbEntry
 from vtd.unit.observer import Observer
 from vtd.unit.requests.faults import TranslationFault
-from vtd.unit.requests.request import INTERRUPT_RANGE, kind_of
+from vtd.unit.requests.request import kind_of
 from vtd.unit.requests.target import Target
 from vtd.unit.translation.ats import answer, lookup_for_ats
 from vtd.unit.translation.lookup import Lookup, lookup

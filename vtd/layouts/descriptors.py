@@ -12,7 +12,7 @@ from enum import IntEnum
 from typing import Any, ClassVar, Self
 
 from pagetables.bits import BitRecord, Bits, ignored
-from vtd.layouts.registers import TranslationTableMode
+from vtd.layouts.registers import ContextGranularity, IotlbGranularity, TranslationTableMode
 
 
 class DescriptorType(IntEnum):
@@ -28,24 +28,6 @@ class DescriptorType(IntEnum):
     P_DEV_TLB_INV = 0x8
     PAGE_GRP_RESP = 0x9
     HPT_INV = 0xA
-
-
-class ContextGranularity(IntEnum):
-    """G of cc_inv_dsc (6.5.2.1)."""
-
-    RESERVED_0 = 0
-    GLOBAL = 1
-    DOMAIN = 2
-    DEVICE = 3
-
-
-class IotlbGranularity(IntEnum):
-    """G of iotlb_inv_dsc (6.5.2.3)."""
-
-    RESERVED_0 = 0
-    GLOBAL = 1
-    DOMAIN = 2
-    PAGE_IN_DOMAIN = 3
 
 
 class InterruptGranularity(IntEnum):
@@ -89,27 +71,6 @@ class HostPermissionLevels(IntEnum):
     L2_L1 = 1
     L3_TO_L1 = 2
     ALL = 3
-
-
-class ResponseCode(IntEnum):
-    """RC of page_grp_resp_dsc (7.6.1)."""
-
-    SUCCESS = 0x0
-    INVALID_REQUEST = 0x1
-    RESERVED_2 = 0x2
-    RESERVED_3 = 0x3
-    RESERVED_4 = 0x4
-    RESERVED_5 = 0x5
-    RESERVED_6 = 0x6
-    RESERVED_7 = 0x7
-    RESERVED_8 = 0x8
-    RESERVED_9 = 0x9
-    RESERVED_A = 0xA
-    RESERVED_B = 0xB
-    RESERVED_C = 0xC
-    RESERVED_D = 0xD
-    RESERVED_E = 0xE
-    RESPONSE_FAILURE = 0xF
 
 
 class DescriptorHead(BitRecord, width=128):
@@ -254,7 +215,7 @@ class PageGroupResponseDescriptor(Descriptor, width=256, type_=DescriptorType.PA
     type_3_0 = Bits(3, 0)
     pp = Bits(4, as_=bool)  # PASID present
     type_6_4 = Bits(11, 9)
-    rc = Bits(15, 12, as_=ResponseCode)
+    rc = Bits(15, 12)  # response code
     rid = Bits(31, 16)
     pasid = Bits(51, 32)
     ign_66 = ignored(66)

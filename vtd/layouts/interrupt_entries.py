@@ -1,19 +1,15 @@
 """Interrupt-remapping entries, posted-interrupt descriptors and interrupt messages.
 
-VT-d 9.9 to 9.11 for the table entries, 5.1.2 for interrupt requests, 5.1.5 for the programming of
-I/O APIC and MSI, 5.1.6 for event messages. Layouts only. Left out: what depends on the interrupt
-mode; without EIME a destination-id is 8 bits wide and the rest of its field reserved.
+VT-d 9.9 to 9.11 for the table entries, 5.1.2 for interrupt requests, 5.1.6 for event messages. The
+address of remappable requests is in :mod:`devices.interrupt_messages`. Left out: what depends on
+the interrupt mode; without EIME a destination-id is 8 bits wide and the rest of its field reserved.
 """
 
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import Self
 
 from pagetables.bits import BitRecord, Bits, ignored
-
-INTERRUPT_ADDRESS = 0xFEE
-"""Bits 31:20 of the address of every interrupt message."""
 
 XAPIC_DESTINATION = 0x0000_FF00
 """Bits of a 32-bit destination-id field that xAPIC mode uses; the others are reserved then."""
@@ -115,32 +111,6 @@ class PostedInterruptDescriptor(BitRecord, width=512):
     ndst = Bits(319, 288)
 
 
-class RemappableAddress(BitRecord, width=32):
-    """Address of a remappable-format interrupt request (5.1.2.2)."""
-
-    ign_1_0 = ignored(1, 0)
-    handle_15 = Bits(2)
-    shv = Bits(3, as_=bool)  # the subhandle is valid
-    format = Bits(4, as_=bool)  # 1: remappable
-    handle_14_0 = Bits(19, 5)
-    fee = Bits(31, 20)
-
-    @property
-    def handle(self) -> int:
-        return self.handle_15 << 15 | self.handle_14_0
-
-    @classmethod
-    def for_handle(cls, handle: int, *, shv: bool) -> Self:
-        """The address that names ``handle``; ValueError unless it has 16 bits."""
-        return cls.of(
-            fee=INTERRUPT_ADDRESS,
-            format=True,
-            shv=shv,
-            handle_15=handle >> 15,
-            handle_14_0=handle & 0x7FFF,
-        )
-
-
 class RemappableData(BitRecord, width=32):
     """Data of a remappable-format interrupt request (5.1.2.2); ignored with SHV = 0."""
 
@@ -165,41 +135,6 @@ class CompatibilityData(BitRecord, width=32):
     dlm = Bits(10, 8, as_=DeliveryMode)
     level = Bits(14, as_=bool)  # trigger mode level
     tm = Bits(15, as_=TriggerMode)
-
-
-class RemappableRte(BitRecord, width=64):
-    """I/O APIC redirection-table entry in remappable format (5.1.5.1)."""
-
-    v = Bits(7, 0)
-    zero_10_8 = Bits(10, 8)  # delivery mode in the other format: 000b here
-    index_15 = Bits(11)
-    delivery_status = Bits(12, as_=bool)
-    polarity = Bits(13, as_=bool)
-    remote_irr = Bits(14, as_=bool)
-    tm = Bits(15, as_=TriggerMode)
-    mask = Bits(16, as_=bool)
-    format = Bits(48, as_=bool)  # 1: remappable
-    index_14_0 = Bits(63, 49)
-
-    @property
-    def index(self) -> int:
-        """The interrupt index; an I/O APIC sends SHV = 0."""
-        return self.index_15 << 15 | self.index_14_0
-
-
-class CompatibilityRte(BitRecord, width=64):
-    """I/O APIC redirection-table entry in compatibility format (5.1.5.1)."""
-
-    v = Bits(7, 0)
-    dlm = Bits(10, 8, as_=DeliveryMode)
-    dm = Bits(11, as_=DestinationMode)
-    delivery_status = Bits(12, as_=bool)
-    polarity = Bits(13, as_=bool)
-    remote_irr = Bits(14, as_=bool)
-    tm = Bits(15, as_=TriggerMode)
-    mask = Bits(16, as_=bool)
-    format = Bits(48, as_=bool)  # 0: compatibility
-    dst = Bits(63, 56)
 
 
 class EventAddress(BitRecord, width=32):

@@ -208,8 +208,8 @@ class RootTableAddress(Register, offset=0x020, width=64):
     ssirwe = Bits(7, as_=bool, needs="ssirws")
 
 
-class ContextRequestGranularity(IntEnum):
-    """CIRG, and CAIG where 0 reports an error (11.4.6.1)."""
+class ContextGranularity(IntEnum):
+    """G of cc_inv_dsc (6.5.2.1), CIRG, and CAIG where 0 reports an error (11.4.6.1)."""
 
     RESERVED_0 = 0
     GLOBAL = 1
@@ -221,15 +221,15 @@ class ContextCommand(Register, offset=0x028, width=64):
     """11.4.6.1."""
 
     icc = Bits(63, as_=bool)  # invalidate context-cache
-    cirg = Bits(62, 61, as_=ContextRequestGranularity)
-    caig = Bits(60, 59, as_=ContextRequestGranularity, access=RO)
+    cirg = Bits(62, 61, as_=ContextGranularity)
+    caig = Bits(60, 59, as_=ContextGranularity, access=RO)
     fm = Bits(33, 32, access=WO)  # function mask
     sid = Bits(31, 16, access=WO)
     did = Bits(15, 0)
 
 
-class IotlbRequestGranularity(IntEnum):
-    """IIRG, and IAIG where 0 reports an error (11.4.6.3)."""
+class IotlbGranularity(IntEnum):
+    """G of iotlb_inv_dsc (6.5.2.3), IIRG, and IAIG where 0 reports an error (11.4.6.3)."""
 
     RESERVED_0 = 0
     GLOBAL = 1
@@ -241,8 +241,8 @@ class IotlbInvalidate(Register, width=64):
     """11.4.6.3; follows the Invalidate Address Register."""
 
     ivt = Bits(63, as_=bool)  # invalidate IOTLB
-    iirg = Bits(61, 60, as_=IotlbRequestGranularity)
-    iaig = Bits(58, 57, as_=IotlbRequestGranularity, access=RO)
+    iirg = Bits(61, 60, as_=IotlbGranularity)
+    iaig = Bits(58, 57, as_=IotlbGranularity, access=RO)
     dr = Bits(49, as_=bool)  # drain reads
     dw = Bits(48, as_=bool)  # drain writes
     did = Bits(47, 32)
@@ -301,21 +301,12 @@ class RequestType(IntEnum):
     ATOMIC_OP = 3
 
 
-class AddressType(IntEnum):
-    """AT of a fault record (11.4.7.6)."""
-
-    UNTRANSLATED = 0
-    TRANSLATION_REQUEST = 1
-    TRANSLATED = 2
-    RESERVED_3 = 3
-
-
 class FaultRecording(Register, width=128):
     """11.4.7.6; CAP.NFR + 1 of them, placed by CAP.FRO."""
 
     f = Bits(127, as_=bool, access=RW1CS)
     t1 = Bits(126, as_=bool, access=ROS)
-    at = Bits(125, 124, as_=AddressType, access=ROS, needs="dt")
+    at = Bits(125, 124, access=ROS, needs="dt")  # address type of the request
     pv = Bits(123, 104, access=ROS, needs="pasid")  # PASID value
     fr = Bits(103, 96, access=ROS)  # fault reason
     pp = Bits(95, as_=bool, access=ROS, needs="pasid")  # PASID present

@@ -16,15 +16,9 @@ from functools import singledispatchmethod
 from pathlib import Path
 from typing import NamedTuple, Self, TypedDict
 
+from devices import io_apic
 from devices.dma import InvalidationRequest, PageGroupResponse, PageRequest, Request, split_pages
 from pagetables.memory import BusError, PhysicalMemory
-from vtd.layouts.interrupt_entries import (
-    CompatibilityAddress,
-    CompatibilityData,
-    CompatibilityRte,
-    RemappableAddress,
-    RemappableRte,
-)
 from vtd.recordings import outcomes, steps
 from vtd.recordings.steps import STEPS, Kinds, Step, parse_step, parse_steps
 from vtd.recordings.values import (
@@ -311,14 +305,7 @@ class ScenarioRun:
 
     @carry_out.register
     def _ioapic_interrupt(self, step: steps.IoapicInterrupt) -> Json:
-        entry = RemappableRte(step.rte)
-        if entry.format:
-            address: int = RemappableAddress.for_handle(entry.index, shv=False)
-            return self._interrupt(step, address, entry.v)
-        plain = CompatibilityRte(entry)
-        address = CompatibilityAddress.of(fee=0xFEE, dst=plain.dst, dm=plain.dm)
-        data = CompatibilityData.of(v=plain.v, dlm=plain.dlm, tm=plain.tm, level=plain.tm)
-        return self._interrupt(step, address, data)
+        return self._interrupt(step, *io_apic.message(step.rte))
 
     def _interrupt(self, step: steps.DeviceStep, address: int, data: int) -> Json:
         return outcomes.interrupt(

@@ -13,12 +13,10 @@ from typing import NamedTuple
 
 from vtd.layouts.descriptors import (
     ContextCacheInvalidateDescriptor,
-    ContextGranularity,
     Descriptor,
     DeviceTlbInvalidateDescriptor,
     InterruptEntryCacheInvalidateDescriptor,
     InterruptGranularity,
-    IotlbGranularity,
     IotlbInvalidateDescriptor,
     PasidCacheGranularity,
     PasidCacheInvalidateDescriptor,
@@ -27,6 +25,7 @@ from vtd.layouts.descriptors import (
     PasidIotlbInvalidateDescriptor,
 )
 from vtd.layouts.entries import PasidTranslationType
+from vtd.layouts.registers import ContextGranularity, IotlbGranularity
 from vtd.unit.registers.capabilities import Capabilities
 
 RID_PASID = 0

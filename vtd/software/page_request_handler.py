@@ -8,11 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from vtd.layouts.descriptors import (
-    PageGroupResponseDescriptor,
-    PageRequestDescriptor,
-    ResponseCode,
-)
+from devices.dma import ResponseCode
+from vtd.layouts.descriptors import PageGroupResponseDescriptor, PageRequestDescriptor
 from vtd.layouts.registers import (
     PageRequestEventAddress,
     PageRequestEventControl,

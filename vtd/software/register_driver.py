@@ -11,8 +11,8 @@ from vtd.layouts.descriptors import ContextCacheInvalidateDescriptor, IotlbInval
 from vtd.layouts.registers import (
     ContextCommand,
     InvalidateAddress,
+    IotlbGranularity,
     IotlbInvalidate,
-    IotlbRequestGranularity,
 )
 from vtd.software.registers import PATIENCE, NoAnswerError, Registers, read, write
 
@@ -71,5 +71,5 @@ class RegisterDriver:
             done = IotlbInvalidate(self._unit.read_register(self._iotlb_offset + 8, 8))
             if not done.ivt:
                 break
-        if done.ivt or done.iaig is IotlbRequestGranularity.RESERVED_0:
+        if done.ivt or done.iaig is IotlbGranularity.RESERVED_0:
             raise NoAnswerError(f"IOTLB_REG: {request} was not carried out")

@@ -26,12 +26,9 @@ from tests.vtd.device_tlb_platform import (
 )
 from tests.vtd.world import capabilities
 from vtd.auditing.device_tlb_audit import DeviceTlbAudit, DeviceTlbFinding, Misuse
-from vtd.layouts.descriptors import (
-    ContextCacheInvalidateDescriptor,
-    ContextGranularity,
-)
+from vtd.layouts.descriptors import ContextCacheInvalidateDescriptor
 from vtd.layouts.entries import PasidEntry, ScalableContextEntry
-from vtd.layouts.registers import FaultStatus
+from vtd.layouts.registers import ContextGranularity, FaultStatus
 from vtd.unit.caching.policy import POLICIES
 from vtd.unit.options import Options
 from vtd.unit.reporting.events import RequestBlocked

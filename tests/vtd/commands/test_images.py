@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from devices.interrupt_messages import RemappableAddress
 from pagetables.images import load_capture
 from pagetables.memory import PhysicalMemory
 from tests import nested_image
@@ -16,7 +17,7 @@ from tests.nested_image import BASE, GUEST, IOVA, PASID, PHYSICAL, ROOT_POINTER
 from tests.reference_data import CAPTURES, capture_folders
 from tests.vtd.recordings.small_capture import SmallCapture
 from vtd.cli import main
-from vtd.layouts.interrupt_entries import PostedIrte, RemappableAddress, RemappedIrte
+from vtd.layouts.interrupt_entries import PostedIrte, RemappedIrte
 from vtd.recordings.capture import read_json
 from vtd.unit.registers.capabilities import PROFILES
 

@@ -8,7 +8,6 @@ from vtd.layouts.descriptors import (
     NEEDS,
     VALID_TYPES,
     ContextCacheInvalidateDescriptor,
-    ContextGranularity,
     DescriptorHead,
     DescriptorType,
     DeviceTlbInvalidateDescriptor,
@@ -17,7 +16,6 @@ from vtd.layouts.descriptors import (
     InterruptEntryCacheInvalidateDescriptor,
     InterruptGranularity,
     InvalidationWaitDescriptor,
-    IotlbGranularity,
     IotlbInvalidateDescriptor,
     PageGroupResponseDescriptor,
     PageRequestDescriptor,
@@ -27,7 +25,7 @@ from vtd.layouts.descriptors import (
     PasidIotlbGranularity,
     PasidIotlbInvalidateDescriptor,
 )
-from vtd.layouts.registers import TranslationTableMode
+from vtd.layouts.registers import ContextGranularity, IotlbGranularity, TranslationTableMode
 
 EVERYTHING = Implementation(52, 16, frozenset({"dit", "pds"}))
 

@@ -6,16 +6,13 @@ from pagetables.bits import BitRecord, Implementation
 from vtd.layouts.interrupt_entries import (
     CompatibilityAddress,
     CompatibilityData,
-    CompatibilityRte,
     DeliveryMode,
     EventAddress,
     EventData,
     EventUpperAddress,
     PostedInterruptDescriptor,
     PostedIrte,
-    RemappableAddress,
     RemappableData,
-    RemappableRte,
     RemappedIrte,
     SourceValidationType,
 )
@@ -23,15 +20,12 @@ from vtd.layouts.interrupt_entries import (
 RECORDS: list[type[BitRecord]] = [
     CompatibilityAddress,
     CompatibilityData,
-    CompatibilityRte,
     EventAddress,
     EventData,
     EventUpperAddress,
     PostedInterruptDescriptor,
     PostedIrte,
-    RemappableAddress,
     RemappableData,
-    RemappableRte,
     RemappedIrte,
 ]
 
@@ -66,32 +60,6 @@ def test_worked_encoding_of_a_posted_entry() -> None:
         svt=SourceValidationType.SOURCE_ID,
         sid=0x0100,
     )
-
-
-def test_worked_encodings_of_messages() -> None:
-    assert RemappableAddress.for_handle(0x8123, shv=False) == 0xFEE02474
-    assert RemappableAddress.for_handle(0x8000, shv=True) == 0xFEE0001C
-
-
-def test_worked_encoding_of_a_redirection_entry() -> None:
-    entry = RemappableRte(0x0247_0000_0000_0841)
-    assert entry.index == 0x8123
-    assert entry.v == 0x41
-    assert entry.format
-    assert not entry.mask
-
-
-@given(st.integers(0, 0xFFFF), st.booleans())
-def test_a_message_address_keeps_its_handle(handle: int, shv: bool) -> None:
-    address = RemappableAddress.for_handle(handle, shv=shv)
-    assert address.handle == handle
-    assert address.shv == shv
-    assert address.format
-
-
-def test_a_handle_has_16_bits() -> None:
-    with pytest.raises(ValueError, match="handle_15"):
-        RemappableAddress.for_handle(0x10000, shv=False)
 
 
 def test_posting_fields_are_reserved_without_posted_interrupts() -> None:

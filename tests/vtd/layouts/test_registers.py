@@ -2,6 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from devices.dma import AddressType
 from pagetables.bits import Access
 from vtd.layouts import registers as r
 from vtd.unit.registers.register_map import REGISTERS
@@ -155,7 +156,7 @@ def test_worked_encoding_of_a_fault_record() -> None:
     record = r.FaultRecording.of(f=True, t1=True, fr=0x06, sid=0x0100, fi=0x7000)
     assert record == 0xC000_0006_0000_0100 << 64 | 0x7000
     assert record.request_type is r.RequestType.READ
-    assert record.at is r.AddressType.UNTRANSLATED
+    assert record.at == AddressType.UNTRANSLATED
 
 
 def test_capability_values_decode() -> None:

@@ -12,13 +12,18 @@ from pagetables.memory import PhysicalMemory
 from tests.vtd.world import capabilities
 from vtd.layouts.descriptors import (
     DeviceTlbInvalidateDescriptor,
-    IotlbGranularity,
     IotlbInvalidateDescriptor,
     PasidDeviceTlbInvalidateDescriptor,
     PasidIotlbInvalidateDescriptor,
 )
 from vtd.layouts.entries import ContextEntry, TranslationType
-from vtd.layouts.registers import FaultStatus, GlobalCommand, GlobalStatus, RootTableAddress
+from vtd.layouts.registers import (
+    FaultStatus,
+    GlobalCommand,
+    GlobalStatus,
+    IotlbGranularity,
+    RootTableAddress,
+)
 from vtd.software.domain import FIRST_STAGE, NESTED, PASS_THROUGH, SECOND_STAGE, DomainError
 from vtd.software.driver import Driver
 from vtd.software.guidance import Owed, Rule

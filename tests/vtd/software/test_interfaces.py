@@ -8,16 +8,15 @@ from pagetables.memory import PhysicalMemory
 from tests.vtd.world import capabilities
 from vtd.layouts.descriptors import (
     ContextCacheInvalidateDescriptor,
-    ContextGranularity,
-    IotlbGranularity,
     IotlbInvalidateDescriptor,
     PasidCacheInvalidateDescriptor,
 )
 from vtd.layouts.registers import (
     ContextCommand,
-    ContextRequestGranularity,
+    ContextGranularity,
     FaultStatus,
     GlobalStatus,
+    IotlbGranularity,
 )
 from vtd.software.queue_driver import QueueDriver
 from vtd.software.register_driver import RegisterDriver
@@ -49,7 +48,7 @@ def test_descriptors_become_register_commands() -> None:
     driver = RegisterDriver(unit, unit.capabilities.iotlb_offset)
     driver.submit(CONTEXT, PAGES)
     assert driver.wait() and driver.complete
-    assert read(unit, ContextCommand).caig is ContextRequestGranularity.DEVICE
+    assert read(unit, ContextCommand).caig is ContextGranularity.DEVICE
     assert unit.read_register(unit.capabilities.iotlb_offset + 8, 8) >> 57 & 3 == 3
     with pytest.raises(ValueError, match="has no register"):
         driver.submit(PasidCacheInvalidateDescriptor.of())

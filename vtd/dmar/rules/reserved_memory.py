@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from devices.interrupt_messages import INTERRUPT_RANGE
 from vtd.dmar.ranges import RangeSet
 from vtd.dmar.records import Rmrr
 from vtd.dmar.rules.coverage import Coverage
 from vtd.dmar.rules.rule import ERROR, WARNING, Hits, rule
-from vtd.dmar.rules.units import INTERRUPT_RANGE, placed
+from vtd.dmar.rules.units import placed
 from vtd.dmar.table import Table
 
 
@@ -107,7 +108,7 @@ def beyond_address_width(table: Table) -> Hits:
 @rule("DMAR-R08", WARNING, "regions are off the interrupt address range", "3.15")
 def region_on_interrupt_range(table: Table) -> Hits:
     """Writes of devices to 0xFEE00000-0xFEEFFFFF are interrupts and never reach memory."""
-    start, end = INTERRUPT_RANGE
+    start, end = INTERRUPT_RANGE.start, INTERRUPT_RANGE.stop
     for each in _regions(table):
         if each.base < end and start < each.end:
             message = f"region 0x{each.base:x}-0x{each.limit:x} is in the interrupt address range"

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from devices.interrupt_messages import INTERRUPT_RANGE
 from vtd.dmar.ranges import RangeSet
 from vtd.dmar.records import DeviceScope, Drhd
 from vtd.dmar.rules.rule import ERROR, INFO, WARNING, Hits, rule
 from vtd.dmar.table import Table
 
 ALL_ONES = (1 << 64) - 1
-INTERRUPT_RANGE = 0xFEE00000, 0xFEF00000
-"""Addresses that mean interrupts (3.15), half-open."""
 
 
 def placed(table: Table) -> Iterator[Drhd]:
@@ -167,7 +166,7 @@ def unit_without_devices(table: Table) -> Hits:
 @rule("DMAR-U11", ERROR, "register sets are off the interrupt address range", "3.15")
 def window_on_interrupt_range(table: Table) -> Hits:
     """Processor accesses to 0xFEE00000-0xFEEFFFFF reach the local APIC, never a unit."""
-    start, end = INTERRUPT_RANGE
+    start, end = INTERRUPT_RANGE.start, INTERRUPT_RANGE.stop
     for unit in placed(table):
         if unit.register_base < end and start < unit.register_end:
             message = f"registers at 0x{unit.register_base:x} are in the interrupt address range"

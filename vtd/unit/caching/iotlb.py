@@ -12,10 +12,11 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+from devices.interrupt_messages import INTERRUPT_RANGE
 from pagetables.geometry import PAGE_SHIFT
 from vtd.unit.caching.cache import Counters, Replacement, Shape
 from vtd.unit.requests.faults import TranslationFault
-from vtd.unit.requests.request import INTERRUPT_RANGE, RequestKind
+from vtd.unit.requests.request import RequestKind
 from vtd.unit.requests.target import IotlbTags
 from vtd.unit.state import State, Stateful
 

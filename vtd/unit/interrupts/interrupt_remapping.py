@@ -6,6 +6,7 @@ an entry are looked at before the requester.
 
 from __future__ import annotations
 
+from devices.interrupt_messages import RemappableAddress
 from pagetables.bits import BitRecord
 from pagetables.memory import BusError, TableMemory
 from pagetables.observer import Structure
@@ -15,7 +16,6 @@ from vtd.layouts.interrupt_entries import (
     DestinationMode,
     PostedInterruptDescriptor,
     PostedIrte,
-    RemappableAddress,
     RemappableData,
     RemappedIrte,
     SourceIdQualifier,

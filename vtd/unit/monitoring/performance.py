@@ -17,6 +17,7 @@ from enum import Enum
 from typing import Any, NamedTuple
 
 from devices.dma import MESSAGE, AddressType, Request
+from devices.interrupt_messages import INTERRUPT_RANGE
 from pagetables.observer import Structure
 from vtd.layouts import registers as r
 from vtd.unit.caching.caches import TranslationCaches
@@ -26,7 +27,6 @@ from vtd.unit.queues.page_requests import PageRequests
 from vtd.unit.registers.register_file import RegisterFile, RegisterWrite
 from vtd.unit.registers.register_map import EVENT_CAPABILITIES
 from vtd.unit.reporting.event_interrupt import EventInterrupt
-from vtd.unit.requests.request import INTERRUPT_RANGE
 from vtd.unit.state import Stateful
 
 

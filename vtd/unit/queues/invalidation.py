@@ -17,7 +17,6 @@ from vtd.layouts.descriptors import (
     NEEDS,
     VALID_TYPES,
     ContextCacheInvalidateDescriptor,
-    ContextGranularity,
     DescriptorHead,
     DescriptorType,
     DeviceTlbInvalidateDescriptor,
@@ -26,7 +25,6 @@ from vtd.layouts.descriptors import (
     InterruptEntryCacheInvalidateDescriptor,
     InterruptGranularity,
     InvalidationWaitDescriptor,
-    IotlbGranularity,
     IotlbInvalidateDescriptor,
     PageGroupResponseDescriptor,
     PasidCacheGranularity,
@@ -37,6 +35,7 @@ from vtd.layouts.descriptors import (
 )
 from vtd.layouts.registers import (
     ContextCommand,
+    ContextGranularity,
     FaultStatus,
     GlobalStatus,
     InvalidateAddress,
@@ -46,6 +45,7 @@ from vtd.layouts.registers import (
     InvalidationQueueErrorRecord,
     InvalidationQueueHead,
     InvalidationQueueTail,
+    IotlbGranularity,
     IotlbInvalidate,
 )
 from vtd.unit.queues import rules

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from devices.dma import Request
+from devices.interrupt_messages import INTERRUPT_RANGE
 
 RequestKind = tuple[int, int | None, bool]
 """What the IOTLB finds translations by: source-id, PASID or None, privileged mode."""
-
-INTERRUPT_RANGE = range(0xFEE0_0000, 0xFEF0_0000)
-"""The interrupt address range FEEx_xxxxh (3.15)."""
 
 
 def kind_of(request: Request) -> RequestKind:

@@ -21,6 +21,7 @@ from devices.dma import (
     Request,
     TranslationEntry,
 )
+from devices.interrupt_messages import INTERRUPT_RANGE
 from pagetables.walk import WalkFault
 from vtd.layouts.entries import (
     ContextEntry,
@@ -33,7 +34,7 @@ from vtd.layouts.registers import TranslationTableMode
 from vtd.unit.caching.iotlb import IotlbEntry
 from vtd.unit.observer import CacheName
 from vtd.unit.requests.faults import Answer, FaultReason, TranslationFault
-from vtd.unit.requests.request import INTERRUPT_RANGE, kind_of, meets_interrupts
+from vtd.unit.requests.request import kind_of, meets_interrupts
 from vtd.unit.requests.target import LEGACY, Target
 from vtd.unit.translation.lookup import (
     Lookup,

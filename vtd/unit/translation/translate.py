@@ -9,6 +9,7 @@ import functools
 from typing import NamedTuple
 
 from devices.dma import READ, WRITE, Request
+from devices.interrupt_messages import INTERRUPT_RANGE
 from pagetables.geometry import INDEX_BITS, PAGE_SHIFT, StageKind
 from pagetables.memory import TableMemory
 from pagetables.nested import GuestMemory
@@ -29,7 +30,7 @@ from vtd.unit.caching.caches import LOWEST_TABLE_SHIFT, StructureEntry, Structur
 from vtd.unit.caching.iotlb import IotlbEntry
 from vtd.unit.observer import CacheName, Observer
 from vtd.unit.requests.faults import FaultReason, TranslationFault
-from vtd.unit.requests.request import INTERRUPT_RANGE, meets_interrupts
+from vtd.unit.requests.request import meets_interrupts
 from vtd.unit.requests.target import Target
 from vtd.unit.translation.lookup import lookup, tag_width
 from vtd.unit.translation.remapping import Remapping

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TypeVar
 
 from devices.dma import READ, WRITE, Request
+from devices.interrupt_messages import INTERRUPT_RANGE
 from pagetables.bits import BitRecord
 from pagetables.observer import Structure
 from vtd.layouts.entries import (
@@ -22,7 +23,6 @@ from vtd.layouts.entries import (
 )
 from vtd.layouts.registers import TranslationTableMode
 from vtd.unit.requests.faults import FaultReason, TranslationFault
-from vtd.unit.requests.request import INTERRUPT_RANGE
 from vtd.unit.requests.target import LEGACY, SCALABLE, ModeReasons, Target
 from vtd.unit.translation.ats import check_device_tlb_allowed, check_device_tlb_enabled
 from vtd.unit.translation.lookup import (

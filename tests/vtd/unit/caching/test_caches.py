@@ -10,13 +10,9 @@ from hypothesis import strategies as st
 from devices.dma import ATOMIC, READ, WRITE
 from tests.vtd.table_software import DEVICES, PASID, Software
 from tests.vtd.world import FIRST_TABLES, HOST, PAGE, Mode, World
-from vtd.layouts.descriptors import (
-    ContextCacheInvalidateDescriptor,
-    ContextGranularity,
-    IotlbGranularity,
-    IotlbInvalidateDescriptor,
-)
+from vtd.layouts.descriptors import ContextCacheInvalidateDescriptor, IotlbInvalidateDescriptor
 from vtd.layouts.entries import PasidTranslationType, ScalableContextEntry
+from vtd.layouts.registers import ContextGranularity, IotlbGranularity
 from vtd.unit.caching.cache import UNBOUNDED, Replacement, Shape
 from vtd.unit.caching.caches import (
     ContextCacheEntry,

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from devices.interrupt_messages import RemappableAddress
 from tests import fault_coverage
 from tests.interrupt_oracle import Blocked, Recorded, Sent
 from tests.vtd.interrupt_world import (
@@ -23,7 +24,6 @@ from tests.vtd.interrupt_world import (
 )
 from tests.vtd.world import capabilities
 from vtd.layouts.descriptors import InterruptEntryCacheInvalidateDescriptor
-from vtd.layouts.interrupt_entries import RemappableAddress
 from vtd.unit.caching.policy import AGGRESSIVE, KEEPS_STALE
 from vtd.unit.departures import QEMU, Departures, departures_named
 from vtd.unit.interrupts.interrupt_remapping import InterruptFault

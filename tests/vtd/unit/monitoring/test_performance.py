@@ -11,10 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from devices.dma import AddressType, PageRequest
+from devices.interrupt_messages import RemappableAddress
 from pagetables.observer import Structure
 from tests.vtd.world import HOST, PAGE, Mode, Started, World, capabilities
 from vtd.layouts import registers as r
-from vtd.layouts.interrupt_entries import PostedIrte, RemappableAddress, RemappedIrte
+from vtd.layouts.interrupt_entries import PostedIrte, RemappedIrte
 from vtd.unit.caching.policy import AGGRESSIVE
 from vtd.unit.monitoring.performance import PerformanceEvent, capability_registers
 from vtd.unit.observer import CacheName, Observer

@@ -4,7 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from devices.dma import READ, WRITE, AddressType, Request
-from vtd.unit.requests.request import INTERRUPT_RANGE, kind_of, meets_interrupts
+from devices.interrupt_messages import INTERRUPT_RANGE
+from vtd.unit.requests.request import kind_of, meets_interrupts
 
 
 def test_a_request_is_untranslated_and_without_pasid_unless_it_says_so() -> None:

@@ -112,7 +112,7 @@ def test_each_row_has_its_answer(case: Case, mode: Mode, fpd: bool) -> None:
     assert record.f == (recorded and not (fpd and case.reason not in UNQUALIFIED))
     if record.f:
         assert record.fr == case.reason
-        assert int(record.at) == AddressType.TRANSLATION_REQUEST
+        assert record.at == AddressType.TRANSLATION_REQUEST
         assert record.fi == world.request.address
     if answer is EMPTY:
         (entry,) = completion.entries

@@ -94,7 +94,7 @@ def refused(started: Started, status: CompletionStatus, reason: FaultReason | No
     assert record.f == (reason is not None)
     if reason is not None:
         assert record.fr == reason
-        assert int(record.at) == AddressType.TRANSLATED
+        assert record.at == AddressType.TRANSLATED
 
 
 @pytest.mark.parametrize("mode", [Mode.LEGACY, *SCALABLE_MODES])

@@ -1,0 +1,33 @@
+"""How Sphinx makes the reference from the docstrings; ``scripts/docs`` runs it."""
+
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+project = "vtd"
+extensions = ["sphinx.ext.apidoc", "sphinx.ext.autodoc"]
+apidoc_modules = [
+    {
+        "path": str(ROOT / package),
+        "destination": f"modules/{package}",
+        "separate_modules": True,
+        "module_first": True,
+        "automodule_options": {"members", "undoc-members"},
+    }
+    for package in ("vtd", "devices", "pagetables")
+]
+autodoc_default_options = {"no-value": True}
+autodoc_member_order = "bysource"
+
+# What a docstring refers to has to be there, as far as it is ours: Python's own names would need
+# the network. Type variables and Annotated are no targets.
+nitpicky = True
+nitpick_ignore_regex = [
+    (r"py:.*", r"(?!vtd|devices|pagetables).*"),
+    (r"py:class", r".*\.[A-Z]"),
+    (r"py:class", r".*Annotated\[.*"),
+]
+suppress_warnings = ["ref.python"]  # short names in annotations that several modules have
+
+html_theme = "alabaster"
+html_show_copyright = False
