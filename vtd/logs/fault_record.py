@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from devices.dma import AddressType
 from devices.source_id import Bdf, SourceId
-from vtd.layouts.registers import AddressType, FaultRecording, RequestType
+from vtd.layouts.registers import FaultRecording, RequestType
 from vtd.logs.fault import LoggedFault, RequestKind
 
 INTERRUPT_REASONS = range(0x20, 0x30)

@@ -8,6 +8,7 @@ from functools import partial
 
 import pytest
 
+from devices.interrupt_messages import RemappableAddress
 from pagetables.memory import PhysicalMemory
 from tests.vtd.guest.machine import DESCRIPTOR, VIRTUAL_APIC, Machine, state_of
 from tests.vtd.world import capabilities
@@ -27,7 +28,7 @@ from vtd.guest.x86.posting import (
 from vtd.guest.x86.processor import LogicalProcessor
 from vtd.guest.x86.vmcs import Vmcs, pack
 from vtd.layouts.interrupt_entries import PostedInterruptDescriptor as Descriptor
-from vtd.layouts.interrupt_entries import PostedIrte, RemappableAddress
+from vtd.layouts.interrupt_entries import PostedIrte
 from vtd.layouts.registers import InterruptRemappingTableAddress
 from vtd.unit.caching.policy import UNCACHED
 from vtd.unit.interrupts.outcome import Posted

@@ -20,6 +20,7 @@ from devices.dma import (
     PageRequest,
     Request,
 )
+from devices.interrupt_messages import RemappableAddress
 from pagetables import first_stage, second_stage
 from pagetables.bits import BitRecord
 from pagetables.observer import Structure
@@ -30,7 +31,7 @@ from tests.vtd.world import capabilities as has
 from vtd.auditing.audit import Audit
 from vtd.inspection.injection import FailRange, FailRead
 from vtd.layouts import descriptors as d
-from vtd.layouts.interrupt_entries import RemappableAddress, RemappedIrte
+from vtd.layouts.interrupt_entries import RemappedIrte
 from vtd.layouts.registers import IotlbInvalidate, PerformanceMonitoringCounterConfiguration
 from vtd.unit.caching.cache import Replacement, Shape
 from vtd.unit.caching.iotlb import IotlbEntry

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from devices.dma import READ, WRITE
+from devices.interrupt_messages import INTERRUPT_RANGE
 from tests.vtd.world import HOST, PAGE, Mode, World
 from vtd.layouts.entries import PasidTranslationType
 from vtd.unit.caching.cache import OFF, UNBOUNDED, Replacement, Shape
@@ -16,7 +17,7 @@ from vtd.unit.caching.policy import CachePolicy
 from vtd.unit.options import Options
 from vtd.unit.port import UnitPort
 from vtd.unit.requests.faults import FaultReason, TranslationFault
-from vtd.unit.requests.request import INTERRUPT_RANGE, RequestKind
+from vtd.unit.requests.request import RequestKind
 from vtd.unit.requests.target import IotlbTags
 
 KIND = (0x0108, None, False)
