@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 from devices.source_id import Bdf, SourceId, SourceIdError
-from vtd.dmar.scopes import bridges_above
+from vtd.dmar.bridges import bridges_above
 
 NTB_CLASS = 0x0680
 """Class of non-transparent bridges, which firmware lists as bridges."""

@@ -15,7 +15,7 @@ _KINDS = {
     RequestType.ATOMIC_OP: RequestKind.ATOMIC,
     RequestType.PAGE_REQUEST: RequestKind.PAGE_REQUEST,
 }
-_ADDRESS_TYPES = {
+_ADDRESS_TYPES: dict[int, str] = {
     AddressType.TRANSLATION_REQUEST: "a translation request (ATS)",
     AddressType.TRANSLATED: "a request with a translated address (ATS)",
 }

@@ -4,9 +4,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from devices.source_id import Bdf, SourceId
+from vtd.dmar.bridges import Bridges
 from vtd.dmar.description import build
 from vtd.dmar.records import DeviceScope, Drhd
-from vtd.dmar.scopes import Bridges, Reason, Scopes
+from vtd.dmar.scopes import Reason, Scopes
 from vtd.dmar.table import Table
 
 TABLE = build(

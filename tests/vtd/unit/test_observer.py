@@ -32,7 +32,12 @@ from vtd.auditing.audit import Audit
 from vtd.inspection.injection import FailRange, FailRead
 from vtd.layouts import descriptors as d
 from vtd.layouts.interrupt_entries import RemappedIrte
-from vtd.layouts.registers import IotlbInvalidate, PerformanceMonitoringCounterConfiguration
+from vtd.layouts.registers import (
+    ContextGranularity,
+    IotlbGranularity,
+    IotlbInvalidate,
+    PerformanceMonitoringCounterConfiguration,
+)
 from vtd.unit.caching.cache import Replacement, Shape
 from vtd.unit.caching.iotlb import IotlbEntry
 from vtd.unit.caching.policy import AGGRESSIVE, KEEPS_STALE, UNCACHED, CachePolicy
@@ -236,7 +241,7 @@ def test_an_invalidation_is_seen_when_it_has_been_carried_out() -> None:
     started.enable_queue(wide=True)
     assert started.admit() is not None
     trace = traced(started)
-    iotlb = d.IotlbInvalidateDescriptor.of(g=d.IotlbGranularity.DOMAIN, did=5)
+    iotlb = d.IotlbInvalidateDescriptor.of(g=IotlbGranularity.DOMAIN, did=5)
     wait = d.InvalidationWaitDescriptor.of(sw=True, status_data=7, status_address=STATUS)
     started.submit(iotlb, wait)
     assert trace.take() == [
@@ -434,12 +439,12 @@ class Watched:
 Make = Callable[[World], int]
 INVALIDATIONS: dict[str, Make] = {
     "page": lambda world: d.IotlbInvalidateDescriptor.of(
-        g=d.IotlbGranularity.PAGE_IN_DOMAIN, did=5, addr=world.address
+        g=IotlbGranularity.PAGE_IN_DOMAIN, did=5, addr=world.address
     ),
-    "domain": lambda _: d.IotlbInvalidateDescriptor.of(g=d.IotlbGranularity.DOMAIN, did=5),
+    "domain": lambda _: d.IotlbInvalidateDescriptor.of(g=IotlbGranularity.DOMAIN, did=5),
     "PASID": lambda _: d.PasidIotlbInvalidateDescriptor.of(g=d.PasidIotlbGranularity.PASID, did=5),
     "PASID cache": lambda _: d.PasidCacheInvalidateDescriptor.of(g=d.PasidCacheGranularity.GLOBAL),
-    "context": lambda _: d.ContextCacheInvalidateDescriptor.of(g=d.ContextGranularity.GLOBAL),
+    "context": lambda _: d.ContextCacheInvalidateDescriptor.of(g=ContextGranularity.GLOBAL),
     "interrupt": lambda _: d.InterruptEntryCacheInvalidateDescriptor.of(g=True, iidx=0),
 }
 pages = st.integers(0, 4)
