@@ -32,7 +32,7 @@ def exists(dotted: str) -> bool:
 
 @page
 def test_links_lead_somewhere(path: Path) -> None:
-    text = re.sub(r"```.*?```", "", path.read_text(), flags=re.DOTALL)
+    text = re.sub(r"(`+).*?\1", "", path.read_text(), flags=re.DOTALL)
     for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", text):
         assert (path.parent / target).exists(), target
 
@@ -45,8 +45,9 @@ def test_files_that_are_named_are_there(path: Path) -> None:
 
 @page
 def test_modules_and_what_is_said_to_be_in_them_are_there(path: Path) -> None:
-    for name in re.findall(r"`((?:vtd|devices|pagetables)(?:\.\w+)+)(?=[`(])", path.read_text()):
-        assert exists(name), name
+    names = re.findall(r"`((?:vtd|devices|pagetables)(?:\.\w+)+)(?=[`(])", path.read_text())
+    for name in names:
+        assert name.endswith((".toml", ".json")) or exists(name), name
 
 
 def test_the_changelog_sends_nobody_to_what_is_not_there() -> None:
