@@ -13,7 +13,7 @@ from pagetables import ept
 from pagetables.build import FramePool, TableBuilder
 from pagetables.memory import PhysicalMemory
 from vtd.guest.x86.base_state import base_state
-from vtd.guest.x86.capabilities import PROFILES, REVISION
+from vtd.guest.x86.capabilities import REVISION, VMX_PROFILES
 from vtd.guest.x86.controls import (
     EntryControls,
     ExitControls,
@@ -29,7 +29,7 @@ from vtd.guest.x86.processor import LogicalProcessor
 from vtd.guest.x86.vmcs import pack
 from vtd.layouts.interrupt_entries import PostedInterruptDescriptor
 
-CAPABILITIES = PROFILES["broadwell-posted"]
+CAPABILITIES = VMX_PROFILES["broadwell-posted"]
 VMXON, VMCS, APIC_PAGE, DESCRIPTOR = 0x1000, 0x2000, 0x3000, 0x4000
 TABLES, RAM, RAM_SIZE = 0x1_0000, 1 << 24, 1 << 24
 WRITE_BACK = 6 << 3

@@ -13,7 +13,7 @@ from typing import Any
 from pagetables.memory import PhysicalMemory
 from vtd.guest.x86.apic import ICR_HIGH, TPR
 from vtd.guest.x86.base_state import base_state
-from vtd.guest.x86.capabilities import PROFILES, REVISION, FeatureControl
+from vtd.guest.x86.capabilities import REVISION, VMX_PROFILES, FeatureControl
 from vtd.guest.x86.entry import check_entry
 from vtd.guest.x86.entry_rules import Entry, Group
 from vtd.guest.x86.exits import ExitReason, VmExit
@@ -23,7 +23,7 @@ from vtd.guest.x86.vmcs import NO_POINTER, pack
 
 Case = dict[str, Any]
 
-KUT = PROFILES["kut"]
+KUT = VMX_PROFILES["kut"]
 BASE = base_state(KUT)
 MEMORY_SIZE = 1 << 24
 VMXON, VMCS, SHADOW, VMREAD_BITMAP, VMWRITE_BITMAP = 0x1000, 0x2000, 0x3000, 0x4000, 0x5000
@@ -324,7 +324,7 @@ def _in_service(case: Case) -> bool:
 
 
 def _capabilities(case: Case) -> bool:
-    return not PROFILES[case["profile"]].check()
+    return not VMX_PROFILES[case["profile"]].check()
 
 
 def _basic(case: Case) -> bool:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from pagetables import ept, first_stage
 from pagetables.memory import BusError, FrameReader, FrameSource
-from vtd.guest.x86.mappings import GLOBAL, Mappings, Space
+from vtd.guest.x86.mappings import GLOBAL, Mappings, MappingSpace
 from vtd.guest.x86.processor import LogicalProcessor
 from vtd.guest.x86.translation import ProcessorMemory
 
@@ -52,7 +52,7 @@ class StaleMapping(NamedTuple):
     """A cached mapping whose tables software has changed."""
 
     kind: MappingKind
-    space: Space
+    space: MappingSpace
     page: int
     """Address of the page: linear, or guest-physical."""
     changed: Entry
@@ -90,7 +90,7 @@ class GuestAudit:
         self._memory = processor.memory
         self._on_stale = on_stale
         self._writers: dict[int, str] = {}
-        self._reported: set[tuple[Space, int, Entry]] = set()
+        self._reported: set[tuple[MappingSpace, int, Entry]] = set()
         self._processor = processor
         self.mappings = _WatchedMappings(self)
         processor.mappings = self.mappings
@@ -108,7 +108,7 @@ class GuestAudit:
             owed += self._stale(kind, space, page, entries)
         return owed
 
-    def use(self, kind: MappingKind, space: Space, page: int, entries: Entries) -> None:
+    def use(self, kind: MappingKind, space: MappingSpace, page: int, entries: Entries) -> None:
         """A mapping is used."""
         self.uses += 1
         for stale in self._stale(kind, space, page, entries):
@@ -120,7 +120,7 @@ class GuestAudit:
                 self.findings.append(stale)
 
     def _stale(
-        self, kind: MappingKind, space: Space, page: int, entries: Entries
+        self, kind: MappingKind, space: MappingSpace, page: int, entries: Entries
     ) -> Iterator[StaleMapping]:
         for entry in entries.values():
             now = self._current(entry, space)
@@ -129,7 +129,7 @@ class GuestAudit:
                 missing = _missing(kind, space, page, entry)
                 yield StaleMapping(kind, space, page << 12, entry, now, writer, missing)
 
-    def _current(self, entry: Entry, space: Space) -> int | None:
+    def _current(self, entry: Entry, space: MappingSpace) -> int | None:
         if entry.origin is Origin.CR3:
             guest = self._processor.guest
             # Only the guest of the same space says what its CR3 is.
@@ -164,7 +164,7 @@ def _takes_away(entry: Entry, now: int) -> bool:
     return bool(change & ~(now & (dirty | rights)))
 
 
-def _missing(kind: MappingKind, space: Space, page: int, entry: Entry) -> str:
+def _missing(kind: MappingKind, space: MappingSpace, page: int, entry: Entry) -> str:
     if entry.origin is Origin.EPT and space.ept is not None:
         return f"INVEPT single-context of EPTP {space.ept << 12:#x}"
     if entry.origin is Origin.CR3:
@@ -181,17 +181,17 @@ class _WatchedMappings(Mappings):
     def __init__(self, audit: GuestAudit) -> None:
         super().__init__()
         self._audit = audit
-        self._entries: dict[tuple[Space, int], Entries] = {}
+        self._entries: dict[tuple[MappingSpace, int], Entries] = {}
         self._physical: dict[tuple[int, int], Entries] = {}
         self._request: Entries = {}
         self._walk: Entries = {}
         self.ept_on = False
 
-    def kept(self) -> Iterator[tuple[MappingKind, Space, int, Entries]]:
+    def kept(self) -> Iterator[tuple[MappingKind, MappingSpace, int, Entries]]:
         """Every mapping with the entries that it came from."""
         for ept_tag, pages in self.physical.items():
             for page in pages:
-                space = Space(0, 0, ept_tag)
+                space = MappingSpace(0, 0, ept_tag)
                 yield MappingKind.PHYSICAL, space, page, self._physical[ept_tag, page]
         for space, pages in self.linear.items():
             kind = MappingKind.LINEAR if space.ept is None else MappingKind.COMBINED
@@ -230,19 +230,19 @@ class _WatchedMappings(Mappings):
         """A guest-physical mapping was used: a new combined mapping comes from it, too."""
         entries = self._physical[ept, page]
         self._request.update(entries)
-        self._audit.use(MappingKind.PHYSICAL, Space(0, 0, ept), page, entries)
+        self._audit.use(MappingKind.PHYSICAL, MappingSpace(0, 0, ept), page, entries)
 
     def add_physical(self, ept: int, page: int, mapping: int) -> None:
         """Keep a guest-physical mapping."""
         super().add_physical(ept, page, mapping)
         self._physical[ept, page] = dict(self._walk)
 
-    def used(self, space: Space, page: int) -> None:
+    def used(self, space: MappingSpace, page: int) -> None:
         """A linear or combined mapping was used."""
         kind = MappingKind.LINEAR if space.ept is None else MappingKind.COMBINED
         self._audit.use(kind, space, page, self._entries[space, page])
 
-    def add(self, space: Space, page: int, mapping: int) -> None:
+    def add(self, space: MappingSpace, page: int, mapping: int) -> None:
         """Keep a linear or combined mapping."""
         super().add(space, page, mapping)
         entries = dict(self._request)

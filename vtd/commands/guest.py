@@ -25,7 +25,7 @@ from vtd.commands.show_guest import (
     step_json,
     step_line,
 )
-from vtd.guest.x86.capabilities import PROFILES, REVISION, VmxCapabilities
+from vtd.guest.x86.capabilities import REVISION, VMX_PROFILES, VmxCapabilities
 from vtd.guest.x86.dump import parse_dumps
 from vtd.guest.x86.entry import MSR_LOAD_RULE, RULES
 from vtd.guest.x86.ept import EptFaultError, ept_stage, examine, violation, walk_ept
@@ -37,7 +37,7 @@ from vtd.guest.x86.vmcs import parse_region
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 
-PROFILE_NAMES = ", ".join(PROFILES)
+PROFILE_NAMES = ", ".join(VMX_PROFILES)
 DEFAULT_PROFILE = "everything"
 MARK = REVISION.to_bytes(4, "little")
 
@@ -129,7 +129,7 @@ def check(
     profiles: Annotated[bool, typer.Option("--profiles", help="List the profiles.")] = False,
     profile: Annotated[
         str, typer.Option("--profile", help=f"With --base: one of {PROFILE_NAMES}.")
-    ] = next(iter(PROFILES)),
+    ] = next(iter(VMX_PROFILES)),
     format: Output = Format.TEXT,
 ) -> None:
     """Check whether states can be entered: which group of rules fails, and which rules.
@@ -137,7 +137,7 @@ def check(
     Exit code 0 if all enter, 1 if one does not, 2 for wrong use or unusable input.
     """
     if profiles:
-        names = list(PROFILES)
+        names = list(VMX_PROFILES)
         show(CommandAnswer(names, names, names), format)
         return
     if base:

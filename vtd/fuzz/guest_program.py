@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pagetables.memory import PhysicalMemory
 from vtd.fuzz.program import INTERESTING, ProgramBytes
 from vtd.guest.x86.base_state import base_state
-from vtd.guest.x86.capabilities import PROFILES, REVISION
+from vtd.guest.x86.capabilities import REVISION, VMX_PROFILES
 from vtd.guest.x86.controls import EntryControls, PrimaryControls, SecondaryControls
 from vtd.guest.x86.fields import FIELDS
 from vtd.guest.x86.guest import Guest
@@ -26,7 +26,7 @@ TABLES = range(0x5000, 0x9000, 0x1000)
 """EPT tables, one after the other: guest-physical 0 to 1 MiB, each page to itself."""
 LEAVES = (0, 0x37, 0x31, 0x35, 0x33, 0x137, 0x337, 0x36)
 """Low bits of the entries that software puts in: some are misconfigured."""
-PROCESSORS = sorted(PROFILES)
+PROCESSORS = sorted(VMX_PROFILES)
 ADDRESSES = (0, 0x5000, 0x4080, 0x40B0, 0x4300, 0x4310, 0xFFFC, 0x1_0000, 1 << 32, 1 << 47)
 
 
@@ -38,7 +38,7 @@ def run_guest_program(data: bytes, *, cached: bool) -> list[object]:
 def _carry_out(data: bytes, mappings: Mappings) -> Iterator[object]:
     program = ProgramBytes(data)
     choice = program.take(1)
-    capabilities = PROFILES[PROCESSORS[choice % len(PROCESSORS)]]
+    capabilities = VMX_PROFILES[PROCESSORS[choice % len(PROCESSORS)]]
     memory = PhysicalMemory()
     memory.add_region(0, MEMORY_SIZE)
     memory.write(VMXON, REVISION.to_bytes(4, "little"))

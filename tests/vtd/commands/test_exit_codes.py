@@ -20,7 +20,7 @@ from vtd.cli import COMMANDS, main
 from vtd.commands.dmar import app
 from vtd.commands.guest import app as guest
 from vtd.guest.x86.base_state import base_state
-from vtd.guest.x86.capabilities import PROFILES
+from vtd.guest.x86.capabilities import VMX_PROFILES
 from vtd.guest.x86.vmcs import pack
 
 PAGE = ROOT / "docs" / "exit-codes.md"
@@ -31,7 +31,7 @@ BROKEN = next(each for each in malformed_tables() if "m060" in each.id).data
 REFUSED = b"DMAR: Device is ineligible for IOMMU domain attach due to platform RMRR requirement.\n"
 FUZZ = "fuzz --jobs 1 --property"
 
-ENTERED = base_state(PROFILES["everything"])
+ENTERED = base_state(VMX_PROFILES["everything"])
 
 Files = dict[str, bytes]
 FILES: Files = {

@@ -14,11 +14,11 @@ from typer.testing import CliRunner
 from tests.vtd.guest.dumps import kvm_dump
 from vtd.cli import main
 from vtd.guest.x86.base_state import base_state
-from vtd.guest.x86.capabilities import PROFILES
+from vtd.guest.x86.capabilities import VMX_PROFILES
 from vtd.guest.x86.fields import FIELDS
 from vtd.guest.x86.vmcs import pack
 
-BASE = base_state(PROFILES["everything"])
+BASE = base_state(VMX_PROFILES["everything"])
 
 
 def run(*arguments: str, code: int = 0, stdin: bytes | None = None) -> str:
@@ -80,7 +80,7 @@ class TestVmcs:
     def test_files_and_profiles_that_are_not_there(self, tmp_path: Path) -> None:
         assert "No such file" in run("vmcs", str(tmp_path / "none"), code=2)
         shown = run("vmcs", "-", "--profile", "pentium", code=2, stdin=b"x")
-        assert all(name in shown for name in PROFILES)
+        assert all(name in shown for name in VMX_PROFILES)
 
     @given(st.binary(max_size=300))
     def test_any_bytes_end_in_a_documented_way(self, data: bytes) -> None:
@@ -104,7 +104,7 @@ class TestCheck:
         assert "exit 33" in run("check", file, code=1)
 
     def test_the_ordinary_state_enters(self, tmp_path: Path) -> None:
-        for name in PROFILES:
+        for name in VMX_PROFILES:
             file = write(tmp_path / "s", {"profile": name, "fields": {}})
             answer = json.loads(run("check", file, "--format", "json"))
             assert answer == {"enters": True, "group": None, "error": None, "exit_reason": None,
@@ -135,21 +135,21 @@ class TestCheck:
         assert run("check", write(tmp_path / "c", state)) == "enters\n"
 
     def test_base_and_profiles(self, tmp_path: Path) -> None:
-        for name, capabilities in PROFILES.items():
+        for name, capabilities in VMX_PROFILES.items():
             base = json.loads(run("check", "--base", "--profile", name))
             assert base["profile"] == name
             there = [each for each in FIELDS if each.exists(capabilities.features)]
             assert len(base["fields"]) == len(there)
             assert run("check", write(tmp_path / "s", base)) == "enters\n"
-        assert run("check", "--profiles").split() == list(PROFILES)
-        assert json.loads(run("check", "--profiles", "--format", "json")) == list(PROFILES)
+        assert run("check", "--profiles").split() == list(VMX_PROFILES)
+        assert json.loads(run("check", "--profiles", "--format", "json")) == list(VMX_PROFILES)
 
     @pytest.mark.parametrize(
         ("text", "words"),
         [
             ('{"profile": "broadwell", "fields": {"0x9999": 1, "0x0001": 2, "0x0000": 3}}',
              ("0x9999 is the encoding of no field", "0x0001 is the encoding of no field")),
-            ('{"profile": "pentium"}', tuple(PROFILES)),
+            ('{"profile": "pentium"}', tuple(VMX_PROFILES)),
             ('{"fields": {}}', ("profile None",)),
             ('{"profile": "kut", "field": {}}', ("'field' is none of",)),
             ('{"profile": "kut", "fields": {"0x0000": "0x10000"}}', ("vpid", "too wide")),

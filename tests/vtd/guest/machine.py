@@ -10,7 +10,7 @@ from pagetables.build import FramePool, TableBuilder
 from pagetables.geometry import first_stage_geometry
 from pagetables.memory import PhysicalMemory
 from vtd.guest.x86.base_state import base_state
-from vtd.guest.x86.capabilities import PROFILES, REVISION, VmxCapabilities
+from vtd.guest.x86.capabilities import REVISION, VMX_PROFILES, VmxCapabilities
 from vtd.guest.x86.controls import CONTROL_WORDS
 from vtd.guest.x86.fields import BY_NAME
 from vtd.guest.x86.guest import Guest
@@ -78,7 +78,7 @@ class Machine:
         capabilities: VmxCapabilities | None = None,
         send: Callable[[Notification], None] | None = None,
     ) -> None:
-        self.capabilities = capabilities or PROFILES[profile]
+        self.capabilities = capabilities or VMX_PROFILES[profile]
         self.memory = PhysicalMemory()
         self.memory.add_region(0, SIZE)
         self.cpu = LogicalProcessor(self.capabilities, self.memory, mappings=mappings, send=send)

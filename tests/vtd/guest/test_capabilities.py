@@ -9,8 +9,8 @@ import pytest
 from vtd.guest.x86.capabilities import (
     DEFAULT1,
     MSRS,
-    PROFILES,
     REVISION,
+    VMX_PROFILES,
     ControlMsr,
     EptVpid,
     VmcsEnum,
@@ -20,17 +20,17 @@ from vtd.guest.x86.capabilities import (
     of_msrs,
 )
 
-BROADWELL = PROFILES["broadwell"]
+BROADWELL = VMX_PROFILES["broadwell"]
 
 
-@pytest.mark.parametrize("name", PROFILES)
+@pytest.mark.parametrize("name", VMX_PROFILES)
 def test_profiles_do_not_contradict_themselves(name: str) -> None:
-    assert PROFILES[name].check() == []
+    assert VMX_PROFILES[name].check() == []
 
 
 @pytest.mark.parametrize("name", ["broadwell", "broadwell-posted", "kut"])
 def test_profiles_pass_the_relations_of_the_public_tests(name: str) -> None:
-    caps = PROFILES[name]
+    caps = VMX_PROFILES[name]
     assert caps.basic >> 56 == 0
     assert caps.vmcs_enum & 0x3FE >= 0x2A
     allowed = {0, 6, 7, 8, 14, 16, 17, 20, 21, 22, 25, 26, 32, 40, 41, 42, 43}
@@ -55,7 +55,7 @@ def test_broadwell_has_the_published_values() -> None:
 
 def test_msrs_of_missing_features_are_not_there() -> None:
     assert 0x492 not in BROADWELL.msrs()
-    assert set(PROFILES["everything"].msrs()) == set(MSRS) - {0x493}
+    assert set(VMX_PROFILES["everything"].msrs()) == set(MSRS) - {0x493}
     bare = of_msrs({0x480: 1 << 32, 0x482: 0x7FFF_FFFF_0401_E172})
     assert not {0x48B, 0x48C, 0x48D, 0x491} & set(bare.msrs())
 
@@ -86,7 +86,7 @@ def test_canonical_follows_the_linear_width() -> None:
     assert BROADWELL.canonical(0x7FFF_FFFF_FFFF)
     assert not BROADWELL.canonical(1 << 47)
     assert BROADWELL.canonical(0xFFFF_8000_0000_0000)
-    wide = PROFILES["everything"]
+    wide = VMX_PROFILES["everything"]
     assert wide.canonical(1 << 47)
     assert not wide.canonical(1 << 56)
 
@@ -110,7 +110,7 @@ def test_eptp(eptp: int, good: bool) -> None:
 
 
 def test_eptp_of_a_wider_machine() -> None:
-    wide = PROFILES["everything"]
+    wide = VMX_PROFILES["everything"]
     assert wide.valid_eptp(0x1_0026)
     assert wide.valid_eptp(0x1_009E)
 

@@ -10,18 +10,18 @@ from hypothesis import strategies as st
 
 from tests.vtd.guest.dumps import kvm_dump, xen_dump
 from tests.vtd.guest.machine import state_of
-from vtd.guest.x86.capabilities import PROFILES
+from vtd.guest.x86.capabilities import VMX_PROFILES
 from vtd.guest.x86.dump import DumpError, parse_dumps
 from vtd.guest.x86.fields import BY_NAME
 from vtd.guest.x86.judgement import judge, with_ordinary
 from vtd.guest.x86.vmcs import VmcsState
 
-EVERYTHING = PROFILES["everything"]
+EVERYTHING = VMX_PROFILES["everything"]
 FORMS = {"kvm": kvm_dump, "xen": xen_dump}
 
 
 def broken(values: dict[str, int], profile: str = "everything") -> set[str]:
-    caps = PROFILES[profile]
+    caps = VMX_PROFILES[profile]
     return {rule.name for rule in judge(with_ordinary(values, caps), caps).broken}
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pagetables.memory import PhysicalMemory
 from tests.vtd.guest.machine import SHADOW, UNPAGED, VIRTUAL_APIC, VMCS, Option, state_of
 from vtd.guest.x86.base_state import base_state
-from vtd.guest.x86.capabilities import PROFILES, REVISION
+from vtd.guest.x86.capabilities import REVISION, VMX_PROFILES
 from vtd.guest.x86.entry import ENTERS, RULES, broken_rules, check_entry
 from vtd.guest.x86.entry_rules import Entry, Group
 from vtd.guest.x86.vmcs import unpack
@@ -243,7 +243,7 @@ QUALIFICATIONS = {"guest.event.nmi_sti": 3, "guest.link_pointer": 4, "guest.pdpt
 
 
 def check(one: Break, group: str) -> None:
-    caps = PROFILES["everything"]
+    caps = VMX_PROFILES["everything"]
     state = state_of(caps, *one.controls, off=one.off, **one.fields)
     entry = Entry(state, caps, memory(), current=VMCS)
     found = {rule.name for rule in broken_rules(entry)}
@@ -282,9 +282,9 @@ def test_every_rule_is_broken_by_one_of_these() -> None:
     assert {rule.name for rule in RULES} == tried
 
 
-@pytest.mark.parametrize("profile", PROFILES)
+@pytest.mark.parametrize("profile", VMX_PROFILES)
 def test_the_ordinary_state_enters(profile: str) -> None:
-    caps = PROFILES[profile]
+    caps = VMX_PROFILES[profile]
     assert check_entry(Entry(base_state(caps), caps, memory())) == ENTERS
 
 
@@ -309,13 +309,13 @@ def test_the_ordinary_state_enters(profile: str) -> None:
 def test_other_good_states_enter(
     controls: tuple[str, ...], off: tuple[str, ...], fields: dict[str, int]
 ) -> None:
-    caps = PROFILES["everything"]
+    caps = VMX_PROFILES["everything"]
     state = state_of(caps, *controls, off=off, **fields)
     assert check_entry(Entry(state, caps, memory(), current=VMCS)) == ENTERS
 
 
 def test_controls_fail_before_host_and_host_before_guest() -> None:
-    caps = PROFILES["broadwell"]
+    caps = VMX_PROFILES["broadwell"]
     bad = {"guest_rflags": 0, "host_cr3": 1 << 60, "cr3_target_count": 9}
     groups = []
     while bad:
@@ -326,7 +326,7 @@ def test_controls_fail_before_host_and_host_before_guest() -> None:
 
 
 def test_secondary_controls_count_only_where_they_are_active() -> None:
-    caps = PROFILES["broadwell"]
+    caps = VMX_PROFILES["broadwell"]
     state = state_of(caps, off=("primary.secondary_controls",), secondary_controls=0xFFFF_FFFF)
     assert check_entry(Entry(state, caps, memory())) == ENTERS
 
@@ -348,7 +348,7 @@ def test_secondary_controls_count_only_where_they_are_active() -> None:
     ],
 )
 def test_the_msr_load_area(entries: list[tuple[int, int]], failing: int | None) -> None:
-    caps = PROFILES["broadwell"]
+    caps = VMX_PROFILES["broadwell"]
     ram = memory()
     for number, (index, value) in enumerate(entries):
         data = index.to_bytes(8, "little") + value.to_bytes(8, "little")
@@ -362,7 +362,7 @@ def test_the_msr_load_area(entries: list[tuple[int, int]], failing: int | None) 
 
 
 def test_an_msr_area_that_is_too_long_or_not_there_fails_where_it_ends() -> None:
-    caps = PROFILES["broadwell"]
+    caps = VMX_PROFILES["broadwell"]
     ram = PhysicalMemory()
     ram.add_region(0, 1 << 16)
     entry = (0x277).to_bytes(8, "little") + bytes(8)
@@ -373,10 +373,10 @@ def test_an_msr_area_that_is_too_long_or_not_there_fails_where_it_ends() -> None
     assert check_entry(Entry(state, caps, ram)).qualification == 1
 
 
-@given(st.binary(min_size=2048, max_size=2048), st.sampled_from(sorted(PROFILES)))
+@given(st.binary(min_size=2048, max_size=2048), st.sampled_from(sorted(VMX_PROFILES)))
 def test_any_bytes_have_a_verdict(data: bytes, profile: str) -> None:
     """Whatever a VMCS holds, the entry ends in one of the ways that the architecture knows."""
-    result = check_entry(Entry(unpack(data), PROFILES[profile], memory()))
+    result = check_entry(Entry(unpack(data), VMX_PROFILES[profile], memory()))
     ends = (result.error, result.exit_reason)
     assert ends in ((None, None), (7, None), (8, None), (None, GUEST_REASON), (None, MSR_REASON))
 
@@ -387,7 +387,7 @@ def test_any_bytes_have_a_verdict(data: bytes, profile: str) -> None:
     st.sampled_from(CONTROLS + HOST + GUEST),
 )
 def test_two_broken_rules_fail_as_the_earlier_group(name: str, one: Break, two: Break) -> None:
-    caps = PROFILES["everything"]
+    caps = VMX_PROFILES["everything"]
     state = state_of(caps, *one.controls, off=one.off, **one.fields)
     state = state.replace(two.fields)
     entry = Entry(state, caps, memory(), current=VMCS)

@@ -15,7 +15,7 @@ from pagetables.memory import PhysicalMemory
 from pagetables.walk import Stage, WalkFault, output, walk
 from tests.strategies import INDEXES, POOL, Scene
 from tests.vtd.guest.machine import RAM, VE_PAGE, WB, Machine
-from vtd.guest.x86.capabilities import PROFILES, VmxCapabilities
+from vtd.guest.x86.capabilities import VMX_PROFILES, VmxCapabilities
 from vtd.guest.x86.ept import (
     EptFaultError,
     EptRule,
@@ -29,7 +29,7 @@ from vtd.guest.x86.exits import ExitReason, VmExit
 from vtd.guest.x86.guest import Guest
 from vtd.guest.x86.outcomes import NOTHING, CpuException
 
-CAPS = PROFILES["everything"]
+CAPS = VMX_PROFILES["everything"]
 ROOT = POOL[0]
 VIOLATION, MISCONFIGURATION = ExitReason.EPT_VIOLATION, ExitReason.EPT_MISCONFIGURATION
 
@@ -107,7 +107,7 @@ def scenes(draw: st.DrawFn) -> Scene:
 @st.composite
 def stages(draw: st.DrawFn) -> tuple[EptStage, VmxCapabilities, int]:
     """Any EPT that a profile accepts."""
-    caps = PROFILES[draw(st.sampled_from(sorted(PROFILES)))]
+    caps = VMX_PROFILES[draw(st.sampled_from(sorted(VMX_PROFILES)))]
     levels = draw(st.sampled_from([4, 5] if caps.ept_vpid.levels_5 else [4]))
     mode_based = draw(st.booleans())
     eptp = ROOT << 12 | levels - 1 << 3 | 6
@@ -147,7 +147,7 @@ FEATURES = frozenset({"sslps_1g", "sslps_2m", "sc"})
 @given(scenes(), gpas(4))
 def test_what_both_allow_is_at_the_same_place(scene: Scene, gpa: int) -> None:
     """One table for processor and device: the unit's second stage finds the same page."""
-    stage = ept_stage(ROOT << 12 | 0x1E, PROFILES["broadwell-posted"])
+    stage = ept_stage(ROOT << 12 | 0x1E, VMX_PROFILES["broadwell-posted"])
     unit = Stage(second_stage_geometry(4, Implementation(46, 16, FEATURES)), ROOT)
     memory = scene.memory()
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from vtd.guest.x86.capabilities import PROFILES
+from vtd.guest.x86.capabilities import VMX_PROFILES
 from vtd.guest.x86.fields import (
     BY_ENCODING,
     BY_NAME,
@@ -17,7 +17,7 @@ from vtd.guest.x86.fields import (
 )
 from vtd.guest.x86.vmcs import PLACES
 
-EVERYTHING = PROFILES["everything"].features
+EVERYTHING = VMX_PROFILES["everything"].features
 
 
 def even(first: int, last: int) -> list[int]:
@@ -125,7 +125,7 @@ def test_other_encodings_are_no_fields(encoding: int) -> None:
 
 
 def test_fields_follow_from_the_capabilities() -> None:
-    client, posted = PROFILES["broadwell"].features, PROFILES["broadwell-posted"].features
+    client, posted = VMX_PROFILES["broadwell"].features, VMX_PROFILES["broadwell-posted"].features
     for encoding in (0x0002, 0x0810, 0x0812, 0x200E, 0x2016, 0x201C):
         assert find_field(encoding, client) is None
         assert find_field(encoding, posted) is BY_ENCODING[encoding]

@@ -13,7 +13,7 @@ from pagetables.memory import PhysicalMemory
 from tests.vtd.guest.machine import DESCRIPTOR, VIRTUAL_APIC, Machine, state_of
 from tests.vtd.world import capabilities
 from vtd.guest.x86.apic import IRR
-from vtd.guest.x86.capabilities import PROFILES, REVISION
+from vtd.guest.x86.capabilities import REVISION, VMX_PROFILES
 from vtd.guest.x86.exits import ExitReason, VmExit
 from vtd.guest.x86.outcomes import NOTHING, Delivered, Entered, VmResult
 from vtd.guest.x86.posting import (
@@ -228,7 +228,7 @@ class TestDescriptor:
 
 SLOTS = {"A": 0x1_0000, "B": 0x1_8000}
 """Where VMCS, virtual-APIC page and descriptor of each virtual processor are."""
-CAPS = PROFILES["broadwell-posted"]
+CAPS = VMX_PROFILES["broadwell-posted"]
 
 
 @dataclass(frozen=True)

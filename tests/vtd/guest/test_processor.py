@@ -20,8 +20,8 @@ from tests.vtd.guest.machine import (
 )
 from vtd.guest.x86.base_state import base_state
 from vtd.guest.x86.capabilities import (
-    PROFILES,
     REVISION,
+    VMX_PROFILES,
     ControlMsr,
     EptVpid,
     FeatureControl,
@@ -41,7 +41,7 @@ from vtd.guest.x86.outcomes import (
 from vtd.guest.x86.processor import LogicalProcessor
 from vtd.guest.x86.vmcs import NO_POINTER, Vmcs, pack
 
-CAPS = PROFILES["broadwell-posted"]
+CAPS = VMX_PROFILES["broadwell-posted"]
 UD, GP = CpuException(6), CpuException(13, 0)
 
 
@@ -239,7 +239,7 @@ def test_vmxoff_leaves_what_vmcss_hold(root: LogicalProcessor) -> None:
 
 @given(st.sampled_from(sorted(BY_NAME)), st.integers(0, (1 << 64) - 1))
 def test_what_is_written_is_read_with_the_width_of_the_field(name: str, value: int) -> None:
-    cpu = LogicalProcessor(PROFILES["everything"], fresh().memory)
+    cpu = LogicalProcessor(VMX_PROFILES["everything"], fresh().memory)
     cpu.vmxon(VMXON)
     cpu.vmptrld(region(cpu, VMCS))
     field = BY_NAME[name]

@@ -28,7 +28,7 @@ SELF_IPI_RESERVED = 0xFFF3_B700
 SHORTHAND_SELF = 0x4_0000
 
 
-class Access(Enum):
+class ApicAccess(Enum):
     """What an access to the APIC-access page comes to."""
 
     EXIT = "APIC-access exit"
@@ -149,28 +149,28 @@ class VirtualApic:
         self.pending = False
         return vector
 
-    def reads(self, offset: int, size: int) -> Access:
+    def reads(self, offset: int, size: int) -> ApicAccess:
         """What a read of the APIC-access page comes to (29.4.2)."""
         if not self.shadow or not _in_register(offset, size):
-            return Access.EXIT
+            return ApicAccess.EXIT
         register = offset & 0xFF0
         known = register in READABLE if self.registers else register == TPR
-        return Access.VIRTUALIZED if known else Access.EXIT
+        return ApicAccess.VIRTUALIZED if known else ApicAccess.EXIT
 
-    def writes(self, offset: int, size: int) -> Access:
+    def writes(self, offset: int, size: int) -> ApicAccess:
         """What a write to the APIC-access page comes to (29.4.3); the data are not yet stored."""
         if not self.shadow or not _in_register(offset, size):
-            return Access.EXIT
+            return ApicAccess.EXIT
         register = offset & 0xFF0
         if register == TPR:
-            return Access.VIRTUALIZED
+            return ApicAccess.VIRTUALIZED
         if register in (EOI, ICR_LOW):
             if self.delivery:
-                return Access.VIRTUALIZED
-            return Access.WRITE_EXIT if self.registers else Access.EXIT
+                return ApicAccess.VIRTUALIZED
+            return ApicAccess.WRITE_EXIT if self.registers else ApicAccess.EXIT
         if register == ICR_HIGH and self.registers:
-            return Access.VIRTUALIZED
-        return Access.WRITE_EXIT if self.registers and register in STORED else Access.EXIT
+            return ApicAccess.VIRTUALIZED
+        return ApicAccess.WRITE_EXIT if self.registers and register in STORED else ApicAccess.EXIT
 
 
 def _in_register(offset: int, size: int) -> bool:

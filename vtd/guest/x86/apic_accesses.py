@@ -15,7 +15,7 @@ from vtd.guest.x86.apic import (
     ICR_LOW,
     SELF_IPI,
     TPR,
-    Access,
+    ApicAccess,
     VirtualApic,
     self_ipi_vector,
 )
@@ -53,19 +53,19 @@ class ApicAccesses:
 
     def load(self, offset: int, size: int, kind: ApicAccessType) -> bytes:
         """A read of the APIC-access page (29.4.2)."""
-        if self.apic is None or self.apic.reads(offset, size) is Access.EXIT:
+        if self.apic is None or self.apic.reads(offset, size) is ApicAccess.EXIT:
             raise apic_access_exit(offset, kind)
         return self.apic.read(offset, size).to_bytes(size, "little")
 
     def store(self, offset: int, data: bytes) -> None:
         """A write to the APIC-access page (29.4.3)."""
         apic = self.apic
-        outcome = Access.EXIT if apic is None else apic.writes(offset, len(data))
-        if apic is None or outcome is Access.EXIT:
+        outcome = ApicAccess.EXIT if apic is None else apic.writes(offset, len(data))
+        if apic is None or outcome is ApicAccess.EXIT:
             raise apic_access_exit(offset, ApicAccessType.LINEAR_WRITE)
         put(self._memory, apic.page + offset, data)
         register = offset & 0xFF0
-        if outcome is Access.WRITE_EXIT:
+        if outcome is ApicAccess.WRITE_EXIT:
             raise ExitSignal(ExitReason.APIC_WRITE, register)
         if register == TPR:
             apic.write(TPR, apic.read(TPR, 1))

@@ -1,6 +1,6 @@
 """What a processor's VMX can do: the capability MSRs (SDM appendix A), cross-checks, profiles.
 
-Left out: features that only CPUID reports, but for the widths of addresses. ``PROFILES`` holds
+Left out: features that only CPUID reports, but for the widths of addresses. ``VMX_PROFILES`` holds
 ready-made processors. Their VMCS regions have the public layout of :mod:`vtd.guest.x86.vmcs`, so
 IA32_VMX_BASIC has its revision and size; all else of ``broadwell`` is as published for that part.
 """
@@ -339,7 +339,7 @@ _WIDE = _POSTED | {
     0x492: 0x1DF,
 }
 _COMMON = frozenset({"no_execute"})
-PROFILES: dict[str, VmxCapabilities] = {
+VMX_PROFILES: dict[str, VmxCapabilities] = {
     # A client part, Broadwell-U i7-5600U: no posted interrupts, no virtual-interrupt delivery.
     "broadwell": of_msrs(_BROADWELL, physical_width=39, extra=_COMMON),
     # Composed, no dump of any part: the same with posted interrupts, APIC virtualization and PML.

@@ -17,7 +17,7 @@ GLOBAL = 1 << 6
 FRAME = ~0xFFF
 
 
-class Space(NamedTuple):
+class MappingSpace(NamedTuple):
     """The tags of linear and combined mappings."""
 
     vpid: int
@@ -41,7 +41,7 @@ class Mappings:
 
     def __init__(self, *, keep: bool = True) -> None:
         self.keep = keep
-        self.linear: dict[Space, Pages] = {}
+        self.linear: dict[MappingSpace, Pages] = {}
         """Linear and combined mappings."""
         self.physical: dict[int, Pages] = {}
         """Guest-physical mappings by EPTRTA."""
@@ -49,13 +49,13 @@ class Mappings:
     def begin(self, cr3: int | None) -> None:
         """A translation begins that may end in new mappings, under this CR3 if paging is on."""
 
-    def used(self, space: Space, page: int) -> None:
+    def used(self, space: MappingSpace, page: int) -> None:
         """A linear or combined mapping was used."""
 
     def used_physical(self, ept: int, page: int) -> None:
         """A guest-physical mapping was used."""
 
-    def space(self, space: Space) -> Pages:
+    def space(self, space: MappingSpace) -> Pages:
         """The mappings of one space; the same object as long as the processor lives."""
         return self.linear.setdefault(space, {})
 
@@ -63,7 +63,7 @@ class Mappings:
         """The guest-physical mappings of one EPTRTA."""
         return self.physical.setdefault(ept, {})
 
-    def add(self, space: Space, page: int, mapping: int) -> None:
+    def add(self, space: MappingSpace, page: int, mapping: int) -> None:
         """Keep a linear or combined mapping."""
         if self.keep:
             self.space(space)[page] = mapping
@@ -110,7 +110,7 @@ class Mappings:
             if (space.vpid, space.pcid) == (vpid, pcid):
                 _clear(pages, globals_too=False)
 
-    def after_violation(self, space: Space, page: int | None, gpa: int) -> None:
+    def after_violation(self, space: MappingSpace, page: int | None, gpa: int) -> None:
         """An EPT violation: what would be used for the faulting addresses (28.3.3.1)."""
         if space.ept is not None:
             self.guest_physical(space.ept).pop(gpa >> 12, None)

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from pagetables.memory import BusError
 from vtd.guest.x86.base_state import base_state
-from vtd.guest.x86.capabilities import PROFILES, VmxCapabilities
+from vtd.guest.x86.capabilities import VMX_PROFILES, VmxCapabilities
 from vtd.guest.x86.entry import EntryCheck, check_entry
 from vtd.guest.x86.entry_rules import Entry
 from vtd.guest.x86.fields import BY_ENCODING, Encoding, FieldWidth
@@ -59,9 +59,9 @@ class JudgedState(NamedTuple):
 
 def profile(name: object) -> VmxCapabilities:
     """A profile by name; StateFileError names those that there are."""
-    if not isinstance(name, str) or name not in PROFILES:
-        raise StateFileError(f"profile {name!r} is none of {', '.join(PROFILES)}")
-    return PROFILES[name]
+    if not isinstance(name, str) or name not in VMX_PROFILES:
+        raise StateFileError(f"profile {name!r} is none of {', '.join(VMX_PROFILES)}")
+    return VMX_PROFILES[name]
 
 
 def parse_states(text: str) -> tuple[list[JudgedState], bool]:

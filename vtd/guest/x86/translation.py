@@ -24,7 +24,16 @@ from vtd.guest.x86.ept import (
     walk_ept,
 )
 from vtd.guest.x86.exits import ApicAccessType, ExitReason
-from vtd.guest.x86.mappings import FETCH, FRAME, GLOBAL, READ, USER_SHIFT, WRITE, Mappings, Space
+from vtd.guest.x86.mappings import (
+    FETCH,
+    FRAME,
+    GLOBAL,
+    READ,
+    USER_SHIFT,
+    WRITE,
+    Mappings,
+    MappingSpace,
+)
 from vtd.guest.x86.outcomes import GP, PF, VE, CpuException
 from vtd.guest.x86.paging import (
     PF_FETCH,
@@ -106,7 +115,7 @@ class Translation:
             self.entry.capabilities.physical_width,
         )
         tag = None if self.ept is None else self.ept.tag
-        self.space = Space(self.vpid, self._paging.pcid, tag)
+        self.space = MappingSpace(self.vpid, self._paging.pcid, tag)
         self.pages = self._mappings.space(self.space)
         shift = USER_SHIFT if self.user else 0
         self.read, self.write, self.fetch = READ << shift, WRITE << shift, FETCH << shift
