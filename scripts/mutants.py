@@ -8,6 +8,7 @@ exits with 1 if one survives.
 from __future__ import annotations
 
 import argparse
+import ast
 import shutil
 import subprocess
 import sys
@@ -32,9 +33,10 @@ class Mutant(NamedTuple):
 MUTANTS = (
     Mutant(
         "IOTLB key without the PASID",
-        "vtd/unit/requests/request.py",
-        "return self.source_id, self.pasid, self.privileged",
-        "return self.source_id, None, self.privileged",
+        "vtd/unit/caching/iotlb.py",
+        "get(kind)\n        if space is None:\n            space = self._spaces[kind]",
+        "get(kind := (kind[0], None, kind[2]))\n"
+        "        if space is None:\n            space = self._spaces[kind]",
         "driver",
     ),
     Mutant(
@@ -75,8 +77,8 @@ MUTANTS = (
     Mutant(
         "fault record: source-id and reason packed the wrong way round",
         "vtd/unit/reporting/fault_recording.py",
-        "fr=reason,\n            sid=request.source_id,",
-        "fr=request.source_id & 0xFF,\n            sid=reason,",
+        "| reason << _FR\n            | request.source_id << _SID",
+        "| (request.source_id & 0xFF) << _FR\n            | reason << _SID",
         "tables",
     ),
     Mutant(
@@ -89,8 +91,8 @@ MUTANTS = (
     Mutant(
         "head moves on by 128 bits although DW is set",
         "vtd/unit/queues/invalidation.py",
-        "qh=(head + size) % (0x1000 << queue.qs)",
-        "qh=(head + 16) % (0x1000 << queue.qs)",
+        "(head + size) % (0x1000 << queue.qs)",
+        "(head + 16) % (0x1000 << queue.qs)",
         "driver",
     ),
     Mutant(
@@ -110,29 +112,29 @@ MUTANTS = (
     Mutant(
         "a superpage survives the invalidation of a part of it",
         "vtd/unit/caching/iotlb.py",
-        "return first < covered[1] and covered[0] < first + (1 << shift)",
-        "return covered[0] <= first < covered[1]",
+        "first, last = start >> shift, end - 1 >> shift",
+        "first, last = -(-start >> shift), end - 1 >> shift",
         "driver",
     ),
     Mutant(
         "domain-id used again meets old translations",
         "vtd/unit/caching/caches.py",
-        "self.iotlb.remove(lambda tags: tags.domain_id == domain_id)",
-        "self.iotlb.remove(lambda tags: False)",
+        "self.iotlb.remove(domain_id)",
+        "self.iotlb.remove(domain_id, lambda tags: False)",
         "driver",
     ),
     Mutant(
         "page invalidation keeps paging-structure entries whatever IH says",
         "vtd/unit/caching/caches.py",
-        "if not hint:\n            self.second_stage.remove(",
-        "if False:\n            self.second_stage.remove(",
+        "if not hint:\n            _remove_tables(self.second_stage,",
+        "if False:\n            _remove_tables(self.second_stage,",
         "driver",
     ),
     Mutant(
         "invalidation of the second stage keeps nested paging-structure entries",
         "vtd/unit/caching/caches.py",
-        "self.first_stage.remove(lambda key, _: key[0] == domain_id)\n        if not hint:",
-        "if not hint:",
+        "if len(self.first_stage):\n            self.first_stage.remove(",
+        "if False:\n            self.first_stage.remove(",
         "driver",
     ),
     Mutant(
@@ -207,16 +209,25 @@ def main() -> int:
 
 
 def plant(mutant: Mutant, folder: Path) -> None:
-    """Copy the packages and change one of them; ValueError if the text is not there once."""
+    """Copy the packages and change one of them."""
     for package in PACKAGES:
         shutil.copytree(ROOT / package, folder / package)
-    path = folder / mutant.file
-    text = path.read_text()
+    (folder / mutant.file).write_text(changed(mutant))
+
+
+def changed(mutant: Mutant) -> str:
+    """The file with the bug; ValueError if the text is not there once, or the rest no Python."""
+    text = (ROOT / mutant.file).read_text()
     if text.count(mutant.old) != 1:
         raise ValueError(
             f"{mutant.name}: {mutant.file} has the text {text.count(mutant.old)} times"
         )
-    path.write_text(text.replace(mutant.old, mutant.new))
+    text = text.replace(mutant.old, mutant.new)
+    try:
+        ast.parse(text)
+    except SyntaxError as error:
+        raise ValueError(f"{mutant.name}: {mutant.file} is no Python: {error}") from error
+    return text
 
 
 def hunt(mutant: Mutant, folder: Path, seconds: float) -> tuple[str, str] | None:
