@@ -214,6 +214,12 @@ class Request(NamedTuple):
     payload: Payload = None
 
     @property
+    def well_formed(self) -> bool:
+        """Whether a requester can send this: an access there is, a length, a PASID of 20 bits."""
+        access, length, pasid = self.access, self.length, self.pasid
+        return 0 < access <= MESSAGE and length >= 0 and (pasid is None or not pasid >> 20)
+
+    @property
     def zero_length_read(self) -> bool:
         """Whether the request only asks if it may read."""
         return self.length == 0 and self.access == READ
@@ -392,20 +398,20 @@ class Memory(Protocol):
 def move(memory: Memory, request: Request, address: int) -> Completion:
     """Carry out a read, write or atomic at a physical address.
 
-    Unsupported where there is no memory, for an atomic that is not aligned, and for a request that
-    does not carry as many bytes as its length says.
+    Unsupported where there is no memory, for an atomic that is not aligned, for a request that is
+    none of these, and for one that does not carry as many bytes as its length says.
     """
     length, payload = request.length, request.payload
     try:
         if request.access == READ:
             return Completion(CompletionStatus.SUCCESS, memory.read(address, length))
-        if isinstance(payload, Atomic):
-            if not payload.is_of(length) or address % length:
+        if request.access == ATOMIC:
+            if not isinstance(payload, Atomic) or not payload.is_of(length) or address % length:
                 return REFUSED
             before = memory.read(address, length)
             memory.write(address, payload.op.apply(before, payload.operands))
             return Completion(CompletionStatus.SUCCESS, before)
-        if not isinstance(payload, bytes) or len(payload) != length:
+        if request.access != WRITE or not isinstance(payload, bytes) or len(payload) != length:
             return REFUSED
         memory.write(address, payload)
     except BusError:

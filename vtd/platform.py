@@ -39,7 +39,7 @@ class RoutedPort(DmaPort):
     """
 
     def __init__(self, platform: Platform, function: PciFunction) -> None:
-        self._platform = platform
+        self.platform = platform
         self._function = function
 
     def request(self, request: Request) -> Completion:
@@ -50,7 +50,7 @@ class RoutedPort(DmaPort):
     def way(self) -> DmaPort:
         """The port of the unit, if no bridge stops anything; a gate in front of it otherwise."""
         try:
-            return self._platform.port_of(self._function).way()
+            return self.platform.port_of(self._function).way()
         except (PlatformError, TopologyError):
             return CLOSED
 
@@ -83,7 +83,8 @@ class Platform:
         self.topology = topology
         self.units = dict(units)
         self.scopes = Scopes(table, topology)
-        topology.on_change.append(self._topology_changed)
+        self._attached: list[tuple[RemappingUnit, int]] = []
+        """The source-ids whose messages go where the topology says."""
 
     @classmethod
     def build(
@@ -132,11 +133,17 @@ class Platform:
     def connect(self) -> None:
         """Give every function its port; PlatformError if no unit covers one.
 
-        What changes later (virtual functions, bus numbers, bridges) is followed without this.
+        What changes later (virtual functions, bus numbers, bridges) is followed without this, until
+        another platform takes the functions over.
         """
         for function in self._functions():
             self.unit_of(function)
-        self._topology_changed()
+        for function in self._functions():
+            function.connect(RoutedPort(self, function))
+        changes, follow = self.topology.on_change, self._topology_changed
+        changes[:] = [follow, *(each for each in changes if each != follow)]
+        for react in changes:
+            react()
 
     def _functions(self) -> Iterator[PciFunction]:
         for segment in {bus.segment for bus in self.topology.roots}:
@@ -144,15 +151,18 @@ class Platform:
 
     def _topology_changed(self) -> None:
         """Connect functions that are new, and send ATS messages to where functions are now."""
-        for unit in self.units.values():
-            unit.detach_all()
+        for unit, source_id in self._attached:
+            unit.detach(source_id)
+        self._attached.clear()
         for function in self._functions():
             if not isinstance(function.port, RoutedPort):
                 function.connect(RoutedPort(self, function))
-            if function.client is not None:
+            ours = isinstance(function.port, RoutedPort) and function.port.platform is self
+            if ours and function.client is not None:
                 with suppress(PlatformError):
-                    source_id = self.topology.requester_id(function)
-                    self.unit_of(function).attach(source_id, function.client)
+                    unit, source_id = self.unit_of(function), self.topology.requester_id(function)
+                    unit.attach(source_id, function.client)
+                    self._attached.append((unit, source_id))
 
     def port_of(self, function: PciFunction) -> DmaPort:
         """A function's port: that of its unit, or behind the bridges above it."""

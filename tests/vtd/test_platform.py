@@ -44,7 +44,7 @@ from vtd.layouts.registers import (
     IotlbInvalidate,
     RootTableAddress,
 )
-from vtd.platform import Platform, PlatformError
+from vtd.platform import Platform, PlatformError, RoutedPort
 from vtd.software.registers import start, write
 from vtd.unit.caching.cache import Replacement, Shape
 from vtd.unit.caching.policy import AGGRESSIVE, KEEPS_STALE, CachePolicy
@@ -606,6 +606,28 @@ def test_a_fork_has_its_own_tree_with_bridges_clients_and_device_state() -> None
     assert [request.address for request in theirs.client.sent] == [0x7000]
     assert client.sent == []
     assert fork.scopes.table is platform.scopes.table
+
+
+def test_the_newest_platform_of_a_tree_takes_its_functions_over() -> None:
+    older, graphics, other = machine()
+    newer = Platform.build(older.memory, older.topology, older.scopes.table, QEMU)
+    for function in (graphics, other):
+        assert isinstance(function.port, RoutedPort)
+        assert function.port.platform is newer
+    added = PciFunction(Identity(1, 2, 0))
+    older.topology.add(added, next(iter(older.topology.roots)), device=9)
+    assert isinstance(added.port, RoutedPort)
+    assert added.port.platform is newer
+
+
+def test_clients_attached_by_hand_outlast_a_change_of_the_tree() -> None:
+    platform, graphics, _ = machine()
+    unit, client = platform.unit_of(graphics), Client()
+    unit.attach(0xF0F8, client)
+    bus = next(iter(platform.topology.roots))
+    platform.topology.add(PciFunction(Identity(1, 2, 0)), bus, device=9)
+    unit.devices.invalidate(DeviceTlbInvalidateDescriptor.of(sid=0xF0F8, addr=0x7000))
+    assert [request.address for request in client.sent] == [0x7000]
 
 
 def test_a_tree_that_can_not_be_copied_makes_no_fork() -> None:

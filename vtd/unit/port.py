@@ -48,13 +48,13 @@ class UnitPort(DmaPort):
         The first part of a read that is refused decides; of a write all parts are tried.
         """
         source_id, address, access, length, pasid, privileged, address_type, _ = request
-        if (address & 0xFFF) + length > 0x1000 and not _whole(request):
+        if not 0 <= length <= 0x1000 - (address & 0xFFF) and not _whole(request):
             return self._in_parts(request)
         space = self._space
         if pasid is not None:
             space = self._iotlb.space((self.source_id, pasid, privileged))
         line, unit = space[address >> 12], self._unit
-        if access & ~line.rights or address_type or not unit.hits_are_final:
+        if access not in line.grants or address_type or not unit.hits_are_final:
             if source_id != self.source_id:
                 request = request._replace(source_id=self.source_id)
             physical = unit.admit(request, line)
@@ -74,6 +74,8 @@ class UnitPort(DmaPort):
         return _new(Completion, (SUCCESS, data, (), None))
 
     def _in_parts(self, request: Request) -> Completion:
+        if request.length < 0:
+            return UNSUPPORTED
         outcome, data = DONE, bytearray()
         for start, size in split_pages(request.address, request.length):
             part = self.request(part_of(request, start, size))

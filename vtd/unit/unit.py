@@ -222,15 +222,17 @@ class RemappingUnit(Remade):
         """Send invalidation requests and page group responses for ``source_id`` to ``client``."""
         self.devices.attach(source_id, client)
 
-    def detach_all(self) -> None:
-        """Send the messages of no source-id anywhere, until clients are attached again."""
-        self.devices.detach_all()
+    def detach(self, source_id: int) -> None:
+        """Send the messages for ``source_id`` nowhere, until a client is attached again."""
+        self.devices.detach(source_id)
 
     def admit(self, request: Request, cached: Line | None = None) -> int | Completion:
         """The physical address of a request within one page, or what it is answered without one.
 
         ``cached`` is what the IOTLB answers to an untranslated request.
         """
+        if not request.well_formed:
+            return REFUSED
         if cached is None:
             cached = self.caches.iotlb.space(kind_of(request))[request.address >> 12]
         observer = self.observer
@@ -285,7 +287,8 @@ class RemappingUnit(Remade):
         if request.zero_length_read:
             return DONE  # 3.15: what it returns has no meaning
         try:
-            if request.access != WRITE or not isinstance(data, bytes) or len(data) != 4:
+            whole = isinstance(data, bytes) and len(data) == request.length == 4
+            if request.access != WRITE or not isinstance(data, bytes) or not whole:
                 raise InterruptFault(FaultReason.IR_NOT_AN_INTERRUPT)
             value = int.from_bytes(data, "little")
             status = self.registers[GlobalStatus]

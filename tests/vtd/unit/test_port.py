@@ -1,12 +1,15 @@
 """The port of a requester: transfers page by page, the interrupt range, atomics, no memory."""
 
+import operator
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from devices import dma
-from devices.dma import Atomic, AtomicOp, Completion, CompletionStatus, Request
+from devices.dma import AddressType, Atomic, AtomicOp, Completion, CompletionStatus, Request
 from tests.vtd.world import HOLE, HOST, INTERRUPTS, PAGE, Mode, Started, World, capabilities
+from vtd.unit.observer import Observer
 from vtd.unit.reporting.events import InterruptBlocked, InterruptDelivered, RequestBlocked
 from vtd.unit.requests.faults import FaultReason
 
@@ -267,3 +270,74 @@ def test_transfers_are_the_same_with_and_without_what_is_cached(
     assert [event.reason for event in fast.events if isinstance(event, RequestBlocked)] == [
         event.reason for event in slow.events if isinstance(event, RequestBlocked)
     ]
+
+
+GUEST = World(Mode.SECOND).guest
+ANY_REQUEST = st.builds(
+    Request,
+    st.just(0),
+    st.builds(
+        operator.add,
+        st.sampled_from([*(GUEST | page for page in FOUR_PAGES), 0x9000, INTERRUPTS]),
+        st.integers(0, 8) | st.integers(0xFF0, 0xFFF),
+    ),
+    st.integers(-1, 9),
+    st.sampled_from([-1, 0, 1, 4, 8, 16, 0xFFF, 0x1001, 0x2000]),
+    st.sampled_from([None, None, 0, 3, -1, 1 << 20, 1 << 40]),
+    st.booleans(),
+    st.sampled_from(AddressType),
+    st.sampled_from([None, b"", b"1234", b"x" * 0xFFF, b"y" * 0x2000])
+    | st.builds(Atomic, st.sampled_from(AtomicOp), st.sampled_from([b"1234", b"12345678", b"5"])),
+)
+"""Requests of every kind, most of which no requester can send."""
+
+
+@given(st.lists(ANY_REQUEST, max_size=12))
+def test_a_request_that_nobody_can_send_reaches_only_what_is_mapped(
+    requests: list[Request],
+) -> None:
+    plain, watched = start(), start()
+    for started in (plain, watched):
+        started.world.change(f"second1 {PAGE + 0x1000:#x}", w=False)
+        started.port().read(started.world.address, 0x4000)
+    watched.unit.observe(Observer())
+    ports = plain.port(), watched.port()
+    memory = plain.world.memory
+    kept = [HOST | PAGE + 0x2000, HOST | PAGE + 0x4000, HOST | PAGE - 0x1000, 0]
+    before = [memory.read(page, 0x1000) for page in kept]
+    for request in requests:
+        answers = [port.request(request) for port in ports]
+        assert answers[0] == answers[1]
+        known = request.access in (dma.READ, dma.WRITE, dma.ATOMIC, dma.MESSAGE)
+        if not known or request.length < 0 or (request.pasid or 0) >> 20:
+            assert answers[0].status is UR
+    assert [memory.read(page, 0x1000) for page in kept] == before
+    assert memory.snapshot() == watched.world.memory.snapshot()
+    assert plain.unit.caches.iotlb.counters == watched.unit.caches.iotlb.counters
+
+
+def test_an_atomic_that_carries_bytes_does_not_leave_its_page() -> None:
+    started = start()
+    world = started.world
+    world.change(f"second1 {PAGE + 0x1000:#x}", w=False)
+    assert started.port().write(world.address, bytes(4)).ok
+    request = Request(0, world.address + 0xFF0, dma.ATOMIC, 0xFFF, payload=b"A" * 0xFFF)
+    before = world.memory.snapshot()
+    assert started.port().request(request).status is UR
+    assert world.memory.snapshot() == before
+
+
+def test_an_access_of_nothing_is_refused_where_nothing_is_mapped() -> None:
+    started = start()
+    before = started.world.memory.snapshot()
+    assert started.port().request(Request(0, 0x99_9000, 0, 4, payload=b"EVIL")).status is UR
+    assert started.world.memory.snapshot() == before
+    assert started.unit.caches.iotlb.counters.hits == 0
+
+
+def test_a_write_of_four_bytes_that_claims_eight_is_no_interrupt() -> None:
+    started = start()
+    assert not started.port().request(Request(0, INTERRUPTS, dma.WRITE, 8, payload=b"1234")).ok
+    (event,) = started.events
+    assert isinstance(event, InterruptBlocked)
+    assert event.reason is FaultReason.IR_NOT_AN_INTERRUPT

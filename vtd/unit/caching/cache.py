@@ -139,7 +139,7 @@ class Cache(Stateful, Generic[K, V]):
         return self._set_of(key).get(key)
 
     def put(self, key: K, entry: V) -> None:
-        """Keep an entry, if the shape has room for any; a full set loses one first."""
+        """Keep an entry as the newest, if there is room for any; a full set loses one first."""
         ways = self.shape.ways
         if ways == 0:
             return
@@ -151,6 +151,7 @@ class Cache(Stateful, Generic[K, V]):
             del entries[victim]
             self.counters.evictions += 1
         entries[key] = entry
+        entries.move_to_end(key)
         self.counters.insertions += 1
 
     def remove(self, matches: Callable[[K, V], bool]) -> int:

@@ -12,6 +12,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+from devices.dma import READ, WRITE
 from devices.interrupt_messages import INTERRUPT_RANGE
 from pagetables.geometry import PAGE_SHIFT
 from vtd.unit.caching.cache import Counters, Replacement, Shape
@@ -55,10 +56,14 @@ class IotlbEntry(NamedTuple):
     """What the request met, for a faulting result cached under CM = 1 (6.1)."""
 
 
+GRANTS = (), (READ,), (WRITE,), (READ, WRITE)
+"""By the rights of an entry: atomics, whose alignment counts too, are not among them."""
+
+
 class Line:
     """The place of an entry in the IOTLB, with what a hit needs at hand."""
 
-    __slots__ = ("entry", "offset", "physical", "recent", "rights")
+    __slots__ = ("entry", "grants", "offset", "physical", "recent", "rights")
 
     def __init__(
         self,
@@ -71,6 +76,8 @@ class Line:
         self.entry = entry
         self.physical = physical
         self.rights = rights
+        self.grants = GRANTS[rights]
+        """The accesses that need nothing but the entry."""
         self.offset = offset
         """Mask of the address bits within the page."""
         self.recent = recent

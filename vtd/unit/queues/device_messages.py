@@ -79,9 +79,9 @@ class DeviceMessages(Stateful):
         """Send the messages for ``source_id`` to ``client`` from now on."""
         self.clients[source_id] = client
 
-    def detach_all(self) -> None:
-        """Forget where messages go."""
-        self.clients.clear()
+    def detach(self, source_id: int) -> None:
+        """Send the messages for ``source_id`` nowhere."""
+        self.clients.pop(source_id, None)
 
     @property
     def pending(self) -> bool:

@@ -46,6 +46,7 @@ def test_sets_hold_as_many_entries_as_they_have_ways(
                 evictions += full
                 insertions += 1
                 entries[key] = str(number)
+                entries.move_to_end(key)
             case "drop":
                 cache.drop(key)
                 invalidated += entries.pop(key, None) is not None

@@ -11,7 +11,7 @@ from devices.dma import READ, WRITE
 from devices.interrupt_messages import INTERRUPT_RANGE
 from tests.vtd.world import HOST, PAGE, Mode, World
 from vtd.layouts.entries import PasidTranslationType
-from vtd.unit.caching.cache import OFF, UNBOUNDED, Replacement, Shape
+from vtd.unit.caching.cache import OFF, UNBOUNDED, Cache, Replacement, Shape
 from vtd.unit.caching.iotlb import Iotlb, IotlbEntry, canonical_range
 from vtd.unit.caching.policy import CachePolicy
 from vtd.unit.options import Options
@@ -101,6 +101,25 @@ def test_a_faulting_result_is_kept_with_its_fault(shape: str) -> None:
     assert iotlb.find(KIND, 0x40_1234) == entry
     iotlb.insert(KIND, SMALL)
     assert iotlb.find(KIND, 0x40_1234) == SMALL
+
+
+@given(
+    st.lists(st.tuples(st.booleans(), st.integers(0, 5)), max_size=40),
+    st.sampled_from([Replacement.FIFO, Replacement.LRU]),
+)
+def test_entries_are_replaced_as_those_of_other_caches(
+    program: list[tuple[bool, int]], replacement: Replacement
+) -> None:
+    shape = Shape(3, 1, replacement)
+    iotlb, cache = Iotlb(shape), Cache[int, bool](shape, int)
+    for put, page in program:
+        if put:
+            iotlb.insert(KIND, SMALL._replace(address=page << 12))
+            cache.put(page, True)
+        else:
+            assert (iotlb.find(KIND, page << 12) is None) == (cache.find(page) is None)
+    assert {entry.address >> 12 for _, entry in iotlb} == {page for page, _ in cache}
+    assert iotlb.counters == cache.counters
 
 
 def test_an_iotlb_that_is_off_keeps_nothing() -> None:
