@@ -157,8 +157,9 @@ class Platform:
         for function in self._functions():
             if not isinstance(function.port, RoutedPort):
                 function.connect(RoutedPort(self, function))
-            ours = isinstance(function.port, RoutedPort) and function.port.platform is self
-            if ours and function.client is not None:
+            elif function.port.platform is not self:
+                continue
+            if function.client is not None:
                 with suppress(PlatformError):
                     unit, source_id = self.unit_of(function), self.topology.requester_id(function)
                     unit.attach(source_id, function.client)

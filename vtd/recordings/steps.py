@@ -7,6 +7,7 @@ type says how it is read from there. Left out: what a step does, which
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, dataclass, fields
 from typing import Annotated, ClassVar, NamedTuple, get_type_hints
@@ -117,7 +118,7 @@ class _Tagged(DeviceStep):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Dma(_Tagged):
+class Dma(_Tagged, ABC):
     """An untranslated request for memory."""
 
     access: ClassVar[int]
@@ -125,9 +126,9 @@ class Dma(_Tagged):
     iova: Number
 
     @property
+    @abstractmethod
     def size(self) -> int:
         """Bytes that it is about."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -74,7 +74,7 @@ class UnitPort(DmaPort):
         return _new(Completion, (SUCCESS, data, (), None))
 
     def _in_parts(self, request: Request) -> Completion:
-        if request.length < 0:
+        if not request.well_formed:
             return UNSUPPORTED
         outcome, data = DONE, bytearray()
         for start, size in split_pages(request.address, request.length):

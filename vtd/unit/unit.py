@@ -287,8 +287,8 @@ class RemappingUnit(Remade):
         if request.zero_length_read:
             return DONE  # 3.15: what it returns has no meaning
         try:
-            whole = isinstance(data, bytes) and len(data) == request.length == 4
-            if request.access != WRITE or not isinstance(data, bytes) or not whole:
+            sent = request.access, request.length
+            if sent != (WRITE, 4) or not isinstance(data, bytes) or len(data) != 4:
                 raise InterruptFault(FaultReason.IR_NOT_AN_INTERRUPT)
             value = int.from_bytes(data, "little")
             status = self.registers[GlobalStatus]
