@@ -119,6 +119,22 @@ class Platform:
         platform.connect()
         return platform
 
+    def reset(self, *, power_good: bool = True) -> None:
+        """Reset every unit (11.3) and every function."""
+        for unit in self.units.values():
+            unit.reset(power_good=power_good)
+        for function in list(self._functions()):  # bridges lose their bus numbers
+            function.reset()
+
+    def suspend(self) -> None:
+        """Take the power of every unit away, as when the machine sleeps; memory keeps its own."""
+        for unit in self.units.values():
+            unit.suspend()
+
+    def resume(self) -> None:
+        """Power comes back: every unit and every function is as after power-on."""
+        self.reset()
+
     def unit_of(self, function: PciFunction) -> RemappingUnit:
         """The unit that remaps a function's requests; PlatformError if none covers it."""
         bdf = self.topology.bdf(function)

@@ -126,6 +126,29 @@ def test_a_fault_is_recorded_by_the_unit_of_the_device_and_by_no_other() -> None
     assert platform.units[OTHERS].read_register(0x34, 4) == 0
 
 
+def test_a_platform_that_wakes_up_has_every_unit_and_function_as_after_power_on() -> None:
+    platform, graphics, _ = machine()
+    fresh = platform.snapshot()
+    for unit in platform.units.values():
+        start(unit, GlobalStatus.of(rtps=True, tes=True), ROOT)
+    graphics.command.value = graphics.command.value.replace(bme=True)
+    platform.suspend()
+    assert all(unit.read_register(0x1C, 4) == 0xFFFF_FFFF for unit in platform.units.values())
+    platform.resume()
+    assert platform.snapshot() == fresh
+    assert not graphics.command.value.bme
+
+
+def test_sticky_fields_outlast_a_reset_of_the_platform_without_loss_of_power() -> None:
+    platform, graphics, _ = machine()
+    unit = platform.units[GRAPHICS]
+    start(unit, GlobalStatus.of(rtps=True, tes=True), ROOT)
+    graphics.command.value = graphics.command.value.replace(bme=True)
+    assert not graphics.dma.read(0x5000, 4).ok
+    platform.reset(power_good=False)
+    assert (unit.read_register(0x34, 4), unit.read_register(0x1C, 4)) == (2, 0)
+
+
 def test_a_root_port_lets_pass_what_it_is_programmed_for() -> None:
     platform, _, _ = machine()
     topology = platform.topology

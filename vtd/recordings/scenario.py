@@ -273,6 +273,18 @@ class ScenarioRun:
         return self.unit.read_register(step.offset, step.size) & step.mask
 
     @carry_out.register
+    def _reset(self, step: steps.Reset) -> None:
+        self.unit.reset(power_good=step.power_good)
+
+    @carry_out.register
+    def _suspend(self, _: steps.Suspend) -> None:
+        self.unit.suspend()
+
+    @carry_out.register
+    def _resume(self, _: steps.Resume) -> None:
+        self.unit.resume()
+
+    @carry_out.register
     def _dma_read(self, step: steps.DmaRead) -> Json:
         port, tags = self._port(step), _tags(step)
         return outcomes.read(

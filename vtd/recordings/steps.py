@@ -103,6 +103,29 @@ class RegRead(Step):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Reset(Step):
+    """The unit is reset; sticky fields are lost unless ``power_good`` is false (11.3)."""
+
+    op: ClassVar = "reset"
+
+    power_good: Flag = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Suspend(Step):
+    """The unit loses its power."""
+
+    op: ClassVar = "suspend"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resume(Step):
+    """Power comes back, and with it a power-good reset."""
+
+    op: ClassVar = "resume"
+
+
+@dataclass(frozen=True, kw_only=True)
 class DeviceStep(Step):
     """A device sends something."""
 
@@ -350,6 +373,9 @@ STEPS = kinds_of(
     MemRead,
     RegWrite,
     RegRead,
+    Reset,
+    Suspend,
+    Resume,
     DmaRead,
     DmaWrite,
     DmaAtomic,

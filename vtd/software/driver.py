@@ -90,6 +90,7 @@ class Driver:
         self.structures = Structures(self._memory, frames, scalable=self.scalable)
         self.domains: dict[int, Domain] = {}
         self._interrupts: InterruptTable | None = None
+        self._interrupt_pointer = InterruptRemappingTableAddress(0)
         self.queue: QueueDriver | None = None
         interface: Interface
         if self._queued:
@@ -120,6 +121,18 @@ class Driver:
             raise DomainError(f"interrupt_entries: {interrupt_entries}, not 2, 4 ... 256")
         if interrupts and ("ir" not in self.capabilities.features or self.queue is None):
             raise DomainError("interrupt remapping: the unit has none, or no queue is used for it")
+        if interrupts:
+            base, size = self.structures.new_table(), interrupt_entries.bit_length() - 2
+            self._interrupts = InterruptTable(
+                self._memory, base, interrupt_entries, self.guidance, self.invalidate
+            )
+            self._interrupt_pointer = InterruptRemappingTableAddress.of(
+                irta=base, eime=extended_interrupts, s=size
+            )
+        self.resume()
+
+    def resume(self) -> None:
+        """Program the unit as :meth:`start` did, after a reset, a sleep or :meth:`stop`."""
         if self.queue is not None:
             self.queue.enable()
         mode = TranslationTableMode.SCALABLE if self.scalable else TranslationTableMode.LEGACY
@@ -127,21 +140,14 @@ class Driver:
         write(self._unit, RootTableAddress.of(rta=self.structures.root, ttm=mode))
         command(self._unit, srtp=True)
         self.invalidate(self.guidance.root_pointer())
-        if interrupts:
-            self._start_interrupts(interrupt_entries, extended_interrupts)
+        if self._interrupts is not None:
+            write(self._unit, self._interrupt_pointer)
+            command(self._unit, sirtp=True)
+            self.invalidate(self.guidance.interrupt_pointer())
+            command(self._unit, ire=True)
+        if self.attachments.page_requests is not None:
+            self.attachments.page_requests.enable()
         command(self._unit, te=True)
-
-    def _start_interrupts(self, entries: int, extended: bool) -> None:
-        base = self.structures.new_table()
-        self._interrupts = InterruptTable(
-            self._memory, base, entries, self.guidance, self.invalidate
-        )
-        self.invalidator.flush_writes()
-        size = entries.bit_length() - 2
-        write(self._unit, InterruptRemappingTableAddress.of(irta=base, eime=extended, s=size))
-        command(self._unit, sirtp=True)
-        self.invalidate(self.guidance.interrupt_pointer())
-        command(self._unit, ire=True)
 
     def stop(self) -> None:
         """Remapping off, then the queue once it is quiet (6.5.2); tables stay as they are."""

@@ -56,6 +56,9 @@ class Observer(EntryObserver):
     def settled(self) -> None:
         """A request, or a register access of software, has been dealt with."""
 
+    def reset(self) -> None:
+        """The unit was reset: functions are off and caches empty (11.3)."""
+
 
 class Observers(Observer):
     """Several observers as one, told in the order in which they came."""
@@ -110,3 +113,7 @@ class Observers(Observer):
     def settled(self) -> None:
         for each in self._observers:
             each.settled()
+
+    def reset(self) -> None:
+        for each in self._observers:
+            each.reset()

@@ -94,6 +94,7 @@ class RemappingUnit(Remade):
         "page_requests",
         "performance",
         "virtual_commands",
+        "_powered",
     )
 
     def __init__(
@@ -145,6 +146,7 @@ class RemappingUnit(Remade):
             self._publish,
             self._block,
         )
+        self._powered = True
         self._observers: list[Observer] = []
         self.observer: Observer | None = None
         """Who is to be told of every step: nobody, an observer, or several as one."""
@@ -160,6 +162,7 @@ class RemappingUnit(Remade):
         self.virtual_commands = VirtualCommands(self.registers, capabilities.pasid_width)
         self.register_invalidation = RegisterInvalidation(self.registers, self.remapping)
         self.protected_memory = ProtectedMemory(self.registers)
+        self.registers.on_reset(self._was_reset)
         self.registers.on_write(GlobalCommand, self._command_written)
         self.registers.on_write(ProtectedMemoryEnable, self._protection_written)
         self._choose_path()
@@ -179,6 +182,23 @@ class RemappingUnit(Remade):
         """A unit in the same state in front of ``memory``, without subscribers and clients."""
         capabilities, _, options, constants = self.made_of
         return self.remade(capabilities, memory, options, constants)
+
+    def reset(self, *, power_good: bool = True) -> None:
+        """Reset the unit, whose sticky fields are lost at a power-good reset only (11.3).
+
+        Functions are off and caches empty; what was on its way to devices is forgotten. Who
+        watches the unit, and the clients of device-TLBs, stay.
+        """
+        self.registers.reset(power_good=power_good)
+
+    def suspend(self) -> None:
+        """Take the power away: until :meth:`resume` nothing passes, and registers read all ones."""
+        self._powered = False
+        self._choose_path()
+
+    def resume(self) -> None:
+        """Power comes back: a power-good reset, after which software has to set up everything."""
+        self.reset()
 
     def subscribe(self, subscriber: Callable[[Event], None]) -> None:
         """Have every later event told to ``subscriber``."""
@@ -210,10 +230,12 @@ class RemappingUnit(Remade):
 
     def read_register(self, offset: int, size: int) -> int:
         """A read of software, 4 or 8 bytes, at an offset in the register window."""
-        return self.registers.read(offset, size)
+        return self.registers.read(offset, size) if self._powered else (1 << 8 * size) - 1
 
     def write_register(self, offset: int, size: int, value: int) -> None:
         """A write of software, with all that follows from it."""
+        if not self._powered:
+            return
         self.registers.write(offset, size, value)
         if self.observer is not None:
             self.observer.settled()
@@ -231,7 +253,7 @@ class RemappingUnit(Remade):
 
         ``cached`` is what the IOTLB answers to an untranslated request.
         """
-        if not request.well_formed:
+        if not (request.well_formed and self._powered):
             return REFUSED
         if cached is None:
             cached = self.caches.iotlb.space(kind_of(request))[request.address >> 12]
@@ -358,12 +380,21 @@ class RemappingUnit(Remade):
         for subscriber in self._subscribers:
             subscriber(event)
 
+    def _was_reset(self) -> None:
+        """The registers were reset, and all else has to follow."""
+        reporting_rules.reset(self.options.departures, self.registers)
+        unit = RemappingUnit(*self.made_of)
+        unit.registers.restore(self.registers.snapshot())
+        self.restore(unit.snapshot())
+        if self.observer is not None:
+            self.observer.reset()
+
     def _protection_written(self, _: RegisterWrite[Any]) -> None:
         self._choose_path()
 
     def _choose_path(self) -> None:
         """Look at what decides the way of requests; hits are final while only the IOTLB does."""
-        self._translating = self.registers[GlobalStatus].tes
+        self._translating = self.registers[GlobalStatus].tes and self._powered
         self._protecting = self.protected_memory.enabled
         self.hits_are_final = self._translating and not self._protecting and self.observer is None
         """Whether an IOTLB entry that grants the access decides an untranslated request."""

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from devices.dma import READ, WRITE, PageRequest
+from devices.interrupt_messages import RemappableAddress
 from pagetables.build import BuildError, FramePool
 from pagetables.memory import PhysicalMemory
 from tests.vtd.world import capabilities
@@ -17,6 +18,7 @@ from vtd.layouts.descriptors import (
     PasidIotlbInvalidateDescriptor,
 )
 from vtd.layouts.entries import ContextEntry, TranslationType
+from vtd.layouts.interrupt_entries import RemappedIrte
 from vtd.layouts.registers import (
     FaultStatus,
     GlobalCommand,
@@ -421,3 +423,28 @@ def test_places_without_a_table_are_not_known() -> None:
     with pytest.raises(KeyError):
         structures.pasid_entry(SID, 70)
     assert structures.add_context_table(SID) is False
+
+
+def test_after_a_sleep_the_driver_programs_the_unit_again_with_the_tables_it_has() -> None:
+    bench = Bench(capabilities(cm=1))
+    bench.driver.start(interrupts=True)
+    domain = bench.driver.domain()
+    bench.driver.attach(SID, domain, page_requests=True)
+    bench.driver.serve_page_requests(lambda request: False, Message(0xFEE0_0000, 0x31))
+    domain.map(PAGE, DATA, PAGE)
+    index = bench.driver.interrupts.allocate(RemappedIrte.of(p=True, v=0x31))
+    asked = RemappableAddress.for_handle(index, shv=False)
+    before = read(bench.unit, GlobalStatus), bench.unit.read_register(0xD0, 8)
+    bench.driver.stop()
+    bench.unit.suspend()
+    assert not bench.port.read(PAGE, 4).ok
+    bench.unit.resume()
+    assert bench.port.read(DATA, 4).ok
+    bench.driver.resume()
+    assert (read(bench.unit, GlobalStatus), bench.unit.read_register(0xD0, 8)) == before
+    assert bench.port.write(PAGE, b"abcd").ok
+    assert bench.memory.read(DATA, 4) == b"abcd"
+    assert bench.port.write(asked, bytes(4)).ok
+    domain.unmap(PAGE, PAGE)
+    assert not bench.port.read(PAGE, 4).ok
+    assert not read(bench.unit, FaultStatus).iqe

@@ -91,6 +91,7 @@ class RegisterFile(Stateful):
         """By register and index; by the register alone where the index is 0."""
         self._windows: dict[tuple[int, int], _Window] = {}
         self._listeners: dict[int, list[tuple[int, Callable[[RegisterWrite[Any]], None]]]] = {}
+        self._reset_listeners: list[Callable[[], None]] = []
         fixed: dict[type[Register], int] = {
             Version: capabilities.version,
             Capability: cap,
@@ -162,6 +163,8 @@ class RegisterFile(Stateful):
             )
             for slot in self._slots.values()
         }
+        for callback in self._reset_listeners:
+            callback()
 
     def read(self, offset: int, size: int) -> int:
         """What software reads; 0 for an access that 11.2 does not provide for."""
@@ -200,6 +203,10 @@ class RegisterFile(Stateful):
         for place, slot in self._slots.items():
             if isinstance(place, tuple) and place[0] is register:
                 self._listeners.setdefault(slot.base, []).append((place[1], callback))
+
+    def on_reset(self, callback: Callable[[], None]) -> None:
+        """Call ``callback`` after every reset of the registers."""
+        self._reset_listeners.append(callback)
 
     @overload
     def __getitem__(self, key: type[R]) -> R: ...
