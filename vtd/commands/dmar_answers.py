@@ -115,7 +115,15 @@ def _alias(bdf: Bdf, pci: PciTree | None) -> str | None:
     alias, unknown = pci.alias(bdf), pci.alias_unknown(bdf)
     if unknown:
         return f"not known: the listing has no capabilities of {unknown} (run lspci -vv as root)"
-    return str(alias) if alias else None
+    return str(alias) if alias else _quirk_alias(bdf, pci)
+
+
+def _quirk_alias(bdf: Bdf, pci: PciTree) -> str | None:
+    """The id that a device may send with beside its own; how many, where there are several."""
+    ids = pci.quirk_aliases(bdf)
+    if len(ids) < 2:
+        return str(*ids) or None
+    return f"any of {len(ids)} ids of its bus"
 
 
 def _plain(value: Any) -> str:

@@ -13,6 +13,7 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 from devices.source_id import Bdf, SourceId, SourceIdError
+from vtd.dmar.alias_quirks import sent_numbers
 from vtd.dmar.bridges import bridges_above
 
 NTB_CLASS = 0x0680
@@ -273,6 +274,17 @@ class PciTree:
             if bridge.express_type in (None, PciFunction.FROM_PCI_BRIDGE):
                 return bridge.bdf
         return None
+
+    def quirk_aliases(self, bdf: Bdf) -> frozenset[Bdf]:
+        """Other ids of its bus with which a function may send, as Linux knows that device."""
+        function = self.functions.get(bdf)
+        if function is None:
+            return frozenset()
+        own = bdf.source_id & 0xFF
+        numbers = sent_numbers(function.vendor_id, function.device_id, own)
+        return frozenset(
+            Bdf(bdf.segment, SourceId(bdf.source_id & ~0xFF | each)) for each in numbers
+        )
 
     def alias_unknown(self, bdf: Bdf) -> Bdf | None:
         """The bridge whose kind would decide about the alias, but is not in the listing."""

@@ -3,9 +3,9 @@
 Follows ``pci_device_group`` (drivers/iommu/iommu.c) and ``pci_acs_enabled`` (drivers/pci/pci.c): a
 function joins the bridge above it unless every port up to the root redirects peer requests (ACS),
 what sends with a bridge's id joins that bridge, and functions of one device join unless they have
-ACS. ACS bits that a port's capability lacks count as hard-wired. What a listing does not show is
-taken for not isolated, and said. Left out: devices that Linux knows to send with other ids than
-their own (DMA alias quirks).
+ACS. A device that Linux knows to send with another id of its bus joins the function that has it.
+ACS bits that a port's capability lacks count as hard-wired. What a listing does not show is taken
+for not isolated, and said.
 """
 
 from __future__ import annotations
@@ -106,6 +106,8 @@ def _joins(tree: PciTree) -> Iterator[Join]:
         if each.physical_function is None and not _is_virtual(tree, each):
             devices[each.bdf.segment, each.bdf.source_id >> 3].append(each)
         yield from _joins_upwards(tree, each)
+        for sent in sorted(tree.quirk_aliases(each.bdf) & tree.functions.keys()):
+            yield Join(sent, each.bdf, f"requests of {each.bdf} may carry its id")
     for functions in devices.values():
         yield from _joins_of_device(functions)
 

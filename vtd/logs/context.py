@@ -116,9 +116,10 @@ class Context:
         """Other functions whose requests carry this source-id; None if that is not known."""
         if self.pci is None:
             return None
+        quirks = [bdf for bdf in self.pci.functions if source in self.pci.quirk_aliases(bdf)]
         if not any(each.express_type is not None for each in self.pci.functions.values()):
-            return None
-        return [
+            return quirks or None
+        return quirks + [
             bdf for bdf in self.pci.functions if bdf != source and self.pci.alias(bdf) == source
         ]
 

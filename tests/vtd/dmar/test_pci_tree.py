@@ -194,6 +194,33 @@ def test_no_alias_is_claimed_where_the_kind_of_a_bridge_is_not_shown() -> None:
     assert shown.alias_unknown(Bdf.parse("01:00.0")) is None
 
 
+@pytest.mark.parametrize(
+    ("address", "ids", "sent"),
+    [
+        ("07:00.0", (0x1B4B, 0x9128), ["07:00.1"]),
+        ("07:00.1", (0x1B4B, 0x9128), []),
+        ("0d:00.3", (0x1180, 0xE832), ["0d:00.0"]),
+        ("02:1f.0", (0x8086, 0x2264), ["02:10.0", "02:11.0", "02:12.3"]),
+        ("02:00.0", (0x1AF4, 0x1000), []),
+        ("02:00.0", (None, None), []),
+    ],
+)
+def test_devices_send_with_the_ids_that_linux_knows_of(
+    address: str, ids: tuple[int | None, int | None], sent: list[str]
+) -> None:
+    vendor, device = ids
+    function = PciFunction(Bdf.parse(address), vendor_id=vendor, device_id=device)
+    assert PciTree([function]).quirk_aliases(function.bdf) == set(map(Bdf.parse, sent))
+
+
+def test_a_bridge_for_a_whole_bus_sends_with_every_other_id_of_it() -> None:
+    tree = PciTree([PciFunction(Bdf.parse("05:00.1"), vendor_id=0x10B5, device_id=0x87B1)])
+    ids = tree.quirk_aliases(Bdf.parse("05:00.1"))
+    assert len(ids) == 255
+    assert {each.source_id.bus for each in ids} == {5}
+    assert Bdf.parse("05:00.1") not in ids
+
+
 def test_the_bridge_nearest_to_the_root_puts_its_id_in_last() -> None:
     tree = PciTree([
         PciFunction(Bdf.parse("00:1c.0"), secondary_bus=1, express_type=PciFunction.ROOT_PORT),

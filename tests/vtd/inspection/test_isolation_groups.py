@@ -143,6 +143,18 @@ MACHINES = [
             (f("0000:00:0e.0", "rc", ids="8086:467f", more="\tKernel driver in use: vmd"),
              f("10000:e0:06.0", "root", "e1-e1", GOOD), f("10000:e1:00.0", "end")),
             "00:0e.0 10000:e0:06.0 10000:e1:00.0", "id of the VMD controller"),
+    Machine("a SATA controller that sends as function 1",
+            (f("00:1c.0", "root", "07-07", GOOD), f("07:00.0", "end", acs=EMPTY, ids="1b4b:9128"),
+             f("07:00.1", "end", acs=EMPTY, ids="1b4b:91a4")),
+            "00:1c.0 / 07:00.0 07:00.1", "requests of 0000:07:00.0 may carry its id"),
+    Machine("a card reader that sends as function 0",
+            (f("00:1c.0", "root", "07-07", GOOD), f("07:00.0", "end", acs=EMPTY, ids="1180:e822"),
+             f("07:00.3", "end", acs=EMPTY, ids="1180:e832")),
+            "00:1c.0 / 07:00.0 07:00.3", "requests of 0000:07:00.3 may carry its id"),
+    Machine("an accelerator that sends for what is behind it, beside one that does not",
+            (f("00:1c.0", "root", "07-07", GOOD), f("07:00.0", "end", acs=EMPTY, ids="8086:2260"),
+             f("07:10.0", "end", acs=EMPTY), f("07:10.1", "end", acs=EMPTY)),
+            "00:1c.0 / 07:00.0 07:10.0 / 07:10.1"),
 ]  # fmt: skip
 
 

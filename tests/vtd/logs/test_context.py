@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from devices.source_id import Bdf
 from vtd.dmar.description import build
 from vtd.dmar.listing import parse_pci_tree
 from vtd.dmar.pci_tree import PciTree
@@ -174,6 +175,15 @@ def test_no_alias_is_claimed_from_capabilities_that_were_not_shown() -> None:
     assert context("", None, NO_CAPABILITIES).alias(group.source) is None
     assert context("", None, LSPCI).alias(group.source) == []
     assert context("").alias(group.source) is None
+
+
+def test_a_ghost_is_the_device_that_sends_with_its_id() -> None:
+    (group,) = read_log([fault("07:00.1")]).faults
+    assert group.source is not None
+    for listing in ("07:00.0 0106: 1b4b:9128 (rev 11)\n", LSPCI + "\n07:00.0 0106: 1b4b:9128\n"):
+        assert context("", None, listing).alias(group.source) == [Bdf.parse("07:00.0")]
+    others = context("", None, "07:00.0 0106: 1b4b:9128\n")
+    assert others.alias(Bdf.parse("07:00.2")) is None
 
 
 def test_a_table_of_another_machine_is_told(table: Table) -> None:
