@@ -307,8 +307,8 @@ class PciFunction:
         return self.acs
 
     def send_message(self, address: int, data: int) -> None:
-        """Send an interrupt message: a 4-byte write like any other."""
-        self.dma.write(address, data.to_bytes(4, "little"))
+        """Send an interrupt message: a write of one doubleword, whose address has no bits 1:0."""
+        self.dma.write(address & ~3, data.to_bytes(4, "little"))
 
     def set_intx(self, level: bool) -> None:
         """Drive the interrupt pin; ``on_intx`` hears of changes unless software disabled it."""

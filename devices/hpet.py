@@ -131,7 +131,7 @@ class Hpet:
             self.status |= 1 << number
         if configuration.enable and configuration.fsb_enable:
             data = timer.route & 0xFFFF_FFFF
-            self.port.write(timer.route >> 32, data.to_bytes(4, "little"))
+            self.port.write(timer.route >> 32 & ~3, data.to_bytes(4, "little"))
 
     def _register(self, offset: int) -> int:
         if offset == CAPABILITIES:

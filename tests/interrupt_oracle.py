@@ -1,7 +1,7 @@
 """Interrupt remapping and posting written for reading, by bit numbers (VT-d 5.1, 5.2, 9.9 to 9.11).
 
-It shares no code with the engine. Where the specification leaves the order of two checks open,
-both fault reasons are in the answer.
+It shares no code with the engine. Where the specification leaves two codes open, both are in
+the answer.
 """
 
 from __future__ import annotations
@@ -95,19 +95,14 @@ def _remap(words: Words, setup: Setup, source_id: int, address: int, data: int) 
     entry = low | high << 64
     fpd = bool(_bit(entry, 1))
     _check(not _bit(entry, 0), 0x22, index, fpd)
-    reasons = set()
-    if _entry_invalid(setup, entry):
-        reasons.add(0x24)
-    if not _source_ok(entry, source_id):
-        reasons.add(0x26)
-    if reasons:
-        raise _Fault(reasons, index, fpd)
+    _check(not _source_ok(entry, source_id), 0x26, index, fpd)
+    _check(_entry_invalid(setup, entry), 0x24, index, fpd)
     if _bit(entry, 15):
         return _post(words, setup, entry, index)
     return Sent(
         entry >> 16 & 0xFF,
         entry >> 5 & 7,
-        bool(_bit(entry, 4)),
+        bool(_bit(entry, 4)) and entry >> 5 & 7 in (0, 1),
         bool(_bit(entry, 2)),
         bool(_bit(entry, 3)),
         _destination(setup, entry >> 32 & 0xFFFF_FFFF),

@@ -106,7 +106,8 @@ def _legacy(words: Words, unit: Unit, table: int, ask: Ask) -> int:
     supported = {0} | _supported(unit, {("ecap", 2): {1}, ("ecap", 6): {2}})
     _check((0x03, kind not in supported or not _width_supported(unit, width_code)), fpd=fpd)
     if kind == 2:
-        _check((0x04, ask.address >= 2**unit.haw), (0x0E, _fee(ask.address)), fpd=fpd)
+        bits = min(unit.haw, 12 + 9 * (width_code + 2))
+        _check((0x04, ask.address >= 2**bits), (0x0E, _fee(ask.address)), fpd=fpd)
         return ask.address
     levels = width_code + 2
     _check((0x04, ask.address >= 2 ** min(unit.mgaw, 12 + 9 * levels)), fpd=fpd)

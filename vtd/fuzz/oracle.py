@@ -223,7 +223,8 @@ class SlowUnit:
         """Where a request leads; None if it is blocked."""
         pasid = None if "pasid" not in step else int(step["pasid"], 0)
         request = _Request(self._devices[step["device"]], int(step["iova"], 0), write, pasid)
-        if pasid is None and 0xFEE0_0000 <= request.address < 0xFEF0_0000:
+        plain = pasid is None or not self._command >> 31 & 1
+        if plain and 0xFEE0_0000 <= request.address < 0xFEF0_0000:
             self._record(0x29, request.source_id, 0, write=True)
             return None
         if not self._command >> 31 & 1:
@@ -272,7 +273,7 @@ class SlowUnit:
         if not supported or width not in unit.address_widths:
             raise Fault(0x03, quiet)
         if kind == 2:
-            if request.address >> haw:
+            if request.address >> min(haw, 30 + 9 * width):
                 raise Fault(0x04, quiet)
             physical = request.address
         else:
@@ -581,7 +582,7 @@ class SlowUnit:
         return {
             "vector": vector,
             "delivery_mode": low >> 5 & 7,
-            "trigger_mode": low >> 4 & 1,
+            "trigger_mode": low >> 4 & (low >> 5 & 7 in (0, 1)),
             "dest_mode": low >> 2 & 1,
             "redirection_hint": low >> 3 & 1,
             "destination": destination & 0xFFFF_FFFF if extended else destination >> 8 & 0xFF,
@@ -628,17 +629,18 @@ class SlowUnit:
                 reserved += [(39, 32), (63, 48)]
         check, mode = entry >> 82 & 3, entry >> 5 & 7
         reserved_mode = not posted and mode in (3, 6)
-        if self._has_reserved(entry, *reserved) or reserved_mode or check == 3:
-            raise Fault(0x24, quiet)
         sid = entry >> 64 & 0xFFFF
         ignored = (0, 4, 6, 7)[entry >> 80 & 3]
         matches = (
             True,
             not (sid ^ source_id) & ~ignored,
             sid >> 8 <= source_id >> 8 <= sid & 0xFF,
+            True,
         )[check]
         if not matches:
             raise Fault(0x26, quiet)
+        if self._has_reserved(entry, *reserved) or reserved_mode or check == 3:
+            raise Fault(0x24, quiet)
         return entry
 
 

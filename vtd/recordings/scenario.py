@@ -320,8 +320,9 @@ class ScenarioRun:
         return self._interrupt(step, *io_apic.message(step.rte))
 
     def _interrupt(self, step: steps.DeviceStep, address: int, data: int) -> Json:
+        doubleword = address & ~3  # Table 13: bits 1:0 are not looked at
         return outcomes.interrupt(
-            self._port(step).write(address, data.to_bytes(4, "little")).interrupt
+            self._port(step).write(doubleword, data.to_bytes(4, "little")).interrupt
         )
 
     @carry_out.register

@@ -116,6 +116,20 @@ class Departures:
         "SVT = 10b: SID has the first bus in its upper, the last in its lower 8 bits",
     )
     """The first bus is in the lower, the last in the upper 8 bits."""
+    keep_trigger_mode: bool = _flag(
+        Chapter.INTERRUPTS,
+        "9.9",
+        "SMI, NMI, INIT and ExtINT are edge-triggered whatever TM of the entry says",
+        needed_by=("random_ir_*",),
+    )
+    """They come out as TM says."""
+    check_reserved_irte_before_source: bool = _flag(
+        Chapter.INTERRUPTS,
+        "5.1.4",
+        "the requester is verified before the other fields of an interrupt-remapping entry are "
+        "looked at: fault 26h where both are wrong",
+    )
+    """Fault 24h is reported where both are wrong."""
     reject_source_of_reserved_svt: bool = _flag(
         Chapter.INTERRUPTS,
         "9.9",

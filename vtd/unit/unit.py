@@ -272,8 +272,8 @@ class RemappingUnit(Remade):
             return self._other(request)
         if access == ATOMIC and address % (length or 1):
             return REFUSED  # malformed
-        if pasid is None and address >> 20 == INTERRUPT_MEGABYTE:
-            return self._interrupt(request)
+        if address >> 20 == INTERRUPT_MEGABYTE and (pasid is None or not self._translating):
+            return self._interrupt(request)  # 3.1: without remapping a PASID is ignored
         physical, remapped = address, False
         if self._translating:
             entry = cached.entry
@@ -304,13 +304,13 @@ class RemappingUnit(Remade):
         return self._translation_request(request)
 
     def _interrupt(self, request: Request) -> Completion:
-        """A request to FEEx_xxxxh without PASID: 4 bytes written are an interrupt (5.1.4)."""
+        """A request to FEEx_xxxxh without PASID: one doubleword written is an interrupt (5.1.4)."""
         source_id, address, data = request.source_id, request.address, request.payload
         if request.zero_length_read:
             return DONE  # 3.15: what it returns has no meaning
         try:
-            sent = request.access, request.length
-            if sent != (WRITE, 4) or not isinstance(data, bytes) or len(data) != 4:
+            sent = request.access, request.length, address & 3
+            if sent != (WRITE, 4, 0) or not isinstance(data, bytes) or len(data) != 4:
                 raise InterruptFault(FaultReason.IR_NOT_AN_INTERRUPT)
             value = int.from_bytes(data, "little")
             status = self.registers[GlobalStatus]

@@ -1,7 +1,6 @@
 """Interrupt remapping and posting: from an interrupt request to the interrupt (VT-d 5.1, 5.2).
 
-Conditions in the order of 5.1.4; where the specification leaves two unordered, reserved fields of
-an entry are looked at before the requester.
+Conditions in the order of 5.1.4.
 """
 
 from __future__ import annotations
@@ -104,22 +103,25 @@ class InterruptRemapping(Stateful):
                 raise InterruptFault(FaultReason.IR_RESERVED_REQUEST)
             subhandle = RemappableData(data).subhandle
             index = rules.interrupt_index(self._departures, index, subhandle)
-        entry = self.entry(index)
-        self._verify_source(entry, source_id, index)
+        entry = self.entry(index, source_id)
         outcome: Interrupt | Posted
         if isinstance(entry, PostedIrte):
             outcome = self._post(entry, index)
         else:
             destination = self._destination(entry.dst)
-            outcome = Interrupt(entry.v, entry.dlm, entry.tm, entry.dm, entry.rh, destination)
+            trigger = rules.trigger_mode(self._departures, entry)
+            outcome = Interrupt(entry.v, entry.dlm, trigger, entry.dm, entry.rh, destination)
         if self.cache.peek(index) is None:  # 6.4: not where any fault condition was met
             self.cache.put(index, entry)
             if self.observer is not None:
                 self.observer.kept(CacheName.INTERRUPT, index, entry)
         return outcome
 
-    def entry(self, index: int) -> RemappedIrte | PostedIrte:
-        """The entry of an index that is present and free of reserved bits, from cache or memory."""
+    def entry(self, index: int, source_id: int | None = None) -> RemappedIrte | PostedIrte:
+        """The entry of an index that is present and free of reserved bits, from cache or memory.
+
+        ``source_id`` is a requester that it has to accept.
+        """
         address = self.table.irta + index * IRTE_SIZE
         beyond_width = address >> self._capabilities.host_address_width
         if index >= 2 << self.table.s or beyond_width:
@@ -129,6 +131,7 @@ class InterruptRemapping(Stateful):
             observer.asked(CacheName.INTERRUPT, index, cached)
         if cached is not None:
             self.posted_hits += isinstance(cached, PostedIrte)
+            self._verify_source(cached, source_id, index)
             return cached
         try:
             entry = RemappedIrte(self.memory.read_record(address, IRTE_SIZE))
@@ -138,37 +141,41 @@ class InterruptRemapping(Stateful):
             raise InterruptFault(FaultReason.IR_READ_ERROR, index) from error
         if not entry.p:
             raise InterruptFault(FaultReason.IR_NOT_PRESENT, index, fpd=entry.fpd)
-        entry = rules.as_looked_at(self._departures, entry, self._capabilities.features)
-        valid = self._posted(entry) if entry.im else self._remapped(entry)
-        if valid is None or rules.has_reserved_validation(self._departures, valid):
+        looked_at = rules.as_looked_at(self._departures, entry, self._capabilities.features)
+        found = PostedIrte(looked_at) if looked_at.im else looked_at
+        for check in rules.in_order(self._departures, (self._verify_source, self._check_reserved)):
+            check(found, source_id, index)
+        return found
+
+    def _check_reserved(self, entry: RemappedIrte | PostedIrte, _: int | None, index: int) -> None:
+        """Reserved bits and values (9.9, 9.10)."""
+        if (
+            self._has_reserved_bits(entry)
+            or (
+                isinstance(entry, RemappedIrte)
+                and rules.has_reserved_value(self._departures, entry, self.table)
+            )
+            or rules.has_reserved_validation(self._departures, entry)
+        ):
             raise InterruptFault(FaultReason.IR_RESERVED_ENTRY, index, fpd=entry.fpd)
-        return valid
-
-    def _remapped(self, entry: RemappedIrte) -> RemappedIrte | None:
-        """The entry, or None if a field has a reserved value (9.9)."""
-        reserved = self._has_reserved_bits(entry) or rules.has_reserved_value(
-            self._departures, entry, self.table
-        )
-        return None if reserved else entry
-
-    def _posted(self, entry: RemappedIrte) -> PostedIrte | None:
-        """The entry in its posted form, or None if a field has a reserved value (9.10)."""
-        posted = PostedIrte(entry)
-        return None if self._has_reserved_bits(posted) else posted
 
     def _has_reserved_bits(self, entry: BitRecord) -> int:
         return entry & entry.reserved_mask(self._capabilities.implementation)
 
-    def _verify_source(self, entry: RemappedIrte | PostedIrte, source_id: int, index: int) -> None:
+    def _verify_source(
+        self, entry: RemappedIrte | PostedIrte, source_id: int | None, index: int
+    ) -> None:
         """SVT, SQ and SID (9.9)."""
         accepted = True
+        if source_id is None:
+            return
         if entry.svt is SourceValidationType.SOURCE_ID:
             accepted = not (source_id ^ entry.sid) & ~IGNORED_FUNCTION_BITS[entry.sq]
         elif entry.svt is SourceValidationType.BUS_RANGE:
             buses = rules.bus_range(self._departures, entry)
             accepted = buses.first <= source_id >> 8 <= buses.last
         elif entry.svt is SourceValidationType.RESERVED_3:
-            accepted = False
+            accepted = rules.has_reserved_validation(self._departures, entry)
         if not accepted:
             raise InterruptFault(FaultReason.IR_SOURCE_REJECTED, index, fpd=entry.fpd)
 

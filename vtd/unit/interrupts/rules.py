@@ -6,8 +6,8 @@ code beside this module knows of none.
 
 from __future__ import annotations
 
-from collections.abc import Set
-from typing import NamedTuple
+from collections.abc import Iterable, Sequence, Set
+from typing import NamedTuple, TypeVar
 
 from vtd.layouts.interrupt_entries import (
     XAPIC_DESTINATION,
@@ -15,10 +15,14 @@ from vtd.layouts.interrupt_entries import (
     PostedIrte,
     RemappedIrte,
     SourceValidationType,
+    TriggerMode,
 )
 from vtd.layouts.registers import GlobalStatus, InterruptRemappingTableAddress
 from vtd.unit.departures import Departures
 
+T = TypeVar("T")
+
+ALWAYS_EDGE = (DeliveryMode.SMI, DeliveryMode.NMI, DeliveryMode.INIT, DeliveryMode.EXT_INT)
 RESERVED_DELIVERY_MODES = (DeliveryMode.RESERVED_3, DeliveryMode.RESERVED_6)
 
 
@@ -56,6 +60,17 @@ def has_reserved_value(
     wide = not table.eime and bool(entry.dst & ~XAPIC_DESTINATION)
     reserved = wide or entry.dlm in RESERVED_DELIVERY_MODES
     return reserved and not departures.ignore_reserved_irte_values
+
+
+def trigger_mode(departures: Departures, entry: RemappedIrte) -> TriggerMode:
+    """TM as far as it counts: the interrupts of some delivery modes are always edges (9.9)."""
+    always_edge = entry.dlm in ALWAYS_EDGE and not departures.keep_trigger_mode
+    return TriggerMode.EDGE if always_edge else entry.tm
+
+
+def in_order(departures: Departures, checks: Sequence[T]) -> Iterable[T]:
+    """The checks of an entry, given in the order of the text (5.1.4)."""
+    return reversed(checks) if departures.check_reserved_irte_before_source else checks
 
 
 def has_reserved_validation(departures: Departures, entry: RemappedIrte | PostedIrte) -> bool:

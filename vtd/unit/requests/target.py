@@ -71,7 +71,8 @@ class Target(NamedTuple):
     first: Stage | None
     second: Stage | None
     width: int
-    """Second-stage input addresses have at most this many bits: min(MGAW, AW)."""
+    """Bits of a second-stage input address, min(MGAW, AW), or of an address that is passed through:
+    HAW, in legacy mode min(HAW, AW)."""
     reasons: ModeReasons
     entry: ContextEntry | PasidEntry
     tags: IotlbTags

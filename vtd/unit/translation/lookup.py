@@ -178,6 +178,7 @@ def _legacy_target(remapping: Remapping, entry: ContextEntry) -> Target:
     second = Stage(second_stage_geometry(LEVELS[entry.aw], implementation), entry.ssptptr >> 12)
     pass_through = entry.tt is TranslationType.PASS_THROUGH
     kind = PasidTranslationType.PASS_THROUGH if pass_through else PasidTranslationType.SECOND_STAGE
+    widest = remapping.capabilities.host_address_width if pass_through else _guest_width(remapping)
     return Target(
         kind,
         entry.did,
@@ -185,7 +186,7 @@ def _legacy_target(remapping: Remapping, entry: ContextEntry) -> Target:
         fpd=fpd,
         first=None,
         second=None if pass_through else second,
-        width=min(remapping.capabilities.max_guest_address_width, second.geometry.width),
+        width=min(widest, second.geometry.width),
         reasons=LEGACY,
         entry=entry,
         tags=IotlbTags(entry.did, kind, 0),
@@ -422,7 +423,11 @@ def _is_pasid_entry_invalid(remapping: Remapping, entry: PasidEntry) -> bool:
 
 def _second_stage_width(remapping: Remapping, width: AddressWidth) -> int:
     geometry = second_stage_geometry(LEVELS[width], remapping.implementation)
-    return min(remapping.capabilities.max_guest_address_width, geometry.width)
+    return min(_guest_width(remapping), geometry.width)
+
+
+def _guest_width(remapping: Remapping) -> int:
+    return remapping.capabilities.max_guest_address_width
 
 
 def _pasid_stages(remapping: Remapping, entry: PasidEntry, pasid: int, fpd: bool) -> Target:
@@ -430,7 +435,7 @@ def _pasid_stages(remapping: Remapping, entry: PasidEntry, pasid: int, fpd: bool
     implementation, kind = remapping.implementation, entry.pgtt
     snooped = rules.is_walk_snooped(remapping.options.departures, entry)
     first = second = None
-    width = remapping.capabilities.max_guest_address_width
+    width = remapping.capabilities.host_address_width  # of what is passed through
     if kind in (PasidTranslationType.SECOND_STAGE, PasidTranslationType.NESTED):
         geometry = second_stage_geometry(LEVELS[entry.aw], implementation)
         accessed, dirty = (geometry.accessed, geometry.dirty) if entry.ssade else (0, 0)

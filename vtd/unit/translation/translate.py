@@ -131,7 +131,7 @@ def find_page(remapping: Remapping, target: Target, address: int, privileged: bo
     memory, first_stage, second_stage = remapping.memory, target.first, target.second
     if first_stage is None:
         if second_stage is None:
-            if address >> remapping.capabilities.host_address_width:
+            if address >> target.width:
                 raise TranslationFault(target.reasons.beyond_haw, fpd=target.fpd)
             return Page(address, PAGE_SHIFT, READ | WRITE, False, None, None, memory)
         if address >> target.width:

@@ -24,7 +24,8 @@ from tests.vtd.interrupt_world import (
 )
 from tests.vtd.world import capabilities
 from vtd.layouts.descriptors import InterruptEntryCacheInvalidateDescriptor
-from vtd.unit.caching.policy import AGGRESSIVE, KEEPS_STALE
+from vtd.layouts.interrupt_entries import DeliveryMode, RemappedIrte, TriggerMode
+from vtd.unit.caching.policy import AGGRESSIVE, KEEPS_STALE, UNCACHED
 from vtd.unit.departures import QEMU, Departures, departures_named
 from vtd.unit.interrupts.interrupt_remapping import InterruptFault
 from vtd.unit.interrupts.outcome import Interrupt, Posted
@@ -167,7 +168,14 @@ def test_a_broken_rule_has_its_fault_reason(
 
 @pytest.mark.parametrize(
     ("address", "length"),
-    [(0xFEE0_0000, 1), (0xFEE0_0000, 2), (0xFEE0_1000, 8), (0xFEE0_0002, 3), (0xFEEF_FFF0, 16)],
+    [
+        (0xFEE0_0000, 1),
+        (0xFEE0_0000, 2),
+        (0xFEE0_1000, 8),
+        (0xFEE0_0002, 3),
+        (0xFEE0_0002, 4),
+        (0xFEEF_FFF0, 16),
+    ],
 )
 def test_other_writes_to_the_range_are_no_interrupts(address: int, length: int) -> None:
     started = InterruptWorld(entry=REMAPPED.replace(fpd=True)).start()
@@ -175,6 +183,37 @@ def test_other_writes_to_the_range_are_no_interrupts(address: int, length: int) 
     assert started.record().fr == 0x29
     for fpd in (False, True):
         fault_coverage.reached(0x29, fault_coverage.INTERRUPT, "directed", fpd=fpd)
+
+
+@pytest.mark.parametrize(
+    "mode", [DeliveryMode.SMI, DeliveryMode.NMI, DeliveryMode.INIT, DeliveryMode.EXT_INT]
+)
+def test_delivery_modes_that_are_always_edge_triggered(mode: DeliveryMode) -> None:
+    started = InterruptWorld(entry=REMAPPED.replace(dlm=mode, tm=TriggerMode.LEVEL)).start()
+    outcome = started.send()
+    assert isinstance(outcome, Interrupt)
+    assert outcome.trigger_mode is TriggerMode.EDGE
+    departing_unit = started.world.start(departing("keep_trigger_mode"))
+    outcome = departing_unit.send()
+    assert isinstance(outcome, Interrupt)
+    assert outcome.trigger_mode is TriggerMode.LEVEL
+
+
+def test_the_requester_is_verified_before_the_fields_of_the_entry() -> None:
+    for departures, code in (((), 0x26), (("check_reserved_irte_before_source",), 0x24)):
+        world = InterruptWorld(entry=RemappedIrte(REMAPPED.replace(sid=0x0200) | 1 << 90))
+        started = world.start(Options(caches=UNCACHED, departures=departures_named(departures)))
+        assert started.send() is None
+        assert started.record().fr == code
+
+
+def test_a_pasid_is_ignored_while_dma_remapping_is_off() -> None:
+    started = InterruptWorld().start()
+    assert started.port().write(message(), bytes(4), pasid=5).interrupt is not None
+    assert started.port().read(0xFEE0_0000, 0, pasid=5).ok
+    started.command(te=True)
+    assert not started.port().write(message(), bytes(4), pasid=5).ok
+    assert started.record().fr == 0x31  # legacy mode
 
 
 def test_reads_of_the_range_are_blocked_but_a_zero_length_one() -> None:
@@ -229,7 +268,7 @@ def interrupt_worlds(draw: st.DrawFn) -> InterruptWorld:
     world.put_descriptor(descriptor)
     form = draw(st.integers(0, 5))
     if form == 0:
-        world.address = 0xFEE0_0000 | draw(st.integers(0, 0xFFFFF))
+        world.address = 0xFEE0_0000 | draw(st.integers(0, 0x3FFFF)) << 2
         world.data = draw(st.sampled_from([0, 0x4041, draw(st.integers(0, 0xFFFF_FFFF))]))
     elif form == 1:
         index = draw(st.sampled_from([INDEX, INDEX, 0, 0xFFFF]))

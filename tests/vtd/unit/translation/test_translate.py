@@ -11,6 +11,7 @@ from tests.translation_oracle import Refused
 from tests.vtd.directed_faults import CASES
 from tests.vtd.world import HOST, PAGE, Mode, World, capabilities
 from tests.vtd.world_strategies import flawed_worlds, hostile_worlds, valid_worlds, worlds_for
+from vtd.layouts.entries import AddressWidth
 from vtd.unit.caching.policy import POLICIES
 from vtd.unit.departures import SPECIFICATION, Departures
 from vtd.unit.options import Options
@@ -206,3 +207,16 @@ def test_recorded_units_set_flags_on_walks_that_are_not_snooped() -> None:
     for departures, reason in ((SPECIFICATION, 0x5A), (other_order, 0x5B)):
         record = world.start(Options(departures=departures)).refusal()
         assert record is not None and record.fr == reason
+
+
+@pytest.mark.parametrize("width", sorted(capabilities().address_widths))
+def test_addresses_that_legacy_mode_passes_through_are_limited_by_aw_too(
+    width: AddressWidth,
+) -> None:
+    world = World(Mode.LEGACY_PASS_THROUGH)
+    world.change("context", aw=width)
+    started = world.start()
+    limit = min(30 + 9 * width, 46)
+    assert started.admit(world.request._replace(address=(1 << limit) - 0x1000)) is not None
+    assert started.admit(world.request._replace(address=1 << limit)) is None
+    assert started.record().fr == FaultReason.ADDRESS_BEYOND_WIDTH
