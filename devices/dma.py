@@ -247,23 +247,17 @@ class DmaPort(ABC):
         self, address: int, length: int, *, pasid: int | None = None, privileged: bool = False
     ) -> Completion:
         """Read ``length`` bytes."""
-        return self.request(
-            _new(
-                Request,
-                (self.source_id, address, 1, length, pasid, privileged, _UNTRANSLATED, None),
-            )
-        )
+        send, source_id = self.request, self.source_id
+        request = source_id, address, 1, length, pasid, privileged, _UNTRANSLATED, None
+        return send(_new(Request, request))
 
     def write(
         self, address: int, data: bytes, *, pasid: int | None = None, privileged: bool = False
     ) -> Completion:
         """Write all of ``data``; 4 bytes to FEEx_xxxxh are an interrupt request."""
-        return self.request(
-            _new(
-                Request,
-                (self.source_id, address, 2, len(data), pasid, privileged, _UNTRANSLATED, data),
-            )
-        )
+        send, source_id = self.request, self.source_id
+        request = source_id, address, 2, len(data), pasid, privileged, _UNTRANSLATED, data
+        return send(_new(Request, request))
 
     def atomic(
         self,

@@ -155,23 +155,32 @@ class BusMaster(DmaPort):
     function, changes.
     """
 
+    __slots__ = ("request",)
+    request: Callable[[Request], Completion]  # type: ignore[assignment]
+    """Sends by the way, once it is found."""
+
     def __init__(self, function: PciFunction) -> None:
         self._function = function
+        self.reconsider()
 
-    def request(self, request: Request) -> Completion:
+    def _find_way(self, request: Request) -> Completion:
         """Find the way and send; from then on requests take it without coming here."""
         function = self._function
         way = function.port.way() if function.command.value & BME else CLOSED
         self.source_id = way.source_id
-        self.request = way.request  # type: ignore[method-assign]
+        self.request = way.request
         return way.request(request._replace(source_id=way.source_id))
-
-    def __getstate__(self) -> dict[str, object]:
-        return {name: value for name, value in vars(self).items() if name != "request"}
 
     def reconsider(self) -> None:
         """Something on the way changed: look for it again."""
-        vars(self).pop("request", None)
+        self.request = self._find_way
+
+    def __getstate__(self) -> dict[str, object]:
+        return vars(self)
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        vars(self).update(state)
+        self.reconsider()
 
 
 class PciFunction:

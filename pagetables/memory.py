@@ -96,7 +96,7 @@ class _Cutters(dict[int, Callable[[Frame, int], tuple[bytes]]]):
         return cutter
 
 
-_CUTTERS = _Cutters()
+CUTTERS = _Cutters()
 _ZERO = array("Q", bytes(FRAME_SIZE))
 _NOWHERE = Region(0, 0, True, None)
 
@@ -301,7 +301,7 @@ class PhysicalMemory:
     def read(self, address: int, length: int) -> bytes:
         """``length`` bytes at ``address``; BusError if any of them is not there."""
         try:
-            return _CUTTERS[length](self.frames[address >> FRAME_SHIFT], address & OFFSET)[0]
+            return CUTTERS[length](self.frames[address >> FRAME_SHIFT], address & OFFSET)[0]
         except struct.error:  # in more than one frame
             parts = []
         end = address + length
@@ -332,7 +332,7 @@ class PhysicalMemory:
         frame = self.frames[address >> FRAME_SHIFT]
         if size == 8:
             return frame[address >> 3 & 511]
-        return int.from_bytes(_CUTTERS[size](frame, address & OFFSET)[0], "little")
+        return int.from_bytes(CUTTERS[size](frame, address & OFFSET)[0], "little")
 
     def compare_exchange(self, address: int, size: int, expected: int, new: int) -> bool:
         """Atomically replace a naturally aligned record; False if it is not ``expected``."""

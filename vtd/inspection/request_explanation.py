@@ -14,7 +14,7 @@ from devices.dma import WRITE, Completion, Request
 from devices.interrupt_messages import INTERRUPT_RANGE
 from pagetables import walk_explanation as page_walk
 from pagetables.bits import BitRecord
-from pagetables.geometry import PAGE_SHIFT, StageKind
+from pagetables.geometry import StageKind
 from pagetables.observer import Structure
 from vtd.layouts.entries import (
     ContextEntry,
@@ -94,7 +94,7 @@ def is_interrupt(request: Request) -> bool:
 
 def cached(iotlb: Iotlb, request: Request) -> IotlbEntry | None:
     """The IOTLB entry that covers a request; looking does not count as a hit or miss."""
-    return iotlb.space(kind_of(request))[request.address >> PAGE_SHIFT].entry
+    return iotlb.peek(kind_of(request), request.address)
 
 
 def explain_request(remapping: Remapping, request: Request) -> RequestExplanation:

@@ -20,7 +20,7 @@ from devices.dma import (
     part_of,
     split_pages,
 )
-from pagetables.memory import BusError, PhysicalMemory
+from pagetables.memory import CUTTERS, BusError, PhysicalMemory
 from vtd.unit.unit import RemappingUnit
 
 SUCCESS = CompletionStatus.SUCCESS
@@ -34,7 +34,7 @@ class UnitPort(DmaPort):
         self.source_id = source_id
         self._unit = unit
         self._memory = memory
-        self._load = memory.read
+        self._frames = memory.frames
         self._iotlb = unit.caches.iotlb
         self._counters = self._iotlb.counters
         self._space = self._iotlb.space((source_id, None, False))
@@ -48,27 +48,29 @@ class UnitPort(DmaPort):
         The first part of a read that is refused decides; of a write all parts are tried.
         """
         source_id, address, access, length, pasid, privileged, address_type, _ = request
-        if not 0 <= length <= 0x1000 - (address & 0xFFF) and not _whole(request):
+        number, offset = address >> 12, address & 0xFFF
+        if not 0 <= length <= 0x1000 - offset and not _whole(request):
             return self._in_parts(request)
         space = self._space
         if pasid is not None:
             space = self._iotlb.space((self.source_id, pasid, privileged))
-        line, unit = space[address >> 12], self._unit
-        if access not in line.grants or address_type or not unit.hits_are_final:
+        line = grants, frame, within, touch, _ = space[number]
+        if access not in grants or address_type or not self._unit.hits_are_final:
             if source_id != self.source_id:
                 request = request._replace(source_id=self.source_id)
-            physical = unit.admit(request, line)
-            if not isinstance(physical, int):
-                return physical
+            admitted = self._unit.admit(request, line)
+            if not isinstance(admitted, int):
+                return admitted
+            frame = admitted >> 12
         else:
             self._counters.hits += 1
-            if line.recent is not None:
-                line.recent.move_to_end(line)
-            physical = line.physical | address & line.offset
+            if touch is not None:
+                touch()
+            frame |= number & within
         if access != READ:
-            return move(self._memory, request, physical)
+            return move(self._memory, request, frame << 12 | offset)
         try:
-            data = self._load(physical, length)
+            (data,) = CUTTERS[length](self._frames[frame], offset)
         except BusError:
             return UNSUPPORTED
         return _new(Completion, (SUCCESS, data, (), None))

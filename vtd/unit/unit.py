@@ -248,24 +248,21 @@ class RemappingUnit(Remade):
         """Send the messages for ``source_id`` nowhere, until a client is attached again."""
         self.devices.detach(source_id)
 
-    def admit(self, request: Request, cached: Line | None = None) -> int | Completion:
+    def admit(self, request: Request, line: Line | None = None) -> int | Completion:
         """The physical address of a request within one page, or what it is answered without one.
 
-        ``cached`` is what the IOTLB answers to an untranslated request.
+        ``line`` is what the IOTLB answers to an untranslated request, if somebody has asked it.
         """
         if not (request.well_formed and self._powered):
             return REFUSED
-        if cached is None:
-            cached = self.caches.iotlb.space(kind_of(request))[request.address >> 12]
-        observer = self.observer
-        if observer is None:
-            return self._admit(request, cached)
-        observer.begin(request)
-        answer = self._admit(request, cached)
-        observer.settled()
+        if self.observer is None:
+            return self._admit(request, line)
+        self.observer.begin(request)
+        answer = self._admit(request, line)
+        self.observer.settled()
         return answer
 
-    def _admit(self, request: Request, cached: Line) -> int | Completion:
+    def _admit(self, request: Request, line: Line | None) -> int | Completion:
         """Messages, interrupts (3.15), requests of device-TLBs (4.2), and all others (3.4)."""
         _, address, access, length, pasid, _, address_type, _ = request
         if address_type or access == MESSAGE:
@@ -276,11 +273,12 @@ class RemappingUnit(Remade):
             return self._interrupt(request)  # 3.1: without remapping a PASID is ignored
         physical, remapped = address, False
         if self._translating:
-            entry = cached.entry
-            self._iotlb.count(cached)
+            if line is None:
+                line = self._iotlb.space(kind_of(request))[address >> 12]
+            entry = self._iotlb.use(line)
             if self.observer is not None:
                 self.observer.asked(CacheName.IOTLB, (kind_of(request), address), entry)
-            if entry is None or access & ~cached.rights:
+            if entry is None or access & ~entry.rights:
                 try:
                     entry = translate(self.remapping, request, entry)
                 except TranslationFault as fault:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import random
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import NamedTuple
 
 from devices.dma import READ, WRITE
@@ -60,32 +61,14 @@ GRANTS = (), (READ,), (WRITE,), (READ, WRITE)
 """By the rights of an entry: atomics, whose alignment counts too, are not among them."""
 
 
-class Line:
-    """The place of an entry in the IOTLB, with what a hit needs at hand."""
+Line = tuple[tuple[int, ...], int, int, Callable[[], None] | None, IotlbEntry | None]
+"""An entry, last, behind what a hit needs at hand: the accesses that it grants by itself, the frame
+that it leads to, a mask of the frame-number bits within its page, and whom to tell of the use."""
+Place = tuple[RequestKind, int, int]
+"""Where an entry is: kind of request, log2 of the page size, page number."""
 
-    __slots__ = ("entry", "grants", "offset", "physical", "recent", "rights")
-
-    def __init__(
-        self,
-        entry: IotlbEntry | None,
-        physical: int,
-        rights: int,
-        offset: int,
-        recent: OrderedDict[Line, Space] | None,
-    ) -> None:
-        self.entry = entry
-        self.physical = physical
-        self.rights = rights
-        self.grants = GRANTS[rights]
-        """The accesses that need nothing but the entry."""
-        self.offset = offset
-        """Mask of the address bits within the page."""
-        self.recent = recent
-        """The set to be told of each use, under LRU; None where a use changes nothing."""
-
-
-NOTHING = Line(None, 0, 0, 0, None)
-"""What the IOTLB answers where it has no entry: no rights."""
+NOTHING: Line = (), 0, 0, None, None
+"""What the IOTLB answers where it has no entry."""
 
 
 class Space(dict[int, Line]):
@@ -95,29 +78,36 @@ class Space(dict[int, Line]):
     the interrupt address range are none for memory, so no page covers them (3.15).
     """
 
-    __slots__ = ("kind", "large", "shifts", "tags")
+    __slots__ = ("kind", "larger", "tags")
 
     def __init__(self, kind: RequestKind) -> None:
         super().__init__()
         self.kind = kind
-        self.large: dict[tuple[int, int], Line] = {}
-        """By log2 of the page size and page number."""
-        self.shifts: tuple[int, ...] = ()
+        self.larger: dict[int, dict[int, Line]] = {}
+        """By log2 of the page size, the smallest first, and page number."""
         self.tags: IotlbTags | None = None
         """Of the last insertion, which are known to the index."""
 
     def __missing__(self, number: int) -> Line:
-        for shift in self.shifts:
-            line = self.large.get((shift, number >> shift - PAGE_SHIFT))
+        for shift, pages in self.larger.items():
+            line = pages.get(number >> shift - PAGE_SHIFT)
             if line is not None:
                 interrupt = self.kind[1] is None and number << PAGE_SHIFT in INTERRUPT_RANGE
                 return NOTHING if interrupt else line
         return NOTHING
 
-    def lines(self) -> Iterator[Line]:
-        """All of them."""
-        yield from self.values()
-        yield from self.large.values()
+    def sizes(self) -> Iterator[tuple[int, dict[int, Line]]]:
+        """The pages of each size: its log2, and lines by page number."""
+        yield PAGE_SHIFT, self
+        yield from self.larger.items()
+
+    def pages(self, shift: int) -> dict[int, Line]:
+        """The pages of one size, by page number."""
+        if shift == PAGE_SHIFT:
+            return self
+        if shift not in self.larger:
+            self.larger = dict(sorted([*self.larger.items(), (shift, {})]))
+        return self.larger[shift]
 
 
 class Iotlb(Stateful):
@@ -131,7 +121,7 @@ class Iotlb(Stateful):
         self.counters = Counters()
         self._random = random.Random(shape.seed)
         self._touched = shape.ways is not None and shape.replacement is Replacement.LRU
-        self._sets: list[OrderedDict[Line, Space]] = [OrderedDict() for _ in range(shape.sets)]
+        self._sets: list[OrderedDict[Place, Line]] = [OrderedDict() for _ in range(shape.sets)]
         """Where the shape is bounded: the next line to be replaced first."""
         self._spaces: dict[RequestKind, Space] = {}
         self._domains: dict[int, dict[IotlbTags, set[RequestKind]]] = {}
@@ -141,7 +131,10 @@ class Iotlb(Stateful):
         """The counters, and the entries in the order of their replacement."""
         if self.shape.ways:
             entries = [
-                (space.kind, line.entry) for each in self._sets for line, space in each.items()
+                (place[0], entry)
+                for each in self._sets
+                for place, (*_, entry) in each.items()
+                if entry is not None
             ]
         else:
             entries = list(self)
@@ -164,18 +157,23 @@ class Iotlb(Stateful):
 
     def find(self, kind: RequestKind, address: int) -> IotlbEntry | None:
         """The entry that covers ``address``; counts one hit or one miss."""
-        line = self.space(kind)[address >> PAGE_SHIFT]
-        self.count(line)
-        return line.entry
+        return self.use(self.space(kind)[address >> PAGE_SHIFT])
 
-    def count(self, line: Line) -> None:
-        """A request asked and met this line."""
-        if line is NOTHING:
+    def use(self, line: Line) -> IotlbEntry | None:
+        """The entry of the line that a request met; counts a hit or a miss."""
+        _, _, _, touch, entry = line
+        if entry is None:
             self.counters.misses += 1
-            return
+            return None
         self.counters.hits += 1
-        if line.recent is not None:
-            line.recent.move_to_end(line)
+        if touch is not None:
+            touch()
+        return entry
+
+    def peek(self, kind: RequestKind, address: int) -> IotlbEntry | None:
+        """The entry that covers ``address``, without counting or touching it."""
+        *_, entry = self.space(kind)[address >> PAGE_SHIFT]
+        return entry
 
     def insert(self, kind: RequestKind, entry: IotlbEntry) -> None:
         """Keep a translation, if the shape has room for any."""
@@ -186,45 +184,39 @@ class Iotlb(Stateful):
         if space is None:
             space = self.space(kind)
         tags, address, shift, physical, rights, _, _ = entry
-        lines = None if ways is None else self._make_room(space, shift, address >> shift)
-        touched = lines if self._touched else None
-        line = Line(entry, physical, rights, (1 << shift) - 1, touched)
-        if lines is not None:
-            lines[line] = space
-        if shift == PAGE_SHIFT:
-            space[address >> PAGE_SHIFT] = line
-        else:
-            space.large[shift, address >> shift] = line
-            if shift not in space.shifts:
-                space.shifts = tuple(sorted((*space.shifts, shift)))
+        number, within = address >> shift, (1 << shift - PAGE_SHIFT) - 1
+        touch = None
+        if ways is not None:
+            place = kind, shift, number
+            lines = self._make_room(place)
+            if self._touched:
+                touch = partial(lines.move_to_end, place)
+        line = GRANTS[rights], physical >> PAGE_SHIFT, within, touch, entry
+        if ways is not None:
+            lines[place] = line
+        pages = space if shift == PAGE_SHIFT else space.pages(shift)
+        pages[number] = line
         if tags is not space.tags:
             space.tags = tags
             self._domains.setdefault(tags.domain_id, {}).setdefault(tags, set()).add(space.kind)
         self.counters.insertions += 1
 
-    def _make_room(self, space: Space, shift: int, number: int) -> OrderedDict[Line, Space]:
+    def _make_room(self, place: Place) -> OrderedDict[Place, Line]:
         """The set of a page with room for a line: in place of its own or of one that has to go."""
-        lines = self._sets[self.shape.set_of(number)]
-        old = _line(space, shift, number)
-        if old is not None:
-            del lines[old]
-        elif len(lines) == self.shape.ways:
+        lines = self._sets[self.shape.set_of(place[2])]
+        if lines.pop(place, None) is None and len(lines) == self.shape.ways:
             victim = next(iter(lines))
             if self.shape.replacement is Replacement.RANDOM:
                 victim = self._random.choice(list(lines))
-            self._drop(lines[victim], victim)
+            self._drop(victim)
             self.counters.evictions += 1
         return lines
 
-    def _drop(self, space: Space, line: Line) -> None:
-        assert line.entry is not None
-        _, address, shift, *_ = line.entry
-        if shift == PAGE_SHIFT:
-            del space[address >> PAGE_SHIFT]
-        else:
-            del space.large[shift, address >> shift]
-        if self.shape.ways is not None:
-            del self._sets[self.shape.set_of(address >> shift)][line]
+    def _drop(self, place: Place) -> None:
+        kind, shift, number = place
+        del self._spaces[kind].pages(shift)[number]
+        if self._ways is not None:
+            del self._sets[self.shape.set_of(number)][place]
 
     def remove(
         self,
@@ -242,9 +234,8 @@ class Iotlb(Stateful):
             if matches is None or matches(tags):
                 first, last = canonical_range(start, end, tags.width)
                 for kind in kinds:
-                    space = self._spaces[kind]
-                    for line in _covering(space, tags, first, last):
-                        self._drop(space, line)
+                    for place in _covering(self._spaces[kind], tags, first, last):
+                        self._drop(place)
                         count += 1
         self.counters.invalidated += count
         return count
@@ -258,50 +249,36 @@ class Iotlb(Stateful):
     def _empty(self) -> int:
         count = 0
         for space in self._spaces.values():
-            count += len(space) + len(space.large)
+            count += len(space) + sum(map(len, space.larger.values()))
             space.clear()
-            space.large.clear()
-            space.shifts, space.tags = (), None
+            space.larger, space.tags = {}, None
         for lines in self._sets:
             lines.clear()
         self._domains.clear()
         return count
 
     def __len__(self) -> int:
-        return sum(len(space) + len(space.large) for space in self._spaces.values())
+        return sum(len(pages) for space in self._spaces.values() for _, pages in space.sizes())
 
     def __iter__(self) -> Iterator[tuple[RequestKind, IotlbEntry]]:
         """The entries with the kind of request they are for."""
         for kind, space in self._spaces.items():
-            for line in space.lines():
-                if line.entry is not None:
-                    yield kind, line.entry
+            for _, pages in space.sizes():
+                for *_, entry in pages.values():
+                    if entry is not None:
+                        yield kind, entry
 
 
-def _line(space: Space, shift: int, number: int) -> Line | None:
-    return space.get(number) if shift == PAGE_SHIFT else space.large.get((shift, number))
-
-
-def _covering(space: Space, tags: IotlbTags, start: int, end: int) -> list[Line]:
-    """The lines of these tags that cover any of a range: by page number where those are fewer."""
-    found: list[Line] = []
-    for shift in (PAGE_SHIFT, *space.shifts):
+def _covering(space: Space, tags: IotlbTags, start: int, end: int) -> list[Place]:
+    """Where entries of these tags cover any of a range: by page number where those are fewer."""
+    found: list[Place] = []
+    for shift, pages in space.sizes():
         first, last = start >> shift, end - 1 >> shift
-        if last - first < len(space) + len(space.large):
-            near = (_line(space, shift, number) for number in range(first, last + 1))
-            found += [line for line in near if line is not None and _tags(line) == tags]
-            continue
-        for line in space.values() if shift == PAGE_SHIFT else space.large.values():
-            entry = line.entry
-            if (
-                entry is not None
-                and entry.shift == shift
-                and entry.tags == tags
-                and first <= entry.address >> shift <= last
-            ):
-                found.append(line)
+        numbers: Iterable[int] = range(first, last + 1)
+        if last - first >= len(pages):
+            numbers = (number for number in pages if first <= number <= last)
+        for number in numbers:
+            *_, entry = pages.get(number, NOTHING)
+            if entry is not None and entry.tags == tags:
+                found.append((space.kind, shift, number))
     return found
-
-
-def _tags(line: Line) -> IotlbTags | None:
-    return None if line.entry is None else line.entry.tags
