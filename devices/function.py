@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from devices.capabilities import (
     Acs,
@@ -22,6 +22,7 @@ from devices.capabilities import (
     add_acs,
     add_pci_express,
 )
+from devices.clock import Clock
 from devices.config_space import (
     RO,
     ClassCode,
@@ -37,6 +38,9 @@ from devices.config_space import (
 from devices.dma import AtsClient, ClosedPort, Completion, DmaPort, Request
 from devices.msi import MSIX_ENTRY_SIZE, Msi, Msix
 from pagetables.bits import BitRecord, Bits
+
+if TYPE_CHECKING:
+    from devices.sriov import Sriov
 
 _ENDPOINT = DeviceCapabilities.of(role_based_error_reporting=1, flr=1)
 BME = Command.bme.mask
@@ -201,6 +205,10 @@ class PciFunction:
         self.pcie: PciExpress | None = None
         self.acs: Acs | None = None
         self.client: AtsClient | None = None
+        self.sriov: Sriov | None = None
+        """Its SR-IOV capability; of a virtual function that of the physical one."""
+        self.clock = Clock()
+        """The time by which it works: its own, or that of the machine it is in."""
         self.at_reset: list[Callable[[], None]] = []
         self.intx = False
         self.on_intx: Callable[[bool], None] | None = None

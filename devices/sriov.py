@@ -83,6 +83,8 @@ class SystemPageSize(BitRecord, width=32):
 class VirtualFunction(PciFunction):
     """A virtual function; models derive from it, or use it as a plain requester."""
 
+    sriov: Sriov
+
     def __init__(self, sriov: Sriov, index: int) -> None:
         super().__init__(
             Identity(0xFFFF, 0xFFFF, sriov.physical.identity.class_code), config_size=4096
@@ -157,7 +159,15 @@ class Sriov:
             number: memory_bar(config, at + 0x24 + 4 * number, size, wide=wide, prefetchable=wide)
             for number, (size, wide) in (vf_bars or {}).items()
         }
+        physical.sriov = self
         physical.at_reset.append(self._drop)
+
+    @property
+    def offsets(self) -> range:
+        """Distances of the requester ids of all virtual functions there may be from its own."""
+        routing, total = self.routing.value, self.total.value.count
+        last = routing.first_offset + (total - 1) * routing.stride
+        return range(routing.first_offset, last + 1, routing.stride or 1)
 
     def _drop(self) -> None:
         self._become(())

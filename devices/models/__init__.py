@@ -1,1 +1,25 @@
-"""Device models, one per file."""
+"""Device models, and the names under which a machine description asks for them."""
+
+from __future__ import annotations
+
+import importlib
+
+from devices.function import PciFunction
+
+MODELS = {
+    "dma_engine": "devices.models.dma_engine:DmaEngine",
+    "edu": "devices.models.edu:Edu",
+    "inert": "devices.models.inert:Inert",
+    "nvme": "devices.models.nvme:Nvme",
+    "testdev": "devices.models.testdev:IommuTestdev",
+}
+"""Name, and where the class is; it is imported when somebody wants it."""
+
+
+def find_model(name: str) -> type[PciFunction]:
+    """The class of a model; LookupError for a name that is none."""
+    if name not in MODELS:
+        raise LookupError(f"{name!r} is none of {', '.join(sorted(MODELS))}")
+    module, _, attribute = MODELS[name].partition(":")
+    found: type[PciFunction] = getattr(importlib.import_module(module), attribute)
+    return found

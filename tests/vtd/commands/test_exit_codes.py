@@ -19,6 +19,7 @@ from tests.vtd.dmar.listing.test_lspci import VERBOSE
 from vtd.cli import COMMANDS, main
 from vtd.commands.dmar import app
 from vtd.commands.guest import app as guest
+from vtd.commands.machine import app as machine
 from vtd.guest.x86.base_state import base_state
 from vtd.guest.x86.capabilities import VMX_PROFILES
 from vtd.guest.x86.vmcs import pack
@@ -32,6 +33,16 @@ REFUSED = b"DMAR: Device is ineligible for IOMMU domain attach due to platform R
 FUZZ = "fuzz --jobs 1 --property"
 
 ENTERED = base_state(VMX_PROFILES["everything"])
+
+MACHINE = b"""
+[[unit]]
+profile = "qemu"
+base = 0xfed90000
+include_all = true
+io_apic = [{ id = 0, at = "00:1f.7" }]
+[[function]]
+at = "00:02.0"
+"""
 
 Files = dict[str, bytes]
 FILES: Files = {
@@ -49,6 +60,8 @@ FILES: Files = {
     "refused": b'{"profile": "everything", "fields": {"0x6820": "0x0"}}',
     "blank": bytes(4096),
     "spec": b'[[structure]]\ntype = "DRHD"\nregister_base = 0x1000\n',
+    "machine": MACHINE,
+    "doubtful": MACHINE + b'[[region]]\nstart = 8\nsize = 8\ndevices = ["00:02.0"]\n',
 }
 
 SITUATIONS: dict[tuple[str, int], str] = {
@@ -93,6 +106,13 @@ SITUATIONS: dict[tuple[str, int], str] = {
     ("dmar audit", 0): "dmar audit guarded.bin",
     ("dmar audit", 1): "dmar audit broken",
     ("dmar audit", 2): "dmar audit empty",
+    ("machine check", 0): "machine check machine",
+    ("machine check", 1): "machine check doubtful",
+    ("machine check", 2): "machine check spec",
+    ("machine show", 0): "machine show doubtful",
+    ("machine show", 2): "machine show spec",
+    ("machine table", 0): "machine table machine -o out.bin",
+    ("machine table", 2): "machine table spec -o out.bin",
     ("groups", 0): "groups lspci",
     ("groups", 2): "groups empty",
     ("collect", 0): "collect out.tar.gz --root .",
@@ -134,11 +154,11 @@ def test_the_table_has_every_command() -> None:
     listed = {command for command, _ in cells()}
     inner = {
         f"{group} {each.name or each.callback.__name__}"
-        for group, commands in (("dmar", app), ("guest", guest))
+        for group, commands in (("dmar", app), ("guest", guest), ("machine", machine))
         for each in commands.registered_commands
         if each.callback is not None
     }
-    assert listed == (set(COMMANDS) - {"dmar", "guest"}) | inner
+    assert listed == (set(COMMANDS) - {"dmar", "guest", "machine"}) | inner
     assert all((command, code) in cells() for command in listed for code in (0, 2))
 
 

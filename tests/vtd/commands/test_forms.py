@@ -14,6 +14,7 @@ from vtd.cli import main
 LEGACY = str(CAPTURES / "legacy48-strict")
 FIRST_STAGE = str(CAPTURES / "sm-first-stage")
 TABLE = f"{LEGACY}/DMAR.bin"
+MACHINE = str(Path(__file__).parents[3] / "examples" / "machines" / "server.toml")
 ADDRESSES = frozenset(
     {
         *("address", "host", "physical", "iova", "base", "limit", "guest", "descriptor", "unit"),
@@ -53,6 +54,8 @@ ANSWERS: list[tuple[list[str], str | None]] = [
     (["dmar", "diff", TABLE, f"{FIRST_STAGE}/DMAR.bin"], ""),
     (["dmar", "rmrr", TABLE], ""),
     (["dmar", "audit", TABLE], ""),
+    (["machine", "check", MACHINE], ""),
+    (["machine", "show", MACHINE], "functions"),
 ]
 """Arguments, and the name of the rows in the document: empty if it is the rows, None if the row."""
 

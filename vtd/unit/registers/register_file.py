@@ -108,6 +108,8 @@ class RegisterFile(Stateful):
             if number == 0:
                 self._slots[register] = slot
             self._add_windows(register, base, implemented)
+        self.end = max(slot.base + slot.register.WIDTH // 8 for slot in self._slots.values())
+        """First offset after the last register: what the window has to have room for."""
         self._constants = self._place_constants(constants)
         end = max(slot.base + slot.register.WIDTH // 8 for slot in self._slots.values())
         self.size = -(-end // PAGE) * PAGE

@@ -1,0 +1,53 @@
+"""Alarms ring in the order of their times, each with the clock at its own."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from devices.clock import Clock
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 50), st.integers(0, 50), st.booleans())),
+    st.lists(st.integers(0, 40)),
+)
+def test_alarms_ring_once_in_their_order_at_their_time(
+    alarms: list[tuple[int, int, bool]], steps: list[int]
+) -> None:
+    """Each alarm sets a second one when it rings; some are cancelled."""
+    clock = Clock()
+    rung: list[tuple[int, int]] = []
+    expected = []
+    end = sum(steps)
+
+    def first(number: int, again: int) -> None:
+        rung.append((clock.now, number))
+        clock.after(again, lambda: rung.append((clock.now, -number)))
+
+    for number, (due, again, cancelled) in enumerate(alarms, 1):
+        alarm = clock.after(due, lambda number=number, again=again: first(number, again))  # type: ignore[misc]
+        if cancelled:
+            alarm.cancel()
+            continue
+        expected += [(due, number)] * (due <= end) + [(due + again, -number)] * (due + again <= end)
+    for step in steps:
+        clock.advance(step)
+    if not steps:
+        clock.advance(0)
+    assert sorted(rung) == sorted(expected)
+    assert [time for time, _ in rung] == sorted(time for time, _ in rung)
+    assert clock.now == end
+    following = clock.next_due()
+    assert following is None or following > end
+
+
+def test_alarms_of_one_time_ring_in_the_order_in_which_they_were_set() -> None:
+    clock = Clock()
+    rung: list[str] = []
+    for name in ("one", "two", "three"):
+        clock.after(5, lambda name=name: rung.append(name))  # type: ignore[misc]
+    assert clock.next_due() == 5
+    clock.advance(4)
+    assert rung == []
+    clock.advance(1)
+    assert rung == ["one", "two", "three"]
+    assert clock.next_due() is None

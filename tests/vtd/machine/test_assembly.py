@@ -1,0 +1,232 @@
+"""Machines out of descriptions: who remaps whom, what the table says, and what can't be."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+
+from devices.models import MODELS
+from devices.models.edu import Edu
+from devices.source_id import Bdf, SourceId
+from devices.topology import Bridge
+from pagetables.build import FramePool
+from tests.machine_strategies import damaged_documents, machines
+from vtd.dmar.rules import Severity, validate
+from vtd.dmar.table import Table
+from vtd.machine.assembly import assemble
+from vtd.machine.description import Machine, Slot, read_machine
+from vtd.machine.reading import MachineError
+from vtd.machine.writing import toml_text, write_machine
+from vtd.software.driver import Driver
+
+
+class Slow(Edu):
+    """An edu device under another name."""
+
+
+UNIT = '[[unit]]\nbase = 0xfed90000\nprofile = "qemu"\ninclude_all = true\n'
+PORT = '[[bridge]]\nname = "port"\nat = "00:1c.0"\nkind = "root_port"\n'
+
+
+def expected_unit(machine: Machine, name: str) -> int:
+    """The base of the unit of a function: its own entry, the nearest bridge's, or the rest."""
+    listed = {each: unit.base for unit in machine.units for each in unit.devices}
+    places = {bridge.name: bridge.at for bridge in machine.bridges}
+    places |= {function.name: function.at for function in machine.functions}
+    for switch in machine.switches:
+        places[switch.name] = switch.at
+        for port in range(switch.ports):
+            places[f"{switch.name}.{port}"] = Slot(switch.name, port, 0)
+    if name in listed:
+        return listed[name]
+    above = places[name].bus
+    while isinstance(above, str):
+        if above in listed:
+            return listed[above]
+        above = places[above].bus
+    return next(unit.base for unit in machine.units if unit.include_all)
+
+
+@given(machines())
+@settings(max_examples=40)
+def test_each_function_is_remapped_by_the_unit_that_its_description_names(machine: Machine) -> None:
+    assembly = assemble(machine)
+    platform = assembly.platform
+    for name, function in assembly.functions.items():
+        base = expected_unit(machine, name)
+        assert platform.unit_of(function) is platform.units[base]
+        if function.sriov is not None:
+            assert len(function.sriov.functions) == 2
+            for virtual in function.sriov.functions:
+                assert platform.unit_of(virtual) is platform.units[base]
+
+
+@given(machines())
+@settings(max_examples=40)
+def test_the_table_breaks_no_rule_and_the_text_of_a_machine_gives_it_back(machine: Machine) -> None:
+    assembly = assemble(machine)
+    data = assembly.table.pack()
+    assert Table.parse(data) == assembly.table
+    findings = validate(data, assembly.surroundings)
+    assert [each for each in findings if each.severity is Severity.ERROR] == []
+    assert read_machine(write_machine(machine)) == machine
+
+
+@given(damaged_documents())
+@settings(max_examples=200)
+def test_a_damaged_description_is_a_machine_or_is_named(document: dict[str, Any]) -> None:
+    try:
+        machine = read_machine(toml_text(document), "file.toml")
+        assemble(machine, file="file.toml")
+    except MachineError as error:
+        assert error.lines
+        assert all(each.startswith("file.toml:") and "\n" not in each for each in error.lines)
+
+
+WRONG = {
+    "loop": (
+        UNIT + '[[bridge]]\nname = "a"\nat = "b/00.0"\nkind = "pci_to_pci"\n'
+        '[[bridge]]\nname = "b"\nat = "a/00.0"\nkind = "pci_to_pci"\n',
+        ["m:5: bridge a: at: a is behind itself", "m:9: bridge b: at: b is behind itself"],
+    ),
+    "twice": (
+        UNIT + '[[function]]\nname = "x"\nat = "00:02.0"\n[[function]]\nat = "0000:00:02.0"\n',
+        ["m:8: function 2: at: 0000:00:02.0 is taken by x"],
+    ),
+    "no ports": (
+        UNIT + PORT + '[[switch]]\nname = "s"\nat = "port/00.0"\nports = 0\n',
+        ["m:9: switch s: a switch without ports"],
+    ),
+    "VF beyond": (
+        UNIT + '[[function]]\nname = "f"\nat = "ff:02.0"\n'
+        "sriov = { total = 4, first_offset = 0x80, stride = 0x40 }\n",
+        ["m:5: function f: sriov: virtual functions need bus 0x100, the last one is 0xff"],
+    ),
+    "VF on another": (
+        UNIT + '[[function]]\nname = "f"\nat = "00:02.0"\n'
+        "sriov = { total = 4, first_offset = 8, stride = 8 }\n"
+        '[[function]]\nat = "00:04.0"\n',
+        [
+            "m:5: function f: sriov: a virtual function would be 0000:00:04.0, as 0000:00:04.0 is",
+        ],
+    ),
+    "more VFs than there are": (
+        UNIT + '[[function]]\nat = "00:02.0"\nvfs = 1\n',
+        ["m:5: function 1: vfs: 1 of 0 virtual functions"],
+    ),
+    "unknown model": (
+        UNIT + '[[function]]\nat = "00:02.0"\nmodel = "floppy"\n',
+        [f"m:5: function 1: model: 'floppy' is none of {', '.join(sorted(MODELS))}"],
+    ),
+    "unknown parameter": (
+        UNIT + '[[function]]\nat = "00:02.0"\nmodel = "edu"\nparameters = { speed = 1 }\n',
+        ["m:5: function 1: parameters: speed: no parameter of edu; it has dma_mask"],
+    ),
+    "parameter refused": (
+        UNIT + '[[function]]\nat = "00:02.0"\nmodel = "nvme"\nparameters = { blocks = 0 }\n',
+        ["m:5: function 1: parameters: blocks: 0 is not in 1..2^32-1"],
+    ),
+    "units overlap": (
+        UNIT + '[[unit]]\nbase = 0xfed8f000\nsize = 0x2000\nprofile = "qemu"\n',
+        ["m:5: unit 2: base: its registers overlap those at 0xfed90000"],
+    ),
+    "window too small": (
+        '[[unit]]\nbase = 0xfed90000\nsize = 0x1000\nprofile = "xeon"\n',
+        ["m:1: unit 1: size: 0x1000 is less than the registers need: "],
+    ),
+    "two that include all": (
+        UNIT + UNIT.replace("fed90000", "fed91000"),
+        ["m:5: unit 2: include_all: segment 0000 has such a unit"],
+    ),
+    "memory overlaps": (
+        UNIT + "[[memory]]\nstart = 0\nsize = 0x2000\n[[memory]]\nstart = 0x1000\nsize = 0x1000\n",
+        ["m:8: memory 2: "],
+    ),
+    "memory over registers": (
+        UNIT + '[[memory]]\nstart = 0\nsize = "4 GiB"\n',
+        ["m:1: unit 1: base: its registers overlap the memory from 0x0 on"],
+    ),
+    "nobody's function": (
+        '[[unit]]\nbase = 0xfed90000\nprofile = "qemu"\ndevices = ["00:02.0"]\n'
+        '[[function]]\nat = "00:02.0"\n[[function]]\nat = "00:03.0"\n',
+        ["m:7: function 2: at: no unit has 0000:00:03.0 in its scope"],
+    ),
+    "unknown device": (
+        UNIT + '[[region]]\nstart = 0x1000\nsize = 0x1000\ndevices = ["x"]\n',
+        ["m:5: region 1: devices: there is no x"],
+    ),
+    "a second device on a link": (
+        UNIT + PORT + '[[function]]\nat = "port/01.0"\n',
+        ["m:9: function 1: at: device 0x1 of the link of port, which has 0"],
+    ),
+    "behind no bridge": (
+        UNIT + '[[function]]\nname = "x"\nat = "00:02.0"\n[[function]]\nat = "x/00.0"\n',
+        ["m:8: function 2: at: x is no bridge"],
+    ),
+    "capabilities that contradict themselves": (
+        UNIT + "set = { ir = 0 }\n",
+        ["m:1: unit 1: 11.4.3: MHMV is not 0 without IR"],
+    ),
+    "no unit": ("", ["m: unit: there is none"]),
+    "no TOML": ("[[unit\n", ["m: no TOML: "]),
+    "unknown key": (UNIT + "colour = 3\n", ["m:1: unit 1: colour: unknown key; there are base, "]),
+    "conventional bridge with ACS": (
+        UNIT + '[[bridge]]\nname = "b"\nat = "00:01.0"\nkind = "pci_to_pci"\nacs = true\n',
+        ["m:5: bridge b: acs: a conventional bridge has no such capability"],
+    ),
+}
+
+
+@pytest.mark.parametrize(("text", "lines"), WRONG.values(), ids=WRONG)
+def test_what_is_wrong_is_named_with_line_and_key(text: str, lines: list[str]) -> None:
+    with pytest.raises(MachineError) as raised:
+        assemble(read_machine(text, "m"), file="m")
+    found = raised.value.lines
+    assert len(found) == len(lines)
+    assert all(map(str.startswith, found, lines)), found
+
+
+def test_everything_that_is_wrong_is_named_at_once() -> None:
+    text = (
+        '[[unit]]\nbase = 5\nprofile = "qemu"\n[[function]]\nat = "x/00.0"\n'
+        '[[function]]\nat = "00:01.0"\nmodel = "y"\n'
+    )
+    with pytest.raises(MachineError) as raised:
+        assemble(read_machine(text))
+    assert len(raised.value.lines) == 3
+
+
+def test_a_machine_does_dma_through_its_units_and_bridges() -> None:
+    text = (
+        UNIT + PORT + "[[memory]]\nstart = 0\nsize = 0x1000000\n"
+        '[[switch]]\nname = "s"\nat = "port/00.0"\nports = 2\nacs = true\n'
+        '[[function]]\nname = "f"\nat = "s.1/00.0"\nvfs = 1\nbus_master = true\n'
+        "sriov = { total = 2, first_offset = 0x80, stride = 2 }\n"
+    )
+    assembly = assemble(read_machine(text))
+    topology, function = assembly.platform.topology, assembly.functions["f"]
+    assert function.sriov is not None
+    (virtual,) = function.sriov.functions
+    assert topology.bdf(virtual) == Bdf(0, SourceId.of(4, 0x10, 0))
+    port = assembly.functions["s.1"]
+    assert isinstance(port, Bridge) and port.acs is not None
+    assert port.acs.control.value == 0b11101  # SV, RR, CR, UF
+    unit = assembly.platform.unit_of(function)
+    driver = Driver(unit, assembly.platform.memory, FramePool(0x10_0000, 0x20_0000))
+    driver.start()
+    domain = driver.domain()
+    driver.attach(topology.requester_id(virtual), domain)
+    domain.map(0x5000, 0x40_0000, 0x1000)
+    assert virtual.dma.write(0x5123, b"here").ok
+    assert not function.dma.write(0x5123, b"none").ok
+    assert assembly.platform.memory.read(0x40_0123, 4) == b"here"
+
+
+def test_models_of_ones_own_and_a_clock_are_taken() -> None:
+    text = UNIT + '[[function]]\nname = "f"\nat = "00:02.0"\nmodel = "slow"\n'
+    assembly = assemble(read_machine(text), models={"slow": Slow})
+    function = assembly.functions["f"]
+    assert isinstance(function, Slow)
+    assert function.clock is assembly.clock

@@ -1,0 +1,167 @@
+"""``vtd machine``: check and show a machine description, and write its DMAR table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Annotated
+
+import typer
+
+from devices.isolation import isolation_groups
+from devices.topology import Bridge
+from vtd.commands.counted import counted
+from vtd.commands.dmar_output import COLOURS, FINDINGS, OutputFile, write_output
+from vtd.commands.reading import UNUSABLE, read_text, unusable_input
+from vtd.commands.rendering.answer import CommandAnswer, Format, Output, show
+from vtd.commands.rendering.terminal import styled
+from vtd.dmar.rules import Finding, Severity, validate
+from vtd.machine.assembly import Assembly, assemble
+from vtd.machine.description import DescribedFunction, read_machine
+from vtd.machine.reading import MachineError
+from vtd.rows import Hex
+
+MachineFile = Annotated[
+    str, typer.Argument(metavar="MACHINE.toml", help="A machine description; - is stdin.")
+]
+
+app = typer.Typer(
+    help="Check and show a machine description, and write its DMAR table.",
+    invoke_without_command=True,
+    rich_markup_mode=None,
+    add_completion=False,
+)
+
+
+@app.callback()
+def machine(context: typer.Context) -> None:
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+        raise typer.Exit(UNUSABLE)
+
+
+def load_machine(file: str) -> Assembly:
+    """The machine in a file; what is wrong with it ends the command, a line for each thing."""
+    with unusable_input(file), _told():
+        name = "stdin" if file == "-" else file
+        return assemble(read_machine(read_text(file), name), file=name)
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    try:
+        yield
+    except MachineError as error:
+        for line in error.lines:
+            typer.echo(f"vtd: {line}", err=True)
+        raise typer.Exit(UNUSABLE) from error
+
+
+@app.command("check")
+def check(file: MachineFile, format: Output = Format.TEXT) -> None:
+    """Build the machine, and have the rules judge the DMAR table that it gives.
+
+    Exit code 1 for a warning or an error of the rules, 2 for a machine that can't be.
+    """
+    assembly = load_machine(file)
+    findings = validate(assembly.table.pack(), assembly.surroundings)
+    rows = [
+        {
+            "rule": each.rule,
+            "severity": str(each.severity),
+            "offset": each.offset,
+            "message": each.message,
+        }
+        for each in findings
+    ]
+    show(CommandAnswer(rows, rows, _finding_lines(assembly, findings)), format)
+    if any(each.severity >= Severity.WARNING for each in findings):
+        raise typer.Exit(FINDINGS)
+
+
+def _finding_lines(assembly: Assembly, findings: list[Finding]) -> Iterator[str]:
+    units, functions = (
+        counted(len(assembly.units), "unit"),
+        counted(len(assembly.functions), "function"),
+    )
+    size = assembly.table.header.table_length
+    yield f"{units}, {functions}, DMAR table of {size} bytes"
+    for each in findings:
+        yield f"{styled(str(each.severity), COLOURS[each.severity])}: {each.rule}: {each.message}"
+
+
+@app.command("show")
+def show_command(file: MachineFile, format: Output = Format.TEXT) -> None:
+    """Show units, functions with their requester ids, and who may reach whom unseen."""
+    assembly = load_machine(file)
+    rows = list(_function_rows(assembly))
+    document = {"units": list(_unit_rows(assembly)), "functions": rows}
+    show(CommandAnswer(document, rows, _lines(document["units"], rows)), format)
+
+
+@app.command("table")
+def table(file: MachineFile, output: OutputFile) -> None:
+    """Write the DMAR table that the firmware of the machine would have."""
+    write_output(output, load_machine(file).table.pack())
+
+
+def _unit_rows(assembly: Assembly) -> Iterator[Mapping[str, object]]:
+    for unit, known, window in assembly.units:
+        yield {
+            "base": Hex(unit.base),
+            "size": Hex(window),
+            "segment": unit.segment,
+            "profile": unit.profile or None,
+            "version": Hex(known.version),
+            "cap": Hex(known.cap),
+            "ecap": Hex(known.ecap),
+        }
+
+
+def _function_rows(assembly: Assembly) -> Iterator[Mapping[str, object]]:
+    """Every function, bridges before what is behind them."""
+    topology, scopes = assembly.platform.topology, assembly.platform.scopes
+    names = {function: name for name, function in assembly.functions.items()}
+    models = {
+        each.name or str(each.at): each.model
+        for each in assembly.machine.functions
+        if isinstance(each, DescribedFunction)
+    }
+    for segment in sorted({bus.segment for bus in topology.roots}):
+        groups = isolation_groups(topology, segment)
+        for function in topology.functions(segment):
+            bdf = topology.bdf(function)
+            owner = scopes.owner(bdf)
+            assert owner is not None  # or the machine had not been built
+            name = names.get(function)
+            physical = topology.physical_function(bdf)
+            kind = "bridge" if isinstance(function, Bridge) else models.get(name or "")
+            yield {
+                "function": str(bdf),
+                "name": name,
+                "model": kind,
+                "virtual_function_of": None if physical is None else str(physical),
+                "depth": len(topology.path(function)[1]) - 1,
+                "requester_ids": [str(each) for each in topology.aliases(function)],
+                "unit": Hex(owner.unit.register_base),
+                "reason": owner.reason.value,
+                "group": next(n for n, group in enumerate(groups, 1) if function in group),
+            }
+
+
+def _lines(units: list[Mapping[str, object]], rows: list[Mapping[str, object]]) -> Iterator[str]:
+    for unit in units:
+        yield (
+            f"unit at {unit['base']}, {unit['size']} bytes, segment {unit['segment']:04x}, "
+            f"{unit['profile'] or 'own capabilities'}: CAP {unit['cap']}, ECAP {unit['ecap']}"
+        )
+    for row in rows:
+        ids = row["requester_ids"]
+        assert isinstance(ids, list) and isinstance(row["depth"], int)
+        sent = f", arrives as {ids[-1]}" if len(ids) > 1 else ""
+        of = row["virtual_function_of"]
+        what = f"virtual function of {of}" if of else f"{row['name']} ({row['model']})"
+        yield (
+            f"{'  ' * row['depth']}{row['function']} {what}{sent}: group {row['group']}, "
+            f"unit {row['unit']} ({row['reason']})"
+        )
