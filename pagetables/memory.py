@@ -283,16 +283,26 @@ class PhysicalMemory:
         region = next((region for region in backing.regions if region.start == start), None)
         if region is None:
             raise MemoryLayoutError(f"no region begins at {start:#x}")
-        backing.replace([other for other in backing.regions if other is not region])
-        gone = range(region.start >> FRAME_SHIFT, region.end >> FRAME_SHIFT)
+        self.remove_range(region.start, region.end)
+
+    def remove_range(self, start: int, end: int) -> None:
+        """Take all memory from ``start`` up to ``end`` away; what regions have beyond it stays.
+
+        MemoryLayoutError for a range that is empty or not made of whole frames.
+        """
+        _check_span(start, end)
+        backing = self._backing
+        backing.replace(
+            [part for region in backing.regions for part in _outside(region, start, end)]
+        )
+        gone = range(start >> FRAME_SHIFT, end >> FRAME_SHIFT)
         for table in (self.frames, self._stores, self._stores.changed):
             for number in [number for number in table if number in gone]:
                 del table[number]
-        if region.backing is None:
-            backing.layers = tuple(
-                {number: frame for number, frame in layer.items() if number not in gone}
-                for layer in backing.layers
-            )
+        backing.layers = tuple(
+            {number: frame for number, frame in layer.items() if number not in gone}
+            for layer in backing.layers
+        )
 
     def host(self, address: int) -> int:
         """The address itself: these are host physical addresses."""
@@ -421,6 +431,19 @@ class PhysicalMemory:
         for known in regions[max(at - 1, 0) : at + 1]:
             _check_apart(region, known)
         regions.insert(at, region)
+
+
+def _outside(region: Region, start: int, end: int) -> Iterator[Region]:
+    """The parts of a region that lie below ``start`` or from ``end`` on."""
+    for first, last in (
+        (region.start, min(region.end, start)),
+        (max(region.start, end), region.end),
+    ):
+        if first < last:
+            backing = region.backing
+            if backing is not None:
+                backing = backing[first - region.start : last - region.start]
+            yield region._replace(start=first, end=last, backing=backing)
 
 
 def _mapped(region: Region, number: int) -> memoryview:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import os
 import pickle
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -390,6 +391,52 @@ def test_a_state_does_not_push_a_mapped_region_aside(shared_file: int) -> None:
     memory.remove_region(START)
     memory.restore(state)
     assert memory.read(START, 6) == b"before"
+
+
+spans = st.tuples(st.integers(0, 7), st.integers(1, 8))
+
+
+@given(
+    st.booleans(),
+    st.lists(st.one_of(spans, st.tuples(st.integers(0, 7), st.binary(min_size=1, max_size=9)))),
+)
+def test_what_is_left_of_regions_after_ranges_were_taken_away_reads_as_before(
+    mapped: bool, steps: list[tuple[int, int | bytes]]
+) -> None:
+    memory = PhysicalMemory()
+    model = dict(enumerate([bytes(FRAME)] * 8))
+    with tempfile.TemporaryFile() as file:
+        file.truncate(8 * FRAME)
+        for first, end in ((0, 3), (3, 8)):
+            if mapped:
+                length = (end - first) * FRAME
+                memory.map_region(first * FRAME, file.fileno(), first * FRAME, length)
+            else:
+                memory.add_region(first * FRAME, (end - first) * FRAME)
+        for number, what in steps:
+            if isinstance(what, int):
+                memory.remove_range(number * FRAME, (number + what) * FRAME)
+                for each in range(number, number + what):
+                    model.pop(each, None)
+            elif number in model:
+                memory.write(number * FRAME, what)
+                model[number] = what + model[number][len(what) :]
+            for each in range(8):
+                if each in model:
+                    assert memory.read(each * FRAME, FRAME) == model[each]
+                else:
+                    with pytest.raises(BusError):
+                        memory.read(each * FRAME, 1)
+    assert sum(region.end - region.start for region in memory.regions) == len(model) * FRAME
+    for each in set(range(8)) - set(model):
+        memory.add_region(each * FRAME, FRAME)
+        assert memory.read(each * FRAME, FRAME) == bytes(FRAME)
+
+
+@pytest.mark.parametrize(("start", "end"), [(0, 0), (FRAME, 0), (0, 100), (8, FRAME)])
+def test_no_range_is_taken_away_in_parts_of_frames(start: int, end: int) -> None:
+    with pytest.raises(MemoryLayoutError):
+        make_memory().remove_range(start, end)
 
 
 @pytest.mark.parametrize(("offset", "length"), [(1, FRAME), (0, 8 * FRAME), (-FRAME, FRAME)])
