@@ -17,10 +17,10 @@ from vtd.layouts.descriptors import PageRequestDescriptor
 from vtd.software.domain import FIRST_STAGE
 from vtd.software.driver import Driver
 from vtd.software.page_request_handler import PageRequestHandler
+from vtd.unit.interrupts.outcome import Message
 from vtd.unit.options import Options
 from vtd.unit.port import UnitPort
 from vtd.unit.registers.capabilities import Capabilities
-from vtd.unit.reporting.event_interrupt import Message
 from vtd.unit.reporting.events import Event, MessageSent
 from vtd.unit.unit import RemappingUnit
 

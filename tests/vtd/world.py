@@ -51,10 +51,10 @@ from vtd.layouts.registers import (
     TranslationTableMode,
     Version,
 )
+from vtd.unit.interrupts.outcome import Message
 from vtd.unit.options import Options
 from vtd.unit.port import UnitPort
 from vtd.unit.registers.capabilities import Capabilities
-from vtd.unit.reporting.event_interrupt import Message
 from vtd.unit.reporting.events import Event, MessageSent
 from vtd.unit.unit import RemappingUnit
 

@@ -34,11 +34,11 @@ from vtd.recordings.values import (
 )
 from vtd.unit.caching.policy import KEEPS_STALE, CachePolicy
 from vtd.unit.departures import QEMU, SPECIFICATION, Departures, departures_named
+from vtd.unit.interrupts.outcome import Message
 from vtd.unit.options import Options
 from vtd.unit.port import UnitPort
 from vtd.unit.queues.device_messages import ITAGS
 from vtd.unit.registers.capabilities import Capabilities
-from vtd.unit.reporting.event_interrupt import Message
 from vtd.unit.reporting.events import (
     DeviceTlbInvalidationSent,
     Event,

@@ -40,8 +40,8 @@ from vtd.software.queue_driver import QueueDriver
 from vtd.software.register_driver import RegisterDriver
 from vtd.software.registers import Registers, command, read, write
 from vtd.software.structures import Structures
+from vtd.unit.interrupts.outcome import Message
 from vtd.unit.registers.capabilities import Capabilities
-from vtd.unit.reporting.event_interrupt import Message
 
 PAGE_SIZE = 0x1000
 INTERRUPTS = 256

@@ -23,7 +23,7 @@ from vtd.layouts.registers import (
 from vtd.software.memory import Memory
 from vtd.software.queue_driver import PAGE_SIZE, QueueDriver
 from vtd.software.registers import Registers, read, write
-from vtd.unit.reporting.event_interrupt import Message
+from vtd.unit.interrupts.outcome import Message
 
 DESCRIPTOR_SIZE = PageRequestDescriptor.WIDTH // 8
 

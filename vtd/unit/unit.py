@@ -36,6 +36,7 @@ from vtd.layouts.registers import (
 from vtd.unit.caching.caches import TranslationCaches
 from vtd.unit.caching.iotlb import Line
 from vtd.unit.interrupts.interrupt_remapping import InterruptFault, InterruptRemapping
+from vtd.unit.interrupts.outcome import Message
 from vtd.unit.monitoring import performance
 from vtd.unit.monitoring.enhanced_commands import EnhancedCommands
 from vtd.unit.monitoring.performance import Activity, PerformanceMonitoring, event_totals
@@ -55,7 +56,6 @@ from vtd.unit.reporting.event_interrupt import (
     PAGE_REQUEST_EVENT,
     PERFORMANCE_EVENT,
     EventInterrupt,
-    Message,
 )
 from vtd.unit.reporting.events import (
     Event,

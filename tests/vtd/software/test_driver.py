@@ -30,9 +30,9 @@ from vtd.software.domain import FIRST_STAGE, NESTED, PASS_THROUGH, SECOND_STAGE,
 from vtd.software.driver import Driver
 from vtd.software.guidance import Owed, Rule
 from vtd.software.registers import NoAnswerError, read
+from vtd.unit.interrupts.outcome import Message
 from vtd.unit.port import UnitPort
 from vtd.unit.registers.capabilities import PROFILES, Capabilities
-from vtd.unit.reporting.event_interrupt import Message
 from vtd.unit.reporting.events import Event, PageGroupResponseSent
 from vtd.unit.unit import RemappingUnit
 

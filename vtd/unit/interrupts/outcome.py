@@ -9,8 +9,17 @@ from vtd.layouts.interrupt_entries import (
     CompatibilityData,
     DeliveryMode,
     DestinationMode,
+    EventUpperAddress,
     TriggerMode,
 )
+
+
+class Message(NamedTuple):
+    """An interrupt message on its way to the processors."""
+
+    address: int
+    """64 bits, with the upper address register in the upper half."""
+    data: int
 
 
 class Interrupt(NamedTuple):
@@ -23,6 +32,25 @@ class Interrupt(NamedTuple):
     redirection_hint: bool
     destination: int
     """APIC id: 8 bits in xAPIC mode, 32 in x2APIC mode."""
+
+    def message(self) -> Message:
+        """The message that has the processors take it.
+
+        In compatibility format; bits 31:8 of the destination, of x2APIC mode, are where a unit's
+        own messages have them (5.1.6).
+        """
+        level = self.trigger_mode is TriggerMode.LEVEL
+        where = CompatibilityAddress.of(
+            dm=self.destination_mode,
+            rh=self.redirection_hint,
+            dst=self.destination & 0xFF,
+            fee=0xFEE,
+        )
+        upper = EventUpperAddress.of(dst_31_8=self.destination & ~0xFF)
+        what = CompatibilityData.of(
+            v=self.vector, dlm=self.delivery_mode, level=level, tm=self.trigger_mode
+        )
+        return Message(upper << 32 | where, int(what))
 
 
 class Posted(NamedTuple):

@@ -10,15 +10,8 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from vtd.layouts import registers as r
+from vtd.unit.interrupts.outcome import Message
 from vtd.unit.registers.register_file import RegisterFile, RegisterWrite
-
-
-class Message(NamedTuple):
-    """An interrupt message on its way to the processors."""
-
-    address: int
-    """64 bits, with the upper address register in the upper half."""
-    data: int
 
 
 class EventRegisters(NamedTuple):

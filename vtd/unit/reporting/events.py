@@ -11,8 +11,7 @@ from devices.dma import (
     Request,
     TranslationEntry,
 )
-from vtd.unit.interrupts.outcome import Interrupt, Posted
-from vtd.unit.reporting.event_interrupt import Message
+from vtd.unit.interrupts.outcome import Interrupt, Message, Posted
 from vtd.unit.requests.faults import FaultReason
 
 

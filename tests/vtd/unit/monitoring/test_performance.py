@@ -17,11 +17,11 @@ from tests.vtd.world import HOST, PAGE, Mode, Started, World, capabilities
 from vtd.layouts import registers as r
 from vtd.layouts.interrupt_entries import PostedIrte, RemappedIrte
 from vtd.unit.caching.policy import AGGRESSIVE
+from vtd.unit.interrupts.outcome import Message
 from vtd.unit.monitoring.performance import PerformanceEvent, capability_registers
 from vtd.unit.observer import CacheName, Observer
 from vtd.unit.options import Options
 from vtd.unit.registers.capabilities import Capabilities
-from vtd.unit.reporting.event_interrupt import Message
 from vtd.unit.reporting.events import PageGroupResponseSent, PageRequestReceived
 from vtd.unit.unit import RemappingUnit
 

@@ -19,10 +19,10 @@ from vtd.layouts.descriptors import (
 )
 from vtd.layouts.registers import FaultStatus, GlobalStatus, InvalidationQueueErrorRecord
 from vtd.software.queue_driver import QueueDriver, QueueFullError
+from vtd.unit.interrupts.outcome import Message
 from vtd.unit.options import Options
 from vtd.unit.port import UnitPort
 from vtd.unit.queues.device_messages import invalidation_range
-from vtd.unit.reporting.event_interrupt import Message
 from vtd.unit.reporting.events import (
     DeviceTlbInvalidationCompleted,
     DeviceTlbInvalidationSent,

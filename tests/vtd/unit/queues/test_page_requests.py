@@ -14,8 +14,8 @@ from tests.vtd.world import HOLE, SCALABLE_MODES, Mode, Started, World, capabili
 from vtd.layouts.descriptors import PageRequestDescriptor
 from vtd.layouts.registers import PageRequestEventControl, PageRequestStatus
 from vtd.unit.caching.policy import AGGRESSIVE
+from vtd.unit.interrupts.outcome import Message
 from vtd.unit.options import Options
-from vtd.unit.reporting.event_interrupt import Message
 from vtd.unit.reporting.events import PageGroupResponseSent, PageRequestReceived, RequestBlocked
 from vtd.unit.requests.request import kind_of
 

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.vtd.world import capabilities
+from vtd.unit.interrupts.outcome import Message
 from vtd.unit.registers.register_file import RegisterFile
 from vtd.unit.reporting.event_interrupt import (
     FAULT_EVENT,
@@ -14,7 +15,6 @@ from vtd.unit.reporting.event_interrupt import (
     PAGE_REQUEST_EVENT,
     EventInterrupt,
     EventRegisters,
-    Message,
 )
 
 EVENTS = {FAULT_EVENT: 0x38, INVALIDATION_EVENT: 0xA0, PAGE_REQUEST_EVENT: 0xE0}

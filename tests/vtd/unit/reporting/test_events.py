@@ -2,8 +2,7 @@
 
 from devices.dma import READ, Request
 from tests.vtd.world import HOLE, Mode, World
-from vtd.unit.interrupts.outcome import compatibility_interrupt
-from vtd.unit.reporting.event_interrupt import Message
+from vtd.unit.interrupts.outcome import Message, compatibility_interrupt
 from vtd.unit.reporting.events import (
     InterruptBlocked,
     InterruptDelivered,

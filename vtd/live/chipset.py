@@ -1,0 +1,72 @@
+"""The function that holds the registers of the remapping units, 64 KiB each, in its one BAR.
+
+Firmware places the BAR where the DMAR table says that the units are. An operating system that saw
+the function would take the BAR for a conflict and move it, so from its first look at CAP_REG on,
+with 8 bytes, nobody is there. The class is that of a USB controller, for which firmware turns bus
+mastering on: the units' own interrupts leave through this function.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from devices.function import Identity, PciFunction
+from vtd.live.function import ServedFunction
+from vtd.unit.unit import RemappingUnit
+
+IDENTITY = Identity(vendor_id=0x8086, device_id=0x7D7D, class_code=0x0C0330)
+BAR_SIZE = 1 << 24
+WINDOW = 1 << 16
+"""From one unit to the next."""
+CAP_OFFSET = 0x08
+
+
+class RegisterWindow:
+    """The registers of one unit as a region."""
+
+    def __init__(self, unit: RemappingUnit, found: Callable[[], None]) -> None:
+        self._unit = unit
+        self._found = found
+
+    def read(self, offset: int, size: int) -> int:
+        """A register; the first 8 bytes of CAP_REG mean that the operating system has come."""
+        if offset == CAP_OFFSET and size == 8:
+            self._found()
+        return self._unit.read_register(offset, size)
+
+    def write(self, offset: int, value: int, size: int) -> None:
+        """A register."""
+        self._unit.write_register(offset, size, value)
+
+
+class Chipset(PciFunction):
+    """The function; ``units`` by the address of their registers, which decides where they are."""
+
+    def __init__(self, units: Mapping[int, RemappingUnit]) -> None:
+        super().__init__(IDENTITY, config_size=256)
+        self.base = min(units) & -BAR_SIZE
+        """Where its BAR has to be."""
+        self.found = False
+        bar = self.add_bar(0, BAR_SIZE)
+        for address, unit in units.items():
+            window = RegisterWindow(unit, self._hide)
+            bar.place(address - self.base, unit.registers.size, window)
+        self.at_reset.append(self._show)
+
+    def _hide(self) -> None:
+        self.found = True
+
+    def _show(self) -> None:
+        self.found = False
+
+
+class ServedChipset(ServedFunction):
+    """The function as a client sees it: gone once an operating system has found the units."""
+
+    def __init__(self, chipset: Chipset) -> None:
+        super().__init__(chipset)
+        self.chipset = chipset
+
+    def _read_config(self, offset: int, count: int) -> bytes:
+        data = super()._read_config(offset, count)
+        return b"\xff" * count if self.chipset.found else data

@@ -1,0 +1,288 @@
+"""One connection of vfio-user as a value: bytes and file descriptors in, bytes out.
+
+A :class:`Session` cuts the stream into messages, has its :class:`Device` carry them out and keeps
+what is to be sent. Whatever a client sends, it gets an answer or, where the stream can't be
+followed any more, an end; descriptors that nobody keeps are closed.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from construct import ConstructError
+
+from vtd.live import messages as m
+from vtd.live.interrupts import Interrupts
+from vtd.live.requests import Descriptor, RequestError
+
+CAPABILITIES = {
+    "max_msg_fds": m.MAX_FDS,
+    "max_data_xfer_size": m.MAX_DATA,
+    "max_dma_maps": 65535,
+    "pgsizes": 4096,
+    "write_multiple": True,
+}
+"""What a client is told of those that it knows."""
+HEADER_SIZE = m.HEADER.size
+MAX_BACKLOG = 1 << 21
+"""Bytes that wait to be sent from which on nothing more is read."""
+
+
+class MappedMemory(Protocol):
+    """What the client of one connection calls memory."""
+
+    def map(
+        self, start: int, size: int, fd: int | None, offset: int, *, read_only: bool
+    ) -> None: ...
+
+    def unmap(self, start: int, size: int) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class Device(Protocol):
+    """What is at the other end; each method may raise RequestError."""
+
+    def region_size(self, index: int) -> int: ...
+
+    def read(self, region: int, offset: int, count: int) -> bytes: ...
+
+    def write(self, region: int, offset: int, data: bytes) -> None: ...
+
+    def reset(self) -> None: ...
+
+
+class Session:
+    """The server's side of one connection."""
+
+    def __init__(self, device: Device, memory: MappedMemory, interrupts: Interrupts) -> None:
+        self.ended: str | None = None
+        """Why the connection can't go on, once it can't."""
+        self.handled = 0
+        """Messages that were dealt with."""
+        self._device = device
+        self._memory = memory
+        self._interrupts = interrupts
+        self._agreed = False
+        self._pieces: list[bytes] = []
+        self._length, self._needed = 0, HEADER_SIZE
+        """Bytes that have arrived of messages not dealt with, and of how many the first one is."""
+        self._waiting: list[Descriptor] = []
+        """Descriptors of the message that is not complete yet."""
+        self._outgoing: list[bytes] = []
+        self._number = 0
+        self._commands: dict[int, Callable[[bytes, list[Descriptor]], bytes]] = {
+            m.Command.VERSION: self._version,
+            m.Command.DMA_MAP: self._dma_map,
+            m.Command.DMA_UNMAP: self._dma_unmap,
+            m.Command.GET_INFO: self._get_info,
+            m.Command.GET_REGION_INFO: self._get_region_info,
+            m.Command.GET_IRQ_INFO: self._get_irq_info,
+            m.Command.SET_IRQS: self._set_irqs,
+            m.Command.REGION_READ: self._region_read,
+            m.Command.REGION_WRITE: self._region_write,
+            m.Command.REGION_WRITE_MULTI: self._region_write_multi,
+            m.Command.RESET: self._reset,
+        }
+
+    def receive(self, data: bytes, descriptors: Sequence[Descriptor] = ()) -> None:
+        """Deal with what has arrived: descriptors belong to the last message that begins in it."""
+        self._pieces.append(data)
+        self._length += len(data)
+        if self._length < self._needed:
+            self._wait_with(descriptors)
+            return
+        buffer = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
+        parts, start, length, needed = [], 0, self._length, HEADER_SIZE
+        while length - start >= HEADER_SIZE:
+            header = m.HEADER.unpack_from(buffer, start)
+            size = header[2]
+            if not HEADER_SIZE <= size <= m.MAX_MESSAGE:
+                self.ended = f"a message of {size} bytes"
+                break
+            if length - start < size:
+                needed = size
+                break
+            parts.append((header, buffer[start + HEADER_SIZE : start + size]))
+            start += size
+        self._pieces = [buffer[start:]] if start < length else []
+        self._length, self._needed = length - start, needed
+        for number, (header, body) in enumerate(parts, 1):
+            bundle, self._waiting = self._waiting, []
+            if number == len(parts) and start == length:
+                bundle += descriptors
+                descriptors = ()
+            self._handle(header, body, bundle)
+        self._wait_with(descriptors)
+
+    def _wait_with(self, descriptors: Sequence[Descriptor]) -> None:
+        """Keep descriptors for the message that is not complete yet."""
+        self._waiting += descriptors
+        if len(self._waiting) > m.MAX_FDS:
+            self.ended = "too many file descriptors with one message"
+
+    def send(self, address: int, data: int) -> None:
+        """Have the client write 4 bytes, the message of an interrupt, after all that waits."""
+        if not self._agreed:
+            return
+        self._number = (self._number + 1) & 0xFFFF
+        body = m.DmaAccess.build({"address": address, "count": 4}) + data.to_bytes(4, "little")
+        self._outgoing.append(m.message(self._number, m.Command.DMA_WRITE, m.NO_REPLY, body))
+
+    def take(self) -> bytes:
+        """What is to be sent now."""
+        outgoing = self._outgoing
+        if len(outgoing) == 1:
+            return outgoing.pop()
+        data = b"".join(outgoing)
+        outgoing.clear()
+        return data
+
+    def close(self) -> None:
+        """The connection is gone: keep nothing of it."""
+        for each in self._waiting:
+            each.close()
+        self._waiting = []
+        self._pieces.clear()
+        self._outgoing.clear()
+        self._interrupts.close()
+        self._memory.close()
+
+    def _handle(
+        self, header: tuple[int, int, int, int, int], body: bytes, descriptors: list[Descriptor]
+    ) -> None:
+        number, command, _, flags, _ = header
+        self.handled += 1
+        answer, error, place = b"", 0, len(self._outgoing)
+        try:
+            if flags & m.TYPE == m.REPLY:
+                return  # no command of ours asks for one
+            if flags & m.TYPE or not (self._agreed or command == m.Command.VERSION):
+                raise RequestError(errno.EINVAL)
+            carry_out = self._commands.get(command)
+            if carry_out is None:
+                raise RequestError(errno.EOPNOTSUPP)
+            answer = carry_out(body, descriptors)
+        except RequestError as refused:
+            error = refused.number
+        except ConstructError:
+            error = errno.EINVAL
+        finally:
+            for each in descriptors:
+                each.close()
+        if not flags & m.NO_REPLY:
+            kind = m.REPLY | m.ERROR if error else m.REPLY
+            reply = m.message(number, command, kind, answer, error)
+            self._outgoing.insert(place, reply)  # before the messages that the command caused
+
+    def _version(self, body: bytes, _: list[Descriptor]) -> bytes:
+        asked = m.Version.parse(body)
+        if self._agreed or asked.major != 0:
+            raise RequestError(errno.EINVAL)
+        theirs = _capabilities(asked.data)
+        shared = {name: value for name, value in CAPABILITIES.items() if name in theirs}
+        self._agreed = True
+        data = json.dumps({"capabilities": shared}).encode() + b"\0"
+        return bytes(m.Version.build({"major": 0, "minor": 0, "data": data}))
+
+    def _dma_map(self, body: bytes, descriptors: list[Descriptor]) -> bytes:
+        asked = _parsed(m.DmaMap, body)
+        if not asked.flags & m.DmaFlag.READ or len(descriptors) > 1:
+            raise RequestError(errno.EINVAL)
+        fd = descriptors[0].number if descriptors else None
+        read_only = not asked.flags & m.DmaFlag.WRITE
+        self._memory.map(asked.address, asked.size, fd, asked.offset, read_only=read_only)
+        return b""
+
+    def _dma_unmap(self, body: bytes, _: list[Descriptor]) -> bytes:
+        asked = _parsed(m.DmaUnmap, body)
+        self._memory.unmap(asked.address, asked.size)
+        return body
+
+    def _get_info(self, body: bytes, _: list[Descriptor]) -> bytes:
+        _parsed(m.DeviceInfo, body)
+        return _info(
+            m.DeviceInfo,
+            flags=m.DeviceFlag.RESET | m.DeviceFlag.PCI,
+            num_regions=m.REGIONS,
+            num_irqs=len(m.Irq),
+        )
+
+    def _get_region_info(self, body: bytes, _: list[Descriptor]) -> bytes:
+        index = _parsed(m.RegionInfo, body).index
+        size = self._device.region_size(index)
+        flags = m.RegionFlag.READ | m.RegionFlag.WRITE if size else 0
+        return _info(m.RegionInfo, flags=flags, index=index, cap_offset=0, size=size, offset=0)
+
+    def _get_irq_info(self, body: bytes, _: list[Descriptor]) -> bytes:
+        index = _parsed(m.IrqInfo, body).index
+        flags = m.IrqFlag.EVENTFD
+        if index == m.Irq.INTX:
+            flags |= m.IrqFlag.MASKABLE | m.IrqFlag.AUTOMASKED
+        else:
+            flags |= m.IrqFlag.NORESIZE
+        count = self._interrupts.count(index)
+        return _info(m.IrqInfo, flags=flags, index=index, count=count)
+
+    def _set_irqs(self, body: bytes, descriptors: list[Descriptor]) -> bytes:
+        asked = m.IrqSet.parse(body)
+        self._interrupts.set(
+            asked.index, asked.start, asked.count, asked.flags, asked.data, descriptors
+        )
+        return b""
+
+    def _region_read(self, body: bytes, _: list[Descriptor]) -> bytes:
+        if len(body) != m.REGION_ACCESS.size:
+            raise RequestError(errno.EINVAL)
+        offset, region, count = m.REGION_ACCESS.unpack(body)
+        return body + self._device.read(region, offset, count)
+
+    def _region_write(self, body: bytes, _: list[Descriptor]) -> bytes:
+        if len(body) < m.REGION_ACCESS.size:
+            raise RequestError(errno.EINVAL)
+        offset, region, count = m.REGION_ACCESS.unpack_from(body)
+        if len(body) != m.REGION_ACCESS.size + count:
+            raise RequestError(errno.EINVAL)
+        self._device.write(region, offset, body[m.REGION_ACCESS.size :])
+        return body[: m.REGION_ACCESS.size]
+
+    def _region_write_multi(self, body: bytes, _: list[Descriptor]) -> bytes:
+        asked = m.WriteMulti.parse(body)
+        for each in asked.writes:
+            if each.count > len(each.data):
+                raise RequestError(errno.EINVAL)
+            self._device.write(each.region, each.offset, each.data[: each.count])
+        return body[:8]
+
+    def _reset(self, body: bytes, _: list[Descriptor]) -> bytes:
+        if body:
+            raise RequestError(errno.EINVAL)
+        self._device.reset()
+        return b""
+
+
+def _parsed(layout: Any, body: bytes) -> Any:
+    """The numbers of a body that has to have exactly this layout."""
+    if len(body) != layout.sizeof():
+        raise RequestError(errno.EINVAL)
+    return layout.parse(body)
+
+
+def _info(layout: Any, **values: int) -> bytes:
+    return bytes(layout.build({"argsz": layout.sizeof(), **values}))
+
+
+def _capabilities(data: bytes) -> dict[str, Any]:
+    """What the client says that it can do, from the JSON of its version."""
+    text = data.rstrip(b"\0")
+    try:
+        said = json.loads(text) if text else {}
+    except (ValueError, RecursionError) as error:
+        raise RequestError(errno.EINVAL) from error
+    capabilities = said.get("capabilities", {}) if isinstance(said, dict) else None
+    if not isinstance(capabilities, dict):
+        raise RequestError(errno.EINVAL)
+    return capabilities

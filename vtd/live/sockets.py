@@ -1,0 +1,124 @@
+"""UNIX sockets that carry file descriptors, in a folder that is private to the user.
+
+The one module of the package that talks to the operating system, besides the event loop.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from array import array
+from contextlib import suppress
+from pathlib import Path
+
+from vtd.live.messages import MAX_FDS
+
+CHUNK = 1 << 16
+"""Bytes that are asked for at a time."""
+_DESCRIPTORS = socket.CMSG_SPACE(4 * MAX_FDS)
+_ONE = (1).to_bytes(8, "little")
+
+
+class FileDescriptor:
+    """A file descriptor of this process, closed once."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def signal(self) -> None:
+        """Add one to an eventfd; nothing happens if it is none, or can't take it."""
+        with suppress(OSError):
+            os.set_blocking(self.number, False)
+            os.write(self.number, _ONE)
+
+    def close(self) -> None:
+        """Give it back."""
+        if self.number >= 0:
+            with suppress(OSError):
+                os.close(self.number)
+            self.number = -1
+
+
+class Connection:
+    """A client that has connected; never blocks."""
+
+    def __init__(self, accepted: socket.socket) -> None:
+        accepted.setblocking(False)
+        self._socket = accepted
+        self._unsent = b""
+
+    def fileno(self) -> int:
+        """For the event loop."""
+        return self._socket.fileno()
+
+    def receive(self) -> tuple[bytes, list[FileDescriptor]] | None:
+        """What has arrived, nothing if nothing has, or None if the client is gone."""
+        try:
+            data, ancillary, _, _ = self._socket.recvmsg(CHUNK, _DESCRIPTORS)
+        except BlockingIOError:
+            return b"", []
+        except OSError:
+            return None
+        if not ancillary:
+            return (data, []) if data else None
+        numbers = array("i")
+        for level, kind, content in ancillary:
+            if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+                numbers.frombytes(content[: len(content) - len(content) % numbers.itemsize])
+        return data, [FileDescriptor(number) for number in numbers]
+
+    def send(self, data: bytes) -> None:
+        """Send as much as the client takes now; the rest waits for :meth:`send` to be called."""
+        data = self._unsent + data if self._unsent else data
+        try:
+            sent = self._socket.send(data)
+        except BlockingIOError:
+            sent = 0
+        except OSError:  # reading will tell that the client is gone
+            sent = len(data)
+        self._unsent = data[sent:]
+
+    @property
+    def unsent(self) -> int:
+        """Bytes that wait for the client to read."""
+        return len(self._unsent)
+
+    def close(self) -> None:
+        """Hang up."""
+        self._socket.close()
+
+
+class Listener:
+    """A socket at ``path``, for this user only; OSError if the path is taken or can't be."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            before = os.umask(0o177)
+            try:
+                self._socket.bind(str(path))
+            finally:
+                os.umask(before)
+            self._socket.listen(1)
+            self._socket.setblocking(False)
+        except OSError:
+            self._socket.close()
+            raise
+
+    def fileno(self) -> int:
+        """For the event loop."""
+        return self._socket.fileno()
+
+    def accept(self) -> Connection | None:
+        """The next client, or None if it has gone again."""
+        try:
+            accepted, _ = self._socket.accept()
+        except OSError:
+            return None
+        return Connection(accepted)
+
+    def close(self) -> None:
+        """Listen no more, and remove the path."""
+        self._socket.close()
+        self.path.unlink(missing_ok=True)
