@@ -24,6 +24,10 @@ ATOMIC = READ | WRITE
 """What a request needs of a translation."""
 MESSAGE = 4
 """The access of a message, which no translation grants."""
+EXECUTE_REQUESTED = 8
+"""Set beside READ where what is read is to be executed (ER); only with a PASID."""
+NO_SNOOP = 16
+"""Set beside READ or WRITE where processor caches need not be snooped."""
 
 
 class AddressType(IntEnum):
@@ -129,6 +133,8 @@ class PageRequest:
     """The last request of its group: the one that asks for a response."""
     pasid: int | None = None
     privileged: bool = False
+    execute: bool = False
+    """The page is to be executed too; only with a PASID and ``read``."""
 
 
 class ResponseCode(IntEnum):
@@ -204,7 +210,8 @@ class Request(NamedTuple):
     """The requester id; bridges and ports put in what arrives at the root."""
     address: int
     access: int
-    """READ, WRITE, ATOMIC or MESSAGE; READ for translation requests."""
+    """READ, WRITE, ATOMIC or MESSAGE; READ for translation requests. EXECUTE_REQUESTED and NO_SNOOP
+    may be set beside it."""
     length: int = 1
     """Bytes, not limited to a page; 0 is the zero-length read, 8 for each translation wanted."""
     pasid: int | None = None
@@ -217,12 +224,23 @@ class Request(NamedTuple):
     def well_formed(self) -> bool:
         """Whether a requester can send this: an access there is, a length, a PASID of 20 bits."""
         access, length, pasid = self.access, self.length, self.pasid
-        return 0 < access <= MESSAGE and length >= 0 and (pasid is None or not pasid >> 20)
+        known = 0 < access <= MESSAGE or self._has_known_attributes
+        return known and length >= 0 and (pasid is None or not pasid >> 20)
+
+    @property
+    def _has_known_attributes(self) -> bool:
+        executes = self.access == READ | EXECUTE_REQUESTED and self.pasid is not None
+        return executes or self.access in (READ | NO_SNOOP, WRITE | NO_SNOOP)
 
     @property
     def zero_length_read(self) -> bool:
         """Whether the request only asks if it may read."""
-        return self.length == 0 and self.access == READ
+        return self.length == 0 and self.access & (ATOMIC | MESSAGE) == READ
+
+    @property
+    def plain(self) -> Request:
+        """The request without EXECUTE_REQUESTED and NO_SNOOP."""
+        return self._replace(access=self.access & (ATOMIC | MESSAGE))
 
 
 class DmaPort(ABC):
@@ -250,6 +268,13 @@ class DmaPort(ABC):
         send, source_id = self.request, self.source_id
         request = source_id, address, 1, length, pasid, privileged, _UNTRANSLATED, None
         return send(_new(Request, request))
+
+    def fetch(
+        self, address: int, length: int, *, pasid: int | None = None, privileged: bool = False
+    ) -> Completion:
+        """Read ``length`` bytes to execute them (ER, sent only with a PASID)."""
+        access = READ if pasid is None else READ | EXECUTE_REQUESTED
+        return self.request(Request(self.source_id, address, access, length, pasid, privileged))
 
     def write(
         self, address: int, data: bytes, *, pasid: int | None = None, privileged: bool = False
@@ -286,13 +311,18 @@ class DmaPort(ABC):
         count: int = 1,
         *,
         no_write: bool = False,
+        execute: bool = False,
         pasid: int | None = None,
         privileged: bool = False,
     ) -> Completion:
-        """Ask for up to ``count`` translations from ``address`` on; ``no_write`` is the NW bit."""
+        """Ask for up to ``count`` translations from ``address`` on.
+
+        ``no_write`` is the NW bit; ``execute`` is ER, sent only with a PASID.
+        """
         kind, flags = AddressType.TRANSLATION_REQUEST, NoWrite() if no_write else None
+        access = READ | EXECUTE_REQUESTED if execute and pasid is not None else READ
         return self.request(
-            Request(self.source_id, address, READ, 8 * count, pasid, privileged, kind, flags)
+            Request(self.source_id, address, access, 8 * count, pasid, privileged, kind, flags)
         )
 
     def read_translated(self, address: int, length: int, *, pasid: int | None = None) -> Completion:
@@ -395,6 +425,8 @@ def move(memory: Memory, request: Request, address: int) -> Completion:
     Unsupported where there is no memory, for an atomic that is not aligned, for a request that is
     none of these, and for one that does not carry as many bytes as its length says.
     """
+    if request.access > MESSAGE:
+        request = request.plain
     length, payload = request.length, request.payload
     try:
         if request.access == READ:

@@ -289,7 +289,7 @@ class ScenarioRun:
         port, tags = self._port(step), _tags(step)
         return outcomes.read(
             [
-                (start, size, port.read(start, size, **tags))
+                (start, size, (port.fetch if step.execute else port.read)(start, size, **tags))
                 for start, size in split_pages(step.iova, step.length)
             ]
         )
@@ -336,6 +336,7 @@ class ScenarioRun:
             step.iova,
             step.count,
             no_write=step.no_write,
+            execute=step.execute,
             pasid=step.pasid,
             privileged=step.privileged,
         )
@@ -377,6 +378,7 @@ class ScenarioRun:
             step.last,
             step.pasid,
             step.privileged,
+            step.execute,
         )
         return {"queued": self._port(step).page_request(message).ok}
 

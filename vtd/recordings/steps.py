@@ -162,6 +162,10 @@ class DmaRead(Dma):
     access: ClassVar = READ
 
     length: Length
+    execute: Flag = False
+
+    def __post_init__(self) -> None:
+        _check_execute(self)
 
     @property
     def size(self) -> int:
@@ -246,6 +250,10 @@ class AtsTranslate(_Tagged):
     iova: Number
     count: Number
     no_write: Flag
+    execute: Flag = False
+
+    def __post_init__(self) -> None:
+        _check_execute(self)
 
     @property
     def entries(self) -> int | None:
@@ -289,6 +297,10 @@ class PageRequestStep(_Tagged):
     write: Flag
     prgi: Number
     last: Flag
+    execute: Flag = False
+
+    def __post_init__(self) -> None:
+        _check_execute(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -421,6 +433,11 @@ def _numbered(index: int, raw: Json, kinds: Kinds) -> Step:
         return parse_step(raw, kinds)
     except ScenarioError as error:
         raise ScenarioError(f"step {index}: {error}") from error
+
+
+def _check_execute(step: DmaRead | AtsTranslate | PageRequestStep) -> None:
+    if step.execute and step.pasid is None:
+        raise ScenarioError("execute: is sent with a pasid only")
 
 
 def _check_length(data: bytes, said: int | None) -> None:

@@ -83,7 +83,7 @@ class UnitPort(DmaPort):
             part = self.request(part_of(request, start, size))
             if part.ok:
                 data += part.data
-            elif request.access == READ:
+            elif request.access & ATOMIC == READ:
                 return part
             elif outcome.ok:
                 outcome = part

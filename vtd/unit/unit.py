@@ -12,7 +12,9 @@ from typing import Any
 from devices.dma import (
     ATOMIC,
     DONE,
+    EXECUTE_REQUESTED,
     MESSAGE,
+    NO_SNOOP,
     REFUSED,
     WRITE,
     AddressType,
@@ -72,6 +74,8 @@ from vtd.unit.requests.faults import FaultReason, TranslationFault
 from vtd.unit.requests.request import kind_of
 from vtd.unit.state import Remade, State
 from vtd.unit.translation import ats, translated
+from vtd.unit.translation.execute import check_execute
+from vtd.unit.translation.lookup import lookup
 from vtd.unit.translation.protected_memory import ProtectedMemory
 from vtd.unit.translation.remapping import Remapping
 from vtd.unit.translation.translate import INTERRUPT_MEGABYTE, translate
@@ -147,6 +151,8 @@ class RemappingUnit(Remade):
             self._block,
         )
         self._powered = True
+        self._attributes = 0
+        """Of the request that is being dealt with: EXECUTE_REQUESTED, NO_SNOOP."""
         self._observers: list[Observer] = []
         self.observer: Observer | None = None
         """Who is to be told of every step: nobody, an observer, or several as one."""
@@ -265,7 +271,7 @@ class RemappingUnit(Remade):
     def _admit(self, request: Request, line: Line | None) -> int | Completion:
         """Messages, interrupts (3.15), requests of device-TLBs (4.2), and all others (3.4)."""
         _, address, access, length, pasid, _, address_type, _ = request
-        if address_type or access == MESSAGE:
+        if address_type or access >= MESSAGE:
             return self._other(request)
         if access == ATOMIC and address % (length or 1):
             return REFUSED  # malformed
@@ -294,12 +300,31 @@ class RemappingUnit(Remade):
         return physical
 
     def _other(self, request: Request) -> int | Completion:
-        """Messages and the requests of device-TLBs."""
+        """Messages, the requests of device-TLBs, and requests with attributes."""
         if request.access == MESSAGE:
             return self._message(request)
+        if request.access > MESSAGE:
+            return self._with_attributes(request)
         if request.address_type is AddressType.TRANSLATED:
             return self._translated_request(request)
         return self._translation_request(request)
+
+    def _with_attributes(self, request: Request) -> int | Completion:
+        """A request that asks to execute, or that need not be snooped."""
+        kind = request.address_type
+        if kind is AddressType.TRANSLATION_REQUEST:
+            return self._translation_request(request)
+        if request.access & EXECUTE_REQUESTED and self._translating:
+            try:
+                check_execute(self.remapping, request, None if kind else lookup)
+            except TranslationFault as fault:
+                self._block(request, fault)
+                return REFUSED
+        self._attributes = request.access & (EXECUTE_REQUESTED | NO_SNOOP)
+        try:
+            return self._admit(request.plain, None)
+        finally:
+            self._attributes = 0
 
     def _interrupt(self, request: Request) -> Completion:
         """A request to FEEx_xxxxh without PASID: one doubleword written is an interrupt (5.1.4)."""
@@ -364,6 +389,8 @@ class RemappingUnit(Remade):
         return REFUSED
 
     def _block(self, request: Request, fault: TranslationFault) -> None:
+        if self._attributes:
+            request = request._replace(access=request.access | self._attributes)
         if fault.recorded:
             self.faults.dma_fault(request, fault.reason)
         if self.observer is not None:

@@ -184,6 +184,7 @@ def page_request_descriptor(source_id: int, message: PageRequest) -> PageRequest
         pp=message.pasid is not None,
         rid=source_id,
         pasid=message.pasid or 0,
+        exr=message.execute and message.read and message.pasid is not None,
         pmr=message.privileged and message.pasid is not None,
         rdr=message.read,
         wrr=message.write,

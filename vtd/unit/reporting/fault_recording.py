@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from devices.dma import ATOMIC, MESSAGE, READ, WRITE, Request
+from devices.dma import ATOMIC, EXECUTE_REQUESTED, MESSAGE, READ, WRITE, Request
 from vtd.layouts.registers import FaultRecording, FaultStatus, GlobalStatus, RequestType
 from vtd.unit.options import Options
 from vtd.unit.registers.capabilities import Capabilities
@@ -46,7 +46,7 @@ class FaultRecorder(Stateful):
         """Record a fault of a DMA request, with the address it asked for."""
         if self.overflowed:
             return
-        kind = _TYPES[request.access]
+        kind = _TYPES[request.plain.access]
         record = (
             (kind >> 1) << _T1
             | (kind & 1) << _T2
@@ -57,6 +57,8 @@ class FaultRecorder(Stateful):
         )
         if request.pasid is not None:
             record |= _PP | request.pasid << _PV | request.privileged << _PRIV
+            if request.access & EXECUTE_REQUESTED:
+                record |= _EXE
         self.log(record)
 
     def interrupt_fault(self, source_id: int, index: int, reason: FaultReason) -> None:
@@ -129,6 +131,6 @@ _TYPES = {
 _T1, _T2, _AT, _FR, _SID, _PV, _PRIV = (
     FaultRecording.FIELDS[name].low for name in ("t1", "t2", "at", "fr", "sid", "pv", "priv")
 )
-_F, _PP = FaultRecording.f.mask, FaultRecording.pp.mask
+_F, _PP, _EXE = FaultRecording.f.mask, FaultRecording.pp.mask, FaultRecording.exe.mask
 _PFO, _PPF = FaultStatus.pfo.mask, FaultStatus.ppf.mask
 _PENDING = sum(FaultStatus.FIELDS[name].mask for name in ("ppf", "pfo", "iqe", "ice", "ite"))

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from devices.dma import (
     ATOMIC,
+    EXECUTE_REQUESTED,
     READ,
     REFUSED,
     WRITE,
@@ -36,6 +37,7 @@ from vtd.unit.observer import CacheName
 from vtd.unit.requests.faults import Answer, FaultReason, TranslationFault
 from vtd.unit.requests.request import kind_of, meets_interrupts
 from vtd.unit.requests.target import LEGACY, Target
+from vtd.unit.translation.execute import check_execute
 from vtd.unit.translation.lookup import (
     Lookup,
     check_enabled_pasid,
@@ -135,6 +137,8 @@ def check_device_tlb_allowed(target: Target) -> None:
 
 
 def _translation(remapping: Remapping, request: Request, need: int) -> TranslationEntry:
+    if request.access & EXECUTE_REQUESTED:
+        check_execute(remapping, request, lookup_for_ats)
     target, privileged = lookup_for_ats(remapping, request)
     in_interrupt_range = request.address in INTERRUPT_RANGE
     if request.pasid is None and in_interrupt_range:

@@ -11,7 +11,7 @@ from vtd.unit.requests.faults import Answer, FaultReason, TranslationFault
 
 NOT_HERE = {
     0x0D, 0x32, 0x44, 0x47, 0x49, 0x60, 0xA0, 0xA1, 0xA2, 0xA3, 0xA4, 0xA5,  # device-TLBs, pages
-    0x34, 0x5C,  # execute requests, which no unit supports
+    0x34, 0x5C,  # tests/vtd/unit/translation/test_execute.py
 }  # fmt: skip
 
 
