@@ -1,4 +1,4 @@
-"""Vectors and captures for the tests: the repository's own, and the whole collection beside it."""
+"""Vectors, captures and recordings for tests: the repository's own, and all of the collection."""
 
 from pathlib import Path
 
@@ -6,6 +6,7 @@ from tests.conftest import find_reference_folder
 
 VECTORS = Path(__file__).parent / "vectors"
 CAPTURES = Path(__file__).parent / "captures"
+RECORDINGS = Path(__file__).parent / "recordings"
 
 
 def vector_files() -> list[Path]:
@@ -20,6 +21,17 @@ def capture_folders() -> list[Path]:
         for manifest in sorted(folder.glob("*/capture.json")):
             folders.setdefault(manifest.parent.name, manifest.parent)
     return list(folders.values())
+
+
+def recordings() -> list[Path]:
+    """Every live recording there is; the repository's copy where both have it."""
+    collection = find_reference_folder()
+    folders = [RECORDINGS] + ([] if collection is None else [collection / "live" / "recordings"])
+    files: dict[str, Path] = {}
+    for folder in folders:
+        for path in sorted(folder.glob("*.jsonl.gz")):
+            files.setdefault(path.name, path)
+    return list(files.values())
 
 
 def _folders(own: Path, name: str) -> list[Path]:

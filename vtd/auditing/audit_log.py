@@ -93,6 +93,7 @@ class LogReport:
                     "writer": finding.use.writer,
                     "missing": finding.use.missing,
                     "section": finding.use.section,
+                    "inferred": finding.use.inferred,
                 }
                 for finding in self.findings
             ],

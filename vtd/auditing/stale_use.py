@@ -77,9 +77,17 @@ class StaleUse(NamedTuple):
     missing: str
     """The invalidation that would have removed the entry."""
     section: str
+    inferred: str | None = None
+    """What it was inferred from, where the change of the word itself was not seen."""
 
     def __str__(self) -> str:
         word, now = self.changed, "gone" if self.now is None else f"{self.now:#x}"
+        if self.inferred is not None:
+            return (
+                f"{self.cache.value} entry ({self.owner}) from the {word.structure.value} at "
+                f"{word.address:#x} used: {self.inferred}: missing {self.missing} (VT-d "
+                f"{self.section})"
+            )
         where = f" at {word.address:#x}" if word.size else ""
         by = f" by {self.writer}" if self.writer else ""
         return (

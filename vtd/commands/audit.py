@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,10 +9,12 @@ from typing import Annotated, Any
 import typer
 
 from vtd.auditing.audit_log import LogReport, audit_log, audit_scenario
+from vtd.auditing.live_audit import audit_live
 from vtd.commands.counted import counted
 from vtd.commands.reading import read_text, unusable_input
 from vtd.commands.rendering.answer import CommandAnswer, Format, Output, show
 from vtd.recordings.capture import MANIFEST
+from vtd.recordings.live import begins_live, is_live, open_lines
 from vtd.recordings.scenario import load_scenario
 from vtd.rows import Hex
 from vtd.unit.caching.policy import POLICIES
@@ -28,12 +29,13 @@ def audit(
         list[Path],
         typer.Argument(
             metavar="LOG...",
-            help="Platform logs (jsonl), QEMU traces, scenarios, or capture folders; - is stdin.",
+            help="Platform logs (jsonl), QEMU traces, scenarios, live recordings, or capture "
+            "folders; - is stdin.",
         ),
     ],
     cache: Annotated[
         str,
-        typer.Option(help=f"What the unit of a platform log keeps: {', '.join(POLICIES)}."),
+        typer.Option(help=f"What the units keep: {', '.join(POLICIES)}."),
     ] = "aggressive",
     format: Output = Format.TEXT,
 ) -> None:
@@ -71,16 +73,18 @@ def _file_row(path: Path, report: LogReport) -> dict[str, Any]:
 
 def _audit(path: Path, cache: str) -> LogReport:
     if str(path) == "-":
-        return audit_log(read_text("-").splitlines(), POLICIES[cache])
+        text = read_text("-")
+        if begins_live(text[:4096].encode()):
+            return audit_live(iter(enumerate(text.splitlines(), 1)), POLICIES[cache])
+        return audit_log(text.splitlines(), POLICIES[cache])
     if path.is_dir() and (path / MANIFEST).exists():
         path = path / EVENTS
     if path.name.endswith((".json", ".json.gz")):
         return audit_scenario(load_scenario(path), POLICIES[cache])
-    if path.suffix == ".gz":
-        with gzip.open(path, "rt", encoding="utf-8") as log:
-            return audit_log(log, POLICIES[cache])
-    with path.open(encoding="utf-8") as log:
-        return audit_log(log, POLICIES[cache])
+    with open_lines(path) as lines:
+        if is_live(path):
+            return audit_live(lines, POLICIES[cache])
+        return audit_log((line for _, line in lines), POLICIES[cache])
 
 
 def _lines(path: Path, report: LogReport) -> Iterator[str]:

@@ -16,6 +16,8 @@ from vtd.commands.dumps import Inspected, open_debugfs
 from vtd.commands.reading import unusable_input
 from vtd.layouts.registers import GlobalStatus
 from vtd.recordings.capture import MANIFEST, Capture
+from vtd.recordings.live import is_live
+from vtd.recordings.replay_live import live_run
 from vtd.software.registers import start
 from vtd.unit.departures import SPECIFICATION, Departures, departures_named
 from vtd.unit.options import Options
@@ -58,7 +60,8 @@ Image = Annotated[
     Path,
     typer.Argument(
         metavar="CAPTURE_OR_IMAGE",
-        help="A capture folder; or an ELF core, a LiME dump or, with --base, a raw image.",
+        help="A capture folder or live recording; or an ELF core, a LiME dump or, with --base, a "
+        "raw image.",
     ),
 ]
 RootTable = Annotated[
@@ -105,6 +108,10 @@ class ImageOptions:
         ),
     ] = False
     departures: ChosenDepartures = None
+    until: Annotated[
+        int | None,
+        typer.Option(min=2, metavar="LINE", help="Live recording: the state before this line."),
+    ] = None
 
     def chosen(self) -> Departures | None:
         """The departures that the options name; None where a capture's own are to be taken."""
@@ -125,6 +132,10 @@ def open_image(
     """The unit of a capture or image; ends the command with exit code 2 if there is none."""
     tables = {"--root-table": root_table, "--interrupt-table": interrupt_table}
     with unusable_input(str(path)):
+        recorded, name = _split_name(path)
+        if is_live(recorded):
+            return _of_recording(recorded, name, options, tables)
+        _refuse({"--until": options.until}, "for live recordings")
         dumped = open_debugfs(path, as_specified=options.as_specified)
     if dumped is not None:
         return dumped
@@ -135,6 +146,35 @@ def open_image(
         if not (path / MANIFEST).exists():
             raise ValueError(f"a folder without {MANIFEST} is no capture")
         return _of_capture(path, options, tables)
+
+
+def _split_name(path: Path) -> tuple[Path, str | None]:
+    """A file, and the name of a unit in it if that stands behind ``@``."""
+    file, _, name = str(path).rpartition("@")
+    return (Path(file), name) if file and not path.exists() else (path, None)
+
+
+def _of_recording(
+    path: Path, name: str | None, options: ImageOptions, tables: Mapping[str, int | None]
+) -> Inspected:
+    """A unit of a live recording, as the lines have left it; the first has the name dmar0."""
+    _refuse(
+        {
+            **tables,
+            "--base": options.base,
+            "--profile": options.profile,
+            **_registers(options),
+        },
+        "a recording has its own",
+    )
+    run = live_run(path, departures=options.chosen(), until=options.until)
+    units = {f"dmar{number}": unit for number, unit in enumerate(run.units)}
+    if name is None and len(units) == 1:
+        name = "dmar0"
+    if name not in units:
+        raise ValueError(f"name one of the units behind @: {', '.join(units)}")
+    typer.echo(f"vtd: {path}: entries that no unit has read count as not present", err=True)
+    return Inspected(units[name].fork(UnchangedMemory(run.memory)), None)
 
 
 def _of_capture(path: Path, options: ImageOptions, tables: Mapping[str, int | None]) -> Inspected:

@@ -1,4 +1,4 @@
-"""``vtd replay``: scenarios and captures, step by step, and every outcome that was another one."""
+"""``vtd replay``: recordings, step by step, and every outcome that was another one."""
 
 from __future__ import annotations
 
@@ -16,15 +16,19 @@ from vtd.commands.rendering.answer import CommandAnswer, Format, Output, show
 from vtd.commands.rendering.progress import shown_progress
 from vtd.commands.show_walk import request_text, walk_lines
 from vtd.recordings.capture import MANIFEST
+from vtd.recordings.live import is_live
 from vtd.recordings.replay import Report
 from vtd.recordings.replay import replay as replay_scenario
 from vtd.recordings.replay_capture import replay_capture
+from vtd.recordings.replay_live import replay_live
 from vtd.recordings.traced_requests import TracedRequest, TracedRequests
 from vtd.recordings.values import ScenarioError
+from vtd.unit.caching.policy import POLICIES
 
 MISMATCH = 1
 """Exit code when some outcome was another one."""
 SUFFIXES = (".json", ".json.gz")
+LIVE_SUFFIXES = (".jsonl", ".jsonl.gz")
 
 
 def replay(
@@ -32,31 +36,48 @@ def replay(
         list[Path],
         typer.Argument(
             metavar="FILE_OR_FOLDER...",
-            help="Scenario files, capture folders, or folders to search for both.",
+            help="Scenario files, live recordings, capture folders, or folders to search for all.",
         ),
     ],
     trace: Annotated[
         bool, typer.Option("--trace", help="Print the walk of each DMA as it happens.")
     ] = False,
     departures: ChosenDepartures = None,
+    cache: Annotated[
+        str | None,
+        typer.Option(
+            help=f"Live recording: what the units keep, {', '.join(POLICIES)}; else as recorded."
+        ),
+    ] = None,
     format: Output = Format.TEXT,
 ) -> None:
-    """Replay scenario files and captures, and report every mismatch.
+    """Replay scenario files, captures and live recordings, and report every mismatch.
 
     Without --departures a unit follows the specification and what the file names; what was recorded
     on QEMU is tried a second time with all that QEMU departs in.
 
     Exit code 0: everything matches. 1: some outcome was another one. 2: unusable input.
     """
+    if cache is not None and cache not in POLICIES:
+        raise typer.BadParameter(
+            f"{cache!r} is none of {', '.join(POLICIES)}", param_hint="--cache"
+        )
+    caches = None if cache is None else POLICIES[cache]
     paths = [path for each in inputs for path in _find(each)]
     reports: list[Report] = []
     traces: list[TracedRequests | None] = []
     for path in shown_progress(paths, "replaying"):
         traced = TracedRequests() if trace else None
         with unusable_input(str(path)):
-            run = replay_capture if path.is_dir() else replay_scenario
             follow = None if traced is None else traced.follow
-            reports.append(run(path, follow, departures=departures))
+            if not path.is_dir() and (is_live(path) or path.name.endswith(LIVE_SUFFIXES)):
+                report = replay_live(path, follow, departures=departures, caches=caches)
+            elif caches is not None:
+                raise ScenarioError("--cache is for live recordings")
+            else:
+                run = replay_capture if path.is_dir() else replay_scenario
+                report = run(path, follow, departures=departures)
+            reports.append(report)
         traces.append(traced)
     rows = (_row(*each) for each in zip(reports, traces, strict=True))
     show(CommandAnswer({"files": rows}, rows, _all_lines(reports, traces)), format)
@@ -73,15 +94,21 @@ def _find(path: Path) -> list[Path]:
         for child in sorted(path.iterdir()):
             if child.is_dir():
                 found += _find(child) if _holds_any(child) else []
-            elif child.name.endswith(SUFFIXES):
+            elif _is_one(child):
                 found.append(child)
         if not found:
-            raise ScenarioError("no scenario file and no capture in it")
+            raise ScenarioError("no scenario file, live recording or capture in it")
         return found
 
 
 def _holds_any(folder: Path) -> bool:
-    return any(path.name.endswith(SUFFIXES) for path in folder.rglob("*"))
+    return any(map(_is_one, folder.rglob("*")))
+
+
+def _is_one(path: Path) -> bool:
+    """Whether a file of a folder is to be replayed; other logs have the suffix of recordings."""
+    name = path.name
+    return name.endswith(SUFFIXES) or (name.endswith(LIVE_SUFFIXES) and is_live(path))
 
 
 def _row(report: Report, traced: TracedRequests | None) -> Mapping[str, object]:
@@ -120,7 +147,8 @@ def _lines(report: Report) -> Iterator[str]:
     for part in report.not_compared:
         yield f"  not compared: {part}"
     for step, op, expect, got in report.mismatches:
-        yield f"  step {step} {op}: expected {json.dumps(expect)}, got {json.dumps(got)}"
+        wanted = json.dumps(expect)
+        yield f"  {report.counted_by} {step} {op}: expected {wanted}, got {json.dumps(got)}"
 
 
 def _summary(reports: Sequence[Report]) -> Iterator[str]:

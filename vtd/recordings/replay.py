@@ -39,6 +39,8 @@ class Report:
     """Whether the unit departed from the specification in all that QEMU does."""
     not_compared: list[str] = field(default_factory=list)
     """Parts that the file may have and has not."""
+    counted_by: str = "step"
+    """What the numbers of the mismatches count: steps from 0 or lines from 1."""
 
     def to_json(self) -> Json:
         """The report in the form of ``vtd replay --format json``."""
@@ -48,7 +50,10 @@ class Report:
             "steps": self.steps,
             "passed": self.passed,
             "as_recorded": self.as_recorded,
-            "mismatches": [mismatch._asdict() for mismatch in self.mismatches],
+            "mismatches": [
+                {self.counted_by: step, "op": op, "expect": expect, "got": got}
+                for step, op, expect, got in self.mismatches
+            ],
             **missing,
         }
 

@@ -108,8 +108,8 @@ class Scenario:
         on_qemu = member(raw, "oracle", str, "").startswith("QEMU")
         compressed = on_qemu or "choice:fault-compression" in member(raw, "tags", texts, [])
         return cls(
-            capabilities=member(raw, "unit", _capabilities),
-            constants=member(raw, "unit", _constants),
+            capabilities=member(raw, "unit", unit_capabilities),
+            constants=member(raw, "unit", unit_constants),
             memory=member(raw, "memory", _memory),
             devices=member(raw, "devices", _devices),
             answered_by_steps=member(raw, "device_tlb", anything, None) == "manual",
@@ -129,7 +129,8 @@ def departures_of(raw: Json) -> Departures:
     return everything | single
 
 
-def _capabilities(unit: Json) -> Capabilities:
+def unit_capabilities(unit: Json) -> Capabilities:
+    """The capability registers of a unit in a file; ScenarioError names the field."""
     return Capabilities.of(
         member(unit, "version", number),
         member(unit, "cap", number),
@@ -138,7 +139,8 @@ def _capabilities(unit: Json) -> Capabilities:
     )
 
 
-def _constants(unit: Json) -> dict[int, int]:
+def unit_constants(unit: Json) -> dict[int, int]:
+    """Its implementation-specific registers, 64 bits by offset; none where it lists none."""
     constants = member(unit, "registers", members, {})
     return {number(offset): number(value) for offset, value in constants.items()}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import shlex
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from tests.reference_data import RECORDINGS
 from vtd.cli import main
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -120,3 +122,29 @@ def test_a_cluster_needs_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_wrong_use_is_refused(option: list[str]) -> None:
     assert vtd("fuzz", "--count", "1", "--jobs", "1", *option)[0] == 2
+
+
+def test_stale_uses_of_a_live_recording_are_told_by_line_also_from_stdin() -> None:
+    path = RECORDINGS / "k61-stale-first.jsonl.gz"
+    code, output, _ = vtd("audit", str(path))
+    assert code == 1
+    assert (
+        f"{path}:335: IOTLB entry (source 00:06.0, domain 4, PASID 0x0, address 0x70004" in output
+    )
+    assert f"{path}: live recording, 1751 uses of cached entries checked, 15 stale" in output
+    result = CliRunner().invoke(main, ["audit", "-"], input=gzip.decompress(path.read_bytes()))
+    assert result.output == output.replace(str(path), "-")
+
+
+@pytest.mark.parametrize(
+    "source",
+    [RECORDINGS / "k7-pmu.jsonl.gz", CAPTURE / "events.jsonl.gz"],
+    ids=lambda path: path.parent.name,
+)
+def test_a_cut_log_is_unusable_and_says_where_it_ends(tmp_path: Path, source: Path) -> None:
+    path = tmp_path / "cut.jsonl.gz"
+    path.write_bytes(source.read_bytes()[:-100])
+    code, output, errors = vtd("audit", str(path))
+    assert (code, output) == (2, "")
+    assert errors.startswith(f"vtd: {path}: line ")
+    assert "the compressed file is cut" in errors

@@ -14,7 +14,8 @@ from pagetables.images import load_capture
 from pagetables.memory import PhysicalMemory
 from tests import nested_image
 from tests.nested_image import BASE, GUEST, IOVA, PASID, PHYSICAL, ROOT_POINTER
-from tests.reference_data import CAPTURES, capture_folders
+from tests.reference_data import CAPTURES, RECORDINGS, capture_folders
+from tests.vtd.recordings.recorded_machine import RecordedMachine
 from tests.vtd.recordings.small_capture import SmallCapture
 from vtd.cli import main
 from vtd.layouts.interrupt_entries import PostedIrte, RemappedIrte
@@ -488,3 +489,46 @@ def test_msi_shows_a_posted_interrupt(interrupts: list[str], tmp_path: Path) -> 
 )
 def test_msi_refuses_what_is_no_message(arguments: list[str], says: str) -> None:
     assert says in refused("msi", *arguments)
+
+
+STALE = str(RECORDINGS / "k61-stale-first.jsonl.gz")
+
+
+def test_a_live_recording_shows_the_state_before_a_line() -> None:
+    before = run("mappings", STALE, "--until", "335")
+    assert "0x70004000-0x70004fff -> 0x29f4000 rw A D" in before
+    later = json.loads(run("mappings", STALE, "--until", "600", "--format", "json"))["sources"]
+    assert [each["sid"] for each in later] == [0x28, 0x30]
+    assert "DMA remapping is off" in run("mappings", STALE)  # the guest shut down
+    shown = run("walk", STALE, "--until", "335", "--device", "00:06.0", "0x70004000")
+    assert "=> allowed: physical address 0x29f4000, rw, page of 4 KiB" in shown
+    assert "3 present" in run("irte", str(RECORDINGS / "k7-rec-ir.jsonl.gz"))
+
+
+def test_a_live_recording_says_that_it_knows_only_what_was_read() -> None:
+    result = CliRunner().invoke(main, ["mappings", STALE])
+    assert result.stderr == (f"vtd: {STALE}: entries that no unit has read count as not present\n")
+
+
+def test_the_units_of_a_live_recording_have_names(tmp_path: Path) -> None:
+    machine = RecordedMachine()
+    machine.drivers[1].start()
+    path = machine.write(tmp_path / "two.jsonl.gz")
+    assert "name one of the units behind @: dmar0, dmar1" in refused("mappings", str(path))
+    assert "DMA remapping is off" in run("mappings", f"{path}@dmar0")
+    assert "no context entry is present" in run("mappings", f"{path}@dmar1")
+    assert "behind @: dmar0, dmar1" in refused("mappings", f"{path}@dmar2")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([STALE, "--root-table", "0x1000"], "--root-table: a recording has its own"),
+        ([STALE, "--cap", "1"], "--cap: a recording has its own"),
+        ([LEGACY, "--until", "9"], "--until: for live recordings"),
+    ],
+)
+def test_options_that_do_not_fit_a_recording_are_refused(
+    arguments: list[str], message: str
+) -> None:
+    assert message in refused("mappings", *arguments)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from tests.reference_data import CAPTURES, VECTORS
+from tests.reference_data import CAPTURES, RECORDINGS, VECTORS
 from tests.vtd.recordings.small_capture import SmallCapture
 from vtd.cli import main
 from vtd.recordings.values import Json
@@ -239,3 +239,49 @@ def test_parts_that_a_capture_has_not_are_said(tmp_path: Path) -> None:
     assert "not compared: interrupts.json: no table" in text
     (row,) = json.loads(run(str(folder), "--format", "json"))["files"]
     assert row["not_compared"] == ["probes.json.gz: not there", "interrupts.json: no table"]
+
+
+def test_live_recordings_are_found_in_folders_and_replayed_under_any_policy() -> None:
+    shown = run(str(RECORDINGS), "--cache", "aggressive")
+    assert "8 files, 35929 steps: 8 match, 0 do not" in shown
+    assert "k7-pmu.jsonl.gz: 2103 of 2103 steps, match" in shown
+
+
+def test_a_difference_of_a_live_recording_is_told_by_its_line() -> None:
+    stale = str(RECORDINGS / "k61-stale-first.jsonl.gz")
+    shown = run(stale, "--departures", "specification", code=1)
+    assert "  line 56 d 00:05.0 0xffffe000: expected 1071947776, got null" in shown
+    files = json.loads(run(stale, "--departures", "specification", "--format", "json", code=1))
+    assert files["files"][0]["mismatches"][0]["line"] == 56
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--cache", "some", str(RECORDINGS)], "'some' is none of default, aggressive, off"),
+        (["--cache", "off", str(BASIC)], f"vtd: {BASIC}: --cache is for live recordings"),
+    ],
+)
+def test_a_policy_that_does_not_fit_is_wrong_use(arguments: list[str], message: str) -> None:
+    result = CliRunner().invoke(main, ["replay", *arguments])
+    assert result.exit_code == 2
+    assert message in result.stderr
+
+
+def test_logs_beside_recordings_are_left_alone(tmp_path: Path) -> None:
+    shutil.copy(RECORDINGS / "k7-pmu.jsonl.gz", tmp_path)
+    (tmp_path / "platform.jsonl").write_text('{"unit": {}}\n')
+    assert "1 file, 2103 steps: 1 matches" in run(str(tmp_path))
+
+
+def test_the_trace_of_a_live_recording_shows_its_requests() -> None:
+    shown = run("--trace", str(RECORDINGS / "k7-rec-no-qi.jsonl.gz"))
+    assert "k7-rec-no-qi.jsonl.gz: line 9 d\n00:05.0 reads" in shown
+
+
+def test_a_log_that_is_no_recording_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "log.jsonl"
+    path.write_text('{"unit": {}}\n')
+    result = CliRunner().invoke(main, ["replay", str(path)])
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr == f"vtd: {path}: line 1: 'format' is missing\n"
