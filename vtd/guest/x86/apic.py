@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from enum import Enum
 
-from vtd.guest.x86.bus import Memory, get, get_number, put_number
+from vtd.guest.bus import Memory, get, get_number, put_number
 from vtd.guest.x86.entry_rules import Entry
 
 TPR, PPR, EOI, ISR, TMR, IRR = 0x80, 0xA0, 0xB0, 0x100, 0x180, 0x200

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from pagetables.memory import BusError
+from vtd.guest.bus import put
 from vtd.guest.x86.apic import (
     EOI,
     ICR_HIGH,
@@ -19,7 +20,6 @@ from vtd.guest.x86.apic import (
     VirtualApic,
     self_ipi_vector,
 )
-from vtd.guest.x86.bus import put
 from vtd.guest.x86.entry_rules import Entry
 from vtd.guest.x86.exits import ApicAccessType, ExitReason
 from vtd.guest.x86.local_apic import LocalApic

@@ -11,7 +11,7 @@ from enum import Enum
 from functools import cached_property
 from typing import NamedTuple, TypeVar
 
-from vtd.guest.x86.bus import Memory, get_number
+from vtd.guest.bus import Memory, get_number
 from vtd.guest.x86.capabilities import VmxCapabilities
 from vtd.guest.x86.controls import (
     AccessRights,

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from typing import Protocol, TypeVar
 
 from pagetables.memory import BusError
+from vtd.guest.bus import get, put
 from vtd.guest.x86.apic_accesses import ApicAccesses
-from vtd.guest.x86.bus import get, put
 from vtd.guest.x86.controls import Activity, EventType, ExitEvent, Interruptibility
 from vtd.guest.x86.entry_rules import CR4_PCIDE, EFER_LMA, EFER_LME, RFLAGS_IF, Entry
 from vtd.guest.x86.exits import ApicAccessType, ExitReason, VmExit

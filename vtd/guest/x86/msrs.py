@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from pagetables.memory import BusError
-from vtd.guest.x86.bus import Memory
+from vtd.guest.bus import Memory
 from vtd.guest.x86.capabilities import VmxCapabilities
 from vtd.guest.x86.entry_rules import DEBUGCTL_DEFINED, EFER_LMA, EFER_LME, EFER_NXE, EFER_SCE
 from vtd.guest.x86.entry_rules import bad_pat as _bad_pat

@@ -12,8 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from pagetables.memory import BusError
+from vtd.guest.bus import get_number, put_number
 from vtd.guest.x86 import msrs
-from vtd.guest.x86.bus import get_number, put_number
 from vtd.guest.x86.capabilities import MSRS, FeatureControl, VmxCapabilities
 from vtd.guest.x86.controls import Activity, EntryEvent, EventType, Interruptibility
 from vtd.guest.x86.entry import check_entry

@@ -12,7 +12,7 @@ from pagetables import ept as ept_bits
 from pagetables.ept import EXECUTE_USER
 from pagetables.memory import BusError, FrameSource
 from pagetables.walk import output
-from vtd.guest.x86.bus import Memory, put, put_number
+from vtd.guest.bus import Memory, put, put_number
 from vtd.guest.x86.entry_rules import CR0_PG, Entry
 from vtd.guest.x86.ept import (
     EptFaultError,

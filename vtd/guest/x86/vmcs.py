@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import struct
 
-from vtd.guest.x86.bus import Memory, get, get_number, put_number
+from vtd.guest.bus import Memory, get, get_number, put_number
 from vtd.guest.x86.capabilities import REVISION
 from vtd.guest.x86.controls import VmcsRevision
 from vtd.guest.x86.fields import BY_NAME, FIELDS, Field

@@ -1,4 +1,4 @@
-"""Accesses of the processor to physical memory: reads of nothing give all ones, stores are lost."""
+"""Accesses of a processor to physical memory: reads of nothing give all ones, stores are lost."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pagetables.memory import BusError
 
 
 class Memory(Protocol):
-    """Memory as the processor uses it; BusError where there is none."""
+    """Memory as a processor uses it; BusError where there is none."""
 
     def read(self, address: int, length: int) -> bytes: ...
 
