@@ -69,6 +69,7 @@ from vtd.unit.reporting.events import (
     TranslationGiven,
 )
 from vtd.unit.reporting.fault_recording import FaultRecorder
+from vtd.unit.reporting.protocol import RegisterProtocol
 from vtd.unit.reporting.virtual_commands import VirtualCommands
 from vtd.unit.requests.faults import FaultReason, TranslationFault
 from vtd.unit.requests.request import kind_of
@@ -91,6 +92,7 @@ class RemappingUnit(Remade):
 
     STATE = (
         "registers",
+        "protocol",
         "remapping",
         "interrupts",
         "faults",
@@ -116,6 +118,7 @@ class RemappingUnit(Remade):
         self.options = options
         self.registers = RegisterFile(capabilities, constants)
         reporting_rules.reset(options.departures, self.registers)
+        self.protocol = RegisterProtocol(self.registers, capabilities, self._publish)
         self.remapping = Remapping(capabilities, memory, options, TranslationCaches(options.caches))
         self._iotlb = self.remapping.caches.iotlb
         self.interrupts = InterruptRemapping(capabilities, memory, options)

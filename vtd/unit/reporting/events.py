@@ -102,6 +102,14 @@ class PageGroupResponseSent(NamedTuple):
     """Made by the unit, not by software."""
 
 
+class RegisterMisused(NamedTuple):
+    """Software wrote a register in a way that the specification tells it not to."""
+
+    register: str
+    section: str
+    mistake: str
+
+
 Event = (
     MessageSent
     | RequestBlocked
@@ -114,4 +122,5 @@ Event = (
     | DeviceTlbInvalidationTimedOut
     | PageRequestReceived
     | PageGroupResponseSent
+    | RegisterMisused
 )
