@@ -10,7 +10,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from enum import Enum
 
-from devices.capabilities import Ats, AtsControl, Pasid, PasidControl
+from devices.capabilities import (
+    Ats,
+    AtsControl,
+    ExtendedCapabilityId,
+    Pasid,
+    PasidControl,
+    add_ats,
+)
+from devices.config_space import PCI_EXPRESS_SIZE
 from devices.device_tlb import DeviceTlb, tag
 from devices.dma import (
     ATOMIC,
@@ -102,13 +110,13 @@ class AtsAgent(DmaPort):
         if request.address_type is AddressType.TRANSLATION_REQUEST:
             return self._translation(request)
         if request.access in (ATOMIC, MESSAGE) or request.address_type is not UNTRANSLATED:
-            return self._function.dma.request(request)
+            return self._function.bus_master.request(request)
         data = bytearray()
         for start, size in split_pages(request.address, request.length):
             part = self._resolve(part_of(request, start, size))
             if part is None:
                 return REFUSED
-            done = self._function.dma.request(part)
+            done = self._function.bus_master.request(part)
             if not done.ok:
                 return done
             data += done.data
@@ -129,7 +137,7 @@ class AtsAgent(DmaPort):
         """
         if self.pages is None or not self._may_send(request):
             return None
-        return self.pages.send(self._function.dma, request, pages)
+        return self.pages.send(self._function.bus_master, request, pages)
 
     def invalidate(self, request: InvalidationRequest) -> None:
         """Drop translations and complete the request, as far as the function behaves."""
@@ -171,7 +179,7 @@ class AtsAgent(DmaPort):
         if not self.enabled:
             return REFUSED
         address = request.address & -FRAME_SIZE
-        completion = self._function.dma.request(request._replace(address=address))
+        completion = self._function.bus_master.request(request._replace(address=address))
         if completion.status is CompletionStatus.UNSUPPORTED_REQUEST:
             self._refused_by_root = True
         for entry in completion.entries:
@@ -244,3 +252,24 @@ class AtsAgent(DmaPort):
         self._refused_by_root = False
         if self.pages is not None:
             self.pages.reset()
+
+
+def put_device_tlb(
+    function: PciFunction,
+    tlb: DeviceTlb | None = None,
+    misbehaviour: Misbehaviour = Misbehaviour.NONE,
+) -> AtsAgent:
+    """Give a function of any model ATS: its transfers go through a device-TLB from now on.
+
+    One without the express capability and the configuration space that ATS needs gets them.
+    ValueError if it has ATS already.
+    """
+    config = function.config
+    if config.find_extended_capability(ExtendedCapabilityId.ATS) is not None:
+        raise ValueError("has a device-TLB already")
+    config.size = PCI_EXPRESS_SIZE
+    if function.pcie is None:
+        function.add_pci_express()
+    agent = AtsAgent(function, add_ats(config), tlb=tlb, misbehaviour=misbehaviour)
+    function.dma = agent
+    return agent

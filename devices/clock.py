@@ -34,12 +34,18 @@ class Clock:
         self.now = 0
         self._alarms: list[tuple[int, int, Alarm]] = []
         self._set = 0
+        self._most = 64
+        """Alarms above which cancelled ones are looked for."""
 
     def after(self, nanoseconds: int, action: Callable[[], None]) -> Alarm:
         """Have ``action`` called once so much time has passed; 0 is the next time any does."""
         alarm = Alarm(self.now + max(nanoseconds, 0), action)
         self._set += 1  # alarms due at one time ring in the order in which they were set
         heapq.heappush(self._alarms, (alarm.due, self._set, alarm))
+        if len(self._alarms) > self._most:
+            self._alarms = [each for each in self._alarms if not each[2].cancelled]
+            heapq.heapify(self._alarms)
+            self._most = 2 * len(self._alarms) + 64
         return alarm
 
     def next_due(self) -> int | None:

@@ -14,6 +14,9 @@ from pagetables.bits import Access, BitRecord, Bits
 
 R = TypeVar("R", bound=BitRecord)
 
+CONVENTIONAL_SIZE, PCI_EXPRESS_SIZE = 256, 4096
+"""Bytes of a configuration space."""
+
 RO = Access.RO
 RW1C = Access.RW1C
 
@@ -185,9 +188,9 @@ class RoutingRegister(ConfigRegister[R]):
 
 
 class ConfigSpace:
-    """The configuration space of one function: 256 bytes, or 4096 for PCI Express."""
+    """The configuration space of one function."""
 
-    def __init__(self, size: int = 4096) -> None:
+    def __init__(self, size: int = PCI_EXPRESS_SIZE) -> None:
         self.size = size
         self.on_routing: Callable[[], None] = _nobody_listens
         self._at: dict[int, ConfigRegister[BitRecord]] = {}
@@ -287,6 +290,20 @@ class ConfigSpace:
             if register is not None:
                 shift = 8 * (offset - register.offset)
                 register.write(_shift(value & enable, shift), _shift(enable, shift))
+
+    def read_bytes(self, offset: int, length: int) -> bytes:
+        """Bytes from ``offset`` on, whatever their number; those beyond the space are all ones."""
+        return bytes(self.read(offset + at, 1) for at in range(length))
+
+    def write_bytes(self, offset: int, data: bytes) -> None:
+        """Bytes of any number, written as the fewest aligned accesses; those beyond are dropped."""
+        at = 0
+        while at < len(data):
+            size = next(
+                size for size in (4, 2, 1) if (offset + at) % size == 0 and at + size <= len(data)
+            )
+            self.write(offset + at, int.from_bytes(data[at : at + size], "little"), size)
+            at += size
 
     def reset(self) -> None:
         """Put every register back to its initial value."""

@@ -153,7 +153,7 @@ def _address(register: ConfigRegister[MemoryBar] | ConfigRegister[MemoryBar64]) 
 
 
 class BusMaster(DmaPort):
-    """What a model sends its requests through: the port of its function, if it may use it.
+    """Where requests leave a function: its port, if it may use it.
 
     The way is found with the first request and kept until bus mastering, or whatever is above the
     function, changes.
@@ -196,8 +196,10 @@ class PciFunction:
         self.identity = identity
         self.config = config = ConfigSpace(config_size)
         self.port: DmaPort = CLOSED
-        self.dma = BusMaster(self)
-        self.on_way_changed: Callable[[], None] = self.dma.reconsider
+        self.bus_master = BusMaster(self)
+        self.dma: DmaPort = self.bus_master
+        """What models send their transfers through; a device-TLB may be in between."""
+        self.on_way_changed: Callable[[], None] = self.bus_master.reconsider
         """Called when bus mastering or a register that routes requests has changed."""
         self.bars: dict[int, Bar] = {}
         self.msi: Msi | None = None
@@ -235,7 +237,7 @@ class PciFunction:
     def connect(self, port: DmaPort) -> None:
         """Plug the function in: from now on its requests go through ``port``."""
         self.port = port
-        self.dma.reconsider()
+        self.bus_master.reconsider()
 
     def _way_changed(self) -> None:
         self.on_way_changed()
@@ -325,7 +327,7 @@ class PciFunction:
 
     def send_message(self, address: int, data: int) -> None:
         """Send an interrupt message: a write of one doubleword, whose address has no bits 1:0."""
-        self.dma.write(address & ~3, data.to_bytes(4, "little"))
+        self.bus_master.write(address & ~3, data.to_bytes(4, "little"))
 
     def set_intx(self, level: bool) -> None:
         """Drive the interrupt pin; ``on_intx`` hears of changes unless software disabled it."""

@@ -1,4 +1,4 @@
-"""An HPET whose timers interrupt by message (FSB delivery), in explicit steps of simulated time.
+"""An HPET whose timers interrupt by message (FSB delivery), by the time of a clock.
 
 IA-PC HPET Specification 1.0a. Legacy replacement and interrupt lines of the I/O APIC are left out:
 a timer without FSB delivery only sets its status bit.
@@ -6,6 +6,7 @@ a timer without FSB delivery only sets its status bit.
 
 from __future__ import annotations
 
+from devices.clock import Alarm, Clock
 from devices.dma import DmaPort
 from pagetables.bits import Access, BitRecord, Bits
 
@@ -61,6 +62,11 @@ class Timer:
         self.route = 0
         """FSB route: data in 31:0, address in 63:32."""
 
+    @property
+    def sends(self) -> bool:
+        """Whether a match is a message."""
+        return bool(self.configuration.enable and self.configuration.fsb_enable)
+
     def due(self, counter: int) -> int:
         """Ticks until the counter next equals the comparator: 1 or more."""
         mask = 0xFFFF_FFFF if self.configuration.mode_32 else _ALL
@@ -76,60 +82,96 @@ class Timer:
 class Hpet:
     """A block of 1 to 32 timers, sending messages through ``port`` as the id that port has."""
 
-    def __init__(self, port: DmaPort, timers: int = 3, period: int = 10_000_000) -> None:
+    def __init__(
+        self,
+        port: DmaPort,
+        timers: int = 3,
+        period: int = 10_000_000,
+        clock: Clock | None = None,
+    ) -> None:
         """``period`` is in femtoseconds per tick: 10,000,000 is 100 MHz."""
         if not 1 <= timers <= 32:
             raise ValueError(f"timers: {timers} is not in 1..32")
         if not 0 < period <= 0x05F5_E100:
             raise ValueError(f"period: {period} fs is not in 1..100,000,000")
         self.port = port
+        self.clock = clock or Clock()
         self.capabilities = HpetCapabilities.of(
             revision=1, last_timer=timers - 1, counter_64=1, vendor_id=0x8086, period=period
         )
         self.timers = [Timer() for _ in range(timers)]
         self.enabled = False
-        self.counter = 0
         self.status = 0
+        self._counter = 0
+        self._counted = self.clock.now
+        """The time up to which the counter has counted."""
         self._elapsed = 0
+        """Femtoseconds of a tick that is not complete."""
+        self._alarm: Alarm | None = None
 
     def read(self, offset: int, size: int) -> int:
         """4 or 8 bytes, aligned; anything else reads 0."""
         if size not in {4, 8} or offset % size:
             return 0
+        self._count()
         return self._register(offset & ~7) >> 8 * (offset & 7) & (1 << 8 * size) - 1
 
     def write(self, offset: int, value: int, size: int) -> None:
         """4 or 8 bytes, aligned; anything else is dropped."""
         if size not in {4, 8} or offset % size:
             return
+        self._count()
         at, shift = offset & ~7, 8 * (offset & 7)
         enable = (1 << 8 * size) - 1 << shift
         if at == STATUS:
             self.status &= ~(value << shift & enable)
             return
         self._store(at, self._register(at) & ~enable | value << shift & enable)
+        self._set_alarm()
 
-    def advance(self, nanoseconds: int) -> None:
-        """Let simulated time pass; timers that match on the way interrupt in order of time."""
+    @property
+    def counter(self) -> int:
+        """The main counter."""
+        self._count()
+        return self._counter
+
+    def _count(self) -> None:
+        """Count up to now; timers that match on the way interrupt in order of time."""
+        passed, self._counted = self.clock.now - self._counted, self.clock.now
         if not self.enabled:
             return
-        self._elapsed += nanoseconds * FEMTOSECONDS_PER_NANOSECOND
+        self._elapsed += passed * FEMTOSECONDS_PER_NANOSECOND
         ticks, self._elapsed = divmod(self._elapsed, self.capabilities.period)
         while ticks:
-            dues = [timer.due(self.counter) for timer in self.timers]
+            dues = [timer.due(self._counter) for timer in self.timers]
             step = min(ticks, *dues)
-            self.counter = self.counter + step & _ALL
+            self._counter = self._counter + step & _ALL
             ticks -= step
             for number, (timer, due) in enumerate(zip(self.timers, dues, strict=True)):
                 if due == step:
                     self._match(number, timer)
 
+    def _set_alarm(self) -> None:
+        """Have the next message sent at its time."""
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+        dues = [each.due(self._counter) for each in self.timers if each.sends]
+        if self.enabled and dues:
+            femtoseconds = min(dues) * self.capabilities.period - self._elapsed
+            self._alarm = self.clock.after(
+                -(-femtoseconds // FEMTOSECONDS_PER_NANOSECOND), self._ring
+            )
+
+    def _ring(self) -> None:
+        self._count()
+        self._set_alarm()
+
     def _match(self, number: int, timer: Timer) -> None:
         timer.advance_period()
-        configuration = timer.configuration
-        if configuration.level:
+        if timer.configuration.level:
             self.status |= 1 << number
-        if configuration.enable and configuration.fsb_enable:
+        if timer.sends:
             data = timer.route & 0xFFFF_FFFF
             self.port.write(timer.route >> 32 & ~3, data.to_bytes(4, "little"))
 
@@ -141,7 +183,7 @@ class Hpet:
         if offset == STATUS:
             return self.status
         if offset == COUNTER:
-            return self.counter
+            return self._counter
         timer, register = self._timer(offset)
         if timer is None:
             return 0
@@ -154,7 +196,7 @@ class Hpet:
             self.enabled = bool(value & 1)
             return
         if offset == COUNTER:
-            self.counter = self.counter if self.enabled else value
+            self._counter = self._counter if self.enabled else value
             return
         timer, register = self._timer(offset)
         if timer is None:

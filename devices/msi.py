@@ -15,6 +15,8 @@ from pagetables.bits import BitRecord, Bits
 
 SendMessage = Callable[[int, int], None]
 """Sends the 4-byte message: address, data."""
+Signal = Callable[[int], None]
+"""Signals a vector by other means than a message, as the host of a virtual machine does."""
 
 MSIX_ENTRY_SIZE = 16
 
@@ -101,6 +103,8 @@ class Msi:
         if vectors not in {1, 2, 4, 8, 16, 32}:
             raise ValueError(f"vectors: {vectors} is not one of 1, 2, 4, 8, 16, 32")
         self._send = send
+        self.host: Signal | None = None
+        """Who signals the vectors instead of the function, whatever software wrote here."""
         data = 0xC if address64 else 8
         size = data + 2 + (10 if maskable else 0)
         at = config.add_capability(CapabilityId.MSI, size, offset)
@@ -123,13 +127,15 @@ class Msi:
 
     @property
     def enabled(self) -> bool:
-        """Whether software turned MSI on."""
-        return bool(self.control.value.enable)
+        """Whether software, or the host, turned MSI on."""
+        return self.host is not None or bool(self.control.value.enable)
 
     @property
     def vectors(self) -> int:
         """Vectors in use: what software allows, at most what the function can have."""
         control = self.control.value
+        if self.host is not None:
+            return int(1 << control.capable)
         return int(1 << min(control.enabled, control.capable))
 
     def notify(self, vector: int) -> None:
@@ -140,6 +146,9 @@ class Msi:
         if not self.enabled:
             return
         vector %= self.vectors
+        if self.host is not None:
+            self.host(vector)
+            return
         if self._mask.value >> vector & 1:
             self._pending.value = PendingBits(self._pending.value | 1 << vector)
             return
@@ -213,6 +222,8 @@ class Msix:
         if not 1 <= vectors <= 2048:
             raise ValueError(f"vectors: {vectors} is not in 1..2048")
         self._send = send
+        self.host: Signal | None = None
+        """Who signals the vectors instead of the function, whatever software wrote here."""
         at = config.add_capability(CapabilityId.MSIX, 12, offset)
         self.control = config.add(at + 2, MsixControl.of(table_size=vectors - 1))
         config.add(at + 4, MsixLocation.of(bir=table[0], offset=table[1]))
@@ -225,15 +236,19 @@ class Msix:
 
     @property
     def enabled(self) -> bool:
-        """Whether software turned MSI-X on."""
-        return bool(self.control.value.enable)
+        """Whether software, or the host, turned MSI-X on."""
+        return self.host is not None or bool(self.control.value.enable)
 
     def notify(self, vector: int) -> None:
         """Send the message of a vector, or note it as pending while it is masked.
 
         Nothing happens while MSI-X is disabled or for a vector that does not exist.
         """
-        if self.enabled and 0 <= vector < len(self.entries):
+        if not self.enabled or not 0 <= vector < len(self.entries):
+            return
+        if self.host is not None:
+            self.host(vector)
+        else:
             self.pending |= 1 << vector
             self.release()
 

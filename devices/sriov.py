@@ -140,7 +140,7 @@ class Sriov:
         self.physical = physical
         self.functions: tuple[VirtualFunction, ...] = ()
         self.on_change: Callable[[], None] | None = None
-        self._make = make
+        self.make = make
         config.add(at + 0x04, SriovCapabilities())
         self.control = config.add(at + 0x08, SriovControl())
         config.add(at + 0x0A, SriovStatus())
@@ -175,7 +175,7 @@ class Sriov:
     def _become(self, functions: tuple[VirtualFunction, ...]) -> None:
         gone, self.functions = self.functions, functions
         for function in gone:
-            function.dma.reconsider()
+            function.bus_master.reconsider()
         self.physical.on_way_changed()
         if self.on_change is not None:
             self.on_change()
@@ -189,5 +189,5 @@ class Sriov:
         self.control.value = after
         if before.vf_enable != after.vf_enable:
             count = self.count.value.count if after.vf_enable else 0
-            self._become(tuple(self._make(self, index) for index in range(count)))
+            self._become(tuple(self.make(self, index) for index in range(count)))
         return after

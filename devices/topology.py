@@ -283,10 +283,10 @@ class Topology:
     def _changed(self) -> None:
         """Requests may take another way from now on."""
         for function in self._places:
-            function.dma.reconsider()
+            function.bus_master.reconsider()
         for sriov in self._sriov:
             for virtual in sriov.functions:
-                virtual.dma.reconsider()
+                virtual.bus_master.reconsider()
         for react in self.on_change:
             react()
 

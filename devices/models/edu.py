@@ -1,8 +1,8 @@
 """The edu device: the smallest useful DMA device, register-compatible with the one of QEMU.
 
-A transfer takes 100 ms of simulated time, which only :meth:`Edu.advance` lets pass. What makes
-QEMU's device abort is recorded in ``errors`` instead. The device does not look at how a transfer
-ends: a refused read leaves all ones in its buffer, a refused write is lost.
+A transfer takes 100 ms by the function's clock. What makes QEMU's device abort is recorded in
+``errors`` instead. The device does not look at how a transfer ends: a refused read leaves all ones
+in its buffer, a refused write is lost.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import math
 from dataclasses import dataclass
 from enum import IntEnum
 
+from devices.clock import Alarm
 from devices.function import Identity, PciFunction
 from pagetables.bits import BitRecord, Bits
 
@@ -75,6 +76,7 @@ class Edu(PciFunction):
         self.dma_mask = dma_mask
         self.buffer = bytearray(BUFFER_SIZE)
         self.errors: list[EduError] = []
+        self._transfer: Alarm | None = None
         self._msi = self.add_msi(offset=0x40)
         self.add_bar(0, BAR_SIZE).place(0, BAR_SIZE, self)
         self.at_reset.append(self._power_on)
@@ -121,20 +123,14 @@ class Edu(PciFunction):
         """Whether a transfer is on its way."""
         return bool(self._dma[EduRegister.DMA_COMMAND] & 1)
 
-    def advance(self, nanoseconds: int) -> None:
-        """Let simulated time pass: a transfer ends 100 ms after its command."""
-        if not self.busy:
-            return
-        self._remaining -= nanoseconds
-        if self._remaining <= 0:
-            self._finish(DmaCommand(self._dma[EduRegister.DMA_COMMAND]))
-
     def _power_on(self) -> None:
         self.interrupt_status = 0
         self._liveness = 0
         self._factorial = 0
         self._status = 0
-        self._remaining = 0
+        if self._transfer is not None:
+            self._transfer.cancel()
+            self._transfer = None
         self._dma: dict[int, int] = dict.fromkeys(
             (
                 EduRegister.DMA_SOURCE,
@@ -154,9 +150,10 @@ class Edu(PciFunction):
     def _command(self, command: DmaCommand) -> None:
         if command.run and not self.busy:
             self._dma[EduRegister.DMA_COMMAND] = command
-            self._remaining = DMA_NANOSECONDS
+            self._transfer = self.clock.after(DMA_NANOSECONDS, self._finish)
 
-    def _finish(self, command: DmaCommand) -> None:
+    def _finish(self) -> None:
+        command = DmaCommand(self._dma[EduRegister.DMA_COMMAND])
         source = self._dma[EduRegister.DMA_SOURCE]
         destination = self._dma[EduRegister.DMA_DESTINATION]
         count = self._dma[EduRegister.DMA_COUNT]

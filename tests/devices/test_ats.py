@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from devices.ats import AtsAgent, Misbehaviour
+from devices.ats import AtsAgent, Misbehaviour, put_device_tlb
 from devices.capabilities import add_ats, add_pasid, add_pri
+from devices.device_tlb import DeviceTlb
 from devices.dma import (
     READ,
     WRITE,
@@ -19,6 +20,7 @@ from devices.dma import (
     ResponseCode,
 )
 from devices.function import Identity, PciFunction
+from devices.models.edu import Edu
 from devices.pri import PageRequestInterface
 from devices.sriov import Sriov
 from tests.devices.ports import PagingPort, RecordingPort
@@ -349,3 +351,29 @@ def test_what_the_root_refuses_is_refused_to_the_device() -> None:
     assert not bench.agent.write(0x2000, b"1234").ok
     bench.port.map(0x2000, 0xA000, "")
     assert not bench.agent.read(0x2000, 4).ok
+
+
+def test_a_device_tlb_can_be_put_in_front_of_any_model() -> None:
+    """A conventional function becomes an express one; its interrupts stay untranslated."""
+    edu, port = Edu(), PagingPort()
+    agent = put_device_tlb(edu, DeviceTlb(8))
+    edu.connect(port)
+    assert edu.client is agent and edu.pcie is not None and edu.config.size == 4096
+    edu.config.write(4, 6, 2)
+    at = edu.config.find_extended_capability(0xF)
+    assert at is not None
+    port.map(0x5000, 0x3000)
+    port.ram.write(0x3010, b"page")
+    for enabled in (False, True):
+        edu.config.write(at + 6, enabled << 15, 2)
+        for _ in range(3):
+            assert edu.dma.read(0x5010, 4).data == b"page"
+        assert port.translations == (1 if enabled else 0)
+        assert len(agent.tlb) == (1 if enabled else 0)
+    assert len(port.translated) == 3
+    edu.send_message(0xFEE0_0000, 5)
+    assert port.messages == [(0xFEE0_0000, 5)]
+    edu.reset()
+    assert len(agent.tlb) == 0
+    with pytest.raises(ValueError, match="already"):
+        put_device_tlb(edu)

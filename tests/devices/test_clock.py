@@ -51,3 +51,12 @@ def test_alarms_of_one_time_ring_in_the_order_in_which_they_were_set() -> None:
     clock.advance(1)
     assert rung == ["one", "two", "three"]
     assert clock.next_due() is None
+
+
+def test_alarms_that_were_cancelled_are_forgotten() -> None:
+    clock = Clock()
+    clock.after(5, lambda: None)
+    for _ in range(10_000):
+        clock.after(1 << 40, lambda: None).cancel()
+    assert len(vars(clock)["_alarms"]) < 200
+    assert clock.next_due() == 5

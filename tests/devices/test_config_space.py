@@ -14,6 +14,7 @@ from devices.config_space import (
     Identification,
     Status,
 )
+from devices.function import Identity, PciFunction
 from pagetables.bits import BitRecord, Bits
 
 WORD = st.integers(0, 0xFFFF_FFFF)
@@ -136,3 +137,38 @@ def test_layout_mistakes_are_refused() -> None:
         config.add_capability(5, 0x100)
     with pytest.raises(ConfigSpaceError, match="0x100"):
         ConfigSpace().add_extended_capability(0xF, 8, 0x140)
+
+
+@given(st.integers(-4, 0x110), st.binary(max_size=24))
+def test_byte_ranges_are_what_single_accesses_are(offset: int, data: bytes) -> None:
+    """Bytes beyond the space are all ones and dropped; no byte is touched that is not written."""
+    ranged, single = (
+        PciFunction(Identity(1, 2, 3), config_size=256),
+        PciFunction(Identity(1, 2, 3), config_size=256),
+    )
+    for function in (ranged, single):
+        function.add_bar(0, 0x1000)
+        function.add_msi(4, maskable=True)
+    ranged.config.write_bytes(offset, data)
+    for at, byte in enumerate(data):
+        single.config.write(offset + at, byte, 1)
+    assert ranged.config.dump() == single.config.dump()
+    read = ranged.config.read_bytes(offset, len(data))
+    dump = ranged.config.dump()
+    assert list(read) == [
+        dump[at] if 0 <= at < 256 else 0xFF for at in range(offset, offset + len(data))
+    ]
+
+
+def test_a_doubleword_of_a_range_is_one_write() -> None:
+    """What a write of a register causes is caused once, as if it had come alone."""
+    function = PciFunction(Identity(1, 2, 3))
+    seen: list[int] = []
+
+    def commanded(_: Command, after: Command) -> Command:
+        seen.append(int(after))
+        return after
+
+    function.command.on_write = commanded
+    function.config.write_bytes(2, bytes([0, 0, 6, 4, 0, 0, 7]))
+    assert seen == [0x406]

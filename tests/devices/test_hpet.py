@@ -30,7 +30,7 @@ def test_a_one_shot_timer_sends_once_at_its_tick(steps: list[int], comparator: i
     hpet, port = make()
     arm(hpet, comparator)
     for nanoseconds in steps:
-        hpet.advance(nanoseconds)
+        hpet.clock.advance(nanoseconds)
     assert hpet.counter == sum(steps) // 10
     assert port.messages == [MESSAGE] * (sum(steps) // 10 >= comparator)
 
@@ -39,7 +39,7 @@ def test_a_one_shot_timer_sends_once_at_its_tick(steps: list[int], comparator: i
 def test_a_periodic_timer_sends_every_period(period: int, nanoseconds: int) -> None:
     hpet, port = make()
     arm(hpet, period, ENABLE | FSB | PERIODIC | SET_VALUE)
-    hpet.advance(nanoseconds)
+    hpet.clock.advance(nanoseconds)
     assert len(port.messages) == nanoseconds // 10 // period
 
 
@@ -47,7 +47,7 @@ def test_timers_send_in_order_of_time() -> None:
     hpet, port = make()
     for timer, comparator in enumerate((30, 10, 20)):
         arm(hpet, comparator, timer=timer)
-    hpet.advance(1000)
+    hpet.clock.advance(1000)
     assert [data for _, data in port.messages] == [0x56, 0x57, 0x55]
 
 
@@ -55,9 +55,9 @@ def test_the_period_may_differ_from_the_first_comparator() -> None:
     hpet, port = make()
     arm(hpet, 100, ENABLE | FSB | PERIODIC | SET_VALUE)
     hpet.write(0x108, 10, 8)
-    hpet.advance(990)
+    hpet.clock.advance(990)
     assert len(port.messages) == 0
-    hpet.advance(110)
+    hpet.clock.advance(110)
     assert len(port.messages) == 2
 
 
@@ -65,9 +65,9 @@ def test_a_32_bit_timer_wraps() -> None:
     hpet, port = make()
     hpet.write(0xF0, 0xFFFF_FFF0, 8)
     arm(hpet, 0x1_0000_0010, ENABLE | FSB | MODE_32)
-    hpet.advance(0x1F * 10)
+    hpet.clock.advance(0x1F * 10)
     assert port.messages == []
-    hpet.advance(10)
+    hpet.clock.advance(10)
     assert port.messages == [MESSAGE]
 
 
@@ -75,14 +75,14 @@ def test_nothing_happens_while_disabled() -> None:
     hpet, port = make()
     arm(hpet, 10)
     hpet.write(0x10, 0, 4)
-    hpet.advance(1000)
+    hpet.clock.advance(1000)
     assert (hpet.counter, port.messages) == (0, [])
 
 
 def test_without_message_delivery_only_the_status_shows_a_level_match() -> None:
     hpet, port = make()
     arm(hpet, 10, ENABLE | LEVEL, timer=1)
-    hpet.advance(100)
+    hpet.clock.advance(100)
     assert port.messages == []
     assert hpet.read(0x20, 4) == 0b10
     hpet.write(0x20, 0b01, 4)

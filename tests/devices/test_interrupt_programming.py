@@ -71,7 +71,7 @@ def test_a_pin_and_a_timer_send_what_they_are_programmed_to() -> None:
     program_timer(hpet, 1, remappable_message(7), 10, periodic=True)
     program_timer(hpet, 2, Message(0xFEE0_1000, 0x50), 15, periodic=False)
     hpet.write(0x10, 1, 4)
-    hpet.advance(300)
+    hpet.clock.advance(300)
     seven = remappable_message(7)
     assert port.messages == [
         (0xFEE0_2474, 0x41), seven, (0xFEE0_1000, 0x50), seven, seven,

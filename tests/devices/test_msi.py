@@ -1,5 +1,7 @@
 """MSI and MSI-X: which message leaves, when, and what waits."""
 
+from collections.abc import Callable
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -160,3 +162,27 @@ def test_a_vector_outside_the_table_is_nothing() -> None:
     assert (sent, msix.pending) == ([], 0)
     with pytest.raises(ValueError, match="vectors"):
         make_msix(0)
+
+
+@pytest.mark.parametrize("make", [make_msi, make_msix])
+@given(vector=st.integers(0, 9), mask=st.booleans())
+def test_a_host_signals_the_vectors_whatever_software_wrote(
+    make: Callable[[], tuple[ConfigSpace, Msi | Msix, Messages]], vector: int, mask: bool
+) -> None:
+    """A host that owns the vectors is told of each; taken back, the function is off again."""
+    config, owned, sent = make()
+    if mask:
+        program(config, 0x8001)
+    signalled: list[int] = []
+    owned.host = signalled.append
+    assert owned.enabled
+    owned.notify(vector)
+    if isinstance(owned, Msix):
+        assert signalled == [vector] * (vector < len(owned.entries))
+        assert owned.pending == 0
+    else:
+        assert signalled == [vector % 4]
+    assert sent == []
+    owned.host = None
+    if not mask:
+        assert not owned.enabled

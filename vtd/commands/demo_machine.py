@@ -136,4 +136,4 @@ def move(edu: Edu, iova: int, length: int, *, to_memory: bool) -> None:
         (EduRegister.DMA_COMMAND, DmaCommand.of(run=1, to_memory=to_memory)),
     ):
         edu.write(register, value, 8)
-    edu.advance(DMA_NANOSECONDS)
+    edu.clock.advance(DMA_NANOSECONDS)

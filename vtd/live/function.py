@@ -8,7 +8,6 @@ messages of its own pass through interrupt remapping.
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
 
 from devices.config_space import Status
 from devices.function import Bar, PciFunction
@@ -49,9 +48,7 @@ class ServedFunction:
         count, value = len(data), int.from_bytes(data, "little")
         if region == CONFIG_REGION:
             self._check_config(offset, count)
-            for start, size in _aligned(offset, count):
-                part = data[start - offset : start - offset + size]
-                self.function.config.write(start, int.from_bytes(part, "little"), size)
+            self.function.config.write_bytes(offset, data)
         else:
             self._bar(region, offset, count).write(offset, value, count)
 
@@ -76,10 +73,7 @@ class ServedFunction:
 
     def _read_config(self, offset: int, count: int) -> bytes:
         self._check_config(offset, count)
-        read = self.function.config.read
-        data = b"".join(
-            read(start, size).to_bytes(size, "little") for start, size in _aligned(offset, count)
-        )
+        data = self.function.config.read_bytes(offset, count)
         if not self.capabilities_hidden:
             return data
         return bytes(self._hidden(offset + at, value) for at, value in enumerate(data))
@@ -88,12 +82,3 @@ class ServedFunction:
         if offset >= FIRST_CAPABILITY or offset == POINTER:
             return 0
         return value & ~(CAPABILITIES_BIT >> 8 * offset & 0xFF) if offset < 8 else value
-
-
-def _aligned(offset: int, count: int) -> Iterator[tuple[int, int]]:
-    """A range in accesses of 4, 2 and 1 bytes that are aligned."""
-    end = offset + count
-    while offset < end:
-        size = next(each for each in (4, 2, 1) if not offset % each and offset + each <= end)
-        yield offset, size
-        offset += size

@@ -7,7 +7,8 @@ description says.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import NamedTuple
 
 from devices.capabilities import AcsCapabilities, AcsControl
@@ -15,7 +16,7 @@ from devices.clock import Clock
 from devices.config_space import ConfigSpaceError
 from devices.function import BME, Identity, PciFunction
 from devices.source_id import Bdf, SourceId
-from devices.sriov import NumVfs, Sriov, SriovControl, SriovError
+from devices.sriov import NumVfs, Sriov, SriovControl, SriovError, VirtualFunction
 from devices.topology import Bridge, Topology, TopologyError
 from pagetables.memory import MemoryLayoutError, PhysicalMemory
 from vtd.dmar.platform_data import PlatformData
@@ -24,6 +25,7 @@ from vtd.dmar.table import Table
 from vtd.machine.description import (
     ISOLATING,
     DescribedBridge,
+    DescribedDeviceTlb,
     DescribedFunction,
     DescribedRegion,
     DescribedUnit,
@@ -118,6 +120,7 @@ def _made(
         function = make_function(part.made_of, memory, models, problems)
         if function is not None:
             _virtualize(part.made_of, function, problems)
+            _put_device_tlbs(part.made_of, function, problems)
         return function
     return _bridge(part.made_of, problems)
 
@@ -155,6 +158,33 @@ def _virtualize(described: DescribedFunction, function: PciFunction, problems: P
     total = 0 if function.sriov is None else function.sriov.total.value.count
     if described.vfs > total:
         problems.add(described.where, "vfs", f"{described.vfs} of {total} virtual functions")
+
+
+def _put_device_tlbs(
+    described: DescribedFunction, function: PciFunction, problems: Problems
+) -> None:
+    try:
+        if described.ats is not None:
+            described.ats.put(function)
+    except ValueError as error:
+        problems.add(described.where, "ats", str(error))
+    if described.vf_ats is not None:
+        if function.sriov is None:
+            problems.add(described.where, "vf_ats", "there are no virtual functions")
+        else:
+            make = function.sriov.make
+            function.sriov.make = partial(_made_with_device_tlb, make, described.vf_ats)
+
+
+def _made_with_device_tlb(
+    make: Callable[[Sriov, int], VirtualFunction],
+    tlb: DescribedDeviceTlb,
+    sriov: Sriov,
+    index: int,
+) -> VirtualFunction:
+    function = make(sriov, index)
+    tlb.put(function)
+    return function
 
 
 def _plug(part: Part, functions: Mapping[str, PciFunction], topology: Topology) -> None:

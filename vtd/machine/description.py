@@ -11,7 +11,10 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Annotated, Any, NamedTuple
 
+from devices.ats import Misbehaviour, put_device_tlb
 from devices.capabilities import AcsCapabilities, PortType
+from devices.device_tlb import DeviceTlb, Replacement
+from devices.function import PciFunction
 from devices.source_id import Bdf, SourceId
 from vtd.dmar.pci_tree import parse_address
 from vtd.machine.reading import (
@@ -188,6 +191,20 @@ class DescribedSriov(Located):
 
 
 @dataclass(frozen=True, kw_only=True)
+class DescribedDeviceTlb(Located):
+    """A device-TLB in front of a function, whatever its model."""
+
+    capacity: Natural | None = 64
+    """Translations that it keeps."""
+    replacement: Replacement = Replacement.LRU
+    misbehaviour: Misbehaviour = Misbehaviour.NONE
+
+    def put(self, function: PciFunction) -> None:
+        """Put it in front of a function; ValueError if that has one."""
+        put_device_tlb(function, DeviceTlb(self.capacity, self.replacement), self.misbehaviour)
+
+
+@dataclass(frozen=True, kw_only=True)
 class DescribedFunction(Located):
     """``[[function]]``: a function with the behaviour of a device model."""
 
@@ -196,6 +213,10 @@ class DescribedFunction(Located):
     model: str = "inert"
     parameters: Mapping[str, Any] = field(default_factory=dict)
     """Arguments of the model's constructor."""
+    ats: DescribedDeviceTlb | None = None
+    """A device-TLB of its own; true is one as it comes."""
+    vf_ats: DescribedDeviceTlb | None = None
+    """One in front of each of its virtual functions."""
     sriov: DescribedSriov | None = None
     vfs: U16 = 0
     """Virtual functions that are switched on."""

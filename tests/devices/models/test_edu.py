@@ -60,9 +60,9 @@ def test_a_round_trip_through_the_buffer_moves_the_bytes(
     edu, port = make()
     port.ram.write(address, data)
     transfer(edu, address, BUFFER_START + start, len(data), RUN)
-    edu.advance(DMA_NANOSECONDS)
+    edu.clock.advance(DMA_NANOSECONDS)
     transfer(edu, BUFFER_START + start, 0x2_0000 + address, len(data), RUN | TO_MEMORY)
-    edu.advance(DMA_NANOSECONDS)
+    edu.clock.advance(DMA_NANOSECONDS)
     assert port.ram.read(0x2_0000 + address, len(data)) == data
     assert edu.errors == []
 
@@ -71,17 +71,17 @@ def test_a_transfer_takes_100_ms_and_holds_its_registers() -> None:
     edu, port = make()
     port.ram.write(0x1000, b"1234")
     transfer(edu, 0x1000, BUFFER_START, 4, RUN)
-    edu.advance(DMA_NANOSECONDS - 1)
+    edu.clock.advance(DMA_NANOSECONDS - 1)
     assert edu.busy
     assert edu.buffer[:4] == bytes(4)
     edu.bars[0].write(0x80, 0, 8)
     edu.bars[0].write(0x98, 0, 8)
     assert edu.bars[0].read(0x80, 8) == 0x1000
-    edu.advance(1)
+    edu.clock.advance(1)
     assert not edu.busy
     assert edu.bars[0].read(0x98, 4) == 0
     assert edu.buffer[:4] == b"1234"
-    edu.advance(DMA_NANOSECONDS)
+    edu.clock.advance(DMA_NANOSECONDS)
 
 
 def test_a_command_without_run_is_ignored() -> None:
@@ -101,7 +101,7 @@ def test_a_transfer_outside_the_buffer_is_a_recorded_error(
     edu, port = make()
     source, destination = (device_address, 0) if direction else (0, device_address)
     transfer(edu, source, destination, count, RUN | direction | INTERRUPT)
-    edu.advance(DMA_NANOSECONDS)
+    edu.clock.advance(DMA_NANOSECONDS)
     assert edu.errors == [EduError(device_address, count)]
     assert port.ram.read(0, 16) == bytes(16)
     assert not edu.busy
@@ -110,10 +110,10 @@ def test_a_transfer_outside_the_buffer_is_a_recorded_error(
 def test_a_refused_read_leaves_all_ones_and_a_refused_write_is_lost() -> None:
     edu, _ = make()
     transfer(edu, 0x800_0000, BUFFER_START, 4, RUN)
-    edu.advance(DMA_NANOSECONDS)
+    edu.clock.advance(DMA_NANOSECONDS)
     assert edu.buffer[:4] == b"\xff\xff\xff\xff"
     transfer(edu, BUFFER_START, 0x800_0000, 4, RUN | TO_MEMORY | INTERRUPT)
-    edu.advance(DMA_NANOSECONDS)
+    edu.clock.advance(DMA_NANOSECONDS)
     assert edu.interrupt_status == 0x100
 
 
@@ -121,7 +121,7 @@ def test_the_dma_mask_cuts_the_address() -> None:
     edu, port = make(dma_mask=0xFFFF)
     transfer(edu, BUFFER_START, 0x5_2000, 4, RUN | TO_MEMORY)
     edu.buffer[:4] = b"1234"
-    edu.advance(DMA_NANOSECONDS)
+    edu.clock.advance(DMA_NANOSECONDS)
     assert port.ram.read(0x2000, 4) == b"1234"
 
 

@@ -61,7 +61,7 @@ class Machine:
             return self.port(command, numbers)
         elif command == "clock_step":
             for edu in self.functions.values():
-                edu.advance(numbers[0])
+                edu.clock.advance(numbers[0])
         elif command[:-1] == "write":
             self.store(numbers[0], SIZES[command[-1]], numbers[1])
         else:

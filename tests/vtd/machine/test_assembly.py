@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 
+from devices.ats import AtsAgent
+from devices.capabilities import AtsControl
 from devices.models import MODELS
 from devices.models.edu import Edu
 from devices.source_id import Bdf, SourceId
@@ -230,3 +232,33 @@ def test_models_of_ones_own_and_a_clock_are_taken() -> None:
     function = assembly.functions["f"]
     assert isinstance(function, Slow)
     assert function.clock is assembly.clock
+
+
+def test_any_function_of_a_description_can_have_a_device_tlb() -> None:
+    """Translations of a function and of a virtual one are dropped when software says so."""
+    text = (
+        '[[unit]]\nbase = 0xfed90000\nprofile = "xeon"\ninclude_all = true\n'
+        "[[memory]]\nstart = 0\nsize = 0x1000000\n"
+        + PORT
+        + '[[function]]\nname = "f"\nat = "port/00.0"\nvfs = 1\nbus_master = true\n'
+        "ats = { capacity = 4 }\nvf_ats = true\n"
+        "sriov = { total = 2, first_offset = 8, stride = 2 }\n"
+    )
+    assembly = assemble(read_machine(text))
+    assert [each.name for each in assembly.table.structures] == ["DRHD", "ATSR"]
+    platform, function = assembly.platform, assembly.functions["f"]
+    assert function.sriov is not None
+    driver = Driver(platform.unit_of(function), platform.memory, FramePool(0x10_0000, 0x20_0000))
+    driver.start()
+    for number, each in enumerate((function, *function.sriov.functions)):
+        assert isinstance(each.client, AtsAgent)
+        domain = driver.domain()
+        driver.attach(platform.topology.requester_id(each), domain, ats=True)
+        each.client.ats.control.value = AtsControl.of(enable=1)
+        domain.map(0x5000, 0x40_0000 + 0x1000 * number, 0x1000)
+        assert each.dma.write(0x5000, b"here").ok
+        assert len(each.client.tlb) == 1
+        domain.unmap(0x5000, 0x1000)
+        assert len(each.client.tlb) == 0
+        assert not each.dma.write(0x5000, b"gone").ok
+        assert platform.memory.read(0x40_0000 + 0x1000 * number, 4) == b"here"
