@@ -27,7 +27,7 @@ COMMANDS = {
     "collect": ("vtd.commands.collect:collect", "Collect what a Linux machine shows in one file."),
     "explain": ("vtd.commands.explain:explain", "Explain DMAR lines of a kernel log."),
     "fuzz": ("vtd.commands.fuzz:fuzz", "Generated cases against an oracle, QEMU or your own."),
-    "guest": ("vtd.commands.guest:app", "Decode VMCSs, check VM entries, explain EPT walks."),
+    "guest": ("vtd.commands.guest:app", "Decode VMCSs and VPDs, check VM entries, explain EPT."),
     "audit": ("vtd.commands.audit:audit", "Find uses of stale translations in a log."),
 }
 """Name, where the function or application is, and the line of help."""

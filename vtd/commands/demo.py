@@ -1,8 +1,12 @@
-"""``vtd demo``: one DMA translated, one refused, both explained, and the IOTLB filling."""
+"""``vtd demo``: one DMA translated, one refused, both explained; or a guest and its device."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from enum import StrEnum
+from typing import Annotated
+
+import typer
 
 from devices.dma import READ, WRITE
 from devices.source_id import SourceId
@@ -17,8 +21,29 @@ from vtd.layouts.registers import FaultRecording
 from vtd.rows import Hex
 
 
-def demo(format: Output = Format.TEXT) -> None:
+class DemoName(StrEnum):
+    """Other demos."""
+
+    GUEST = "guest"
+
+
+def demo(
+    name: Annotated[
+        DemoName | None,
+        typer.Argument(
+            metavar="[guest]",
+            help="A guest and its device instead: one page, invalidations left out, posted "
+            "interrupts, and two virtual processors of Itanium.",
+        ),
+    ] = None,
+    format: Output = Format.TEXT,
+) -> None:
     """Build tables for an edu device, let it do DMA, and explain what happens."""
+    if name is DemoName.GUEST:
+        from vtd.commands import demo_guest  # noqa: PLC0415 - not needed by the other one
+
+        show(demo_guest.answer(), format)
+        return
     shown = example.run()
     rows = [_row(each) for each in shown.transfers]
     document = {

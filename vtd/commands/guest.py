@@ -1,4 +1,4 @@
-"""``vtd guest``: the processor's side of a guest: VMCSs, entry checks, EPT."""
+"""``vtd guest``: the processor's side of a guest: VMCSs, entry checks, EPT, VPDs."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ RIGHTS = {AccessName.READ: READ, AccessName.WRITE: WRITE, AccessName.FETCH: EXEC
 
 @app.callback()
 def guest() -> None:
-    """The processor's side of a guest: VMCSs, entry checks, EPT."""
+    """The processor's side of a guest: VMCSs, entry checks, EPT, and VPDs of Itanium."""
 
 
 @app.command()
@@ -229,6 +229,31 @@ def ept(
     elif leaf is not None:
         lines.append(f"  => allowed: physical address {physical:#x}, {_rights(leaf.rights)}")
     show(CommandAnswer(row, [row], lines), format)
+
+
+@app.command()
+def vpd(
+    file: Annotated[
+        str,
+        typer.Argument(metavar="FILE", help="The 64 KiB of a VPD; - is stdin."),
+    ],
+    format: Output = Format.TEXT,
+) -> None:
+    """Decode the virtual processor descriptor of an Itanium guest (VT-i).
+
+    Exit code 0 if nothing is remarkable, 1 if something breaks a rule, 2 for what is no VPD.
+    """
+    from vtd.commands.show_vpd import vpd_json, vpd_lines  # noqa: PLC0415 - construct is slow
+    from vtd.guest.itanium.vpd import parse_vpd, remarks  # noqa: PLC0415
+
+    with unusable_input(file):
+        data = read_bytes(file)
+        fields = parse_vpd(data)
+    found = list(remarks(data))
+    document = vpd_json(fields, found)
+    show(CommandAnswer(document, [document], vpd_lines(fields, found)), format)
+    if found:
+        raise typer.Exit(1)
 
 
 def _violation(stage: Any, need: int, rights: int) -> VmExit:

@@ -33,3 +33,46 @@ def test_json_has_the_same() -> None:
     ]
     assert [each["fault_record"] is None for each in transfers] == [True, True, True, False]
     assert [len(each["iotlb"]["entries"]) for each in transfers] == [1, 1, 2, 2]
+
+
+def test_a_guest_and_its_device() -> None:
+    """Each scene shows what it is there for."""
+    scenes = json.loads(run("guest", "--format", "json"))["scenes"]
+    outcomes = [[step["outcome"] for step in scene["steps"]] for scene in scenes]
+    findings = [[step["finding"] for step in scene["steps"] if step["finding"]] for scene in scenes]
+    assert outcomes[0] == ["done", "'from the guest'", "done", "'from a device!'"]
+    assert findings[0] == []
+    assert outcomes[1][1] == "fault 85h, no write permission"
+    assert [each.startswith("exit 48") for each in outcomes[1]] == [False] * 4 + [True]
+    assert len(findings[1]) == 1 and "missing INVEPT" in findings[1][0]
+    assert outcomes[2][2].startswith("exit 48")
+    assert outcomes[2][3:] == ["done", "done", "fault 85h, no write permission"]
+    assert len(findings[2]) == 1 and "missing page-selective iotlb_inv" in findings[2][0]
+    assert outcomes[3][1].startswith("no exit")
+    assert outcomes[3][-1] == "exit 1 (EXTERNAL INTERRUPT), qualification 0x0"
+    assert scenes[3]["figures"] == {"exit_interruption_info": "0x80000041"}
+    assert outcomes[4] == [
+        "24 intercepts",
+        "8 intercepts",
+        "the same but for vac",
+        "each in its own memory",
+    ]
+    counts = scenes[4]["figures"]["intercepts"]
+    assert [sum(each.values()) for each in counts.values()] == [24, 8]
+    assert outcomes[5] == [
+        "the monitor's memory is overwritten",
+        "guest 2's own memory, nobody else's",
+        "refused",
+    ]
+
+
+def test_it_is_told_in_words_too() -> None:
+    shown = run("guest")
+    assert "exit interruption info: 0x80000041" in shown
+    assert "intercepts, vac 7Fh: mov_to_cr 2" in shown
+
+
+def test_there_is_no_other_demo() -> None:
+    result = CliRunner().invoke(main, ["demo", "device"])
+    assert result.exit_code == 2
+    assert "guest" in result.output

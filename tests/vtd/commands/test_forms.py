@@ -40,6 +40,7 @@ def run(*arguments: str) -> str:
 
 ANSWERS: list[tuple[list[str], str | None]] = [
     (["demo"], "transfers"),
+    (["demo", "guest"], "scenes"),
     (["mappings", LEGACY], "sources"),
     (["walk", FIRST_STAGE, "--device", "00:01.0", "0xffef6000"], None),
     (["walk", FIRST_STAGE, "--device", "00:01.0", "0x0", "--ats"], None),

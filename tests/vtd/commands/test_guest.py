@@ -13,6 +13,8 @@ from typer.testing import CliRunner
 
 from tests.vtd.guest.dumps import kvm_dump
 from vtd.cli import main
+from vtd.guest.itanium.registers import Psr
+from vtd.guest.itanium.vpd import PARTS, VPD_SIZE
 from vtd.guest.x86.base_state import base_state
 from vtd.guest.x86.capabilities import VMX_PROFILES
 from vtd.guest.x86.fields import FIELDS
@@ -244,3 +246,60 @@ class TestEpt:
 def test_help() -> None:
     shown = run("--help")
     assert all(word in shown for word in ("vmcs", "check", "ept"))
+
+
+class TestVpd:
+    def file(self, tmp_path: Path, **values: int) -> str:
+        data = bytearray(VPD_SIZE)
+        for name, value in values.items():
+            at = PARTS[name].offset
+            data[at : at + 8] = value.to_bytes(8, "little")
+        path = tmp_path / "vpd"
+        path.write_bytes(data)
+        return str(path)
+
+    def test_it_is_decoded(self, tmp_path: Path) -> None:
+        file = self.file(tmp_path, vac=0x7F, vdc=1, vhpi=5, vpsr=Psr.of(ic=1, i=1), vcr=7)
+        shown = run("vpd", file)
+        assert "a_int=1 a_from_int_cr=1" in shown
+        assert "vpsr             0x0000000000006000  ic=1 i=1" in shown
+        assert "vectors 0x50 to 0x5f" in shown
+        assert "2048  vcr.dcr" in shown
+
+    def test_as_json(self, tmp_path: Path) -> None:
+        answer = json.loads(run("vpd", self.file(tmp_path, vac=1, vhpi=32), "--format", "json"))
+        assert answer["vac"] == "0x1" and answer["vac_bits"]["a_int"] == 1
+        assert answer["vhpi"] == "0x20" and answer["remarks"] == []
+        assert len(answer["vgr"]) == 16 and answer["vcr"] == {}
+
+    def test_what_breaks_a_rule_is_remarked(self, tmp_path: Path) -> None:
+        shown = run("vpd", self.file(tmp_path, vac=1, vdc=2, vhpi=40), code=1)
+        assert "remark: a_int and d_extint" in shown
+        assert "remark: vhpi 0x28" in shown
+        assert "  no interrupt" in shown
+
+    def test_an_empty_one_and_stdin(self) -> None:
+        assert "every field is 0" in run("vpd", "-", stdin=bytes(VPD_SIZE))
+
+    @pytest.mark.parametrize(
+        ("data", "words"),
+        [
+            (b"", "0 bytes"),
+            (bytes(4096), "cut: 4096 bytes"),
+            (pack(BASE) * 16, "unknown revision"),
+            (b"MZ".ljust(VPD_SIZE, b"\0"), "unknown revision"),
+        ],
+    )
+    def test_other_input_is_named(self, tmp_path: Path, data: bytes, words: str) -> None:
+        file = tmp_path / "file"
+        file.write_bytes(data)
+        shown = run("vpd", str(file), code=2)
+        assert words in shown
+        assert len(shown.strip().splitlines()) == 1
+
+    @given(st.binary(max_size=200), st.sampled_from([0, 8, 256, 1024, 1424, 2048]))
+    def test_any_bytes_are_decoded_or_named(self, data: bytes, at: int) -> None:
+        whole = bytes(at) + data.ljust(VPD_SIZE - at, b"\0")
+        result = CliRunner().invoke(main, ["guest", "vpd", "-"], input=whole)
+        assert result.exit_code in (0, 1, 2)
+        assert isinstance(result.exception, SystemExit | None)
