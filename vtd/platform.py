@@ -19,17 +19,24 @@ from devices.dma import Completion, DmaPort, Request
 from devices.function import CLOSED, PciFunction
 from devices.topology import Topology, TopologyError
 from pagetables.memory import MemoryState, PhysicalMemory
+from vtd.dmar.platform_data import PlatformData, UnitRegisters
+from vtd.dmar.rules import Severity, check
+from vtd.dmar.rules.platform import short_of_domain_ids
 from vtd.dmar.scopes import Scopes, SystemDevice
 from vtd.dmar.table import Table
 from vtd.unit.options import Options
 from vtd.unit.port import UnitPort
 from vtd.unit.registers.capabilities import Capabilities
 from vtd.unit.state import State
-from vtd.unit.unit import RemappingUnit
+from vtd.unit.unit import RemappingUnit, without_registers
 
 
 class PlatformError(ValueError):
     """Parts that make no machine: the message names the unit or the device."""
+
+
+UNITS_AND_TABLE = ("DMAR-U07", "DMAR-K09", "DMAR-K10", "DMAR-K14")
+"""Rules that need the table and the registers of the units, and nothing else."""
 
 
 class RoutedPort(DmaPort):
@@ -83,6 +90,8 @@ class Platform:
         self.topology = topology
         self.units = dict(units)
         self.scopes = Scopes(table, topology)
+        self.warnings: list[str] = []
+        """What is doubtful about the units, and about the units and the table together."""
         self._attached: list[tuple[RemappingUnit, int]] = []
         """The source-ids whose messages go where the topology says."""
 
@@ -98,8 +107,8 @@ class Platform:
         """Make the units that ``table`` describes and connect every function of ``topology``.
 
         ``capabilities`` are those of all units, or of each by register base. PlatformError if they
-        contradict themselves, or if some function has no unit. A table as bytes is read first, with
-        TableError if it is none.
+        contradict themselves or the table, or if some function has no unit; what is only doubtful
+        is in ``warnings``. A table as bytes is read first, with TableError if it is none.
         """
         if isinstance(table, bytes):
             table = Table.parse(table)
@@ -117,7 +126,28 @@ class Platform:
             units[base] = RemappingUnit(known, memory, options)
         platform = cls(memory, topology, table, units)
         platform.connect()
+        platform._judge()
         return platform
+
+    def _judge(self) -> None:
+        """Hold the units against the table: what is wrong raises, what is doubtful is kept."""
+        registers, functions = {}, [self.topology.bdf(each) for each in self._functions()]
+        for base, unit in self.units.items():
+            known = unit.capabilities
+            registers[base] = UnitRegisters(known.cap, known.ecap, int(known.version))
+            self.warnings += [f"register base {base:#x}: {each}" for each in known.consequences()]
+            self.warnings += [
+                f"register base {base:#x}: {each}" for each in without_registers(known)
+            ]
+        found = check(self.scopes.table, PlatformData(registers=registers), UNITS_AND_TABLE)
+        wrong = [
+            f"{each.rule}: {each.message}" for each in found if each.severity is Severity.ERROR
+        ]
+        if wrong:
+            raise PlatformError("; ".join(wrong))
+        self.warnings += [f"{each.rule}: {each.message}" for each in found]
+        for _, message in short_of_domain_ids(self.scopes, functions, registers):
+            self.warnings.append(f"DMAR-K15: {message}")
 
     def reset(self, *, power_good: bool = True) -> None:
         """Reset every unit (11.3) and every function."""

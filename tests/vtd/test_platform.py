@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -686,3 +687,44 @@ def test_memory_of_others_is_no_part_of_the_state(tmp_path: Any) -> None:
     assert platform.memory.read(0x5000, 4) == bytes(4)
     with pytest.raises(BusError):
         platform.memory.read(0x2000_0000, 1)
+
+
+def described(haw: int = 48, flags: str = "intr_remap", second: int = OTHERS) -> Table:
+    text = TWO_UNITS.replace("address_bits = 48", f'address_bits = {haw}\nflags = ["{flags}"]')
+    return build(text.replace(f"{OTHERS:#x}", f"{second:#x}"))
+
+
+def judged(capabilities: Capabilities, described_by: Table, functions: int = 2) -> list[str]:
+    """The warnings of a platform with that many functions."""
+    topology = Topology()
+    bus = topology.add_root_bus()
+    for device in range(functions):
+        topology.add(Edu(), bus, 2 + device)
+    memory = PhysicalMemory()
+    return Platform.build(memory, topology, described_by, capabilities).warnings
+
+
+def test_units_that_contradict_the_table_make_no_platform() -> None:
+    assert judged(QEMU, described()) == []
+    irreq = replace(QEMU, ecap=QEMU.ecap.replace(irreq=True))
+    assert judged(irreq, described()) == []
+    with pytest.raises(PlatformError, match="DMAR-K09: the unit at 0xfed90000 requires INTR_REMAP"):
+        judged(irreq, described(flags="dma_ctrl_platform_opt_in"))
+    with pytest.raises(PlatformError, match="DMAR-K14: the host has addresses of 52 bits"):
+        judged(QEMU, described(haw=52))
+    with pytest.raises(PlatformError, match=r"DMAR-U07: registers .* overlap an earlier unit"):
+        judged(QEMU, described(second=GRAPHICS + 0x800))
+
+
+def test_what_is_doubtful_about_units_is_told() -> None:
+    far = replace(QEMU, cap=QEMU.cap.replace(fro=0x1000))
+    assert [each[:8] for each in judged(far, described())] == ["DMAR-K10"] * 2
+    narrow = replace(QEMU, cap=QEMU.cap.replace(nd=0))
+    assert judged(narrow, described(), functions=17) == []
+    assert judged(narrow, described(), functions=18) == ["DMAR-K15: 17 functions, 16 domain-ids"]
+    none = replace(QEMU, cap=QEMU.cap.replace(sagaw=0))
+    assert any("SAGAW is 0" in each for each in judged(none, described()))
+    xeon = PROFILES["xeon"]
+    crowded = replace(xeon, cap=xeon.cap.replace(fro=0x600, nfr=0))
+    assert any("PMS is reported, but FRO" in each for each in judged(crowded, described()))
+    assert not judged(xeon, described())

@@ -40,7 +40,7 @@ class Decoded(NamedTuple):
 
     @property
     def notes(self) -> list[str]:
-        return self.unit.remnants()
+        return [*self.unit.remnants(), *self.unit.consequences()]
 
 
 def caps(

@@ -37,6 +37,11 @@ class UnitRegisters(NamedTuple):
         return self.ver != 0xFFFFFFFF and not (self.cap == ones and self.ecap == ones)
 
     @property
+    def domain_ids(self) -> int:
+        """How many domain-ids there are (CAP.ND), without 0 where caching mode uses it (6.2.2)."""
+        return (1 << min(4 + 2 * self.cap.nd, 16)) - self.cap.cm
+
+    @property
     def end(self) -> int:
         """First offset after the fault records and the IOTLB registers."""
         return max(self.cap.fro + 16 * (self.cap.nfr + 1), self.ecap.iro + 16)

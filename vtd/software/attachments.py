@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from vtd.layouts.entries import (
-    AddressWidth,
     ContextEntry,
     FirstStagePagingMode,
     PasidEntry,
@@ -150,7 +149,7 @@ class Attachments:
     def _context_entry(self, user: User, domain: Domain) -> ContextEntry:
         entry = ContextEntry.of(p=True, did=domain.domain_id)
         if not domain.levels:  # 9.3: AW as the unit's largest, though no table is walked
-            width = max(self.capabilities.address_widths, default=AddressWidth.AGAW_48)
+            width = max(self.capabilities.address_widths)
             return entry.replace(tt=TranslationType.PASS_THROUGH, aw=width)
         kind = TranslationType.DEVICE_TLB if user.endpoint.ats else TranslationType.SECOND_STAGE
         return entry.replace(tt=kind, aw=domain.address_width, ssptptr=domain.root)

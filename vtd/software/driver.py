@@ -225,6 +225,8 @@ class Driver:
             raise DomainError(f"kind: the unit has no {kind.name}")
         if not self.scalable and kind not in (SECOND_STAGE, PASS_THROUGH):
             raise DomainError(f"kind: {kind.name} is for scalable mode")
+        if not self.scalable:
+            self._levels()  # a context entry names one of these widths in any case (9.3)
         nested = kind is NESTED
         if nested != (second is not None) or nested != (guest_frames is not None):
             raise DomainError("second, guest_frames: for nested domains, which need both")

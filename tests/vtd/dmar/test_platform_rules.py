@@ -97,9 +97,13 @@ SOUND = {
     "K09": PlatformData(registers=registers(ecap=IRREQ)),
     "K10": PlatformData(registers=registers(Capability.of(fro=0xFE0, nfr=1), DT)),
     "K11": PlatformData(registers=registers(ecap=DT)),
+    "K14": PlatformData(registers=registers(Capability.of(mgaw=38))),
+    "K15": PlatformData(registers=registers(Capability.of(nd=0)), pci=tree("00:1c.0")),
     "K12": PlatformData(pci=tree("00:1c.0")),
     "K13": PlatformData(pci=tree("00:1c.0")),
 }
+SEVENTEEN = ("00:1c.0", *(f"01:{number:02x}.0" for number in range(16)))
+SIXTEEN = SEVENTEEN[:-1]
 ALL_ONES = (1 << 64) - 1
 ADDRESS = TABLE.units[0].offset
 BROKEN = [
@@ -115,6 +119,15 @@ BROKEN = [
     ("K08", PlatformData(registers=registers(ALL_ONES, ALL_ONES)), 56),
     ("K10", PlatformData(registers=registers(FAR_RECORDS, DT)), 53),
     ("K11", PlatformData(registers=registers()), 136),
+    ("K14", PlatformData(registers=registers(Capability.of(mgaw=37))), 36),
+    ("K15", PlatformData(registers=registers(), pci=tree("00:1c.0", functions=SEVENTEEN)), 48),
+    (
+        "K15",
+        PlatformData(
+            registers=registers(Capability.of(cm=1)), pci=tree("00:1c.0", functions=SIXTEEN)
+        ),
+        48,
+    ),
     ("K12", PlatformData(pci=tree(functions=("0001:00:01.0", "00:02.0"))), 48),
 ]
 

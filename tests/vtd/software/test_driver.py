@@ -448,3 +448,22 @@ def test_after_a_sleep_the_driver_programs_the_unit_again_with_the_tables_it_has
     domain.unmap(PAGE, PAGE)
     assert not bench.port.read(PAGE, 4).ok
     assert not read(bench.unit, FaultStatus).iqe
+
+
+@pytest.mark.parametrize("scalable", [False, True])
+def test_a_unit_without_second_stage_widths_is_used_for_what_it_can_do(scalable: bool) -> None:
+    bench = Bench(capabilities(sagaw=0), scalable=scalable)
+    bench.driver.start()
+    with pytest.raises(DomainError, match=r"the unit has no second-stage tables"):
+        bench.driver.domain()
+    if not scalable:
+        with pytest.raises(DomainError, match=r"the unit has no second-stage tables"):
+            bench.driver.domain(PASS_THROUGH)
+        return
+    for kind, address in ((PASS_THROUGH, DATA), (FIRST_STAGE, PAGE)):
+        domain = bench.driver.domain(kind)
+        if kind is FIRST_STAGE:
+            domain.map(PAGE, DATA, PAGE)
+        bench.driver.attach(SID, domain)
+        assert bench.port.read(address, 4).ok
+        bench.driver.detach(SID)

@@ -5,7 +5,8 @@ A rule finds nothing when the data it needs was not given.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 
 from devices.source_id import Bdf, SourceId
 from vtd.dmar.pci_tree import NTB_CLASS, PciTree
@@ -241,6 +242,50 @@ def no_device_tlb(table: Table, platform: PlatformData) -> Hits:
         return
     for each in (*table.all(Atsr), *table.all(Satc)):
         yield each.place(), f"{each.name}, but no unit supports Device-TLBs"
+
+
+@platform_rule(
+    "DMAR-K14",
+    ERROR,
+    "every unit takes guest addresses as wide as the host's",
+    "11.4.2",
+    "CAP and ECAP",
+)
+def width_against_mgaw(table: Table, platform: PlatformData) -> Hits:
+    """CAP.MGAW has to be at least the host address width: identity mappings would not fit."""
+    width = table.header.address_bits
+    for unit, registers in _answering(table, platform):
+        if registers.cap.mgaw + 1 < width:
+            guest = f"the unit at 0x{unit.register_base:x} takes {registers.cap.mgaw + 1} bits"
+            place = table.header.place("host_address_width")
+            yield place, f"the host has addresses of {width} bits, {guest}"
+
+
+@platform_rule(
+    "DMAR-K15",
+    WARNING,
+    "a unit has a domain-id for every function that it covers",
+    "11.4.2",
+    "CAP and ECAP, and PCI tree",
+)
+def too_few_domain_ids(table: Table, platform: PlatformData) -> Hits:
+    """CAP.ND: with fewer, functions have to share address spaces, or some get none."""
+    if platform.pci is not None:
+        scopes = Scopes(table, platform.pci)
+        yield from short_of_domain_ids(scopes, platform.pci.functions, platform.registers or {})
+
+
+def short_of_domain_ids(
+    scopes: Scopes, functions: Iterable[Bdf], registers: Mapping[int, UnitRegisters]
+) -> Hits:
+    """Units of ``registers`` that cover more functions than they have domain-ids."""
+    owners = (scopes.owner(bdf) for bdf in functions)
+    counts = Counter(owner.unit.register_base for owner in owners if owner is not None)
+    for unit in scopes.table.units:
+        read = registers.get(unit.register_base)
+        if read is not None and read.answers and counts[unit.register_base] > read.domain_ids:
+            message = f"{counts[unit.register_base]} functions, {read.domain_ids} domain-ids"
+            yield unit.place(), message
 
 
 @platform_rule(

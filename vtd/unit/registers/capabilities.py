@@ -180,6 +180,11 @@ class Capabilities:
                 f"11.4.2: MGAW of {self.max_guest_address_width} bits is less than the host "
                 f"address width of {self.host_address_width}",
             ),
+            (
+                major >= 6 and not ecap.qi,
+                "6.5: QI is clear in major version 6 or higher, which has no other interface for "
+                "invalidations",
+            ),
             (major >= 6 and not ecap.ssts and cap.sagaw, "11.4.2: SAGAW is not 0 without SSTS"),
             (major >= 2 and not cap.drd, "11.4.2: DRD is clear in major version 2 or higher"),
             (major >= 2 and not cap.dwd, "11.4.2: DWD is clear in major version 2 or higher"),
@@ -220,6 +225,15 @@ class Capabilities:
             (ecap.ers, "11.4.3: ERS is set (execute requests, up to revision 4)"),
         )
         return found + [message for shown, message in rules if shown]
+
+    def consequences(self) -> list[str]:
+        """What software can't do with a unit although its mode or its tables are there."""
+        if self.address_widths:
+            return []
+        found = ["11.4.2: SAGAW is 0: no AW is legal in a context entry of legacy mode (9.3)"]
+        if self.ecap.ssts:
+            found.append("11.4.2: SAGAW is 0: no AW is legal in a PASID entry with SSTS (9.6)")
+        return found
 
     def _unmet(self) -> Iterator[tuple[str, str]]:
         """Flags that are set while one they need is clear."""

@@ -112,3 +112,21 @@ def test_a_host_address_width_of_no_platform_is_refused(width: int) -> None:
 def test_values_that_do_not_fit_a_register_are_refused(values: tuple[int, int, int]) -> None:
     with pytest.raises(ValueError, match=r"Version|Capability"):
         Capabilities.of(*values, 39)
+
+
+def test_a_unit_without_any_way_to_invalidate_contradicts_itself() -> None:
+    known = PROFILES["client"]
+    without = dataclasses.replace(known, ecap=ExtendedCapability.of(iro=0x500, pt=True, sc=True))
+    for version, told in ((5, False), (6, True)):
+        unit = dataclasses.replace(
+            without, version=Version.of(max=version), cap=known.cap.replace(sagaw=0)
+        )
+        assert any(each.startswith("6.5: QI is clear") for each in unit.contradictions()) == told
+
+
+def test_a_unit_without_an_address_width_is_told_of_and_is_no_contradiction() -> None:
+    known = PROFILES["xeon"]
+    assert not known.consequences()
+    none = dataclasses.replace(known, cap=known.cap.replace(sagaw=0))
+    assert ["9.3" in each for each in none.consequences()] == [True, False]
+    assert not none.contradictions()
