@@ -2,7 +2,8 @@
 
 PCI Express Base Specification, chapter 7, and the SR-IOV and ATS parts of it. Placing a capability
 returns its registers; what a device does when they are written is the business of the module that
-owns the feature. Power management, error reporting, slots and links are left out.
+owns the feature. Power management, slots and links are left out, and so is
+the reporting of errors: their registers are there.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ class CapabilityId(IntEnum):
 class ExtendedCapabilityId(IntEnum):
     """Capabilities from 100h on."""
 
+    AER = 0x0001
     ACS = 0x000D
     ARI = 0x000E
     ATS = 0x000F
@@ -104,6 +106,30 @@ class DeviceControl2(BitRecord, width=16):
     ari_forwarding = Bits(5)
     atomic_requester = Bits(6)
     atomic_egress_blocking = Bits(7)
+
+
+class UncorrectableErrors(BitRecord, width=32):
+    """Advanced error reporting: uncorrectable errors that there were, +4."""
+
+    errors = Bits(26, 4, access=RW1C)
+
+
+class UncorrectableErrorOptions(BitRecord, width=32):
+    """Which of them are masked, +8, and which are fatal, +0Ch."""
+
+    errors = Bits(26, 4)
+
+
+class CorrectableErrors(BitRecord, width=32):
+    """Correctable errors that there were, +10h."""
+
+    errors = Bits(15, 0, access=RW1C)
+
+
+class CorrectableErrorMask(BitRecord, width=32):
+    """Which of them are masked, +14h."""
+
+    errors = Bits(15, 0)
 
 
 class AcsCapabilities(BitRecord, width=16):
@@ -281,6 +307,16 @@ def add_pci_express(
         status=config.add(at + 0xA, DeviceStatus()),
         control2=config.add(at + 0x28, DeviceControl2()),
     )
+
+
+def add_aer(config: ConfigSpace, offset: int | None = None) -> None:
+    """An advanced error reporting capability of a function that records no errors."""
+    at = config.add_extended_capability(ExtendedCapabilityId.AER, 0x48, offset)
+    config.add(at + 0x04, UncorrectableErrors())
+    config.add(at + 0x08, UncorrectableErrorOptions())
+    config.add(at + 0x0C, UncorrectableErrorOptions(0x0046_2030))
+    config.add(at + 0x10, CorrectableErrors())
+    config.add(at + 0x14, CorrectableErrorMask(0x2000))
 
 
 def add_acs(config: ConfigSpace, capabilities: AcsCapabilities, offset: int | None = None) -> Acs:

@@ -1,0 +1,1 @@
+"""The 82576 gigabit network controller: one port, SR-IOV, VMDq."""

@@ -1,0 +1,189 @@
+"""A transmit queue: descriptors fetched, packets gathered and made ready, descriptors written back.
+
+If a buffer can't be read the packet is dropped and its descriptors are done all the same; if a
+descriptor can't be fetched, the queue stands still until software writes its tail again.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterable
+
+from devices.dma import DmaPort
+from devices.models.nic82576.descriptors import (
+    CONTEXT,
+    DATA,
+    ContextDescriptor,
+    DataDescriptor,
+    LegacyTransmit,
+)
+from devices.models.nic82576.offload import segments, with_checksums
+from devices.models.nic82576.registers import (
+    QUEUE_ENABLE,
+    TDBAH,
+    TDBAL,
+    TDH,
+    TDLEN,
+    TDT,
+    TDWBAH,
+    TDWBAL,
+    TSCTC,
+    TSCTFC,
+    TXDCTL,
+    VET,
+)
+from devices.network.frames import FCS, fcs, ones_complement
+
+LONGEST = 0x3FFFF
+"""The payload length of a descriptor has 18 bits: no packet is longer."""
+LONGEST_FRAME = 9728
+
+_HIGH = 64
+_DEXT = DataDescriptor.dext.mask >> _HIGH
+_EOP = DataDescriptor.eop.mask >> _HIGH
+_IFCS = DataDescriptor.ifcs.mask >> _HIGH
+_RS = DataDescriptor.rs.mask >> _HIGH
+_VLE = DataDescriptor.vle.mask >> _HIGH
+_TSE = DataDescriptor.tse.mask >> _HIGH
+_IC = LegacyTransmit.ic.mask >> _HIGH
+_IXSM = DataDescriptor.ixsm.mask >> _HIGH
+_TXSM = DataDescriptor.txsm.mask >> _HIGH
+_DTYP = DataDescriptor.dtyp.low - _HIGH
+_IDX = DataDescriptor.idx.low - _HIGH
+_OFFLOADS = _TSE | _VLE | _IXSM | _TXSM
+_STATUS_AT = 12
+_KEPT_STATUS = 0xFFFF_FFF0
+_CONTEXTS = 2
+_PAIR = struct.Struct("<QQ")
+
+Send = Callable[[int, bytes], None]
+"""Takes the number of a queue and a frame."""
+
+
+class TransmitQueue:
+    """One of the 16: ``run`` does what is between head and tail."""
+
+    def __init__(self, number: int, values: dict[int, int], send: Send) -> None:
+        self.number = number
+        self._values = values
+        self._send = send
+        self._base, self._base_high = TDBAL.at(number), TDBAH.at(number)
+        self._length, self._head, self._tail = TDLEN.at(number), TDH.at(number), TDT.at(number)
+        self._control = TXDCTL.at(number)
+        self._report, self._report_high = TDWBAL.at(number), TDWBAH.at(number)
+        self._running = False
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget contexts, and the packet of which not all descriptors have come."""
+        self._contexts = [ContextDescriptor()] * _CONTEXTS
+        self._begin_packet()
+
+    def _begin_packet(self) -> None:
+        self._parts: list[bytes] = []
+        self._gathered = 0
+        self._first: int | None = None
+        self._lost = False
+
+    def run(self, dma: DmaPort, allowed: Callable[[], bool]) -> bool:
+        """Carry out descriptors while ``allowed``; whether any was reported done."""
+        if self._running:
+            return False  # who carries out descriptors already looks at the tail each time
+        self._running = True
+        reported = False
+        values = self._values
+        while values[self._control] & QUEUE_ENABLE and allowed():
+            head, size = values[self._head], values[self._length] >> 4
+            if head == values[self._tail] or head >= size or values[self._tail] >= size:
+                break
+            at = (values[self._base] | values[self._base_high] << 32) + 16 * head
+            fetched = dma.read(at, 16)
+            if not fetched.ok:
+                break
+            values[self._head] = head + 1 if head + 1 < size else 0
+            low, high = _PAIR.unpack(fetched.data)
+            self._execute(low, high, dma)
+            if high & _RS:
+                self._write_back(dma, at, high)
+                reported = True
+        self._running = False
+        return reported
+
+    def _execute(self, low: int, high: int, dma: DmaPort) -> None:
+        if high & _DEXT:
+            kind = high >> _DTYP & 0xF
+            if kind == CONTEXT:
+                index = high >> _IDX & _CONTEXTS - 1
+                self._contexts[index] = ContextDescriptor(low | high << _HIGH)
+            if kind != DATA:
+                return
+        if self._first is None:
+            self._first = high
+        length = high & 0xFFFF
+        if length and not self._lost:
+            self._gathered += length
+            fetched = dma.read(low, length) if self._gathered <= LONGEST else None
+            if fetched is not None and fetched.ok:
+                self._parts.append(fetched.data)
+            else:
+                self._lost = True
+                self._parts.clear()
+        if high & _EOP:
+            data, first = b"".join(self._parts), self._first
+            whole = not self._lost and len(data) > 13
+            self._begin_packet()
+            if whole:
+                for frame in self._frames(data, first, high):
+                    if len(frame) <= LONGEST_FRAME:
+                        self._send(self.number, frame)
+
+    def _frames(self, data: bytes, first: int, last: int) -> Iterable[bytes]:
+        """The frames that a packet becomes; the first descriptor tells what is to be done."""
+        if not last & _IFCS:
+            if data[-FCS:] != fcs(data[:-FCS]):
+                return ()  # with a wrong check sequence it gets nowhere
+            data = data[:-FCS]
+        if not first & _DEXT:
+            return (self._legacy(data, first, last),)
+        if not first & _OFFLOADS:
+            return (data,)
+        context = self._contexts[first >> _IDX & _CONTEXTS - 1]
+        ip, transport = bool(first & _IXSM), bool(first & _TXSM)
+        frames: Iterable[bytes]
+        if first & _TSE:
+            frames = tuple(segments(data, context, ip=ip, transport=transport))
+            self._values[TSCTC if frames else TSCTFC] += 1
+        elif ip or transport:
+            frames = (with_checksums(data, context, ip=ip, transport=transport),)
+        else:
+            frames = (data,)
+        if first & _VLE:
+            return (self.tagged(frame, context.vlan) for frame in frames)
+        return frames
+
+    def _legacy(self, data: bytes, first: int, last: int) -> bytes:
+        descriptor = LegacyTransmit(first << _HIGH)
+        if first & _IC:
+            at, start = descriptor.checksum_offset, descriptor.checksum_start
+            if start < len(data) and at + 2 <= len(data):
+                total = ones_complement(data[start:]) ^ 0xFFFF
+                data = data[:at] + total.to_bytes(2, "big") + data[at + 2 :]
+        if last & _VLE:
+            data = self.tagged(data, LegacyTransmit(last << _HIGH).vlan)
+        return data
+
+    def tagged(self, frame: bytes, tag: int) -> bytes:
+        """A frame with a VLAN tag put in."""
+        ethertype = self._values[VET] & 0xFFFF
+        return frame[:12] + (ethertype << 16 | tag).to_bytes(4, "big") + frame[12:]
+
+    def _write_back(self, dma: DmaPort, at: int, high: int) -> None:
+        """Report a descriptor done: in its place, or as the head, where software asked for that."""
+        values = self._values
+        report = values[self._report]
+        if report & 1:
+            address = report & ~3 | values[self._report_high] << 32
+            dma.write(address, values[self._head].to_bytes(4, "little"))
+        else:
+            status = high >> 32 & _KEPT_STATUS | 1
+            dma.write(at + _STATUS_AT, status.to_bytes(4, "little"))

@@ -1,0 +1,219 @@
+"""Virtual functions, driven as igbvf drives them: mailbox, interrupts, resets, switching."""
+
+import pytest
+
+from devices.models.nic82576.controller import Nic82576
+from devices.source_id import SourceId
+from devices.topology import Topology
+from tests.devices.models.nic82576.drivers import LINK_UP, MiniIgbvf
+from tests.devices.models.nic82576.machines import (
+    OUTSIDE,
+    Machine,
+    VirtualMachines,
+    frame_for,
+    vf_mac,
+)
+
+LOOPBACK = 1 << 31
+
+
+@pytest.fixture
+def machine() -> VirtualMachines:
+    machine = VirtualMachines()
+    machine.start_guests()
+    return machine
+
+
+def test_igbvf_resets_gets_its_address_and_traffic(machine: VirtualMachines) -> None:
+    guest, rings, port = machine.guests[0], machine.guest_rings[0], machine.ports[0]
+    assert guest.mac == vf_mac(0)
+    assert guest.read(0x0008) & LINK_UP
+    port.messages.clear()
+    index = rings.send(frame_for(OUTSIDE, source=guest.mac))
+    assert rings.done(index)
+    assert machine.sink.frames == [frame_for(OUTSIDE, source=guest.mac)]
+    machine.nic.receive(frame_for(guest.mac))
+    got = rings.receive()
+    assert got is not None
+    assert got.data == frame_for(guest.mac)
+    assert [data for _, data in port.messages] == [0x50, 0x51]
+    assert guest.read(0x0F10) == guest.read(0x0F14) == 1
+    assert guest.read(0x0F10) == 1
+
+
+def test_every_queue_uses_the_memory_of_its_own_function(machine: VirtualMachines) -> None:
+    blank = machine.port.ram.read(0x1_0000, 0x2000)
+    for guest, rings in zip(machine.guests, machine.guest_rings, strict=True):
+        machine.nic.receive(frame_for(guest.mac))
+        got = rings.receive()
+        assert got is not None
+        assert got.data == frame_for(guest.mac)
+    assert machine.port.ram.read(0x1_0000, 0x2000) == blank
+
+
+def test_without_a_physical_driver_the_mailbox_stays_in_reset() -> None:
+    machine = Machine()
+    machine.driver.probe()
+    machine.nic.config.write(0x170, 1, 2)
+    machine.nic.config.write(0x168, 9, 2)
+    assert not MiniIgbvf(machine.nic.sriov.functions[0], machine.port.ram, 0, None).reset()
+
+
+def test_a_message_goes_over_and_its_answer_comes_back(machine: VirtualMachines) -> None:
+    guest = machine.guests[1]
+    machine.messages()
+    machine.driver.read(0x00C0)
+    machine.driver.write(0x1524, 1)
+    machine.ports[1].messages.clear()
+    guest.write(0x1524, 7)
+    assert guest.ask(5, 1600)[0] == 0xA000_0005
+    assert machine.driver.read(0x5AD4) & 0x1_3FFF == 0x1_0000 | 1600
+    assert machine.agent.seen[-1] == (1, 5)
+    assert 0x40 in machine.messages()
+    assert 0x62 in [data for _, data in machine.ports[1].messages]
+    assert guest.ask(9)[0] == 0x6000_0009
+
+
+def test_only_one_side_holds_the_lock(machine: VirtualMachines) -> None:
+    guest, driver = machine.guests[0], machine.driver
+    guest.write(0x0C40, 4)
+    driver.write(0x0C00, 8)
+    assert driver.read(0x0C00) & 0xC == 4
+    guest.write(0x0C40, 0)
+    driver.write(0x0C00, 8)
+    guest.write(0x0C40, 4)
+    assert guest.read(0x0C40) & 0xC == 8
+    driver.write(0x0C00, 0)
+    guest.write(0x0C40, 4)
+    guest.write(0x0C40, 5)
+    assert driver.read(0x0C80) & 1
+    driver.write(0x0C00, 16)
+    assert driver.read(0x0C00) & 4 == 0
+    assert not driver.read(0x0C80) & 1
+
+
+@pytest.mark.parametrize("how", ["register", "function level"])
+def test_a_reset_stops_its_queues_and_tells_the_other_side(
+    machine: VirtualMachines, how: str
+) -> None:
+    guest, driver = machine.guests[1], machine.driver
+    if how == "register":
+        guest.write(0x0000, 1 << 26)
+    else:
+        guest.function.config.write(0xA8, 0x8000, 2)
+    assert driver.read(0x0C88) == 2
+    assert not driver.read(0x0C8C) & 2
+    assert not driver.read(0x0C90) & 2
+    assert not guest.read(0x2828) & 1 << 25
+    assert not guest.read(0x3828) & 1 << 25
+    assert guest.read(0x1524) == 0
+    machine.nic.receive(frame_for(guest.mac))
+    assert machine.guest_rings[1].receive() is None
+    driver.write(0x0C88, 2)
+    assert driver.read(0x0C88) == 0
+
+
+def test_a_reset_of_the_physical_function_holds_all_others(machine: VirtualMachines) -> None:
+    machine.driver.reset()
+    assert machine.guests[0].read(0x0C40) & 0xC0 == 0x40
+    machine.driver.set(0x0018, 1 << 14)
+    assert machine.guests[0].read(0x0C40) & 0xC0 == 0x80
+    assert machine.guests[0].read(0x0C40) & 0xC0 == 0
+
+
+def test_frames_between_guests_are_switched_and_stay_inside(machine: VirtualMachines) -> None:
+    one, other = machine.guest_rings
+    frame = frame_for(vf_mac(1), source=vf_mac(0))
+    one.send(frame)
+    assert machine.sink.frames == [frame]
+    assert other.receive() is None
+    machine.driver.write(0x3500, LOOPBACK)
+    one.send(frame)
+    assert machine.sink.frames == [frame]
+    got = other.receive()
+    assert got is not None
+    assert got.data == frame
+
+
+def test_a_broadcast_of_a_guest_reaches_all_but_itself(machine: VirtualMachines) -> None:
+    machine.driver.write(0x3500, LOOPBACK)
+    frame = frame_for(b"\xff" * 6, source=vf_mac(0))
+    machine.guest_rings[0].send(frame)
+    assert machine.sink.frames == [frame]
+    assert machine.guest_rings[0].receive() is None
+    for rings in (machine.guest_rings[1], machine.rings):
+        got = rings.receive()
+        assert got is not None
+        assert got.data == frame
+    machine.driver.write(0x3500, LOOPBACK | 1 << 16)
+    machine.guest_rings[0].send(frame)
+    assert machine.guest_rings[0].receive() is not None
+
+
+def test_a_spoofed_address_is_dropped_and_reported(machine: VirtualMachines) -> None:
+    driver = machine.driver
+    driver.write(0x3500, 1)
+    rings = machine.guest_rings[0]
+    index = rings.send(frame_for(OUTSIDE, source=vf_mac(1)))
+    assert machine.sink.frames == []
+    assert rings.done(index)
+    assert driver.read(0x3554) == 1
+    assert driver.read(0x3554) == 0
+    assert driver.read(0x00C0) & 1 << 28
+    rings.send(frame_for(OUTSIDE, source=vf_mac(0)))
+    assert len(machine.sink.frames) == 1
+
+
+def test_a_spoofed_vlan_is_dropped(machine: VirtualMachines) -> None:
+    driver, guest = machine.driver, machine.guests[0]
+    driver.write(0x3500, 0x100)
+    assert guest.ask(4 | 1 << 16, 5)[0] == 0xA001_0004
+    frame = frame_for(OUTSIDE, source=guest.mac)
+    for vlan, sent in ((5, 1), (6, 1), (5, 2)):
+        tag = b"\x81\0" + vlan.to_bytes(2, "big")
+        machine.guest_rings[0].send(frame[:12] + tag + frame[12:])
+        assert len(machine.sink.frames) == sent
+
+
+def test_a_port_vlan_is_put_in_for_a_guest(machine: VirtualMachines) -> None:
+    machine.driver.write(0x3700, 1 << 30 | 0x2007)
+    frame = frame_for(OUTSIDE, source=vf_mac(0))
+    machine.guest_rings[0].send(frame)
+    assert machine.sink.frames == [frame[:12] + b"\x81\0\x20\x07" + frame[12:]]
+    machine.driver.write(0x3700, 1 << 31)
+    machine.guest_rings[0].send(machine.sink.frames[0])
+    assert machine.sink.frames[1] == frame
+
+
+@pytest.mark.parametrize(
+    ("nic", "first", "stride"),
+    [
+        (Nic82576(), "01:10.0", 2),
+        (Nic82576(first_vf_offset=0x180, ari=False), "02:10.0", 2),
+        (Nic82576(first_vf_offset=1, vf_stride=1, total_vfs=7), "01:00.1", 1),
+    ],
+)
+def test_requester_ids_are_where_the_parameters_place_them(
+    nic: Nic82576, first: str, stride: int
+) -> None:
+    topology = Topology()
+    topology.add(nic, topology.add_root_bus(number=1), 0)
+    topology.add_sriov(nic.sriov)
+    nic.config.write(0x170, 7, 2)
+    nic.config.write(0x168, 9, 2)
+    ids = [topology.bdf(function).source_id for function in nic.sriov.functions]
+    start = SourceId.parse(first)
+    assert ids == [SourceId(start + stride * index) for index in range(7)]
+
+
+def test_eight_functions_have_vectors_of_their_own() -> None:
+    machine = VirtualMachines(8)
+    machine.start_guests()
+    for index, (guest, port) in enumerate(zip(machine.guests, machine.ports, strict=True)):
+        port.messages.clear()
+        guest.write(0x1520, 7)
+        base = 0x50 + 16 * index
+        assert sorted(data for _, data in port.messages) == [base, base + 1, base + 2]
+    for guest in machine.guests:
+        guest.write(0x1528, 7)
+        assert guest.read(0x1524) == 0
