@@ -48,7 +48,7 @@ def made(name: str) -> Callable[[], PciFunction]:
 def test_every_model_has_a_name_for_descriptions() -> None:
     named = {where.partition(":")[2] for where in MODELS.values()}
     there = set()
-    for module in pkgutil.iter_modules(devices.models.__path__, "devices.models."):
+    for module in pkgutil.walk_packages(devices.models.__path__, "devices.models."):
         for name, each in inspect.getmembers(importlib.import_module(module.name), inspect.isclass):
             own = each.__module__ == module.name and issubclass(each, PciFunction)
             if own and not issubclass(each, VirtualFunction):
