@@ -28,6 +28,7 @@ COMMANDS = {
     "explain": ("vtd.commands.explain:explain", "Explain DMAR lines of a kernel log."),
     "fuzz": ("vtd.commands.fuzz:fuzz", "Generated cases against an oracle, QEMU or your own."),
     "guest": ("vtd.commands.guest:app", "Decode VMCSs and VPDs, check VM entries, explain EPT."),
+    "live": ("vtd.commands.live:app", "Boot an operating system on a machine description."),
     "audit": ("vtd.commands.audit:audit", "Find uses of stale translations in a log."),
 }
 """Name, where the function or application is, and the line of help."""

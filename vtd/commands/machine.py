@@ -20,6 +20,7 @@ from vtd.machine.assembly import Assembly, assemble
 from vtd.machine.description import DescribedFunction, read_machine
 from vtd.machine.reading import MachineError
 from vtd.rows import Hex
+from vtd.unit.options import Options
 
 MachineFile = Annotated[
     str, typer.Argument(metavar="MACHINE.toml", help="A machine description; - is stdin.")
@@ -40,11 +41,11 @@ def machine(context: typer.Context) -> None:
         raise typer.Exit(UNUSABLE)
 
 
-def load_machine(file: str) -> Assembly:
+def load_machine(file: str, options: Options | None = None) -> Assembly:
     """The machine in a file; what is wrong with it ends the command, a line for each thing."""
     with unusable_input(file), _told():
         name = "stdin" if file == "-" else file
-        return assemble(read_machine(read_text(file), name), file=name)
+        return assemble(read_machine(read_text(file), name), options, file=name)
 
 
 @contextmanager

@@ -46,18 +46,28 @@ class Chipset(PciFunction):
         super().__init__(IDENTITY, config_size=256)
         self.base = min(units) & -BAR_SIZE
         """Where its BAR has to be."""
+        for address, unit in units.items():
+            if address + unit.registers.size > self.base + BAR_SIZE:
+                raise ValueError(
+                    f"unit {address:#x}: its registers are not in the {BAR_SIZE >> 20} MiB from "
+                    f"{self.base:#x} on, as those of {min(units):#x}"
+                )
         self.found = False
         bar = self.add_bar(0, BAR_SIZE)
         for address, unit in units.items():
             window = RegisterWindow(unit, self._hide)
             bar.place(address - self.base, unit.registers.size, window)
-        self.at_reset.append(self._show)
+        self._units = list(units.values())
+        self.at_reset.append(self._power_on)
 
     def _hide(self) -> None:
         self.found = True
 
-    def _show(self) -> None:
+    def _power_on(self) -> None:
+        """A reset of the machine is one of its units."""
         self.found = False
+        for unit in self._units:
+            unit.reset(power_good=False)
 
 
 class ServedChipset(ServedFunction):

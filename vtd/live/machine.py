@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from devices.clock import Clock
 from vtd.live.chipset import Chipset, ServedChipset
 from vtd.live.function import ServedFunction
 from vtd.live.guest_memory import GuestMemory
@@ -12,7 +13,13 @@ from vtd.live.messages import Irq
 from vtd.live.session import Session
 from vtd.platform import Platform
 from vtd.unit.interrupts.outcome import Interrupt, Posted
-from vtd.unit.reporting.events import Event, InterruptDelivered, MessageSent
+from vtd.unit.reporting.events import (
+    Event,
+    InterruptBlocked,
+    InterruptDelivered,
+    MessageSent,
+    RequestBlocked,
+)
 
 
 class LiveError(ValueError):
@@ -28,17 +35,6 @@ class Endpoint:
     session: Session | None = None
 
 
-@dataclass
-class Counters:
-    """What has been going on; exits are messages of clients."""
-
-    exits: int = 0
-    interrupts: int = 0
-    events: int = 0
-    lost: int = 0
-    """Interrupts that happened while nobody was connected to deliver them."""
-
-
 class LiveMachine:
     """The functions of ``platform``, and the chipset function, to be served.
 
@@ -46,8 +42,9 @@ class LiveMachine:
     LiveError if its tree is none that a client can have.
     """
 
-    def __init__(self, platform: Platform) -> None:
+    def __init__(self, platform: Platform, clock: Clock) -> None:
         self.platform = platform
+        self.clock = clock
         for bus in platform.topology.roots:
             if (bus.segment, bus.number) != (0, 0):
                 where = f"{bus.segment:04x}:{bus.number:02x}"
@@ -58,7 +55,7 @@ class LiveMachine:
             raise LiveError("root bus 0000:00: no device number is free for the chipset function")
         self.chipset_device = free[0]
         """Its device number on the root bus."""
-        self.counters = Counters()
+        self._counts = dict.fromkeys(("exits", "faults", "interrupts", "lost"), 0)
         memory = platform.memory
         for region in memory.regions:
             memory.remove_range(region.start, region.end)
@@ -90,26 +87,45 @@ class LiveMachine:
         """The client of an endpoint is gone."""
         session = endpoint.session
         if session is not None:
-            self.counters.exits += session.handled
+            self._counts["exits"] += session.handled
             session.close()
         endpoint.session = None
         endpoint.served.function.on_intx = None
         endpoint.served.disconnected()
 
+    def counts(self) -> dict[str, int]:
+        """What has been going on since the beginning.
+
+        ``exits`` are messages of clients, ``requests`` those that asked an IOTLB, ``hits`` where
+        it had an answer, ``faults`` blocked requests and interrupts, ``interrupts`` messages that
+        left, ``lost`` those that nobody was connected to deliver.
+        """
+        handled = sum(each.session.handled for each in self.endpoints if each.session is not None)
+        counters = [unit.caches.iotlb.counters for unit in self.platform.units.values()]
+        hits = sum(each.hits for each in counters)
+        return {
+            **self._counts,
+            "exits": self._counts["exits"] + handled,
+            "requests": hits + sum(each.misses for each in counters),
+            "hits": hits,
+        }
+
     def _happened(self, event: Event) -> None:
         match event:
             case MessageSent(message):
-                self.counters.events += 1
+                self._counts["interrupts"] += 1
                 self._send(*message)
+            case RequestBlocked() | InterruptBlocked():
+                self._counts["faults"] += 1
             case InterruptDelivered(_, Interrupt() as interrupt):
-                self.counters.interrupts += 1
+                self._counts["interrupts"] += 1
                 self._send(*interrupt.message())
             case InterruptDelivered(_, Posted(notification=Interrupt() as notification)):
-                self.counters.interrupts += 1
+                self._counts["interrupts"] += 1
                 self._send(*notification.message())
 
     def _send(self, address: int, data: int) -> None:
         if self._chipset.session is None:
-            self.counters.lost += 1
+            self._counts["lost"] += 1
         else:
             self._chipset.session.send(address, data)

@@ -25,14 +25,21 @@ class Client:
 class Server:
     """Serves ``machine`` on sockets in ``folder``; ``note`` is told what people may want to know.
 
-    OSError if a socket can't be made, for one because another server has it. To be closed.
+    Time of the machine passes as ``now`` says, in nanoseconds. OSError if a socket can't be made,
+    for one because another server has it. To be closed.
     """
 
     def __init__(
-        self, machine: LiveMachine, folder: Path, note: Callable[[str], None] = lambda _: None
+        self,
+        machine: LiveMachine,
+        folder: Path,
+        now: Callable[[], int],
+        note: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.machine = machine
         self.folder = folder
+        self._now = now
+        self._time = now()
         self._note = note
         self._selector = selectors.DefaultSelector()
         self._listeners: dict[str, Listener] = {}
@@ -57,12 +64,28 @@ class Server:
 
     def step(self, timeout: float | None = None) -> None:
         """Wait until something happens, ``timeout`` seconds at most, and deal with it."""
-        for key, events in self._selector.select(timeout):
+        for key, events in self._selector.select(self._until_due(timeout)):
             if isinstance(key.data, Endpoint):
                 self._accept(key.data)
             else:
                 self._serve(key.data, events)
+        self._pass_time()
         self.flush()
+
+    def _until_due(self, timeout: float | None) -> float | None:
+        """Seconds until a model wants something done, if that is sooner than ``timeout``."""
+        due = self.machine.clock.next_due()
+        if due is None:
+            return timeout
+        self._pass_time()
+        seconds = max(due - self.machine.clock.now, 0) / 1e9
+        return seconds if timeout is None else min(seconds, timeout)
+
+    def _pass_time(self) -> None:
+        """Let the time that has passed pass for the models too."""
+        now = self._now()
+        self.machine.clock.advance(now - self._time)
+        self._time = now
 
     def flush(self) -> None:
         """Send what waits, of every client: one client's command may have an effect on others."""

@@ -94,17 +94,16 @@ class Listener:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        before = os.umask(0o177)
         try:
-            before = os.umask(0o177)
-            try:
-                self._socket.bind(str(path))
-            finally:
-                os.umask(before)
+            self._socket.bind(str(path))
             self._socket.listen(1)
             self._socket.setblocking(False)
-        except OSError:
+        except OSError as error:
             self._socket.close()
-            raise
+            raise OSError(error.errno or 0, error.strerror or str(error), str(path)) from error
+        finally:
+            os.umask(before)
 
     def fileno(self) -> int:
         """For the event loop."""

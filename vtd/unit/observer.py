@@ -10,7 +10,7 @@ from __future__ import annotations
 from enum import Enum
 from typing import Any
 
-from devices.dma import Request
+from devices.dma import Completion, Request
 from pagetables.bits import BitRecord
 from pagetables.observer import EntryObserver, Structure
 from vtd.unit.caching.iotlb import IotlbEntry
@@ -53,8 +53,17 @@ class Observer(EntryObserver):
     def invalidated(self, command: BitRecord) -> None:
         """An invalidation, by its descriptor or command register, has been carried out."""
 
+    def answered(self, request: Request, answer: int | Completion) -> None:
+        """The answer to a request: the physical address, or its completion without one."""
+
+    def register_read(self, offset: int, size: int, value: int) -> None:
+        """Software has read ``value``."""
+
+    def register_written(self, offset: int, size: int, value: int) -> None:
+        """Software has written ``value``, and all that follows has been done."""
+
     def settled(self) -> None:
-        """A request, or a register access of software, has been dealt with."""
+        """A request, or a write of software to a register, has been dealt with."""
 
     def reset(self) -> None:
         """The unit was reset: functions are off and caches empty (11.3)."""
@@ -109,6 +118,18 @@ class Observers(Observer):
     def invalidated(self, command: BitRecord) -> None:
         for each in self._observers:
             each.invalidated(command)
+
+    def answered(self, request: Request, answer: int | Completion) -> None:
+        for each in self._observers:
+            each.answered(request, answer)
+
+    def register_read(self, offset: int, size: int, value: int) -> None:
+        for each in self._observers:
+            each.register_read(offset, size, value)
+
+    def register_written(self, offset: int, size: int, value: int) -> None:
+        for each in self._observers:
+            each.register_written(offset, size, value)
 
     def settled(self) -> None:
         for each in self._observers:

@@ -239,7 +239,10 @@ class RemappingUnit(Remade):
 
     def read_register(self, offset: int, size: int) -> int:
         """A read of software, 4 or 8 bytes, at an offset in the register window."""
-        return self.registers.read(offset, size) if self._powered else (1 << 8 * size) - 1
+        value = self.registers.read(offset, size) if self._powered else (1 << 8 * size) - 1
+        if self.observer is not None:
+            self.observer.register_read(offset, size, value)
+        return value
 
     def write_register(self, offset: int, size: int, value: int) -> None:
         """A write of software, with all that follows from it."""
@@ -247,6 +250,7 @@ class RemappingUnit(Remade):
             return
         self.registers.write(offset, size, value)
         if self.observer is not None:
+            self.observer.register_written(offset, size, value)
             self.observer.settled()
 
     def attach(self, source_id: int, client: AtsClient) -> None:
@@ -268,6 +272,7 @@ class RemappingUnit(Remade):
             return self._admit(request, line)
         self.observer.begin(request)
         answer = self._admit(request, line)
+        self.observer.answered(request, answer)
         self.observer.settled()
         return answer
 

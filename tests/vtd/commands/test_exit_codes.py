@@ -19,6 +19,7 @@ from tests.vtd.dmar.listing.test_lspci import VERBOSE
 from vtd.cli import COMMANDS, main
 from vtd.commands.dmar import app
 from vtd.commands.guest import app as guest
+from vtd.commands.live import app as live
 from vtd.commands.machine import app as machine
 from vtd.guest.x86.base_state import base_state
 from vtd.guest.x86.capabilities import VMX_PROFILES
@@ -133,10 +134,17 @@ SITUATIONS: dict[tuple[str, int], str] = {
     ("audit", 0): f"audit {SOUND}",
     ("audit", 1): "audit trace",
     ("audit", 2): "audit empty",
+    ("live serve", 2): "live serve spec",
 }
 """A command line for every cell of the table that says something."""
-SLOWER = {("fuzz", 1)}
-"""Cells that another test shows: it takes a buggy target and most of a minute."""
+ELSEWHERE = {
+    ("fuzz", 1): ("test_fuzz_audit", "test_a_failure_is_saved_and_replays"),
+    ("live serve", 0): ("test_live", "test_the_sockets_are_private_and_the_arguments_name_them"),
+    ("live serve", 1): (
+        "test_live", "test_a_guest_that_forgets_an_invalidation_is_found_and_recorded"
+    ),
+}  # fmt: skip
+"""Cells that another test shows, as they take a buggy target, or a client."""
 
 
 def cells() -> set[tuple[str, int]]:
@@ -154,18 +162,23 @@ def test_the_table_has_every_command() -> None:
     listed = {command for command, _ in cells()}
     inner = {
         f"{group} {each.name or each.callback.__name__}"
-        for group, commands in (("dmar", app), ("guest", guest), ("machine", machine))
+        for group, commands in (
+            ("dmar", app),
+            ("guest", guest),
+            ("machine", machine),
+            ("live", live),
+        )
         for each in commands.registered_commands
         if each.callback is not None
     }
-    assert listed == (set(COMMANDS) - {"dmar", "guest", "machine"}) | inner
+    assert listed == (set(COMMANDS) - {"dmar", "guest", "machine", "live"}) | inner
     assert all((command, code) in cells() for command in listed for code in (0, 2))
 
 
 def test_every_cell_has_a_situation() -> None:
-    assert set(SITUATIONS) | SLOWER == cells()
-    shown = (Path(__file__).parent / "test_fuzz_audit.py").read_text()
-    assert "def test_a_failure_is_saved_and_replays" in shown
+    assert set(SITUATIONS) | set(ELSEWHERE) == cells()
+    for module, test in ELSEWHERE.values():
+        assert f"def {test}(" in (Path(__file__).parent / f"{module}.py").read_text()
 
 
 @pytest.fixture

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
 
 from vtd.live import messages as m
 from vtd.live.requests import Descriptor
-from vtd.live.session import Session
 
 
 class Sent(NamedTuple):
@@ -60,11 +61,49 @@ def version(**capabilities: Any) -> bytes:
     return command(m.Command.VERSION, m.Version.build({"major": 0, "minor": 0, "data": data}))
 
 
+class Server(Protocol):
+    """A session, or the socket of a server."""
+
+    def receive(self, data: bytes, descriptors: Sequence[Descriptor] = (), /) -> None: ...
+
+    def take(self) -> bytes: ...
+
+
+class SocketServer:
+    """The socket of a server; what it takes is the next message, and those that came with it."""
+
+    def __init__(self, path: Path) -> None:
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._socket.settimeout(20)
+        self._socket.connect(str(path))
+
+    def receive(self, data: bytes, descriptors: Sequence[Descriptor] = (), /) -> None:
+        """Send."""
+        socket.send_fds(self._socket, [data], [each.number for each in descriptors])
+
+    def take(self) -> bytes:
+        """Wait for a message."""
+        header = self._exactly(16)
+        return header + self._exactly(m.HEADER.unpack(header)[2] - 16)
+
+    def close(self) -> None:
+        """Hang up."""
+        self._socket.close()
+
+    def _exactly(self, length: int) -> bytes:
+        data = b""
+        while len(data) < length:
+            data += (more := self._socket.recv(length - len(data)))
+            if not more:
+                raise ConnectionError("the server hung up")
+        return data
+
+
 @dataclass
 class Client:
-    """Talks to a session: one command in, what it causes out."""
+    """Talks to a server: one command in, what it causes out."""
 
-    session: Session
+    session: Server
     unasked: list[Sent] = field(default_factory=list)
     """Commands of the server so far."""
 

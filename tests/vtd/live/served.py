@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from devices.clock import Clock
 from devices.function import PciFunction
 from devices.models.edu import Edu
 from devices.models.nvme import Nvme
@@ -26,4 +27,5 @@ def served_machine() -> LiveMachine:
         topology.add(function, bus, device)
     drhd = Drhd(flags=DrhdFlags.of(include_pci_all=True), register_base=BASE)
     table = Table(Header(host_address_width=47), (drhd,)).sealed()
-    return LiveMachine(Platform.build(PhysicalMemory(), topology, table, PROFILES["qemu"]))
+    platform = Platform.build(PhysicalMemory(), topology, table, PROFILES["qemu"])
+    return LiveMachine(platform, Clock())

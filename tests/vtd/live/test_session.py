@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+from dataclasses import dataclass
 
 import pytest
 from hypothesis import given
@@ -23,9 +24,16 @@ def endpoint_of(machine: LiveMachine, name: str) -> Endpoint:
     return next(each for each in machine.endpoints if each.name == name)
 
 
-def connected(name: str = EDU) -> tuple[LiveMachine, Client]:
+@dataclass
+class Connected(Client):
+    """A client of a session."""
+
+    session: Session
+
+
+def connected(name: str = EDU) -> tuple[LiveMachine, Connected]:
     machine = served_machine()
-    client = Client(machine.connect(endpoint_of(machine, name)))
+    client = Connected(machine.connect(endpoint_of(machine, name)))
     client.agree()
     return machine, client
 
@@ -219,7 +227,7 @@ def number(value: int) -> bytes:
 
 def test_messages_of_interrupts_leave_through_the_chipset_after_the_reply_to_their_cause() -> None:
     machine, edu = connected()
-    chipset = Client(machine.connect(machine.endpoints[0]))
+    chipset = Connected(machine.connect(machine.endpoints[0]))
     chipset.session.send(0xFEE0_0000, 0x30)  # nobody has agreed on anything yet
     assert chipset.session.take() == b""
     chipset.agree()

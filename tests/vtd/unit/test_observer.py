@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from devices.dma import (
     ATOMIC,
     READ,
+    REFUSED,
     WRITE,
     AddressType,
     Atomic,
@@ -234,6 +235,43 @@ def test_an_interrupt_is_seen_from_its_message_to_its_descriptor() -> None:
         ("fault", message, FaultReason.IR_NOT_PRESENT),
         ("settled",),
     ]
+
+
+class Outside(Observer):
+    """What software and devices see of a unit."""
+
+    def __init__(self) -> None:
+        self.steps: list[Step] = []
+
+    def answered(self, request: Request, answer: int | Completion) -> None:
+        self.steps.append(("answered", request, answer))
+
+    def register_read(self, offset: int, size: int, value: int) -> None:
+        self.steps.append(("r", offset, size, value))
+
+    def register_written(self, offset: int, size: int, value: int) -> None:
+        self.steps.append(("w", offset, size, value))
+
+
+def test_answers_and_register_accesses_are_seen_by_every_observer() -> None:
+    world = World(Mode.LEGACY)
+    started = world.start()
+    seen = [Outside(), Outside()]
+    for each in seen:
+        started.unit.observe(each)
+    assert started.admit() == HOST | PAGE
+    world.ask(address=0)
+    assert started.admit() is None
+    version = started.unit.read_register(0, 4)
+    started.unit.write_register(0x38, 4, 1 << 31)
+    for each in seen:
+        assert [step[0] for step in each.steps] == ["answered", "answered", "r", "w"]
+        assert each.steps[0][2] == HOST | PAGE
+        assert each.steps[1][1:] == (world.request, REFUSED)
+        assert each.steps[2:] == [("r", 0, 4, version), ("w", 0x38, 4, 1 << 31)]
+    started.unit.ignore(seen[0])
+    started.unit.read_register(0, 4)
+    assert [len(each.steps) for each in seen] == [4, 5]
 
 
 def test_an_invalidation_is_seen_when_it_has_been_carried_out() -> None:

@@ -44,6 +44,11 @@ class StatusLine:
         if self._live is not None:
             self._live.stop()
 
+    @property
+    def visible(self) -> bool:
+        """Whether anybody sees it."""
+        return self._live is not None
+
     def show(self, text: str) -> None:
         """Put a text in the line."""
         if self._live is not None:

@@ -1,0 +1,189 @@
+"""``vtd live``: an operating system on the units and devices of a machine description."""
+
+from __future__ import annotations
+
+import gzip
+import shlex
+import signal
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from vtd.auditing.audit import Audit
+from vtd.commands.counted import counted
+from vtd.commands.machine import MachineFile, load_machine
+from vtd.commands.reading import UNUSABLE, unusable_input
+from vtd.commands.rendering.answer import CommandAnswer, Format, Output, show
+from vtd.commands.rendering.progress import StatusLine
+from vtd.commands.rendering.terminal import Verbatim
+from vtd.live.defects import DEFECTS
+from vtd.live.machine import LiveMachine
+from vtd.live.qemu_arguments import qemu_arguments
+from vtd.live.recording import Recording
+from vtd.live.server import Server
+from vtd.live.trace import Trace
+from vtd.unit.caching.policy import POLICIES
+from vtd.unit.options import Options
+
+FOUND = 1
+"""Exit code when the audit found a stale use."""
+TABLE = "dmar.bin"
+"""The file beside the sockets with the DMAR table."""
+SHOWN_EVERY = 0.5
+"""Seconds between two looks at the counters."""
+
+app = typer.Typer(
+    help="Boot an operating system on the units and devices of a machine description.",
+    invoke_without_command=True,
+    rich_markup_mode=None,
+    add_completion=False,
+)
+
+
+@app.callback()
+def live(context: typer.Context) -> None:
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+        raise typer.Exit(UNUSABLE)
+
+
+@app.command("serve")
+def serve(
+    file: MachineFile,
+    sockets: Annotated[
+        Path | None,
+        typer.Option(help="Folder for the sockets; a new private one if not given."),
+    ] = None,
+    seen_as: Annotated[
+        Path | None,
+        typer.Option(help="Where QEMU sees that folder, if it is started with another root."),
+    ] = None,
+    caches: Annotated[
+        str, typer.Option(help=f"What the units keep: {', '.join(POLICIES)}.")
+    ] = "default",
+    audit: Annotated[
+        bool, typer.Option("--audit", help="Find uses of stale translations.")
+    ] = False,
+    record: Annotated[
+        Path | None, typer.Option(help="Write a recording (gzip) for vtd replay.")
+    ] = None,
+    broken: Annotated[
+        list[str] | None,
+        typer.Option("--break", metavar="NAME", help="Plant a defect; may be repeated."),
+    ] = None,
+    trace: Annotated[bool, typer.Option("--trace", help="Print every step to stderr.")] = False,
+    memory: Annotated[str, typer.Option(help="Memory of the guest.")] = "1G",
+    format: Output = Format.TEXT,
+) -> None:
+    """Serve a machine to QEMU, until it ends, and print the arguments that QEMU needs.
+
+    Exit code 0: QEMU has come and gone. 1: --audit found a stale use. 2: wrong use, or QEMU left
+    before it had connected every function.
+    """
+    for name in broken or ():
+        if name not in DEFECTS:
+            raise typer.BadParameter(
+                f"{name!r}: not one of {', '.join(DEFECTS)}", param_hint="--break"
+            )
+    if caches not in POLICIES:
+        raise typer.BadParameter(
+            f"{caches!r}: not one of {', '.join(POLICIES)}", param_hint="--caches"
+        )
+    assembly = load_machine(file, Options(caches=POLICIES[caches]))
+    with ExitStack() as stack, unusable_input(file):
+        machine = LiveMachine(assembly.platform, assembly.clock)
+        for name in broken or ():
+            for unit in machine.platform.units.values():
+                DEFECTS[name].plant(unit)
+        if record is not None:
+            with unusable_input(str(record)):
+                lines = stack.enter_context(gzip.open(record, "wt", encoding="utf-8"))
+            Recording(
+                machine, assembly.table, lines.write, {"caches": caches, "as_recorded": False}
+            )
+        if trace:
+            for base, unit in machine.platform.units.items():
+                Trace(f"unit {base:#x}", unit, _note)
+        audits = [Audit(unit) for unit in machine.platform.units.values()] if audit else []
+        folder = sockets or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="vtd-")))
+        with unusable_input(str(folder)):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            server = Server(machine, folder, time.monotonic_ns, _note)
+        stack.callback(server.close)
+        table = folder / TABLE
+        table.write_bytes(assembly.table.pack())
+        stack.callback(table.unlink, missing_ok=True)
+        where = seen_as or folder
+        arguments = qemu_arguments(
+            machine, where / TABLE, lambda each: where / server.path(each).name, memory=memory
+        )
+        rows: list[Mapping[str, object]] = [{"qemu": arguments}]
+        show(CommandAnswer(rows[0], rows, [Verbatim(shlex.join(arguments))], compact=True), format)
+        complete = _run(server, machine)
+        found = [finding for each in audits for finding in each.findings]
+        summary: dict[str, Any] = {**machine.counts(), "stale": [str(each) for each in found]}
+        show(
+            CommandAnswer(summary, [summary], _lines(machine.counts(), audits), compact=True),
+            format,
+        )
+    if not complete:
+        typer.echo("vtd live serve: QEMU left before it had connected every function", err=True)
+        raise typer.Exit(UNUSABLE)
+    if found:
+        raise typer.Exit(FOUND)
+
+
+def _check_name(name: str, known: Mapping[str, object], option: str) -> None:
+    if name not in known:
+        raise typer.BadParameter(f"{name!r}: not one of {', '.join(known)}", param_hint=option)
+
+
+def _run(server: Server, machine: LiveMachine) -> bool:
+    """Serve until QEMU has gone, or the user ends it; whether every function was connected."""
+    expected, complete = len(machine.endpoints), False
+    before, shown = signal.signal(signal.SIGTERM, _end), 0.0
+    with StatusLine() as status:
+        try:
+            while not (complete and not server.connected):
+                connected = server.connected
+                server.step(SHOWN_EVERY if status.visible else None)
+                complete = complete or server.connected == expected
+                if connected and not server.connected and not complete:
+                    return False
+                if status.visible and time.monotonic() - shown > SHOWN_EVERY:
+                    shown = time.monotonic()
+                    status.show(", ".join(_counted(machine.counts())))
+        except KeyboardInterrupt:
+            return True
+        finally:
+            signal.signal(signal.SIGTERM, before)
+    return True
+
+
+def _end(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _counted(counts: Mapping[str, int]) -> Iterator[str]:
+    names = {"exits": "exit", "requests": "request", "hits": "hit", "faults": "fault"}
+    names |= {"interrupts": "interrupt", "lost": "lost interrupt"}
+    return (counted(counts[key], name) for key, name in names.items())
+
+
+def _lines(counts: Mapping[str, int], audits: list[Audit]) -> Iterator[str]:
+    for each in audits:
+        yield from map(str, each.findings)
+    yield ", ".join(_counted(counts))
+    if audits:
+        uses = counted(sum(each.uses for each in audits), "use")
+        stale = sum(len(each.findings) for each in audits)
+        yield f"{uses} of cached entries checked, {stale} stale"
+
+
+def _note(line: str) -> None:
+    typer.echo(line, err=True)
