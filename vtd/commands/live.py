@@ -8,7 +8,7 @@ import signal
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -96,6 +96,7 @@ def serve(
         )
     assembly = load_machine(file, Options(caches=POLICIES[caches]))
     with ExitStack() as stack, unusable_input(file):
+        stack.callback(signal.signal, signal.SIGTERM, signal.signal(signal.SIGTERM, _interrupt))
         machine = LiveMachine(assembly.platform, assembly.clock)
         for name in broken or ():
             for unit in machine.platform.units.values():
@@ -123,8 +124,13 @@ def serve(
             machine, where / TABLE, lambda each: where / server.path(each).name, memory=memory
         )
         rows: list[Mapping[str, object]] = [{"qemu": arguments}]
-        show(CommandAnswer(rows[0], rows, [Verbatim(shlex.join(arguments))], compact=True), format)
-        complete = _run(server, machine)
+        complete = True
+        with suppress(KeyboardInterrupt):
+            show(
+                CommandAnswer(rows[0], rows, [Verbatim(shlex.join(arguments))], compact=True),
+                format,
+            )
+            complete = _run(server, machine)
         found = [finding for each in audits for finding in each.findings]
         summary: dict[str, Any] = {**machine.counts(), "stale": [str(each) for each in found]}
         show(
@@ -144,28 +150,21 @@ def _check_name(name: str, known: Mapping[str, object], option: str) -> None:
 
 
 def _run(server: Server, machine: LiveMachine) -> bool:
-    """Serve until QEMU has gone, or the user ends it; whether every function was connected."""
-    expected, complete = len(machine.endpoints), False
-    before, shown = signal.signal(signal.SIGTERM, _end), 0.0
+    """Serve until QEMU has gone; whether it had connected every function before."""
+    expected, complete, shown = len(machine.endpoints), False, 0.0
     with StatusLine() as status:
-        try:
-            while not (complete and not server.connected):
-                connected = server.connected
-                server.step(SHOWN_EVERY if status.visible else None)
-                complete = complete or server.connected == expected
-                if connected and not server.connected and not complete:
-                    return False
-                if status.visible and time.monotonic() - shown > SHOWN_EVERY:
-                    shown = time.monotonic()
-                    status.show(", ".join(_counted(machine.counts())))
-        except KeyboardInterrupt:
-            return True
-        finally:
-            signal.signal(signal.SIGTERM, before)
-    return True
+        while True:
+            connected = server.connected
+            server.step(SHOWN_EVERY if status.visible else None)
+            complete = complete or server.connected == expected
+            if connected and not server.connected:
+                return complete
+            if status.visible and time.monotonic() - shown > SHOWN_EVERY:
+                shown = time.monotonic()
+                status.show(", ".join(_counted(machine.counts())))
 
 
-def _end(*_: object) -> None:
+def _interrupt(*_: object) -> None:
     raise KeyboardInterrupt
 
 
