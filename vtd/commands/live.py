@@ -24,9 +24,9 @@ from vtd.commands.rendering.terminal import Verbatim
 from vtd.live.defects import DEFECTS
 from vtd.live.machine import LiveMachine
 from vtd.live.qemu_arguments import qemu_arguments
-from vtd.live.recording import Recording
 from vtd.live.server import Server
 from vtd.live.trace import Trace
+from vtd.recordings.live_recorder import LiveRecorder
 from vtd.unit.caching.policy import POLICIES
 from vtd.unit.options import Options
 
@@ -104,9 +104,8 @@ def serve(
         if record is not None:
             with unusable_input(str(record)):
                 lines = stack.enter_context(gzip.open(record, "wt", encoding="utf-8"))
-            Recording(
-                machine, assembly.table, lines.write, {"caches": caches, "as_recorded": False}
-            )
+            units = (machine.platform.units[each.register_base] for each in assembly.table.units)
+            LiveRecorder(lines.write, assembly.table, units, devices=machine.described())
         if trace:
             for base, unit in machine.platform.units.items():
                 Trace(f"unit {base:#x}", unit, _note)

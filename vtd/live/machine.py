@@ -93,6 +93,14 @@ class LiveMachine:
         endpoint.served.function.on_intx = None
         endpoint.served.disconnected()
 
+    def described(self) -> list[dict[str, str]]:
+        """The functions, for readers of a recording."""
+        return [
+            {"bdf": each.name, "model": type(each.served.function).__name__.lower()}
+            for each in self.endpoints
+            if each is not self._chipset
+        ]
+
     def counts(self) -> dict[str, int]:
         """What has been going on since the beginning.
 

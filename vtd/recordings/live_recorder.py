@@ -1,7 +1,7 @@
 """Writes recordings of live units line by line, in the format of :mod:`vtd.recordings.live`.
 
-Whoever carries out operations on the units tells the recorder of each when it has ended; what the
-units read, stored and sent meanwhile is noted here and stands before it.
+What units read, store and send during an operation stands before it. Left out: what device-TLBs
+ask, are told and send, and requests with PASID.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
+from devices.dma import MESSAGE, Completion, Request
+from devices.interrupt_messages import INTERRUPT_RANGE
 from pagetables.observer import Structure
 from vtd.dmar.table import Table
 from vtd.recordings.live import FORMAT
@@ -39,28 +41,8 @@ class LiveRecorder:
         units = list(units)
         sink(json.dumps(_head(table, units, about)) + "\n")
         for number, unit in enumerate(units):
-            unit.observe(_Accesses(self))
+            unit.observe(_Accesses(self, number))
             unit.subscribe(partial(self._sent, number))
-
-    def register_read(self, unit: int, offset: int, size: int, value: int) -> None:
-        """Software has read a register of a unit."""
-        self._ended("r", unit, offset, size, value)
-
-    def register_written(self, unit: int, offset: int, size: int, value: int) -> None:
-        """Software has written a register of a unit."""
-        self._ended("w", unit, offset, size, value)
-
-    def page_requested(
-        self, source_id: int, address: int, access: int, physical: int | None
-    ) -> None:
-        """A request, or its part in one page, was let through to ``physical`` or refused."""
-        self._ended("d", source_id, address, access, physical)
-
-    def interrupt_requested(
-        self, source_id: int, address: int, data: int, *, delivered: bool
-    ) -> None:
-        """An interrupt request has been dealt with."""
-        self._ended("i", source_id, address, data, delivered)
 
     def saw(self, address: int, size: int, value: int) -> None:
         """What memory holds now: a unit is about to read it, or an audit found it changed."""
@@ -77,7 +59,8 @@ class LiveRecorder:
         if isinstance(event, MessageSent):
             self._before.append(["e", number, *event.message])
 
-    def _ended(self, *line: Any) -> None:
+    def ended(self, *line: Any) -> None:
+        """An operation of software or of a device, whose line this is, has been dealt with."""
         for each in (*self._before, line):
             self._sink(json.dumps(each, separators=(",", ":")) + "\n")
         self._before.clear()
@@ -105,10 +88,11 @@ def _head(table: Table, units: list[RemappingUnit], about: dict[str, Any]) -> di
 
 
 class _Accesses(Observer):
-    """What a unit reads and stores."""
+    """What happens to one unit."""
 
-    def __init__(self, recorder: LiveRecorder) -> None:
+    def __init__(self, recorder: LiveRecorder, number: int) -> None:
         self._recorder = recorder
+        self._number = number
         self._updating = 0
 
     def read(self, structure: Structure, address: int, size: int, value: int) -> None:
@@ -123,3 +107,21 @@ class _Accesses(Observer):
 
     def write(self, structure: Structure, address: int, data: bytes) -> None:
         self._recorder.stored("write", address, len(data), int.from_bytes(data, "little"))
+
+    def register_read(self, offset: int, size: int, value: int) -> None:
+        self._recorder.ended("r", self._number, offset, size, int(value))
+
+    def register_written(self, offset: int, size: int, value: int) -> None:
+        self._recorder.ended("w", self._number, offset, size, int(value))
+
+    def answered(self, request: Request, answer: int | Completion) -> None:
+        source_id, address, access, _, pasid, _, address_type, payload = request
+        if pasid is not None or address_type or access >= MESSAGE:
+            return
+        if address in INTERRUPT_RANGE and isinstance(payload, bytes) and len(payload) == 4:
+            data = int.from_bytes(payload, "little")
+            delivered = isinstance(answer, Completion) and answer.ok
+            self._recorder.ended("i", int(source_id), address, data, delivered)
+        else:
+            physical = answer if isinstance(answer, int) else None
+            self._recorder.ended("d", int(source_id), address, access, physical)

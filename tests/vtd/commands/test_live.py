@@ -47,6 +47,10 @@ class Serving:
             stderr=subprocess.PIPE,
             text=True,
         )
+        self.arguments: list[str] = []
+
+    def begin(self) -> None:
+        """Wait for the arguments of QEMU: the sockets are there then."""
         assert self.process.stdout is not None
         self.arguments = json.loads(self.process.stdout.readline())["qemu"]
 
@@ -81,6 +85,7 @@ def serve(tmp_path: Path) -> Iterator[Callable[..., Serving]]:
 
     def start(*options: str) -> Serving:
         started.append(Serving(tmp_path, *options))
+        started[-1].begin()
         return started[-1]
 
     yield start

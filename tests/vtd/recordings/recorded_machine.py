@@ -40,22 +40,6 @@ flags = ["include_pci_all"]
 DATA = 0x40_0000
 
 
-class RecordedRegisters:
-    """The registers of one unit as software reaches them."""
-
-    def __init__(self, recorder: LiveRecorder, number: int, unit: RemappingUnit) -> None:
-        self._recorder, self._number, self._unit = recorder, number, unit
-
-    def read_register(self, offset: int, size: int) -> int:
-        value = self._unit.read_register(offset, size)
-        self._recorder.register_read(self._number, offset, size, value)
-        return value
-
-    def write_register(self, offset: int, size: int, value: int) -> None:
-        self._unit.write_register(offset, size, value)
-        self._recorder.register_written(self._number, offset, size, int(value))
-
-
 class RecordedMachine:
     """Two units behind a table, one function at each, and a driver for each unit."""
 
@@ -76,10 +60,9 @@ class RecordedMachine:
         self.drivers = []
         for number, unit in enumerate(self.units):
             frames = FramePool(0x10_0000 * (number + 1), 0x10_0000 * (number + 2))
-            registers = RecordedRegisters(self.recorder, number, unit)
             width = made.host_address_width
             self.drivers.append(
-                Driver(registers, self.memory, frames, host_address_width=width, **driver)
+                Driver(unit, self.memory, frames, host_address_width=width, **driver)
             )
 
     def request(self, source_id: int, address: int, access: int = READ) -> int | None:
@@ -87,18 +70,14 @@ class RecordedMachine:
         unit = self.units[source_id == SECOND]
         payload = None if access == READ else b"\0"
         answer = unit.admit(Request(source_id, address, access, 1, payload=payload))
-        physical = answer if isinstance(answer, int) else None
-        self.recorder.page_requested(source_id, address, access, physical)
-        return physical
+        return answer if isinstance(answer, int) else None
 
     def interrupt(self, source_id: int, address: int, data: int) -> bool:
         """Whether an interrupt request is delivered."""
         unit = self.units[source_id == SECOND]
         payload = data.to_bytes(4, "little")
         answer = unit.admit(Request(source_id, address, WRITE, 4, payload=payload))
-        delivered = isinstance(answer, Completion) and answer.ok
-        self.recorder.interrupt_requested(source_id, address, data, delivered=delivered)
-        return delivered
+        return isinstance(answer, Completion) and answer.ok
 
     def write(self, path: Path) -> Path:
         """The recording as a file."""
