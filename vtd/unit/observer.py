@@ -26,6 +26,8 @@ class CacheName(Enum):
     FIRST_STAGE = "first-stage paging-structure cache"
     SECOND_STAGE = "second-stage paging-structure cache"
     INTERRUPT = "interrupt entry cache"
+    HOST_PERMISSION = "HPT leaf cache"
+    HOST_PERMISSION_TABLE = "HPT paging-structure cache"
 
 
 class Observer(EntryObserver):
@@ -33,6 +35,8 @@ class Observer(EntryObserver):
 
     Keys are those of the caches: a source-id; source-id and PASID; kind of request and address for
     the IOTLB; domain-id, PASID, shift and address prefix of a table; an interrupt index.
+    Source-id, PASID and page for host permissions; HPT domain-id, level and address prefix of their
+    tables.
     """
 
     def begin(self, request: Request) -> None:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from pagetables.geometry import PAGE_SHIFT
 from vtd.layouts.entries import PasidTranslationType, ScalableContextEntry
 from vtd.unit.caching.cache import Cache
-from vtd.unit.caching.iotlb import Iotlb, canonical_range
+from vtd.unit.caching.iotlb import END, Iotlb, canonical_range
 from vtd.unit.caching.policy import CachePolicy
 from vtd.unit.requests.faults import TranslationFault
 from vtd.unit.requests.target import IotlbTags, Target
@@ -50,10 +51,37 @@ class StructureEntry(NamedTuple):
     """Nested: the frame that the second stage made of ``frame``."""
 
 
+class HostPermission(NamedTuple):
+    """What a translated request may do in a page, by a host permission table (6.2.6)."""
+
+    domain_id: int
+    """HPTDID."""
+    level: int
+    """Of the entry that says so: 1 to 3."""
+    permissions: int
+    """READ and WRITE."""
+
+
+HostPermissionKey = tuple[int, int | None, int]
+"""Source-id, PASID of the request, page number."""
+HostTableKey = tuple[int, int, int]
+"""HPT domain-id, level of the entry, address bits that select it."""
+HOST_TABLE_SHIFTS = {4: 41, 3: 33, 2: 25}
+"""log2 of what a host permission entry covers, by level, of those that lead to a table."""
+
+
 class TranslationCaches(Stateful):
     """The DMA-remapping caches of one unit, and what each invalidation removes from them."""
 
-    STATE = "context", "pasid", "iotlb", "first_stage", "second_stage"
+    STATE = (
+        "context",
+        "pasid",
+        "iotlb",
+        "first_stage",
+        "second_stage",
+        "host_permissions",
+        "host_tables",
+    )
 
     def __init__(self, policy: CachePolicy) -> None:
         self.policy = policy
@@ -67,8 +95,14 @@ class TranslationCaches(Stateful):
             policy.paging_structure, _prefix
         )
 
+        self.host_permissions: Cache[HostPermissionKey, HostPermission] = Cache(
+            policy.host_permission, _page
+        )
+        self.host_tables: Cache[HostTableKey, int] = Cache(policy.host_permission, _page)
+
     def clear(self) -> None:
         """Global invalidation of every cache (6.6)."""
+        self.invalidate_host_permissions_global()
         self.invalidate_context_global()
         self.invalidate_pasid_global()
         self.invalidate_iotlb_global()
@@ -145,6 +179,31 @@ class TranslationCaches(Stateful):
         if not hint:
             _remove_tables(self.first_stage, (domain_id, pasid), start, end)
 
+    def invalidate_host_permissions_global(self) -> None:
+        """6.5.2.7, G = 01b."""
+        self.host_permissions.clear()
+        self.host_tables.clear()
+
+    def invalidate_host_permissions(
+        self, domain_id: int, highest: int, start: int = 0, end: int = END
+    ) -> None:
+        """6.5.2.7, G = 10b and 11b: what came from entries up to level ``highest``, in a range."""
+        self.host_permissions.remove(
+            lambda key, entry: (
+                entry.domain_id == domain_id
+                and entry.level <= highest
+                and start <= key[2] << PAGE_SHIFT < end
+            )
+        )
+
+        def covers(key: HostTableKey, _: int) -> bool:
+            owner, level, prefix = key
+            shift = HOST_TABLE_SHIFTS[level]
+            inside = prefix << shift < end and start < prefix + 1 << shift
+            return owner == domain_id and level <= highest and inside
+
+        self.host_tables.remove(covers)
+
 
 FUNCTION_MASKS = (0b000, 0b100, 0b110, 0b111)
 """Source-id bits that the FM field leaves out of the comparison (6.5.2.1)."""
@@ -162,6 +221,10 @@ def _uses_first_stage(tags: IotlbTags) -> bool:
 
 def _uses_no_first_stage(tags: IotlbTags) -> bool:
     return tags.kind not in FIRST_STAGE_KINDS
+
+
+def _page(key: HostPermissionKey | HostTableKey) -> int:
+    return key[2]
 
 
 def _prefix(key: StructureKey) -> int:

@@ -16,6 +16,8 @@ class CachePolicy:
     iotlb: Shape = UNBOUNDED
     paging_structure: Shape = OFF
     interrupt: Shape = UNBOUNDED
+    host_permission: Shape = OFF
+    """Of the two caches of host permission tables (6.2.6)."""
     cache_faults: bool = False
     """Under CAP.CM = 1, keep what faulted too (6.1)."""
     trust_cached_rights: bool = False
@@ -24,7 +26,12 @@ class CachePolicy:
 
 KEEPS_STALE = CachePolicy()
 """Everything but paging structures is kept until an invalidation that covers it."""
-AGGRESSIVE = CachePolicy(paging_structure=UNBOUNDED, cache_faults=True, trust_cached_rights=True)
+AGGRESSIVE = CachePolicy(
+    paging_structure=UNBOUNDED,
+    host_permission=UNBOUNDED,
+    cache_faults=True,
+    trust_cached_rights=True,
+)
 """All that 6.1 and 6.2.4 permit: a missing invalidation is caught instead of hidden."""
 UNCACHED = CachePolicy(OFF, OFF, OFF, OFF, OFF)
 POLICIES = {"default": KEEPS_STALE, "aggressive": AGGRESSIVE, "off": UNCACHED}

@@ -2,10 +2,13 @@
 
 A counter follows the running total of each event it selects. :meth:`PerformanceMonitoring.update`
 brings the registers up to date; the unit calls it after everything that may count while a counter
-is enabled, and nothing here costs anything otherwise. Left out: events in clock cycles, occupancy
-and back-pressure, which a model without time can't count truthfully, and with them the filters by
-page-table level; enabling a counter for one of those fails like one for an unknown event (10.5).
-A memory read is one entry of a table, or one descriptor.
+is enabled, and nothing here costs anything otherwise. A clock of this unit ticks once for each
+request and each register access that it deals with. Left out: occupancy and back-pressure, which a
+model without time can't count truthfully; enabling a counter for one of those fails like one for an
+unknown event (10.5). A memory read is one entry of a table, or one descriptor.
+
+Besides the filters of Table 49 this unit counts lookups and hits by requester, PASID and domain, as
+far as PERFCAP_REG says that it has these filters.
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ from pagetables.observer import Structure
 from vtd.layouts import registers as r
 from vtd.unit.caching.caches import TranslationCaches
 from vtd.unit.interrupts.interrupt_remapping import InterruptRemapping
-from vtd.unit.observer import Observer
+from vtd.unit.observer import CacheName, Observer
 from vtd.unit.queues.page_requests import PageRequests
 from vtd.unit.registers.register_file import RegisterFile, RegisterWrite
 from vtd.unit.registers.register_map import EVENT_CAPABILITIES
@@ -33,6 +36,7 @@ from vtd.unit.state import Stateful
 class PerformanceEvent(Enum):
     """Events that are counted: event group and bit (Table 49)."""
 
+    IOMMU_CLOCKS = 0, 0
     IOMMU_REQUESTS = 0, 1
     IOMMU_MRDS = 1, 0
     IOMMU_ATOMIC_AD_UPDATE = 1, 3
@@ -46,8 +50,12 @@ class PerformanceEvent(Enum):
     SS_NONLEAF_HIT = 2, 5
     FS_NONLEAF_LOOKUP = 2, 6
     FS_NONLEAF_HIT = 2, 7
+    HPT_NONLEAF_LOOKUP = 2, 8
+    HPT_NONLEAF_HIT = 2, 9
     IOTLB_LOOKUP = 3, 0
     IOTLB_HIT = 3, 1
+    HPT_LEAF_LOOKUP = 3, 2
+    HPT_LEAF_HIT = 3, 3
     INT_CACHE_LOOKUP = 4, 0
     INT_CACHE_HIT_NONPOSTED = 4, 1
     INT_CACHE_HIT_POSTED = 4, 2
@@ -64,10 +72,50 @@ FILTERS: tuple[type[r.Register], ...] = (
     r.PerformanceMonitoringAddressTypeFilter,
     r.PerformanceMonitoringPageTableLevelFilter,
 )
-APPLICABLE_FILTERS = {
-    PerformanceEvent.IOMMU_REQUESTS: (r.PerformanceMonitoringAddressTypeFilter,),
+LOOKUPS = {
+    CacheName.CONTEXT: (PerformanceEvent.CTXT_CACHE_LOOKUP, PerformanceEvent.CTXT_CACHE_HIT),
+    CacheName.PASID: (PerformanceEvent.PASID_CACHE_LOOKUP, PerformanceEvent.PASID_CACHE_HIT),
+    CacheName.SECOND_STAGE: (PerformanceEvent.SS_NONLEAF_LOOKUP, PerformanceEvent.SS_NONLEAF_HIT),
+    CacheName.FIRST_STAGE: (PerformanceEvent.FS_NONLEAF_LOOKUP, PerformanceEvent.FS_NONLEAF_HIT),
+    CacheName.IOTLB: (PerformanceEvent.IOTLB_LOOKUP, PerformanceEvent.IOTLB_HIT),
+    CacheName.HOST_PERMISSION: (PerformanceEvent.HPT_LEAF_LOOKUP, PerformanceEvent.HPT_LEAF_HIT),
+    CacheName.HOST_PERMISSION_TABLE: (
+        PerformanceEvent.HPT_NONLEAF_LOOKUP,
+        PerformanceEvent.HPT_NONLEAF_HIT,
+    ),
 }
-"""Filters that an event can be counted with (Table 49); none for all others."""
+"""The events of a cache that is asked for a request: each lookup, and those that hit."""
+LEVELS = {12: 0, 21: 1, 30: 2, 39: 3, 48: 4}
+"""Bits of PTL, by log2 of the page size or of what an entry covers (11.4.13.20)."""
+
+
+class Occurrence(NamedTuple):
+    """One event with what filters look at; None where it has nothing of the kind."""
+
+    event: PerformanceEvent
+    requester: int
+    pasid: int | None
+    address_type: AddressType
+    domain: int | None = None
+    level: int | None = None
+
+
+AT, PTL = r.PerformanceMonitoringAddressTypeFilter, r.PerformanceMonitoringPageTableLevelFilter
+BY_REQUEST = (r.PerformanceMonitoringRequesterIdFilter, r.PerformanceMonitoringPasidFilter)
+BY_ENTRY = (*BY_REQUEST, r.PerformanceMonitoringDomainIdFilter)
+APPLICABLE_FILTERS: Mapping[PerformanceEvent, tuple[type[r.Register], ...]] = {
+    **{lookup: BY_REQUEST for lookup, _ in LOOKUPS.values()},
+    PerformanceEvent.CTXT_CACHE_HIT: BY_REQUEST,
+    PerformanceEvent.PASID_CACHE_HIT: BY_ENTRY,
+    PerformanceEvent.IOMMU_REQUESTS: (*BY_REQUEST, AT),
+    PerformanceEvent.SS_NONLEAF_HIT: (*BY_ENTRY, PTL),
+    PerformanceEvent.FS_NONLEAF_HIT: (*BY_ENTRY, PTL),
+    PerformanceEvent.IOTLB_HIT: (*BY_ENTRY, PTL),
+    PerformanceEvent.HPT_NONLEAF_LOOKUP: (*BY_REQUEST, AT),
+    PerformanceEvent.HPT_NONLEAF_HIT: (*BY_ENTRY, AT, PTL),
+    PerformanceEvent.HPT_LEAF_HIT: (*BY_ENTRY, PTL),
+}
+"""Filters that an event can be counted with; none for all others."""
 
 _BITS_PER_STATUS = 64
 
@@ -79,18 +127,36 @@ class Activity(Observer, Stateful):
     ``on_settled`` brings the counters up to date.
     """
 
-    STATE = "requests", "memory_reads", "flag_updates"
+    STATE = "occurrences", "clocks", "requests", "memory_reads", "flag_updates"
 
-    requests: Counter[AddressType] = field(default_factory=Counter)
+    occurrences: Counter[Occurrence] = field(default_factory=Counter)
+    """Requests, lookups and hits, for filters."""
+    clocks: int = 0
+    requests: int = 0
     memory_reads: int = 0
     flag_updates: int = 0
     on_settled: Callable[[], None] = lambda: None
+    _request: tuple[int, int | None, AddressType] = (0, None, AddressType.UNTRANSLATED)
+    """Requester, PASID and address type of what the unit is dealing with."""
 
     def begin(self, request: Request) -> None:
         """One request of its kind; messages and interrupts are none (Table 49)."""
         interrupt = request.pasid is None and request.address in INTERRUPT_RANGE
+        self._request = request.source_id, request.pasid, request.address_type
         if request.access != MESSAGE and not (interrupt and not request.address_type):
-            self.requests[request.address_type] += 1
+            self.requests += 1
+            self.occurrences[Occurrence(PerformanceEvent.IOMMU_REQUESTS, *self._request)] += 1
+
+    def asked(self, cache: CacheName, key: Any, entry: Any) -> None:
+        """One lookup, and a hit if there was an entry."""
+        events = LOOKUPS.get(cache)
+        if events is None:
+            return
+        lookup, hit = events
+        self.occurrences[Occurrence(lookup, *self._request)] += 1
+        if entry is not None:
+            seen = Occurrence(hit, *self._request, *_domain_and_level(cache, key, entry))
+            self.occurrences[seen] += 1
 
     def read(self, structure: Structure, address: int, size: int, value: int) -> None:
         """One read of memory."""
@@ -102,7 +168,22 @@ class Activity(Observer, Stateful):
 
     def settled(self) -> None:
         """Count what has happened."""
+        self.clocks += 1
         self.on_settled()
+
+
+def _domain_and_level(cache: CacheName, key: Any, entry: Any) -> tuple[int | None, int | None]:
+    """Domain-id of a cached entry, and the bit of PTL for its level or page size."""
+    match cache:
+        case CacheName.IOTLB:
+            return entry.tags.domain_id, LEVELS[entry.shift]
+        case CacheName.FIRST_STAGE | CacheName.SECOND_STAGE:
+            return key[0], LEVELS[key[2]]
+        case CacheName.HOST_PERMISSION:
+            return entry.domain_id, entry.level - 1
+        case CacheName.HOST_PERMISSION_TABLE:
+            return key[0], key[1] - 1
+    return entry.domain_id, None
 
 
 Totals = Mapping[PerformanceEvent, Callable[[], int]]
@@ -118,7 +199,8 @@ def event_totals(
     """The totals of a unit, most of which its parts keep anyway."""
     event = PerformanceEvent
     return {
-        event.IOMMU_REQUESTS: lambda: sum(activity.requests.values()),
+        event.IOMMU_CLOCKS: lambda: activity.clocks,
+        event.IOMMU_REQUESTS: lambda: activity.requests,
         event.IOMMU_MRDS: lambda: activity.memory_reads,
         event.IOMMU_ATOMIC_AD_UPDATE: lambda: activity.flag_updates,
         event.PG_REQ_POSTED: lambda: pages.posted,
@@ -131,6 +213,10 @@ def event_totals(
         event.SS_NONLEAF_HIT: lambda: caches.second_stage.counters.hits,
         event.FS_NONLEAF_LOOKUP: lambda: caches.first_stage.counters.lookups,
         event.FS_NONLEAF_HIT: lambda: caches.first_stage.counters.hits,
+        event.HPT_NONLEAF_LOOKUP: lambda: caches.host_tables.counters.lookups,
+        event.HPT_NONLEAF_HIT: lambda: caches.host_tables.counters.hits,
+        event.HPT_LEAF_LOOKUP: lambda: caches.host_permissions.counters.lookups,
+        event.HPT_LEAF_HIT: lambda: caches.host_permissions.counters.hits,
         event.IOTLB_LOOKUP: lambda: caches.iotlb.counters.lookups,
         event.IOTLB_HIT: lambda: caches.iotlb.counters.hits,
         event.INT_CACHE_LOOKUP: lambda: interrupts.cache.counters.lookups,
@@ -311,11 +397,17 @@ class PerformanceMonitoring(Stateful):
 
     def _total(self, number: int) -> int:
         """How often the selected events have happened so far."""
-        types = self._registers[r.PerformanceMonitoringAddressTypeFilter, number]
-        if types.en:
-            requests = self.activity.requests
-            return sum(count for kind, count in requests.items() if types.at >> kind & 1)
-        return sum(self._totals[event]() for event in self._events(number) if event is not None)
+        events = [event for event in self._events(number) if event is not None]
+        filters = [
+            self._registers[each, number] for each in FILTERS if self._filter_enabled(each, number)
+        ]
+        if filters:
+            return sum(
+                count
+                for occurrence, count in self.activity.occurrences.items()
+                if occurrence.event in events and all(_passes(each, occurrence) for each in filters)
+            )
+        return sum(self._totals[event]() for event in events)
 
     def _add(self, number: int, count: int) -> bool:
         """Count; True if the counter rolled over, which its overflow status keeps (10.3.1)."""
@@ -382,6 +474,28 @@ class PerformanceMonitoring(Stateful):
             self._event.withdraw()
 
 
+def _passes(condition: Any, occurrence: Occurrence) -> bool:
+    """Whether an enabled filter lets an event through (11.4.13.16 to 11.4.13.20)."""
+    _, requester, pasid, address_type, domain, level = occurrence
+    passes: int
+    match condition:
+        case r.PerformanceMonitoringRequesterIdFilter():
+            passes = requester == condition.rid
+        case r.PerformanceMonitoringDomainIdFilter():
+            passes = domain == condition.did
+        case r.PerformanceMonitoringPasidFilter(pfm=r.PasidFilterMode.MATCH):
+            passes = pasid == condition.pasid
+        case r.PerformanceMonitoringPasidFilter(pfm=r.PasidFilterMode.ANY_PASID):
+            passes = pasid is not None
+        case r.PerformanceMonitoringPasidFilter():
+            passes = pasid is None and condition.pfm is r.PasidFilterMode.WITHOUT_PASID
+        case r.PerformanceMonitoringAddressTypeFilter():
+            passes = condition.at >> address_type & 1
+        case _:
+            passes = level is not None and condition.ptl >> level & 1
+    return bool(passes)
+
+
 def capability_registers(counters: int = 4, width: int = 48) -> dict[int, int]:
     """Constants for a unit with this many counters, for all that is counted here.
 
@@ -399,7 +513,11 @@ def capability_registers(counters: int = 4, width: int = 48) -> dict[int, int]:
         ios=True,
         gfs=True,
         cwe=True,
+        ptlfs=True,
         atfs=True,
+        pasidfs=True,
+        didfs=True,
+        ridfs=True,
         egcnt=groups,
         cw=width,
         ncntr=counters,

@@ -276,8 +276,8 @@ def invalidate(
         case InterruptEntryCacheInvalidateDescriptor():
             count = 1 << descriptor.im
             interrupt_cache.invalidate(descriptor.iidx & -count, count)
-        case HostPermissionInvalidateDescriptor(g=g):
-            return g is not HostPermissionGranularity.RESERVED_0  # nothing is cached
+        case HostPermissionInvalidateDescriptor():
+            return _invalidate_host_permissions(remapping, descriptor)
         case _:
             return False
     return True
@@ -333,6 +333,25 @@ def _invalidate_iotlb(
             start, end = _span(address & (1 << width) - 1, mask)
             caches.invalidate_iotlb_pages(domain_id, start, end, hint=hint)
     return wanted
+
+
+def _invalidate_host_permissions(
+    remapping: Remapping, descriptor: HostPermissionInvalidateDescriptor
+) -> bool:
+    caches, highest = remapping.caches, descriptor.ih + 1
+    domain_id = _domain_id(remapping, descriptor.hptdid)
+    match descriptor.g:
+        case HostPermissionGranularity.GLOBAL:
+            caches.invalidate_host_permissions_global()
+        case HostPermissionGranularity.DOMAIN:
+            caches.invalidate_host_permissions(domain_id, highest)
+        case HostPermissionGranularity.PAGE_IN_DOMAIN:
+            width = remapping.capabilities.host_address_width
+            start, end = _span(descriptor.addr & (1 << width) - 1, descriptor.am)
+            caches.invalidate_host_permissions(domain_id, highest, start, end)
+        case HostPermissionGranularity.RESERVED_0:
+            return False
+    return True
 
 
 def _domain_id(remapping: Remapping, field: int) -> int:

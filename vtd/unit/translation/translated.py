@@ -1,17 +1,15 @@
 """Translated requests: whether a device may use an address that it says it was given.
 
 VT-d 4.2.4, 4.2.5 and the translated request columns of Table 30. Addresses stay what they are; with
-HPTE = 1 the host permission table has to allow them. Addresses are judged before the table. Left
-out: caches of the table, which no unit has to have.
+HPTE = 1 the host permission table, or what the caches know of it (6.2.6), has to allow them.
+Addresses are judged before the table. Left out: prefetching of the table (6.2.6.1).
 """
 
 from __future__ import annotations
 
-from typing import TypeVar
-
 from devices.dma import READ, WRITE, Request
 from devices.interrupt_messages import INTERRUPT_RANGE
-from pagetables.bits import BitRecord
+from pagetables.geometry import PAGE_SHIFT
 from pagetables.observer import Structure
 from vtd.layouts.entries import (
     HostPermissionL1Entry,
@@ -22,6 +20,8 @@ from vtd.layouts.entries import (
     ScalableContextEntry,
 )
 from vtd.layouts.registers import TranslationTableMode
+from vtd.unit.caching.caches import HOST_TABLE_SHIFTS, HostPermission, HostPermissionKey
+from vtd.unit.observer import CacheName
 from vtd.unit.requests.faults import FaultReason, TranslationFault
 from vtd.unit.requests.target import LEGACY, SCALABLE, ModeReasons, Target
 from vtd.unit.translation.ats import check_device_tlb_allowed, check_device_tlb_enabled
@@ -35,21 +35,18 @@ from vtd.unit.translation.lookup import (
 )
 from vtd.unit.translation.remapping import Remapping
 
-R = TypeVar("R", bound=BitRecord)
-
-LOWER_LEVELS: tuple[
-    tuple[
-        type[HostPermissionL3Entry] | type[HostPermissionL2Entry] | type[HostPermissionL1Entry],
-        int,
-        int,
-    ],
-    ...,
-] = (
-    (HostPermissionL3Entry, 33, 30),
-    (HostPermissionL2Entry, 25, 21),
-    (HostPermissionL1Entry, 17, 12),
+Entry = (
+    HostPermissionL4Entry | HostPermissionL3Entry | HostPermissionL2Entry | HostPermissionL1Entry
 )
-"""Entry, lowest address bit of its index in a table of 256, lowest address bit of the page."""
+LEVELS: dict[int, tuple[type[Entry], int, int, FaultReason]] = {
+    4: (HostPermissionL4Entry, 41, 41, FaultReason.HPT_TOP_READ_ERROR),
+    3: (HostPermissionL3Entry, 33, 30, FaultReason.HPT_READ_ERROR),
+    2: (HostPermissionL2Entry, 25, 21, FaultReason.HPT_READ_ERROR),
+    1: (HostPermissionL1Entry, 17, 12, FaultReason.HPT_READ_ERROR),
+}
+"""Entry, lowest address bit of its index, lowest address bit of the page, error of reading it."""
+INDEX_MASKS = {4: -1, 3: 0xFF, 2: 0xFF, 1: 0xFF}
+"""Tables have 256 entries but for the top, whose size HPTSZ gives."""
 
 ENTRY_SIZE = 16
 SMALLEST_TABLE_REACH = 49
@@ -77,6 +74,10 @@ def check(remapping: Remapping, request: Request) -> None:
     context = scalable_context(remapping, request.source_id, check_context)
     _check_address(remapping, request, SCALABLE, fpd=context.fpd)
     if context.hpte:
+        known = _cached_permission(remapping, request)
+        if known is not None:
+            _check_permissions(remapping, request, known.permissions, fpd=context.fpd)
+            return
         pasid = context.rid_pasid if request.pasid is None else request.pasid
         target = pasid_target(
             remapping,
@@ -85,7 +86,12 @@ def check(remapping: Remapping, request: Request) -> None:
             pasid,
             lambda target: _check_size(request, _pasid_entry(target), fpd=target.fpd),
         )
-        _check_host_permission(remapping, request, _pasid_entry(target), fpd=target.fpd)
+        permission, worth_keeping = _walk(
+            remapping, request.address, _pasid_entry(target), fpd=target.fpd
+        )
+        if worth_keeping:
+            _keep(remapping, request, permission)
+        _check_permissions(remapping, request, permission.permissions, fpd=target.fpd)
 
 
 def _pasid_entry(target: Target) -> PasidEntry:
@@ -108,10 +114,29 @@ def _check_size(request: Request, entry: PasidEntry, *, fpd: bool) -> None:
         raise TranslationFault(FaultReason.HPT_BEYOND_SIZE, fpd=fpd)
 
 
-def _check_host_permission(
-    remapping: Remapping, request: Request, entry: PasidEntry, *, fpd: bool
+def _key(request: Request) -> HostPermissionKey:
+    return request.source_id, request.pasid, request.address >> PAGE_SHIFT
+
+
+def _cached_permission(remapping: Remapping, request: Request) -> HostPermission | None:
+    cache, observer = remapping.caches.host_permissions, remapping.observer
+    if cache.off:
+        return None
+    known = cache.find(_key(request))
+    if observer is not None:
+        observer.asked(CacheName.HOST_PERMISSION, _key(request), known)
+    return known
+
+
+def _keep(remapping: Remapping, request: Request, permission: HostPermission) -> None:
+    remapping.caches.host_permissions.put(_key(request), permission)
+    if remapping.observer is not None:
+        remapping.observer.kept(CacheName.HOST_PERMISSION, _key(request), permission)
+
+
+def _check_permissions(
+    remapping: Remapping, request: Request, permissions: int, *, fpd: bool
 ) -> None:
-    permissions = host_permissions(remapping, request.address, entry.hptptr, fpd=fpd)
     if request.zero_length_read and remapping.capabilities.cap.zlr:
         if not permissions:
             raise TranslationFault(FaultReason.HPT_NO_PERMISSION, fpd=fpd)
@@ -125,35 +150,55 @@ def _check_host_permission(
 
 def host_permissions(remapping: Remapping, address: int, table: int, *, fpd: bool = False) -> int:
     """READ and WRITE as the host permission table at ``table`` grants them (4.2.4)."""
-    top = _read(
-        remapping,
-        HostPermissionL4Entry,
-        table + (address >> 41) * ENTRY_SIZE,
-        FaultReason.HPT_TOP_READ_ERROR,
-        fpd=fpd,
-    )
-    if not top.av:
-        return 0
-    table = top.addr
-    for record, index_bit, page_bit in LOWER_LEVELS:
-        entry = _read(
-            remapping,
-            record,
-            table + (address >> index_bit & 0xFF) * ENTRY_SIZE,
-            FaultReason.HPT_READ_ERROR,
-            fpd=fpd,
-        )
+    permission, _ = _walk(remapping, address, PasidEntry.of(hptptr=table), fpd=fpd)
+    return permission.permissions
+
+
+def _walk(
+    remapping: Remapping, address: int, pasid_entry: PasidEntry, *, fpd: bool
+) -> tuple[HostPermission, bool]:
+    """What the table says of an address, and whether that may be cached (6.2.6)."""
+    domain_id, table = pasid_entry.hptdid, pasid_entry.hptptr
+    level, found = _cached_table(remapping, domain_id, address)
+    while True:
+        record, index_bit, page_bit, failed = LEVELS[level]
+        if found is None:
+            where = table + (address >> index_bit & INDEX_MASKS[level]) * ENTRY_SIZE
+            found = _read(remapping, record, where, failed, fpd=fpd)
+        entry: Entry = record(found)
+        pp = 0 if isinstance(entry, HostPermissionL4Entry) else entry.pp
         page = address >> page_bit & (1 << index_bit - page_bit) - 1
-        permissions = entry.pp >> 4 * page & (READ | WRITE)
+        permissions = pp >> 4 * page & (READ | WRITE)
         if permissions or isinstance(entry, HostPermissionL1Entry) or not entry.av:
-            return permissions
-        table = entry.addr
-    return 0
+            return HostPermission(domain_id, level, permissions), bool(pp)
+        key = domain_id, level, address >> index_bit
+        remapping.caches.host_tables.put(key, entry)
+        if remapping.observer is not None:
+            remapping.observer.kept(CacheName.HOST_PERMISSION_TABLE, key, entry)
+        table, level, found = entry.addr, level - 1, None
+
+
+def _cached_table(remapping: Remapping, domain_id: int, address: int) -> tuple[int, int | None]:
+    """Where a walk begins: the deepest entry that is cached, and it; at the top without one."""
+    cache, observer = remapping.caches.host_tables, remapping.observer
+    if cache.off:
+        return 4, None
+    for level, shift in sorted(HOST_TABLE_SHIFTS.items()):
+        key = domain_id, level, address >> shift
+        entry = cache.use(key)
+        if entry is not None:
+            if observer is not None:
+                observer.asked(CacheName.HOST_PERMISSION_TABLE, key, entry)
+            return level, entry
+    cache.counters.misses += 1
+    if observer is not None:
+        observer.asked(CacheName.HOST_PERMISSION_TABLE, (domain_id, 2, address >> 25), None)
+    return 4, None
 
 
 def _read(
-    remapping: Remapping, record: type[R], address: int, failed: FaultReason, *, fpd: bool
-) -> R:
+    remapping: Remapping, record: type[Entry], address: int, failed: FaultReason, *, fpd: bool
+) -> int:
     data = read_structure(
         remapping, Structure.HOST_PERMISSION, address, ENTRY_SIZE, failed, fpd=fpd
     )
@@ -163,4 +208,4 @@ def _read(
         reserved &= ~record.FIELDS["addr"].mask  # ignored (9.12)
     if entry & reserved:
         raise TranslationFault(FaultReason.HPT_RESERVED, fpd=fpd)
-    return entry
+    return data

@@ -15,6 +15,11 @@ from devices.interrupt_messages import RemappableAddress
 from pagetables.observer import Structure
 from tests.vtd.world import HOST, PAGE, Mode, Started, World, capabilities
 from vtd.layouts import registers as r
+from vtd.layouts.entries import (
+    HostPermissionL2Entry,
+    HostPermissionL3Entry,
+    HostPermissionL4Entry,
+)
 from vtd.layouts.interrupt_entries import PostedIrte, RemappedIrte
 from vtd.unit.caching.policy import AGGRESSIVE
 from vtd.unit.interrupts.outcome import Message
@@ -100,6 +105,8 @@ CACHES = {
     CacheName.FIRST_STAGE: (E.FS_NONLEAF_LOOKUP, E.FS_NONLEAF_HIT),
     CacheName.IOTLB: (E.IOTLB_LOOKUP, E.IOTLB_HIT),
     CacheName.INTERRUPT: (E.INT_CACHE_LOOKUP, E.INT_CACHE_HIT_NONPOSTED),
+    CacheName.HOST_PERMISSION: (E.HPT_LEAF_LOOKUP, E.HPT_LEAF_HIT),
+    CacheName.HOST_PERMISSION_TABLE: (E.HPT_NONLEAF_LOOKUP, E.HPT_NONLEAF_HIT),
 }
 
 
@@ -349,9 +356,11 @@ INVALID: dict[str, Callable[[Bench], None]] = {
     "no event": lambda bench: bench.configure(0, 1, 0),
     "an unknown event": lambda bench: bench.configure(0, 1, 1 << 6 | 1 << 9),
     "an unknown group": lambda bench: bench.configure(0, 9, 1),
-    "an event in time": lambda bench: bench.configure(0, 0, 1),
+    "an event in time": lambda bench: bench.configure(0, 0, 1 << 5),
     "a filter for several events": lambda bench: _filter(bench, 0, 3, 0x14),
     "a filter for another event": lambda bench: _filter(bench, 1, 1 << 6, 0x14),
+    "levels of a lookup": lambda bench: _filter(bench, 3, 1, 0x18),
+    "a domain of a request": lambda bench: _filter(bench, 0, 2, 0x0C),
 }
 
 
@@ -419,3 +428,108 @@ def test_a_state_taken_while_counting_goes_on_counting() -> None:
     assert (bench.value(0), bench.value(1)) == values
     bench.page_request()
     assert bench.value(1) == values[1] + 1
+
+
+RID, DID, PASID_FILTER, AT, PTL = 0x08, 0x0C, 0x10, 0x14, 0x18
+EN, PASID = 1 << 31, 0x45
+
+
+def filtered(bench: Bench, event: PerformanceEvent, filters: Mapping[int, int]) -> None:
+    """Counter 0 for one event, with filters by their offset."""
+    group, bit = event.value
+    bench.command(DISABLE, 0)
+    bench.set_value(0)
+    bench.configure(0, group, 1 << bit)
+    for offset in (RID, DID, PASID_FILTER, AT, PTL):
+        value = EN | filters[offset] if offset in filters else 0
+        bench.unit.write_register(CONFIGURATION + offset, 4, value)
+    assert bench.command(ENABLE, 0) == SUCCESS
+
+
+HIT = {RID: 0x0108, DID: 5, PASID_FILTER: PASID, PTL: 1}
+
+
+@pytest.mark.parametrize(
+    ("filters", "counted"),
+    [
+        ({}, 2),
+        (HIT, 2),
+        ({RID: 0x0109}, 0),
+        ({DID: 6}, 0),
+        ({PASID_FILTER: 0x46}, 0),
+        ({PASID_FILTER: 1 << 20}, 2),
+        ({PASID_FILTER: 2 << 20}, 0),
+        ({PASID_FILTER: 3 << 20 | PASID}, 0),
+        ({PTL: 0b11110}, 0),
+        ({PTL: 0b00011}, 2),
+        ({**HIT, DID: 6}, 0),
+    ],
+)
+def test_hits_of_the_iotlb_are_filtered_by_all_that_an_entry_has(
+    filters: Mapping[int, int], counted: int
+) -> None:
+    bench = Bench()
+    bench.port.read(bench.world.address, 4, pasid=PASID)
+    filtered(bench, E.IOTLB_HIT, filters)
+    for _ in range(2):
+        assert bench.port.read(bench.world.address, 4, pasid=PASID).ok
+    assert bench.value() == counted
+
+
+@pytest.mark.parametrize(
+    ("mode", "event", "level"),
+    [
+        (Mode.SECOND, E.SS_NONLEAF_HIT, 1),
+        (Mode.FIRST, E.FS_NONLEAF_HIT, 1),
+        (Mode.SECOND, E.SS_NONLEAF_HIT, 3),
+    ],
+)
+def test_hits_of_paging_structure_caches_are_filtered_by_level(
+    mode: Mode, event: PerformanceEvent, level: int
+) -> None:
+    bench = Bench(world=World(mode, UNIT, pasid=PASID))
+    asked = bench.world.address + (0x1000 if level == 1 else 1 << 30)
+    bench.port.read(bench.world.address, 4, pasid=PASID)
+    counts = []
+    for levels in (1 << level, 0b11111 ^ 1 << level, 0b11111):
+        bench.unit.caches.iotlb.clear()
+        filtered(bench, event, {PTL: levels})
+        bench.port.read(asked, 4, pasid=PASID)
+        counts.append(bench.value())
+    assert counts[0] > 0
+    assert counts[0] + counts[1] == counts[2]
+
+
+def test_lookups_of_host_permissions_are_counted_and_filtered() -> None:
+    has = capabilities(ecmds=1, pms=1, fro=0x240, hpts=1, hpt1gps=1, ptrs=1, haw=52)
+    world = World(Mode.SECOND, has, pasid=PASID)
+    world.change("context", hpte=True, eptr=True)
+    world.change("pasid", hptptr=0x18000, hptdid=9)
+    for level, record in ((4, HostPermissionL4Entry), (3, HostPermissionL3Entry)):
+        where = 0x18000 + 0x1000 * (4 - level)
+        world.memory.write(where, record.of(av=True, addr=where + 0x1000).pack())
+    leaf = HostPermissionL2Entry.of(pp=0x3333_3333_3333_3333)
+    world.memory.write(0x1A000 + 16 * (HOST >> 25 & 0xFF), leaf.pack())
+    bench = Bench(unit=has, world=world)
+
+    def use(event: PerformanceEvent, page: int, filters: Mapping[int, int]) -> int:
+        filtered(bench, event, filters)
+        assert bench.port.read_translated(HOST + (page << 12), 4, pasid=PASID).ok
+        return bench.value()
+
+    assert use(E.HPT_NONLEAF_LOOKUP, 0, {AT: 0b100}) == 1
+    assert use(E.HPT_NONLEAF_LOOKUP, 1, {AT: 0b011}) == 0
+    assert use(E.HPT_NONLEAF_HIT, 2, {AT: 0b100, PTL: 0b0100, DID: 9}) == 1  # HPTL3E
+    assert use(E.HPT_NONLEAF_HIT, 3, {PTL: 0b1011}) == 0
+    assert use(E.HPT_LEAF_LOOKUP, 4, {}) == 1
+    assert use(E.HPT_LEAF_HIT, 4, {PTL: 0b0010, DID: 9, RID: 0x0108}) == 1  # from an HPTL2E
+    assert use(E.HPT_LEAF_HIT, 4, {PTL: 0b1101}) == 0
+
+
+def test_a_clock_ticks_for_each_request_and_register_access() -> None:
+    bench = Bench()
+    bench.enable(E.IOMMU_CLOCKS)
+    before = bench.value()
+    bench.port.read(bench.world.address, 4, pasid=PASID)
+    bench.unit.write_register(0x38, 4, 0)
+    assert bench.value() == before + 2

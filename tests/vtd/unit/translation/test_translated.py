@@ -22,6 +22,11 @@ from tests.vtd.world import (
     World,
     capabilities,
 )
+from vtd.layouts.descriptors import (
+    HostPermissionGranularity,
+    HostPermissionInvalidateDescriptor,
+    HostPermissionLevels,
+)
 from vtd.layouts.entries import (
     HostPermissionL1Entry,
     HostPermissionL2Entry,
@@ -29,6 +34,8 @@ from vtd.layouts.entries import (
     HostPermissionL4Entry,
 )
 from vtd.layouts.registers import TranslationTableMode
+from vtd.unit.caching.policy import AGGRESSIVE
+from vtd.unit.options import Options
 from vtd.unit.reporting.events import TranslatedRequestPassed
 from vtd.unit.requests.faults import FaultReason
 
@@ -364,3 +371,79 @@ def test_what_the_unit_gave_is_what_it_lets_through() -> None:
     assert port.read_translated(entry.address, 4).data == b"data"
     assert port.atomic(AtomicOp.SWAP, world.request.address, b"next", pasid=PASID).data == b"data"
     assert world.memory.read(HOST | PAGE, 4) == b"next"
+
+
+G, L = HostPermissionGranularity, HostPermissionLevels
+MB, GB = 1 << 20, 1 << 30
+
+
+def caching_world() -> World:
+    world = permitting_world(pasid=PASID)
+    world.change("pasid", hptdid=9)
+    return world
+
+
+@pytest.mark.parametrize(
+    ("fields", "leaf_goes", "table_goes"),
+    [
+        ({"g": G.GLOBAL}, True, True),
+        ({"g": G.DOMAIN, "hptdid": 9, "ih": L.L1}, True, False),
+        ({"g": G.DOMAIN, "hptdid": 9, "ih": L.L2_L1}, True, True),
+        ({"g": G.DOMAIN, "hptdid": 8, "ih": L.ALL}, False, False),
+        ({"g": G.PAGE_IN_DOMAIN, "hptdid": 9, "addr": HOST | PAGE}, True, False),
+        ({"g": G.PAGE_IN_DOMAIN, "hptdid": 9, "addr": HOST | PAGE, "ih": L.ALL}, True, True),
+        ({"g": G.PAGE_IN_DOMAIN, "hptdid": 9, "addr": HOST, "ih": L.ALL}, False, True),
+        ({"g": G.PAGE_IN_DOMAIN, "hptdid": 9, "addr": HOST, "am": 9, "ih": L.L1}, True, False),
+        ({"g": G.PAGE_IN_DOMAIN, "hptdid": 9, "addr": HOST + 32 * MB, "ih": L.ALL}, False, False),
+    ],
+)
+def test_host_permissions_are_kept_until_an_invalidation_covers_them(
+    fields: dict[str, int], leaf_goes: bool, table_goes: bool
+) -> None:
+    world = caching_world()
+    started = world.start(Options(caches=AGGRESSIVE))
+    started.enable_queue(wide=True)
+    beside = translated(world)._replace(address=HOST | PAGE + 0x1000)
+    assert admitted(started, translated(world)) is OK
+    assert admitted(started, beside) is UR  # its permissions are 0, and kept
+    world.put("hpt1", (1 << 128) - 1 & 0x33333333_33333333_33333333_33333333)
+    assert admitted(started, beside) is UR
+    world.put("hpt1", 0)
+    assert admitted(started, translated(world)) is OK
+    world.change("hpt2", addr=HOLE)
+    assert admitted(started, translated(world)) is OK
+    started.submit(HostPermissionInvalidateDescriptor.of(**fields))
+    # the leaf goes back to the level-1 table, which denies, or to the hole that level 2 leads to
+    expected = CA if table_goes and leaf_goes else UR if leaf_goes else OK
+    assert admitted(started, translated(world)) is expected
+
+
+def test_what_is_not_worth_keeping_is_read_again() -> None:
+    world = caching_world()
+    started = world.start(Options(caches=AGGRESSIVE))
+    held = world.get("hpt1")
+    world.put("hpt1", 0)  # no permission at all in the entry (6.2.6)
+    assert admitted(started, translated(world)) is UR
+    world.put("hpt1", held)
+    assert admitted(started, translated(world)) is OK
+
+
+def test_requests_with_and_without_pasid_have_permissions_of_their_own() -> None:
+    world = permitting_world(Mode.SECOND)
+    started = world.start(Options(caches=AGGRESSIVE))
+    assert admitted(started, translated(world)) is OK
+    world.put("hpt1", 0)
+    assert admitted(started, translated(world)) is OK
+    world.change("context", rid_pasid=1)
+    started.unit.caches.context.clear()
+    started.unit.caches.host_tables.clear()
+    assert admitted(started, translated(world, pasid=0)) is UR
+
+
+def test_a_unit_that_sets_the_root_table_anew_forgets_host_permissions() -> None:
+    world = caching_world()
+    started = world.start(Options(caches=AGGRESSIVE))
+    assert admitted(started, translated(world)) is OK
+    world.put("hpt1", 0)
+    started.set_root(world.root)
+    assert admitted(started, translated(world)) is UR
