@@ -23,6 +23,10 @@ COMMANDS = {
     "caps": ("vtd.commands.caps:caps", "Decode capability registers; several: what differs."),
     "dmar": ("vtd.commands.dmar:app", "Check, show, build, edit and compare DMAR tables."),
     "machine": ("vtd.commands.machine:app", "Check and show a machine description."),
+    "passthrough": (
+        "vtd.commands.passthrough:app",
+        "Judge, run and drill a passthrough plan.",
+    ),
     "groups": ("vtd.commands.groups:groups", "Form isolation groups from a listing, with reasons."),
     "collect": ("vtd.commands.collect:collect", "Collect what a Linux machine shows in one file."),
     "explain": ("vtd.commands.explain:explain", "Explain DMAR lines of a kernel log."),

@@ -43,13 +43,14 @@ def machine(context: typer.Context) -> None:
 
 def load_machine(file: str, options: Options | None = None) -> Assembly:
     """The machine in a file; what is wrong with it ends the command, a line for each thing."""
-    with unusable_input(file), _told():
+    with unusable_input(file), machine_errors():
         name = "stdin" if file == "-" else file
         return assemble(read_machine(read_text(file), name), options, file=name)
 
 
 @contextmanager
-def _told() -> Iterator[None]:
+def machine_errors() -> Iterator[None]:
+    """End the command with exit code 2 and a line for each thing wrong with a description."""
     try:
         yield
     except MachineError as error:

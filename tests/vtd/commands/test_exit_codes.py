@@ -21,6 +21,8 @@ from vtd.commands.dmar import app
 from vtd.commands.guest import app as guest
 from vtd.commands.live import app as live
 from vtd.commands.machine import app as machine
+from vtd.commands.passthrough import app as passthrough
+from vtd.guest.itanium.vpd import VPD_SIZE
 from vtd.guest.x86.base_state import base_state
 from vtd.guest.x86.capabilities import VMX_PROFILES
 from vtd.guest.x86.vmcs import pack
@@ -44,6 +46,47 @@ io_apic = [{ id = 0, at = "00:1f.7" }]
 [[function]]
 at = "00:02.0"
 """
+PLAN = (ROOT / "examples" / "plans" / "server.toml").read_bytes()
+REFUSAL = (
+    MACHINE
+    + b"""
+[[memory]]
+start = 0
+size = "16 MiB"
+[[region]]
+start = 0
+size = 0x1000
+devices = ["00:02.0"]
+[[guest]]
+name = "a"
+memory = [{ start = 0, size = 0x1000 }]
+[[assign]]
+guest = "a"
+devices = ["00:02.0"]
+"""
+)
+HARM = (
+    REFUSAL
+    + b"""
+[[guest]]
+name = "b"
+memory = [{ start = 0x1000, size = 0x1000 }]
+[[function]]
+at = "old/00.0"
+[[function]]
+at = "old/01.0"
+[[bridge]]
+name = "old"
+at = "00:1e.0"
+kind = "pcie_to_pci"
+[[assign]]
+guest = "a"
+devices = ["old/00.0"]
+[[assign]]
+guest = "b"
+devices = ["old/01.0"]
+"""
+)
 
 Files = dict[str, bytes]
 FILES: Files = {
@@ -60,8 +103,13 @@ FILES: Files = {
     "enters": b'{"profile": "everything", "fields": {}}',
     "refused": b'{"profile": "everything", "fields": {"0x6820": "0x0"}}',
     "blank": bytes(4096),
+    "zeros": bytes(VPD_SIZE),
+    "ones": bytes(VPD_SIZE - 1) + b"\1",
     "spec": b'[[structure]]\ntype = "DRHD"\nregister_base = 0x1000\n',
     "machine": MACHINE,
+    "plan": PLAN,
+    "refusal": REFUSAL,
+    "harm": HARM,
     "doubtful": MACHINE + b'[[region]]\nstart = 8\nsize = 8\ndevices = ["00:02.0"]\n',
 }
 
@@ -114,6 +162,12 @@ SITUATIONS: dict[tuple[str, int], str] = {
     ("machine show", 2): "machine show spec",
     ("machine table", 0): "machine table machine -o out.bin",
     ("machine table", 2): "machine table spec -o out.bin",
+    ("passthrough plan", 0): "passthrough plan plan",
+    ("passthrough plan", 1): "passthrough plan refusal",
+    ("passthrough plan", 2): "passthrough plan harm",
+    ("passthrough run", 0): "passthrough run plan",
+    ("passthrough run", 1): "passthrough run harm --force",
+    ("passthrough run", 2): "passthrough run refusal",
     ("groups", 0): "groups lspci",
     ("groups", 2): "groups empty",
     ("collect", 0): "collect out.tar.gz --root .",
@@ -129,6 +183,9 @@ SITUATIONS: dict[tuple[str, int], str] = {
     ("guest check", 2): "guest check empty",
     ("guest ept", 0): "guest ept blank --base 0 --eptp 0 0",
     ("guest ept", 2): "guest ept empty --base 0 --eptp 0 0",
+    ("guest vpd", 0): "guest vpd zeros",
+    ("guest vpd", 1): "guest vpd ones",
+    ("guest vpd", 2): "guest vpd empty",
     ("fuzz", 0): f"{FUZZ} interrupts --count 1",
     ("fuzz", 2): f"{FUZZ} nothing --count 1",
     ("audit", 0): f"audit {SOUND}",
@@ -146,6 +203,9 @@ ELSEWHERE = {
 }  # fmt: skip
 """Cells that another test shows, as they take a buggy target, or a client."""
 
+GROUPS = {"dmar": app, "guest": guest, "live": live, "machine": machine, "passthrough": passthrough}
+"""Commands that have commands of their own."""
+
 
 def cells() -> set[tuple[str, int]]:
     """Command and code of every cell of the table that is not empty."""
@@ -162,16 +222,11 @@ def test_the_table_has_every_command() -> None:
     listed = {command for command, _ in cells()}
     inner = {
         f"{group} {each.name or each.callback.__name__}"
-        for group, commands in (
-            ("dmar", app),
-            ("guest", guest),
-            ("machine", machine),
-            ("live", live),
-        )
+        for group, commands in GROUPS.items()
         for each in commands.registered_commands
         if each.callback is not None
     }
-    assert listed == (set(COMMANDS) - {"dmar", "guest", "machine", "live"}) | inner
+    assert listed == (set(COMMANDS) - set(GROUPS)) | inner
     assert all((command, code) in cells() for command in listed for code in (0, 2))
 
 

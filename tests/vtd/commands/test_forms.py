@@ -15,6 +15,7 @@ LEGACY = str(CAPTURES / "legacy48-strict")
 FIRST_STAGE = str(CAPTURES / "sm-first-stage")
 TABLE = f"{LEGACY}/DMAR.bin"
 MACHINE = str(Path(__file__).parents[3] / "examples" / "machines" / "server.toml")
+PLAN = str(Path(MACHINE).parents[1] / "plans" / "server.toml")
 ADDRESSES = frozenset(
     {
         *("address", "host", "physical", "iova", "base", "limit", "guest", "descriptor", "unit"),
@@ -55,6 +56,8 @@ ANSWERS: list[tuple[list[str], str | None]] = [
     (["dmar", "diff", TABLE, f"{FIRST_STAGE}/DMAR.bin"], ""),
     (["dmar", "rmrr", TABLE], ""),
     (["dmar", "audit", TABLE], ""),
+    (["passthrough", "plan", PLAN], "verdicts"),
+    (["passthrough", "run", PLAN], "devices"),
     (["machine", "check", MACHINE], ""),
     (["machine", "show", MACHINE], "functions"),
 ]

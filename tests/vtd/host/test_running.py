@@ -1,0 +1,168 @@
+"""Plans that run: what devices reach is what guest and host tables say together, and no more."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.vtd.host.plan_strategies import machine, plans
+from vtd.host.attempts import BYTES, MARK, try_everything
+from vtd.host.guests import Passed
+from vtd.host.plan import Plan, read_plan
+from vtd.host.planner import judge, nearest
+from vtd.host.running import HostError, RunningHost
+from vtd.host.surroundings import Surroundings
+from vtd.host.workload import do_work
+from vtd.machine.assembly import assemble
+
+PLANS = Path(__file__).parents[3] / "examples" / "plans"
+
+
+def run(plan: Plan) -> RunningHost | None:
+    """The plan, or the nearest one that works, on the machine of random plans."""
+    assembly = assemble(machine())
+    around = Surroundings.of(assembly)
+    better = nearest(judge(plan, around), around)
+    if better is None:
+        return None
+    return RunningHost(judge(better.plan, around), around, assembly)
+
+
+def of_text(text: str, *, forced: bool = False) -> RunningHost:
+    plan, described = read_plan(text)
+    assert described is not None
+    assembly = assemble(described)
+    around = Surroundings.of(assembly)
+    return RunningHost(judge(plan, around), around, assembly, forced=forced)
+
+
+def composed(passed: Passed, address: int) -> int | None:
+    """Where a device address leads by the guest's maps and by where the host has its memory."""
+    guest = passed.guest
+    if not guest.description.maps:
+        return guest.host_address(address)
+    for each in guest.description.maps:
+        if each.device <= address < each.device + each.size:
+            return guest.host_address(each.guest + address - each.device)
+    return None
+
+
+@given(plans(), st.data())
+def test_a_device_reaches_the_composition_of_both_tables(plan: Plan, data: st.DataObject) -> None:
+    host = run(plan)
+    for passed in host.passed if host else ():
+        ends = [at for device, size, _ in passed.guest.reached() for at in (device, device + size)]
+        near = st.sampled_from(ends or [0]).flatmap(lambda at: st.integers(-9, 9).map(at.__add__))
+        for address in data.draw(st.lists(st.integers(0, 1 << 24) | near, max_size=6)):
+            aligned = max(address, 0) & -BYTES
+            leads = composed(passed, aligned)
+            before = None if leads is None or host is None else host.physical.read(leads, BYTES)
+            answer = passed.function.dma.write(aligned, MARK)
+            assert answer.ok == (leads is not None)
+            if leads is not None and before is not None and host is not None:
+                assert host.physical.read(leads, BYTES) == MARK
+                host.physical.write(leads, before)
+
+
+@given(plans())
+def test_no_plan_that_works_lets_a_device_reach_another_guest(plan: Plan) -> None:
+    host = run(plan)
+    if host is not None:
+        assert all(each.isolated for each in try_everything(host))
+        assert list(host.findings()) == []
+
+
+@pytest.mark.slow
+@settings(max_examples=10_000)
+@given(plans())
+def test_ten_thousand_plans_isolate(plan: Plan) -> None:
+    host = run(plan)
+    if host is not None:
+        assert all(each.isolated for each in try_everything(host))
+
+
+@pytest.mark.parametrize("name", ["desktop", "server", "laptop"])
+def test_the_examples_run_and_isolate(name: str) -> None:
+    host = of_text((PLANS / f"{name}.toml").read_text())
+    assert [each.isolated for each in try_everything(host)] == [True] * len(host.passed)
+    for done in do_work(host):
+        assert done.refused == 0
+        assert done.hits + done.misses >= done.requests
+        posted = name == "server"
+        assert (done.posted, done.exits) == ((10, 0) if posted else (0, 10))
+    assert list(host.findings()) == []
+
+
+BEHIND_ONE_BRIDGE = """
+[[memory]]
+start = 0
+size = "32 MiB"
+[[unit]]
+profile = "qemu"
+base = 0xfed90000
+include_all = true
+[[bridge]]
+name = "old"
+at = "00:1e.0"
+kind = "pcie_to_pci"
+[[function]]
+name = "one"
+at = "old/01.0"
+[[function]]
+name = "two"
+at = "old/02.0"
+[[guest]]
+name = "a"
+memory = [{ start = 0, size = "1 MiB" }]
+[[guest]]
+name = "b"
+memory = [{ start = 0x800000, size = "1 MiB" }]
+[[assign]]
+guest = "a"
+devices = ["one"]
+[[assign]]
+guest = "b"
+devices = ["two"]
+"""
+
+
+def test_a_split_group_is_refused_and_does_harm_when_it_is_forced() -> None:
+    with pytest.raises(HostError, match="in one group with two"):
+        of_text(BEHIND_ONE_BRIDGE)
+    host = of_text(BEHIND_ONE_BRIDGE, forced=True)
+    found = {each.device: each for each in try_everything(host)}
+    assert not found["two"].isolated
+    guest = host.guests["a"]
+    host.passed[1].function.dma.write(0x3000, b"of the other guest")
+    assert host.physical.read(guest.memory[0].host + 0x3000, 18) == b"of the other guest"
+
+
+def test_a_device_without_its_reserved_region_fails_and_with_it_works() -> None:
+    text, _, _ = (PLANS / "desktop.toml").read_text().partition("[[guest]]")
+    rest = """
+[[guest]]
+name = "a"
+memory = [{ start = 0, size = "4 MiB" }]
+[[assign]]
+guest = "a"
+devices = ["raid"]
+"""
+    forced = of_text(text + rest, forced=True)
+    assert not forced.passed[0].function.dma.write(0x3900000, MARK).ok
+    mapped = of_text(text + rest + 'policy = { rmrr = "map" }')
+    assert mapped.passed[0].function.dma.write(0x3900000, MARK).ok
+    assert mapped.physical.read(0x3900000, BYTES) == MARK
+
+
+def test_interrupts_that_nobody_checks_can_be_forged() -> None:
+    text, _, _ = (PLANS / "server.toml").read_text().partition("[[work]]")
+    unsafe = text.replace('interrupts = "posted"', 'interrupts = "unsafe"')
+    host = of_text(unsafe)
+    sent = host.passed[0].function.dma.write(0xFEE0_0000, (0x31).to_bytes(4, "little"))
+    assert sent.interrupt is not None
+    checked = of_text(text)
+    blocked = checked.passed[0].function.dma.write(0xFEE0_0000, (0x31).to_bytes(4, "little"))
+    assert blocked.interrupt is None

@@ -1,0 +1,99 @@
+"""Guests on a host that runs: their memory, address spaces behind each unit, and interrupts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from devices.function import PciFunction
+from pagetables.memory import PhysicalMemory
+from vtd.host.plan import Guest
+from vtd.layouts.interrupt_entries import PostedInterruptDescriptor
+from vtd.software.domain import Domain
+
+
+class Backed(NamedTuple):
+    """A range of guest memory and where the host has it."""
+
+    guest: int
+    host: int
+    size: int
+
+    def host_address(self, address: int) -> int | None:
+        """Where a guest physical address is; None outside."""
+        inside = self.guest <= address < self.guest + self.size
+        return self.host + address - self.guest if inside else None
+
+
+@dataclass
+class RunningGuest:
+    """A guest with what the host gave it."""
+
+    description: Guest
+    memory: tuple[Backed, ...]
+    domains: dict[object, Domain] = field(default_factory=dict)
+    """Its address spaces, by unit and kind."""
+    descriptors: tuple[int, ...] = ()
+    """Posted-interrupt descriptors of its processors."""
+    regions: list[tuple[int, int]] = field(default_factory=list)
+    """Reserved regions that are mapped one to one for its devices: start and size."""
+
+    @property
+    def name(self) -> str:
+        return self.description.name
+
+    def host_address(self, address: int) -> int | None:
+        """Where a guest physical address is; None if the guest has no memory there."""
+        found = (each.host_address(address) for each in self.memory)
+        return next((each for each in found if each is not None), None)
+
+    def owns(self, host: int) -> bool:
+        """Whether an address of the host is in this guest's memory."""
+        return any(each.host <= host < each.host + each.size for each in self.memory)
+
+    def own_maps(self) -> Iterator[tuple[int, int, int]]:
+        """What the guest maps for its devices: device address, guest physical address, size.
+
+        All of its memory where it is, if it sees no remapping unit or names no maps.
+        """
+        if not self.description.maps:
+            yield from ((each.guest, each.guest, each.size) for each in self.memory)
+        for mapped in self.description.maps:
+            yield mapped.device, mapped.guest, mapped.size
+
+    def reached(self) -> Iterator[tuple[int, int, int]]:
+        """What its devices may reach: device address, size, address of the host.
+
+        The composition of its own maps and of where the host has its memory, and the reserved
+        regions of its devices.
+        """
+        yield from ((start, size, start) for start, size in self.regions)
+        for device, physical, size in self.own_maps():
+            for part in self.memory:
+                first, last = (
+                    max(physical, part.guest),
+                    min(physical + size, part.guest + part.size),
+                )
+                if first < last:
+                    yield device + first - physical, last - first, part.host + first - part.guest
+
+    def posted(self, memory: PhysicalMemory) -> list[int]:
+        """Vectors that wait in the descriptors of its processors."""
+        found = []
+        for address in self.descriptors:
+            descriptor = PostedInterruptDescriptor.unpack(memory.read(address, 64))
+            found += [vector for vector in range(256) if descriptor.pir >> vector & 1]
+        return found
+
+
+class Passed(NamedTuple):
+    """A function that a guest has, and how its interrupts come."""
+
+    name: str
+    guest: RunningGuest
+    function: PciFunction
+    unit: int
+    """Base of the registers of its unit."""
+    handle: int | None
+    """Its interrupt-remapping entry; None without interrupt remapping."""

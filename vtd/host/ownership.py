@@ -1,0 +1,253 @@
+"""Rules about who gets which function: groups, requester ids, virtual functions, regions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from typing import NamedTuple
+
+from devices.capabilities import PortType
+from devices.source_id import Bdf
+from vtd.dmar.assignment import DISPLAY, USB, ReservedRegion
+from vtd.dmar.records import Drhd
+from vtd.host import verdicts
+from vtd.host.plan import PAGE, Assignment, Guest, GuestMemory, Plan, Policy, Rmrr
+from vtd.host.surroundings import Device, Surroundings, UnknownDeviceError
+from vtd.host.verdicts import Kind, Verdict, add_devices, drop_device, set_memory, set_override
+from vtd.unit.registers.capabilities import Capabilities
+
+
+class Assigned(NamedTuple):
+    """A device of a plan that is there, and its surroundings."""
+
+    assignment: Assignment
+    name: str
+    device: Device
+    unit: Drhd | None
+    capabilities: Capabilities | None
+    """Of the unit; None if not known."""
+
+    @property
+    def bdf(self) -> Bdf:
+        return self.device.bdf
+
+    @property
+    def guest(self) -> str:
+        return self.assignment.guest
+
+    @property
+    def policy(self) -> Policy:
+        return self.assignment.policy
+
+    @property
+    def base(self) -> int | None:
+        """Where the registers of its unit are."""
+        return self.unit.register_base if self.unit else None
+
+    def verdict(
+        self, rule: verdicts.Rule, kind: Kind, text: str, *changes: verdicts.Change
+    ) -> Verdict:
+        """A verdict about this device; leaving it with the host always helps."""
+        if kind in (Kind.CONTRADICTION, Kind.REFUSED):
+            changes = (*changes, drop_device(self.assignment, self.name))
+        return Verdict(rule, kind, self.assignment.where, self.name, text, changes)
+
+
+def assigned_devices(plan: Plan, around: Surroundings) -> tuple[list[Assigned], list[Verdict]]:
+    """The devices that are there, each once, and what is wrong with the others."""
+    found: list[Assigned] = []
+    wrong: list[Verdict] = []
+    owners: dict[Bdf, Assigned] = {}
+    for assignment in plan.assignments:
+        for name in assignment.devices:
+            try:
+                device = around.device(name)
+            except UnknownDeviceError as error:
+                kind, where = Kind.CONTRADICTION, assignment.where
+                change = drop_device(assignment, name)
+                wrong.append(Verdict(verdicts.DEVICE, kind, where, name, str(error), (change,)))
+                continue
+            unit = around.unit(device.bdf)
+            capabilities = around.capabilities.get(unit.register_base) if unit else None
+            each = Assigned(assignment, name, device, unit, capabilities)
+            other = owners.setdefault(device.bdf, each)
+            if other is not each:
+                wrong.append(_twice(each, other))
+            elif around.is_bridge(device.bdf):
+                text = f"{device.bdf} is a bridge: it stays with the host"
+                wrong.append(each.verdict(verdicts.DEVICE, Kind.CONTRADICTION, text))
+            else:
+                found.append(each)
+    return found, wrong
+
+
+def _twice(each: Assigned, other: Assigned) -> Verdict:
+    if each.device.queue or other.device.queue:
+        if each.guest != other.guest:
+            text = (
+                f"a queue of {each.bdf}, as {other.name} of {other.guest}: all queues "
+                "of a function have its requester id, so a unit gives them one address space"
+            )
+            return each.verdict(verdicts.REQUESTER, Kind.CONTRADICTION, text)
+        text = f"{each.guest} has {other.name} of the same function already"
+    else:
+        text = f"{each.bdf} is given to {other.guest} already"
+    return each.verdict(verdicts.DEVICE, Kind.CONTRADICTION, text)
+
+
+def groups(plan: Plan, around: Surroundings, devices: list[Assigned]) -> Iterator[Verdict]:
+    """Every group has one owner; bridges in it carry nothing of their own."""
+    owners = {each.bdf: each for each in devices}
+    told: set[tuple[tuple[Bdf, ...], str]] = set()
+    for each in devices:
+        group = around.group(each.bdf, plan.policy.acs_override)
+        if plan.policy.acs_override and group != around.group(each.bdf):
+            yield each.verdict(verdicts.GROUP, Kind.NOTE, _hidden(each, around, group))
+        others = [
+            bdf
+            for bdf in group
+            if not around.is_bridge(bdf) and (bdf not in owners or owners[bdf].guest != each.guest)
+        ]
+        if others and (group, each.guest) not in told:
+            told.add((group, each.guest))
+            yield _split(each, others, owners, around, plan)
+
+
+def _hidden(each: Assigned, around: Surroundings, group: tuple[Bdf, ...]) -> str:
+    shared = [bdf for bdf in around.group(each.bdf) if bdf not in group]
+    names = ", ".join(map(around.name, shared))
+    return f"the ACS override hides that requests between it and {names} may bypass the unit"
+
+
+def _split(
+    each: Assigned,
+    others: list[Bdf],
+    owners: dict[Bdf, Assigned],
+    around: Surroundings,
+    plan: Plan,
+) -> Verdict:
+    group = set(around.group(each.bdf, plan.policy.acs_override))
+    joins = [join for join in around.groups.joins if {join.first, join.second} <= group]
+    reasons = dict.fromkeys(join.reason for join in joins)
+    whose = ", ".join(
+        f"{around.name(bdf)} ({owners[bdf].guest if bdf in owners else 'host'})" for bdf in others
+    )
+    text = f"in one group with {whose}: {'; '.join(reasons)}"
+    if any(not join.known for join in joins):
+        return each.verdict(verdicts.GROUP, Kind.UNKNOWN, text)
+    changes = []
+    free = tuple(around.name(bdf) for bdf in others if bdf not in owners)
+    if len(free) == len(others):
+        changes.append(add_devices(each.assignment, free))
+    overridden = around.group(each.bdf, ("downstream", "multifunction"))
+    if not plan.policy.acs_override and set(overridden).isdisjoint(others):
+        changes.append(set_override("downstream", "multifunction"))
+    return each.verdict(verdicts.GROUP, Kind.CONTRADICTION, text, *changes)
+
+
+def peers(around: Surroundings, devices: list[Assigned]) -> Iterator[Verdict]:
+    """Devices of others behind neighbouring ports of a switch that does not redirect requests."""
+    owners = {each.bdf: each for each in devices}
+    for each in devices:
+        for port in around.tree.bridges_above(each.bdf):
+            if around.function(port).express_type != PortType.DOWNSTREAM_PORT:
+                continue
+            below = set(around.tree.bridges_above(each.bdf))
+            above = around.tree.bridge_above(port)
+            others = [
+                bdf
+                for bdf in around.tree.functions
+                if bdf not in below
+                and bdf != each.bdf
+                and not around.is_bridge(bdf)
+                and above in around.tree.bridges_above(bdf)
+                and port not in around.tree.bridges_above(bdf)
+                and (bdf not in owners or owners[bdf].guest != each.guest)
+            ]
+            if others and not around.redirects(port):
+                names = ", ".join(map(around.name, others))
+                text = f"{around.name(port)} has no ACS: it can write to the registers of {names}"
+                yield each.verdict(verdicts.PEERS, Kind.NOTE, text)
+
+
+def units(around: Surroundings, devices: list[Assigned]) -> Iterator[Verdict]:
+    """Every device is behind a unit."""
+    for each in devices:
+        if each.unit is None:
+            undecided = around.scopes.undecided(each.bdf, Drhd)
+            kind = Kind.UNKNOWN if undecided else Kind.REFUSED
+            text = f"{each.bdf}: no unit covers it"
+            if undecided:
+                text = f"{each.bdf}: its unit depends on bridges that are not known"
+            yield each.verdict(verdicts.UNIT, kind, text)
+        elif each.capabilities is None:
+            text = f"the registers of its unit at {each.unit.register_base:#x} are not known"
+            yield each.verdict(verdicts.CAPABILITY, Kind.UNKNOWN, text)
+
+
+def virtual_functions(around: Surroundings, devices: list[Assigned]) -> Iterator[Verdict]:
+    """A guest with a physical function can reset and reprogram the virtual ones."""
+    owners = {each.bdf: each for each in devices}
+    for each in devices:
+        physical = around.tree.physical_function(each.bdf)
+        owner = owners.get(physical) if physical is not None else None
+        if owner is not None and owner.guest != each.guest:
+            text = f"its physical function {owner.name} is given to {owner.guest}"
+            yield each.verdict(verdicts.PHYSICAL, Kind.REFUSED, text)
+
+
+def regions(plan: Plan, around: Surroundings, devices: list[Assigned]) -> Iterator[Verdict]:
+    """Reserved regions by the policy, and the holes that those mapped one to one need."""
+    for each in devices:
+        needed = around.regions.get(each.bdf, [])
+        if not needed:
+            continue
+        ranges = ", ".join(f"{one.region.base:#x}-{one.region.limit:#x}" for one in needed)
+        relaxable = _relaxable(around, each.bdf)
+        match each.policy.rmrr:
+            case Rmrr.MAP:
+                yield from _holes(plan.guest(each.guest), each, needed)
+            case Rmrr.RELAX if relaxable:
+                text = f"its region {ranges} is left out: for early boot only"
+                yield each.verdict(verdicts.REGION, Kind.NOTE, text)
+            case Rmrr.RELAX if relaxable is None:
+                text = f"region {ranges}: its class is not known"
+                yield each.verdict(verdicts.REGION, Kind.UNKNOWN, text)
+            case _:
+                text = f"needs the reserved region {ranges}"
+                change = verdicts.set_policy(
+                    each.assignment, rmrr=Rmrr.RELAX if relaxable else Rmrr.MAP
+                )
+                yield each.verdict(verdicts.REGION, Kind.REFUSED, text, change)
+
+
+def _relaxable(around: Surroundings, bdf: Bdf) -> bool | None:
+    class_code = around.function(bdf).class_code
+    if class_code is None:
+        return None
+    return class_code == USB or class_code >> 8 == DISPLAY
+
+
+def _holes(guest: Guest, each: Assigned, needed: Iterable[ReservedRegion]) -> Iterator[Verdict]:
+    for one in needed:
+        start = one.region.base & -PAGE
+        end = one.region.end + PAGE - 1 & -PAGE
+        if any(memory.start < end and start < memory.end for memory in guest.memory):
+            text = f"memory of {guest.name} lies over the region {start:#x}-{end - 1:#x}"
+            left = _without(guest, start, end)
+            hole = set_memory(guest, left, f"no memory from {start:#x} to {end - 1:#x}")
+            changes = (hole,) if left.memory else ()
+            yield each.verdict(verdicts.HOLE, Kind.CONTRADICTION, text, *changes)
+        else:
+            text = f"it can write to {start:#x}-{end - 1:#x}, which firmware uses too"
+            yield each.verdict(verdicts.REGION, Kind.NOTE, text)
+
+
+def _without(guest: Guest, start: int, end: int) -> Guest:
+    """The guest with a hole in its memory."""
+    left: list[GuestMemory] = []
+    for each in guest.memory:
+        for first, last in ((each.start, min(each.end, start)), (max(each.start, end), each.end)):
+            if first < last:
+                left.append(GuestMemory(where=each.where, start=first, size=last - first))
+    return replace(guest, memory=tuple(left))

@@ -1,0 +1,230 @@
+"""A plan that runs: the host's driver sets everything up on a machine that was put together.
+
+One driver for each unit; for each guest behind it an address space of each kind that its devices
+need. Functions that no guest has get no address space: what they send is blocked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from devices.function import BME, PciFunction
+from devices.source_id import Bdf
+from pagetables.build import FramePool
+from pagetables.memory import FRAME_SIZE
+from vtd.auditing.audit import Audit
+from vtd.dmar.records import Rmrr as RmrrStructure
+from vtd.host.abilities import scalable_units
+from vtd.host.guests import Backed, Passed, RunningGuest
+from vtd.host.memory import HostMemory
+from vtd.host.ownership import Assigned
+from vtd.host.plan import Backing, Interrupts, Policy, Rmrr, Stage
+from vtd.host.planner import Judgement
+from vtd.host.surroundings import Surroundings
+from vtd.layouts.interrupt_entries import (
+    PostedInterruptDescriptor,
+    PostedIrte,
+    RemappedIrte,
+    SourceValidationType,
+)
+from vtd.machine.assembly import Assembly
+from vtd.software.domain import FIRST_STAGE, NESTED, SECOND_STAGE, Domain
+from vtd.software.driver import Driver
+from vtd.unit.unit import RemappingUnit
+
+COMMAND = 4
+"""Offset of the command register in configuration space."""
+VECTOR, NOTIFICATION = 0x40, 0xF2
+"""The vector of every device in its guest, and that which tells a processor of posted ones."""
+TABLES = 8
+"""The part of the host's memory that is kept for tables: one in so many."""
+LARGE_PAGE = 0x20_0000
+LARGEST_TABLE = 256
+"""Interrupt-remapping entries of one page."""
+
+
+class HostError(ValueError):
+    """A plan that can't be run."""
+
+
+class Space(NamedTuple):
+    """What tells the address spaces of a guest apart."""
+
+    unit: int
+    stage: Stage
+    page_size: int
+
+
+class RunningHost:
+    """A machine on which the plan of ``judgement`` runs, with an audit of every unit.
+
+    ``forced`` runs what the planner refuses, as far as it can be carried out. HostError for a plan
+    that contradicts itself, or needs what is not modelled here.
+    """
+
+    def __init__(
+        self,
+        judgement: Judgement,
+        around: Surroundings,
+        assembly: Assembly,
+        *,
+        forced: bool = False,
+    ) -> None:
+        self.plan = judgement.plan
+        self.platform = assembly.platform
+        self.physical = assembly.platform.memory
+        self.audits: dict[int, Audit] = {}
+        self.drivers: dict[int, Driver] = {}
+        self.guests: dict[str, RunningGuest] = {}
+        self.passed: list[Passed] = []
+        self._around = around
+        self._remapping: set[int] = set()
+        """Units that remap interrupts."""
+        if not (judgement.works or forced):
+            stops = [each for each in judgement.verdicts if each.stops]
+            raise HostError(f"{stops[0].subject}: {stops[0].text}")
+        machine = assembly.machine
+        memory = HostMemory(
+            ((each.start, each.start + each.size) for each in machine.memory if not each.read_only),
+            ((each.base, each.end) for each in around.table.all(RmrrStructure)),
+        )
+        total = sum(each.size for each in machine.memory)
+        self._frames = memory.pool(total // TABLES & -FRAME_SIZE)
+        self._make_guests(memory)
+        self._start_units(judgement)
+        for each in judgement.devices:
+            self._pass(each, self.function(each.bdf))
+
+    def unit(self, base: int) -> RemappingUnit:
+        """A unit by the base of its registers."""
+        return self.platform.units[base]
+
+    def function(self, bdf: Bdf) -> PciFunction:
+        """A function by its address; HostError if the machine has none there."""
+        function = self.platform.topology.find(bdf)
+        if function is None:
+            raise HostError(f"there is no {bdf}")
+        return function
+
+    def _make_guests(self, memory: HostMemory) -> None:
+        for guest in self.plan.guests:
+            backed = []
+            for each in guest.memory:
+                alignment = LARGE_PAGE if each.size >= LARGE_PAGE else FRAME_SIZE
+                shift = each.start % alignment
+                host = memory.take(each.size + shift, alignment) + shift
+                backed.append(Backed(each.start, host, each.size))
+            self.guests[guest.name] = RunningGuest(guest, tuple(backed))
+
+    def _start_units(self, judgement: Judgement) -> None:
+        scalable = scalable_units(judgement.devices)
+        for base in sorted({each.base for each in judgement.devices if each.base is not None}):
+            unit = self.unit(base)
+            policies = [each.policy for each in judgement.devices if each.base == base]
+            if len(policies) > LARGEST_TABLE:
+                raise HostError(f"more than {LARGEST_TABLE} devices behind the unit at {base:#x}")
+            self.audits[base] = Audit(unit)
+            driver = self.drivers[base] = Driver(
+                unit, self.physical, self._frames, scalable=base in scalable
+            )
+            checked = any(each.interrupts is not Interrupts.UNSAFE for each in policies)
+            if "ir" in unit.capabilities.features and driver.queue is not None and checked:
+                self._remapping.add(base)
+            driver.start(
+                interrupts=base in self._remapping,
+                interrupt_entries=max(2, 1 << (len(policies) - 1).bit_length()),
+            )
+
+    def _pass(self, each: Assigned, function: PciFunction) -> None:
+        """Give a function to its guest."""
+        if each.unit is None:
+            return
+        base, policy, guest = each.unit.register_base, each.policy, self.guests[each.guest]
+        if policy.memory is Backing.PAGE_REQUESTS:
+            raise HostError(f"{each.name}: memory by page requests is planned for, but not run")
+        driver = self.drivers[base]
+        domain = self._space(guest, base, policy)
+        function.config.write(
+            COMMAND, function.command.value | BME, 2
+        )  # as the guest's driver does
+        source_id = int(self.platform.topology.requester_id(function))
+        if policy.rmrr is Rmrr.MAP:
+            for region in self._around.regions.get(each.bdf, []):
+                _map_region(guest, domain, region.region)
+        if source_id in driver.attachments.endpoints:  # an alias of another function
+            self.passed.append(Passed(each.name, guest, function, base, None))
+            return
+        driver.attach(source_id, domain, ats=policy.ats)
+        handle = None
+        if base in self._remapping and policy.interrupts is not Interrupts.UNSAFE:
+            handle = self._interrupt(driver, guest, policy, source_id)
+        self.passed.append(Passed(each.name, guest, function, base, handle))
+
+    def _space(self, guest: RunningGuest, base: int, policy: Policy) -> Domain:
+        """The address space of a guest for devices with this policy behind a unit."""
+        space = Space(base, policy.stage, policy.page_size)
+        if space not in guest.domains:
+            guest.domains[space] = self._make_space(guest, self.drivers[base], policy)
+        return guest.domains[space]
+
+    def _make_space(self, guest: RunningGuest, driver: Driver, policy: Policy) -> Domain:
+        if policy.stage is Stage.NESTED:
+            return self._nested(guest, driver, policy)
+        kind = FIRST_STAGE if policy.stage is Stage.FIRST else SECOND_STAGE
+        domain = driver.domain(kind, largest=policy.page_size)
+        for device, size, host in guest.reached():
+            domain.map(device, host, size)
+        return domain
+
+    def _nested(self, guest: RunningGuest, driver: Driver, policy: Policy) -> Domain:
+        """A first stage in the guest's memory; its tables are in the last part of that."""
+        second = driver.domain(SECOND_STAGE, largest=policy.page_size)
+        for each in guest.memory:
+            second.map(each.guest, each.host, each.size)
+        last = max(guest.memory, key=lambda each: each.size)
+        end = last.guest + last.size
+        frames = FramePool(max(last.guest, end - (last.size // TABLES & -FRAME_SIZE)), end)
+        first = driver.domain(NESTED, second=second, guest_frames=frames, largest=21)
+        for device, physical, size in guest.own_maps():
+            first.map(device, physical, size)
+        return first
+
+    def _interrupt(
+        self, driver: Driver, guest: RunningGuest, policy: Policy, source_id: int
+    ) -> int:
+        """An entry for the one interrupt of a function, checked against its requester id."""
+        checked = {"sid": source_id, "svt": SourceValidationType.SOURCE_ID}
+        if policy.interrupts is Interrupts.REMAPPED:
+            entry = RemappedIrte.of(p=True, v=VECTOR, dst=0, **checked)
+            return driver.interrupts.allocate(entry)
+        if not guest.descriptors:
+            guest.descriptors = tuple(
+                self._descriptor(number) for number in range(guest.description.cpus)
+            )
+        low, high = guest.descriptors[0] & 0xFFFF_FFFF, guest.descriptors[0] & ~0xFFFF_FFFF
+        posted = PostedIrte.of(p=True, im=True, vv=VECTOR, pdal=low, pdah=high, **checked)
+        return driver.interrupts.allocate(posted)
+
+    def _descriptor(self, processor: int) -> int:
+        address = self._frames.allocate() * FRAME_SIZE
+        descriptor = PostedInterruptDescriptor.of(nv=NOTIFICATION, ndst=processor << 8)
+        self.physical.write(address, descriptor.pack())
+        return address
+
+    def findings(self) -> Iterator[str]:
+        """What the audits found wrong with what the host's driver did."""
+        for base, audit in self.audits.items():
+            for each in audit.findings:
+                yield f"unit {base:#x}: {each}"
+
+
+def _map_region(guest: RunningGuest, domain: Domain, region: RmrrStructure) -> None:
+    """One to one, unless another device of the guest needed it before."""
+    start, end = region.base & -FRAME_SIZE, -(-region.end // FRAME_SIZE) * FRAME_SIZE
+    below = domain.second or domain
+    if below.physical(start) is None:
+        below.map(start, start, end - start)
+        if domain.second is not None:
+            domain.map(start, start, end - start)
+        guest.regions.append((start, end - start))
