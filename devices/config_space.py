@@ -187,13 +187,73 @@ class RoutingRegister(ConfigRegister[R]):
             self._changed()
 
 
-class ConfigSpace:
+class RegisterSpace:
+    """Registers by offset; software accesses them aligned, in one of the ``sizes``."""
+
+    sizes = frozenset({1, 2, 4, 8})
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self._at: dict[int, ConfigRegister[BitRecord]] = {}
+
+    def add(self, offset: int, initial: R, *, writable: int | None = None) -> ConfigRegister[R]:
+        """Place a register; ``writable`` overrides the mask that its fields declare."""
+        return self.place(ConfigRegister(offset, initial, writable))
+
+    def place(self, register: ConfigRegister[R]) -> ConfigRegister[R]:
+        """Put a register where it says it is; ConfigSpaceError if there is no room."""
+        span = range(register.offset, register.offset + register.size)
+        if span.stop > self.size or any(byte in self._at for byte in span):
+            name, offset = register.layout.__name__, register.offset
+            raise ConfigSpaceError(f"{name}: no room at {offset:#x} of {self.size:#x} bytes")
+        self._at.update(dict.fromkeys(span, register))  # type: ignore[arg-type]  # R is a record
+        return register
+
+    def read(self, offset: int, size: int) -> int:
+        """What software reads; all ones for an access of another size, or not aligned."""
+        if not self._allows(offset, size):
+            return (1 << 8 * size) - 1
+        value = 0
+        for byte in range(size):
+            register = self._at.get(offset + byte)
+            if register is not None:
+                value |= (
+                    register.value >> 8 * (offset + byte - register.offset) & 0xFF
+                ) << 8 * byte
+        return value
+
+    def write(self, offset: int, value: int, size: int) -> None:
+        """What software writes; an access of another size, or not aligned, is dropped."""
+        if not self._allows(offset, size):
+            return
+        enable = (1 << 8 * size) - 1
+        touched = (self._at.get(offset + byte) for byte in range(size))
+        for register in dict.fromkeys(touched):
+            if register is not None:
+                shift = 8 * (offset - register.offset)
+                register.write(_shift(value & enable, shift), _shift(enable, shift))
+
+    def reset(self) -> None:
+        """Put every register back to its initial value."""
+        for register in self._at.values():
+            register.value = register.initial
+
+    def dump(self) -> bytes:
+        """All bytes as software reads them."""
+        return bytes(self.read(offset, 1) for offset in range(self.size))
+
+    def _allows(self, offset: int, size: int) -> bool:
+        return size in self.sizes and offset % size == 0 and 0 <= offset <= self.size - size
+
+
+class ConfigSpace(RegisterSpace):
     """The configuration space of one function."""
 
+    sizes = frozenset({1, 2, 4})
+
     def __init__(self, size: int = PCI_EXPRESS_SIZE) -> None:
-        self.size = size
+        super().__init__(size)
         self.on_routing: Callable[[], None] = _nobody_listens
-        self._at: dict[int, ConfigRegister[BitRecord]] = {}
         self._capabilities: list[tuple[int, ConfigRegister[CapabilityHeader]]] = []
         self._extended: list[tuple[int, ConfigRegister[ExtendedCapabilityHeader]]] = []
         self._spans: list[range] = []
@@ -206,19 +266,9 @@ class ConfigSpace:
 
         ``routing``: where requests go depends on it, so ``on_routing`` hears when it changes.
         """
-        if routing:
-            register: ConfigRegister[R] = RoutingRegister(
-                offset, initial, writable, self._routing_changed
-            )
-        else:
-            register = ConfigRegister(offset, initial, writable)
-        span = range(offset, offset + register.size)
-        if span.stop > self.size or any(byte in self._at for byte in span):
-            raise ConfigSpaceError(
-                f"{type(initial).__name__}: no room at {offset:#x} of {self.size:#x} bytes"
-            )
-        self._at.update(dict.fromkeys(span, register))  # type: ignore[arg-type]  # R is a record
-        return register
+        if not routing:
+            return super().add(offset, initial, writable=writable)
+        return self.place(RoutingRegister(offset, initial, writable, self._routing_changed))
 
     def _routing_changed(self) -> None:
         self.on_routing()
@@ -267,30 +317,6 @@ class ConfigSpace:
         """Offset of the first such capability of the chain from 100h on, or None."""
         return _offset_of(capability_id, self._extended)
 
-    def read(self, offset: int, size: int) -> int:
-        """What software reads; all ones for an access that is not 1, 2 or 4 aligned bytes."""
-        if not self._allows(offset, size):
-            return (1 << 8 * size) - 1
-        value = 0
-        for byte in range(size):
-            register = self._at.get(offset + byte)
-            if register is not None:
-                value |= (
-                    register.value >> 8 * (offset + byte - register.offset) & 0xFF
-                ) << 8 * byte
-        return value
-
-    def write(self, offset: int, value: int, size: int) -> None:
-        """What software writes; an access that is not 1, 2 or 4 aligned bytes is dropped."""
-        if not self._allows(offset, size):
-            return
-        enable = (1 << 8 * size) - 1
-        touched = (self._at.get(offset + byte) for byte in range(size))
-        for register in dict.fromkeys(touched):
-            if register is not None:
-                shift = 8 * (offset - register.offset)
-                register.write(_shift(value & enable, shift), _shift(enable, shift))
-
     def read_bytes(self, offset: int, length: int) -> bytes:
         """Bytes from ``offset`` on, whatever their number; those beyond the space are all ones."""
         return bytes(self.read(offset + at, 1) for at in range(length))
@@ -304,18 +330,6 @@ class ConfigSpace:
             )
             self.write(offset + at, int.from_bytes(data[at : at + size], "little"), size)
             at += size
-
-    def reset(self) -> None:
-        """Put every register back to its initial value."""
-        for register in self._at.values():
-            register.value = register.initial
-
-    def dump(self) -> bytes:
-        """All bytes as software reads them."""
-        return bytes(self.read(offset, 1) for offset in range(self.size))
-
-    def _allows(self, offset: int, size: int) -> bool:
-        return size in {1, 2, 4} and offset % size == 0 and 0 <= offset <= self.size - size
 
     def _room(self, size: int, start: int, end: int) -> int:
         for span in sorted(self._spans, key=lambda span: span.start):

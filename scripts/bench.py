@@ -34,7 +34,7 @@ from pagetables.extents import leaves
 from pagetables.geometry import second_stage_geometry
 from pagetables.memory import PhysicalMemory
 from pagetables.walk import Stage
-from scripts import bench_dmar, bench_guest
+from scripts import bench_devices, bench_dmar, bench_guest
 from vtd.dmar.description import build as build_table
 from vtd.layouts.descriptors import IotlbInvalidateDescriptor
 from vtd.layouts.entries import PasidTranslationType as Kind
@@ -316,8 +316,8 @@ def start(arguments: list[str]) -> None:
 def measure(rounds: int, progress: Callable[[str], None]) -> list[Figure]:
     """Time every case in every round."""
     empty, count = empty_calls(), 100_000
-    guests = (Case(*each) for each in bench_guest.runners())
-    chosen = [*device_cases(), *fault_cases(), *software_cases(), *guests, *start_cases()]
+    others = (Case(*each) for each in (*bench_devices.runners(), *bench_guest.runners()))
+    chosen = [*device_cases(), *fault_cases(), *software_cases(), *others, *start_cases()]
     times: dict[str, list[tuple[float, float]]] = {case.name: [] for case in chosen}
     baseline = []
     for number in range(rounds):

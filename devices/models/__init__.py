@@ -10,6 +10,7 @@ MODELS = {
     "dma_engine": "devices.models.dma_engine:DmaEngine",
     "edu": "devices.models.edu:Edu",
     "inert": "devices.models.inert:Inert",
+    "ioat": "devices.models.ioat:IoatEngine",
     "nic82576": "devices.models.nic82576.controller:Nic82576",
     "nvme": "devices.models.nvme:Nvme",
     "testdev": "devices.models.testdev:IommuTestdev",

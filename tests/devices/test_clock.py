@@ -60,3 +60,25 @@ def test_alarms_that_were_cancelled_are_forgotten() -> None:
         clock.after(1 << 40, lambda: None).cancel()
     assert len(vars(clock)["_alarms"]) < 200
     assert clock.next_due() == 5
+
+
+def test_time_is_skipped_only_as_far_as_it_passes_and_past_no_alarm() -> None:
+    clock = Clock()
+    times: list[int] = []
+
+    def work() -> None:
+        while True:
+            times.append(clock.now)
+            if not clock.skip(3):
+                break
+        clock.after(3, work)
+
+    clock.after(3, work)
+    rung: list[int] = []
+    clock.after(9, lambda: rung.append(clock.now))
+    assert not clock.skip(1)
+    clock.advance(7)
+    assert (times, rung, clock.now) == ([3, 6], [], 7)
+    clock.advance(20)
+    assert times == [3, 6, 9, 12, 15, 18, 21, 24, 27]
+    assert rung == [9]
