@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from hypothesis import find, given, settings
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
 from devices.dma import READ, WRITE
 from devices.models.nic82576.controller import Nic82576
+from devices.network.capture import CapturedFrame, write_pcap
 from devices.network.link import Sink
 from devices.topology import Topology
 from pagetables.build import FramePool
 from pagetables.memory import PhysicalMemory
 from tests.devices.models.nic82576.drivers import MiniIgb, Rings
 from tests.devices.models.nic82576.machines import SECOND, frame_for, vf_mac
+from vtd.cli import main
 from vtd.dmar.description import build as build_table
 from vtd.layouts.entries import PasidTranslationType as Kind
 from vtd.platform import Platform
@@ -165,3 +170,19 @@ def test_a_fork_has_a_controller_of_its_own() -> None:
     assert shared.nic.bars[0].read(0x0400, 4) == 0xA
     assert theirs.bars[0].read(0x0400, 4) == 0xA404_00F8
     assert len(theirs.sriov.functions) == TENANTS
+
+
+def test_a_machine_file_with_a_cut_capture_is_wrong_use(tmp_path: Path) -> None:
+    capture, file = tmp_path / "cut.pcap", tmp_path / "m.toml"
+    capture.write_bytes(write_pcap([CapturedFrame(0, bytes(60))])[:-1])
+    file.write_text(
+        '[[unit]]\nbase = 0xfed90000\nprofile = "qemu"\ninclude_all = true\n'
+        'io_apic = [{ id = 2, at = "00:1e.7" }]\nhpet = [{ id = 0, at = "00:1e.6" }]\n'
+        '[[function]]\nat = "00:02.0"\nmodel = "nic82576"\nvfs = 2\n'
+        f'parameters = {{ link = "replay:{capture}" }}\n'
+    )
+    result = CliRunner().invoke(main, ["machine", "check", str(file)])
+    assert result.exit_code == 2
+    assert f"{capture}: byte 0x18: frame 1 has 60 bytes" in result.stderr
+    capture.write_bytes(write_pcap([CapturedFrame(0, bytes(60))]))
+    assert CliRunner().invoke(main, ["machine", "check", str(file)]).exit_code == 0

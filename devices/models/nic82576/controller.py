@@ -8,6 +8,7 @@ power management, time stamping, DCA, flow control, management firmware, serial 
 from __future__ import annotations
 
 from devices.capabilities import add_aer, add_ari
+from devices.clock import Clock
 from devices.dma import DmaPort
 from devices.function import Identity, PciFunction
 from devices.models.nic82576.classifier import Classifier
@@ -81,7 +82,9 @@ from devices.network.frames import (
     SHORTEST,
     station_address,
 )
+from devices.network.host_links import HostLink
 from devices.network.link import LinkPartner
+from devices.network.partner_names import find_partner
 from devices.sriov import Sriov
 
 IDENTITY = Identity(
@@ -99,7 +102,8 @@ class Nic82576(PciFunction):
     written ``02:00:82:57:60:00``.
 
     ``first_vf_offset`` and ``vf_stride`` place the requester ids of up to eight virtual functions;
-    boards without ``ari`` that have them on the next bus are 180h and 2.
+    boards without ``ari`` that have them on the next bus are 180h and 2. ``link`` names a partner
+    of :mod:`devices.network.partner_names` that is there from the beginning.
     """
 
     sriov: Sriov
@@ -112,6 +116,7 @@ class Nic82576(PciFunction):
         first_vf_offset: int = 0x80,
         vf_stride: int = 2,
         ari: bool = True,
+        link: str = "",
     ) -> None:
         address = station_address(mac)
         if not 1 <= total_vfs <= POOLS:
@@ -141,6 +146,26 @@ class Nic82576(PciFunction):
         self.bars[0].place(0, REGISTERS_SIZE, bank)
         self.at_reset.append(self._power_on)
         self._power_on()
+        self._link = link
+        self._connect()
+
+    @property
+    def clock(self) -> Clock:
+        """The time by which it works, and its link partner if it was made here."""
+        return self._clock
+
+    @clock.setter
+    def clock(self, clock: Clock) -> None:
+        self._clock = clock
+        if getattr(self, "_link", ""):
+            self._connect()
+
+    def _connect(self) -> None:
+        """Have the partner that ``link`` names."""
+        if isinstance(self.partner, HostLink):
+            self.partner.close()
+        if self._link:
+            self.attach(find_partner(self._link, self, self._clock))
 
     def attach(self, partner: LinkPartner | None) -> None:
         """What is sent goes to ``partner`` from now on; None is a cable pulled out."""

@@ -14,12 +14,13 @@ OUTSIDE = b"\2\0\0\0\0\x09"
 class Machine:
     """A controller with 1 MiB of memory behind it, a sink at the other end, and its driver."""
 
-    def __init__(self, nic: Nic82576 | None = None) -> None:
+    def __init__(self, nic: Nic82576 | None = None, *, attach: bool = True) -> None:
         self.nic = nic or Nic82576()
         self.port = RecordingPort()
         self.nic.connect(self.port)
         self.sink = Sink()
-        self.nic.attach(self.sink)
+        if attach:
+            self.nic.attach(self.sink)
         self.driver = MiniIgb(self.nic, self.port.ram)
 
     def up(self) -> None:

@@ -1,0 +1,99 @@
+"""Link partners by name, as a machine description asks for them: ``KIND`` or ``KIND:ARGUMENT``."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable
+from pathlib import Path
+
+from devices.clock import Clock
+from devices.network.capture import CapturedFrame, CaptureError, read_capture, write_pcap
+from devices.network.host_links import open_datagrams, open_tap
+from devices.network.link import LinkPartner, Sink
+from devices.network.partners import Responder, replay
+
+_HEADER = write_pcap([])
+
+
+class CaptureFile:
+    """Writes what arrives to a pcap file, frame by frame, until that fails: ``error`` says why."""
+
+    def __init__(self, path: Path, clock: Clock) -> None:
+        self.error: OSError | None = None
+        self._path, self._clock = path, clock
+        self._append(_HEADER, "wb")
+        if self.error is not None:
+            raise CaptureError(f"{path}: {self.error.strerror}")
+
+    def receive(self, frame: bytes) -> None:
+        """Append it."""
+        if self.error is None:
+            self._append(write_pcap([CapturedFrame(self._clock.now, frame)])[len(_HEADER) :], "ab")
+
+    def _append(self, data: bytes, mode: str) -> None:
+        try:
+            with self._path.open(mode) as file:
+                file.write(data)
+        except OSError as error:
+            self.error = error
+
+
+def _sink(argument: str, port: LinkPartner, clock: Clock) -> LinkPartner:
+    """Takes everything and answers nothing."""
+    return Sink()
+
+
+def _respond(argument: str, port: LinkPartner, clock: Clock) -> LinkPartner:
+    """A host of this IPv4 address that can be pinged."""
+    return Responder(port, address=ipaddress.IPv4Address(argument).packed)
+
+
+def _replay(argument: str, port: LinkPartner, clock: Clock) -> LinkPartner:
+    """The frames of this capture, once."""
+    try:
+        frames = read_capture(Path(argument).read_bytes())
+    except OSError as error:
+        raise CaptureError(f"{argument}: {error.strerror}") from error
+    except CaptureError as error:
+        raise CaptureError(f"{argument}: {error}") from error
+    replay(frames, port, clock)
+    return Sink()
+
+
+def _record(argument: str, port: LinkPartner, clock: Clock) -> LinkPartner:
+    """Everything goes into this pcap file."""
+    return CaptureFile(Path(argument), clock)
+
+
+def _tap(argument: str, port: LinkPartner, clock: Clock) -> LinkPartner:
+    """This TAP interface of Linux."""
+    return open_tap(argument, port, clock)
+
+
+def _socket(argument: str, port: LinkPartner, clock: Clock) -> LinkPartner:
+    """Two paths with a comma between: a Unix datagram socket of ours, and its peer's."""
+    local, comma, remote = argument.partition(",")
+    if not comma:
+        raise ValueError("two paths are needed, with a comma between them")
+    return open_datagrams(Path(local), Path(remote), port, clock)
+
+
+KINDS: dict[str, Callable[[str, LinkPartner, Clock], LinkPartner]] = {
+    "sink": _sink,
+    "respond": _respond,
+    "replay": _replay,
+    "record": _record,
+    "tap": _tap,
+    "socket": _socket,
+}
+
+
+def find_partner(name: str, port: LinkPartner, clock: Clock) -> LinkPartner:
+    """The partner of that name for a port; ValueError for one that can't be had."""
+    kind, _, argument = name.partition(":")
+    if kind not in KINDS:
+        raise ValueError(f"link: {kind!r} is none of {', '.join(KINDS)}")
+    try:
+        return KINDS[kind](argument, port, clock)
+    except ValueError as error:
+        raise ValueError(f"link {kind}: {error}") from error
