@@ -75,15 +75,10 @@ class GuestMemory:
     def compare_exchange(self, address: int, size: int, expected: int, new: int) -> bool:
         """Set flags in a first-stage entry; this dirties the page that holds the table."""
         leaf = self._translate(address, self._second.geometry.write, WalkRule.TABLE_NOT_WRITABLE)
-        dirty = self._second.dirty
-        if dirty & ~leaf.entry and not set_flags(
-            self._memory,
-            self._second,
-            leaf.where,
-            leaf.entry,
-            dirty,
-            leaf.shift,
-            self._observer,
+        entry, shift, _, where = leaf
+        memory, stage, dirty = self._memory, self._second, self._second.dirty
+        if dirty & ~entry and not set_flags(
+            memory, stage, where, entry, dirty, shift, self._observer
         ):
             return self.compare_exchange(address, size, expected, new)
         frame = self.known.get(address >> 12, output(leaf, address) >> 12)
@@ -97,7 +92,7 @@ class GuestMemory:
     def _translate(self, address: int, need: int, denied: WalkRule) -> Leaf:
         if address >> self._width:
             raise TableRefusedError(address, WalkRule.TABLE_BEYOND_WIDTH)
-        leaf = self._walk(address)
-        if leaf[2] & need != need:
+        leaf = _, _, rights, _ = self._walk(address)
+        if rights & need != need:
             raise TableRefusedError(address, denied)
         return leaf

@@ -8,8 +8,8 @@ Permissions are collected here and judged by the caller, who knows the request.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from enum import Enum
-from typing import NamedTuple
 
 from pagetables.geometry import Geometry, StageKind
 from pagetables.memory import BusError, TableMemory
@@ -22,23 +22,16 @@ Visit = Callable[[int, int, int], None]
 """Told of each entry that points to a table: its level's shift, the table frame, rights so far."""
 
 
-class Leaf(NamedTuple):
-    """The entry that maps the page."""
-
-    entry: int
-    """As it is now, with the flags that the walk set."""
-    shift: int
-    """log2 of the page size."""
-    rights: int
-    """ANDed over all levels."""
-    where: int
-    """Address of the entry, in the memory that was walked."""
+Leaf = tuple[int, int, int, int]
+"""What maps the page: the entry with the flags that the walk set, log2 of the page size, the rights
+ANDed over all levels, and the address of the entry in the memory that was walked."""
 
 
 def output(leaf: Leaf, address: int) -> int:
     """The address that ``address`` is translated to by the leaf of its page."""
-    offset = (1 << leaf[1]) - 1
-    return leaf[0] & ADDRESS & ~offset | address & offset
+    entry, shift, _, _ = leaf
+    offset = (1 << shift) - 1
+    return entry & ADDRESS & ~offset | address & offset
 
 
 class WalkRule(Enum):
@@ -80,7 +73,8 @@ class WalkFault(Exception):  # noqa: N818 - the specification's word
         return f"{self.kind.value} stage, bit {self.shift}: {self.rule.value}"
 
 
-class Stage(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Stage:
     """The tables of one stage as a context or PASID entry sets them up."""
 
     geometry: Geometry
@@ -107,16 +101,16 @@ def walk(
     ``start`` resumes below a table that a paging-structure cache remembers: how many levels are
     done, the table frame, and the rights so far.
     """
-    geometry, frame, accessed, _, _ = stage
-    levels, present, rights = geometry.levels, geometry.present, geometry.rights
+    geometry, frame, accessed = stage.geometry, stage.root, stage.accessed
+    steps, present, rights = geometry.steps, geometry.present, geometry.rights
     if start is not None:
         done, frame, rights = start
-        levels = levels[done:]
+        steps = steps[done:]
     follow = accessed or visit is not None
     frames = memory.frames
-    shift = levels[0].shift
+    shift = steps[0][0]
     try:
-        for shift, stop, leaf, page_reserved in levels:  # noqa: B007 - used below
+        for shift, stop, leaf, page_reserved in steps:  # noqa: B007 - used below
             entry = frames[frame][address >> shift & 511]
             if observer is not None:
                 where = memory.host(frame << 12 | (address >> shift & 511) << 3)
@@ -142,7 +136,7 @@ def walk(
     where = frame << 12 | (address >> shift & 511) << 3
     if accessed & ~entry and not set_flags(memory, stage, where, entry, accessed, shift, observer):
         return walk(memory, stage, address, visit, None, observer)
-    return _new(Leaf, (entry | accessed, shift, rights, where))
+    return entry | accessed, shift, rights, where
 
 
 def walk_last(
@@ -157,11 +151,11 @@ def walk_last(
 
     WalkFault as of :func:`walk`.
     """
-    geometry, accessed = stage[0], stage[2]
-    levels = geometry.levels
-    if accessed or observer is not None:
-        return walk(memory, stage, address, None, (len(levels) - 1, frame, rights), observer)
-    shift, _, _, reserved = levels[-1]
+    geometry = stage.geometry
+    steps = geometry.steps
+    if stage.accessed or observer is not None:
+        return walk(memory, stage, address, None, (len(steps) - 1, frame, rights), observer)
+    shift, _, _, reserved = steps[-1]
     index = address >> shift & 511
     try:
         entry = memory.frames[frame][index]
@@ -172,10 +166,8 @@ def walk_last(
         raise _fault(WalkRule.NOT_PRESENT, stage, shift)
     if entry & reserved:
         raise _fault(WalkRule.RESERVED, stage, shift)
-    return _new(Leaf, (entry, shift, rights, frame << 12 | index << 3))
+    return entry, shift, rights, frame << 12 | index << 3
 
-
-_new = tuple.__new__  # a named tuple's own constructor costs twice as much
 
 STRUCTURES = {
     StageKind.FIRST: Structure.FIRST_STAGE,

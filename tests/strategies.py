@@ -168,7 +168,7 @@ def valid_paths(draw: st.DrawFn, kind: StageKind | None = None) -> Path:
     """Tables that map one page, of any size, by all the rules."""
     kind = draw(st.sampled_from(StageKind)) if kind is None else kind
     setup = draw(setups(kind, POOL[0]))
-    setup = Setup(setup.stage._replace(snooped=True), replace(setup.tables, snooped=True))
+    setup = Setup(replace(setup.stage, snooped=True), replace(setup.tables, snooped=True))
     return _path(draw, setup, Flaw(0, 0, 0))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -213,7 +214,7 @@ def test_attributes_and_flags_keep_their_meaning_in_every_page_size(size: int) -
         entry, shift, _, _ = walk(bench.memory, bench.stage, address)
         assert shift == 12
         assert entry == address | 1 << 7 | geometry.dirty | geometry.accessed | low
-    quiet = bench.stage._replace(accessed=geometry.accessed, snooped=False)
+    quiet = replace(bench.stage, accessed=geometry.accessed, snooped=False)
     walk(bench.memory, quiet, PAGE)  # every entry on the way has A already
 
 

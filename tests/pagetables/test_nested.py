@@ -1,5 +1,7 @@
 """Nested walks against the oracle, and guest memory by itself."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -37,7 +39,7 @@ def translate(
             set_flags(memory, second, inner_where, inner, second.dirty, inner_shift)
     except WalkFault as fault:
         return oracle.Failed(fault.rule.name, fault.kind.value, (fault.shift - 3) // 9)
-    host = walk(memory, second._replace(accessed=0), where)
+    host = walk(memory, replace(second, accessed=0), where)
     return oracle.Mapped(
         inner & ADDRESS & -(1 << inner_shift) | gpa & (1 << inner_shift) - 1,
         1 << min(shift, inner_shift),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -222,7 +224,7 @@ def test_a_table_refused_by_the_second_stage_shows_how_it_was_found() -> None:
 def test_a_table_whose_flag_can_not_be_set_for_the_second_stage_shows_its_entry() -> None:
     memory, outer, (first, _), second = make_nested()
     outer.protect(0, PAGE, "r-")
-    got = explain_nested_walk(memory, first, second._replace(accessed=0, dirty=0), 48, 0x4000_0000)
+    got = explain_nested_walk(memory, first, replace(second, accessed=0, dirty=0), 48, 0x4000_0000)
     assert [step.outcome for step in got.steps] == [WalkRule.TABLE_NOT_WRITABLE]
     assert got.steps[0].entry is not None
 

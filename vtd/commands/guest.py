@@ -204,10 +204,8 @@ def ept(
     leaf: Leaf | None = None
     need = RIGHTS[access]
     try:
-        leaf = walk_ept(memory, stage, gpa)
-        exits = None
-        if not leaf[2] & need:
-            exits = _violation(stage, need, leaf[2])
+        leaf = _, _, rights, _ = walk_ept(memory, stage, gpa)
+        exits = None if rights & need else _violation(stage, need, rights)
     except EptFaultError as fault:
         exits = VmExit(ExitReason.EPT_MISCONFIGURATION)
         if fault.violation:
@@ -219,7 +217,7 @@ def ept(
         "access": access.value,
         "steps": [step_json(step) for step in steps],
         "physical": None if physical is None else hex(physical),
-        "rights": None if leaf is None else _rights(leaf.rights),
+        "rights": None if leaf is None else _rights(rights),
         "exit_reason": None if exits is None else exits.reason,
         "qualification": None if exits is None else exits.qualification,
     }
@@ -227,7 +225,7 @@ def ept(
     if exits is not None:
         lines.append(f"  => {exits}")
     elif leaf is not None:
-        lines.append(f"  => allowed: physical address {physical:#x}, {_rights(leaf.rights)}")
+        lines.append(f"  => allowed: physical address {physical:#x}, {_rights(rights)}")
     show(CommandAnswer(row, [row], lines), format)
 
 

@@ -84,23 +84,25 @@ def _memory_type(registers: RegisterFile, target: Target, page: Page) -> MemoryT
     if entry.cd:
         return UC
     extended = _extended_type(page) if entry.emte else None
-    if page.first is None:  # pass-through has no leaf at all
+    physical, _, _, _, first, _, _ = page
+    if first is None:  # pass-through has no leaf at all
         return WB if extended is None else _of_range(extended[0])
     if extended is None:
-        below = mtrr_type(registers, page.physical)
+        below = mtrr_type(registers, physical)
     else:
         below = _of_range(extended[0])
         if extended[1]:
             return below
-    pat = _of_pat(entry.pat >> 4 * _pat_index(page.first) & 7)
+    pat = _of_pat(entry.pat >> 4 * _pat_index(first) & 7)
     return EFFECTIVE[below][pat] if below in EFFECTIVE and pat is not None else None
 
 
 def _extended_type(page: Page) -> tuple[int, bool] | None:
     """EMT and IPAT of the second-stage leaf, if there is one."""
-    if page.second is None:
+    _, _, _, _, _, second, _ = page
+    if second is None:
         return None
-    leaf = SecondStagePage4K(page.second[0])
+    leaf = SecondStagePage4K(second[0])
     return int(leaf.emt), leaf.ipat
 
 

@@ -10,7 +10,6 @@ from devices.dma import READ, WRITE
 from pagetables.first_stage import FirstStagePage2M, FirstStagePage4K
 from pagetables.memory import PhysicalMemory
 from pagetables.second_stage import SecondStagePage4K
-from pagetables.walk import Leaf
 from tests.vtd.world import Mode, World
 from vtd.inspection.memory_type import (
     EFFECTIVE,
@@ -51,12 +50,12 @@ def target(kind: Kind, **fields: int) -> Target:
 
 
 def page(first: int | None = None, second: int | None = None, shift: int = 12) -> Page:
-    leaves = [None if entry is None else Leaf(entry, shift, 7, 0x1000) for entry in (first, second)]
-    return Page(0x20_0000, shift, READ | WRITE, False, leaves[0], leaves[1], PhysicalMemory())
+    leaves = [None if entry is None else (entry, shift, 7, 0x1000) for entry in (first, second)]
+    return 0x20_0000, shift, READ | WRITE, False, leaves[0], leaves[1], PhysicalMemory()
 
 
 def test_legacy_mode_is_write_back() -> None:
-    legacy = target(Kind.SECOND_STAGE)._replace(reasons=LEGACY, entry=ContextEntry(1))
+    legacy = replace(target(Kind.SECOND_STAGE), reasons=LEGACY, entry=ContextEntry(1))
     assert memory_attributes(registers(), legacy, page(second=3)).memory_type is WB
 
 

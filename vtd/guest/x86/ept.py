@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator
+from dataclasses import replace
 from enum import Enum
 from typing import NamedTuple
 
@@ -132,12 +133,12 @@ def walk_ept(memory: TableMemory, stage: EptStage, gpa: int) -> Leaf:
     geometry = stage.tables.geometry
     if not gpa >> geometry.width:
         try:
-            leaf = walk(memory, stage.tables, gpa)
+            leaf = entry, _, rights, _ = walk(memory, stage.tables, gpa)
         except WalkFault:
             pass
         else:
             # What is readable at every level is neither write-only nor execute-only anywhere.
-            if leaf[2] & READ and leaf[0] & MEMORY_TYPE not in _BAD_TYPES:
+            if rights & READ and entry & MEMORY_TYPE not in _BAD_TYPES:
                 return leaf
     return _examined(memory, stage, gpa)
 
@@ -154,7 +155,7 @@ def _examined(memory: TableMemory, stage: EptStage, gpa: int) -> Leaf:
     if last.rule is not EptRule.PAGE:
         present = 0 if last.rule is EptRule.NOT_PRESENT else rights
         raise EptFaultError(gpa, steps, last.rule, present)
-    return Leaf(last.entry, last.shift, rights, last.address)
+    return last.entry, last.shift, rights, last.address
 
 
 def examine(memory: TableMemory, stage: EptStage, gpa: int) -> Iterator[EptStep]:
@@ -212,7 +213,7 @@ def mark_used(memory: TableMemory, stage: EptStage, gpa: int, *, write: bool) ->
 
     Flags of tables that can't be written stay as they are.
     """
-    flagged = stage.tables._replace(accessed=ACCESSED, dirty=DIRTY)
+    flagged = replace(stage.tables, accessed=ACCESSED, dirty=DIRTY)
     try:
         entry, shift, _, where = walk(memory, flagged, gpa)
         while write and not entry & DIRTY:

@@ -7,6 +7,7 @@ translate; the tables of 32-bit paging have entries of their own size. Left out:
 from __future__ import annotations
 
 import functools
+from dataclasses import replace
 from typing import NamedTuple
 
 from pagetables import first_stage
@@ -127,7 +128,7 @@ def _geometry(levels: int, width: int) -> Geometry:
     full = first_stage_geometry(4, implementation)
     pages = {shift: PAGE_RECORDS[StageKind.FIRST][shift] for shift in (12, 21)}
     pae = levels_of(2, implementation, first_stage.FirstStageEntry, pages, PRESENT, PAGE_SIZE)
-    return full._replace(levels=pae)
+    return replace(full, levels=pae)
 
 
 def find_page(memory: TableMemory, state: PagingState, address: int, *, write: bool) -> LinearPage:

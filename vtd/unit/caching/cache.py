@@ -7,7 +7,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
 from enum import Enum
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from vtd.unit.state import State, Stateful
 
@@ -73,14 +73,22 @@ class Counters(Stateful):
 class Cache(Stateful, Generic[K, V]):
     """Entries by key, in sets; the first entry of a set is the next to be replaced.
 
-    ``number`` gives the number of a key that chooses its set.
+    ``number`` gives the number of a key that chooses its set. ``derived`` is emptied whenever an
+    entry comes or goes: somebody keeps there what the entries amount to.
     """
 
     STATE = "counters", "_random"
 
-    def __init__(self, shape: Shape, number: Callable[[K], int]) -> None:
+    def __init__(
+        self,
+        shape: Shape,
+        number: Callable[[K], int],
+        derived: dict[Any, Any] | None = None,
+    ) -> None:
         self.shape = shape
+        self._derived = {} if derived is None else derived
         self.off = shape.ways == 0
+        self.unbounded = shape.ways is None
         self.counters = Counters()
         self._number = number
         self._sets: list[OrderedDict[K, V]] = [OrderedDict() for _ in range(shape.sets)]
@@ -96,6 +104,7 @@ class Cache(Stateful, Generic[K, V]):
         """Put the entries back."""
         *others, sets = state
         super().restore(tuple(others))
+        self._derived.clear()
         for entries, saved in zip(self._sets, sets, strict=True):
             entries.clear()
             entries.update(saved)
@@ -143,6 +152,7 @@ class Cache(Stateful, Generic[K, V]):
         ways = self.shape.ways
         if ways == 0:
             return
+        self._derived.clear()
         entries = self._set_of(key)
         if ways is not None and len(entries) >= ways and key not in entries:
             victim = next(iter(entries))
@@ -157,6 +167,7 @@ class Cache(Stateful, Generic[K, V]):
     def remove(self, matches: Callable[[K, V], bool]) -> int:
         """Invalidate the entries that match; returns how many there were."""
         count = 0
+        self._derived.clear()
         for entries in self._sets:
             doomed = [key for key, entry in entries.items() if matches(key, entry)]
             for key in doomed:
@@ -167,12 +178,14 @@ class Cache(Stateful, Generic[K, V]):
 
     def drop(self, key: K) -> None:
         """Invalidate the entry of a key, if there is one."""
+        self._derived.clear()
         if self._set_of(key).pop(key, None) is not None:
             self.counters.invalidated += 1
 
     def clear(self) -> int:
         """Invalidate everything; returns how many entries there were."""
         count = len(self)
+        self._derived.clear()
         for entries in self._sets:
             entries.clear()
         self.counters.invalidated += count

@@ -14,6 +14,7 @@ from vtd.unit.caching.cache import Cache
 from vtd.unit.caching.iotlb import END, Iotlb, canonical_range
 from vtd.unit.caching.policy import CachePolicy
 from vtd.unit.requests.faults import TranslationFault
+from vtd.unit.requests.request import RequestKind
 from vtd.unit.requests.target import IotlbTags, Target
 from vtd.unit.state import Stateful
 
@@ -85,8 +86,10 @@ class TranslationCaches(Stateful):
 
     def __init__(self, policy: CachePolicy) -> None:
         self.policy = policy
-        self.context: Cache[int, ContextCacheEntry] = Cache(policy.context, int)
-        self.pasid: Cache[tuple[int, int], PasidCacheEntry] = Cache(policy.pasid, sum)
+        self.lookups: dict[RequestKind, tuple[Target, bool]] = {}
+        """What context and PASID cache amount to for a kind of request: tables and privilege."""
+        self.context: Cache[int, ContextCacheEntry] = Cache(policy.context, int, self.lookups)
+        self.pasid: Cache[tuple[int, int], PasidCacheEntry] = Cache(policy.pasid, sum, self.lookups)
         self.iotlb = Iotlb(policy.iotlb)
         self.first_stage: Cache[StructureKey, StructureEntry] = Cache(
             policy.paging_structure, _prefix

@@ -121,8 +121,10 @@ class Iotlb(Stateful):
         self.counters = Counters()
         self._random = random.Random(shape.seed)
         self._touched = shape.ways is not None and shape.replacement is Replacement.LRU
-        self._sets: list[OrderedDict[Place, Line]] = [OrderedDict() for _ in range(shape.sets)]
-        """Where the shape is bounded: the next line to be replaced first."""
+        self._sets: list[OrderedDict[Place, IotlbEntry]] = [
+            OrderedDict() for _ in range(shape.sets)
+        ]
+        """Where the shape is bounded: the next entry to be replaced first."""
         self._spaces: dict[RequestKind, Space] = {}
         self._domains: dict[int, dict[IotlbTags, set[RequestKind]]] = {}
         """By domain-id: which kinds of request have entries with which tags."""
@@ -130,12 +132,7 @@ class Iotlb(Stateful):
     def snapshot(self) -> State:
         """The counters, and the entries in the order of their replacement."""
         if self.shape.ways:
-            entries = [
-                (place[0], entry)
-                for each in self._sets
-                for place, (*_, entry) in each.items()
-                if entry is not None
-            ]
+            entries = [(kind, entry) for each in self._sets for (kind, *_), entry in each.items()]
         else:
             entries = list(self)
         return (*super().snapshot(), entries)
@@ -177,40 +174,39 @@ class Iotlb(Stateful):
 
     def insert(self, kind: RequestKind, entry: IotlbEntry) -> None:
         """Keep a translation, if the shape has room for any."""
-        ways = self._ways
-        if ways == 0:
+        if self._ways == 0:
             return
-        space = self._spaces.get(kind)
-        if space is None:
-            space = self.space(kind)
+        space = self._spaces.get(kind) or self.space(kind)
         tags, address, shift, physical, rights, _, _ = entry
-        number, within = address >> shift, (1 << shift - PAGE_SHIFT) - 1
-        touch = None
-        if ways is not None:
-            place = kind, shift, number
-            lines = self._make_room(place)
-            if self._touched:
-                touch = partial(lines.move_to_end, place)
-        line = GRANTS[rights], physical >> PAGE_SHIFT, within, touch, entry
-        if ways is not None:
-            lines[place] = line
-        pages = space if shift == PAGE_SHIFT else space.pages(shift)
-        pages[number] = line
+        number, within, touch = address >> PAGE_SHIFT, 0, None
+        pages: dict[int, Line] = space
+        if shift != PAGE_SHIFT:
+            number, within = address >> shift, (1 << shift - PAGE_SHIFT) - 1
+            pages = space.pages(shift)
+        if self._ways is not None:
+            touch = self._take((kind, shift, number), entry)
+        pages[number] = GRANTS[rights], physical >> PAGE_SHIFT, within, touch, entry
         if tags is not space.tags:
             space.tags = tags
-            self._domains.setdefault(tags.domain_id, {}).setdefault(tags, set()).add(space.kind)
+            self._domains.setdefault(tags.domain_id, {}).setdefault(tags, set()).add(kind)
         self.counters.insertions += 1
 
-    def _make_room(self, place: Place) -> OrderedDict[Place, Line]:
-        """The set of a page with room for a line: in place of its own or of one that has to go."""
-        lines = self._sets[self.shape.set_of(place[2])]
-        if lines.pop(place, None) is None and len(lines) == self.shape.ways:
-            victim = next(iter(lines))
+    def _take(self, place: Place, entry: IotlbEntry) -> Callable[[], None] | None:
+        """Have an entry be the newest of its set, in place of its like or of one that has to go.
+
+        What to call at each use of it, if that counts.
+        """
+        entries = self._sets[self.shape.set_of(place[2])]
+        if place in entries:
+            del entries[place]
+        elif len(entries) == self.shape.ways:
+            victim = next(iter(entries))
             if self.shape.replacement is Replacement.RANDOM:
-                victim = self._random.choice(list(lines))
+                victim = self._random.choice(list(entries))
             self._drop(victim)
             self.counters.evictions += 1
-        return lines
+        entries[place] = entry
+        return partial(entries.move_to_end, place) if self._touched else None
 
     def _drop(self, place: Place) -> None:
         kind, shift, number = place

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from pagetables.walk import Stage
@@ -22,6 +23,11 @@ class ModeReasons(NamedTuple):
     beyond_width: FaultReason
     beyond_haw: FaultReason
     interrupt_range: FaultReason
+
+    @property
+    def of_every_access(self) -> tuple[FaultReason, FaultReason]:
+        """The reasons of addresses out of range, which no access to them avoids."""
+        return self.beyond_width, self.beyond_haw
 
 
 LEGACY = ModeReasons(
@@ -59,7 +65,8 @@ class IotlbTags(NamedTuple):
     """Input-address bits that are compared, where canonical addresses repeat them (Table 18)."""
 
 
-class Target(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Target:
     """The translation that a context entry, or a PASID table entry, sets up."""
 
     kind: PasidTranslationType

@@ -51,8 +51,8 @@ from vtd.unit.translation.translate import (
     Page,
     denied_by_cache,
     find_page,
+    found,
     iotlb_entry,
-    keep,
     needs_dirty,
     set_dirty,
     walk_fault,
@@ -120,7 +120,7 @@ def lookup_for_ats(remapping: Remapping, request: Request) -> Lookup:
         check_enabled_pasid(remapping, context, request.pasid)
 
     context = scalable_context(remapping, request.source_id, check, needs_paside=has_pasid)
-    return scalable_lookup(remapping, request, context)
+    return scalable_lookup(remapping, kind_of(request), context)
 
 
 def check_device_tlb_enabled(context: ScalableContextEntry) -> None:
@@ -152,7 +152,9 @@ def _translation(remapping: Remapping, request: Request, need: int) -> Translati
     entry = _cached(remapping, target, request, need)
     if entry is None:
         entry = _walk(remapping, target, request, need, privileged)
-        keep(remapping, request, entry)
+        remapping.caches.iotlb.insert(kind_of(request), entry)
+        if remapping.observer is not None:
+            found(remapping.observer, request, entry)
     granted = entry.rights & need
     if not granted:
         return _without_permission(request)
@@ -239,9 +241,9 @@ def _walk(
     """As an untranslated request would walk, with each right found for itself."""
     try:
         page = find_page(remapping, target, request.address, privileged)
-        if page.user_denied:
+        _, _, rights, user_denied, _, _, _ = page
+        if user_denied:
             raise TranslationFault(FaultReason.USER_DENIED, fpd=target.fpd)
-        rights = page.rights
         if not rights & need:
             raise TranslationFault(target.reasons.read_denied, fpd=target.fpd)
         if _outputs_interrupts(target, page):
@@ -258,4 +260,5 @@ def _walk(
 
 def _outputs_interrupts(target: Target, page: Page) -> bool:
     """LGN.4 judges the address, SGN.8.2 the whole range that would be handed out."""
-    return meets_interrupts(page.physical, 12 if target.reasons is LEGACY else page.shift)
+    physical, shift, _, _, _, _, _ = page
+    return meets_interrupts(physical, 12 if target.reasons is LEGACY else shift)

@@ -34,6 +34,7 @@ from vtd.layouts.registers import TranslationTableMode
 from vtd.unit.caching.caches import ContextCacheEntry, PasidCacheEntry
 from vtd.unit.observer import CacheName
 from vtd.unit.requests.faults import FaultReason, TranslationFault
+from vtd.unit.requests.request import RequestKind, kind_of
 from vtd.unit.requests.target import LEGACY, SCALABLE, IotlbTags, Target
 from vtd.unit.translation import rules
 from vtd.unit.translation.remapping import Remapping
@@ -52,7 +53,27 @@ Lookup = tuple[Target, bool]
 
 def lookup(remapping: Remapping, request: Request) -> Lookup:
     """The tables of an untranslated request; TranslationFault if it has none."""
-    source_id, pasid = request.source_id, request.pasid
+    return find_tables(remapping, kind_of(request))
+
+
+def find_tables(remapping: Remapping, kind: RequestKind) -> Lookup:
+    """The tables of untranslated requests of a kind; TranslationFault if they have none."""
+    caches = remapping.caches
+    found = caches.lookups.get(kind)
+    if found is None or remapping.observer is not None:
+        found = _lookup(remapping, kind)
+        if caches.context.unbounded and caches.pasid.unbounded:  # a use changes nothing
+            caches.lookups[kind] = found
+        return found
+    caches.context.counters.hits += 1
+    if remapping.mode is not LEGACY_MODE:
+        caches.pasid.counters.hits += 1
+    return found
+
+
+def _lookup(remapping: Remapping, kind: RequestKind) -> Lookup:
+    """From the context and the PASID cache, and what they don't have from memory."""
+    source_id, pasid, _ = kind
     if pasid is not None or remapping.mode_fault is not None:
         check_mode(remapping, has_pasid=pasid is not None)
     if remapping.mode is LEGACY_MODE:
@@ -66,14 +87,14 @@ def lookup(remapping: Remapping, request: Request) -> Lookup:
             lambda entry: check_enabled_pasid(remapping, entry, pasid),
             needs_paside=True,
         )
-    return scalable_lookup(remapping, request, context)
+    return scalable_lookup(remapping, kind, context)
 
 
 def scalable_lookup(
-    remapping: Remapping, request: Request, context: ScalableContextEntry
+    remapping: Remapping, kind: RequestKind, context: ScalableContextEntry
 ) -> Lookup:
     """The tables below a context entry that lets the request through."""
-    source_id, pasid, privileged = request.source_id, request.pasid, request.privileged
+    source_id, pasid, privileged = kind
     if pasid is None:  # both 0 where RPS or RPRIVS is not reported
         pasid, privileged = context.rid_pasid, context.rid_priv
     check = check_supervisor if privileged else None

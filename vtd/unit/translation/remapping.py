@@ -61,6 +61,7 @@ class Remapping(Stateful):
         self.implementation = plain._replace(features=features)
         """What decides reserved bits, with SSIRWE as latched."""
         self.targets.clear()
+        self.caches.lookups.clear()
 
     def _known(self, mode: TranslationTableMode) -> bool:
         features = self.capabilities.features

@@ -5,8 +5,7 @@ Read :func:`translate` top to bottom next to VT-d 3.4 to 3.9 and Table 30.
 
 from __future__ import annotations
 
-import functools
-from typing import NamedTuple
+from functools import partial
 
 from devices.dma import READ, WRITE, Request
 from devices.interrupt_messages import INTERRUPT_RANGE
@@ -30,27 +29,15 @@ from vtd.unit.caching.caches import LOWEST_TABLE_SHIFT, StructureEntry, Structur
 from vtd.unit.caching.iotlb import IotlbEntry
 from vtd.unit.observer import CacheName, Observer
 from vtd.unit.requests.faults import FaultReason, TranslationFault
-from vtd.unit.requests.request import meets_interrupts
+from vtd.unit.requests.request import kind_of, meets_interrupts
 from vtd.unit.requests.target import Target
-from vtd.unit.translation.lookup import lookup, tag_width
+from vtd.unit.translation.lookup import find_tables, tag_width
 from vtd.unit.translation.remapping import Remapping
 
-
-class Page(NamedTuple):
-    """Where an address leads and what the request's privilege may do there."""
-
-    physical: int
-    """The translated address."""
-    shift: int
-    """log2 of the range around it that is mapped alike."""
-    rights: int
-    """READ and WRITE."""
-    user_denied: bool
-    """A first-stage entry on the way keeps user requests out (U/S)."""
-    first: Leaf | None
-    second: Leaf | None
-    memory: TableMemory
-    """Where the first-stage entries are."""
+Page = tuple[int, int, int, bool, Leaf | None, Leaf | None, TableMemory]
+"""Where an address leads and what the request's privilege may do there: the translated address,
+log2 of the range around it that is mapped alike, READ and WRITE, whether a first-stage entry on the
+way keeps user requests out (U/S), the leaf of each stage, and where the first-stage entries are."""
 
 
 StructureCache = Cache[StructureKey, StructureEntry]
@@ -59,7 +46,7 @@ CACHE_NAMES = {StageKind.FIRST: CacheName.FIRST_STAGE, StageKind.SECOND: CacheNa
 _new = tuple.__new__  # a named tuple's own constructor costs twice as much
 
 
-def translate(
+def translate(  # noqa: PLR0912 - all that a request meets, in one piece
     remapping: Remapping, request: Request, cached: IotlbEntry | None = None
 ) -> IotlbEntry:
     """Translate an untranslated request; TranslationFault if it is to be blocked.
@@ -72,52 +59,58 @@ def translate(
         if _missing_right(remapping, request, cached.rights) is None:
             return cached
 
-    target, privileged = lookup(remapping, request)
+    source_id, address, access, _, pasid, privileged, _, _ = request
+    kind = source_id, pasid, privileged
+    target, privileged = find_tables(remapping, kind)
     try:
         if cached is not None and denied_by_cache(remapping, target):
             check_rights(remapping, target, request, cached.rights)
-        entry = _translate(remapping, target, request, privileged)
+        settled = False
+        while not settled:
+            page = find_page(remapping, target, address, privileged)
+            physical, _, rights, user_denied, _, _, _ = page
+            if user_denied:
+                raise TranslationFault(FaultReason.USER_DENIED, fpd=target.fpd)
+            if access & ~rights:
+                check_rights(remapping, target, request, rights)
+            if physical >> 20 == INTERRUPT_MEGABYTE:
+                raise TranslationFault(target.reasons.interrupt_range, fpd=target.fpd)
+            settled = True
+            if target.has_flags:
+                if access & WRITE:
+                    settled = set_dirty(remapping, target, page)
+                elif needs_dirty(target, page):
+                    rights &= ~WRITE  # so that the first write comes here and sets the flag
+    except WalkFault as ended:
+        raise _fault(remapping, target, request, ended) from ended
     except TranslationFault as fault:
-        if remapping.keeps_faults and target.first is None:
+        if remapping.keeps_faults and fault.reason in target.reasons.of_every_access:
             _keep_fault(remapping, target, request, fault)
         raise
-    keep(remapping, request, entry)
+    entry = iotlb_entry(target, address, page, rights)
+    remapping.caches.iotlb.insert(kind, entry)
+    if remapping.observer is not None:
+        found(remapping.observer, request, entry)
     return entry
 
 
-def keep(remapping: Remapping, request: Request, entry: IotlbEntry) -> None:
-    """Give the IOTLB what a request found."""
-    source_id, _, _, _, pasid, privileged, _, _ = request
-    kind = source_id, pasid, privileged
-    remapping.caches.iotlb.insert(kind, entry)
-    if remapping.observer is not None:
-        if entry.fault is None:
-            remapping.observer.found(request, entry)
-        remapping.observer.kept(CacheName.IOTLB, (kind, entry.address), entry)
+def found(observer: Observer, request: Request, entry: IotlbEntry) -> None:
+    """Tell whoever watches of the page, and that the IOTLB was given it."""
+    observer.found(request, entry)
+    observer.kept(CacheName.IOTLB, (kind_of(request), entry.address), entry)
 
 
-def _translate(
-    remapping: Remapping, target: Target, request: Request, privileged: bool
-) -> IotlbEntry:
-    address, access = request.address, request.access
-    try:
-        page = find_page(remapping, target, address, privileged)
-        physical, _, rights, user_denied, _, _, _ = page
-        if user_denied:
-            raise TranslationFault(FaultReason.USER_DENIED, fpd=target.fpd)
-        if access & ~rights:
-            check_rights(remapping, target, request, rights)
-        if physical >> 20 == INTERRUPT_MEGABYTE:
-            raise TranslationFault(target.reasons.interrupt_range, fpd=target.fpd)
-        if target.has_flags:
-            if access & WRITE:
-                if not set_dirty(remapping, target, page):
-                    return _translate(remapping, target, request, privileged)
-            elif needs_dirty(target, page):
-                rights &= ~WRITE  # so that the first write comes here and sets the flag
-    except WalkFault as fault:
-        raise walk_fault(remapping, target, fault, request.source_id, access) from fault
-    return iotlb_entry(target, address, page, rights)
+def iotlb_entry(target: Target, address: int, page: Page, rights: int) -> IotlbEntry:
+    """The translation as the IOTLB keeps it, without the interrupt range in it."""
+    physical, shift, _, _, _, second, _ = page
+    if shift > PAGE_SHIFT and meets_interrupts(physical, shift):
+        shift = PAGE_SHIFT
+    start = -1 << shift
+    snoop = target.snooped or (second is not None and second[0] & SNOOP != 0)
+    return _new(
+        IotlbEntry,
+        (target.tags, address & start, shift, physical & start, rights, snoop, None),
+    )
 
 
 INTERRUPT_MEGABYTE = INTERRUPT_RANGE.start >> 20
@@ -133,23 +126,24 @@ def find_page(remapping: Remapping, target: Target, address: int, privileged: bo
         if second_stage is None:
             if address >> target.width:
                 raise TranslationFault(target.reasons.beyond_haw, fpd=target.fpd)
-            return Page(address, PAGE_SHIFT, READ | WRITE, False, None, None, memory)
+            return address, PAGE_SHIFT, READ | WRITE, False, None, None, memory
         if address >> target.width:
             raise TranslationFault(target.reasons.beyond_width, fpd=target.fpd)
-        second = walk_second_stage(remapping, target, second_stage, address)
-        entry, shift, rights, _ = second
+        second = entry, shift, rights, _ = walk_tables(
+            remapping, target, second_stage, memory, address
+        )
         offset = (1 << shift) - 1
         physical = entry & ADDRESS & ~offset | address & offset
-        granted = rights >> second_stage[0].rights_at & 3
-        return _new(Page, (physical, shift, granted, False, None, second, memory))
+        granted = rights >> second_stage.geometry.rights_at & 3
+        return physical, shift, granted, False, None, second, memory
 
     geometry = first_stage.geometry
     if not is_canonical(address, geometry.width):
         raise TranslationFault(FaultReason.NOT_CANONICAL, fpd=target.fpd)
     if second_stage is not None:
-        walk_second = functools.partial(walk_second_stage, remapping, target, second_stage)
+        walk_second = partial(walk_tables, remapping, target, second_stage, memory)
         memory = GuestMemory(memory, second_stage, target.width, walk_second, remapping.observer)
-    first = walk_first_stage(remapping, target, first_stage, memory, address)
+    first = walk_tables(remapping, target, first_stage, memory, address)
     entry, shift, rights, _ = first
     offset = (1 << shift) - 1
     physical = entry & ADDRESS & ~offset | address & offset
@@ -158,17 +152,17 @@ def find_page(remapping: Remapping, target: Target, address: int, privileged: bo
     if privileged and not _write_protected(target):
         granted |= WRITE
     if second_stage is None:
-        return _new(Page, (physical, shift, granted, user_denied, first, None, memory))
+        return physical, shift, granted, user_denied, first, None, memory
 
     if physical >> target.width:
         raise TranslationFault(FaultReason.FS_BEYOND_WIDTH, fpd=target.fpd)
-    second = walk_second_stage(remapping, target, second_stage, physical)
+    second = walk_tables(remapping, target, second_stage, remapping.memory, physical)
     entry, second_shift, rights, _ = second
     offset = (1 << second_shift) - 1
     physical = entry & ADDRESS & ~offset | physical & offset
     granted &= rights >> second_stage.geometry.rights_at
     shift = min(shift, second_shift)
-    return _new(Page, (physical, shift, granted, user_denied, first, second, memory))
+    return physical, shift, granted, user_denied, first, second, memory
 
 
 def is_canonical(address: int, width: int) -> bool:
@@ -204,66 +198,50 @@ def denied_by_cache(remapping: Remapping, target: Target) -> bool:
 
 def needs_dirty(target: Target, page: Page) -> bool:
     """Whether a write still has to set a dirty flag (3.6.2, 3.7.2)."""
+    _, _, _, _, first, second, _ = page
     return any(
-        stage is not None and leaf is not None and stage.dirty & ~leaf.entry
-        for stage, leaf in ((target.first, page.first), (target.second, page.second))
+        stage is not None and leaf is not None and stage.dirty & ~leaf[0]
+        for stage, leaf in ((target.first, first), (target.second, second))
     )
 
 
 def set_dirty(remapping: Remapping, target: Target, page: Page) -> bool:
     """Set the dirty flags of the leaves; False if an entry changed and has to be walked again."""
+    _, _, _, _, first, second, tables = page
+    observer = remapping.observer
     for stage, leaf, memory in (
-        (target.first, page.first, page.memory),
-        (target.second, page.second, remapping.memory),
+        (target.first, first, tables),
+        (target.second, second, remapping.memory),
     ):
-        if stage is None or leaf is None or not stage.dirty & ~leaf.entry:
+        if stage is None or leaf is None:
             continue
         entry, shift, _, where = leaf
-        observer = remapping.observer
+        if not stage.dirty & ~entry:
+            continue
         if not set_flags(memory, stage, where, entry, stage.dirty, shift, observer):
             return False
     return True
 
 
-def walk_first_stage(
+def walk_tables(
     remapping: Remapping, target: Target, stage: Stage, memory: TableMemory, address: int
 ) -> Leaf:
-    """Walk the first stage, from the paging-structure caches on where they can help."""
-    cache, observer = remapping.caches.first_stage, remapping.observer
+    """Walk a stage, from the table of 4 KiB pages if that is cached, or as far as is (6.2.5)."""
+    caches, observer = remapping.caches, remapping.observer
+    cache, pasid = caches.second_stage, None
+    if stage is target.first:
+        cache, pasid = caches.first_stage, target.pasid
     if cache.off:
         return walk(memory, stage, address, None, None, observer)
-    if isinstance(memory, GuestMemory):
-        tags = target.domain_id, target.pasid
-        return _walk_guest(cache, tags, memory, stage, address, observer)
-    return _walk(cache, target.domain_id, target.pasid, memory, stage, address, observer)
-
-
-def walk_second_stage(remapping: Remapping, target: Target, stage: Stage, address: int) -> Leaf:
-    """Walk the second stage, from the paging-structure caches on where they can help."""
-    cache, observer = remapping.caches.second_stage, remapping.observer
-    if cache.off:
-        return walk(remapping.memory, stage, address, None, None, observer)
-    return _walk(cache, target.domain_id, None, remapping.memory, stage, address, observer)
-
-
-def _walk(
-    cache: StructureCache,
-    domain_id: int,
-    pasid: int | None,
-    memory: TableMemory,
-    stage: Stage,
-    address: int,
-    observer: Observer | None,
-) -> Leaf:
-    """Walk from the table of 4 KiB pages if that is cached, or as far as is."""
-    key = domain_id, pasid, LOWEST_TABLE_SHIFT, address >> LOWEST_TABLE_SHIFT
+    if memory.__class__ is GuestMemory:
+        return _walk_guest(cache, (target.domain_id, pasid), memory, stage, address, observer)
+    key = target.domain_id, pasid, LOWEST_TABLE_SHIFT, address >> LOWEST_TABLE_SHIFT
     lowest = cache.use(key)
     if lowest is None:
-        return _walk_and_remember(cache, (domain_id, pasid), memory, stage, address, observer)
+        return _walk_and_remember(cache, key[:2], memory, stage, address, observer)
     if observer is not None:
         observer.asked(CACHE_NAMES[stage.geometry.kind], key, lowest)
-    _, frame, rights, _, _ = lowest
-    return walk_last(memory, stage, address, frame, rights, observer)
+    return walk_last(memory, stage, address, lowest.frame, lowest.rights, observer)
 
 
 def _walk_and_remember(
@@ -349,6 +327,16 @@ def _below(
     return None, None
 
 
+def _fault(
+    remapping: Remapping, target: Target, request: Request, ended: WalkFault
+) -> TranslationFault:
+    """The fault of a request whose walk ended early, cached if the policy does that (6.1)."""
+    fault = walk_fault(remapping, target, ended, request.source_id, request.access)
+    if remapping.keeps_faults and ended.rule in _SAME_FOR_ALL:
+        _keep_fault(remapping, target, request, fault)
+    return fault
+
+
 def walk_fault(
     remapping: Remapping, target: Target, fault: WalkFault, source_id: int, access: int
 ) -> TranslationFault:
@@ -395,38 +383,13 @@ def _write_protected(target: Target) -> bool:
     return isinstance(target.entry, PasidEntry) and target.entry.wpe
 
 
-def iotlb_entry(target: Target, address: int, page: Page, rights: int) -> IotlbEntry:
-    """The translation as the IOTLB keeps it, without the interrupt range in it."""
-    physical, shift, _, _, _, second, _ = page
-    if shift > PAGE_SHIFT and meets_interrupts(physical, shift):
-        shift = PAGE_SHIFT
-    start = -1 << shift
-    snoop = target.snooped or (second is not None and second[0] & SNOOP != 0)
-    return _new(
-        IotlbEntry,
-        (
-            target.tags,
-            address & start,
-            shift,
-            physical & start,
-            rights,
-            snoop,
-            None,
-        ),
-    )
-
-
 def _keep_fault(
     remapping: Remapping, target: Target, request: Request, fault: TranslationFault
 ) -> None:
-    """Cache a faulting result (6.1), unless another access to the page may end otherwise."""
-    reasons, cause = target.reasons, fault.__cause__
-    if isinstance(cause, WalkFault):
-        kept = cause.rule in _SAME_FOR_ALL
-    else:
-        kept = fault.reason in (reasons.beyond_width, reasons.beyond_haw)
-    if not kept:
+    """Cache a result of the second stage that faults whatever the access to the page is (6.1)."""
+    if target.first is not None:
         return
+    reasons = target.reasons
     denied = fault.reason in (reasons.read_denied, reasons.write_denied)
     entry = IotlbEntry(
         target.tags,
@@ -437,7 +400,10 @@ def _keep_fault(
         snoop=False,
         fault=None if denied else fault,  # legacy mode names the right that the access needs
     )
-    keep(remapping, request, entry)
+    kind = kind_of(request)
+    remapping.caches.iotlb.insert(kind, entry)
+    if remapping.observer is not None:
+        remapping.observer.kept(CacheName.IOTLB, (kind, entry.address), entry)
 
 
 _SAME_FOR_ALL = (WalkRule.READ_ERROR, WalkRule.NOT_PRESENT, WalkRule.RESERVED)
