@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from enum import IntEnum
 from typing import NamedTuple
 
-from devices.dma import Request
+from devices.dma import NO_SNOOP, Request
 from pagetables.first_stage import FirstStagePage2M, FirstStagePage4K
 from pagetables.second_stage import SecondStagePage4K
 from pagetables.walk import Leaf
@@ -46,7 +46,7 @@ class MemoryAttributes(NamedTuple):
     memory_type: MemoryType | None
     """None where an entry holds a reserved code."""
     snoop: bool
-    """Whether processor caches are snooped whatever the request asks for."""
+    """Whether processor caches are snooped."""
 
 
 UC, WC, WT, WP, WB, UC_MINUS = MemoryType
@@ -68,12 +68,15 @@ def attributes_of(unit: RemappingUnit, request: Request) -> MemoryAttributes:
     """
     target, privileged = lookup(unit.remapping, request)
     page = find_page(unit.remapping, target, request.address, privileged)
-    return memory_attributes(unit.registers, target, page)
+    no_snoop = bool(request.access & NO_SNOOP)
+    return memory_attributes(unit.registers, target, page, no_snoop=no_snoop)
 
 
-def memory_attributes(registers: RegisterFile, target: Target, page: Page) -> MemoryAttributes:
-    """Attributes of an access to ``page`` (Tables 8 and 9)."""
-    snoop = iotlb_entry(target, 0, page, 0).snoop
+def memory_attributes(
+    registers: RegisterFile, target: Target, page: Page, *, no_snoop: bool = False
+) -> MemoryAttributes:
+    """Attributes of an access to ``page`` (Tables 6, 8, 9); ``no_snoop`` is NS of the request."""
+    snoop = not no_snoop or iotlb_entry(target, 0, page, 0).snoop
     return MemoryAttributes(_memory_type(registers, target, page), snoop)
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from devices.dma import READ, WRITE
+from devices.dma import NO_SNOOP, READ, WRITE
 from pagetables.first_stage import FirstStagePage2M, FirstStagePage4K
 from pagetables.memory import PhysicalMemory
 from pagetables.second_stage import SecondStagePage4K
@@ -122,11 +122,12 @@ def test_a_reserved_pat_code_has_no_memory_type() -> None:
 
 
 def test_snooping_is_forced_by_snp_or_pgsnp() -> None:
-    plain = target(Kind.SECOND_STAGE)
-    assert not memory_attributes(registers(), plain, page(second=3)).snoop
+    plain, forced = target(Kind.SECOND_STAGE), target(Kind.FIRST_STAGE, pgsnp=True)
+    assert memory_attributes(registers(), plain, page(second=3)).snoop
+    assert not memory_attributes(registers(), plain, page(second=3), no_snoop=True).snoop
     leaf = SecondStagePage4K.of(r=True, snp=True)
-    assert memory_attributes(registers(), plain, page(second=leaf)).snoop
-    assert memory_attributes(registers(), target(Kind.FIRST_STAGE, pgsnp=True), page(1)).snoop
+    assert memory_attributes(registers(), plain, page(second=leaf), no_snoop=True).snoop
+    assert memory_attributes(registers(), forced, page(1), no_snoop=True).snoop
 
 
 def test_memory_is_uncacheable_while_mtrrs_are_off() -> None:
@@ -215,3 +216,8 @@ def test_attributes_of_a_request_follow_its_tables() -> None:
     unit = world.start().unit
     attributes = attributes_of(unit, world.request)
     assert (attributes.memory_type, attributes.snoop) == (WB, True)
+    unsnooped = world.request._replace(access=READ | NO_SNOOP)
+    assert attributes_of(unit, unsnooped).snoop
+    world.change("second1", snp=False)
+    assert not attributes_of(unit, unsnooped).snoop
+    assert attributes_of(unit, world.request).snoop
