@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from devices.capabilities import ExtendedCapabilityId, PortType
 from devices.config_space import BridgeControl, BusNumbers
 from devices.dma import AddressType, CompletionStatus
-from devices.function import BME, Bar, Identity, PciFunction
+from devices.function import BME, CLOSED, Bar, Identity, PciFunction
 from devices.source_id import Bdf, SourceId
 from devices.sriov import Sriov, VirtualFunction
 
@@ -99,6 +99,25 @@ class Topology:
             function.on_way_changed = self._changed
         self._changed()
         return self.bdf(function)
+
+    def remove(self, function: PciFunction) -> None:
+        """Pull a function out, with its virtual functions and all that is behind it.
+
+        What is pulled out reaches nothing any more; TopologyError for what is not plugged in.
+        """
+        bus, devfn = self._place(function)
+        if isinstance(function, Bridge):
+            for each in list(self._behind[function].functions.values()):
+                self.remove(each)
+            del self._behind[function]
+        gone = [function]
+        if function.sriov in self._sriov:
+            self._sriov.remove(function.sriov)
+            gone += function.sriov.functions
+        del bus.functions[devfn], self._places[function]
+        for each in gone:
+            each.connect(CLOSED)
+        self._changed()
 
     def add_sriov(self, sriov: Sriov) -> None:
         """Make the virtual functions of a plugged-in function part of the tree."""

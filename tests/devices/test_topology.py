@@ -8,7 +8,7 @@ from devices.capabilities import AcsCapabilities, DeviceCapabilities, PortType
 from devices.dma import AddressType, CompletionStatus
 from devices.function import Identity, PciFunction
 from devices.source_id import Bdf, SourceId
-from devices.sriov import Sriov
+from devices.sriov import NumVfs, Sriov, SriovControl
 from devices.topology import Bridge, Bus, Topology, TopologyError
 
 ENDPOINT = Identity(0x1234, 0x11E8, 0x00FF00)
@@ -55,6 +55,35 @@ def test_every_function_is_found_where_it_says_it_is(port_types: list[PortType |
     assert topology.bridge_above(topology.bdf(function)) == above
     assert topology.secondary_bus(topology.bdf(function)) is None
     assert topology.bridge_above(Bdf.parse("0001:00:02.3")) is None
+
+
+@given(st.lists(st.sampled_from([PortType.ROOT_PORT, None]), min_size=1, max_size=5), st.data())
+def test_what_is_pulled_out_is_gone_with_all_behind_it(
+    port_types: list[PortType | None], data: st.DataObject
+) -> None:
+    topology, bridges, function = build(port_types)
+    chain = [*bridges, function]
+    at = data.draw(st.integers(0, len(bridges)))
+    places = [topology.bdf(each) for each in chain]
+    topology.remove(chain[at])
+    assert topology.functions() == tuple(chain[:at])
+    assert [topology.find(place) for place in places[at:]] == [None] * (len(chain) - at)
+    assert not function.dma.read(0, 8).ok
+    for each in chain[at:]:
+        with pytest.raises(TopologyError, match="not plugged in"):
+            topology.remove(each)
+
+
+def test_virtual_functions_go_with_the_physical_one() -> None:
+    topology, _, function = build([])
+    sriov = Sriov(function, total_vfs=2, first_offset=1, stride=1, vf_device_id=1)
+    topology.add_sriov(sriov)
+    function.config.write(sriov.count.offset, NumVfs.of(count=2), 2)
+    function.config.write(sriov.control.offset, SriovControl.of(vf_enable=1, vf_mse=1), 2)
+    virtual = sriov.functions
+    topology.remove(function)
+    assert topology.functions() == ()
+    assert [each.dma.read(0, 8).ok for each in virtual] == [False, False]
 
 
 def test_express_ports_leave_the_requester_id_alone() -> None:

@@ -16,6 +16,8 @@ from vtd.commands.platform_files import MemoryMap, PlatformFiles, Registers, rea
 from vtd.commands.reading import UNUSABLE, Lspci, read_table, read_text, unusable_input
 from vtd.commands.rendering.answer import CommandAnswer, Format, Output, show
 from vtd.host.attempts import Reach, try_everything
+from vtd.host.drills.all_drills import DRILLS
+from vtd.host.drills.drill import DrillResult
 from vtd.host.plan import Plan, PlanFile, read_plan
 from vtd.host.planner import Judgement, Nearest, judge, nearest
 from vtd.host.running import HostError, RunningHost
@@ -281,3 +283,46 @@ def _run_lines(reach: list[Reach], work: list[WorkDone], findings: list[str]) ->
             f"{counted(done.exits, 'exit')}"
         )
     yield from (f"audit: {each}" for each in findings)
+
+
+@app.command("drill")
+def drill_command(
+    name: Annotated[str | None, typer.Argument(help="One drill; all if not given.")] = None,
+    format: Output = Format.TEXT,
+) -> None:
+    """Play what goes wrong with passed-through devices, each with its guard and without.
+
+    Exit code 1 if a drill is not green with its guard and red without.
+    """
+    if name is not None and name not in DRILLS:
+        _refuse(f"{name!r} is none of {', '.join(DRILLS)}")
+    chosen = list(DRILLS.values()) if name is None else [DRILLS[name]]
+    played = [(each.run(), each.run(guarded=False)) for each in chosen]
+    rows = [_drill_row(with_guard, without) for with_guard, without in played]
+    show(CommandAnswer(rows, rows, _drill_lines(played)), format)
+    if not all(with_guard.green and not without.green for with_guard, without in played):
+        raise typer.Exit(FINDINGS)
+
+
+def _drill_row(with_guard: DrillResult, without: DrillResult) -> dict[str, object]:
+    drill = with_guard.drill
+    return {
+        "name": drill.name,
+        "title": drill.title,
+        "guard": drill.guard,
+        "section": drill.section,
+        "guarded": [each._asdict() for each in with_guard.checks],
+        "unguarded": [each._asdict() for each in without.checks],
+        "green": with_guard.green,
+        "red_without_guard": not without.green,
+    }
+
+
+def _drill_lines(played: list[tuple[DrillResult, DrillResult]]) -> Iterator[str]:
+    for with_guard, without in played:
+        drill = with_guard.drill
+        yield f"{drill.name}: {drill.title} ({drill.section})"
+        yield f"  guard: {drill.guard}"
+        for result, name in ((with_guard, "with it"), (without, "without it")):
+            for check in result.checks:
+                yield f"  {name}: {'holds' if check.holds else 'FAILS'}: {check.text}"

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from devices.capabilities import AtsControl, ExtendedCapabilityId
 from devices.function import BME, PciFunction
 from devices.source_id import Bdf
 from pagetables.build import FramePool
@@ -33,13 +34,15 @@ from vtd.software.domain import FIRST_STAGE, NESTED, SECOND_STAGE, Domain
 from vtd.software.driver import Driver
 from vtd.unit.unit import RemappingUnit
 
-COMMAND = 4
-"""Offset of the command register in configuration space."""
+COMMAND, ATS_CONTROL = 4, 6
+"""Offsets of the command register, and of the control register in an ATS capability."""
 VECTOR, NOTIFICATION = 0x40, 0xF2
 """The vector of every device in its guest, and that which tells a processor of posted ones."""
 TABLES = 8
 """The part of the host's memory that is kept for tables: one in so many."""
 LARGE_PAGE = 0x20_0000
+LOW = 0x10_0000
+"""The host keeps the first MiB for itself."""
 LARGEST_TABLE = 256
 """Interrupt-remapping entries of one page."""
 
@@ -87,10 +90,10 @@ class RunningHost:
         machine = assembly.machine
         memory = HostMemory(
             ((each.start, each.start + each.size) for each in machine.memory if not each.read_only),
-            ((each.base, each.end) for each in around.table.all(RmrrStructure)),
+            [(0, LOW), *((each.base, each.end) for each in around.table.all(RmrrStructure))],
         )
         total = sum(each.size for each in machine.memory)
-        self._frames = memory.pool(total // TABLES & -FRAME_SIZE)
+        self.frames = memory.pool(total // TABLES & -FRAME_SIZE)
         self._make_guests(memory)
         self._start_units(judgement)
         for each in judgement.devices:
@@ -126,7 +129,7 @@ class RunningHost:
                 raise HostError(f"more than {LARGEST_TABLE} devices behind the unit at {base:#x}")
             self.audits[base] = Audit(unit)
             driver = self.drivers[base] = Driver(
-                unit, self.physical, self._frames, scalable=base in scalable
+                unit, self.physical, self.frames, scalable=base in scalable
             )
             checked = any(each.interrupts is not Interrupts.UNSAFE for each in policies)
             if "ir" in unit.capabilities.features and driver.queue is not None and checked:
@@ -155,7 +158,15 @@ class RunningHost:
         if source_id in driver.attachments.endpoints:  # an alias of another function
             self.passed.append(Passed(each.name, guest, function, base, None))
             return
-        driver.attach(source_id, domain, ats=policy.ats)
+        physical = self._around.tree.physical_function(each.bdf)
+        driver.attach(
+            source_id,
+            domain,
+            ats=policy.ats,
+            physical_function=None if physical is None else int(physical.source_id),
+        )
+        if policy.ats:
+            switch_ats(function, on=True)
         handle = None
         if base in self._remapping and policy.interrupts is not Interrupts.UNSAFE:
             handle = self._interrupt(driver, guest, policy, source_id)
@@ -207,7 +218,7 @@ class RunningHost:
         return driver.interrupts.allocate(posted)
 
     def _descriptor(self, processor: int) -> int:
-        address = self._frames.allocate() * FRAME_SIZE
+        address = self.frames.allocate() * FRAME_SIZE
         descriptor = PostedInterruptDescriptor.of(nv=NOTIFICATION, ndst=processor << 8)
         self.physical.write(address, descriptor.pack())
         return address
@@ -217,6 +228,14 @@ class RunningHost:
         for base, audit in self.audits.items():
             for each in audit.findings:
                 yield f"unit {base:#x}: {each}"
+
+
+def switch_ats(function: PciFunction, *, on: bool) -> None:
+    """Have a function use its device-TLB, or not; HostError if it has none."""
+    at = function.config.find_extended_capability(ExtendedCapabilityId.ATS)
+    if at is None:
+        raise HostError("the function has no ATS capability")
+    function.config.write(at + ATS_CONTROL, AtsControl.of(enable=on), 2)
 
 
 def _map_region(guest: RunningGuest, domain: Domain, region: RmrrStructure) -> None:

@@ -37,7 +37,8 @@ class Invalidator:
 
     def __init__(self, unit: Registers, interface: Interface, *, flushes_writes: bool) -> None:
         self._unit = unit
-        self._interface = interface
+        self.interface = interface
+        """How invalidations reach the unit; something that looks at them may be put in front."""
         self._flushes_writes = flushes_writes
         self._quarantine: list[tuple[FrameAllocator, int]] = []
 
@@ -58,21 +59,21 @@ class Invalidator:
         """Carry out one batch; whether there was any."""
         batch = list(islice(descriptors, BATCH))
         if batch:
-            self._interface.submit(*batch)
-            self._await(self._interface.wait())
+            self.interface.submit(*batch)
+            self._await(self.interface.wait())
         return bool(batch)
 
     def drain(self, invalidate: Callable[[], None]) -> None:
         """Page requests and responses between two wait descriptors (7.10, steps a to c)."""
-        self._interface.wait(fence=True)
+        self.interface.wait(fence=True)
         invalidate()
-        self._await(self._interface.wait(drain_page_requests=True))
+        self._await(self.interface.wait(drain_page_requests=True))
 
     def _await(self, complete: bool) -> None:
         for _ in range(PATIENCE):
             if complete:
                 return
-            complete = self._interface.complete
+            complete = self.interface.complete
         status = read(self._unit, FaultStatus)
         raise NoAnswerError(f"invalidations are not complete; FSTS_REG is {status}")
 

@@ -168,6 +168,8 @@ SITUATIONS: dict[tuple[str, int], str] = {
     ("passthrough run", 0): "passthrough run plan",
     ("passthrough run", 1): "passthrough run harm --force",
     ("passthrough run", 2): "passthrough run refusal",
+    ("passthrough drill", 0): "passthrough drill flr",
+    ("passthrough drill", 2): "passthrough drill fire",
     ("groups", 0): "groups lspci",
     ("groups", 2): "groups empty",
     ("collect", 0): "collect out.tar.gz --root .",
@@ -195,6 +197,9 @@ SITUATIONS: dict[tuple[str, int], str] = {
 }
 """A command line for every cell of the table that says something."""
 ELSEWHERE = {
+    ("passthrough drill", 1): (
+        "test_passthrough", "test_a_drill_whose_guard_does_nothing_is_found"
+    ),
     ("fuzz", 1): ("test_fuzz_audit", "test_a_failure_is_saved_and_replays"),
     ("live serve", 0): ("test_live", "test_the_sockets_are_private_and_the_arguments_name_them"),
     ("live serve", 1): (

@@ -1,0 +1,1 @@
+"""Failure drills: each plays something that goes wrong, with its guard and without it."""
