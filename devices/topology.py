@@ -7,7 +7,7 @@ of bridges are left out: memory decoding is a matter of the functions alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 from devices.capabilities import ExtendedCapabilityId, PortType
 from devices.config_space import BridgeControl, BusNumbers
@@ -21,7 +21,14 @@ Path = tuple[int, tuple[tuple[int, int], ...]]
 
 
 class TopologyError(ValueError):
-    """A place that does not exist, is taken, or belongs to another tree."""
+    """A place that does not exist, is taken, or belongs to another tree.
+
+    ``function`` is the one that can't be numbered, if that is what is wrong.
+    """
+
+    def __init__(self, message: str, function: PciFunction | None = None) -> None:
+        super().__init__(message)
+        self.function = function
 
 
 class Bridge(PciFunction):
@@ -50,10 +57,18 @@ class Bridge(PciFunction):
 class Bus:
     """A bus of a segment: the functions on it by device and function number."""
 
-    def __init__(self, segment: int, root_number: int, bridge: Bridge | None) -> None:
+    def __init__(
+        self,
+        segment: int,
+        root_number: int,
+        bridge: Bridge | None,
+        host: PciFunction | None = None,
+    ) -> None:
         self.segment = segment
         self.bridge = bridge
         """The bridge it is behind, None for a root bus."""
+        self.host = host
+        """The VMD endpoint whose domain this is the root bus of; None for all other buses."""
         self.functions: dict[int, PciFunction] = {}
         self._root_number = root_number
 
@@ -74,12 +89,20 @@ class Topology:
         self.on_change: list[Callable[[], None]] = []
         """Called when functions came or went, or something changed that routes requests."""
 
-    def add_root_bus(self, segment: int = 0, number: int = 0) -> Bus:
-        """A root bus; several per segment are allowed."""
+    def add_root_bus(
+        self, segment: int = 0, number: int = 0, host: PciFunction | None = None
+    ) -> Bus:
+        """A root bus; several per segment are allowed.
+
+        ``host`` is the VMD endpoint that has it in its domain, a segment of its own: requests from
+        there carry the id of the endpoint.
+        """
         if any((bus.segment, bus.number) == (segment, number) for bus in self.roots):
             raise TopologyError(f"bus: {segment:04x}:{number:02x} exists already")
-        bus = Bus(segment, SourceId.of(number, 0).bus, None)
+        bus = Bus(segment, SourceId.of(number, 0).bus, None, host)
         self.roots.append(bus)
+        if host is not None:
+            host.on_way_changed = self._changed
         return bus
 
     def add(self, function: PciFunction, bus: Bus, device: int, number: int = 0) -> Bdf:
@@ -131,10 +154,14 @@ class Topology:
         self._place(bridge)
         return self._behind[bridge]
 
-    def assign_bus_numbers(self) -> None:
-        """Number the buses depth first, as firmware does; root buses keep their numbers."""
+    def assign_bus_numbers(self, given: Mapping[Bridge, range] | None = None) -> None:
+        """Number the buses depth first, as firmware does; root buses keep their numbers.
+
+        ``given``: the buses, first to last, that bridges are to have at least; TopologyError if one
+        is in use when it comes to that.
+        """
         for root in self.roots:
-            self._assign(root, root.number)
+            self._assign(root, root.number, given or {})
 
     def bdf(self, function: PciFunction) -> Bdf:
         """Where a function is: its segment and its own requester id."""
@@ -223,11 +250,17 @@ class Topology:
         return None if bridge is None else self.bdf(bridge)
 
     def physical_function(self, bdf: Bdf) -> Bdf | None:
-        """The physical function of a virtual function; None for all others."""
+        """The function whose place in a DMAR table counts; None if it is the function itself.
+
+        That is the physical function of a virtual one (VT-d 8.3.3), and the VMD endpoint of what is
+        in its domain.
+        """
         function = self.find(bdf)
-        if isinstance(function, VirtualFunction):
-            return self.bdf(function.sriov.physical)
-        return None
+        if function is None:
+            return None
+        host = self._host(function)
+        represents = _physical(function) if host is None else host
+        return None if represents is function else self.bdf(represents)
 
     def aliases(self, function: PciFunction) -> tuple[SourceId, ...]:
         """Every id its requests may carry, its own first, the one bridges put last (VT-d 3.12).
@@ -241,6 +274,9 @@ class Topology:
                 ids.append(SourceId.of(bridge.secondary, 0, 0))
             elif bridge.port_type in {None, PortType.PCI_TO_PCIE_BRIDGE}:
                 ids.append(self.bdf(bridge).source_id)
+        host = self._host(function)
+        if host is not None:
+            ids += self.aliases(host)
         return tuple(dict.fromkeys(ids))
 
     def requester_id(self, function: PciFunction) -> SourceId:
@@ -280,7 +316,12 @@ class Topology:
                 return CompletionStatus.COMPLETER_ABORT
             if control.tb and address_type is not AddressType.UNTRANSLATED:
                 return CompletionStatus.COMPLETER_ABORT
-        return None
+        host = self._host(function)
+        if host is None:
+            return None
+        if not host.command.value & BME:
+            return CompletionStatus.UNSUPPORTED_REQUEST
+        return self.refusal(host, self.bdf(host).source_id, address_type)
 
     def bridges_above(self, function: PciFunction) -> Iterator[Bridge]:
         """The bridges between a function and the root, nearest first."""
@@ -288,6 +329,11 @@ class Topology:
         while bridge is not None:
             yield bridge
             bridge = self._place(bridge)[0].bridge
+
+    def is_forwarded(self, function: PciFunction) -> bool:
+        """Whether something above a function forwards its requests, or stops them."""
+        above = next(self.bridges_above(function), None)
+        return above is not None or self._host(function) is not None
 
     def siblings(self, function: PciFunction) -> tuple[PciFunction, ...]:
         """The plugged-in functions of the same device, itself included.
@@ -308,6 +354,13 @@ class Topology:
                 virtual.bus_master.reconsider()
         for react in self.on_change:
             react()
+
+    def _host(self, function: PciFunction) -> PciFunction | None:
+        """The VMD endpoint in whose domain a function is."""
+        bus = self._place(_physical(function))[0]
+        while bus.bridge is not None:
+            bus = self._place(bus.bridge)[0]
+        return bus.host
 
     def _place(self, function: PciFunction) -> tuple[Bus, int]:
         try:
@@ -332,20 +385,24 @@ class Topology:
                     return self._route(self._behind[function], number)
         return None
 
-    def _assign(self, bus: Bus, last: int) -> int:
+    def _assign(self, bus: Bus, last: int, given: Mapping[Bridge, range]) -> int:
         """Number everything behind ``bus``; takes and returns the last number in use."""
         for sriov in self._sriov:
             if self._place(sriov.physical)[0] is bus:
                 last = max(last, self._last_vf_bus(sriov))
         for _, function in sorted(bus.functions.items()):
             if isinstance(function, Bridge):
-                secondary = last + 1
-                if secondary > 0xFF:
-                    raise TopologyError(f"bus: {bus.segment:04x} has more than 256 buses")
+                wanted = given.get(function, range(last + 1, last + 1))
+                secondary = wanted.start
+                if secondary <= last:
+                    raise TopologyError(f"bus: {secondary:#x} is in use already", function)
+                if max(secondary, wanted.stop - 1) > 0xFF:
+                    raise TopologyError(f"bus: {bus.segment:04x} has more than 256 buses", function)
                 function.buses.value = BusNumbers.of(
                     primary=bus.number, secondary=secondary, subordinate=0xFF
                 )
-                last = self._assign(self._behind[function], secondary)
+                last = self._assign(self._behind[function], secondary, given)
+                last = max(last, wanted.stop - 1)
                 function.buses.value = function.buses.value.replace(subordinate=last)
         return last
 
@@ -354,7 +411,8 @@ class Topology:
         first = self.bdf(sriov.physical).source_id + routing.first_offset
         last = first + (total - 1) * routing.stride >> 8
         if last > 0xFF:
-            raise TopologyError(f"virtual functions need bus {last:#x}, the last one is 0xff")
+            text = f"virtual functions need bus {last:#x}, the last one is 0xff"
+            raise TopologyError(text, sriov.physical)
         return last
 
 

@@ -215,8 +215,8 @@ class Platform:
         """A function's port: that of its unit, or behind the bridges above it."""
         unit, source_id = self.unit_of(function), self.topology.requester_id(function)
         port = UnitPort(unit, self.memory, source_id)
-        behind = next(self.topology.bridges_above(function), None) is not None
-        return BridgedPort(port, self.topology, function) if behind else port
+        forwarded = self.topology.is_forwarded(function)
+        return BridgedPort(port, self.topology, function) if forwarded else port
 
     def io_apic_port(self, number: int) -> UnitPort:
         """The port of the I/O APIC with this id (8.3.1.1); PlatformError if no unit lists it."""

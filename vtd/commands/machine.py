@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -12,13 +13,23 @@ from devices.isolation import isolation_groups
 from devices.topology import Bridge
 from vtd.commands.counted import counted
 from vtd.commands.dmar_output import COLOURS, FINDINGS, OutputFile, write_output
-from vtd.commands.reading import UNUSABLE, read_text, unusable_input
+from vtd.commands.platform_files import PlatformFiles, Registers, read_platform
+from vtd.commands.reading import (
+    UNUSABLE,
+    holds_table,
+    read_pci_tree,
+    read_table,
+    read_text,
+    unusable_input,
+)
 from vtd.commands.rendering.answer import CommandAnswer, Format, Output, show
 from vtd.commands.rendering.terminal import styled
 from vtd.dmar.rules import Finding, Severity, validate
 from vtd.machine.assembly import Assembly, assemble
 from vtd.machine.description import DescribedFunction, read_machine
+from vtd.machine.listed import describe_listing
 from vtd.machine.reading import MachineError
+from vtd.machine.writing import write_machine
 from vtd.rows import Hex
 from vtd.unit.options import Options
 
@@ -105,6 +116,36 @@ def show_command(file: MachineFile, format: Output = Format.TEXT) -> None:
 def table(file: MachineFile, output: OutputFile) -> None:
     """Write the DMAR table that the firmware of the machine would have."""
     write_output(output, load_machine(file).table.pack())
+
+
+@app.command("describe")
+def describe(
+    file: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE", help="lspci -xxxx or -vvv as root, a copy of sysfs, JSON, a collection."
+        ),
+    ],
+    output: OutputFile = Path("-"),
+    table: Annotated[
+        Path | None, typer.Option(help="The DMAR table, if FILE is no collection.")
+    ] = None,
+    registers: Registers = None,
+) -> None:
+    """Write the description of a real machine, to be changed and built on.
+
+    What the listing does not show or a description can't say is told on stderr.
+    """
+    tree = read_pci_tree(file)
+    assert tree is not None  # a file was given
+    platform = read_platform(PlatformFiles(registers=registers), beside=file)
+    source = str(table) if table else file if holds_table(file) else None
+    known = read_table(source) if source else None
+    with unusable_input(file):
+        listed = describe_listing(tree, known, platform.registers)
+    for note in listed.notes:
+        typer.echo(f"vtd: {file}: {note}", err=True)
+    write_output(output, write_machine(listed.machine).encode())
 
 
 def _unit_rows(assembly: Assembly) -> Iterator[Mapping[str, object]]:

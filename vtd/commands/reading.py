@@ -194,6 +194,15 @@ def _told(name: str, found: Found) -> NamedTable:
     return NamedTable(name, found.data)
 
 
+def holds_table(file: str) -> bool:
+    """Whether a file is a collection that has a DMAR table."""
+    with unusable_input(file):
+        files = read_files(file)
+    return files is not None and any(
+        data[:4] in SIGNATURES for data in files.below(collection.TABLES).contents.values()
+    )
+
+
 def read_table(file: str) -> Table:
     """The first DMAR table of a file, decoded; what makes it doubtful is told on stderr."""
     tables = read_tables(file)

@@ -15,6 +15,7 @@ from devices.capabilities import AcsCapabilities, AcsControl
 from devices.clock import Clock
 from devices.config_space import ConfigSpaceError
 from devices.function import BME, Identity, PciFunction
+from devices.models.inert import Inert
 from devices.source_id import Bdf, SourceId
 from devices.sriov import NumVfs, Sriov, SriovControl, SriovError, VirtualFunction
 from devices.topology import Bridge, Topology, TopologyError
@@ -29,18 +30,19 @@ from vtd.machine.description import (
     DescribedFunction,
     DescribedRegion,
     DescribedUnit,
+    DescribedVmd,
     Machine,
     parse_slot,
 )
 from vtd.machine.firmware import make_table, platform_data
 from vtd.machine.models import Models, make_function
 from vtd.machine.placing import Part, parts_in_order
-from vtd.machine.reading import Problems, Where
+from vtd.machine.reading import Problems
 from vtd.machine.units import SizedUnit, describe_units
 from vtd.platform import Platform
 from vtd.unit.options import Options
 
-BRIDGE_CLASS = 0x060400
+BRIDGE_CLASS, VMD_CLASS = 0x060400, 0x010400
 
 
 class Assembly(NamedTuple):
@@ -85,8 +87,9 @@ def assemble(
     for function in functions.values():
         function.clock = clock
     topology = Topology()
+    hosts = {vmd.domain: functions[vmd.name] for vmd in machine.vmds}
     for part in parts:
-        _plug(part, functions, topology)
+        _plug(part, functions, topology, hosts)
     _number(parts, functions, topology, problems)
     _check_devices(machine, functions, topology, units, problems)
     problems.check()
@@ -122,6 +125,8 @@ def _made(
             _virtualize(part.made_of, function, problems)
             _put_device_tlbs(part.made_of, function, problems)
         return function
+    if isinstance(part.made_of, DescribedVmd):
+        return Inert(device_id=part.made_of.device_id, class_code=VMD_CLASS)
     return _bridge(part.made_of, problems)
 
 
@@ -187,7 +192,13 @@ def _made_with_device_tlb(
     return function
 
 
-def _plug(part: Part, functions: Mapping[str, PciFunction], topology: Topology) -> None:
+def _plug(
+    part: Part,
+    functions: Mapping[str, PciFunction],
+    topology: Topology,
+    hosts: Mapping[int, PciFunction],
+) -> None:
+    """Plug a part in; ``hosts`` are VMD endpoints by their domain."""
     at = part.at
     if isinstance(at.bus, str):
         bridge = functions[at.bus]
@@ -195,7 +206,7 @@ def _plug(part: Part, functions: Mapping[str, PciFunction], topology: Topology) 
         bus = topology.bus_behind(bridge)
     else:
         known = {(bus.segment, bus.number): bus for bus in topology.roots}
-        bus = known.get(at.bus) or topology.add_root_bus(*at.bus)
+        bus = known.get(at.bus) or topology.add_root_bus(*at.bus, host=hosts.get(at.bus[0]))
     function = functions[part.name]
     topology.add(function, bus, at.device, at.function)
     if function.sriov is not None:
@@ -209,14 +220,18 @@ def _number(
     problems: Problems,
 ) -> None:
     """Assign bus numbers; no two functions, virtual ones included, may have one id."""
+    given = {}
+    for part in parts:
+        bridge, buses = functions[part.name], None
+        if isinstance(part.made_of, DescribedBridge):
+            buses = part.made_of.buses
+        if buses is not None and isinstance(bridge, Bridge):
+            given[bridge] = range(buses.first, buses.last + 1)
     try:
-        topology.assign_bus_numbers()
+        topology.assign_bus_numbers(given)
     except TopologyError as error:
-        for part in parts:
-            if _beyond(functions[part.name], topology):
-                problems.add(part.where, "sriov", str(error))
-        if not problems.found:
-            problems.add(Where(), "", str(error))
+        part = next(each for each in parts if functions[each.name] is error.function)
+        problems.add(part.where, "sriov" if part.kind is None else "buses", str(error))
         return
     taken: dict[Bdf, str] = {}
     for part in parts:
@@ -231,13 +246,6 @@ def _number(
                 problems.add(part.where, "sriov", text)
                 break
             taken[bdf] = f"one of {part.name}"
-
-
-def _beyond(function: PciFunction, topology: Topology) -> bool:
-    sriov = function.sriov
-    if sriov is None:
-        return False
-    return topology.bdf(function).source_id + sriov.offsets[-1] > 0xFFFF
 
 
 def _virtual_ids(function: PciFunction, topology: Topology) -> list[Bdf]:
@@ -294,6 +302,8 @@ def _switch_on(part: Part, function: PciFunction) -> None:
             on = SriovControl.of(vf_enable=1, vf_mse=1)
             function.config.write(sriov.control.offset, on, 2)
         masters = (function, *(sriov.functions if sriov else ()))
+    elif isinstance(made_of, DescribedVmd):
+        masters = (function,)
     else:
         enabled = made_of.acs_enabled
         if function.acs is not None:

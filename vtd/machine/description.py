@@ -6,6 +6,7 @@ that says more (guests, policies) names its own tables in ``beside`` and reads t
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -27,6 +28,7 @@ from vtd.machine.reading import (
     Reader,
     Size,
     Where,
+    at_most,
     keyed,
 )
 
@@ -99,7 +101,33 @@ _PORT_TYPES = {
     BridgeKind.PCI_TO_PCI: None,
 }
 
+
+class BusRange(NamedTuple):
+    """Bus numbers behind a bridge, the last one included."""
+
+    first: int
+    last: int
+
+    def __str__(self) -> str:
+        return f"{self.first:02x}-{self.last:02x}"
+
+
+_BUSES = re.compile(r"([0-9a-f]{1,2})(?:-([0-9a-f]{1,2}))?", re.IGNORECASE | re.ASCII)
+
+
+def parse_buses(value: object) -> BusRange:
+    """``3a-3f`` or ``3a``, in hexadecimal."""
+    match = _BUSES.fullmatch(str(value))
+    if match is None:
+        raise ValueError(f"{value!r} are no bus numbers such as '3a-3f'")
+    first, last = int(match[1], 16), int(match[2] or match[1], 16)
+    if not 0 < first <= last:
+        raise ValueError(f"{value!r} are no bus numbers behind a bridge")
+    return BusRange(first, last)
+
+
 At = Annotated[Slot, parse_slot]
+Buses = Annotated[BusRange, parse_buses]
 AcsBits = Annotated[tuple[str, ...], acs_bits]
 
 
@@ -163,6 +191,8 @@ class DescribedBridge(Located):
     """What its ACS capability can do; without any it has none."""
     acs_enabled: AcsBits | None = None
     """What is switched on; if not given, those of ``acs`` that isolate."""
+    buses: Buses | None = None
+    """First and last bus number behind it, as ``"3a-3f"``; the next that are free if not given."""
     bus_master: bool = True
     vendor_id: U16 = 0x1B36
     device_id: U16 = 0x000C
@@ -178,6 +208,21 @@ class DescribedSwitch(Located):
     acs: AcsBits = ()
     """Of its downstream ports."""
     acs_enabled: AcsBits | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class DescribedVmd(Located):
+    """``[[vmd]]``: an endpoint that has root buses in a domain of its own, as Intel's VMD.
+
+    Functions there are placed by that domain, ``10000:00:1c.0``; their requests carry its id.
+    """
+
+    name: str
+    at: At
+    domain: Annotated[int, at_most(0xFFFF_FFFF)]
+    """Linux numbers such domains from 10000h on."""
+    device_id: U16 = 0x28C0
+    bus_master: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -236,6 +281,7 @@ class Machine:
     regions: tuple[DescribedRegion, ...] = keyed("region")
     bridges: tuple[DescribedBridge, ...] = keyed("bridge")
     switches: tuple[DescribedSwitch, ...] = keyed("switch")
+    vmds: tuple[DescribedVmd, ...] = keyed("vmd")
     functions: tuple[DescribedFunction, ...] = keyed("function")
 
 

@@ -10,10 +10,9 @@ from collections.abc import Iterator, Mapping
 
 from devices.capabilities import ExtendedCapabilityId, PortType
 from devices.function import PciFunction
-from devices.source_id import Bdf
 from devices.sriov import VirtualFunction
 from devices.topology import Bridge, Topology
-from vtd.dmar.pci_tree import Acs, PciTree, SrIov
+from vtd.dmar.pci_tree import LAST_SEGMENT, Acs, PciTree, SrIov
 from vtd.dmar.pci_tree import PciFunction as ListedFunction
 from vtd.dmar.platform_data import PlatformData, UnitRegisters
 from vtd.dmar.records import (
@@ -103,6 +102,8 @@ def _system_scope(kind: int, device: DescribedSystemDevice) -> DeviceScope:
 def _root_ports(topology: Topology) -> Iterator[Atsr]:
     """Root ports under which device-TLBs are allowed, by segment."""
     for segment in _segments(topology):
+        if segment > LAST_SEGMENT:  # no table can name it
+            continue
         ports: dict[PciFunction, None] = {}
         for function in topology.functions(segment):
             if _has(function, ExtendedCapabilityId.ATS):
@@ -141,18 +142,18 @@ def platform_data(topology: Topology, units: list[SizedUnit]) -> PlatformData:
 def _listed(topology: Topology, function: PciFunction) -> ListedFunction:
     identity = function.identity
     bridge = function if isinstance(function, Bridge) else None
-    physical: Bdf | None = None
-    if isinstance(function, VirtualFunction):
-        physical = topology.bdf(function.sriov.physical)
+    bdf = topology.bdf(function)
+    physical = function.sriov.physical if isinstance(function, VirtualFunction) else None
     acs = function.acs
-    own = function.sriov if physical is None else None
+    own = None if physical else function.sriov
     return ListedFunction(
-        topology.bdf(function),
+        bdf,
         class_code=identity.class_code >> 8,
         secondary_bus=bridge.secondary if bridge else None,
         subordinate_bus=bridge.buses.value.subordinate if bridge else None,
         express_type=None if function.pcie is None else function.pcie.port_type,
-        physical_function=physical,
+        physical_function=topology.bdf(physical) if physical else None,
+        host=topology.physical_function(bdf) if bdf.segment > LAST_SEGMENT else None,
         sriov=None
         if own is None
         else SrIov(

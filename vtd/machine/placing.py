@@ -10,11 +10,13 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from vtd.dmar.pci_tree import LAST_SEGMENT
 from vtd.machine.description import (
     BridgeKind,
     DescribedBridge,
     DescribedFunction,
     DescribedSwitch,
+    DescribedVmd,
     Machine,
     Slot,
 )
@@ -37,7 +39,7 @@ class Part:
     name: str
     at: Slot
     where: Where
-    made_of: DescribedBridge | DescribedFunction
+    made_of: DescribedBridge | DescribedFunction | DescribedVmd
 
     @property
     def kind(self) -> BridgeKind | None:
@@ -58,6 +60,7 @@ def parts_in_order(machine: Machine, problems: Problems) -> list[Part]:
             problems.add(part.where, "at", f"{part.at} is taken by {other.name}")
     for part in parts:
         _check_place(part, by_name, problems)
+    _check_domains(machine, parts, problems)
     behind: dict[object, list[Part]] = {}
     for part in parts:
         behind.setdefault(part.at.bus, []).append(part)
@@ -71,12 +74,31 @@ def parts_in_order(machine: Machine, problems: Problems) -> list[Part]:
     return ordered
 
 
+def _check_domains(machine: Machine, parts: list[Part], problems: Problems) -> None:
+    """Each domain beyond those of tables belongs to one VMD endpoint, which is outside of them."""
+    domains = {vmd.domain for vmd in machine.vmds}
+    for vmd in machine.vmds:
+        if vmd.domain <= LAST_SEGMENT:
+            problems.add(vmd.where, "domain", f"{vmd.domain:#x} is that of a table, not above ffff")
+        elif sum(other.domain == vmd.domain for other in machine.vmds) > 1:
+            problems.add(vmd.where, "domain", f"{vmd.domain:#x} belongs to another one too")
+    for part in parts:
+        if isinstance(part.at.bus, tuple) and part.at.bus[0] > LAST_SEGMENT:
+            if part.at.bus[0] not in domains:
+                text = f"domain {part.at.bus[0]:x} belongs to no VMD endpoint"
+                problems.add(part.where, "at", text)
+            if isinstance(part.made_of, DescribedVmd):
+                problems.add(part.where, "at", "a VMD endpoint in the domain of another one")
+
+
 def _parts(machine: Machine, problems: Problems) -> Iterator[Part]:
     switches = [port for switch in machine.switches for port in _ports(switch, problems)]
     for bridge in (*machine.bridges, *switches):
         if not _NAME.fullmatch(bridge.name):
             problems.add(bridge.where, "name", f"{bridge.name!r} is no name")
         yield Part(bridge.name, bridge.at, bridge.where, bridge)
+    for vmd in machine.vmds:
+        yield Part(vmd.name, vmd.at, vmd.where, vmd)
     for function in machine.functions:
         name = function.name or str(function.at)
         if function.name and not _NAME.fullmatch(name):

@@ -158,6 +158,8 @@ SITUATIONS: dict[tuple[str, int], str] = {
     ("machine check", 0): "machine check machine",
     ("machine check", 1): "machine check doubtful",
     ("machine check", 2): "machine check spec",
+    ("machine describe", 0): "machine describe lspci",
+    ("machine describe", 2): "machine describe empty",
     ("machine show", 0): "machine show doubtful",
     ("machine show", 2): "machine show spec",
     ("machine table", 0): "machine table machine -o out.bin",

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from typer.testing import CliRunner
 
+from tests.reference_data import CAPTURES
+from tests.vtd.dmar.listing.test_lspci import VERBOSE
 from vtd.cli import main
 from vtd.dmar.rules import validate
 from vtd.dmar.table import Table
@@ -40,6 +42,21 @@ def test_functions_are_shown_with_unit_ids_and_group() -> None:
     text = CliRunner().invoke(main, ["machine", "show", SERVER]).stdout
     assert "    0000:04:00.0 disk (nvme)" in text
     assert "old (edu), arrives as 05:00.0" in text
+
+
+def test_a_real_machine_is_described_and_what_is_not_known_is_told(tmp_path: Path) -> None:
+    listing = tmp_path / "lspci"
+    listing.write_text(VERBOSE)
+    result = CliRunner().invoke(main, ["machine", "describe", str(listing)])
+    assert result.exit_code == 0
+    assert "no DMAR table" in result.stderr
+    file = tmp_path / "m.toml"
+    file.write_text(result.stdout)
+    assert CliRunner().invoke(main, ["machine", "show", str(file)]).exit_code == 0
+    table = str(CAPTURES / "legacy48-strict" / "DMAR.bin")
+    with_table = CliRunner().invoke(main, ["machine", "describe", str(listing), "--table", table])
+    assert "profile" in with_table.stderr
+    assert "base = 0xfed90000" in with_table.stdout
 
 
 def test_a_doubtful_table_is_a_finding(tmp_path: Path) -> None:

@@ -174,6 +174,21 @@ WRONG = {
     "no unit": ("", ["m: unit: there is none"]),
     "no TOML": ("[[unit\n", ["m: no TOML: "]),
     "unknown key": (UNIT + "colour = 3\n", ["m:1: unit 1: colour: unknown key; there are base, "]),
+    "a domain of no VMD endpoint": (
+        UNIT + '[[function]]\nat = "10000:00:02.0"\n',
+        ["m:5: function 1: at: domain 10000 belongs to no VMD endpoint"],
+    ),
+    "a VMD endpoint with a segment of tables": (
+        UNIT + '[[vmd]]\nname = "v"\nat = "00:02.0"\ndomain = 1\n',
+        ["m:5: vmd v: domain: 0x1 is that of a table, not above ffff"],
+    ),
+    "a bus number in use": (
+        UNIT
+        + PORT
+        + 'buses = "08"\n[[bridge]]\nname = "b"\nat = "00:1d.0"\nkind = "root_port"\n'
+        + 'buses = "07-09"\n',
+        ["m:10: bridge b: buses: bus: 0x7 is in use already"],
+    ),
     "conventional bridge with ACS": (
         UNIT + '[[bridge]]\nname = "b"\nat = "00:01.0"\nkind = "pci_to_pci"\nacs = true\n',
         ["m:5: bridge b: acs: a conventional bridge has no such capability"],
