@@ -77,6 +77,10 @@ def serve(
         typer.Option("--break", metavar="NAME", help="Plant a defect; may be repeated."),
     ] = None,
     trace: Annotated[bool, typer.Option("--trace", help="Print every step to stderr.")] = False,
+    eventfds: Annotated[
+        bool,
+        typer.Option("--eventfds", help="Leave MSI and MSI-X to QEMU: they are not remapped."),
+    ] = False,
     memory: Annotated[str, typer.Option(help="Memory of the guest.")] = "1G",
     format: Output = Format.TEXT,
 ) -> None:
@@ -97,7 +101,7 @@ def serve(
     assembly = load_machine(file, Options(caches=POLICIES[caches]))
     with ExitStack() as stack, unusable_input(file):
         stack.callback(signal.signal, signal.SIGTERM, signal.signal(signal.SIGTERM, _interrupt))
-        machine = LiveMachine(assembly.platform, assembly.clock)
+        machine = LiveMachine(assembly.platform, assembly.clock, eventfds=eventfds, note=_note)
         for name in broken or ():
             for unit in machine.platform.units.values():
                 DEFECTS[name].plant(unit)
@@ -113,7 +117,7 @@ def serve(
         folder = sockets or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="vtd-")))
         with unusable_input(str(folder)):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            server = Server(machine, folder, time.monotonic_ns, _note)
+            server = Server(machine, folder, time.monotonic_ns)
         stack.callback(server.close)
         table = folder / TABLE
         table.write_bytes(assembly.table.pack())
@@ -153,10 +157,10 @@ def _run(server: Server, machine: LiveMachine) -> bool:
     expected, complete, shown = len(machine.endpoints), False, 0.0
     with StatusLine() as status:
         while True:
-            connected = server.connected
+            connected = len(server.clients)
             server.step(SHOWN_EVERY if status.visible else None)
-            complete = complete or server.connected == expected
-            if connected and not server.connected:
+            complete = complete or len(server.clients) == expected
+            if connected and not server.clients:
                 return complete
             if status.visible and time.monotonic() - shown > SHOWN_EVERY:
                 shown = time.monotonic()

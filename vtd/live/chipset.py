@@ -10,28 +10,71 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from devices.config_space import CONVENTIONAL_SIZE, Command
 from devices.function import Identity, PciFunction
 from vtd.live.function import ServedFunction
 from vtd.unit.unit import RemappingUnit
 
 IDENTITY = Identity(vendor_id=0x8086, device_id=0x7D7D, class_code=0x0C0330)
 BAR_SIZE = 1 << 24
-WINDOW = 1 << 16
-"""From one unit to the next."""
 CAP_OFFSET = 0x08
 
 
-class RegisterWindow:
-    """The registers of one unit as a region."""
+class Chipset(PciFunction):
+    """The function; ``units`` by the address of their registers, which decides where they are."""
 
-    def __init__(self, unit: RemappingUnit, found: Callable[[], None]) -> None:
+    def __init__(self, units: Mapping[int, RemappingUnit]) -> None:
+        super().__init__(IDENTITY, config_size=CONVENTIONAL_SIZE)
+        self.base = min(units) & -BAR_SIZE
+        """Where its BAR has to be."""
+        self.found = False
+        """Whether an operating system has found the units."""
+        self.on_placed: Callable[[int], None] = lambda _: None
+        """Told where the BAR is when firmware switches it on."""
+        self.on_probed: Callable[[], None] = lambda: None
+        """Called when firmware first looks into the BAR."""
+        self._units = list(units.values())
+        self._probed = False
+        bar = self.add_bar(0, BAR_SIZE)
+        for address, unit in units.items():
+            if address + unit.registers.size > self.base + BAR_SIZE:
+                raise ValueError(
+                    f"unit {address:#x}: its registers are not in the {BAR_SIZE >> 20} MiB from "
+                    f"{self.base:#x} on, as those of {min(units):#x}"
+                )
+            window = RegisterWindow(unit, self._looked_at)
+            bar.place(address - self.base, unit.registers.size, window)
+        self.at_reset.append(self._power_on)
+
+    def _commanded(self, before: Command, after: Command) -> Command:
+        if after.mse and not before.mse:
+            self.on_placed(self.bars[0].address)
+        return super()._commanded(before, after)
+
+    def _looked_at(self, offset: int, size: int) -> None:
+        if not self._probed:
+            self._probed = True
+            self.on_probed()
+        if offset == CAP_OFFSET and size == 8:
+            self.found = True
+
+    def _power_on(self) -> None:
+        """A reset of the machine is one of its units."""
+        self.found = self._probed = False
+        for unit in self._units:
+            unit.reset(power_good=False)
+
+
+class RegisterWindow:
+    """The registers of one unit as a region; ``looked_at`` is told of each read before."""
+
+    def __init__(self, unit: RemappingUnit, looked_at: Callable[[int, int], None]) -> None:
+        self._looked_at = looked_at
         self._unit = unit
-        self._found = found
 
     def read(self, offset: int, size: int) -> int:
-        """A register; the first 8 bytes of CAP_REG mean that the operating system has come."""
-        if offset == CAP_OFFSET and size == 8:
-            self._found()
+        """A register."""
+        self._looked_at(offset, size)
         return self._unit.read_register(offset, size)
 
     def write(self, offset: int, value: int, size: int) -> None:
@@ -39,44 +82,13 @@ class RegisterWindow:
         self._unit.write_register(offset, size, value)
 
 
-class Chipset(PciFunction):
-    """The function; ``units`` by the address of their registers, which decides where they are."""
-
-    def __init__(self, units: Mapping[int, RemappingUnit]) -> None:
-        super().__init__(IDENTITY, config_size=256)
-        self.base = min(units) & -BAR_SIZE
-        """Where its BAR has to be."""
-        for address, unit in units.items():
-            if address + unit.registers.size > self.base + BAR_SIZE:
-                raise ValueError(
-                    f"unit {address:#x}: its registers are not in the {BAR_SIZE >> 20} MiB from "
-                    f"{self.base:#x} on, as those of {min(units):#x}"
-                )
-        self.found = False
-        bar = self.add_bar(0, BAR_SIZE)
-        for address, unit in units.items():
-            window = RegisterWindow(unit, self._hide)
-            bar.place(address - self.base, unit.registers.size, window)
-        self._units = list(units.values())
-        self.at_reset.append(self._power_on)
-
-    def _hide(self) -> None:
-        self.found = True
-
-    def _power_on(self) -> None:
-        """A reset of the machine is one of its units."""
-        self.found = False
-        for unit in self._units:
-            unit.reset(power_good=False)
-
-
 class ServedChipset(ServedFunction):
     """The function as a client sees it: gone once an operating system has found the units."""
 
     def __init__(self, chipset: Chipset) -> None:
         super().__init__(chipset)
-        self.chipset = chipset
+        self._chipset = chipset
 
     def _read_config(self, offset: int, count: int) -> bytes:
         data = super()._read_config(offset, count)
-        return b"\xff" * count if self.chipset.found else data
+        return b"\xff" * count if self._chipset.found else data

@@ -1,17 +1,19 @@
 """A PCI function as a vfio-user device: regions, reset, and a configuration space with two faces.
 
 Before it starts a machine, QEMU looks for capabilities that it would emulate itself: MSI, MSI-X.
-They are hidden until the first reset, which comes after that, and so they stay with the model:
-messages of its own pass through interrupt remapping.
+They are hidden until the first reset, which comes after that, and so they stay with the model,
+whose messages pass through interrupt remapping. Otherwise QEMU keeps the MSI-X table, and signals.
 """
 
 from __future__ import annotations
 
 import errno
+from functools import partial
 
 from devices.config_space import Status
-from devices.function import Bar, PciFunction
-from vtd.live.messages import CONFIG_REGION, REGIONS
+from devices.function import PciFunction
+from vtd.live.interrupts import Interrupts
+from vtd.live.messages import CONFIG_REGION, REGIONS, Irq
 from vtd.live.requests import RequestError
 
 SIZES = (1, 2, 4, 8)
@@ -22,11 +24,31 @@ FIRST_CAPABILITY, POINTER = 0x40, 0x34
 
 
 class ServedFunction:
-    """What a client sees of ``function``."""
+    """What a client sees of ``function``; ``eventfds``: MSI and MSI-X are the client's."""
 
-    def __init__(self, function: PciFunction) -> None:
+    def __init__(self, function: PciFunction, *, eventfds: bool = False) -> None:
         self.function = function
-        self.capabilities_hidden = True
+        self._bars = function.bars
+        self._eventfds = eventfds
+        self._hidden = not eventfds
+
+    def interrupts(self) -> Interrupts:
+        """The interrupts of a new connection, to which those of the function go."""
+        function = self.function
+        counts: dict[int, int] = {Irq.INTX: int(bool(function.identity.interrupt_pin))}
+        if self._eventfds and function.msi is not None:
+            counts[Irq.MSI] = 1 << function.msi.control.value.capable
+        if self._eventfds and function.msix is not None:
+            counts[Irq.MSIX] = len(function.msix.entries)
+        interrupts = Interrupts(counts, lambda irq, taken: self._take(irq, interrupts, taken))
+        function.on_intx = interrupts.set_level
+        return interrupts
+
+    def _take(self, irq: int, interrupts: Interrupts, taken: bool) -> None:
+        """Have the client signal a kind of vectors, or the function send its messages again."""
+        owner = {Irq.MSI: self.function.msi, Irq.MSIX: self.function.msix}.get(Irq(irq))
+        if owner is not None:
+            owner.host = partial(interrupts.trigger, irq) if taken else None
 
     def region_size(self, index: int) -> int:
         """Bytes of a region, 0 if the function does not have it."""
@@ -39,33 +61,34 @@ class ServedFunction:
 
     def read(self, region: int, offset: int, count: int) -> bytes:
         """Bytes of a region; a BAR gives 1, 2, 4 or 8 at a time."""
+        bar = self._bars.get(region)
+        if bar is not None and count in SIZES and offset + count <= bar.size:
+            return bar.read(offset, count).to_bytes(count, "little")
         if region == CONFIG_REGION:
             return self._read_config(offset, count)
-        return self._bar(region, offset, count).read(offset, count).to_bytes(count, "little")
+        raise RequestError(errno.EINVAL)
 
     def write(self, region: int, offset: int, data: bytes) -> None:
         """Change bytes of a region; a BAR takes 1, 2, 4 or 8 at a time."""
-        count, value = len(data), int.from_bytes(data, "little")
+        count = len(data)
         if region == CONFIG_REGION:
             self._check_config(offset, count)
             self.function.config.write_bytes(offset, data)
-        else:
-            self._bar(region, offset, count).write(offset, value, count)
+            return
+        bar = self._bars.get(region)
+        if bar is None or count not in SIZES or offset + count > bar.size:
+            raise RequestError(errno.EINVAL)
+        bar.write(offset, int.from_bytes(data, "little"), count)
 
     def reset(self) -> None:
         """Reset the function, and show what it has."""
         self.function.reset()
-        self.capabilities_hidden = False
+        self._hidden = False
 
     def disconnected(self) -> None:
         """The client is gone: the next one looks for capabilities too."""
-        self.capabilities_hidden = True
-
-    def _bar(self, region: int, offset: int, count: int) -> Bar:
-        bar = self.function.bars.get(region)
-        if bar is None or count not in SIZES or offset + count > bar.size:
-            raise RequestError(errno.EINVAL)
-        return bar
+        self.function.on_intx = None
+        self._hidden = not self._eventfds
 
     def _check_config(self, offset: int, count: int) -> None:
         if not count or offset + count > self.function.config.size:
@@ -74,11 +97,12 @@ class ServedFunction:
     def _read_config(self, offset: int, count: int) -> bytes:
         self._check_config(offset, count)
         data = self.function.config.read_bytes(offset, count)
-        if not self.capabilities_hidden:
+        if not self._hidden:
             return data
-        return bytes(self._hidden(offset + at, value) for at, value in enumerate(data))
+        return bytes(_without_capabilities(offset + at, value) for at, value in enumerate(data))
 
-    def _hidden(self, offset: int, value: int) -> int:
-        if offset >= FIRST_CAPABILITY or offset == POINTER:
-            return 0
-        return value & ~(CAPABILITIES_BIT >> 8 * offset & 0xFF) if offset < 8 else value
+
+def _without_capabilities(offset: int, value: int) -> int:
+    if offset >= FIRST_CAPABILITY or offset == POINTER:
+        return 0
+    return value & ~(CAPABILITIES_BIT >> 8 * offset & 0xFF) if offset < 8 else value

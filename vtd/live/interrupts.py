@@ -14,10 +14,16 @@ from vtd.live.requests import Descriptor, RequestError
 
 
 class Interrupts:
-    """The eventfds of one connection; ``counts`` says how many vectors there are of each kind."""
+    """The eventfds of one connection; ``counts`` says how many vectors there are of each kind.
 
-    def __init__(self, counts: Mapping[int, int]) -> None:
+    ``taken`` is told when the client begins to signal a kind of vectors, and when it ends to.
+    """
+
+    def __init__(
+        self, counts: Mapping[int, int], taken: Callable[[int, bool], None] = lambda *_: None
+    ) -> None:
         self._counts = {int(irq): counts.get(irq, 0) for irq in Irq}
+        self._taken = taken
         self._eventfds: dict[tuple[int, int], Descriptor] = {}
         self._level = False
         self._masked = False
@@ -55,6 +61,7 @@ class Interrupts:
             self._assign(index, vectors, action, descriptors)
         elif action == IrqAction.TRIGGER and not count:
             self._forget(index, range(known))
+            self._taken(index, False)
         else:
             actions: dict[int, Callable[[int, int], None]] = {
                 IrqAction.MASK: self._mask,
@@ -77,9 +84,9 @@ class Interrupts:
 
     def close(self) -> None:
         """The client is gone."""
-        for each in self._eventfds.values():
-            each.close()
-        self._eventfds.clear()
+        for index, count in self._counts.items():
+            self._forget(index, range(count))
+            self._taken(index, False)
         self._masked = False
 
     def _assign(
@@ -95,6 +102,7 @@ class Interrupts:
             ((index, vector), each) for vector, each in zip(vectors, descriptors, strict=False)
         )
         descriptors.clear()
+        self._taken(index, any(index == kind for kind, _ in self._eventfds))
         if index == Irq.INTX:
             self._masked = False
             self._deliver_pin()

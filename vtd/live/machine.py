@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from devices.clock import Clock
+from pagetables.memory import BusError
 from vtd.live.chipset import Chipset, ServedChipset
 from vtd.live.function import ServedFunction
 from vtd.live.guest_memory import GuestMemory
-from vtd.live.interrupts import Interrupts
-from vtd.live.messages import Irq
 from vtd.live.session import Session
 from vtd.platform import Platform
 from vtd.unit.interrupts.outcome import Interrupt, Posted
@@ -20,6 +21,10 @@ from vtd.unit.reporting.events import (
     MessageSent,
     RequestBlocked,
 )
+
+BIOS_START, BIOS_SIZE = 0xF_0000, 0x1_0000
+MP_POINTER = b"_MP_"
+"""How the pointer to the table of the MultiProcessor Specification begins, at 16-byte steps."""
 
 
 class LiveError(ValueError):
@@ -38,13 +43,22 @@ class Endpoint:
 class LiveMachine:
     """The functions of ``platform``, and the chipset function, to be served.
 
-    The platform's memory becomes what the clients map; regions that it has are taken away.
-    LiveError if its tree is none that a client can have.
+    ``eventfds``: clients signal the MSI and MSI-X vectors of functions, which then pass no
+    remapping. ``note`` is told what people may want to know. The platform's memory becomes what the
+    clients map; regions that it has are taken away. LiveError if no client can have such a machine.
     """
 
-    def __init__(self, platform: Platform, clock: Clock) -> None:
+    def __init__(
+        self,
+        platform: Platform,
+        clock: Clock,
+        *,
+        eventfds: bool = False,
+        note: Callable[[str], None] = lambda _: None,
+    ) -> None:
         self.platform = platform
         self.clock = clock
+        self.note = note
         for bus in platform.topology.roots:
             if (bus.segment, bus.number) != (0, 0):
                 where = f"{bus.segment:04x}:{bus.number:02x}"
@@ -55,18 +69,22 @@ class LiveMachine:
             raise LiveError("root bus 0000:00: no device number is free for the chipset function")
         self.chipset_device = free[0]
         """Its device number on the root bus."""
+        self.messages_wait = False
+        """Whether a session has something to send that no command of its client asked for."""
         self._counts = dict.fromkeys(("exits", "faults", "interrupts", "lost"), 0)
         memory = platform.memory
         for region in memory.regions:
             memory.remove_range(region.start, region.end)
         self.guest_memory = GuestMemory(memory)
         self.chipset = Chipset(platform.units)
+        self.chipset.on_placed = self._placed
+        self.chipset.on_probed = self._probed
         self._chipset = Endpoint("chipset", ServedChipset(self.chipset))
         topology = platform.topology
         self.endpoints = [
             self._chipset,
             *(
-                Endpoint(str(topology.bdf(each)), ServedFunction(each))
+                Endpoint(str(topology.bdf(each)), ServedFunction(each, eventfds=eventfds))
                 for each in topology.functions()
                 if each.header_type == 0
             ),
@@ -76,10 +94,8 @@ class LiveMachine:
 
     def connect(self, endpoint: Endpoint) -> Session:
         """A new connection to an endpoint that has none."""
-        function = endpoint.served.function
-        interrupts = Interrupts({Irq.INTX: 1 if function.identity.interrupt_pin else 0})
-        function.on_intx = interrupts.set_level
-        session = Session(endpoint.served, self.guest_memory.client(), interrupts)
+        served = endpoint.served
+        session = Session(served, self.guest_memory.client(), served.interrupts())
         endpoint.session = session
         return session
 
@@ -90,7 +106,6 @@ class LiveMachine:
             self._counts["exits"] += session.handled
             session.close()
         endpoint.session = None
-        endpoint.served.function.on_intx = None
         endpoint.served.disconnected()
 
     def described(self) -> list[dict[str, str]]:
@@ -118,6 +133,26 @@ class LiveMachine:
             "hits": hits,
         }
 
+    def _placed(self, address: int) -> None:
+        if address != self.chipset.base:
+            self.note(
+                f"firmware put the registers of the units at {address:#x}, the DMAR table has them "
+                f"from {self.chipset.base:#x} on: change their bases in the machine"
+            )
+
+    def _probed(self) -> None:
+        """Firmware is done with its tables: take the pointer to its MP table away.
+
+        The table is from before ACPI. A guest whose MADT has no I/O APIC, so that all interrupts
+        are remapped, would find one there.
+        """
+        memory = self.platform.memory
+        with suppress(BusError):
+            data = memory.read(BIOS_START, BIOS_SIZE)
+            for offset in range(0, BIOS_SIZE, 16):
+                if data.startswith(MP_POINTER, offset):
+                    memory.write(BIOS_START + offset, bytes(len(MP_POINTER)))
+
     def _happened(self, event: Event) -> None:
         match event:
             case MessageSent(message):
@@ -137,3 +172,4 @@ class LiveMachine:
             self._counts["lost"] += 1
         else:
             self._chipset.session.send(address, data)
+            self.messages_wait = True

@@ -1,7 +1,7 @@
 """The messages of vfio-user 0.0, as QEMU speaks it: header, commands, and the parts of each.
 
-All numbers are little-endian. Layouts are declared once, with construct; the two of them that every
-register access needs have a packer of the standard library made from the same declaration. Left
+All numbers are little-endian. Layouts are declared once, with construct; those that accesses and
+interrupts need have a packer of the standard library made from the same declaration. Left
 out: migration, dirty pages, and file descriptors for regions.
 """
 
@@ -179,6 +179,7 @@ def packer(declaration: Struct) -> struct.Struct:
 
 HEADER = packer(Header)
 REGION_ACCESS = packer(RegionAccess)
+DMA_ACCESS = packer(DmaAccess)
 MAX_MESSAGE = HEADER.size + REGION_ACCESS.size + MAX_DATA
 
 

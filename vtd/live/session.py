@@ -26,9 +26,10 @@ CAPABILITIES = {
     "write_multiple": True,
 }
 """What a client is told of those that it knows."""
-HEADER_SIZE = m.HEADER.size
-MAX_BACKLOG = 1 << 21
-"""Bytes that wait to be sent from which on nothing more is read."""
+HEADER_SIZE, ACCESS_SIZE = m.HEADER.size, m.REGION_ACCESS.size
+TYPE, REPLY, NO_REPLY, VERSION = m.TYPE, m.REPLY, m.NO_REPLY, int(m.Command.VERSION)
+unpack_header, pack_header = m.HEADER.unpack_from, m.HEADER.pack
+unpack_access = m.REGION_ACCESS.unpack
 
 
 class MappedMemory(Protocol):
@@ -64,6 +65,7 @@ class Session:
         self.handled = 0
         """Messages that were dealt with."""
         self._device = device
+        self._read = device.read
         self._memory = memory
         self._interrupts = interrupts
         self._agreed = False
@@ -88,17 +90,28 @@ class Session:
             m.Command.RESET: self._reset,
         }
 
-    def receive(self, data: bytes, descriptors: Sequence[Descriptor] = ()) -> None:
-        """Deal with what has arrived: descriptors belong to the last message that begins in it."""
+    def receive(self, data: bytes, descriptors: Sequence[Descriptor] = ()) -> bytes:
+        """Deal with what has arrived, and give what is to be sent now.
+
+        Descriptors belong to the last message that begins in ``data``.
+        """
+        length = len(data)
+        if not self._length and length >= HEADER_SIZE:
+            header = unpack_header(data)
+            if header[2] == length:  # one whole message, as nearly always
+                reply = self._handle(header, data[HEADER_SIZE:], descriptors)
+                return reply + self.take() if self._outgoing else reply
         self._pieces.append(data)
-        self._length += len(data)
+        self._length += length
         if self._length < self._needed:
             self._wait_with(descriptors)
-            return
-        buffer = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
-        parts, start, length, needed = [], 0, self._length, HEADER_SIZE
+            return b""
+        return self._receive_several(b"".join(self._pieces), descriptors)
+
+    def _receive_several(self, data: bytes, descriptors: Sequence[Descriptor]) -> bytes:
+        parts, start, length, needed = [], 0, len(data), HEADER_SIZE
         while length - start >= HEADER_SIZE:
-            header = m.HEADER.unpack_from(buffer, start)
+            header = unpack_header(data, start)
             size = header[2]
             if not HEADER_SIZE <= size <= m.MAX_MESSAGE:
                 self.ended = f"a message of {size} bytes"
@@ -106,17 +119,19 @@ class Session:
             if length - start < size:
                 needed = size
                 break
-            parts.append((header, buffer[start + HEADER_SIZE : start + size]))
+            parts.append((header, data[start + HEADER_SIZE : start + size]))
             start += size
-        self._pieces = [buffer[start:]] if start < length else []
+        self._pieces = [data[start:]] if start < length else []
         self._length, self._needed = length - start, needed
+        answers = []
         for number, (header, body) in enumerate(parts, 1):
             bundle, self._waiting = self._waiting, []
             if number == len(parts) and start == length:
                 bundle += descriptors
                 descriptors = ()
-            self._handle(header, body, bundle)
+            answers += [self._handle(header, body, bundle), self.take()]
         self._wait_with(descriptors)
+        return b"".join(answers)
 
     def _wait_with(self, descriptors: Sequence[Descriptor]) -> None:
         """Keep descriptors for the message that is not complete yet."""
@@ -125,20 +140,17 @@ class Session:
             self.ended = "too many file descriptors with one message"
 
     def send(self, address: int, data: int) -> None:
-        """Have the client write 4 bytes, the message of an interrupt, after all that waits."""
+        """Have the client write 4 bytes, the message of an interrupt, once it may be sent."""
         if not self._agreed:
             return
         self._number = (self._number + 1) & 0xFFFF
-        body = m.DmaAccess.build({"address": address, "count": 4}) + data.to_bytes(4, "little")
+        body = m.DMA_ACCESS.pack(address, 4) + data.to_bytes(4, "little")
         self._outgoing.append(m.message(self._number, m.Command.DMA_WRITE, m.NO_REPLY, body))
 
     def take(self) -> bytes:
-        """What is to be sent now."""
-        outgoing = self._outgoing
-        if len(outgoing) == 1:
-            return outgoing.pop()
-        data = b"".join(outgoing)
-        outgoing.clear()
+        """What is to be sent although no command of the client asked for it."""
+        data = b"".join(self._outgoing)
+        self._outgoing.clear()
         return data
 
     def close(self) -> None:
@@ -152,31 +164,33 @@ class Session:
         self._memory.close()
 
     def _handle(
-        self, header: tuple[int, int, int, int, int], body: bytes, descriptors: list[Descriptor]
-    ) -> None:
+        self,
+        header: tuple[int, int, int, int, int],
+        body: bytes,
+        descriptors: Sequence[Descriptor],
+    ) -> bytes:
+        """The reply to a message, nothing if it wants none."""
         number, command, _, flags, _ = header
         self.handled += 1
-        answer, error, place = b"", 0, len(self._outgoing)
+        answer, error = b"", 0
+        left = [*descriptors] if descriptors else []
         try:
-            if flags & m.TYPE == m.REPLY:
-                return  # no command of ours asks for one
-            if flags & m.TYPE or not (self._agreed or command == m.Command.VERSION):
+            if flags & TYPE == REPLY:
+                return b""  # no command of ours asks for one
+            if flags & TYPE or not (self._agreed or command == VERSION):
                 raise RequestError(errno.EINVAL)
-            carry_out = self._commands.get(command)
-            if carry_out is None:
-                raise RequestError(errno.EOPNOTSUPP)
-            answer = carry_out(body, descriptors)
+            answer = self._commands.get(command, _unknown)(body, left)
         except RequestError as refused:
             error = refused.number
         except ConstructError:
             error = errno.EINVAL
         finally:
-            for each in descriptors:
+            for each in left:
                 each.close()
-        if not flags & m.NO_REPLY:
-            kind = m.REPLY | m.ERROR if error else m.REPLY
-            reply = m.message(number, command, kind, answer, error)
-            self._outgoing.insert(place, reply)  # before the messages that the command caused
+        if flags & NO_REPLY:
+            return b""
+        kind = REPLY | m.ERROR if error else REPLY
+        return pack_header(number, command, HEADER_SIZE + len(answer), kind, error) + answer
 
     def _version(self, body: bytes, _: list[Descriptor]) -> bytes:
         asked = m.Version.parse(body)
@@ -235,19 +249,20 @@ class Session:
         return b""
 
     def _region_read(self, body: bytes, _: list[Descriptor]) -> bytes:
-        if len(body) != m.REGION_ACCESS.size:
+        if len(body) != ACCESS_SIZE:
             raise RequestError(errno.EINVAL)
-        offset, region, count = m.REGION_ACCESS.unpack(body)
-        return body + self._device.read(region, offset, count)
+        offset, region, count = unpack_access(body)
+        return body + self._read(region, offset, count)
 
     def _region_write(self, body: bytes, _: list[Descriptor]) -> bytes:
-        if len(body) < m.REGION_ACCESS.size:
+        access, data = body[:ACCESS_SIZE], body[ACCESS_SIZE:]
+        if len(access) != ACCESS_SIZE:
             raise RequestError(errno.EINVAL)
-        offset, region, count = m.REGION_ACCESS.unpack_from(body)
-        if len(body) != m.REGION_ACCESS.size + count:
+        offset, region, count = unpack_access(access)
+        if len(data) != count:
             raise RequestError(errno.EINVAL)
-        self._device.write(region, offset, body[m.REGION_ACCESS.size :])
-        return body[: m.REGION_ACCESS.size]
+        self._device.write(region, offset, data)
+        return access
 
     def _region_write_multi(self, body: bytes, _: list[Descriptor]) -> bytes:
         asked = m.WriteMulti.parse(body)
@@ -262,6 +277,10 @@ class Session:
             raise RequestError(errno.EINVAL)
         self._device.reset()
         return b""
+
+
+def _unknown(_: bytes, __: list[Descriptor]) -> bytes:
+    raise RequestError(errno.EOPNOTSUPP)
 
 
 def _parsed(layout: Any, body: bytes) -> Any:

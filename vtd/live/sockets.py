@@ -67,8 +67,8 @@ class Connection:
                 numbers.frombytes(content[: len(content) - len(content) % numbers.itemsize])
         return data, [FileDescriptor(number) for number in numbers]
 
-    def send(self, data: bytes) -> None:
-        """Send as much as the client takes now; the rest waits for :meth:`send` to be called."""
+    def send(self, data: bytes) -> int:
+        """Send as much as the client takes now, and say how many bytes wait for the next time."""
         data = self._unsent + data if self._unsent else data
         try:
             sent = self._socket.send(data)
@@ -76,11 +76,10 @@ class Connection:
             sent = 0
         except OSError:  # reading will tell that the client is gone
             sent = len(data)
+        if sent == len(data):
+            self._unsent = b""
+            return 0
         self._unsent = data[sent:]
-
-    @property
-    def unsent(self) -> int:
-        """Bytes that wait for the client to read."""
         return len(self._unsent)
 
     def close(self) -> None:

@@ -64,25 +64,20 @@ def version(**capabilities: Any) -> bytes:
 class Server(Protocol):
     """A session, or the socket of a server."""
 
-    def receive(self, data: bytes, descriptors: Sequence[Descriptor] = (), /) -> None: ...
-
-    def take(self) -> bytes: ...
+    def receive(self, data: bytes, descriptors: Sequence[Descriptor] = (), /) -> bytes: ...
 
 
 class SocketServer:
-    """The socket of a server; what it takes is the next message, and those that came with it."""
+    """The socket of a server, which answers a message with the next one that it sends."""
 
     def __init__(self, path: Path) -> None:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._socket.settimeout(20)
         self._socket.connect(str(path))
 
-    def receive(self, data: bytes, descriptors: Sequence[Descriptor] = (), /) -> None:
-        """Send."""
+    def receive(self, data: bytes, descriptors: Sequence[Descriptor] = (), /) -> bytes:
+        """Send, and wait for a message."""
         socket.send_fds(self._socket, [data], [each.number for each in descriptors])
-
-    def take(self) -> bytes:
-        """Wait for a message."""
         header = self._exactly(16)
         return header + self._exactly(m.HEADER.unpack(header)[2] - 16)
 
@@ -113,8 +108,7 @@ class Client:
 
     def ask(self, body: bytes, number: int, descriptors: Sequence[Descriptor] = ()) -> Sent:
         """The one reply to a command."""
-        self.session.receive(command(number, body), descriptors)
-        reply, *others = sent_messages(self.session.take())
+        reply, *others = sent_messages(self.session.receive(command(number, body), descriptors))
         assert (reply.flags & m.TYPE, reply.command) == (m.REPLY, number)
         self.unasked += others
         return reply
