@@ -58,13 +58,11 @@ class Clock:
     def advance(self, nanoseconds: int) -> None:
         """Let time pass. Alarms ring in their order, each at its own time; so do those they set."""
         end = self._end = self.now + nanoseconds
-        while True:
-            self._drop_cancelled()
-            if not self._alarms or self._alarms[0][0] > end:
-                break
+        while self._alarms and self._alarms[0][0] <= end:
             due, _, alarm = heapq.heappop(self._alarms)
-            self.now = max(self.now, due)
-            alarm.ring()
+            if not alarm.cancelled:
+                self.now = max(self.now, due)
+                alarm.ring()
         self.now = max(self.now, end)
 
     def skip(self, nanoseconds: int) -> bool:

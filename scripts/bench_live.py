@@ -30,9 +30,11 @@ from vtd.platform import Platform
 from vtd.unit.registers.capabilities import PROFILES
 
 BASE = 0xFD00_0000
-BATCH = 200
+BATCH = 50
 READ = m.message(1, m.Command.REGION_READ, 0, m.REGION_ACCESS.pack(0x10, 0, 8))
 WRITE = m.message(1, m.Command.REGION_WRITE, 0, m.REGION_ACCESS.pack(0x38, 0, 4) + bytes(4))
+FIND = m.message(1, m.Command.REGION_READ, 0, m.REGION_ACCESS.pack(8, 0, 8))
+"""The read of CAP_REG with which an operating system begins."""
 ANSWERS = {READ: 16 + 16 + 8, WRITE: 16 + 16}
 """Bytes of the answer to each."""
 
@@ -64,9 +66,9 @@ def serve(path: Path) -> None:
     server = Server(served_machine(), path.parent, time.monotonic_ns)
     try:
         while not server.clients:
-            server.step()
+            server.serve()
         while server.clients:
-            server.step()
+            server.serve()
     finally:
         server.close()
 
@@ -107,11 +109,16 @@ def exchange(connection: socket.socket, request: bytes, size: int, count: int) -
 def measure(count: int) -> None:
     """Measure and print."""
     with tempfile.TemporaryDirectory() as folder:
-        paths = {echo: Path(folder) / "echo.sock", serve: Path(folder) / "chipset.sock"}
+        paths: dict[Callable[[Path], None], Path] = {
+            echo: Path(folder) / "echo.sock",
+            serve: Path(folder) / "chipset.sock",
+        }
         children = {run: spawn(run, path) for run, path in paths.items()}
         connections = {run: connect(path) for run, path in paths.items()}
         version = m.Version.build({"major": 0, "minor": 0, "data": b"{}"})
         connections[serve].send(m.message(0, m.Command.VERSION, 0, version))
+        connections[serve].recv(1 << 16)
+        connections[serve].send(FIND)
         connections[serve].recv(1 << 16)
         for name, request in (("register read", READ), ("register write", WRITE)):
             times: dict[Callable[[Path], None], list[float]] = {echo: [], serve: []}

@@ -158,7 +158,7 @@ def _run(server: Server, machine: LiveMachine) -> bool:
     with StatusLine() as status:
         while True:
             connected = len(server.clients)
-            server.step(SHOWN_EVERY if status.visible else None)
+            server.serve(SHOWN_EVERY if status.visible else None)
             complete = complete or len(server.clients) == expected
             if connected and not server.clients:
                 return complete

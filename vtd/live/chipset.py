@@ -35,6 +35,7 @@ class Chipset(PciFunction):
         """Called when firmware first looks into the BAR."""
         self._units = list(units.values())
         self._probed = False
+        self._windows: list[RegisterWindow] = []
         bar = self.add_bar(0, BAR_SIZE)
         for address, unit in units.items():
             if address + unit.registers.size > self.base + BAR_SIZE:
@@ -43,6 +44,7 @@ class Chipset(PciFunction):
                     f"{self.base:#x} on, as those of {min(units):#x}"
                 )
             window = RegisterWindow(unit, self._looked_at)
+            self._windows.append(window)
             bar.place(address - self.base, unit.registers.size, window)
         self.at_reset.append(self._power_on)
 
@@ -57,24 +59,30 @@ class Chipset(PciFunction):
             self.on_probed()
         if offset == CAP_OFFSET and size == 8:
             self.found = True
+            for window in self._windows:
+                window.watched = False
 
     def _power_on(self) -> None:
         """A reset of the machine is one of its units."""
         self.found = self._probed = False
+        for window in self._windows:
+            window.watched = True
         for unit in self._units:
             unit.reset(power_good=False)
 
 
 class RegisterWindow:
-    """The registers of one unit as a region; ``looked_at`` is told of each read before."""
+    """The registers of one unit as a region; ``looked_at`` is told of reads while ``watched``."""
 
     def __init__(self, unit: RemappingUnit, looked_at: Callable[[int, int], None]) -> None:
+        self.watched = True
         self._looked_at = looked_at
         self._unit = unit
 
     def read(self, offset: int, size: int) -> int:
         """A register."""
-        self._looked_at(offset, size)
+        if self.watched:
+            self._looked_at(offset, size)
         return self._unit.read_register(offset, size)
 
     def write(self, offset: int, value: int, size: int) -> None:

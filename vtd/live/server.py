@@ -6,10 +6,11 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from select import EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, epoll
+from socket import socket
 
 from vtd.live.machine import Endpoint, LiveMachine
 from vtd.live.session import Session
-from vtd.live.sockets import Connection, Listener
+from vtd.live.sockets import ANCILLARY, CHUNK, Listener, received
 
 READABLE = EPOLLIN | EPOLLHUP | EPOLLERR
 """There is something to read, if only that the client has gone."""
@@ -33,6 +34,8 @@ class Server:
         self._epoll = epoll()
         self._handlers: dict[int, Callable[[int], None]] = {}
         """What to do with events, by file descriptor."""
+        self._changed = False
+        """Whether a client has come or gone."""
         self._listeners: list[Listener] = []
         self.clients: list[Client] = []
         try:
@@ -48,18 +51,24 @@ class Server:
         """The socket of an endpoint."""
         return self.folder / f"{endpoint.name.replace(':', '-')}.sock"
 
-    def step(self, timeout: float | None = None) -> None:
-        """Wait until something happens, ``timeout`` seconds at most, and deal with it."""
-        ready = self._epoll.poll(self._until_due(timeout))
-        now = self._now()
-        self._clock.advance(now - self._time)
-        self._time = now
-        for number, events in ready:
-            handler = self._handlers.get(number)  # none if it went while others were served
-            if handler is not None:
-                handler(events)
-        if self.machine.messages_wait:
-            self._send_messages()
+    def serve(self, seconds: float | None = None) -> None:
+        """Deal with what happens until a client comes or goes, or so much time has passed."""
+        poll, handlers, clock, now = self._epoll.poll, self._handlers, self._clock, self._now
+        end = None if seconds is None else now() + int(seconds * 1e9)
+        self._changed = False
+        while not self._changed:
+            due = clock.next_due()
+            wait = None if due is end is None else self._seconds_until(due, end)
+            ready = poll(wait)
+            time = now()
+            clock.advance(time - self._time)
+            self._time = time
+            for number, events in ready:
+                handlers[number](events)
+            if self.machine.messages_wait:
+                self._send_messages()
+            if end is not None and time >= end:
+                return
 
     def close(self) -> None:
         """Hang up, and leave nothing behind in the folder."""
@@ -79,18 +88,21 @@ class Server:
         """Wait for other events of a descriptor."""
         self._epoll.modify(number, events)
 
-    def forget(self, number: int) -> None:
-        """Wait for nothing more of a descriptor."""
-        self._epoll.unregister(number)
-        del self._handlers[number]
+    def forget(self, client: Client) -> None:
+        """A client has gone."""
+        self._epoll.unregister(client.number)
+        self._handlers[client.number] = _nothing  # perhaps there are events of it yet
+        self.clients.remove(client)
+        self._changed = True
 
-    def _until_due(self, timeout: float | None) -> float | None:
-        """Seconds until a model wants something done, if that is sooner than ``timeout``."""
-        due = self._clock.next_due()
-        if due is None:
-            return timeout
-        seconds = max(due - self._clock.now - self._now() + self._time, 0) / 1e9
-        return seconds if timeout is None else min(seconds, timeout)
+    def _seconds_until(self, due: int | None, end: int | None) -> float:
+        """How long to wait for a model that wants something done, or for the end."""
+        waits = []
+        if due is not None:
+            waits.append(self._time + due - self._clock.now)
+        if end is not None:
+            waits.append(end)
+        return max(min(waits) - self._now(), 0) / 1e9
 
     def _send_messages(self) -> None:
         """Send what one client's command, or time, had to be told to another client."""
@@ -108,35 +120,49 @@ class Server:
             connection.close()  # one client at a time
             return
         self.clients.append(Client(self, endpoint, connection))
+        self._changed = True
+
+
+def _nothing(_: int) -> None:
+    """What happens to a client that has gone is nothing."""
 
 
 class Client:
     """One connection and its session."""
 
-    def __init__(self, server: Server, endpoint: Endpoint, connection: Connection) -> None:
+    def __init__(self, server: Server, endpoint: Endpoint, connection: socket) -> None:
+        connection.setblocking(False)
         self.session: Session = server.machine.connect(endpoint)
+        self.number = connection.fileno()
         self._server = server
         self._endpoint = endpoint
         self._connection = connection
-        self._number = connection.fileno()
-        self._events = EPOLLIN
-        server.watch(self._number, self._serve)
+        self._receive, self._send = connection.recvmsg, connection.send
+        self._answer = self.session.receive
+        self._unsent = b""
+        server.watch(self.number, self._serve)
 
     def send(self, data: bytes) -> None:
         """Send as much as the client takes, the rest later; read no more if that is too much."""
-        unsent = self._connection.send(data)
-        if unsent or self._events != EPOLLIN:
-            events = EPOLLIN if unsent < MAX_BACKLOG else 0
-            self._events = events | EPOLLOUT if unsent else events
-            self._server.change(self._number, self._events)
+        waiting = bool(self._unsent)
+        if waiting:
+            data = self._unsent + data
+        try:
+            self._unsent = data[self._send(data) :]
+        except BlockingIOError:
+            self._unsent = data
+        except OSError:  # reading will tell that the client is gone
+            self._unsent = b""
+        if self._unsent or waiting:
+            readable = EPOLLIN if len(self._unsent) < MAX_BACKLOG else 0
+            self._server.change(self.number, readable | EPOLLOUT if self._unsent else EPOLLIN)
 
     def hang_up(self, why: str | None = None) -> None:
         """End the connection."""
         server = self._server
         if why is not None:
             server.machine.note(f"{self._endpoint.name}: hung up: {why}")
-        server.forget(self._number)
-        server.clients.remove(self)
+        server.forget(self)
         self._connection.close()
         server.machine.disconnect(self._endpoint)
 
@@ -145,13 +171,17 @@ class Client:
             self.send(b"")
         if not events & READABLE:
             return
-        arrived = self._connection.receive()
-        if arrived is None:
+        try:
+            data, ancillary, _, _ = self._receive(CHUNK, ANCILLARY)
+        except BlockingIOError:
+            return
+        except OSError:
+            data, ancillary = b"", []
+        if not data:
             self.hang_up()
             return
-        session = self.session
-        answer = session.receive(*arrived)
+        answer = self._answer(data, received(ancillary) if ancillary else ())
         if answer:
             self.send(answer)
-        if session.ended is not None:
-            self.hang_up(session.ended)
+        if self.session.ended is not None:
+            self.hang_up(self.session.ended)

@@ -15,7 +15,8 @@ from vtd.live.messages import MAX_FDS
 
 CHUNK = 1 << 16
 """Bytes that are asked for at a time."""
-_DESCRIPTORS = socket.CMSG_SPACE(4 * MAX_FDS)
+ANCILLARY = socket.CMSG_SPACE(4 * MAX_FDS)
+"""Bytes that the file descriptors of one message take."""
 _ONE = (1).to_bytes(8, "little")
 
 
@@ -39,52 +40,13 @@ class FileDescriptor:
             self.number = -1
 
 
-class Connection:
-    """A client that has connected; never blocks."""
-
-    def __init__(self, accepted: socket.socket) -> None:
-        accepted.setblocking(False)
-        self._socket = accepted
-        self._unsent = b""
-
-    def fileno(self) -> int:
-        """For the event loop."""
-        return self._socket.fileno()
-
-    def receive(self) -> tuple[bytes, list[FileDescriptor]] | None:
-        """What has arrived, nothing if nothing has, or None if the client is gone."""
-        try:
-            data, ancillary, _, _ = self._socket.recvmsg(CHUNK, _DESCRIPTORS)
-        except BlockingIOError:
-            return b"", []
-        except OSError:
-            return None
-        if not ancillary:
-            return (data, []) if data else None
-        numbers = array("i")
-        for level, kind, content in ancillary:
-            if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
-                numbers.frombytes(content[: len(content) - len(content) % numbers.itemsize])
-        return data, [FileDescriptor(number) for number in numbers]
-
-    def send(self, data: bytes) -> int:
-        """Send as much as the client takes now, and say how many bytes wait for the next time."""
-        data = self._unsent + data if self._unsent else data
-        try:
-            sent = self._socket.send(data)
-        except BlockingIOError:
-            sent = 0
-        except OSError:  # reading will tell that the client is gone
-            sent = len(data)
-        if sent == len(data):
-            self._unsent = b""
-            return 0
-        self._unsent = data[sent:]
-        return len(self._unsent)
-
-    def close(self) -> None:
-        """Hang up."""
-        self._socket.close()
+def received(ancillary: list[tuple[int, int, bytes]]) -> list[FileDescriptor]:
+    """The file descriptors that came with a message."""
+    numbers = array("i")
+    for level, kind, content in ancillary:
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+            numbers.frombytes(content[: len(content) - len(content) % numbers.itemsize])
+    return [FileDescriptor(number) for number in numbers]
 
 
 class Listener:
@@ -108,13 +70,13 @@ class Listener:
         """For the event loop."""
         return self._socket.fileno()
 
-    def accept(self) -> Connection | None:
-        """The next client, or None if it has gone again."""
+    def accept(self) -> socket.socket | None:
+        """The connection of the next client, or None if it has gone again."""
         try:
             accepted, _ = self._socket.accept()
         except OSError:
             return None
-        return Connection(accepted)
+        return accepted
 
     def close(self) -> None:
         """Listen no more, and remove the path."""
