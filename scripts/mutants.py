@@ -186,6 +186,34 @@ MUTANTS = (
         "pass",
         "guest",
     ),
+    Mutant(
+        "EPT: a write-only page is a violation, not a misconfiguration",
+        "vtd/guest/x86/ept.py",
+        "if entry & WRITE and not entry & READ:",
+        "if False:",
+        "ept",
+    ),
+    Mutant(
+        "VM entry does not look at the guest's state",
+        "vtd/guest/x86/entry.py",
+        "in _GROUPS:",
+        "in _GROUPS[:2]:",
+        "vmcs",
+    ),
+    Mutant(
+        "an accelerated bsw forgets the registers",
+        "vtd/guest/itanium/optimizations.py",
+        "current.vpd.switch_bank(cpu.bank, bank, cpu.vpsr)",
+        "cpu.vpsr.replace(bn=bank)",
+        "vpd",
+    ),
+    Mutant(
+        "an accelerated read of IVR is always spurious",
+        "vtd/guest/itanium/optimizations.py",
+        "spurious = current.vac.a_int and not unmasked(cpu.kept.vhpi, ENABLED, _tpr(cpu))",
+        "spurious = current.vac.a_int",
+        "vpd",
+    ),
 )
 
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import os
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,7 +23,7 @@ from vtd.commands.rendering.terminal import Verbatim
 from vtd.unit.requests.faults import FaultReason
 
 if TYPE_CHECKING:
-    from vtd.fuzz.campaign import CampaignResult, Failure, Job
+    from vtd.fuzz.campaign import CampaignResult, Failure
 
 REASONS = {int(reason): reason for reason in FaultReason}
 FOUND = 1
@@ -84,12 +87,14 @@ def fuzz(
     seeds = itertools.count(first) if count is None else range(first, first + count)
     start = time.monotonic()
     wanted = campaign.jobs_of(chosen, "" if target == "oracle" else target, seeds)
+    deadline = Deadline(time.time() + seconds) if count is None else Deadline(math.inf)
     with StatusLine() as status:
         try:
             result = campaign.run(
-                wanted if count is not None else _until(wanted, start + seconds),
+                wanted,
                 processes=jobs,
                 cluster=dask,
+                expired=deadline,
                 enough=lambda total: bool(total.failures),
                 progress=lambda total: status.show(_progress_text(total, time.monotonic() - start)),
             )
@@ -109,19 +114,30 @@ def fuzz(
         raise typer.Exit(FOUND)
     if past is not None:
         with unusable_input(str(state)):
-            past.save(key, max(result.seeds, default=first - 1) + 1)
+            past.save(key, _next_seed(first, result.seeds, len(chosen)))
 
 
-def _until(jobs: Iterator[Job], end: float) -> Iterator[Job]:
-    """Jobs as long as there is time."""
-    return itertools.takewhile(lambda _: time.monotonic() < end, jobs)
+def _next_seed(first: int, seeds: Sequence[int], properties: int) -> int:
+    """The first seed from ``first`` on that not every property was done with."""
+    done = Counter(seeds)
+    return next(seed for seed in itertools.count(first) if done[seed] < properties)
+
+
+@dataclass(frozen=True)
+class Deadline:
+    """Whether it is later than ``end``, by the clock that all processes and machines share."""
+
+    end: float
+
+    def __call__(self) -> bool:
+        return time.time() >= self.end
 
 
 def _progress_text(result: CampaignResult, seconds: float) -> str:
     """Cases, cases per second and fault codes so far."""
-    cases = result.tally.cases
+    cases, seed = result.tally.cases, max(result.seeds, default=0)
     return (
-        f"{cases} cases, {cases / max(seconds, 0.001):.0f} per second, seed {max(result.seeds)}, "
+        f"{cases} cases, {cases / max(seconds, 0.001):.0f} per second, seed {seed}, "
         f"{len(result.tally.faults)} fault codes"
     )
 

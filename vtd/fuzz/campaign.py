@@ -15,6 +15,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -45,7 +46,7 @@ from vtd.unit.departures import QEMU, SPECIFICATION
 from vtd.unit.registers.capabilities import PROFILES
 
 CASES_PER_SEED = 100
-BYTE_CASES_PER_SEED = 5_000
+BYTE_CASES_PER_SEED = 1_000
 
 
 class Failure(NamedTuple):
@@ -122,10 +123,21 @@ def open_target(name: str) -> FuzzTarget:
     raise TargetError(f"target {name!r}: not {TARGETS}")
 
 
-def run_job(job: Job, *, shrink: bool = True) -> CampaignResult:
-    """Run one seed; the same job always gives the same result.
+class _Expired(BaseException):
+    """There is no time left; not an error, so that nobody looks for a smaller case of it."""
 
-    TargetError if the target does not work, or can't be asked the property.
+
+def _never() -> bool:
+    return False
+
+
+def run_job(
+    job: Job, *, shrink: bool = True, expired: Callable[[], bool] = _never
+) -> CampaignResult:
+    """Run one seed; the same job always gives the same result, unless its time is ``expired``.
+
+    A seed that was not done is not among the result's. TargetError if the target does not work, or
+    can't be asked the property.
     """
     known = default_properties(job.target)
     if job.property not in known:
@@ -134,7 +146,7 @@ def run_job(job: Job, *, shrink: bool = True) -> CampaignResult:
             f"but {' and '.join(known)}"
         )
     if job.property in BYTE_PROPERTIES:
-        return _run_bytes(job)
+        return _run_bytes(job, expired)
     result = CampaignResult(seeds=[job.seed])
     cases, check = _cases_and_check(job)
     violations: list[Violation] = []
@@ -153,6 +165,8 @@ def run_job(job: Job, *, shrink: bool = True) -> CampaignResult:
     )
     @given(cases)
     def run(case: Case) -> None:
+        if expired():
+            raise _Expired
         result.tally.cases += not violations
         try:
             check(case, result.tally if not violations else Tally())
@@ -168,6 +182,10 @@ def run_job(job: Job, *, shrink: bool = True) -> CampaignResult:
 
     try:
         run()
+    except _Expired:
+        result.seeds.clear()
+        if violations:
+            result.failures.append(_failure(job, violations[-1]))
     except Exception:
         if broken:
             raise broken[0] from None
@@ -239,12 +257,15 @@ def close_targets() -> None:
         _TARGETS.popitem()[1].close()
 
 
-def _run_bytes(job: Job) -> CampaignResult:
+def _run_bytes(job: Job, expired: Callable[[], bool]) -> CampaignResult:
     """Many short byte strings, of random bytes; a failing one is made as short as it gets."""
     _, check, length = BYTE_PROPERTIES[job.property]
     source = random.Random(f"{job.property} {job.seed}")
     result = CampaignResult(seeds=[job.seed])
     for _ in range(BYTE_CASES_PER_SEED):
+        if expired():
+            result.seeds.clear()
+            break
         data = source.randbytes(source.randrange(length))
         if job.property == "dmar":
             data = _dmar_like(source, data)
@@ -252,7 +273,7 @@ def _run_bytes(job: Job) -> CampaignResult:
         try:
             check(data)
         except Violation:
-            result.failures.append(_failure(job, _shortest(check, data)))
+            result.failures.append(_failure(job, _shortest(check, data, expired)))
             break
     return result
 
@@ -271,13 +292,15 @@ def _dmar_like(source: random.Random, data: bytes) -> bytes:
     return table[:4] + len(table).to_bytes(4, "little") + table[8:]
 
 
-def _shortest(check: Callable[[bytes], None], data: bytes) -> Violation:
-    """Take bytes away, and then set them to 0, as long as the check still fails."""
+def _shortest(
+    check: Callable[[bytes], None], data: bytes, expired: Callable[[], bool]
+) -> Violation:
+    """Take bytes away, and then set them to 0, as long as the check fails and time is left."""
     found = _violation(check, data)
     assert found is not None
     for size in (64, 16, 4, 1):
         at = 0
-        while at < len(data):
+        while at < len(data) and not expired():
             for shorter in (
                 data[:at] + data[at + size :],
                 data[:at] + bytes(size) + data[at + size :],
@@ -329,38 +352,48 @@ def run(
     *,
     processes: int = 1,
     cluster: str | None = None,
+    expired: Callable[[], bool] = _never,
     enough: Callable[[CampaignResult], bool],
     progress: Callable[[CampaignResult], None],
 ) -> CampaignResult:
-    """Run jobs on a cluster if its address is given, else in processes."""
+    """Run jobs on a cluster if its address is given, else in processes.
+
+    ``expired``: whether time is up, also in the middle of a job. It goes to the workers.
+    """
     if cluster is not None:
-        return run_on_cluster(jobs, cluster, enough=enough, progress=progress)
-    return run_jobs(jobs, processes=processes, enough=enough, progress=progress)
+        return run_on_cluster(jobs, cluster, expired=expired, enough=enough, progress=progress)
+    return run_jobs(jobs, processes=processes, expired=expired, enough=enough, progress=progress)
 
 
 def run_jobs(
     jobs: Iterable[Job],
     *,
     processes: int = 1,
+    expired: Callable[[], bool] = _never,
     enough: Callable[[CampaignResult], bool] = lambda _: False,
     progress: Callable[[CampaignResult], None] = lambda _: None,
 ) -> CampaignResult:
     """Run jobs in this process or in several; ``enough`` ends the campaign early."""
+    work = partial(run_job, expired=expired)
+    jobs = itertools.takewhile(lambda _: not expired(), jobs)
     if processes == 1:
-        return _collect((run_job(job) for job in jobs), enough, progress)
+        return _collect(map(work, jobs), enough, progress)
     with ProcessPoolExecutor(processes) as pool:
-        return _collect(_in_pool(pool, iter(jobs), processes), enough, progress)
+        return _collect(_in_pool(pool, work, jobs, processes), enough, progress)
 
 
 def _in_pool(
-    pool: ProcessPoolExecutor, jobs: Iterator[Job], processes: int
+    pool: ProcessPoolExecutor,
+    work: Callable[[Job], CampaignResult],
+    jobs: Iterator[Job],
+    processes: int,
 ) -> Iterator[CampaignResult]:
     waiting: set[Future[CampaignResult]] = {
-        pool.submit(run_job, job) for job in itertools.islice(jobs, 2 * processes)
+        pool.submit(work, job) for job in itertools.islice(jobs, 2 * processes)
     }
     while waiting:
         done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-        waiting |= {pool.submit(run_job, job) for job in itertools.islice(jobs, len(done))}
+        waiting |= {pool.submit(work, job) for job in itertools.islice(jobs, len(done))}
         for each in done:
             try:
                 yield each.result()
@@ -374,32 +407,34 @@ def run_on_cluster(
     jobs: Iterable[Job],
     address: str,
     *,
+    expired: Callable[[], bool] = _never,
     enough: Callable[[CampaignResult], bool] = lambda _: False,
     progress: Callable[[CampaignResult], None] = lambda _: None,
 ) -> CampaignResult:
     """Run jobs on a Dask cluster (needs the ``cluster`` extra)."""
     from distributed import Client, as_completed  # noqa: PLC0415 - an extra
 
-    remaining = iter(jobs)
+    remaining = itertools.takewhile(lambda _: not expired(), jobs)
+    work = partial(_run_on_worker, expired=expired)
     with Client(address) as client:
         width = 2 * max(1, len(client.scheduler_info()["workers"]))
-        futures = client.map(_run_on_worker, list(itertools.islice(remaining, width)), pure=False)
+        futures = client.map(work, list(itertools.islice(remaining, width)), pure=False)
         running = as_completed(futures)
 
         def results() -> Iterator[CampaignResult]:
             for future in running:
                 yield future.result()
                 for job in itertools.islice(remaining, 1):
-                    running.add(client.submit(_run_on_worker, job, pure=False))
+                    running.add(client.submit(work, job, pure=False))
 
         return _collect(results(), enough, progress)
 
 
-def _run_on_worker(job: Job) -> CampaignResult:
+def _run_on_worker(job: Job, expired: Callable[[], bool]) -> CampaignResult:
     """Run one seed where other threads of the worker use ``random``, which hypothesis suspects."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Do not use the `random` module inside strategies")
-        return run_job(job)
+        return run_job(job, expired=expired)
 
 
 def _collect(

@@ -19,7 +19,9 @@ from vtd.auditing.audit import Audit
 from vtd.dmar import Table, validate
 from vtd.fuzz import strategies
 from vtd.fuzz.case import Case, Outcome, Step
+from vtd.fuzz.guest_bytes import enter_bytes, walk_bytes
 from vtd.fuzz.guest_program import run_guest_program
+from vtd.fuzz.itanium_program import read_vpd_bytes, run_itanium_program
 from vtd.fuzz.program import run_program
 from vtd.fuzz.strategies import Flavour
 from vtd.fuzz.targets import Difference, EngineTarget, FuzzTarget, OracleTarget, compare
@@ -251,6 +253,34 @@ def check_guest(data: bytes) -> None:
         raise Violation(f"cached mappings show for {data.hex()}")
 
 
+def check_ept(data: bytes) -> None:
+    """EPT are walked as the oracle does, and lead where a unit's second stage leads."""
+    try:
+        walk_bytes(data)
+    except Exception as error:
+        raise Violation(f"{type(error).__name__}: {error} for {data.hex()}") from error
+
+
+def check_vmcs(data: bytes) -> None:
+    """A VMCS enters exactly if no rule is broken, whatever its fields hold."""
+    try:
+        enter_bytes(data)
+    except Exception as error:
+        raise Violation(f"{type(error).__name__}: {error} for {data.hex()}") from error
+
+
+def check_vpd(data: bytes) -> None:
+    """Two Itanium guests do anything: accelerations change what intercepts, and nothing else."""
+    try:
+        read_vpd_bytes(data)
+        accelerated = run_itanium_program(data, accelerated=True)
+        plain = run_itanium_program(data, accelerated=False)
+    except Exception as error:
+        raise Violation(f"{type(error).__name__}: {error} for {data.hex()}") from error
+    if accelerated != plain:
+        raise Violation(f"accelerations show for {data.hex()}")
+
+
 BYTE_PROPERTIES: dict[str, tuple[str, Callable[[bytes], None], int]] = {
     "registers": (
         "programs of register accesses, descriptors, DMAs and interrupts raise nothing",
@@ -261,6 +291,13 @@ BYTE_PROPERTIES: dict[str, tuple[str, Callable[[bytes], None], int]] = {
         "programs of VMX instructions and guest events raise nothing, and cached is uncached",
         check_guest,
         120,
+    ),
+    "ept": ("any EPT: the oracle's verdict, and the unit's page where both allow", check_ept, 40),
+    "vmcs": ("any VMCS: it enters exactly if no rule is broken", check_vmcs, 60),
+    "vpd": (
+        "programs of two Itanium guests on any VPD raise nothing, accelerated or not is the same",
+        check_vpd,
+        160,
     ),
     "dmar": ("DMAR tables are read without loss and judged, whatever they hold", check_dmar, 160),
 }

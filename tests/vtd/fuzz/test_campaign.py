@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shlex
@@ -13,6 +14,7 @@ import pytest
 
 from vtd.fuzz import campaign
 from vtd.fuzz.campaign import Job, State, default_properties, jobs_of, run_job, run_jobs
+from vtd.fuzz.properties import BYTE_PROPERTIES, CASE_PROPERTIES, Violation
 from vtd.fuzz.targets import TargetError
 from vtd.recordings.replay import replay
 
@@ -44,6 +46,46 @@ def test_processes_find_what_one_process_finds() -> None:
     jobs = list(jobs_of(["interrupts"], "", range(3)))
     one, two = run_jobs(jobs), run_jobs(jobs, processes=2)
     assert sorted(one.seeds) == sorted(two.seeds)
+
+
+class Expires:
+    """Time that is up after so many looks."""
+
+    def __init__(self, looks: int) -> None:
+        self.looks = looks
+
+    def __call__(self) -> bool:
+        self.looks -= 1
+        return self.looks < 0
+
+
+@pytest.mark.parametrize("name", ["tables", "vmcs"])
+def test_time_that_is_up_ends_a_seed_in_its_middle(name: str) -> None:
+    result = run_job(Job(name, "", 3), expired=Expires(5))
+    assert (result.tally.cases, result.seeds, result.failures) == (5, [], [])
+    whole = run_job(Job(name, "", 3), expired=Expires(1000))
+    assert whole.tally.cases >= 15 and whole.seeds == [3]
+
+
+@pytest.mark.parametrize("name", ["tables", "vmcs"])
+def test_a_failure_found_before_time_is_up_is_told(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def check(*_: object) -> None:
+        raise Violation("always")
+
+    if name == "tables":
+        changed = CASE_PROPERTIES[name]._replace(check=check)
+        monkeypatch.setitem(CASE_PROPERTIES, name, changed)
+    else:
+        monkeypatch.setitem(BYTE_PROPERTIES, name, ("never", check, 100))
+    (failure,) = run_job(Job(name, "", 3), expired=Expires(4)).failures
+    assert failure.why == "always"
+
+
+def test_a_campaign_ends_when_time_is_up() -> None:
+    result = run_jobs(jobs_of(["vmcs"], "", itertools.count()), expired=Expires(120))
+    assert result.seeds == [0, 1]
 
 
 def test_a_campaign_goes_on_where_it_stopped(tmp_path: Path) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -15,6 +13,8 @@ from pagetables.memory import PhysicalMemory
 from pagetables.walk import Stage, WalkFault, output, walk
 from tests.strategies import INDEXES, POOL, Scene
 from tests.vtd.guest.machine import RAM, VE_PAGE, WB, Machine
+from vtd.fuzz.ept_oracle import EptVerdict, ept_verdict
+from vtd.fuzz.guest_strategies import ept_entries
 from vtd.guest.x86.capabilities import VMX_PROFILES, VmxCapabilities
 from vtd.guest.x86.ept import (
     EptFaultError,
@@ -34,74 +34,10 @@ ROOT = POOL[0]
 VIOLATION, MISCONFIGURATION = ExitReason.EPT_VIOLATION, ExitReason.EPT_MISCONFIGURATION
 
 
-class Verdict(NamedTuple):
-    """What the oracle says of an address."""
-
-    kind: str
-    physical: int = 0
-    rights: int = 0
-
-
-def oracle(
-    frames: dict[int, dict[int, int]], gpa: int, levels: int, caps: VmxCapabilities, mode: bool
-) -> Verdict:
-    """The walk written from 28.2.3, entry by entry, with numbers instead of declarations."""
-    if gpa >> 12 + 9 * levels:
-        return Verdict("violation")
-    present = 0x407 if mode else 7
-    frame, rights = ROOT, present
-    for level in range(levels, 0, -1):
-        index = gpa >> 12 + 9 * (level - 1) & 511
-        entry = frames[frame].get(index, 0) if frame in frames else (1 << 64) - 1
-        if entry & present == 0:
-            return Verdict("violation")
-        leaf = level == 1 or (level in (2, 3) and bool(entry & 0x80))
-        if misconfigured(entry, level, leaf, caps):
-            return Verdict("misconfiguration")
-        rights &= entry
-        if leaf:
-            size = 12 + 9 * (level - 1)
-            page = entry >> size << size & (1 << 52) - 1
-            return Verdict("page", page | gpa & (1 << size) - 1, rights)
-        frame = entry >> 12 & (1 << 40) - 1
-    raise AssertionError("a walk ends at level 1")
-
-
-def misconfigured(entry: int, level: int, leaf: bool, caps: VmxCapabilities) -> bool:
-    """28.2.3.1, for an entry that is present."""
-    cap = caps.ept_vpid
-    large = leaf and level > 1
-    conditions = (
-        entry & 3 == 2,
-        not entry & 1 and not cap.execute_only,
-        large and not (cap.pages_2m if level == 2 else cap.pages_1g),
-        leaf and entry >> 3 & 7 in (2, 3, 7),
-        entry >> caps.physical_width & (1 << 52 - caps.physical_width) - 1,
-        not leaf and entry & 0xF8,
-        large and entry >> 12 & (1 << 9 * (level - 1)) - 1,
-    )
-    return any(conditions)
-
-
-@st.composite
-def entries(draw: st.DrawFn) -> int:
-    """EPT entries: mostly good tables and pages, one in eight with a bit flipped."""
-    rights = draw(st.sampled_from([7, 7, 7, 7, 3, 5, 1, 4, 2, 6, 0, 0x400]))
-    entry = draw(st.sampled_from([*POOL, *POOL, 0x900])) << 12 | rights
-    if draw(st.integers(0, 4)) == 0:
-        entry = draw(st.sampled_from([0, 1 << 21, 1 << 30])) | rights | 0x80
-        entry |= draw(st.sampled_from([0, 6, 6, 5, 3])) << 3
-    if draw(st.integers(0, 2)) == 0:
-        entry |= draw(st.sampled_from([0x100, 0x200, 0x400, 0x30, 0x40, 1 << 63, 1 << 55]))
-    if draw(st.integers(0, 7)) == 0:
-        entry ^= 1 << draw(st.integers(0, 63))
-    return entry
-
-
 @st.composite
 def scenes(draw: st.DrawFn) -> Scene:
     """Tables full of such entries."""
-    return Scene({frame: {index: draw(entries()) for index in INDEXES} for frame in POOL})
+    return Scene({frame: {index: draw(ept_entries(POOL)) for index in INDEXES} for frame in POOL})
 
 
 @st.composite
@@ -131,14 +67,14 @@ def test_every_walk_is_the_oracle_s(
 ) -> None:
     stage, caps, levels = setup
     gpa &= (1 << 9 * levels + 13) - 1
-    expected = oracle(scene.frames, gpa, levels, caps, stage.mode_based)
+    expected = ept_verdict(scene.frames, ROOT, gpa, levels, caps, mode_based=stage.mode_based)
     try:
         leaf = _, _, rights, _ = walk_ept(scene.memory(), stage, gpa)
     except EptFaultError as fault:
         assert expected.kind == ("violation" if fault.violation else "misconfiguration")
         return
     mask = stage.tables.geometry.rights
-    assert expected == Verdict("page", output(leaf, gpa), rights & mask)
+    assert expected == EptVerdict("page", output(leaf, gpa), rights & mask)
 
 
 FEATURES = frozenset({"sslps_1g", "sslps_2m", "sc"})

@@ -42,8 +42,10 @@ def priority(vector: int) -> int:
 
 def highest(bits: int) -> int | None:
     """The vector of highest priority in a set of 256 bits."""
-    vectors = (each for each in VECTORS if bits >> each & 1)
-    return max(vectors, key=priority, default=None)
+    for vector in (NMI, EXTINT):
+        if bits >> vector & 1:
+            return vector
+    return bits.bit_length() - 1 if bits >> 16 else None
 
 
 def above_in_service(vector: int, in_service: int) -> bool:

@@ -122,7 +122,7 @@ class Pal:
         if environment is None or address in environment.registered:
             return ERROR
         if any(
-            any(get(self.memory, address + part.offset, part.size))
+            get(self.memory, address + part.offset, part.size).strip(b"\0")
             for part in PARTS.values()
             if part.reserved
         ):

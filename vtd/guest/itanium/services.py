@@ -32,6 +32,7 @@ class PalService(IntEnum):
     SAVE = 0x2000
 
 
+OFFSETS = frozenset(PalService)
 MUST_BE_0 = Psr.of(be=1, i=1, cpl=3, is_=1, ss=1, db=1, tb=1, vm=1)
 MUST_BE_1 = Psr.of(dt=1, rt=1, it=1)
 
@@ -63,7 +64,7 @@ def _entry(cpu: ItaniumProcessor, address: int) -> PalService | Undefined:
     if environment is None:
         return Undefined("no virtual environment")
     offset = address - environment.vbase
-    if offset not in set(PalService):
+    if offset not in OFFSETS:
         return Undefined(f"{address:#x} is no entry of a service")
     if cpu.psr & MUST_BE_0 or ~cpu.psr & MUST_BE_1:
         return Undefined("PSR.dt, rt and it must be 1, be, i, cpl, is, ss, db, tb and vm 0")

@@ -62,7 +62,7 @@ class ItaniumState:
     @property
     def vpsr(self) -> Psr:
         """The virtual PSR as the processor has it."""
-        return Psr(self.field("vpsr") & ~Psr.RESERVED)
+        return Psr(self.field("vpsr"))
 
     def field(self, name: str, index: int = 0) -> int:
         """A field of the current VPD as the processor has it; 0 without one."""

@@ -184,7 +184,7 @@ def remarks(data: bytes) -> Iterator[str]:
         if value and number not in CONTROL_REGISTERS:
             yield f"vcr[{number}] is reserved and has {value:#x}"
     for part in PARTS.values():
-        if part.reserved and any(data[part.offset : part.offset + part.size]):
+        if part.reserved and data[part.offset : part.offset + part.size].strip(b"\0"):
             yield (
                 f"bytes {part.offset} to {part.offset + part.size - 1} are reserved and not all 0: "
                 "PAL may have used them"

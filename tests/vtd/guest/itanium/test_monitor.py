@@ -7,38 +7,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.vtd.guest.itanium.machine import GUEST_MEMORY, VPDS, Itanium
+from vtd.fuzz.guest_strategies import INSTRUCTIONS
 from vtd.guest.itanium.causes import InterceptCause as Cause
 from vtd.guest.itanium.monitor import D_VMSW, MonitorError
 from vtd.guest.itanium.outcomes import GuestInstruction
-from vtd.guest.itanium.registers import CONTROL_REGISTERS, Cr, Psr
+from vtd.guest.itanium.registers import Cr, Psr
 from vtd.guest.itanium.services import PalService
 from vtd.guest.itanium.vpd import VPD_SIZE, Vac, Vdc
 
 IC, I = Psr.ic.mask, Psr.i.mask  # noqa: E741 - the bit's name
 ALL = 0x7F
 
-VALUES = st.one_of(
-    st.sampled_from([0, 1, I, IC, I | IC, 1 << 16, 0x50, 0x2000, 0x4661, 0x10 << 2, (1 << 64) - 1]),
-    st.integers(0, (1 << 64) - 1),
-)
-REGISTERS = st.one_of(st.sampled_from(sorted(CONTROL_REGISTERS)), st.integers(0, 130))
-INSTRUCTIONS = st.builds(GuestInstruction, st.sampled_from(Cause), REGISTERS, VALUES)
-COMMON = st.one_of(
-    st.builds(
-        GuestInstruction,
-        st.sampled_from([Cause.SSM, Cause.RSM, Cause.MOV_TO_PSR]),
-        st.just(0),
-        st.sampled_from([I, IC, I | IC, Psr.bn.mask]),
-    ),
-    st.builds(GuestInstruction, st.sampled_from([Cause.MOV_TO_CR, Cause.MOV_FROM_CR]),
-              st.sampled_from([Cr.TPR, Cr.IVR, Cr.EOI, Cr.IPSR, Cr.IIP, Cr.IFS, Cr.IVA]), VALUES),
-    st.builds(
-        GuestInstruction,
-        st.sampled_from([Cause.BSW_0, Cause.BSW_1, Cause.RFI, Cause.COVER]),
-    ),
-)  # fmt: skip
 STEPS = st.one_of(
-    COMMON,
+    INSTRUCTIONS,
     INSTRUCTIONS,
     st.builds(lambda v: ("interrupt", v), st.integers(0, 255)),
     st.builds(lambda n: ("switch", n), st.integers(0, 1)),

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pagetables.memory import PhysicalMemory
+from vtd.fuzz.guest_strategies import vpds
 from vtd.guest.itanium.registers import Cr, Psr
 from vtd.guest.itanium.vpd import (
     LAYOUT,
@@ -68,6 +69,16 @@ def test_a_view_and_a_file_say_the_same(data: st.DataObject) -> None:
     assert LAYOUT.build(LAYOUT.parse(memory.read(0x8000, VPD_SIZE))) == memory.read(
         0x8000, VPD_SIZE
     )
+
+
+@given(vpds())
+def test_any_vpd_is_read_without_loss(data: bytes) -> None:
+    assert LAYOUT.build(LAYOUT.parse(data)) == data
+    parsed = parse_vpd(data)
+    for name in ("vac", "vdc", "vpsr", "vpr"):
+        at = PARTS[name].offset
+        assert parsed[name] == int.from_bytes(data[at : at + 8], "little")
+    assert all(each.startswith(("a_int", "virt", "vhpi", "vcr")) for each in remarks(data))
 
 
 def vpd_bytes(**values: int) -> bytearray:
