@@ -34,7 +34,7 @@ from pagetables.extents import leaves
 from pagetables.geometry import second_stage_geometry
 from pagetables.memory import PhysicalMemory
 from pagetables.walk import Stage
-from scripts import bench_devices, bench_dmar, bench_guest
+from scripts import bench_devices, bench_dmar, bench_guest, bench_nic
 from vtd.dmar.description import build as build_table
 from vtd.layouts.descriptors import IotlbInvalidateDescriptor
 from vtd.layouts.entries import PasidTranslationType as Kind
@@ -316,7 +316,10 @@ def start(arguments: list[str]) -> None:
 def measure(rounds: int, progress: Callable[[str], None]) -> list[Figure]:
     """Time every case in every round."""
     empty, count = empty_calls(), 100_000
-    others = (Case(*each) for each in (*bench_devices.runners(), *bench_guest.runners()))
+    others = (
+        Case(*each)
+        for each in (*bench_devices.runners(), *bench_nic.runners(), *bench_guest.runners())
+    )
     chosen = [*device_cases(), *fault_cases(), *software_cases(), *others, *start_cases()]
     times: dict[str, list[tuple[float, float]]] = {case.name: [] for case in chosen}
     baseline = []

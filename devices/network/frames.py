@@ -40,7 +40,7 @@ def station_address(text: str) -> bytes:
 class Headers(NamedTuple):
     """Offsets of headers in a frame; 0 is one that there is none of, or that makes no sense."""
 
-    network: int
+    network: int = 0
     """Offset of the IP header."""
     version: int = 0
     """4, 6, or 0 for what is not IP."""
@@ -54,10 +54,15 @@ class Headers(NamedTuple):
     """IPv4 with options, IPv6 with extension headers."""
 
 
+_NOT_IP = Headers()
+
+
 def dissect(frame: bytes, vlan_type: int = 0x8100) -> Headers:
     """Find the headers; a VLAN tag of ``vlan_type`` is passed over."""
     network = ETHERNET_HEADER
-    ethertype = frame[12] << 8 | frame[13] if len(frame) >= network else 0
+    if len(frame) < network:
+        return _NOT_IP
+    ethertype = frame[12] << 8 | frame[13]
     if ethertype == vlan_type and len(frame) >= network + VLAN_TAG:
         network += VLAN_TAG
         ethertype = frame[16] << 8 | frame[17]
@@ -65,17 +70,17 @@ def dissect(frame: bytes, vlan_type: int = 0x8100) -> Headers:
         return _ipv4(frame, network)
     if ethertype == 0x86DD:
         return _ipv6(frame, network)
-    return Headers(network)
+    return _NOT_IP
 
 
 def _ipv4(frame: bytes, at: int) -> Headers:
     if len(frame) < at + 20 or frame[at] >> 4 != 4:
-        return Headers(at)
+        return _NOT_IP
     length = (frame[at] & 15) * 4
     end = at + (frame[at + 2] << 8 | frame[at + 3])
     transport = at + length
     if length < 20 or end > len(frame) or transport > end:
-        return Headers(at)
+        return _NOT_IP
     fragment = (frame[at + 6] << 8 | frame[at + 7]) & 0x3FFF
     protocol = 0 if fragment else _protocol(frame[at + 9], transport, end)
     return Headers(at, 4, protocol, transport, end, length > 20)
@@ -83,10 +88,10 @@ def _ipv4(frame: bytes, at: int) -> Headers:
 
 def _ipv6(frame: bytes, at: int) -> Headers:
     if len(frame) < at + 40 or frame[at] >> 4 != 6:
-        return Headers(at)
+        return _NOT_IP
     end = at + 40 + (frame[at + 4] << 8 | frame[at + 5])
     if end > len(frame):
-        return Headers(at)
+        return _NOT_IP
     following, transport = frame[at + 6], at + 40
     while following in {_HOP_BY_HOP, _ROUTING, _DESTINATION} and transport + 8 <= end:
         following, transport = frame[transport], transport + 8 * (frame[transport + 1] + 1)

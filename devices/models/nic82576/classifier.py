@@ -19,6 +19,7 @@ from devices.models.nic82576.registers import (
     RXCSUM_PCSD,
 )
 from devices.network.frames import (
+    SCTP,
     TCP,
     UDP,
     VLAN_TAG,
@@ -47,12 +48,17 @@ _RSS_FIELDS = {
 """For IP version and protocol: bit of MRQC, RSS type, and whether the ports are hashed too."""
 
 
+_new = tuple.__new__  # a named tuple's own constructor costs twice as much
+
+
 class Classifier:
     """Makes packets for memory of frames."""
 
     def __init__(self, bank: RegisterBank, filters: Filters) -> None:
         self._values = bank.values
         self._filters = filters
+        self._key = b""
+        bank.on_write[RSSRK] = self._key_written
 
     def packet(self, frame: bytes, strip_vlan: int, strip_crc: int) -> tuple[Packet, int]:
         """The packet for memory, and the queue that RSS finds for it."""
@@ -65,50 +71,55 @@ class Classifier:
         headers = dissect(data)
         if not strip_crc:
             data += fcs(frame)
-        kind = 0
-        if headers.version:
-            options = values[RXCSUM]
-            kind = _packet_type(headers)
-            if headers.version == 4 and options & RXCSUM_IP:
-                status |= _STATUS_IPCS
-                if not network_checksum_good(data, headers):
-                    status |= _STATUS_IPE
-            if options & RXCSUM_L4 and headers.protocol:
-                good = transport_checksum_good(data, headers)
-                if good is not None:
-                    status |= _STATUS_L4CS | _STATUS_UDPCS * (headers.protocol == UDP)
-                    status |= _STATUS_L4E * (not good)
+        if not headers.version:
+            return _new(Packet, (data, headers, status, vlan, 0)), 0
+        options = values[RXCSUM]
+        if headers.version == 4 and options & RXCSUM_IP:
+            status |= _STATUS_IPCS
+            if not network_checksum_good(data, headers):
+                status |= _STATUS_IPE
+        if options & RXCSUM_L4 and headers.protocol:
+            good = transport_checksum_good(data, headers)
+            if good is not None:
+                status |= _STATUS_L4CS | _STATUS_UDPCS * (headers.protocol == UDP)
+                status |= _STATUS_L4E * (not good)
         rss_type, value, spread = self._spread(data, headers)
-        low = rss_type | kind
-        if values[RXCSUM] & RXCSUM_PCSD:
-            low |= value << 32
-        return Packet(data, headers, status, vlan, low), spread
+        low = rss_type | _packet_type(headers) | value * bool(options & RXCSUM_PCSD) << 32
+        return _new(Packet, (data, headers, status, vlan, low)), spread
 
     def _spread(self, data: bytes, headers: Headers) -> tuple[int, int, int]:
         """RSS type, hash, and what the redirection table has for it."""
         values = self._values
         control = values[MRQC]
         mode = control & 7
-        if not headers.version or mode not in {_RSS, _VMDQ_RSS}:
+        if mode not in {_RSS, _VMDQ_RSS}:
             return 0, 0, 0
-        fields = _RSS_FIELDS.get((headers.version, headers.protocol), ())
-        for bit, rss_type, ports in fields or _RSS_FIELDS[headers.version, 0]:
+        network, version, protocol, transport, _, _ = headers
+        for bit, rss_type, ports in _RSS_FIELDS[version, protocol if protocol != SCTP else 0]:
             if control >> bit & 1:
-                network = headers.network
-                covered = data[network + 12 : network + 20]
-                if headers.version == 6:
-                    covered = data[network + 8 : network + 40]
+                covered = (
+                    data[network + 12 : network + 20]
+                    if version == 4
+                    else data[network + 8 : network + 40]
+                )
                 if ports:
-                    covered += data[headers.transport : headers.transport + 4]
-                value = toeplitz(self._rss_key(), covered)
-                entry = values[RETA + 4 * (value >> 2 & 31)] >> 8 * (value & 3)
+                    covered += data[transport : transport + 4]
+                value = toeplitz(self._key or self._read_key(), covered)
+                entry = values[RETA + (value >> 2 & 31)] >> 8 * (value & 3)
                 return rss_type, value, entry & (1 if mode == _VMDQ_RSS else 15)
         return 0, 0, 0
 
-    def _rss_key(self) -> bytes:
-        return b"".join(
-            self._values[RSSRK.at(index)].to_bytes(4, "little") for index in range(RSSRK.count)
-        )
+    def forget(self) -> None:
+        """The key of the hash has changed."""
+        self._key = b""
+
+    def _key_written(self, _: int, value: int) -> None:
+        self.forget()
+
+    def _read_key(self) -> bytes:
+        words = self._values[RSSRK : RSSRK + RSSRK.count]
+        self._key = b"".join(word.to_bytes(4, "little") for word in words)
+        return self._key
 
 
 def _packet_type(headers: Headers) -> int:

@@ -36,6 +36,8 @@ from devices.models.nic82576.registers import (
     ICR_OUT_OF_SYNC,
     LVMMC,
     MPC,
+    MRQC,
+    MRQC_VMDQ,
     POOLS,
     QUEUE_ENABLE,
     QUEUES,
@@ -56,14 +58,16 @@ from devices.models.nic82576.registers import (
     STATUS_PHY_RESET,
     STATUS_VFS,
     TCTL,
-    TCTL_ENABLE,
     TCTL_PAD_SHORT,
     TDT,
+    TORL,
+    TPR,
     TXDCTL,
     VFRE,
     VFTE,
     VMOLR,
     VMOLR_RSS,
+    VMOLR_STRIP_CRC,
     VMOLR_STRIP_VLAN,
     VMVIR,
     VMVIR_ALWAYS,
@@ -79,6 +83,7 @@ from devices.models.nic82576.transmit import TransmitQueue
 from devices.models.nic82576.virtual_function import VF_BAR, Nic82576Vf
 from devices.network.frames import (
     ETHERNET_HEADER,
+    FCS,
     SHORTEST,
     station_address,
 )
@@ -174,7 +179,8 @@ class Nic82576(PciFunction):
 
     def receive(self, frame: bytes) -> None:
         """A frame, without FCS, arrived from the link partner."""
-        if self.phy.link and not self.phy.loopback:
+        phy = self.phy
+        if phy.link and not phy.loopback:
             self._take(frame, None)
 
     @property
@@ -207,8 +213,8 @@ class Nic82576(PciFunction):
         values, shift = self._values, vf_cause(index)
         own = (1 << VF_VECTORS) - 1 << shift
         for queue in (index, index + POOLS):
-            values[RXDCTL.at(queue)] &= ~QUEUE_ENABLE
-            values[TXDCTL.at(queue)] &= ~QUEUE_ENABLE
+            values[RXDCTL + queue] &= ~QUEUE_ENABLE
+            values[TXDCTL + queue] &= ~QUEUE_ENABLE
             self._transmit[queue].reset()
         for register in (VFRE, VFTE):
             values[register] &= ~(1 << index)
@@ -216,7 +222,7 @@ class Nic82576(PciFunction):
             values[register] &= ~own
         self.interrupts.mask_extended(own)
         self.interrupts.take_extended(own)
-        values[VTIVAR.at(index)] = values[VTIVAR_MISC.at(index)] = 0
+        values[VTIVAR + index] = values[VTIVAR_MISC + index] = 0
         self.mailboxes.virtual_reset(index)
 
     def _add_capabilities(self, total_vfs: int, first_offset: int, stride: int) -> None:
@@ -254,6 +260,7 @@ class Nic82576(PciFunction):
         self._values[low] = int.from_bytes(self.nvm.mac[:4], "little")
         self._values[high] = int.from_bytes(self.nvm.mac[4:], "little") | RAH_VALID
         self.filters.forget()
+        self.classifier.forget()
         self.interrupts.reset()
         self.set_intx(False)
         for queue in self._transmit:
@@ -304,25 +311,16 @@ class Nic82576(PciFunction):
         pool = queue & POOLS - 1
         return functions[pool].dma if pool < len(functions) else self.dma
 
-    def _may_transmit(self, queue: int) -> bool:
-        values = self._values
-        return bool(
-            values[TCTL] & TCTL_ENABLE
-            and not values[CTRL] & CTRL_MASTER_DISABLE
-            and values[VFTE] >> (queue & POOLS - 1) & 1
-        )
-
     def _run(self, queue: int) -> None:
-        reported = self._transmit[queue].run(self._dma(queue), lambda: self._may_transmit(queue))
-        if reported:
+        if self._transmit[queue].run(self._dma(queue)):
             self.interrupts.queue(queue, transmit=True)
 
     def _send(self, queue: int, frame: bytes) -> None:
         """A frame leaves a queue: to other pools, to the wire, or nowhere."""
         values, pool = self._values, queue & POOLS - 1
-        vmdq = self.filters.vmdq
+        vmdq = values[MRQC] & MRQC_VMDQ
         if vmdq:
-            insertion = values[VMVIR.at(pool)]
+            insertion = values[VMVIR + pool]
             if insertion & VMVIR_ALWAYS:
                 frame = self._transmit[queue].tagged(frame, insertion & 0xFFFF)
             elif insertion & VMVIR_NEVER and self.filters.vlan(frame) is not None:
@@ -354,48 +352,45 @@ class Nic82576(PciFunction):
         values = self._values
         if not values[RCTL] & RCTL_ENABLE or values[CTRL] & CTRL_MASTER_DISABLE:
             return
-        if len(frame) < ETHERNET_HEADER:
-            return
         if len(frame) < SHORTEST:
+            if len(frame) < ETHERNET_HEADER:
+                return
             frame = frame.ljust(SHORTEST, b"\0")
-        self.statistics.arrived(frame)
-        if self.filters.vmdq:
+        length = len(frame) + FCS
+        values[TPR] += 1
+        values[TORL] += length
+        if values[MRQC] & MRQC_VMDQ:
             pools = self.filters.pools(frame, sender)
             if sender is not None and not values[DTXSWC] >> 16 + sender & 1:
                 pools &= ~(1 << sender)
-        else:
-            pools = int(self.filters.accepts(frame))
-        if not pools:
-            return
-        self.statistics.received(frame)
-        self._distribute(frame, pools)
+            if pools:
+                self.statistics.received(frame, length)
+                self._distribute(frame, pools)
+        elif self.filters.accepts(frame):
+            self.statistics.received(frame, length)
+            self._deliver(
+                *self.classifier.packet(
+                    frame, values[CTRL] & CTRL_VLAN_MODE, values[RCTL] & RCTL_STRIP_CRC
+                )
+            )
 
     def _distribute(self, frame: bytes, pools: int) -> None:
         """Copies for each pool, with what each wants taken out."""
         values = self._values
-        vmdq = self.filters.vmdq
         several = pools & pools - 1
-        packets: dict[tuple[int, int], tuple[Packet, int]] = {}
-        while pools:
-            pool = (pools & -pools).bit_length() - 1
-            pools &= pools - 1
-            if vmdq:
-                options = values[RPLOLR] if several else values[VMOLR.at(pool)]
-                form = (options & VMOLR_STRIP_VLAN, options & 1 << 31)
-            else:
-                form = (values[CTRL] & CTRL_VLAN_MODE, values[RCTL] & RCTL_STRIP_CRC)
-            made = packets.get(form)
-            if made is None:
-                made = packets[form] = self.classifier.packet(frame, *form)
-            packet, spread = made
-            if vmdq:
-                queue = pool
-                if spread & 1 and values[VMOLR.at(pool)] & VMOLR_RSS:
-                    queue += POOLS
-                self.statistics.received_by(pool, frame)
-            else:
-                queue = spread
-            if self._receive[queue].deliver(packet, self._dma(queue)):
-                self.interrupts.queue(queue, transmit=False)
-            else:
-                values[MPC] += 1
+        for pool in range(POOLS):
+            if not pools >> pool & 1:
+                continue
+            options = values[RPLOLR if several else VMOLR + pool]
+            packet, spread = self.classifier.packet(
+                frame, options & VMOLR_STRIP_VLAN, options & VMOLR_STRIP_CRC
+            )
+            spreads = spread & 1 and values[VMOLR + pool] & VMOLR_RSS
+            self.statistics.received_by(pool, frame)
+            self._deliver(packet, pool + POOLS if spreads else pool)
+
+    def _deliver(self, packet: Packet, queue: int) -> None:
+        if self._receive[queue].deliver(packet, self._dma(queue)):
+            self.interrupts.queue(queue, transmit=False)
+        else:
+            self._values[MPC] += 1

@@ -11,7 +11,6 @@ from devices.models.nic82576.register_bank import RegisterBank
 from devices.models.nic82576.registers import (
     ADDRESSES,
     DTXSWC,
-    MRQC,
     MTA,
     POOLS,
     RAH,
@@ -72,11 +71,6 @@ class Filters:
 
     def _changed(self, _: int, value: int) -> None:
         self.forget()
-
-    @property
-    def vmdq(self) -> bool:
-        """Whether frames are sorted into pools."""
-        return bool(self._values[MRQC] & 1)
 
     def vlan(self, frame: bytes) -> int | None:
         """The VLAN of a tagged frame."""
@@ -144,7 +138,7 @@ class Filters:
         """The pools that belong to a VLAN."""
         pools = 0
         for index in range(_VLVF_ENTRIES):
-            entry = self._values[VLVF + 4 * index]
+            entry = self._values[VLVF + index]
             if entry & VLVF_ENABLE and entry & 0xFFF == vlan:
                 pools |= entry >> VLVF_POOLS & 0xFF
         return pools
@@ -174,25 +168,25 @@ class Filters:
         return exact
 
     def _in_vlan_table(self, vlan: int) -> bool:
-        return bool(self._values[VFTA + 4 * (vlan >> 5)] >> (vlan & 31) & 1)
+        return bool(self._values[VFTA + (vlan >> 5)] >> (vlan & 31) & 1)
 
     def _hashed(self, destination: bytes) -> bool:
         """Whether the hash table of multicast or of unicast addresses has it."""
         shift = _HASH_SHIFTS[self._values[RCTL] >> RCTL_HASH_BITS & 3]
         bits = (destination[5] << 8 | destination[4]) >> shift & 0xFFF
         table = MTA if destination[0] & 1 else UTA
-        return bool(self._values[table + 4 * (bits >> 5)] >> (bits & 31) & 1)
+        return bool(self._values[table + (bits >> 5)] >> (bits & 31) & 1)
 
     def _with(self, flag: int) -> int:
         """The pools that have this flag in VMOLR."""
         values = self._values
-        return sum(1 << pool for pool in range(POOLS) if values[VMOLR + 4 * pool] & flag)
+        return sum(1 << pool for pool in range(POOLS) if values[VMOLR + pool] & flag)
 
     def _short_enough(self, pools: int, length: int, vlan: int | None) -> int:
         if length <= STANDARD:
             return pools
         for pool in range(POOLS):
-            entry = self._values[VMOLR + 4 * pool]
+            entry = self._values[VMOLR + pool]
             if length > self._longest(entry & VMOLR_LONG, entry & VMOLR_LENGTH, vlan):
                 pools &= ~(1 << pool)
         return pools

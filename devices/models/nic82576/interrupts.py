@@ -126,19 +126,22 @@ class CauseRegisters:
         values = self._values
         pool, shift = number & 7, 16 * (number >> 3) + 8 * transmit
         if pool < len(self._signals.virtual):
-            self._virtual(pool, values[VTIVAR + 4 * pool] >> shift)
+            self._virtual(pool, values[VTIVAR + pool] >> shift)
             return
-        values[ICR] |= ICR_TRANSMITTED if transmit else ICR_RECEIVED
-        if not self.msix_mode:
-            self._legacy()
+        cause = ICR_TRANSMITTED if transmit else ICR_RECEIVED
+        known = values[ICR] & cause
+        values[ICR] |= cause
+        if not values[GPIE] & GPIE_MSIX:
+            if not known:
+                self._legacy()
             return
-        entry = values[IVAR + 4 * pool] >> shift
+        entry = values[IVAR + pool] >> shift
         if entry & _VALID:
             self.extended(1 << (entry & 0x1F))
 
     def mailbox(self, vf: int) -> None:
         """The physical function wrote to a virtual function, or took what it wrote."""
-        self._virtual(vf, self._values[VTIVAR_MISC + 4 * vf])
+        self._virtual(vf, self._values[VTIVAR_MISC + vf])
 
     def extended(self, bits: int) -> None:
         """Bits of EICR came up."""
@@ -209,7 +212,7 @@ class CauseRegisters:
 
     def _send(self, bit: int) -> None:
         values = self._values
-        interval = values[EITR + 4 * bit] >> 2 & 0x1FFF
+        interval = values[EITR + bit] >> 2 & 0x1FFF
         self._next[bit] = self._signals.clock.now + 1000 * interval
         mask = 1 << bit
         values[EICR] &= ~(values[EIAC] & mask)

@@ -37,7 +37,7 @@ class Mailboxes:
         bank.on_read[V2PMAILBOX] = self.virtual_reads
 
     def _physical_wrote(self, vf: int, value: int) -> None:
-        at = P2VMAILBOX.at(vf)
+        at = P2VMAILBOX + vf
         locks = self._values[at]
         if value & PF_REVOKES:
             locks &= ~PF_SEES_VF_LOCK
@@ -51,7 +51,7 @@ class Mailboxes:
 
     def virtual_wrote(self, vf: int, value: int) -> None:
         """What a virtual function does with its side of the mailbox."""
-        at = P2VMAILBOX.at(vf)
+        at = P2VMAILBOX + vf
         locks = self._values[at]
         if not value & VF_LOCK:
             locks &= ~PF_SEES_VF_LOCK
@@ -67,30 +67,30 @@ class Mailboxes:
 
     def virtual_reads(self, vf: int) -> int:
         """What a virtual function sees, once: news are cleared by looking at them."""
-        at = V2PMAILBOX.at(vf)
+        at = V2PMAILBOX + vf
         news = self._values[at]
         self._values[at] = news & ~_CLEARED_BY_READ
-        locks = self._values[P2VMAILBOX.at(vf)]
+        locks = self._values[P2VMAILBOX + vf]
         return (
             news | VF_LOCK * bool(locks & PF_SEES_VF_LOCK) | VF_SEES_PF_LOCK * bool(locks & PF_LOCK)
         )
 
     def virtual_reset(self, vf: int) -> None:
         """The physical function's driver is told that a virtual function was reset."""
-        self._values[P2VMAILBOX.at(vf)] &= ~PF_SEES_VF_LOCK
+        self._values[P2VMAILBOX + vf] &= ~PF_SEES_VF_LOCK
         self._values[VFLRE] |= 1 << vf
         self._notify(vf)
 
     def physical_reset_done(self) -> None:
         """CTRL_EXT.PFRSTD: virtual functions may go on."""
         for vf in range(POOLS):
-            at = V2PMAILBOX.at(vf)
+            at = V2PMAILBOX + vf
             if self._values[at] & VF_IN_RESET:
                 self._values[at] ^= VF_IN_RESET | VF_RESET_DONE
 
     def _tell(self, vf: int, news: int) -> None:
         if news:
-            self._values[V2PMAILBOX.at(vf)] |= news
+            self._values[V2PMAILBOX + vf] |= news
             self._interrupts.mailbox(vf)
 
     def _notify(self, vf: int) -> None:

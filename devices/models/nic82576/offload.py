@@ -17,37 +17,38 @@ _PROTOCOLS = (UDP, TCP, SCTP, 0)
 _FIN_PSH, _CWR = 0x09, 0x80
 
 
-def insert_ip_checksum(frame: bytearray, at: int, length: int) -> None:
-    """The checksum of the IPv4 header of ``length`` bytes at ``at``; nothing if it isn't there."""
-    if 20 <= length <= len(frame) - at:
-        frame[at + 10 : at + 12] = b"\0\0"
-        total = ones_complement(bytes(frame[at : at + length]))
-        frame[at + 10 : at + 12] = (total ^ 0xFFFF).to_bytes(2, "big")
+def with_ip_checksum(frame: bytes, at: int, length: int) -> bytes:
+    """The frame with the checksum of its IPv4 header, of ``length`` bytes at ``at``."""
+    end = at + length
+    if length < 20 or end > len(frame):
+        return frame
+    head, tail = frame[: at + 10], frame[at + 12 :]
+    total = ones_complement(head[at:] + frame[at + 12 : end]) ^ 0xFFFF
+    return b"".join((head, total.to_bytes(2, "big"), tail))
 
 
-def insert_transport_checksum(frame: bytearray, at: int, protocol: int, extra: int = 0) -> None:
-    """The checksum of layer 4 from ``at`` to the end; ``extra`` completes the pseudo header."""
+def with_transport_checksum(frame: bytes, at: int, protocol: int, extra: int = 0) -> bytes:
+    """The frame with a checksum from ``at`` on; ``extra`` completes the pseudo header."""
     field = at + CHECKSUM_AT.get(protocol, len(frame))
+    size = 4 if protocol == SCTP else 2
+    if field + size > len(frame):
+        return frame
     if protocol == SCTP:
-        if field + 4 <= len(frame):
-            frame[field : field + 4] = bytes(4)
-            frame[field : field + 4] = crc32c(bytes(frame[at:])).to_bytes(4, "little")
-        return
-    if field + 2 <= len(frame):
-        total = ones_complement(bytes(frame[at:]), extra) ^ 0xFFFF
-        if protocol == UDP and not total:
-            total = 0xFFFF
-        frame[field : field + 2] = total.to_bytes(2, "big")
+        value = crc32c(frame[at:field] + bytes(4) + frame[field + 4 :]).to_bytes(4, "little")
+    else:
+        total = ones_complement(frame[at:], extra) ^ 0xFFFF
+        value = (total or (0xFFFF if protocol == UDP else 0)).to_bytes(2, "big")
+    return b"".join((frame[:field], value, frame[field + size :]))
 
 
-def with_checksums(data: bytes, context: ContextDescriptor, *, ip: bool, transport: bool) -> bytes:
+def with_checksums(frame: bytes, context: ContextDescriptor, *, ip: bool, transport: bool) -> bytes:
     """A packet with the checksums asked for."""
-    frame = bytearray(data)
+    network, length = context.maclen, context.iplen
     if transport:
-        insert_transport_checksum(frame, context.maclen + context.iplen, _PROTOCOLS[context.l4t])
+        frame = with_transport_checksum(frame, network + length, _PROTOCOLS[context.l4t])
     if ip and context.ipv4:
-        insert_ip_checksum(frame, context.maclen, context.iplen)
-    return bytes(frame)
+        frame = with_ip_checksum(frame, network, length)
+    return frame
 
 
 def segments(
@@ -85,8 +86,9 @@ def segments(
                 frame[at + 13] &= ~_CWR & 0xFF
         else:
             frame[at + 4 : at + 6] = (len(frame) - at & 0xFFFF).to_bytes(2, "big")
+        made = bytes(frame)
         if transport:
-            insert_transport_checksum(frame, at, protocol, len(frame) - at)
+            made = with_transport_checksum(made, at, protocol, len(made) - at)
         if ip and context.ipv4:
-            insert_ip_checksum(frame, network, context.iplen)
-        yield bytes(frame)
+            made = with_ip_checksum(made, network, context.iplen)
+        yield made

@@ -66,28 +66,23 @@ class Phy:
 
     def __init__(self, bank: RegisterBank, owner: Timed, on_link: Callable[[], None]) -> None:
         self.attached = False
+        self.loopback = False
+        """Whether what is sent comes back."""
+        self.link = False
+        """Whether the link is up: negotiated, or looped back."""
         self._values = bank.values
         self._owner = owner
         self._on_link = on_link
         self._attempt = 0
-        self._link = False
+        self._negotiated = False
         bank.on_write[MDIC] = self._access
         self.reset()
 
     def reset(self) -> None:
         """All registers as after power-on, and auto-negotiation from the start."""
         self.registers = dict(REGISTERS)
+        self._settle()
         self.negotiate()
-
-    @property
-    def loopback(self) -> bool:
-        """Whether what is sent comes back."""
-        return bool(self.registers[CONTROL] & CONTROL_LOOPBACK)
-
-    @property
-    def link(self) -> bool:
-        """Whether the link is up: negotiated, or looped back."""
-        return self._link or self.loopback
 
     def negotiate(self) -> None:
         """Lose the link, and have it again 500 ms later if there is a partner by then."""
@@ -95,24 +90,30 @@ class Phy:
         attempt = self._attempt
         self._set_link(False)
         if self.attached and not self.registers[CONTROL] & CONTROL_POWER_DOWN:
-            self._owner.clock.after(NEGOTIATION_NANOSECONDS, partial(self._negotiated, attempt))
+            self._owner.clock.after(NEGOTIATION_NANOSECONDS, partial(self._finish, attempt))
 
     def attach(self, attached: bool) -> None:
         """A partner came or went."""
         self.attached = attached
         self.negotiate()
 
-    def _negotiated(self, attempt: int) -> None:
+    def _finish(self, attempt: int) -> None:
         if attempt == self._attempt:
             self._set_link(self.attached)
 
     def _set_link(self, up: bool) -> None:
-        before, self._link = self._link, up
-        bits = STATUS_NEGOTIATED | STATUS_LINK
-        status = self.registers[PHY_STATUS]
-        self.registers[PHY_STATUS] = status | bits if up else status & ~bits
+        before, self._negotiated = self._negotiated, up
+        self._settle()
         if before != up:
             self._on_link()
+
+    def _settle(self) -> None:
+        """Bring what follows from the registers and the negotiation up to date."""
+        self.loopback = bool(self.registers[CONTROL] & CONTROL_LOOPBACK)
+        self.link = self._negotiated or self.loopback
+        status = self.registers[PHY_STATUS] & ~(STATUS_NEGOTIATED | STATUS_LINK)
+        status |= STATUS_NEGOTIATED * self._negotiated | STATUS_LINK * self.link
+        self.registers[PHY_STATUS] = status
 
     def _access(self, _: int, value: int) -> None:
         number = value >> _REGISTER & 0x1F
@@ -121,14 +122,10 @@ class Phy:
         if error:
             data |= _ERROR
         elif value & _READ:
-            data = self._read(number)
+            data = self.registers[number]
         elif value & _WRITE:
             self._write(number, data)
         self._values[MDIC] = value & 0x2FFF_0000 & ~_READY | data | _READY
-
-    def _read(self, number: int) -> int:
-        value = self.registers[number]
-        return value | STATUS_LINK if number == PHY_STATUS and self.loopback else value
 
     def _write(self, number: int, value: int) -> None:
         if number == CONTROL and value & CONTROL_RESET:
@@ -136,6 +133,7 @@ class Phy:
         elif number in WRITABLE:
             before = self.registers[number]
             self.registers[number] = value & ~CONTROL_RESTART if number == CONTROL else value
+            self._settle()
             if number == CONTROL and (
                 value & CONTROL_RESTART or (before ^ value) & CONTROL_POWER_DOWN
             ):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import struct
 from typing import NamedTuple
 
-from devices.dma import DmaPort
+from devices.dma import REFUSED, CompletionStatus, DmaPort
 from devices.models.nic82576.descriptors import LegacyReceived, Received
 from devices.models.nic82576.registers import (
     PSRTYPE,
@@ -37,9 +37,10 @@ _STATUS, _LENGTH = Received.dd.low, Received.length.low
 _HEADER_LENGTH, _SPLIT = Received.header_length.low, Received.sph.mask
 _LEGACY_LENGTH, _LEGACY_STATUS = LegacyReceived.length.low, LegacyReceived.dd.low
 _LEGACY_VLAN, _VLAN = LegacyReceived.vlan.low, Received.vlan.low
-_LEGACY, _SPLIT_IF_KNOWN, _SPLIT_ALWAYS = 0, 2, 5
+_LEGACY, _ONE_BUFFER, _SPLIT_IF_KNOWN, _SPLIT_ALWAYS = 0, 1, 2, 5
+_SUCCESS = CompletionStatus.SUCCESS
 _SPLIT_TCP, _SPLIT_UDP, _SPLIT_IPV4, _SPLIT_IPV6 = 1 << 4, 1 << 5, 1 << 8, 1 << 9
-_PAIR = struct.Struct("<QQ")
+_PAIR, _FIRST = struct.Struct("<QQ"), struct.Struct("<Q")
 
 
 class Packet(NamedTuple):
@@ -58,74 +59,90 @@ class Packet(NamedTuple):
 class ReceiveQueue:
     """One of the 16."""
 
-    def __init__(self, number: int, values: dict[int, int]) -> None:
+    def __init__(self, number: int, values: list[int]) -> None:
         self._values = values
-        self._base, self._base_high = RDBAL.at(number), RDBAH.at(number)
-        self._length, self._head, self._tail = RDLEN.at(number), RDH.at(number), RDT.at(number)
-        self._control, self._split = RXDCTL.at(number), SRRCTL.at(number)
-        self._dropped = RQDPC.at(number)
-        self._split_types = PSRTYPE.at(number & 7)
+        self._base, self._base_high = RDBAL + number, RDBAH + number
+        self._length, self._head, self._tail = RDLEN + number, RDH + number, RDT + number
+        self._control, self._split = RXDCTL + number, SRRCTL + number
+        self._dropped = RQDPC + number
+        self._split_types = PSRTYPE + (number & 7)
 
     def deliver(self, packet: Packet, dma: DmaPort) -> bool:
         """Put a packet into memory; False, and counted, if it can't be."""
         values = self._values
-        if not values[self._control] & QUEUE_ENABLE:
-            return self._drop()
         head, tail, size = values[self._head], values[self._tail], values[self._length] >> 4
-        if head >= size or tail >= size:
-            return self._drop()
+        if values[self._control] & QUEUE_ENABLE and head != tail and head < size and tail < size:
+            split = values[self._split]
+            kind = split >> SRRCTL_TYPE & 7
+            room = (split & SRRCTL_PACKET_SIZE) << 10
+            room = room or 2048 >> (values[RCTL] >> RCTL_BUFFER_SIZE & 3)
+            usual = kind == _ONE_BUFFER and len(packet.data) <= room
+            if (
+                self._fill_one(packet, dma, head, size)
+                if usual
+                else self._fill(packet, dma, kind, room)
+            ):
+                return True
+        values[self._dropped] += 1
+        values[RNBC] += 1
+        return False
+
+    def _fill_one(self, packet: Packet, dma: DmaPort, head: int, size: int) -> bool:
+        """The usual case, without the bookkeeping of several buffers."""
+        values = self._values
+        at = (values[self._base] | values[self._base_high] << 32) + 16 * head
+        fetched = dma.read(at, 16)
+        if fetched.status is not _SUCCESS:
+            return False
+        values[self._head] = head + 1 if head + 1 < size else 0
+        address = _FIRST.unpack_from(fetched.data)[0]
+        data, _, status, vlan, done = packet
+        if address:
+            dma.write(address, data)
+        done |= len(data) << _LENGTH | (status | _DD | _EOP) << _STATUS | vlan << _VLAN
+        dma.write(at, done.to_bytes(16, "little"))
+        return True
+
+    def _fill(self, packet: Packet, dma: DmaPort, kind: int, room: int) -> bool:
+        """As many buffers of ``room`` bytes as it takes; all are fetched before one is used."""
+        values = self._values
+        head, size = values[self._head], values[self._length] >> 4
         base = values[self._base] | values[self._base_high] << 32
-        split = values[self._split]
-        kind = split >> SRRCTL_TYPE & 7
-        room = (split & SRRCTL_PACKET_SIZE) << 10 or 2048 >> (values[RCTL] >> RCTL_BUFFER_SIZE & 3)
-        data = packet.data
-        low, header = packet.low, 0
+        data, _, status, vlan, low = packet
+        header = 0
         if kind in {_SPLIT_IF_KNOWN, _SPLIT_ALWAYS}:
-            header, low = self._header(packet, kind, (split >> SRRCTL_HEADER_SIZE & 0x3F) << 6)
+            header, low = self._header(packet, kind)
         offset, end = header, len(data)
-        taken = []
-        while True:
-            if head == tail:
-                return self._drop()
-            fetched = dma.read(base + 16 * head, 16)
-            if not fetched.ok:
-                return self._drop()
-            address, second = _PAIR.unpack(fetched.data)
+        taken: list[tuple[int, int, int, int]] = []
+        while offset < end or not taken:
+            fetched = dma.read(base + 16 * head, 16) if head != values[self._tail] else REFUSED
+            if fetched.status is not _SUCCESS:
+                return False
             head = head + 1 if head + 1 < size else 0
-            step = min(room, end - offset) if address else 0
-            taken.append((address, second, offset, step))
+            step = min(room, end - offset)
+            taken.append((*_PAIR.unpack(fetched.data), offset, step))
             offset += step
-            if offset == end and address:
-                break
-        slot = values[self._head]
-        values[self._head] = head
+        slot, values[self._head] = values[self._head], head
         last = len(taken) - 1
         for number, (address, second, start, step) in enumerate(taken):
             if header and not number:
                 dma.write(second & ~1, data[:header])
-            if step:
+            if step and address:  # what would go to a buffer at address 0 goes nowhere
                 dma.write(address, data[start : start + step])
             if kind == _LEGACY:
                 done = self._legacy(packet, address, step, number == last)
+            elif number == last:
+                done = low | step << _LENGTH | (status | _DD | _EOP) << _STATUS | vlan << _VLAN
             else:
-                done = low | step << _LENGTH
-                done |= (
-                    _DD << _STATUS
-                    if number != last
-                    else ((packet.status | _DD | _EOP) << _STATUS | packet.vlan << _VLAN)
-                )
-                low = packet.low
+                done = low | step << _LENGTH | _DD << _STATUS
+            low = packet.low
             dma.write(base + 16 * slot, done.to_bytes(16, "little"))
             slot = slot + 1 if slot + 1 < size else 0
         return True
 
-    def _drop(self) -> bool:
-        self._values[self._dropped] += 1
-        self._values[RNBC] += 1
-        return False
-
-    def _header(self, packet: Packet, kind: int, room: int) -> tuple[int, int]:
+    def _header(self, packet: Packet, kind: int) -> tuple[int, int]:
         """Bytes for the header buffer of the first descriptor, and the lower half that says so."""
+        room = (self._values[self._split] >> SRRCTL_HEADER_SIZE & 0x3F) << 6
         headers, types = packet.headers, self._values[self._split_types]
         length = 0
         if (headers.protocol == TCP and types & _SPLIT_TCP) or (

@@ -4,32 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from devices.models.nic82576.registers import ALIASES, ALL, CELLS, RESET, NicRegister
+from devices.models.nic82576.registers import ALL, CELLS, KEPT, RESET, NicRegister
 
 
 class RegisterBank:
-    """Values by offset, as hardware sees and sets them.
+    """Values by place, as hardware sees and sets them.
 
     ``on_read[register]`` answers a read in place of the value; ``on_write[register]`` is told of a
     write after the writable bits have been stored. Both are given the index in the array.
     """
 
     def __init__(self) -> None:
-        self.values = dict(RESET)
+        self.values = list(RESET)
         self.on_read: dict[NicRegister, Callable[[int], int]] = {}
         self.on_write: dict[NicRegister, Callable[[int, int], None]] = {}
 
     def reset(self, *, everything: bool) -> None:
         """Every register as after power-on, or those that a software reset concerns."""
-        for offset, value in RESET.items():
-            if everything or not CELLS[offset][0].kept:
-                self.values[offset] = value
+        kept = [] if everything else [(place, self.values[place]) for place in KEPT]
+        self.values[:] = RESET
+        for place, value in kept:
+            self.values[place] = value
 
     def read(self, offset: int, size: int) -> int:
         """4 aligned bytes, or 8 as two of them; anything else, and what is no register, reads 0."""
         if size == 8 and not offset & 3:
             return self.read(offset, 4) | self.read(offset + 4, 4) << 32
-        offset = ALIASES.get(offset, offset)
         cell = CELLS.get(offset)
         if cell is None or size != 4:
             return 0
@@ -37,9 +37,9 @@ class RegisterBank:
         answer = self.on_read.get(register)
         if answer is not None:
             return answer(index) & ALL
-        value = self.values[offset]
+        value = self.values[register + index]
         if register.read_clears:
-            self.values[offset] = value & ~register.read_clears
+            self.values[register + index] = value & ~register.read_clears
         return value & ALL
 
     def write(self, offset: int, value: int, size: int) -> None:
@@ -48,14 +48,13 @@ class RegisterBank:
             self.write(offset, value & ALL, 4)
             self.write(offset + 4, value >> 32, 4)
             return
-        offset = ALIASES.get(offset, offset)
         cell = CELLS.get(offset)
         if cell is None or size != 4:
             return
         register, index = cell
-        writable = register.writable
-        before = self.values[offset]
-        self.values[offset] = (before & ~writable | value & writable) & ~(value & register.cleared)
+        writable, place = register.writable, register + index
+        after = self.values[place] & ~writable | value & writable
+        self.values[place] = after & ~(value & register.cleared)
         react = self.on_write.get(register)
         if react is not None:
             react(index, value)

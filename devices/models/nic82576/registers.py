@@ -6,6 +6,7 @@ declared here reads 0 and drops writes. Fields that the model looks at follow th
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Self
 
 ALL = 0xFFFF_FFFF
@@ -17,12 +18,19 @@ ADDRESSES = 24
 """Entries of the receive address table."""
 
 
-class NicRegister(int):
-    """A register, or an array of them, at the offset that it is: ``CTRL``, ``RDT.at(3)``."""
+_RESET: list[int] = []
 
+
+class NicRegister(int):
+    """A register, or an array of them; as a number, the place of its value among all values.
+
+    Those of an array follow each other: ``RDT + 3`` is the place of the fourth.
+    """
+
+    offset: int
+    """Where the first one is in BAR0."""
     count: int
     stride: int
-    reset: int
     writable: int
     """Bits that keep what software writes."""
     cleared: int
@@ -44,15 +52,19 @@ class NicRegister(int):
         stride: int = 4,
         kept: bool = False,
     ) -> Self:
-        register = super().__new__(cls, offset)
-        register.count, register.stride, register.reset = count, stride, reset
+        register = super().__new__(cls, len(_RESET))
+        _RESET.extend([reset] * count)
+        register.offset, register.count, register.stride = offset, count, stride
         register.writable, register.cleared, register.read_clears = writable, cleared, read_clears
         register.kept = kept
         return register
 
-    def at(self, index: int) -> int:
-        """Offset of one of an array."""
-        return self + index * self.stride
+    def __reduce__(self) -> tuple[Callable[[int], NicRegister], tuple[int]]:
+        return register_at, (self.offset,)
+
+    def offset_of(self, index: int) -> int:
+        """Where one of an array is in BAR0."""
+        return self.offset + index * self.stride
 
 
 def _queue(
@@ -241,6 +253,7 @@ VFTA = NicRegister(0x5600, count=128)
 WUC = NicRegister(0x5800)
 WUFC = NicRegister(0x5808)
 MRQC = NicRegister(0x5818)
+MRQC_VMDQ = 1 << 0
 VT_CTL = NicRegister(0x581C)
 VT_CTL_DEFAULT_POOL = 7
 VT_CTL_NO_DEFAULT = 1 << 29
@@ -261,6 +274,7 @@ VMOLR_OVERFLOW_UNICAST = 1 << 26
 VMOLR_BROADCAST = 1 << 27
 VMOLR_MULTICAST_PROMISCUOUS = 1 << 28
 VMOLR_STRIP_VLAN = 1 << 30
+VMOLR_STRIP_CRC = 1 << 31
 RPLOLR = NicRegister(0x5AF0, reset=0x8000_0000)
 GCR = NicRegister(0x5B00, reset=1 << 18)
 FACTPS = NicRegister(0x5B30)
@@ -331,26 +345,38 @@ TABLE: dict[str, NicRegister] = {
     name: value for name, value in list(globals().items()) if isinstance(value, NicRegister)
 }
 CELLS: dict[int, tuple[NicRegister, int]] = {
-    register.at(index): (register, index)
+    register.offset_of(index): (register, index)
     for register in TABLE.values()
     for index in range(register.count)
 }
 """Every 32 bits by their offset: the register, and which of its array they are."""
-RESET: dict[int, int] = {offset: register.reset for offset, (register, _) in CELLS.items()} | {
-    RXDCTL.at(0): 0x1_0000 | QUEUE_ENABLE,
-    TXDCTL.at(0): QUEUE_ENABLE,
-}
-ALIASES: dict[int, int] = {
-    base + 0x100 * queue + at: ring + 0x40 * queue + at
+CELLS |= {
+    base + 0x100 * queue + at: CELLS[ring + 0x40 * queue + at]
     for base, ring in ((0x2800, 0xC000), (0x3800, 0xE000))
     for queue in range(4)
     for at in range(0, 0x40, 4)
-}
-"""Queues 0 to 3 have their registers a second time, where older controllers have them."""
+    if ring + at in CELLS
+}  # queues 0 to 3 are seen a second time, where older controllers have them
+_RESET[RXDCTL] |= QUEUE_ENABLE
+_RESET[TXDCTL] |= QUEUE_ENABLE
+RESET = tuple(_RESET)
+"""All values after power-on."""
+KEPT = tuple(
+    register + index
+    for register in TABLE.values()
+    if register.kept
+    for index in range(register.count)
+)
+"""Places of those that survive a software reset."""
+
+
+def register_at(offset: int) -> NicRegister:
+    """The register at an offset of BAR0."""
+    return CELLS[offset][0]
 
 
 def address_entry(index: int) -> tuple[int, int]:
-    """Offsets of RAL and RAH of one of the 24 receive addresses."""
+    """Places of RAL and RAH of one of the 24 receive addresses."""
     if index < 16:
-        return RAL.at(index), RAH.at(index)
-    return RAL_16.at(index - 16), RAH_16.at(index - 16)
+        return RAL + index, RAH + index
+    return RAL_16 + index - 16, RAH_16 + index - 16

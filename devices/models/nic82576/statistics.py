@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from functools import partial
 
 from devices.models.nic82576.register_bank import RegisterBank
@@ -22,7 +23,6 @@ from devices.models.nic82576.registers import (
     TORL,
     TOTH,
     TOTL,
-    TPR,
     TPT,
     VFGORC,
     VFGOTC,
@@ -51,33 +51,28 @@ class Statistics:
         values[GPTC] += 1
         values[TOTL] += length
         values[GOTCL] += length
-        values[PTC64 + 4 * _size_class(length)] += 1
+        values[PTC64 + bisect_left(_SIZES, length)] += 1
         if frame[0] & 1:
             values[BPTC if frame.startswith(BROADCAST) else MPTC] += 1
         if vf is not None:
-            values[VFGPTC.at(vf)] += 1
-            values[VFGOTC.at(vf)] += length
+            values[VFGPTC + vf] += 1
+            values[VFGOTC + vf] += length
 
-    def arrived(self, frame: bytes) -> None:
-        """A frame arrived, wanted or not."""
-        self._values[TPR] += 1
-        self._values[TORL] += len(frame) + FCS
-
-    def received(self, frame: bytes) -> None:
+    def received(self, frame: bytes, length: int) -> None:
         """A frame passed the filters."""
-        values, length = self._values, len(frame) + FCS
+        values = self._values
         values[GPRC] += 1
         values[GORCL] += length
-        values[PRC64 + 4 * _size_class(length)] += 1
+        values[PRC64 + bisect_left(_SIZES, length)] += 1
         if frame[0] & 1:
             values[BPRC if frame.startswith(BROADCAST) else MPRC] += 1
 
     def received_by(self, pool: int, frame: bytes) -> None:
         """A pool got a frame."""
         values = self._values
-        values[VFGPRC.at(pool)] += 1
-        values[VFGORC.at(pool)] += len(frame) + FCS
-        values[VFMPRC.at(pool)] += frame[0] & 1
+        values[VFGPRC + pool] += 1
+        values[VFGORC + pool] += len(frame) + FCS
+        values[VFMPRC + pool] += frame[0] & 1
 
     def _lower(self, low: int, _: int) -> int:
         return self._values[low]
@@ -85,7 +80,3 @@ class Statistics:
     def _upper(self, low: int, _: int) -> int:
         value, self._values[low] = self._values[low], 0
         return value >> 32
-
-
-def _size_class(length: int) -> int:
-    return sum(length > size for size in _SIZES)

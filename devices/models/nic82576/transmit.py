@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Iterable
 
-from devices.dma import DmaPort
+from devices.dma import REFUSED, CompletionStatus, DmaPort
 from devices.models.nic82576.descriptors import (
     CONTEXT,
     DATA,
@@ -19,7 +19,12 @@ from devices.models.nic82576.descriptors import (
 )
 from devices.models.nic82576.offload import segments, with_checksums
 from devices.models.nic82576.registers import (
+    CTRL,
+    CTRL_MASTER_DISABLE,
+    POOLS,
     QUEUE_ENABLE,
+    TCTL,
+    TCTL_ENABLE,
     TDBAH,
     TDBAL,
     TDH,
@@ -31,8 +36,9 @@ from devices.models.nic82576.registers import (
     TSCTFC,
     TXDCTL,
     VET,
+    VFTE,
 )
-from devices.network.frames import FCS, fcs, ones_complement
+from devices.network.frames import ETHERNET_HEADER, FCS, fcs, ones_complement
 
 LONGEST = 0x3FFFF
 """The payload length of a descriptor has 18 bits: no packet is longer."""
@@ -51,9 +57,13 @@ _TXSM = DataDescriptor.txsm.mask >> _HIGH
 _DTYP = DataDescriptor.dtyp.low - _HIGH
 _IDX = DataDescriptor.idx.low - _HIGH
 _OFFLOADS = _TSE | _VLE | _IXSM | _TXSM
+_PLAIN_BITS = _DEXT | _EOP | _IFCS | _OFFLOADS | DataDescriptor.dtyp.mask >> _HIGH
+_PLAIN = _DEXT | _EOP | _IFCS | DATA << _DTYP
+"""The usual case: a frame in one buffer that is to be sent as it is."""
 _STATUS_AT = 12
 _KEPT_STATUS = 0xFFFF_FFF0
 _CONTEXTS = 2
+_SUCCESS = CompletionStatus.SUCCESS
 _PAIR = struct.Struct("<QQ")
 
 Send = Callable[[int, bytes], None]
@@ -63,42 +73,44 @@ Send = Callable[[int, bytes], None]
 class TransmitQueue:
     """One of the 16: ``run`` does what is between head and tail."""
 
-    def __init__(self, number: int, values: dict[int, int], send: Send) -> None:
+    def __init__(self, number: int, values: list[int], send: Send) -> None:
         self.number = number
         self._values = values
         self._send = send
-        self._base, self._base_high = TDBAL.at(number), TDBAH.at(number)
-        self._length, self._head, self._tail = TDLEN.at(number), TDH.at(number), TDT.at(number)
-        self._control = TXDCTL.at(number)
-        self._report, self._report_high = TDWBAL.at(number), TDWBAH.at(number)
+        self._base, self._base_high = TDBAL + number, TDBAH + number
+        self._length, self._head, self._tail = TDLEN + number, TDH + number, TDT + number
+        self._control, self._pool = TXDCTL + number, 1 << number % POOLS
+        self._report, self._report_high = TDWBAL + number, TDWBAH + number
         self._running = False
         self.reset()
 
     def reset(self) -> None:
         """Forget contexts, and the packet of which not all descriptors have come."""
         self._contexts = [ContextDescriptor()] * _CONTEXTS
-        self._begin_packet()
-
-    def _begin_packet(self) -> None:
+        self._first: int | None = None
         self._parts: list[bytes] = []
         self._gathered = 0
-        self._first: int | None = None
         self._lost = False
 
-    def run(self, dma: DmaPort, allowed: Callable[[], bool]) -> bool:
-        """Carry out descriptors while ``allowed``; whether any was reported done."""
+    def run(self, dma: DmaPort) -> bool:
+        """Carry out descriptors; whether any was reported done."""
         if self._running:
             return False  # who carries out descriptors already looks at the tail each time
         self._running = True
         reported = False
         values = self._values
-        while values[self._control] & QUEUE_ENABLE and allowed():
-            head, size = values[self._head], values[self._length] >> 4
-            if head == values[self._tail] or head >= size or values[self._tail] >= size:
+        while (
+            values[self._control] & QUEUE_ENABLE
+            and values[TCTL] & TCTL_ENABLE
+            and not values[CTRL] & CTRL_MASTER_DISABLE
+            and values[VFTE] & self._pool
+        ):
+            head, tail, size = values[self._head], values[self._tail], values[self._length] >> 4
+            if head == tail or head >= size or tail >= size:
                 break
             at = (values[self._base] | values[self._base_high] << 32) + 16 * head
             fetched = dma.read(at, 16)
-            if not fetched.ok:
+            if fetched.status is not _SUCCESS:
                 break
             values[self._head] = head + 1 if head + 1 < size else 0
             low, high = _PAIR.unpack(fetched.data)
@@ -117,23 +129,24 @@ class TransmitQueue:
                 self._contexts[index] = ContextDescriptor(low | high << _HIGH)
             if kind != DATA:
                 return
-        if self._first is None:
-            self._first = high
         length = high & 0xFFFF
+        if self._first is None:
+            if high & _PLAIN_BITS == _PLAIN and ETHERNET_HEADER <= length <= LONGEST_FRAME:
+                fetched = dma.read(low, length)
+                if fetched.status is _SUCCESS:
+                    self._send(self.number, fetched.data)
+                return
+            self._first = high
+            self._parts, self._gathered, self._lost = [], 0, False
         if length and not self._lost:
             self._gathered += length
-            fetched = dma.read(low, length) if self._gathered <= LONGEST else None
-            if fetched is not None and fetched.ok:
-                self._parts.append(fetched.data)
-            else:
-                self._lost = True
-                self._parts.clear()
+            fetched = dma.read(low, length) if self._gathered <= LONGEST else REFUSED
+            self._lost = fetched.status is not _SUCCESS
+            self._parts.append(fetched.data)
         if high & _EOP:
-            data, first = b"".join(self._parts), self._first
-            whole = not self._lost and len(data) > 13
-            self._begin_packet()
-            if whole:
-                for frame in self._frames(data, first, high):
+            first, self._first = self._first, None
+            if not self._lost and self._gathered >= ETHERNET_HEADER:
+                for frame in self._frames(b"".join(self._parts), first, high):
                     if len(frame) <= LONGEST_FRAME:
                         self._send(self.number, frame)
 
@@ -143,10 +156,10 @@ class TransmitQueue:
             if data[-FCS:] != fcs(data[:-FCS]):
                 return ()  # with a wrong check sequence it gets nowhere
             data = data[:-FCS]
+        if first & _DEXT and not first & _OFFLOADS:
+            return (data,)
         if not first & _DEXT:
             return (self._legacy(data, first, last),)
-        if not first & _OFFLOADS:
-            return (data,)
         context = self._contexts[first >> _IDX & _CONTEXTS - 1]
         ip, transport = bool(first & _IXSM), bool(first & _TXSM)
         frames: Iterable[bytes]

@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 from devices.dma import REFUSED, Completion, Request
 from devices.function import Bar, PciFunction
 from devices.models.nic82576.controller import Nic82576
-from devices.models.nic82576.registers import ALIASES, CELLS
+from devices.models.nic82576.registers import CELLS
 from devices.network.link import Sink
 from tests.devices.models.nic82576.machines import OUTSIDE, frame_for, vf_mac
 from tests.devices.network.packets import ip_packet
 from tests.devices.ports import RAM_SIZE, RecordingPort
 
-OFFSETS = sorted({*CELLS, *ALIASES})
+OFFSETS = sorted(CELLS)
 HOT = [
     *(base + 0x40 * queue + at for base in (0xC000, 0xE000) for queue in (0, 1, 8) for at in
       (0, 4, 8, 0xC, 0x10, 0x18, 0x28, 0x38)),
