@@ -330,6 +330,26 @@ class Topology:
             yield bridge
             bridge = self._place(bridge)[0].bridge
 
+    def peer_at(self, function: PciFunction, address: int) -> tuple[Bar, int] | None:
+        """The BAR of another function that a request reaches without passing the root, if any.
+
+        A switch sends it to another of its ports unless the one that it came in by redirects
+        requests (ACS). The root complex is taken to send nothing from port to port.
+        """
+        for bridge in self.bridges_above(function):
+            bus = self._place(bridge)[0]
+            inside = bus.bridge is not None and bus.bridge.port_type is PortType.UPSTREAM_PORT
+            if not bridge.command.value & BME:
+                return None
+            if not inside or (bridge.acs is not None and bridge.acs.control.value.rr):
+                continue
+            own = set(self._below(self._behind[bridge]))
+            for other in self._below(bus):
+                claimed = None if other in own else other.bar_at(address)
+                if claimed is not None:
+                    return claimed
+        return None
+
     def is_forwarded(self, function: PciFunction) -> bool:
         """Whether something above a function forwards its requests, or stops them."""
         above = next(self.bridges_above(function), None)

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 from devices.bridged_port import BridgedPort
 from devices.dma import Completion, DmaPort, Request
 from devices.function import CLOSED, PciFunction
+from devices.source_id import SourceId
 from devices.topology import Topology, TopologyError
 from pagetables.memory import MemoryState, PhysicalMemory
 from vtd.dmar.platform_data import PlatformData, UnitRegisters
@@ -217,6 +218,16 @@ class Platform:
         port = UnitPort(unit, self.memory, source_id)
         forwarded = self.topology.is_forwarded(function)
         return BridgedPort(port, self.topology, function) if forwarded else port
+
+    def port_as(self, function: PciFunction, source_id: SourceId) -> DmaPort:
+        """What a function reaches that puts a requester id of its choice into its requests.
+
+        The unit is the one that requests from its place come to; bridges that put in an id of
+        theirs do so all the same.
+        """
+        _, *aliases = self.topology.aliases(function)
+        port = UnitPort(self.unit_of(function), self.memory, aliases[-1] if aliases else source_id)
+        return BridgedPort(port, self.topology, function, source_id)
 
     def io_apic_port(self, number: int) -> UnitPort:
         """The port of the I/O APIC with this id (8.3.1.1); PlatformError if no unit lists it."""
