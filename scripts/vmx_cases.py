@@ -419,6 +419,16 @@ def _mov_ss(*, current: bool) -> bool:
     return cpu.vmlaunch() == (VmResult(0x40, 26) if current else VmResult(1))
 
 
+def _error_after_invvpid(descriptor: int) -> VmResult | object:
+    """VM-instruction error after INVVPID, which was 12 before."""
+    cpu = on_processor(new_memory())
+    cpu.memory.write(VMCS, pack(BASE))
+    cpu.vmptrld(VMCS)
+    cpu.vmread(0xFFFF_FFFF)
+    cpu.invvpid(1, descriptor)
+    return cpu.vmread(0x4400)
+
+
 TOO_HIGH = 1 << 40
 BASICS: dict[str, Callable[[], bool]] = {
     "vmxon unaligned": lambda: _vmxon(VMXON | 1) == VmResult(1),
@@ -440,6 +450,10 @@ BASICS: dict[str, Callable[[], bool]] = {
     "vmptrld revision": lambda: _pointer("vmptrld", 0x10_0000, 11, REVISION + 1),
     "vmptrld": lambda: _pointer("vmptrld", VMCS, None),
     "vmptrst": _vmptrst,
+    "vmxoff": lambda: on_processor(new_memory()).vmxoff() == VmResult(0),
+    "ept of 4 levels": lambda: bool(KUT.ept_vpid.levels_4),
+    "invvpid failed 28": lambda: _error_after_invvpid(0) == VmResult(0, None, 28),
+    "invvpid successful 12": lambda: _error_after_invvpid(1) == VmResult(0, None, 12),
     "movss without VMCS": lambda: _mov_ss(current=False),
     "movss": lambda: _mov_ss(current=True),
     **{

@@ -310,6 +310,8 @@ def _(m: re.Match[str], f: Fields, expect: object) -> None:
 def read_controls(suite: str, text: str) -> Case:
     """A line of the control suite."""
     fields = Fields(guest_rflags=0)
+    if text == "4-level EPT support check":
+        return {"suite": suite, "kind": "basic", "name": "ept of 4 levels"}
     if text == "Secondary processor-based controls ignored":
         fields.bit(PRIMARY, 31, value=False)
         fields.put(secondary_controls=0xFFFF_FFFF)
@@ -464,6 +466,8 @@ def read_invvpid(suite: str, text: str) -> Case:
         return {"suite": suite, "kind": "invvpid mode", "mode": "compatibility"}
     if text == "INVVPID outside of VMX operation raises #UD":
         return {"suite": suite, "kind": "invvpid mode", "mode": "off"}
+    if match := re.match(r"After (failed|successful) INVVPID, VMX_INST_ERR is (\d+)", text):
+        return {"suite": suite, "kind": "basic", "name": f"invvpid {match[1]} {match[2]}"}
     raise LeftOut(OPERANDS)
 
 
@@ -593,6 +597,7 @@ BASICS = {
     "test FEATURE_CONTROL lock bit": "feature control locked",
     "test enable VMX in FEATURE_CONTROL": "feature control",
     "test vmptrst": "vmptrst",
+    "test vmxoff": "vmxoff",
     "VMREAD TSC_OFFSET after VMWRITE TSC_OFFSET": "tsc offset 0 0",
     "VMREAD TSC_OFFSET_HI after VMWRITE TSC_OFFSET": "tsc offset 1 0",
     "VMREAD TSC_OFFSET_HI after VMWRITE TSC_OFFSET_HI": "tsc offset 1 1",

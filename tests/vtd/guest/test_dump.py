@@ -38,6 +38,44 @@ def test_what_is_printed_is_read(form: str, data: st.DataObject) -> None:
     assert len(printed) > 100
 
 
+PREFIXES: dict[str, Callable[[str], str]] = {
+    "none": lambda line: line,
+    "dmesg": lambda line: f"[  673.850218] {line}",
+    "dmesg with the caller": lambda line: f"[  673.850218][ T1234] kvm_intel: {line}",
+    "raw level": lambda line: f"<3>[  673.850218] {line}",
+    "syslog": lambda line: f"Nov 28 10:00:01 host kernel: [  673.850218] kvm_intel: {line}",
+    "journal": lambda line: f"2026-11-28T10:00:01.123456+01:00 host kernel: {line}",
+    "Xen's console": lambda line: f"(XEN) [2026-11-28 10:00:01.234] {line}",
+    "a quoted mail": lambda line: f"> > (XEN) {line}",
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("prefix", PREFIXES)
+def test_what_logs_put_before_a_line_does_not_matter(form: str, prefix: str) -> None:
+    text = FORMS[form](state_of(EVERYTHING, guest_cr3=1 << 63))
+    bare = [line.partition("kvm_intel: ")[2] or line.removeprefix("(XEN) ")
+            for line in text.splitlines()]  # fmt: skip
+    (expected,) = parse_dumps(text)
+    (dump,) = parse_dumps("\n".join(map(PREFIXES[prefix], bare)))
+    assert dump == expected
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_lines_that_a_mail_has_wrapped_are_put_together(form: str) -> None:
+    text = FORMS[form](state_of(EVERYTHING))
+    wrapped = text.replace(", gh_mask", ", \ngh_mask").replace("  RIP = ", "  RIP = \n")
+    (dump,), (expected,) = parse_dumps(wrapped), parse_dumps(text)
+    assert dump.values == expected.values
+
+
+def test_xen_says_where_efer_is_from() -> None:
+    text = xen_dump(state_of(EVERYTHING, guest_efer=0xD01))
+    for source in ("VMCS", "MSR LL"):
+        (dump,) = parse_dumps(text.replace("EFER =", f"EFER({source}) ="))
+        assert dump.values["guest_efer"] == 0xD01
+
+
 def test_several_dumps_in_one_log_are_told_apart() -> None:
     log = (
         "noise\n" + kvm_dump(state_of(EVERYTHING, vpid=1)) + kvm_dump(state_of(EVERYTHING, vpid=2))

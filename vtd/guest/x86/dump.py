@@ -44,6 +44,8 @@ def _pattern(text: str) -> re.Pattern[str]:
     return re.compile(escaped.replace(r"\#", HEX))
 
 
+EFER = re.compile(r"\bEFER(?:\([^)]*\))?\s*=\s*" + HEX)
+"""Xen says where it has the value from."""
 _GUEST: list[tuple[re.Pattern[str], tuple[str, ...]]] = [
     (_pattern("CR0: actual=#, shadow=#, gh_mask=#"),
      ("guest_cr0", "cr0_read_shadow", "cr0_guest_host_mask")),
@@ -58,7 +60,7 @@ _GUEST: list[tuple[re.Pattern[str], tuple[str, ...]]] = [
     (_pattern("DR7 = #"), ("guest_dr7",)),
     (_pattern("Sysenter RSP=# CS:RIP=#:#"),
      ("guest_sysenter_esp", "guest_sysenter_cs", "guest_sysenter_eip")),
-    (_pattern("EFER = #"), ("guest_efer",)),
+    (EFER, ("guest_efer",)),
     (_pattern("PAT = #"), ("guest_pat",)),
     (_pattern("DebugCtl = #"), ("guest_debugctl",)),
     (_pattern("DebugExceptions = #"), ("guest_pending_debug_exceptions",)),
@@ -92,7 +94,7 @@ _HOST: list[tuple[re.Pattern[str], tuple[str, ...]]] = [
     (_pattern("CR0=# CR3=# CR4=#"), ("host_cr0", "host_cr3", "host_cr4")),
     (_pattern("Sysenter RSP=# CS:RIP=#:#"),
      ("host_sysenter_esp", "host_sysenter_cs", "host_sysenter_eip")),
-    (_pattern("EFER = #"), ("host_efer",)),
+    (EFER, ("host_efer",)),
     (_pattern("PAT = #"), ("host_pat",)),
     (_pattern("PerfGlobCtl = #"), ("host_perf_global_ctrl",)),
 ]  # fmt: skip
@@ -139,8 +141,7 @@ def parse_dumps(text: str) -> list[Dump]:
     """The dumps in a log; DumpError if there is none, or one is cut."""
     dumps: list[Dump] = []
     section: str | None = None
-    for number, line in enumerate(text.splitlines(), 1):
-        stripped = _PREFIX.sub("", line).strip()
+    for number, stripped in _lines(text):
         heading = next((name for mark, name in SECTIONS.items() if mark in stripped), None)
         if heading is not None:
             section = heading
@@ -157,6 +158,16 @@ def parse_dumps(text: str) -> list[Dump]:
     for dump in dumps:
         _whole(dump)
     return dumps
+
+
+def _lines(text: str) -> Iterator[tuple[int, str]]:
+    """Lines without what a log puts before them, those that a mail has wrapped put together."""
+    begun = ""
+    for number, line in enumerate(text.splitlines(), 1):
+        stripped = _PREFIX.sub("", line.lstrip("> ")).strip()
+        whole = f"{begun} {stripped}".strip()
+        yield number, whole
+        begun = whole if stripped.endswith((",", "=")) else ""
 
 
 def _values(section: str, line: str, number: int) -> Iterator[tuple[str, int]]:
