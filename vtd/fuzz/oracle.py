@@ -225,7 +225,8 @@ class SlowUnit:
         request = _Request(self._devices[step["device"]], int(step["iova"], 0), write, pasid)
         plain = pasid is None or not self._command >> 31 & 1
         if plain and 0xFEE0_0000 <= request.address < 0xFEF0_0000:
-            self._record(0x29, request.source_id, 0, write=True)
+            shown = self._fault_address(request.address & ~0xFFF)
+            self._record(0x29, request.source_id, shown, write=True)
             return None
         if not self._command >> 31 & 1:
             return request.address

@@ -83,11 +83,11 @@ class RegisterWindow:
         """A register."""
         if self.watched:
             self._looked_at(offset, size)
-        return self._unit.read_register(offset, size)
+        return self._unit.read(offset, size)
 
     def write(self, offset: int, value: int, size: int) -> None:
         """A register."""
-        self._unit.write_register(offset, size, value)
+        self._unit.write(offset, value, size)
 
 
 class ServedChipset(ServedFunction):

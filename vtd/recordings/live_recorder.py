@@ -115,8 +115,8 @@ class _Accesses(Observer):
         self._recorder.ended("w", self._number, offset, size, int(value))
 
     def answered(self, request: Request, answer: int | Completion) -> None:
-        source_id, address, access, _, pasid, _, address_type, payload = request
-        if pasid is not None or address_type or access >= MESSAGE:
+        source_id, address, access, _, pasid, _, address_type, payload = request.plain
+        if pasid is not None or address_type or access == MESSAGE:
             return
         if address in INTERRUPT_RANGE and isinstance(payload, bytes) and len(payload) == 4:
             data = int.from_bytes(payload, "little")

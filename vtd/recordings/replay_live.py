@@ -162,7 +162,8 @@ class LiveRun:
                 return
             case RegisterRead(unit, offset, size, value):
                 got: Json = self.units[unit].read_register(offset, size)
-                yield f"r {offset:#x}", value, got
+                if self.units[unit].faults.is_information_defined(offset):
+                    yield f"r {offset:#x}", value, got
             case RegisterWritten(unit, offset, size, value):
                 self.units[unit].write_register(offset, size, value)
             case PageRequested(source_id, address, _, physical):

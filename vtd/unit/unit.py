@@ -253,6 +253,14 @@ class RemappingUnit(Remade):
             self.observer.register_written(offset, size, value)
             self.observer.settled()
 
+    def read(self, offset: int, size: int) -> int:
+        """The same as :meth:`read_register`: a unit is a region like those of devices."""
+        return self.read_register(offset, size)
+
+    def write(self, offset: int, value: int, size: int) -> None:
+        """The same as :meth:`write_register`, its arguments in the order of all regions."""
+        self.write_register(offset, size, value)
+
     def attach(self, source_id: int, client: AtsClient) -> None:
         """Send invalidation requests and page group responses for ``source_id`` to ``client``."""
         self.devices.attach(source_id, client)
@@ -348,10 +356,13 @@ class RemappingUnit(Remade):
             outcome = self.interrupts.remap(status, source_id, address, value)
         except InterruptFault as fault:
             if fault.recorded:
-                self.faults.interrupt_fault(source_id, fault.index, fault.reason)
+                self.faults.interrupt_fault(source_id, address, fault.index, fault.reason)
             if self.observer is not None:
                 self.observer.fault(request, fault.reason)
-            self._publish(InterruptBlocked(source_id, address, fault.reason, fault.recorded))
+            blocked = InterruptBlocked(
+                source_id, address, fault.reason, fault.recorded, fault.index
+            )
+            self._publish(blocked)
             return REFUSED
         self._publish(InterruptDelivered(source_id, outcome))
         return Completion(CompletionStatus.SUCCESS, interrupt=outcome)

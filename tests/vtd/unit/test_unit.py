@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from devices.dma import ATOMIC, READ, WRITE, Request
+from devices.function import Identity, PciFunction
 from tests.vtd.world import (
     HOST,
     INTERRUPTS,
@@ -212,3 +213,12 @@ def test_the_window_answers_only_what_the_specification_provides_for() -> None:
     for offset, size in ((0x19, 4), (0x20, 2), (0x8, 16), (1 << 40, 8)):
         started.unit.write_register(offset, size, 0)
         assert started.unit.read_register(offset, size) == 0
+
+
+def test_a_unit_is_a_region_that_a_bar_can_hold() -> None:
+    unit = World(Mode.LEGACY).start().unit
+    bar = PciFunction(Identity(0x8086, 0x1234, 0x088000)).add_bar(0, 0x1000)
+    bar.place(0, 0x1000, unit)
+    bar.write(0x40, 0xFEE0_1000, 4)  # FEADDR_REG
+    assert bar.read(0x40, 4) == unit.read_register(0x40, 4) == 0xFEE0_1000
+    assert bar.read(0x8, 8) == unit.capabilities.cap

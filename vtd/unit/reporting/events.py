@@ -37,6 +37,8 @@ class InterruptBlocked(NamedTuple):
     address: int
     reason: FaultReason
     recorded: bool
+    interrupt_index: int = 0
+    """0 where the reason has none."""
 
 
 class InterruptDelivered(NamedTuple):

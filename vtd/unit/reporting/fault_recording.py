@@ -14,6 +14,17 @@ from vtd.unit.reporting.event_interrupt import EventInterrupt
 from vtd.unit.requests.faults import FaultReason
 from vtd.unit.state import Stateful
 
+UNDEFINED_INFORMATION = frozenset(
+    (
+        FaultReason.IR_RESERVED_REQUEST,
+        FaultReason.IR_COMPATIBILITY_BLOCKED,
+        FaultReason.IR_NOT_AN_INTERRUPT,
+        FaultReason.IR_REMAPPING_REQUIRED,
+        FaultReason.IR_EXTENDED_MODE_REQUIRED,
+    )
+)
+"""Reasons for which FI is undefined (11.4.7.6)."""
+
 
 class FaultRecorder(Stateful):
     """Primary fault logging of one unit."""
@@ -61,9 +72,28 @@ class FaultRecorder(Stateful):
                 record |= _EXE
         self.log(record)
 
-    def interrupt_fault(self, source_id: int, index: int, reason: FaultReason) -> None:
-        """Record a fault of an interrupt request; FI holds the index in bits 63:48."""
-        self.log(FaultRecording.of(fr=reason, sid=source_id, fi=(index & 0xFFFF) << 48))
+    def interrupt_fault(
+        self, source_id: int, address: int, index: int, reason: FaultReason
+    ) -> None:
+        """Record a fault of an interrupt request; FI holds the index in bits 63:48.
+
+        Of an access to the interrupt range that is no interrupt, for which FI is undefined, it
+        holds the page.
+        """
+        information = (index & 0xFFFF) << 48
+        if reason is FaultReason.IR_NOT_AN_INTERRUPT:
+            information = address & self._information
+        self.log(FaultRecording.of(fr=reason, sid=source_id, fi=information))
+
+    def is_information_defined(self, offset: int) -> bool:
+        """Whether what is in a register is what 11.4.7.6 says: FI of some reasons can be anything.
+
+        ``offset`` is that of a register access; all but the lower halves of fault records are.
+        """
+        start = offset & ~0x7
+        return start not in self._records or (
+            FaultRecording(self._registers.values[start]).fr not in UNDEFINED_INFORMATION
+        )
 
     @property
     def overflowed(self) -> bool:

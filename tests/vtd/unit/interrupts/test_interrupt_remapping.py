@@ -73,6 +73,7 @@ def agree(world: InterruptWorld) -> int | None:
                 if event.reason not in WITHOUT_INDEX:
                     assert expected.index is not None
                     assert record.fi == (expected.index & 0xFFFF) << 48
+                    assert event.interrupt_index == expected.index
             return event.reason
     return None
 
@@ -180,7 +181,8 @@ def test_a_broken_rule_has_its_fault_reason(
 def test_other_writes_to_the_range_are_no_interrupts(address: int, length: int) -> None:
     started = InterruptWorld(entry=REMAPPED.replace(fpd=True)).start()
     assert not started.port().write(address, bytes(length)).ok
-    assert started.record().fr == 0x29
+    record = started.record()
+    assert (record.fr, record.fi) == (0x29, address & ~0xFFF)
     for fpd in (False, True):
         fault_coverage.reached(0x29, fault_coverage.INTERRUPT, "directed", fpd=fpd)
 
