@@ -223,7 +223,7 @@ class Request(NamedTuple):
     @property
     def well_formed(self) -> bool:
         """Whether a requester can send this: an access there is, a length, a PASID of 20 bits."""
-        access, length, pasid = self.access, self.length, self.pasid
+        _, _, access, length, pasid, _, _, _ = self
         known = 0 < access <= MESSAGE or self._has_known_attributes
         return known and length >= 0 and (pasid is None or not pasid >> 20)
 

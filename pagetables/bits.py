@@ -163,6 +163,9 @@ class _LazyCodec:
         return record_codec(owner)
 
 
+_int = int.__new__
+
+
 class BitRecord(int):
     """An entry of fixed width; subclasses declare its fields with :class:`Bits`."""
 
@@ -191,7 +194,7 @@ class BitRecord(int):
     def __new__(cls, value: int = 0) -> Self:
         if value >> cls.WIDTH:
             raise ValueError(f"{cls.__name__}: {value:#x} is not a number of {cls.WIDTH} bits")
-        return super().__new__(cls, value)
+        return _int(cls, value)
 
     @classmethod
     def of(cls, **values: int) -> Self:

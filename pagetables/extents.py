@@ -160,7 +160,7 @@ def nested_pages(
         outer = show_rights(inside, rights)
         if start >> width:
             if refused is not None:
-                fault = WalkFault(WalkRule.TABLE_BEYOND_WIDTH, StageKind.FIRST, shift, top=False)
+                fault = WalkFault(WalkRule.TABLE_BEYOND_WIDTH, StageKind.FIRST, shift, False)
                 refused(canonical(inside, address), 1 << shift, fault)
             continue
 
@@ -331,6 +331,6 @@ def tell(
     """Say what is present but can't be used."""
     if isinstance(problem, WalkRule):
         shift = geometry.levels[depth].shift
-        problem = WalkFault(problem, geometry.kind, shift, top=depth == 0)
+        problem = WalkFault(problem, geometry.kind, shift, depth == 0)
     if problem.rule is not WalkRule.NOT_PRESENT:
         refused(canonical(geometry, address), length, problem)

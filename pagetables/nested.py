@@ -12,7 +12,15 @@ from collections.abc import Callable
 
 from pagetables.memory import FrameReader, TableMemory
 from pagetables.observer import EntryObserver
-from pagetables.walk import Leaf, Stage, TableRefusedError, WalkRule, output, set_flags
+from pagetables.walk import (
+    FRAME_NUMBER,
+    Leaf,
+    Stage,
+    TableRefusedError,
+    WalkRule,
+    output,
+    set_flags,
+)
 
 SecondStageWalk = Callable[[int], Leaf]
 """Translates a guest physical address, with or without paging-structure caches."""
@@ -56,8 +64,13 @@ class GuestMemory:
     def __getitem__(self, number: int) -> FrameReader:
         frame = self.known.get(number)
         if frame is None:
-            leaf = self._translate(number << 12, self._readable, WalkRule.TABLE_NOT_READABLE)
-            frame = output(leaf, number << 12) >> 12
+            address = number << 12
+            if number >> self._width - 12:
+                raise TableRefusedError(address, WalkRule.TABLE_BEYOND_WIDTH)
+            leaf = entry, shift, rights, _, _ = self._walk(address)
+            if rights & self._readable != self._readable:
+                raise TableRefusedError(address, WalkRule.TABLE_NOT_READABLE)
+            frame = (entry if shift == 12 else output(leaf, address)) >> 12 & FRAME_NUMBER
             if self.located is not None:
                 self.located(number, frame)
         self._hosts[number] = frame
@@ -75,11 +88,8 @@ class GuestMemory:
     def compare_exchange(self, address: int, size: int, expected: int, new: int) -> bool:
         """Set flags in a first-stage entry; this dirties the page that holds the table."""
         leaf = self._translate(address, self._second.geometry.write, WalkRule.TABLE_NOT_WRITABLE)
-        entry, shift, _, where = leaf
         memory, stage, dirty = self._memory, self._second, self._second.dirty
-        if dirty & ~entry and not set_flags(
-            memory, stage, where, entry, dirty, shift, self._observer
-        ):
+        if dirty & ~leaf[0] and not set_flags(memory, stage, leaf, dirty, self._observer):
             return self.compare_exchange(address, size, expected, new)
         frame = self.known.get(address >> 12, output(leaf, address) >> 12)
         return self._memory.compare_exchange(frame << 12 | address & 0xFFF, size, expected, new)
@@ -92,7 +102,7 @@ class GuestMemory:
     def _translate(self, address: int, need: int, denied: WalkRule) -> Leaf:
         if address >> self._width:
             raise TableRefusedError(address, WalkRule.TABLE_BEYOND_WIDTH)
-        leaf = _, _, rights, _ = self._walk(address)
+        leaf = _, _, rights, _, _ = self._walk(address)
         if rights & need != need:
             raise TableRefusedError(address, denied)
         return leaf

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
+from typing import TYPE_CHECKING
 
 from pagetables.geometry import Geometry, StageKind
 from pagetables.memory import BusError, TableMemory
@@ -22,16 +23,22 @@ Visit = Callable[[int, int, int], None]
 """Told of each entry that points to a table: its level's shift, the table frame, rights so far."""
 
 
-Leaf = tuple[int, int, int, int]
+Leaf = tuple[int, int, int, int, int]
 """What maps the page: the entry with the flags that the walk set, log2 of the page size, the rights
-ANDed over all levels, and the address of the entry in the memory that was walked."""
+ANDed over all levels, and the entry's place: its table's frame in the memory walked, and index."""
 
 
 def output(leaf: Leaf, address: int) -> int:
     """The address that ``address`` is translated to by the leaf of its page."""
-    entry, shift, _, _ = leaf
+    entry, shift, _, _, _ = leaf
     offset = (1 << shift) - 1
     return entry & ADDRESS & ~offset | address & offset
+
+
+def place(leaf: Leaf) -> int:
+    """The address of the entry that maps a page, in the memory that was walked."""
+    _, _, _, frame, index = leaf
+    return frame << 12 | index << 3
 
 
 class WalkRule(Enum):
@@ -62,12 +69,32 @@ class WalkFault(Exception):  # noqa: N818 - the specification's word
     ``top`` say which first-stage table the second stage refused.
     """
 
-    def __init__(self, rule: WalkRule, kind: StageKind, shift: int, top: bool) -> None:
-        self.rule = rule
-        self.kind = kind
-        self.shift = shift
-        self.top = top
+    if TYPE_CHECKING:  # made by Exception itself, which is several times as fast
+
+        def __init__(self, rule: WalkRule, kind: StageKind, shift: int, top: bool, /) -> None: ...
+
+    @property
+    def rule(self) -> WalkRule:
+        """Why the walk ended."""
+        rule: WalkRule = self.args[0]
+        return rule
+
+    @property
+    def kind(self) -> StageKind:
+        """Whose table the entry is in."""
+        kind: StageKind = self.args[1]
+        return kind
+
+    @property
+    def shift(self) -> int:
+        """The level of the entry, by the lowest address bit of its index."""
+        shift: int = self.args[2]
+        return shift
+
+    @property
+    def top(self) -> bool:
         """Whether the table is the root of its stage."""
+        return bool(self.args[3])
 
     def __str__(self) -> str:
         return f"{self.kind.value} stage, bit {self.shift}: {self.rule.value}"
@@ -111,17 +138,17 @@ def walk(
     shift = steps[0][0]
     try:
         for shift, stop, leaf, page_reserved in steps:  # noqa: B007 - used below
-            entry = frames[frame][address >> shift & 511]
+            index = address >> shift & 511
+            entry = frames[frame][index]
             if observer is not None:
-                where = memory.host(frame << 12 | (address >> shift & 511) << 3)
+                where = memory.host(frame << 12 | index << 3)
                 observer.read(STRUCTURES[geometry.kind], where, 8, entry)
             rights &= entry
             if entry & stop or not rights & present:  # at the last level always
                 break
             if follow:
-                where = frame << 12 | (address >> shift & 511) << 3
-                if accessed & ~entry and not set_flags(
-                    memory, stage, where, entry, accessed, shift, observer
+                if entry & accessed != accessed and not set_flags(
+                    memory, stage, (entry, shift, rights, frame, index), accessed, observer
                 ):
                     return walk(memory, stage, address, visit, None, observer)
                 if visit is not None:
@@ -133,10 +160,12 @@ def walk(
         raise _fault(WalkRule.NOT_PRESENT, stage, shift)
     if not entry & leaf or entry & page_reserved:
         raise _fault(WalkRule.RESERVED, stage, shift)
-    where = frame << 12 | (address >> shift & 511) << 3
-    if accessed & ~entry and not set_flags(memory, stage, where, entry, accessed, shift, observer):
-        return walk(memory, stage, address, visit, None, observer)
-    return entry | accessed, shift, rights, where
+    if accessed and entry & accessed != accessed:
+        found = entry, shift, rights, frame, index
+        if not set_flags(memory, stage, found, accessed, observer):
+            return walk(memory, stage, address, visit, None, observer)
+        entry |= accessed
+    return entry, shift, rights, frame, index
 
 
 def walk_last(
@@ -166,7 +195,7 @@ def walk_last(
         raise _fault(WalkRule.NOT_PRESENT, stage, shift)
     if entry & reserved:
         raise _fault(WalkRule.RESERVED, stage, shift)
-    return entry, shift, rights, frame << 12 | index << 3
+    return entry, shift, rights, frame, index
 
 
 STRUCTURES = {
@@ -178,16 +207,15 @@ STRUCTURES = {
 def set_flags(
     memory: TableMemory,
     stage: Stage,
-    where: int,
-    entry: int,
+    found: Leaf,
     flags: int,
-    shift: int,
     observer: EntryObserver | None = None,
 ) -> bool:
-    """Atomically set accessed or dirty flags in the entry at address ``where`` (3.6.2, 3.7.2).
+    """Atomically set accessed or dirty flags in an entry that a walk found (3.6.2, 3.7.2).
 
-    False if the entry is no longer ``entry``: somebody changed it and the walk starts again.
+    False if the entry is no longer what it was: somebody changed it and the walk starts again.
     """
+    (entry, shift, *_), where = found, place(found)
     if not stage.snooped:
         raise _fault(WalkRule.NOT_SNOOPED, stage, shift)
     try:

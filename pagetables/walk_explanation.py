@@ -84,7 +84,7 @@ def explain_walk(memory: TableMemory, stage: Stage, address: int) -> WalkExplana
         leaf = walk(memory, stage, address, None, None, trace)
     except WalkFault as fault:
         return WalkExplanation(address, trace.steps(fault), None, "--", False, fault)
-    geometry, (_, _, rights, _) = stage.geometry, leaf
+    geometry, (_, _, rights, _, _) = stage.geometry, leaf
     return WalkExplanation(
         address,
         trace.steps(None),
@@ -119,10 +119,10 @@ def explain_nested_walk(
         leaf = walk(guest, first, address, None, None, trace)
     except WalkFault as fault:
         return WalkExplanation(address, trace.steps(fault), None, "--", False, fault)
-    _, shift, rights, _ = leaf
+    _, shift, rights, _, _ = leaf
     gpa, geometry = output(leaf, address), first.geometry
     if gpa >> width:
-        beyond = WalkFault(WalkRule.TABLE_BEYOND_WIDTH, StageKind.FIRST, shift, top=False)
+        beyond = WalkFault(WalkRule.TABLE_BEYOND_WIDTH, StageKind.FIRST, shift, False)
         *steps, last = trace.steps(None)
         last = last._replace(outcome=beyond.rule)
         return WalkExplanation(address, (*steps, last), None, "--", False, beyond)

@@ -77,8 +77,8 @@ MUTANTS = (
     Mutant(
         "fault record: source-id and reason packed the wrong way round",
         "vtd/unit/reporting/fault_recording.py",
-        "| reason << _FR\n            | request.source_id << _SID",
-        "| (request.source_id & 0xFF) << _FR\n            | reason << _SID",
+        "| reason << _FR\n            | source_id << _SID",
+        "| (source_id & 0xFF) << _FR\n            | reason << _SID",
         "tables",
     ),
     Mutant(

@@ -16,7 +16,7 @@ from pagetables.extents import leaves
 from pagetables.geometry import Geometry, StageKind, first_stage_geometry, second_stage_geometry
 from pagetables.memory import PhysicalMemory
 from pagetables.nested import GuestMemory
-from pagetables.walk import ADDRESS, Stage, WalkFault, walk
+from pagetables.walk import ADDRESS, Stage, WalkFault, place, walk
 from tests import oracle
 from tests.strategies import geometries
 
@@ -46,7 +46,7 @@ class Bench:
 
 
 def physical(memory: PhysicalMemory, stage: Stage, address: int) -> int:
-    entry, shift, _, _ = walk(memory, stage, address)
+    entry, shift, _, _, _ = walk(memory, stage, address)
     return entry & ADDRESS & -(1 << shift) | address & (1 << shift) - 1
 
 
@@ -205,13 +205,14 @@ def test_attributes_and_flags_keep_their_meaning_in_every_page_size(size: int) -
     geometry = first_stage_geometry(4, ALL_SIZES)
     bench = Bench(geometry, preset=geometry.accessed)
     bench.builder.map(0, 0, size, attributes=1 << 7 | geometry.dirty, user=False)
-    entry, _, rights, where = walk(bench.memory, bench.stage, 0)
+    leaf = entry, _, rights, _, _ = walk(bench.memory, bench.stage, 0)
+    where = place(leaf)
     assert entry & 0x1FFF == 1 << 12 | 1 << 7 | geometry.dirty | geometry.accessed | 3
     assert not rights & geometry.user
     assert bench.memory.read_record(where, 8) == entry
     bench.builder.protect(PAGE, PAGE, "r-", user=True)
     for address, low in ((0, 3), (PAGE, 5), (2 * PAGE, 3)):
-        entry, shift, _, _ = walk(bench.memory, bench.stage, address)
+        entry, shift, _, _, _ = walk(bench.memory, bench.stage, address)
         assert shift == 12
         assert entry == address | 1 << 7 | geometry.dirty | geometry.accessed | low
     quiet = replace(bench.stage, accessed=geometry.accessed, snooped=False)
@@ -343,7 +344,7 @@ def test_guest_tables_are_written_where_the_guest_has_them() -> None:
     inner.map(0x7000_0000, 0x20000, 2 * PAGE, "r-")
     stage = Stage(second, outer.root)
     guest = GuestMemory(host, stage, 48, lambda gpa: walk(host, stage, gpa))
-    entry, shift, rights, _ = walk(guest, Stage(geometry, inner.root), 0x7000_1000)
+    entry, shift, rights, _, _ = walk(guest, Stage(geometry, inner.root), 0x7000_1000)
     assert (entry & ADDRESS, shift) == (0x21000, 12)
     assert not rights & geometry.write
     words = oracle.Words(

@@ -17,7 +17,7 @@ from pagetables.columns import Columns
 from pagetables.extents import ListingLimitError, Page
 from pagetables.geometry import StageKind
 from pagetables.memory import PhysicalMemory
-from pagetables.walk import Stage, WalkFault, walk
+from pagetables.walk import Stage, WalkFault, place, walk
 from tests.strategies import (
     POOL,
     NestedScene,
@@ -146,7 +146,8 @@ def spoil(memory: PhysicalMemory, stage: Stage, addresses: list[int]) -> None:
     """Set a reserved bit in the entries of pages."""
     for address in addresses:
         with suppress(WalkFault):
-            entry, _, _, where = walk(memory, stage, address)
+            leaf = walk(memory, stage, address)
+            entry, where = leaf[0], place(leaf)
             memory.write(where, (entry | RESERVED).to_bytes(8, "little"))
 
 

@@ -27,7 +27,7 @@ from pagetables.extents import (
 from pagetables.geometry import StageKind, first_stage_geometry, second_stage_geometry
 from pagetables.images import load_capture
 from pagetables.memory import PhysicalMemory
-from pagetables.walk import Stage, WalkFault, WalkRule, walk
+from pagetables.walk import Stage, WalkFault, WalkRule, place, walk
 from tests import oracle
 from tests.reference_data import capture_folders
 from tests.strategies import (
@@ -183,7 +183,8 @@ def test_nested_pages_are_as_large_as_both_stages_allow_and_say_where_they_pass(
     inner.map(0x6000_0000, 1 << 40, PAGE)  # beyond the guest's address width
     first, second = Stage(FIRST, inner.root), Stage(SECOND, outer.root)
     outer.map(2 * BIG + 2 * PAGE, 0, PAGE)
-    entry, _, _, where = walk(memory, second, 2 * BIG + 2 * PAGE)
+    leaf = entry, _, _, _, _ = walk(memory, second, 2 * BIG + 2 * PAGE)
+    where = place(leaf)
     memory.write(where, (entry | 1 << 50).to_bytes(8, "little"))
     refused: list[tuple[int, int, WalkRule]] = []
 

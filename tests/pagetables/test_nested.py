@@ -11,7 +11,16 @@ from pagetables.geometry import second_stage_geometry
 from pagetables.memory import BusError, PhysicalMemory
 from pagetables.nested import GuestMemory
 from pagetables.observer import EntryObserver, Structure
-from pagetables.walk import ADDRESS, Stage, TableRefusedError, WalkFault, WalkRule, set_flags, walk
+from pagetables.walk import (
+    ADDRESS,
+    Stage,
+    TableRefusedError,
+    WalkFault,
+    WalkRule,
+    place,
+    set_flags,
+    walk,
+)
 from tests import oracle
 from tests.strategies import NestedScene, addresses, nested_scenes
 
@@ -28,17 +37,18 @@ def translate(
     first, second, width = scene.first.stage, scene.second.stage, scene.nesting.width
     guest = GuestMemory(memory, second, width, lambda gpa: walk(memory, second, gpa))
     try:
-        entry, shift, rights, where = walk(guest, first, address)
+        leaf = entry, shift, rights, _, _ = walk(guest, first, address)
         if dirty and first.dirty & ~entry:
-            set_flags(guest, first, where, entry, first.dirty, shift)
+            set_flags(guest, first, leaf, first.dirty)
         gpa = entry & ADDRESS & -(1 << shift) | address & (1 << shift) - 1
         if gpa >> width:
             return oracle.Failed("TABLE_BEYOND_WIDTH", "first", (shift - 3) // 9)
-        inner, inner_shift, inner_rights, inner_where = walk(memory, second, gpa)
+        last = inner, inner_shift, inner_rights, _, _ = walk(memory, second, gpa)
         if dirty and second.dirty & ~inner:
-            set_flags(memory, second, inner_where, inner, second.dirty, inner_shift)
+            set_flags(memory, second, last, second.dirty)
     except WalkFault as fault:
         return oracle.Failed(fault.rule.name, fault.kind.value, (fault.shift - 3) // 9)
+    where = place(leaf)
     host = walk(memory, replace(second, accessed=0), where)
     return oracle.Mapped(
         inner & ADDRESS & -(1 << inner_shift) | gpa & (1 << inner_shift) - 1,

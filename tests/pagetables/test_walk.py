@@ -8,7 +8,7 @@ from pagetables.bits import Implementation
 from pagetables.geometry import StageKind, first_stage_geometry, second_stage_geometry
 from pagetables.memory import PhysicalMemory
 from pagetables.observer import EntryObserver, Structure
-from pagetables.walk import ADDRESS, Leaf, Stage, WalkFault, WalkRule, set_flags, walk
+from pagetables.walk import ADDRESS, Leaf, Stage, WalkFault, WalkRule, place, set_flags, walk
 from tests import oracle
 from tests.strategies import (
     POOL,
@@ -30,7 +30,8 @@ def outcome(memory: PhysicalMemory, setup: Setup, address: int) -> oracle.Mapped
     """A walk of the library, in the oracle's words."""
     geometry = setup.stage.geometry
     try:
-        entry, shift, rights, where = walk(memory, setup.stage, address)
+        leaf = entry, shift, rights, _, _ = walk(memory, setup.stage, address)
+        where = place(leaf)
     except WalkFault as fault:
         assert fault.top == (fault.shift == geometry.levels[0].shift)
         return oracle.Failed(fault.rule.name, fault.kind.value, (fault.shift - 3) // 9)
@@ -145,7 +146,8 @@ def test_a_walk_starts_again_if_an_entry_changes_before_its_flag_is_set(level: i
     other = 0x9000 | 7 if level == 3 else level + 2 << 12 | 0x207
     agent = _ChangesOnce(memory, where, other)
     stage = Stage(geometry, 1, geometry.accessed)
-    entry, shift, _, at = walk(memory, stage, 0, None, None, agent)
+    leaf = entry, shift, _, _, _ = walk(memory, stage, 0, None, None, agent)
+    at = place(leaf)
     assert agent.seen == 2
     assert (shift, at) == (12, 0x4000)
     assert entry & ADDRESS == (0x9000 if level == 3 else 0x5000)
@@ -158,7 +160,7 @@ def test_flags_are_not_set_by_a_walk_that_is_not_snooped() -> None:
     geometry = first_stage_geometry(4, PLAIN)
     stage = Stage(geometry, 1, geometry.accessed, geometry.dirty, snooped=False)
     with pytest.raises(WalkFault, match="not snooped"):
-        set_flags(memory, stage, 0x1000, 0, geometry.dirty, 12)
+        set_flags(memory, stage, (0, 12, 0, 1, 0), geometry.dirty)
     assert memory.read_record(0x1000, 8) == 0
 
 

@@ -133,7 +133,7 @@ class AlignedDown(Observer):
         for kind, pages in self._cached.items():
             space = self._unit.caches.iotlb.space(kind)
             near = pages if block is None or len(pages) < len(block) else block
-            gone = {number for number in near if number in pages and space.get(number) is None}
+            gone = {number for number in near if number in pages and number not in space.small}
             if block is not None and gone:
                 self._look_behind(kind, block, gone)
             for number in gone:

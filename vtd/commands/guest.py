@@ -204,7 +204,7 @@ def ept(
     leaf: Leaf | None = None
     need = RIGHTS[access]
     try:
-        leaf = _, _, rights, _ = walk_ept(memory, stage, gpa)
+        leaf = _, _, rights, _, _ = walk_ept(memory, stage, gpa)
         exits = None if rights & need else _violation(stage, need, rights)
     except EptFaultError as fault:
         exits = VmExit(ExitReason.EPT_MISCONFIGURATION)

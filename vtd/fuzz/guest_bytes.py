@@ -86,7 +86,7 @@ def _entry(program: ProgramBytes) -> int:
 
 def _verdict(memory: PhysicalMemory, stage: EptStage, gpa: int) -> EptVerdict:
     try:
-        leaf = _, _, rights, _ = walk_ept(memory, stage, gpa)
+        leaf = _, _, rights, _, _ = walk_ept(memory, stage, gpa)
     except EptFaultError as fault:
         return EptVerdict("violation" if fault.violation else "misconfiguration")
     return EptVerdict("page", output(leaf, gpa), rights & stage.tables.geometry.rights)
@@ -95,7 +95,7 @@ def _verdict(memory: PhysicalMemory, stage: EptStage, gpa: int) -> EptVerdict:
 def _compare_with_second_stage(memory: PhysicalMemory, gpa: int, page: EptVerdict) -> None:
     """A unit that walks the same tables finds the same page, or does not accept them."""
     try:
-        leaf = _, _, rights, _ = walk(memory, Stage(SECOND_STAGE, ROOT), gpa)
+        leaf = _, _, rights, _, _ = walk(memory, Stage(SECOND_STAGE, ROOT), gpa)
     except WalkFault:
         return
     if (output(leaf, gpa), rights & 3) != (page.physical, page.rights & 3):

@@ -110,7 +110,7 @@ def _extended_type(page: Page) -> tuple[int, bool] | None:
 
 
 def _pat_index(leaf: Leaf) -> int:
-    entry, shift, _, _ = leaf
+    entry, shift, _, _, _ = leaf
     if shift == 12:
         small = FirstStagePage4K(entry)
         return small.pat << 2 | small.pcd << 1 | small.pwt

@@ -21,6 +21,7 @@ from devices.dma import (
     split_pages,
 )
 from pagetables.memory import CUTTERS, BusError, PhysicalMemory
+from vtd.unit.caching.iotlb import NOTHING
 from vtd.unit.unit import RemappingUnit
 
 SUCCESS = CompletionStatus.SUCCESS
@@ -54,7 +55,8 @@ class UnitPort(DmaPort):
         space = self._space
         if pasid is not None:
             space = self._iotlb.space((self.source_id, pasid, privileged))
-        line = grants, frame, within, touch, _ = space[number]
+        line = space.small.get(number) or (space.line(number) if space.larger else NOTHING)
+        grants, frame, within, touch, _ = line
         if access not in grants or address_type or not self._unit.hits_are_final:
             if source_id != self.source_id:
                 request = request._replace(source_id=self.source_id)

@@ -274,10 +274,10 @@ class RemappingUnit(Remade):
 
         ``line`` is what the IOTLB answers to an untranslated request, if somebody has asked it.
         """
-        if not (request.well_formed and self._powered):
-            return REFUSED
         if self.observer is None:
             return self._admit(request, line)
+        if not request.well_formed or not self._powered:
+            return REFUSED
         self.observer.begin(request)
         answer = self._admit(request, line)
         self.observer.answered(request, answer)
@@ -287,17 +287,22 @@ class RemappingUnit(Remade):
     def _admit(self, request: Request, line: Line | None) -> int | Completion:
         """Messages, interrupts (3.15), requests of device-TLBs (4.2), and all others (3.4)."""
         _, address, access, length, pasid, _, address_type, _ = request
+        usual = pasid is None and length >= 0 and 0 < access < ATOMIC
+        if not (usual or _can_be_sent(request)) or not self._powered:
+            return REFUSED
         if address_type or access >= MESSAGE:
             return self._other(request)
-        if access == ATOMIC and address % (length or 1):
-            return REFUSED  # malformed
         if address >> 20 == INTERRUPT_MEGABYTE and (pasid is None or not self._translating):
             return self._interrupt(request)  # 3.1: without remapping a PASID is ignored
         physical, remapped = address, False
         if self._translating:
             if line is None:
-                line = self._iotlb.space(kind_of(request))[address >> 12]
-            entry = self._iotlb.use(line)
+                line = self._iotlb.space(kind_of(request)).line(address >> 12)
+            _, _, _, _, entry = line
+            if entry is None:
+                self._iotlb.counters.misses += 1
+            else:
+                self._iotlb.use(line)
             if self.observer is not None:
                 self.observer.asked(CacheName.IOTLB, (kind_of(request), address), entry)
             if entry is None or access & ~entry.rights:
@@ -408,14 +413,15 @@ class RemappingUnit(Remade):
         return REFUSED
 
     def _block(self, request: Request, fault: TranslationFault) -> None:
+        reason, recorded = fault.reason, fault.recorded
         if self._attributes:
             request = request._replace(access=request.access | self._attributes)
-        if fault.recorded:
-            self.faults.dma_fault(request, fault.reason)
+        if recorded:
+            self.faults.dma_fault(request, reason)
         if self.observer is not None:
-            self.observer.fault(request, fault.reason)
+            self.observer.fault(request, reason)
         if self._subscribers:
-            self._publish(RequestBlocked(request, fault.reason, fault.recorded))
+            self._publish(RequestBlocked(request, reason, recorded))
 
     def _send(self, message: Message) -> None:
         self._publish(MessageSent(message))
@@ -497,6 +503,12 @@ class RemappingUnit(Remade):
         self._choose_path()
         if not enabled and "smts" in self.capabilities.features:
             self.caches.clear()
+
+
+def _can_be_sent(request: Request) -> bool:
+    """Whether a request is none that is malformed: an atomic has to be aligned."""
+    misaligned = request.access == ATOMIC and request.address % (request.length or 1)
+    return request.well_formed and not (misaligned and not request.address_type)
 
 
 def implementation_registers(capabilities: Capabilities) -> dict[int, int]:

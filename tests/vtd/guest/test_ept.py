@@ -69,7 +69,7 @@ def test_every_walk_is_the_oracle_s(
     gpa &= (1 << 9 * levels + 13) - 1
     expected = ept_verdict(scene.frames, ROOT, gpa, levels, caps, mode_based=stage.mode_based)
     try:
-        leaf = _, _, rights, _ = walk_ept(scene.memory(), stage, gpa)
+        leaf = _, _, rights, _, _ = walk_ept(scene.memory(), stage, gpa)
     except EptFaultError as fault:
         assert expected.kind == ("violation" if fault.violation else "misconfiguration")
         return

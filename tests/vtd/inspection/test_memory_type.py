@@ -50,7 +50,7 @@ def target(kind: Kind, **fields: int) -> Target:
 
 
 def page(first: int | None = None, second: int | None = None, shift: int = 12) -> Page:
-    leaves = [None if entry is None else (entry, shift, 7, 0x1000) for entry in (first, second)]
+    leaves = [None if entry is None else (entry, shift, 7, 1, 0) for entry in (first, second)]
     return 0x20_0000, shift, READ | WRITE, False, leaves[0], leaves[1], PhysicalMemory()
 
 

@@ -133,7 +133,7 @@ def walk_ept(memory: TableMemory, stage: EptStage, gpa: int) -> Leaf:
     geometry = stage.tables.geometry
     if not gpa >> geometry.width:
         try:
-            leaf = entry, _, rights, _ = walk(memory, stage.tables, gpa)
+            leaf = entry, _, rights, _, _ = walk(memory, stage.tables, gpa)
         except WalkFault:
             pass
         else:
@@ -155,7 +155,8 @@ def _examined(memory: TableMemory, stage: EptStage, gpa: int) -> Leaf:
     if last.rule is not EptRule.PAGE:
         present = 0 if last.rule is EptRule.NOT_PRESENT else rights
         raise EptFaultError(gpa, steps, last.rule, present)
-    return last.entry, last.shift, rights, last.address
+    frame, index = last.address >> 12, last.address >> 3 & 511
+    return last.entry, last.shift, rights, frame, index
 
 
 def examine(memory: TableMemory, stage: EptStage, gpa: int) -> Iterator[EptStep]:
@@ -215,11 +216,11 @@ def mark_used(memory: TableMemory, stage: EptStage, gpa: int, *, write: bool) ->
     """
     flagged = replace(stage.tables, accessed=ACCESSED, dirty=DIRTY)
     try:
-        entry, shift, _, where = walk(memory, flagged, gpa)
-        while write and not entry & DIRTY:
-            if set_flags(memory, flagged, where, entry, DIRTY, shift):
+        leaf = walk(memory, flagged, gpa)
+        while write and not leaf[0] & DIRTY:
+            if set_flags(memory, flagged, leaf, DIRTY):
                 return
-            entry, shift, _, where = walk(memory, flagged, gpa)
+            leaf = walk(memory, flagged, gpa)
     except WalkFault:
         return
 

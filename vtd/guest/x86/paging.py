@@ -158,14 +158,14 @@ def find_page(memory: TableMemory, state: PagingState, address: int, *, write: b
             # Reads of nothing give all ones, which sets reserved bits.
             raise PageFaultError(PF_PRESENT | PF_RESERVED) from fault
         raise PageFaultError(0) from fault
-    entry, shift, rights, where = leaf
+    entry, _, rights, _, _ = leaf
     disabled = bool(seen.bits & EXECUTE_DISABLE)
     if disabled and not state.efer & EFER_NXE:
         raise PageFaultError(PF_PRESENT | PF_RESERVED)
     page = _page(state, entry, rights, output(leaf, address), disabled=disabled)
     if write and page.rights & 0x12 and not entry & DIRTY:
         try:
-            done = set_flags(memory, stage, where, entry, DIRTY, shift)
+            done = set_flags(memory, stage, leaf, DIRTY)
         except WalkFault:
             done = True
         if not done:

@@ -189,7 +189,7 @@ class Translation:
             leaf = walk_ept(self.memory, self.ept, gpa)
         except EptFaultError as fault:
             self._refuse(fault, access, page)
-        entry, _, rights, _ = leaf
+        entry, _, rights, _, _ = leaf
         granted = rights & (READ | WRITE | FETCH)
         if rights & EXECUTE_USER and self.ept.mode_based:
             granted |= PHYSICAL_FETCH_USER

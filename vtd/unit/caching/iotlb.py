@@ -71,25 +71,27 @@ NOTHING: Line = (), 0, 0, None, None
 """What the IOTLB answers where it has no entry."""
 
 
-class Space(dict[int, Line]):
+class Space:
     """The translations of one kind of request: 4 KiB pages by number, larger ones beside them.
 
-    ``space[number]`` is the line that covers a 4 KiB page, or NOTHING. Requests without PASID to
-    the interrupt address range are none for memory, so no page covers them (3.15).
+    Requests without PASID to the interrupt address range are none for memory, so no page covers
+    them (3.15).
     """
 
-    __slots__ = ("kind", "larger", "tags")
+    __slots__ = ("kind", "larger", "small", "tags")
 
     def __init__(self, kind: RequestKind) -> None:
-        super().__init__()
         self.kind = kind
+        self.small: dict[int, Line] = {}
+        """Pages of 4 KiB by number."""
         self.larger: dict[int, dict[int, Line]] = {}
         """By log2 of the page size, the smallest first, and page number."""
         self.tags: IotlbTags | None = None
         """Of the last insertion, which are known to the index."""
 
-    def __missing__(self, number: int) -> Line:
-        for shift, pages in self.larger.items():
+    def line(self, number: int) -> Line:
+        """The line that covers the 4 KiB page with this number, or NOTHING."""
+        for shift, pages in self.sizes():
             line = pages.get(number >> shift - PAGE_SHIFT)
             if line is not None:
                 interrupt = self.kind[1] is None and number << PAGE_SHIFT in INTERRUPT_RANGE
@@ -98,13 +100,13 @@ class Space(dict[int, Line]):
 
     def sizes(self) -> Iterator[tuple[int, dict[int, Line]]]:
         """The pages of each size: its log2, and lines by page number."""
-        yield PAGE_SHIFT, self
+        yield PAGE_SHIFT, self.small
         yield from self.larger.items()
 
     def pages(self, shift: int) -> dict[int, Line]:
         """The pages of one size, by page number."""
         if shift == PAGE_SHIFT:
-            return self
+            return self.small
         if shift not in self.larger:
             self.larger = dict(sorted([*self.larger.items(), (shift, {})]))
         return self.larger[shift]
@@ -154,7 +156,7 @@ class Iotlb(Stateful):
 
     def find(self, kind: RequestKind, address: int) -> IotlbEntry | None:
         """The entry that covers ``address``; counts one hit or one miss."""
-        return self.use(self.space(kind)[address >> PAGE_SHIFT])
+        return self.use(self.space(kind).line(address >> PAGE_SHIFT))
 
     def use(self, line: Line) -> IotlbEntry | None:
         """The entry of the line that a request met; counts a hit or a miss."""
@@ -169,7 +171,7 @@ class Iotlb(Stateful):
 
     def peek(self, kind: RequestKind, address: int) -> IotlbEntry | None:
         """The entry that covers ``address``, without counting or touching it."""
-        *_, entry = self.space(kind)[address >> PAGE_SHIFT]
+        *_, entry = self.space(kind).line(address >> PAGE_SHIFT)
         return entry
 
     def insert(self, kind: RequestKind, entry: IotlbEntry) -> None:
@@ -178,8 +180,7 @@ class Iotlb(Stateful):
             return
         space = self._spaces.get(kind) or self.space(kind)
         tags, address, shift, physical, rights, _, _ = entry
-        number, within, touch = address >> PAGE_SHIFT, 0, None
-        pages: dict[int, Line] = space
+        pages, number, within, touch = space.small, address >> PAGE_SHIFT, 0, None
         if shift != PAGE_SHIFT:
             number, within = address >> shift, (1 << shift - PAGE_SHIFT) - 1
             pages = space.pages(shift)
@@ -245,8 +246,8 @@ class Iotlb(Stateful):
     def _empty(self) -> int:
         count = 0
         for space in self._spaces.values():
-            count += len(space) + sum(map(len, space.larger.values()))
-            space.clear()
+            count += len(space.small) + sum(map(len, space.larger.values()))
+            space.small.clear()
             space.larger, space.tags = {}, None
         for lines in self._sets:
             lines.clear()

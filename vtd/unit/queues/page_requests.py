@@ -150,10 +150,10 @@ def page_request_target(remapping: Remapping, request: Request) -> Target:
 
     def check(context: ScalableContextEntry) -> None:
         if not context.pre:
-            raise TranslationFault(FaultReason.PAGE_REQUEST_DISABLED, fpd=context.fpd)
+            raise TranslationFault(FaultReason.PAGE_REQUEST_DISABLED, context.fpd)
         if request.pasid is not None:
             if not context.paside:
-                raise TranslationFault(FaultReason.PASID_DISABLED, fpd=context.fpd)
+                raise TranslationFault(FaultReason.PASID_DISABLED, context.fpd)
             check_pasid_in_context(context, request.pasid)
 
     context = scalable_context(remapping, request.source_id, check)

@@ -40,7 +40,7 @@ class FaultRecorder(Stateful):
     ) -> None:
         self._registers = registers
         self._capabilities = capabilities
-        self._departures = options.departures
+        self._compressed = rules.is_compressed(options.departures)
         self._event = event
         self.next_index = 0
         """The record that the next fault goes to."""
@@ -55,20 +55,19 @@ class FaultRecorder(Stateful):
 
     def dma_fault(self, request: Request, reason: FaultReason) -> None:
         """Record a fault of a DMA request, with the address it asked for."""
-        if self.overflowed:
-            return
-        kind = _TYPES[request.plain.access]
+        if self._registers.values[self._status] & _PFO:
+            return  # as in log, but before the record is made
+        source_id, address, access, _, pasid, privileged, address_type, _ = request
         record = (
-            (kind >> 1) << _T1
-            | (kind & 1) << _T2
-            | request.address_type << _AT
+            _TYPES[access & (ATOMIC | MESSAGE)]
+            | address_type << _AT
             | reason << _FR
-            | request.source_id << _SID
-            | request.address & self._information
+            | source_id << _SID
+            | address & self._information
         )
-        if request.pasid is not None:
-            record |= _PP | request.pasid << _PV | request.privileged << _PRIV
-            if request.access & EXECUTE_REQUESTED:
+        if pasid is not None:
+            record |= _PP | pasid << _PV | privileged << _PRIV
+            if access & EXECUTE_REQUESTED:
                 record |= _EXE
         self.log(record)
 
@@ -95,17 +94,12 @@ class FaultRecorder(Stateful):
             FaultRecording(self._registers.values[start]).fr not in UNDEFINED_INFORMATION
         )
 
-    @property
-    def overflowed(self) -> bool:
-        """PFO: nothing is recorded any more (7.2.1)."""
-        return bool(self._registers.values[self._status] & _PFO)
-
     def log(self, record: int) -> None:
-        """Primary fault logging (7.2.1)."""
+        """Primary fault logging (7.2.1): under PFO nothing is recorded any more."""
         registers, index = self._registers, self.next_index
-        if self.overflowed:
+        if registers.values[self._status] & _PFO:
             return
-        if rules.is_compressed(self._departures) and self._pending_for(FaultRecording(record).sid):
+        if self._compressed and self._pending_for(FaultRecording(record).sid):
             return
         if registers.values[self._records[index]] & _F:
             registers[FaultStatus] = registers[FaultStatus].replace(pfo=True)
@@ -152,15 +146,19 @@ class FaultRecorder(Stateful):
             self._event.withdraw()
 
 
-_TYPES = {
-    READ: RequestType.READ,
-    WRITE: RequestType.WRITE,
-    ATOMIC: RequestType.ATOMIC_OP,
-    MESSAGE: RequestType.PAGE_REQUEST,
-}
 _T1, _T2, _AT, _FR, _SID, _PV, _PRIV = (
     FaultRecording.FIELDS[name].low for name in ("t1", "t2", "at", "fr", "sid", "pv", "priv")
 )
+_TYPES = {
+    access: (kind >> 1) << _T1 | (kind & 1) << _T2
+    for access, kind in (
+        (READ, RequestType.READ),
+        (WRITE, RequestType.WRITE),
+        (ATOMIC, RequestType.ATOMIC_OP),
+        (MESSAGE, RequestType.PAGE_REQUEST),
+    )
+}
+"""T1 and T2 by access."""
 _F, _PP, _EXE = FaultRecording.f.mask, FaultRecording.pp.mask, FaultRecording.exe.mask
 _PFO, _PPF = FaultStatus.pfo.mask, FaultStatus.ppf.mask
 _PENDING = sum(FaultStatus.FIELDS[name].mask for name in ("ppf", "pfo", "iqe", "ice", "ite"))

@@ -126,14 +126,14 @@ def lookup_for_ats(remapping: Remapping, request: Request) -> Lookup:
 def check_device_tlb_enabled(context: ScalableContextEntry) -> None:
     """SCT.5: translation and translated requests need DTE."""
     if not context.dte:
-        raise TranslationFault(FaultReason.DEVICE_TLB_DISABLED, fpd=context.fpd)
+        raise TranslationFault(FaultReason.DEVICE_TLB_DISABLED, context.fpd)
 
 
 def check_device_tlb_allowed(target: Target) -> None:
     """LCT.5: a legacy-mode context entry allows a device-TLB with TT = 01b only."""
     entry = target.entry
     if not (isinstance(entry, ContextEntry) and entry.tt is TranslationType.DEVICE_TLB):
-        raise TranslationFault(FaultReason.REQUEST_TYPE_BLOCKED, fpd=target.fpd)
+        raise TranslationFault(FaultReason.REQUEST_TYPE_BLOCKED, target.fpd)
 
 
 def _translation(remapping: Remapping, request: Request, need: int) -> TranslationEntry:
@@ -191,7 +191,7 @@ def _pass_through(
     """The region around an address: the largest page without interrupt addresses in it (4.2.3)."""
     address, width = request.address, remapping.capabilities.host_address_width
     if address >> width:
-        raise TranslationFault(target.reasons.beyond_haw, fpd=target.fpd)
+        raise TranslationFault(target.reasons.beyond_haw, target.fpd)
     shifts = _page_shifts(remapping) if remapping.options.largest_pass_through_page else (12,)
     shift = next(
         shift for shift in shifts if shift <= width and not meets_interrupts(address, shift)
@@ -228,7 +228,7 @@ def _cached(remapping: Remapping, target: Target, request: Request, need: int) -
     if cached.fault is not None:
         if cached.fault.reason.ats is Answer.REDUCED:
             return None
-        raise TranslationFault(cached.fault.reason, fpd=cached.fault.fpd)
+        raise TranslationFault(cached.fault.reason, cached.fault.fpd)
     if meets_interrupts(cached.physical, 30):
         return None  # a piece of a larger page, whose size matters here
     final = not need & ~cached.rights or denied_by_cache(remapping, target)
@@ -243,18 +243,18 @@ def _walk(
         page = find_page(remapping, target, request.address, privileged)
         _, _, rights, user_denied, _, _, _ = page
         if user_denied:
-            raise TranslationFault(FaultReason.USER_DENIED, fpd=target.fpd)
+            raise TranslationFault(FaultReason.USER_DENIED, target.fpd)
         if not rights & need:
-            raise TranslationFault(target.reasons.read_denied, fpd=target.fpd)
+            raise TranslationFault(target.reasons.read_denied, target.fpd)
         if _outputs_interrupts(target, page):
-            raise TranslationFault(target.reasons.interrupt_range, fpd=target.fpd)
+            raise TranslationFault(target.reasons.interrupt_range, target.fpd)
         if rights & need & WRITE:
             if not set_dirty(remapping, target, page):
                 return _walk(remapping, target, request, need, privileged)
         elif needs_dirty(target, page):
             rights &= ~WRITE  # so that the first write comes to the tables and sets the flag
     except WalkFault as fault:
-        raise walk_fault(remapping, target, fault, request.source_id, READ) from fault
+        raise walk_fault(remapping, target, fault, request) from fault
     return iotlb_entry(target, request.address, page, rights)
 
 

@@ -30,4 +30,4 @@ def check_execute(
         raise TranslationFault(FaultReason.EXECUTE_REQUESTED)
     if not capabilities.ecap.ers and find is not None:
         target, _ = find(remapping, request._replace(privileged=False))  # SPT.5, before SPT.6
-        raise TranslationFault(FaultReason.EXECUTE_UNSUPPORTED, fpd=target.fpd)
+        raise TranslationFault(FaultReason.EXECUTE_UNSUPPORTED, target.fpd)

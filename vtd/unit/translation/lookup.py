@@ -142,7 +142,7 @@ def _usable(
 ) -> T:
     """What a cache holds; raises the fault of an entry that is kept for having faulted (6.1)."""
     if isinstance(value, TranslationFault):
-        raise TranslationFault(value.reason, fpd=value.fpd)
+        raise TranslationFault(value.reason, value.fpd)
     return value
 
 
@@ -153,18 +153,17 @@ def _keep_context(remapping: Remapping, source_id: int, entry: ContextCacheEntry
 
 
 def _read_legacy_context(remapping: Remapping, source_id: int) -> Target:
-    implementation = remapping.implementation
     root = _record(
         remapping,
         RootEntry,
         Structure.ROOT,
-        remapping.root.rta + (source_id >> 8) * 16,
+        remapping.root_table + (source_id >> 8) * 16,
         16,
         FaultReason.ROOT_READ_ERROR,
     )
     if not root.p:
         raise TranslationFault(FaultReason.ROOT_NOT_PRESENT)
-    if root & RootEntry.reserved_mask(implementation):
+    if root & remapping.reserved[RootEntry]:
         raise TranslationFault(FaultReason.ROOT_RESERVED)
     data = read_structure(
         remapping,
@@ -184,9 +183,9 @@ def _legacy_target(remapping: Remapping, entry: ContextEntry) -> Target:
     """What a context entry sets up, if it is one that can be used (LCT.2 to LCT.4)."""
     implementation, fpd = remapping.implementation, entry.fpd
     if not entry.p:
-        raise TranslationFault(FaultReason.CONTEXT_NOT_PRESENT, fpd=fpd)
-    if entry & ContextEntry.reserved_mask(implementation):
-        raise TranslationFault(FaultReason.CONTEXT_RESERVED, fpd=fpd)
+        raise TranslationFault(FaultReason.CONTEXT_NOT_PRESENT, fpd)
+    if entry & remapping.reserved[ContextEntry]:
+        raise TranslationFault(FaultReason.CONTEXT_RESERVED, fpd)
     features = implementation.features
     supported = {
         TranslationType.SECOND_STAGE: True,
@@ -195,7 +194,7 @@ def _legacy_target(remapping: Remapping, entry: ContextEntry) -> Target:
         TranslationType.RESERVED_3: False,
     }
     if not supported[entry.tt] or entry.aw not in remapping.capabilities.address_widths:
-        raise TranslationFault(FaultReason.CONTEXT_INVALID, fpd=fpd)
+        raise TranslationFault(FaultReason.CONTEXT_INVALID, fpd)
     second = Stage(second_stage_geometry(LEVELS[entry.aw], implementation), entry.ssptptr >> 12)
     pass_through = entry.tt is TranslationType.PASS_THROUGH
     kind = PasidTranslationType.PASS_THROUGH if pass_through else PasidTranslationType.SECOND_STAGE
@@ -245,19 +244,18 @@ def scalable_context(
         raise
     if entry.eptr and not entry.paside:
         reason = FaultReason.PASID_DISABLED if needs_paside else FaultReason.SM_CONTEXT_INVALID
-        raise TranslationFault(reason, fpd=entry.fpd)
+        raise TranslationFault(reason, entry.fpd)
     _checked(entry, check)
     _keep_context(remapping, source_id, ContextCacheEntry(None, entry))
     return entry
 
 
 def _read_scalable_context(remapping: Remapping, source_id: int) -> ScalableContextEntry:
-    implementation = remapping.implementation
     root = _record(
         remapping,
         ScalableRootEntry,
         Structure.ROOT,
-        remapping.root.rta + (source_id >> 8) * 16,
+        remapping.root_table + (source_id >> 8) * 16,
         16,
         FaultReason.SM_ROOT_READ_ERROR,
     )
@@ -265,7 +263,7 @@ def _read_scalable_context(remapping: Remapping, source_id: int) -> ScalableCont
     half = _UPPER_HALF if upper else _LOWER_HALF
     if not (root.up if upper else root.lp):
         raise TranslationFault(FaultReason.SM_ROOT_NOT_PRESENT)
-    if root & half & ScalableRootEntry.reserved_mask(implementation):
+    if root & half & remapping.reserved[ScalableRootEntry]:
         raise TranslationFault(FaultReason.SM_ROOT_RESERVED)
     table = root.uctp if upper else root.lctp
     entry = _record(
@@ -277,11 +275,11 @@ def _read_scalable_context(remapping: Remapping, source_id: int) -> ScalableCont
         FaultReason.SM_CONTEXT_READ_ERROR,
     )
     if not entry.p:
-        raise TranslationFault(FaultReason.SM_CONTEXT_NOT_PRESENT, fpd=entry.fpd)
-    if entry & ScalableContextEntry.reserved_mask(implementation):
-        raise TranslationFault(FaultReason.SM_CONTEXT_RESERVED, fpd=entry.fpd)
+        raise TranslationFault(FaultReason.SM_CONTEXT_NOT_PRESENT, entry.fpd)
+    if entry & remapping.reserved[ScalableContextEntry]:
+        raise TranslationFault(FaultReason.SM_CONTEXT_RESERVED, entry.fpd)
     if (entry.pre and not entry.dte) or entry.rid_pasid >= pasid_limit(entry):
-        raise TranslationFault(FaultReason.SM_CONTEXT_INVALID, fpd=entry.fpd)
+        raise TranslationFault(FaultReason.SM_CONTEXT_INVALID, entry.fpd)
     return entry
 
 
@@ -301,29 +299,29 @@ def check_enabled_pasid(
     if pasid is None:
         return
     if not context.paside:
-        raise TranslationFault(FaultReason.PASID_DISABLED, fpd=context.fpd)
+        raise TranslationFault(FaultReason.PASID_DISABLED, context.fpd)
     check_pasid(remapping, context, pasid)
 
 
 def check_pasid(remapping: Remapping, context: ScalableContextEntry, pasid: int) -> None:
     """The PASID of a request against the unit, the directory and RID_PASID."""
     if pasid >> remapping.capabilities.pasid_width:
-        raise TranslationFault(FaultReason.PASID_TOO_WIDE, fpd=context.fpd)
+        raise TranslationFault(FaultReason.PASID_TOO_WIDE, context.fpd)
     check_pasid_in_context(context, pasid)
 
 
 def check_pasid_in_context(context: ScalableContextEntry, pasid: int) -> None:
     """SCT.7 and SCT.9: the PASID of a request against the directory and RID_PASID."""
     if pasid >= pasid_limit(context):
-        raise TranslationFault(FaultReason.PASID_BEYOND_DIRECTORY, fpd=context.fpd)
+        raise TranslationFault(FaultReason.PASID_BEYOND_DIRECTORY, context.fpd)
     if pasid == context.rid_pasid:
-        raise TranslationFault(FaultReason.PASID_IS_RID_PASID, fpd=context.fpd)
+        raise TranslationFault(FaultReason.PASID_IS_RID_PASID, context.fpd)
 
 
 def check_supervisor(target: Target) -> None:
     """SPT.6: privileged requests need SRE."""
     if not (isinstance(target.entry, PasidEntry) and target.entry.sre):
-        raise TranslationFault(FaultReason.SUPERVISOR_DISABLED, fpd=target.fpd)
+        raise TranslationFault(FaultReason.SUPERVISOR_DISABLED, target.fpd)
 
 
 def pasid_target(
@@ -374,9 +372,9 @@ def _read_pasid_target(remapping: Remapping, context: ScalableContextEntry, pasi
     )
     fpd = context.fpd or directory.fpd
     if not directory.p:
-        raise TranslationFault(FaultReason.PASID_DIRECTORY_NOT_PRESENT, fpd=fpd)
-    if directory & PasidDirectoryEntry.reserved_mask(remapping.implementation):
-        raise TranslationFault(FaultReason.PASID_DIRECTORY_RESERVED, fpd=fpd)
+        raise TranslationFault(FaultReason.PASID_DIRECTORY_NOT_PRESENT, fpd)
+    if directory & remapping.reserved[PasidDirectoryEntry]:
+        raise TranslationFault(FaultReason.PASID_DIRECTORY_RESERVED, fpd)
     data = read_structure(
         remapping,
         Structure.PASID,
@@ -397,14 +395,14 @@ def _pasid_target(remapping: Remapping, entry: PasidEntry, pasid: int, *, fpd: b
     """What a PASID table entry sets up, if it is one that can be used (SPT.2 to SPT.4)."""
     fpd = fpd or entry.fpd
     if not entry.p:
-        raise TranslationFault(FaultReason.PASID_NOT_PRESENT, fpd=fpd)
+        raise TranslationFault(FaultReason.PASID_NOT_PRESENT, fpd)
     checks = (
         (_has_reserved_pasid_bits, FaultReason.PASID_RESERVED),
         (_is_pasid_entry_invalid, FaultReason.PASID_INVALID),
     )
     for met, reason in rules.in_order(remapping.options.departures, checks):
         if met(remapping, entry):
-            raise TranslationFault(reason, fpd=fpd)
+            raise TranslationFault(reason, fpd)
     return _pasid_stages(remapping, entry, pasid, fpd)
 
 
@@ -534,7 +532,7 @@ def read_structure(
     except BusError as error:
         if remapping.observer is not None:
             remapping.observer.unreadable(structure, address)
-        raise TranslationFault(failed, fpd=fpd) from error
+        raise TranslationFault(failed, fpd) from error
     return data
 
 

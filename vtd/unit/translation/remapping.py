@@ -7,6 +7,13 @@ from dataclasses import replace
 from pagetables.bits import BitRecord
 from pagetables.memory import TableMemory
 from pagetables.unchanged import UnchangedMemory
+from vtd.layouts.entries import (
+    ContextEntry,
+    PasidDirectoryEntry,
+    RootEntry,
+    ScalableContextEntry,
+    ScalableRootEntry,
+)
 from vtd.layouts.registers import RootTableAddress, TranslationTableMode
 from vtd.unit.caching.caches import TranslationCaches
 from vtd.unit.caching.policy import UNCACHED
@@ -52,6 +59,8 @@ class Remapping(Stateful):
     @root.setter
     def root(self, latched: RootTableAddress) -> None:
         self._root = latched
+        self.root_table = latched.rta
+        """Where the root table is."""
         self.mode = latched.ttm
         self.mode_known = self._known(latched.ttm)
         """Whether the unit has this mode."""
@@ -60,6 +69,17 @@ class Remapping(Stateful):
         features = plain.features | ({"ssirwe"} if latched.ssirwe else set())
         self.implementation = plain._replace(features=features)
         """What decides reserved bits, with SSIRWE as latched."""
+        self.reserved = {
+            record: record.reserved_mask(self.implementation)
+            for record in (
+                RootEntry,
+                ContextEntry,
+                ScalableRootEntry,
+                ScalableContextEntry,
+                PasidDirectoryEntry,
+            )
+        }
+        """The bits of structures that have to be 0."""
         self.targets.clear()
         self.caches.lookups.clear()
 

@@ -55,7 +55,7 @@ def translate(  # noqa: PLR0912 - all that a request meets, in one piece
     """
     if cached is not None:
         if cached.fault is not None:
-            raise TranslationFault(cached.fault.reason, fpd=cached.fault.fpd)
+            raise TranslationFault(cached.fault.reason, cached.fault.fpd)
         if _missing_right(remapping, request, cached.rights) is None:
             return cached
 
@@ -70,11 +70,11 @@ def translate(  # noqa: PLR0912 - all that a request meets, in one piece
             page = find_page(remapping, target, address, privileged)
             physical, _, rights, user_denied, _, _, _ = page
             if user_denied:
-                raise TranslationFault(FaultReason.USER_DENIED, fpd=target.fpd)
+                raise TranslationFault(FaultReason.USER_DENIED, target.fpd)
             if access & ~rights:
                 check_rights(remapping, target, request, rights)
             if physical >> 20 == INTERRUPT_MEGABYTE:
-                raise TranslationFault(target.reasons.interrupt_range, fpd=target.fpd)
+                raise TranslationFault(target.reasons.interrupt_range, target.fpd)
             settled = True
             if target.has_flags:
                 if access & WRITE:
@@ -82,7 +82,9 @@ def translate(  # noqa: PLR0912 - all that a request meets, in one piece
                 elif needs_dirty(target, page):
                     rights &= ~WRITE  # so that the first write comes here and sets the flag
     except WalkFault as ended:
-        raise _fault(remapping, target, request, ended) from ended
+        if remapping.keeps_faults and ended.rule in _SAME_FOR_ALL:
+            _keep_fault(remapping, target, request, walk_fault(remapping, target, ended, request))
+        raise walk_fault(remapping, target, ended, request) from ended
     except TranslationFault as fault:
         if remapping.keeps_faults and fault.reason in target.reasons.of_every_access:
             _keep_fault(remapping, target, request, fault)
@@ -105,12 +107,9 @@ def iotlb_entry(target: Target, address: int, page: Page, rights: int) -> IotlbE
     physical, shift, _, _, _, second, _ = page
     if shift > PAGE_SHIFT and meets_interrupts(physical, shift):
         shift = PAGE_SHIFT
-    start = -1 << shift
     snoop = target.snooped or (second is not None and second[0] & SNOOP != 0)
-    return _new(
-        IotlbEntry,
-        (target.tags, address & start, shift, physical & start, rights, snoop, None),
-    )
+    start, leads_to = address >> shift << shift, physical >> shift << shift
+    return _new(IotlbEntry, (target.tags, start, shift, leads_to, rights, snoop, None))
 
 
 INTERRUPT_MEGABYTE = INTERRUPT_RANGE.start >> 20
@@ -125,11 +124,11 @@ def find_page(remapping: Remapping, target: Target, address: int, privileged: bo
     if first_stage is None:
         if second_stage is None:
             if address >> target.width:
-                raise TranslationFault(target.reasons.beyond_haw, fpd=target.fpd)
+                raise TranslationFault(target.reasons.beyond_haw, target.fpd)
             return address, PAGE_SHIFT, READ | WRITE, False, None, None, memory
         if address >> target.width:
-            raise TranslationFault(target.reasons.beyond_width, fpd=target.fpd)
-        second = entry, shift, rights, _ = walk_tables(
+            raise TranslationFault(target.reasons.beyond_width, target.fpd)
+        second = entry, shift, rights, _, _ = walk_tables(
             remapping, target, second_stage, memory, address
         )
         offset = (1 << shift) - 1
@@ -139,12 +138,14 @@ def find_page(remapping: Remapping, target: Target, address: int, privileged: bo
 
     geometry = first_stage.geometry
     if not is_canonical(address, geometry.width):
-        raise TranslationFault(FaultReason.NOT_CANONICAL, fpd=target.fpd)
+        raise TranslationFault(FaultReason.NOT_CANONICAL, target.fpd)
     if second_stage is not None:
         walk_second = partial(walk_tables, remapping, target, second_stage, memory)
+        if remapping.caches.second_stage.off:
+            walk_second = partial(walk, memory, second_stage, observer=remapping.observer)
         memory = GuestMemory(memory, second_stage, target.width, walk_second, remapping.observer)
     first = walk_tables(remapping, target, first_stage, memory, address)
-    entry, shift, rights, _ = first
+    entry, shift, rights, _, _ = first
     offset = (1 << shift) - 1
     physical = entry & ADDRESS & ~offset | address & offset
     granted = rights >> geometry.rights_at & 3
@@ -155,9 +156,9 @@ def find_page(remapping: Remapping, target: Target, address: int, privileged: bo
         return physical, shift, granted, user_denied, first, None, memory
 
     if physical >> target.width:
-        raise TranslationFault(FaultReason.FS_BEYOND_WIDTH, fpd=target.fpd)
-    second = walk_tables(remapping, target, second_stage, remapping.memory, physical)
-    entry, second_shift, rights, _ = second
+        raise TranslationFault(FaultReason.FS_BEYOND_WIDTH, target.fpd)
+    second = walk_second(physical)
+    entry, second_shift, rights, _, _ = second
     offset = (1 << second_shift) - 1
     physical = entry & ADDRESS & ~offset | physical & offset
     granted &= rights >> second_stage.geometry.rights_at
@@ -174,7 +175,7 @@ def check_rights(remapping: Remapping, target: Target, request: Request, rights:
     """TranslationFault if ``rights`` don't let the request through (LGN.2/3, SGN.6/7)."""
     missing = _missing_right(remapping, request, rights)
     if missing is not None:
-        raise TranslationFault(_denial(target, missing), fpd=target.fpd)
+        raise TranslationFault(_denial(target, missing), target.fpd)
 
 
 def _missing_right(remapping: Remapping, request: Request, rights: int) -> int | None:
@@ -199,10 +200,10 @@ def denied_by_cache(remapping: Remapping, target: Target) -> bool:
 def needs_dirty(target: Target, page: Page) -> bool:
     """Whether a write still has to set a dirty flag (3.6.2, 3.7.2)."""
     _, _, _, _, first, second, _ = page
-    return any(
-        stage is not None and leaf is not None and stage.dirty & ~leaf[0]
-        for stage, leaf in ((target.first, first), (target.second, second))
-    )
+    for stage, leaf in ((target.first, first), (target.second, second)):
+        if stage is not None and leaf is not None and stage.dirty & ~leaf[0]:
+            return True
+    return False
 
 
 def set_dirty(remapping: Remapping, target: Target, page: Page) -> bool:
@@ -213,12 +214,9 @@ def set_dirty(remapping: Remapping, target: Target, page: Page) -> bool:
         (target.first, first, tables),
         (target.second, second, remapping.memory),
     ):
-        if stage is None or leaf is None:
+        if stage is None or leaf is None or not stage.dirty & ~leaf[0]:
             continue
-        entry, shift, _, where = leaf
-        if not stage.dirty & ~entry:
-            continue
-        if not set_flags(memory, stage, where, entry, stage.dirty, shift, observer):
+        if not set_flags(memory, stage, leaf, stage.dirty, observer):
             return False
     return True
 
@@ -327,45 +325,34 @@ def _below(
     return None, None
 
 
-def _fault(
-    remapping: Remapping, target: Target, request: Request, ended: WalkFault
-) -> TranslationFault:
-    """The fault of a request whose walk ended early, cached if the policy does that (6.1)."""
-    fault = walk_fault(remapping, target, ended, request.source_id, request.access)
-    if remapping.keeps_faults and ended.rule in _SAME_FOR_ALL:
-        _keep_fault(remapping, target, request, fault)
-    return fault
-
-
 def walk_fault(
-    remapping: Remapping, target: Target, fault: WalkFault, source_id: int, access: int
+    remapping: Remapping, target: Target, ended: WalkFault, request: Request
 ) -> TranslationFault:
     """The fault that a walk which ended early amounts to."""
-    reason = walk_fault_reason(target, fault, access)
+    reason = walk_fault_reason(target, ended, request.access)
     if reason is FaultReason.CONTEXT_INVALID:  # LCT.4.3: a fault of the context entry
-        remapping.caches.forget_context(source_id)
-    return TranslationFault(reason, fpd=target.fpd)
+        remapping.caches.forget_context(request.source_id)
+    return TranslationFault(reason, target.fpd)
 
 
 def walk_fault_reason(target: Target, fault: WalkFault, access: int) -> FaultReason:
     """The fault reason of a walk that ended early (LSS, SFS, SSS)."""
-    if fault.kind is StageKind.FIRST:
-        at_top, below = _FIRST_STAGE_REASONS[fault.rule]
-        return at_top if fault.top else below
+    rule, kind, _, top = fault.args
+    if kind is StageKind.FIRST:
+        at_top, below = _FIRST_STAGE_REASONS[rule]
+        return at_top if top else below
     reasons = target.reasons
-    match fault.rule:
-        case WalkRule.READ_ERROR:
-            return reasons.top_read_error if fault.top else reasons.read_error
-        case WalkRule.RESERVED:
-            return reasons.reserved
-        case WalkRule.NOT_SNOOPED:
-            return FaultReason.SS_NOT_SNOOPED
-        case WalkRule.UPDATE_ERROR:
-            return FaultReason.SS_UPDATE_ERROR
-        case _:
-            return reasons.no_permission or _denial(target, access)
+    if rule is WalkRule.NOT_PRESENT:
+        return reasons.no_permission or _denial(target, access)
+    if rule is WalkRule.READ_ERROR:
+        return reasons.top_read_error if top else reasons.read_error
+    return _SECOND_STAGE_REASONS.get(rule, reasons.reserved)
 
 
+_SECOND_STAGE_REASONS = {
+    WalkRule.NOT_SNOOPED: FaultReason.SS_NOT_SNOOPED,
+    WalkRule.UPDATE_ERROR: FaultReason.SS_UPDATE_ERROR,
+}
 _FIRST_STAGE_REASONS = {
     WalkRule.READ_ERROR: (FaultReason.FS_TOP_READ_ERROR, FaultReason.FS_READ_ERROR),
     WalkRule.NOT_PRESENT: (FaultReason.FS_NOT_PRESENT,) * 2,

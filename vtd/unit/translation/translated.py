@@ -68,7 +68,7 @@ def check(remapping: Remapping, request: Request) -> None:
         check_device_tlb_enabled(context)
         if request.pasid is not None:
             if not context.eptr:
-                raise TranslationFault(FaultReason.TRANSLATED_PASID_DISABLED, fpd=context.fpd)
+                raise TranslationFault(FaultReason.TRANSLATED_PASID_DISABLED, context.fpd)
             check_pasid(remapping, context, request.pasid)
 
     context = scalable_context(remapping, request.source_id, check_context)
@@ -103,15 +103,15 @@ def _check_address(
     remapping: Remapping, request: Request, reasons: ModeReasons, *, fpd: bool
 ) -> None:
     if request.address >> remapping.capabilities.host_address_width:
-        raise TranslationFault(reasons.beyond_haw, fpd=fpd)
+        raise TranslationFault(reasons.beyond_haw, fpd)
     if request.address in INTERRUPT_RANGE:
-        raise TranslationFault(reasons.interrupt_range, fpd=fpd)
+        raise TranslationFault(reasons.interrupt_range, fpd)
 
 
 def _check_size(request: Request, entry: PasidEntry, *, fpd: bool) -> None:
     """SPT.9: the address has to be within the reach of the host permission table."""
     if request.address >> SMALLEST_TABLE_REACH + entry.hptsz:
-        raise TranslationFault(FaultReason.HPT_BEYOND_SIZE, fpd=fpd)
+        raise TranslationFault(FaultReason.HPT_BEYOND_SIZE, fpd)
 
 
 def _key(request: Request) -> HostPermissionKey:
@@ -139,13 +139,13 @@ def _check_permissions(
 ) -> None:
     if request.zero_length_read and remapping.capabilities.cap.zlr:
         if not permissions:
-            raise TranslationFault(FaultReason.HPT_NO_PERMISSION, fpd=fpd)
+            raise TranslationFault(FaultReason.HPT_NO_PERMISSION, fpd)
         return
     missing = request.access & ~permissions
     if missing & WRITE:
-        raise TranslationFault(FaultReason.HPT_WRITE_DENIED, fpd=fpd)
+        raise TranslationFault(FaultReason.HPT_WRITE_DENIED, fpd)
     if missing & READ:
-        raise TranslationFault(FaultReason.HPT_READ_DENIED, fpd=fpd)
+        raise TranslationFault(FaultReason.HPT_READ_DENIED, fpd)
 
 
 def host_permissions(remapping: Remapping, address: int, table: int, *, fpd: bool = False) -> int:
@@ -207,5 +207,5 @@ def _read(
     if "av" in record.FIELDS and not entry & record.FIELDS["av"].mask:
         reserved &= ~record.FIELDS["addr"].mask  # ignored (9.12)
     if entry & reserved:
-        raise TranslationFault(FaultReason.HPT_RESERVED, fpd=fpd)
+        raise TranslationFault(FaultReason.HPT_RESERVED, fpd)
     return data

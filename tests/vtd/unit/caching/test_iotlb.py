@@ -95,7 +95,7 @@ def test_entries_of_other_page_sizes_are_kept_beside_a_new_one(shape: str) -> No
 @pytest.mark.parametrize("shape", SHAPES)
 def test_a_faulting_result_is_kept_with_its_fault(shape: str) -> None:
     iotlb = Iotlb(SHAPES[shape])
-    fault = TranslationFault(FaultReason.SS_RESERVED, fpd=True)
+    fault = TranslationFault(FaultReason.SS_RESERVED, True)
     entry = SMALL._replace(physical=0, rights=0, fault=fault)
     iotlb.insert(KIND, entry)
     assert iotlb.find(KIND, 0x40_1234) == entry

@@ -72,7 +72,7 @@ def test_every_code_has_a_directed_case_in_each_mode() -> None:
 def test_fpd_suppresses_what_table_30_calls_qualified(reason: FaultReason) -> None:
     assert reason.qualified == (reason not in fault_coverage.UNQUALIFIED)
     assert TranslationFault(reason).recorded
-    assert TranslationFault(reason, fpd=True).recorded == (not reason.qualified)
+    assert TranslationFault(reason, True).recorded == (not reason.qualified)
 
 
 @pytest.mark.parametrize("place", ["context", "directory", "pasid"])
