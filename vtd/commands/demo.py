@@ -1,4 +1,4 @@
-"""``vtd demo``: one DMA translated, one refused, both explained; or a guest and its device."""
+"""``vtd demo``: one DMA translated, one refused, both explained; or other demos."""
 
 from __future__ import annotations
 
@@ -25,15 +25,17 @@ class DemoName(StrEnum):
     """Other demos."""
 
     GUEST = "guest"
+    CONNECTIVITY = "connectivity"
 
 
 def demo(
     name: Annotated[
         DemoName | None,
         typer.Argument(
-            metavar="[guest]",
-            help="A guest and its device instead: one page, invalidations left out, posted "
-            "interrupts, and two virtual processors of Itanium.",
+            metavar="[guest|connectivity]",
+            help="guest: a guest and its device, one page, invalidations left out, posted "
+            "interrupts, and two virtual processors of Itanium. connectivity: SR-IOV, VMDq and "
+            "I/OAT, and what each keeps apart.",
         ),
     ] = None,
     format: Output = Format.TEXT,
@@ -43,6 +45,11 @@ def demo(
         from vtd.commands import demo_guest  # noqa: PLC0415 - not needed by the other one
 
         show(demo_guest.answer(), format)
+        return
+    if name is DemoName.CONNECTIVITY:
+        from vtd.commands import demo_connectivity  # noqa: PLC0415 - the same
+
+        show(demo_connectivity.answer(), format)
         return
     shown = example.run()
     rows = [_row(each) for each in shown.transfers]

@@ -76,3 +76,27 @@ def test_there_is_no_other_demo() -> None:
     result = CliRunner().invoke(main, ["demo", "device"])
     assert result.exit_code == 2
     assert "guest" in result.output
+
+
+def test_connectivity_shows_that_the_requester_id_decides() -> None:
+    """The same read: refused for a virtual function, not for a queue, by the domain for I/OAT."""
+    actors = json.loads(run("connectivity", "--format", "json"))["actors"]
+    reach = {(each["name"], each["owner"]): each["reach"] for each in actors}
+    assert reach == {
+        ("virtual function 0", "A"): ["A"],
+        ("virtual function 1", "B"): ["B"],
+        ("VMDq queue 2", "A"): ["A", "B", "host"],
+        ("VMDq queue 3", "B"): ["A", "B", "host"],
+        ("I/OAT engine", "A"): ["A"],
+        ("I/OAT engine", "host"): ["A", "B", "host"],
+    }
+    for actor in actors:
+        for attempt in actor["attempts"]:
+            assert (attempt["fault"] is None) == attempt["reached"]
+    ids = [each["requester_id"] for each in actors]
+    assert ids == ["0000:01:10.0", "0000:01:10.2", *["0000:01:00.0"] * 2,
+                   "0000:00:04.0", "0000:00:04.1"]  # fmt: skip
+    shown = run("connectivity")
+    assert "reads the memory of B: refused, fault 06h recorded for 01:10.0 at 0x2002000" in shown
+    assert "VMDq queue 2 of guest A       -.-- 0000:01:00.0 --> [A] [B] [host]" in shown
+    assert "'secret of B', which is not its own" in shown

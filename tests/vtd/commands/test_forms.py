@@ -41,6 +41,7 @@ def run(*arguments: str) -> str:
 
 ANSWERS: list[tuple[list[str], str | None]] = [
     (["demo"], "transfers"),
+    (["demo", "connectivity"], "actors"),
     (["demo", "guest"], "scenes"),
     (["mappings", LEGACY], "sources"),
     (["walk", FIRST_STAGE, "--device", "00:01.0", "0xffef6000"], None),
