@@ -188,7 +188,7 @@ class TestDescriptor:
         memory = self.memory()
         suppress(memory, DESCRIPTOR)
         assert read_descriptor(memory, DESCRIPTOR).sn
-        wake_with(memory, DESCRIPTOR, WAKE_UP, 9)
+        assert wake_with(memory, DESCRIPTOR, WAKE_UP, 9) is None
         assert post(memory, DESCRIPTOR, 1) == Notification(WAKE_UP, 9)
         assert resume_on(memory, DESCRIPTOR, NV, 4) == Notification(NV, 4)
         take(memory, DESCRIPTOR)
@@ -244,6 +244,8 @@ class World:
     done: tuple[int, ...] = ()
     """How many steps each agent has taken."""
     delivered: tuple[tuple[str, int], ...] = ()
+    halted: tuple[str, ...] = ()
+    """Virtual processors that software lets sleep until something is posted for them."""
 
 
 @dataclass
@@ -372,7 +374,7 @@ def switch_in(name: str, cpu: int) -> Step:
     """Software lets a virtual processor run, perhaps where it did not run before."""
 
     def step(explorer: Explorer, world: World) -> World | None:
-        if world.running[cpu] is not None or name in world.running:
+        if world.running[cpu] is not None or name in (*world.running, *world.halted):
             return None
         slot, logical = SLOTS[name], explorer.cpus[cpu]
         if explorer.lossy_resume:  # clears SN and forgets to look at PIR
@@ -409,13 +411,42 @@ def switch_out(name: str, cpu: int) -> Step:
     return step
 
 
+def halt(name: str, cpu: int, *, asleep: bool = False) -> Step:
+    """It has nothing to do: an exit, then the wake-up vector in NV; ``asleep``: SN instead."""
+
+    def step(explorer: Explorer, world: World) -> World | None:
+        guest = explorer.cpus[cpu].guest
+        if guest is not None and guest.apic is not None and guest.apic.status:
+            return None  # it halts in its idle loop: everything requested was taken and ended
+        stopped = switch_out(name, cpu)(explorer, world)
+        if stopped is None:
+            return None
+        halted = replace(stopped, halted=(name,))
+        if asleep:
+            return halted
+        address = SLOTS[name] + 0x2000
+        return _sent(halted, wake_with(explorer.memory, address, WAKE_UP, cpu))
+
+    return step
+
+
 def arrive(number: int, explorer: Explorer, world: World) -> World:
-    """A notification reaches its processor: whoever runs there with that vector looks."""
+    """A notification reaches its processor: whoever runs there with that vector looks.
+
+    The wake-up vector is software's: it wakes those for whom something is posted.
+    """
     notification = world.in_flight[number]
+    left = world.in_flight[:number] + world.in_flight[number + 1 :]
+    if notification.vector == WAKE_UP:
+        asleep = tuple(
+            name
+            for name in world.halted
+            if not read_descriptor(explorer.memory, SLOTS[name] + 0x2000).pir
+        )
+        return replace(world, in_flight=left, halted=asleep)
     guest = explorer.cpus[notification.destination].guest
     if guest is not None:
         assert guest.interrupt(notification.vector) == NOTHING
-    left = world.in_flight[:number] + world.in_flight[number + 1 :]
     return replace(world, in_flight=left)
 
 
@@ -465,15 +496,41 @@ def test_two_virtual_processors_share_a_processor_and_a_vector() -> None:
     """A notification for one that arrives while the other runs does no harm to either."""
     explorer = Explorer(
         (
-            (device_posts("A", LOW), device_posts("B", HIGH)),
+            (device_posts("A", LOW), device_posts("B", LOW)),
+            (device_posts("A", HIGH), device_posts("B", HIGH)),
             (switch_in("A", 0), switch_out("A", 0), switch_in("B", 0)),
             (switch_in("A", 1),),
         )
     )
     explorer.explore()
     complete = {end for end in explorer.ends if end.running == ("B", "A")}
-    assert {end.delivered for end in complete} == wanted(("A", LOW), ("B", HIGH))
-    assert len(explorer.seen) > 100
+    everything = [(name, vector) for name in "AB" for vector in (LOW, HIGH)]
+    assert {end.delivered for end in complete} == wanted(*everything)
+    assert len(explorer.seen) > 4000
+
+
+def halting(*, asleep: bool) -> Explorer:
+    """A virtual processor runs, halts, and runs again when it is woken."""
+    explorer = Explorer(
+        (
+            (device_posts("A", LOW), device_posts("A", HIGH)),
+            (switch_in("A", 0), halt("A", 0, asleep=asleep), switch_in("A", 1)),
+        )
+    )
+    explorer.explore()
+    return explorer
+
+
+def test_a_halted_virtual_processor_is_woken_whenever_something_was_posted() -> None:
+    """Even before NV was the wake-up vector: software looks at PIR when it changes NV."""
+    ends = halting(asleep=False).ends
+    assert {end.delivered for end in ends} == wanted(("A", LOW), ("A", HIGH))
+
+
+def test_one_that_suppresses_notifications_instead_sleeps_on() -> None:
+    ends = halting(asleep=True).ends
+    assert () in {end.delivered for end in ends}
+    assert all(end.halted for end in ends if end.delivered == ())
 
 
 def test_software_that_forgets_to_look_at_pir_loses_an_interrupt() -> None:

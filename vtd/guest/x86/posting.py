@@ -62,9 +62,14 @@ def suppress(memory: DescriptorMemory, address: int) -> None:
     _change(memory, address, sn=True)
 
 
-def wake_with(memory: DescriptorMemory, address: int, vector: int, destination: int) -> None:
-    """What software does when a virtual processor halts: notify with another vector."""
-    _change(memory, address, nv=vector, ndst=destination, sn=False)
+def wake_with(
+    memory: DescriptorMemory, address: int, vector: int, destination: int
+) -> Notification | None:
+    """What software does when a virtual processor halts: notify with a vector that wakes it.
+
+    What was posted before is told of with the new vector: its own notification came too late.
+    """
+    return resume_on(memory, address, vector, destination)
 
 
 def resume_on(
