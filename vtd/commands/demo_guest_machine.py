@@ -71,12 +71,12 @@ class DemoMachine(GuestMachine):
         entry = int.from_bytes(self.memory.read(self.leaf, 8), "little") | 2
         self.set_leaf(entry)
         self.invalidate_iotlb()
-        self.invept()
+        self.virtual.invept()
 
     def told_invept(self) -> DemoStep:
         """The hypervisor executes INVEPT."""
-        done = "done" if self.invept() else "failed"
-        return DemoStep("software", f"INVEPT, EPTP {self.eptp:#x}", done)
+        done = "done" if self.virtual.invept() else "failed"
+        return DemoStep("software", f"INVEPT, EPTP {self.virtual.eptp:#x}", done)
 
     def told_invalidation(self) -> DemoStep:
         """The driver has the unit drop the page."""
@@ -145,7 +145,7 @@ def posted_interrupt(machine: DemoMachine) -> Scene:
     steps.append(DemoStep("guest", "takes the virtual interrupt", outcome))
     interrupts.change(index, RemappedIrte.of(p=True, v=VECTOR, sid=machine.source_id, svt=1))
     machine.guest.cpuid()
-    machine.enter(posted=False)
+    machine.virtual.enter(posted=False)
     steps += _message(machine, index)
     information = machine.processor.vmread(BY_NAME["exit_interruption_info"].encoding)
     assert isinstance(information, VmResult) and information.value is not None

@@ -246,6 +246,7 @@ def _reach_row(each: Reach) -> dict[str, object]:
         "missed": list(map(Hex, each.missed)),
         "beyond": list(map(Hex, each.beyond)),
         "touched": list(each.touched),
+        "shares_memory_with_processor": each.shared,
         "interrupt": each.interrupt,
         "forged": list(each.forged),
     }
@@ -270,6 +271,7 @@ def _run_lines(reach: list[Reach], work: list[WorkDone], findings: list[str]) ->
         wrong = [
             *(f"can't reach {address:#x}" for address in each.missed),
             *(f"reaches {address:#x}" for address in each.beyond),
+            *(["does not see what its guest's processor writes"] if each.shared is False else []),
             *(f"changes memory of {guest}" for guest in each.touched),
             *(f"sends the interrupt of {device}" for device in each.forged),
         ]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-from vtd.host import verdicts
+from pagetables.geometry import first_stage_geometry
+from vtd.host import ownership, verdicts
+from vtd.host.costs import counted_entries
 from vtd.host.ownership import Assigned
 from vtd.host.plan import (
+    PAGE,
     Backing,
     Guest,
     Interrupts,
@@ -54,21 +57,9 @@ NEEDS = (
 """What policies ask of units (11.4.2, 11.4.3)."""
 
 
-def scalable_units(devices: Iterable[Assigned]) -> set[int | None]:
-    """Units, by the base of their registers, that the policy of some device wants in scalable mode.
-
-    Legacy mode will do for the others (3.4).
-    """
-    return {
-        each.base
-        for each in devices
-        if each.policy.stage is not Stage.SECOND or each.policy.pasid or each.policy.dirty_tracking
-    }
-
-
 def unit_capabilities(devices: list[Assigned]) -> Iterator[Verdict]:
     """What the policy asks of the unit of each device."""
-    scalable = scalable_units(devices)
+    scalable = ownership.scalable_units(devices)
     for each in devices:
         if each.capabilities is None:
             continue
@@ -168,6 +159,10 @@ def _tables(each: Assigned, guest: Guest) -> Iterator[Verdict]:
         text = "EPT has the format of a second stage, not of a first"
         change = set_policy(each.assignment, shared_tables=False)
         yield each.verdict(verdicts.SHARED, Kind.CONTRADICTION, text, change)
+    if policy.shared_tables and guest.viommu is Viommu.SHADOW:
+        text = f"a shadow of what {guest.name} maps for its devices is no map of its memory"
+        change = set_policy(each.assignment, shared_tables=False)
+        yield each.verdict(verdicts.SHARED, Kind.CONTRADICTION, text, change)
     if policy.shared_tables and each.capabilities and "c" not in each.capabilities.features:
         text = "its unit does not snoop tables (C = 0): the processor writes EPT without flushing"
         change = set_policy(each.assignment, shared_tables=False)
@@ -178,6 +173,27 @@ def _tables(each: Assigned, guest: Guest) -> Iterator[Verdict]:
             each.assignment, stage=Stage.NESTED if guest.viommu is Viommu.NESTED else Stage.SECOND
         )
         yield each.verdict(verdicts.CAPABILITY, Kind.CONTRADICTION, text, change)
+
+
+def own_tables(guest: Guest, capabilities: Capabilities) -> int:
+    """Pages of the first-stage tables that a guest makes of its maps, with 4 KiB pages."""
+    ranges = [(device, size) for device, _, size in guest.own_maps()]
+    geometry = first_stage_geometry(4, capabilities.implementation)
+    _, tables = counted_entries(ranges, geometry, 12)
+    return max(tables, 1)
+
+
+def room_for_tables(plan: Plan, devices: list[Assigned]) -> Iterator[Verdict]:
+    """A guest that owns a first stage has its tables in its own memory."""
+    for each in devices:
+        if each.policy.stage is not Stage.NESTED or each.capabilities is None:
+            continue
+        guest = plan.guest(each.guest)
+        needed = own_tables(guest, each.capabilities) * PAGE
+        if needed >= guest.largest.size:
+            text = f"the first stage of {guest.name} needs {needed:#x} bytes of its memory"
+            change = set_policy(each.assignment, stage=Stage.SECOND)
+            yield each.verdict(verdicts.MEMORY, Kind.CONTRADICTION, text, change)
 
 
 def memory(plan: Plan, around: Surroundings) -> Iterator[Verdict]:

@@ -16,6 +16,8 @@ from vtd.host.running import RunningHost
 from vtd.unit.interrupts.outcome import Interrupt, Posted
 
 BYTES = 8
+UNPAGED = 1 << 32
+"""Where the addresses of an unpaged guest end."""
 MARK = b"\xa5wrote\x5a\n"
 
 
@@ -33,6 +35,8 @@ class Reach:
     """Device addresses outside its guest's memory that it reached."""
     touched: tuple[str, ...]
     """Other guests whose memory changed when it wrote."""
+    shared: bool | None
+    """Whether it reads what a processor of its guest wrote; None where no address is the same."""
     interrupt: str
     """What became of its own interrupt: delivered, posted, blocked, none."""
     forged: tuple[str, ...]
@@ -41,7 +45,8 @@ class Reach:
     @property
     def isolated(self) -> bool:
         """Whether it did nothing but what it is meant to."""
-        return not (self.missed or self.beyond or self.touched or self.forged)
+        wrong = self.missed or self.beyond or self.touched or self.forged
+        return not wrong and self.shared is not False
 
 
 def try_everything(host: RunningHost) -> Iterator[Reach]:
@@ -72,6 +77,7 @@ def _tried(host: RunningHost, passed: Passed) -> Reach:
         missed=tuple(missed),
         beyond=tuple(beyond),
         touched=tuple(_touched(host, passed, spans)),
+        shared=_shared(host, passed),
         interrupt=_interrupt(passed),
         forged=tuple(
             other.name
@@ -109,6 +115,21 @@ def _changed(
             passed.function.dma.write(each.host, MARK)
             yield host.physical.read(each.host, BYTES) == MARK != before
             host.physical.write(each.host, before)
+
+
+def _shared(host: RunningHost, passed: Passed) -> bool | None:
+    """Whether processor and device see one memory: the processor stores, the device loads."""
+    for device, physical, size in passed.guest.description.own_maps():
+        if physical + size <= UNPAGED and passed.guest.host_address(physical) is not None:
+            processor = host.processor(passed.guest).guest
+            before = processor.load(physical, BYTES)
+            if not isinstance(before, bytes):
+                return False
+            processor.store(physical, MARK)
+            seen = passed.function.dma.read(device, BYTES).data == MARK
+            processor.store(physical, before)
+            return seen
+    return None
 
 
 def _inside(spans: list[tuple[int, int, int]], address: int) -> bool:

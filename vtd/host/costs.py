@@ -6,14 +6,13 @@ what one page owes (6.5.3.3).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from pagetables.geometry import Geometry, first_stage_geometry, second_stage_geometry
 from pagetables.memory import FRAME_SIZE
-from vtd.host.abilities import scalable_units
-from vtd.host.ownership import Assigned
-from vtd.host.plan import Guest, Invalidation, Plan, Policy, Stage
+from vtd.host.ownership import Assigned, scalable_units
+from vtd.host.plan import Invalidation, Plan, Policy, Stage
 from vtd.layouts.entries import PasidTranslationType
 from vtd.software.guidance import Endpoint, Guidance, User
 from vtd.unit.registers.capabilities import Capabilities
@@ -53,7 +52,8 @@ def _costs(plan: Plan, devices: list[Assigned]) -> Iterator[GuestCost]:
         geometry = _geometry(capabilities, policy)
         if geometry is None:
             continue
-        leaves, tables = _counted(plan.guest(guest), geometry, policy.page_size)
+        ranges = [(each.start, each.size) for each in plan.guest(guest).memory]
+        leaves, tables = counted_entries(ranges, geometry, policy.page_size)
         yield GuestCost(
             guest=guest,
             unit=unit,
@@ -73,20 +73,25 @@ def _geometry(capabilities: Capabilities, policy: Policy) -> Geometry | None:
     return second_stage_geometry(4 if 2 in widths else max(widths) + 2, capabilities.implementation)
 
 
-def _counted(guest: Guest, geometry: Geometry, largest: int) -> tuple[int, int]:
-    """Leaves and tables that map a guest's memory with pages as large as fit."""
+def counted_entries(
+    ranges: Iterable[tuple[int, int]], geometry: Geometry, largest: int
+) -> tuple[int, int]:
+    """Leaves and tables that map ranges (start, bytes) with pages as large as fit.
+
+    ``largest``: log2 of the largest page.
+    """
     sizes = [level.shift for level in geometry.levels if level.shift <= largest and level.leaf]
     leaves = 0
     tables: set[tuple[int, int]] = set()
-    for memory in guest.memory:
-        address = memory.start
-        while address < memory.end:
+    for start, size in ranges:
+        address, end = start, start + size
+        while address < end:
             shift = max(
                 shift
                 for shift in sizes
-                if address % (1 << shift) == 0 and address + (1 << shift) <= memory.end
+                if address % (1 << shift) == 0 and address + (1 << shift) <= end
             )
-            count = _run(address, memory.end, shift, sizes)
+            count = _run(address, end, shift, sizes)
             leaves += count
             for level in geometry.levels:
                 if level.shift >= shift:

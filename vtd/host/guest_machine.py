@@ -12,20 +12,8 @@ from pagetables.memory import PhysicalMemory
 from vtd.auditing.audit import Audit
 from vtd.auditing.guest_audit import GuestAudit
 from vtd.dmar.description import build
-from vtd.guest.x86.base_state import base_state
-from vtd.guest.x86.capabilities import REVISION, VMX_PROFILES
-from vtd.guest.x86.controls import (
-    EntryControls,
-    ExitControls,
-    PinControls,
-    PrimaryControls,
-    SecondaryControls,
-)
 from vtd.guest.x86.guest import Guest
-from vtd.guest.x86.outcomes import VmResult
-from vtd.guest.x86.processor import LogicalProcessor
-from vtd.guest.x86.vmcs import pack
-from vtd.layouts.interrupt_entries import PostedInterruptDescriptor
+from vtd.host.virtual_processor import WRITE_BACK, VirtualPages, VirtualProcessor
 from vtd.platform import Platform
 from vtd.software.driver import Driver
 from vtd.unit.registers.capabilities import PROFILES
@@ -45,8 +33,7 @@ MEMORY, SIZE = 0x100_0000, 0x10_0000
 """Where the guest's memory is; guest and device see it from address 0 on."""
 PAGE = 0x5000
 """The page that both use."""
-WRITE_BACK = 6 << 3
-NOTIFICATION, VECTOR = 0xF2, 0x41
+VECTOR = 0x41
 
 
 class GuestMachine:
@@ -71,16 +58,14 @@ class GuestMachine:
         self.domain = self.driver.domain(largest=12)
         self.driver.attach(self.source_id, self.domain)
         self.domain.map(0, MEMORY, SIZE, attributes=WRITE_BACK)
-        self.eptp = self.domain.root | 0x1E
         self.leaf = self._leaf()
 
         # The processor, with posted interrupts, and its guest: unpaged, interrupts enabled.
-        self.processor = LogicalProcessor(VMX_PROFILES["broadwell-posted"], memory)
+        pages = VirtualPages(VMXON, VMCS, APIC_PAGE, DESCRIPTOR)
+        self.virtual = VirtualProcessor(memory, pages, self.domain.root)
+        self.processor = self.virtual.processor
         self.guest_audit = GuestAudit(self.processor)
-        memory.write(DESCRIPTOR, PostedInterruptDescriptor.of(nv=NOTIFICATION).pack())
-        memory.write(VMXON, REVISION.to_bytes(4, "little"))
-        self.processor.vmxon(VMXON)
-        self.enter(posted=True)
+        self.virtual.enter(posted=True)
 
     def _leaf(self) -> int:
         """Where the entry of the page is."""
@@ -90,50 +75,10 @@ class GuestMachine:
             table = entry & 0xF_FFFF_FFFF_F000
         return table + (PAGE >> 12 & 511) * 8
 
-    def enter(self, *, posted: bool) -> None:
-        """A guest from the beginning, with posted interrupts or without."""
-        state = base_state(self.processor.capabilities)
-        pin = PinControls(state.pin_controls).replace(
-            posted_interrupts=posted, external_interrupt_exiting=True
-        )
-        values = {
-            "pin_controls": pin,
-            "primary_controls": PrimaryControls(state.primary_controls).replace(
-                secondary_controls=True, tpr_shadow=True
-            ),
-            "secondary_controls": SecondaryControls.of(
-                ept=True, vpid=True, unrestricted_guest=True, virtual_interrupt_delivery=True
-            ),
-            "exit_controls": ExitControls(state.exit_controls).replace(acknowledge_interrupt=True),
-            "entry_controls": EntryControls(state.entry_controls).replace(ia32e_mode_guest=False),
-            "guest_cr0": 0x31,
-            "guest_efer": 0,
-            "guest_cs_access_rights": 0xC09B,
-            "guest_rflags": 0x202,
-            "eptp": self.eptp,
-            "virtual_apic_address": APIC_PAGE,
-            "posted_interrupt_vector": NOTIFICATION,
-            "posted_interrupt_descriptor_address": DESCRIPTOR,
-        }
-        region = pack(state.replace({name: int(value) for name, value in values.items()}))
-        self.memory.write(VMCS, region)
-        self.processor.vmclear(VMCS)
-        self.processor.vmptrld(VMCS)
-        self.processor.vmlaunch()
-
     @property
     def guest(self) -> Guest:
-        """The guest that runs, entered again if it exited."""
-        if self.processor.guest is None:
-            self.processor.vmresume()
-        assert self.processor.guest is not None  # its state is one that enters
-        return self.processor.guest
-
-    def invept(self) -> bool:
-        """The hypervisor takes control and executes INVEPT; whether it succeeds."""
-        self.guest.cpuid()
-        result = self.processor.invept(1, self.eptp)
-        return isinstance(result, VmResult) and result.ok
+        """The guest that runs."""
+        return self.virtual.guest
 
     def invalidate_iotlb(self) -> None:
         """The driver has the unit drop the page."""

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from devices.function import PciFunction
 from pagetables.memory import PhysicalMemory
 from vtd.host.plan import Guest
+from vtd.host.virtual_processor import VirtualProcessor
 from vtd.layouts.interrupt_entries import PostedInterruptDescriptor
 from vtd.software.domain import Domain
 
@@ -36,6 +37,8 @@ class RunningGuest:
     """Its address spaces, by unit and kind."""
     descriptors: tuple[int, ...] = ()
     """Posted-interrupt descriptors of its processors."""
+    processor: VirtualProcessor | None = None
+    """One that runs it, once somebody asked for it."""
     regions: list[tuple[int, int]] = field(default_factory=list)
     """Reserved regions that are mapped one to one for its devices: start and size."""
 
@@ -52,16 +55,6 @@ class RunningGuest:
         """Whether an address of the host is in this guest's memory."""
         return any(each.host <= host < each.host + each.size for each in self.memory)
 
-    def own_maps(self) -> Iterator[tuple[int, int, int]]:
-        """What the guest maps for its devices: device address, guest physical address, size.
-
-        All of its memory where it is, if it sees no remapping unit or names no maps.
-        """
-        if not self.description.maps:
-            yield from ((each.guest, each.guest, each.size) for each in self.memory)
-        for mapped in self.description.maps:
-            yield mapped.device, mapped.guest, mapped.size
-
     def reached(self) -> Iterator[tuple[int, int, int]]:
         """What its devices may reach: device address, size, address of the host.
 
@@ -69,7 +62,7 @@ class RunningGuest:
         regions of its devices.
         """
         yield from ((start, size, start) for start, size in self.regions)
-        for device, physical, size in self.own_maps():
+        for device, physical, size in self.description.own_maps():
             for part in self.memory:
                 first, last = (
                     max(physical, part.guest),

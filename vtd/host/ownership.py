@@ -11,7 +11,7 @@ from devices.source_id import Bdf
 from vtd.dmar.assignment import DISPLAY, USB, ReservedRegion
 from vtd.dmar.records import Drhd
 from vtd.host import verdicts
-from vtd.host.plan import PAGE, Assignment, Guest, GuestMemory, Plan, Policy, Rmrr
+from vtd.host.plan import PAGE, Assignment, Guest, GuestMemory, Plan, Policy, Rmrr, Stage
 from vtd.host.surroundings import Device, Surroundings, UnknownDeviceError
 from vtd.host.verdicts import Kind, Verdict, add_devices, drop_device, set_memory, set_override
 from vtd.unit.registers.capabilities import Capabilities
@@ -93,6 +93,18 @@ def _twice(each: Assigned, other: Assigned) -> Verdict:
     else:
         text = f"{each.bdf} is given to {other.guest} already"
     return each.verdict(verdicts.DEVICE, Kind.CONTRADICTION, text)
+
+
+def scalable_units(devices: Iterable[Assigned]) -> set[int | None]:
+    """Units, by the base of their registers, that the policy of some device wants in scalable mode.
+
+    Legacy mode will do for the others (3.4).
+    """
+    return {
+        each.base
+        for each in devices
+        if each.policy.stage is not Stage.SECOND or each.policy.pasid or each.policy.dirty_tracking
+    }
 
 
 def groups(plan: Plan, around: Surroundings, devices: list[Assigned]) -> Iterator[Verdict]:

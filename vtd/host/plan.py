@@ -6,6 +6,7 @@ its own. :func:`read_plan` makes it of the text; whether it works is for :mod:`v
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Annotated, NamedTuple
@@ -151,6 +152,20 @@ class Guest(Located):
     def size(self) -> int:
         """Bytes of all its memory."""
         return sum(each.size for each in self.memory)
+
+    @property
+    def largest(self) -> GuestMemory:
+        """The largest range of it."""
+        return max(self.memory, key=lambda each: each.size)
+
+    def own_maps(self) -> Iterator[tuple[int, int, int]]:
+        """What it maps for its devices: device address, guest physical address, size.
+
+        All of its memory where it is, if it sees no remapping unit or names no maps.
+        """
+        if not self.maps:
+            yield from ((each.start, each.start, each.size) for each in self.memory)
+        yield from ((each.device, each.guest, each.size) for each in self.maps)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -64,6 +64,7 @@ def judge(plan: Plan, around: Surroundings) -> Judgement:
         *abilities.address_widths(plan, devices),
         *abilities.device_features(around, devices),
         *abilities.behaviour(plan, devices),
+        *abilities.room_for_tables(plan, devices),
         *abilities.memory(plan, around),
     ]
     return Judgement(plan, tuple(devices), tuple(found), guest_costs(plan, devices))

@@ -12,17 +12,24 @@ from typing import NamedTuple
 from devices.capabilities import AtsControl, ExtendedCapabilityId
 from devices.function import BME, PciFunction
 from devices.source_id import Bdf
-from pagetables.build import FramePool
+from pagetables.build import FramePool, TableBuilder
+from pagetables.geometry import second_stage_geometry
 from pagetables.memory import FRAME_SIZE
 from vtd.auditing.audit import Audit
 from vtd.dmar.records import Rmrr as RmrrStructure
-from vtd.host.abilities import scalable_units
+from vtd.host import abilities, ownership
 from vtd.host.guests import Backed, Passed, RunningGuest
 from vtd.host.memory import HostMemory
 from vtd.host.ownership import Assigned
 from vtd.host.plan import Backing, Interrupts, Policy, Rmrr, Stage
 from vtd.host.planner import Judgement
 from vtd.host.surroundings import Surroundings
+from vtd.host.virtual_processor import (
+    NOTIFICATION,
+    WRITE_BACK,
+    VirtualPages,
+    VirtualProcessor,
+)
 from vtd.layouts.interrupt_entries import (
     PostedInterruptDescriptor,
     PostedIrte,
@@ -36,8 +43,8 @@ from vtd.unit.unit import RemappingUnit
 
 COMMAND, ATS_CONTROL = 4, 6
 """Offsets of the command register, and of the control register in an ATS capability."""
-VECTOR, NOTIFICATION = 0x40, 0xF2
-"""The vector of every device in its guest, and that which tells a processor of posted ones."""
+VECTOR = 0x40
+"""The vector of every device in its guest."""
 TABLES = 8
 """The part of the host's memory that is kept for tables: one in so many."""
 LARGE_PAGE = 0x20_0000
@@ -82,6 +89,7 @@ class RunningHost:
         self.guests: dict[str, RunningGuest] = {}
         self.passed: list[Passed] = []
         self._around = around
+        self._devices = judgement.devices
         self._remapping: set[int] = set()
         """Units that remap interrupts."""
         if not (judgement.works or forced):
@@ -121,7 +129,7 @@ class RunningHost:
             self.guests[guest.name] = RunningGuest(guest, tuple(backed))
 
     def _start_units(self, judgement: Judgement) -> None:
-        scalable = scalable_units(judgement.devices)
+        scalable = ownership.scalable_units(judgement.devices)
         for base in sorted({each.base for each in judgement.devices if each.base is not None}):
             unit = self.unit(base)
             policies = [each.policy for each in judgement.devices if each.base == base]
@@ -185,19 +193,45 @@ class RunningHost:
         kind = FIRST_STAGE if policy.stage is Stage.FIRST else SECOND_STAGE
         domain = driver.domain(kind, largest=policy.page_size)
         for device, size, host in guest.reached():
-            domain.map(device, host, size)
+            domain.map(device, host, size, attributes=_attributes(policy))
         return domain
 
+    def processor(self, guest: RunningGuest) -> VirtualProcessor:
+        """A processor that runs the guest; EPT is a second stage of it where a policy shares them.
+
+        EPT of its own maps the same memory (SDM 28.2).
+        """
+        if guest.processor is None:
+            shared = (
+                guest.domains.get(Space(each.base, each.policy.stage, each.policy.page_size))
+                for each in self._devices
+                if each.guest == guest.name and each.policy.shared_tables and each.base is not None
+            )
+            domain = next(shared, None)
+            root = self._ept(guest) if domain is None else (domain.second or domain).root
+            pages = VirtualPages(*(self.frames.allocate() * FRAME_SIZE for _ in range(4)))
+            guest.processor = VirtualProcessor(self.physical, pages, root)
+            guest.processor.enter(posted=True)
+        return guest.processor
+
+    def _ept(self, guest: RunningGuest) -> int:
+        some = next(iter(self.drivers.values()))
+        geometry = second_stage_geometry(4, some.capabilities.implementation)
+        builder = TableBuilder(self.physical, geometry, self.frames, largest=21)
+        for each in guest.memory:
+            builder.map(each.guest, each.host, each.size, attributes=WRITE_BACK)
+        return builder.root << 12
+
     def _nested(self, guest: RunningGuest, driver: Driver, policy: Policy) -> Domain:
-        """A first stage in the guest's memory; its tables are in the last part of that."""
+        """A first stage in the guest's memory; its tables are at the end of the largest range."""
         second = driver.domain(SECOND_STAGE, largest=policy.page_size)
         for each in guest.memory:
-            second.map(each.guest, each.host, each.size)
-        last = max(guest.memory, key=lambda each: each.size)
-        end = last.guest + last.size
-        frames = FramePool(max(last.guest, end - (last.size // TABLES & -FRAME_SIZE)), end)
-        first = driver.domain(NESTED, second=second, guest_frames=frames, largest=21)
-        for device, physical, size in guest.own_maps():
+            second.map(each.guest, each.host, each.size, attributes=_attributes(policy))
+        largest = guest.description.largest
+        tables = abilities.own_tables(guest.description, driver.capabilities)
+        frames = FramePool(largest.end - tables * FRAME_SIZE, largest.end)
+        first = driver.domain(NESTED, second=second, guest_frames=frames, largest=12)
+        for device, physical, size in guest.description.own_maps():
             first.map(device, physical, size)
         return first
 
@@ -228,6 +262,11 @@ class RunningHost:
         for base, audit in self.audits.items():
             for each in audit.findings:
                 yield f"unit {base:#x}: {each}"
+
+
+def _attributes(policy: Policy) -> int:
+    """Memory type of the pages of a second stage, which the processor looks at if it is EPT too."""
+    return WRITE_BACK if policy.shared_tables else 0
 
 
 def switch_ats(function: PciFunction, *, on: bool) -> None:

@@ -99,6 +99,7 @@ def policies() -> st.SearchStrategy[Policy]:
         stage=st.sampled_from(Stage),
         interrupts=st.sampled_from(Interrupts),
         page_size=st.sampled_from((12, 21)),
+        shared_tables=st.booleans(),
     )
 
 

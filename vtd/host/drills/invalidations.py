@@ -48,7 +48,7 @@ def unmap_invept(guarded: bool) -> Iterator[Check]:
     machine.guest.store(SHARED, b"before")
     machine.domain.protect(SHARED, 0x1000, READ)
     if guarded:
-        machine.invept()
+        machine.virtual.invept()
     machine.guest.store(SHARED, b"after!")
     kept = machine.device.dma.read(SHARED, 6).data
     yield Check("the guest no longer writes to the page", kept == b"before")

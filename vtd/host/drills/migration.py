@@ -8,7 +8,8 @@ from devices.interrupt_programming import remappable_message
 from vtd.guest.x86.posting import read_descriptor, resume_on, suppress
 from vtd.host.drills.drill import Check, Drill
 from vtd.host.drills.scene import PAGE, Scene
-from vtd.host.running import NOTIFICATION, VECTOR
+from vtd.host.running import VECTOR
+from vtd.host.virtual_processor import NOTIFICATION
 from vtd.layouts.descriptors import DescriptorType
 from vtd.layouts.interrupt_entries import (
     PostedInterruptDescriptor,
