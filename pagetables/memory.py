@@ -32,6 +32,10 @@ if sys.byteorder != "little":
     raise ImportError("frames are views of little-endian quadwords: a little-endian host is needed")
 
 
+Watcher: TypeAlias = "Callable[[int, bytes], None]"
+"""Told of the address and the bytes of a store; of an exchange although it may not be made."""
+
+
 class BusError(Exception):
     """An access that memory does not carry out; the engine turns it into the architected fault."""
 
@@ -245,6 +249,43 @@ class PhysicalMemory:
         self._backing = _Backing(regions, layers)
         self.frames = _Frames(self._backing)
         self._stores = _Stores(self._backing, self.frames)
+        self._watchers: list[Watcher] = []
+
+    def watch(self, watcher: Watcher) -> None:
+        """Have ``watcher`` told of each later store, by whomever, before it is made.
+
+        Stores of a memory that nobody watches cost nothing more.
+        """
+        if not self._watchers:
+            write, load, exchange = self.write, self.load, self.compare_exchange
+
+            def watched_write(address: int, data: bytes) -> None:
+                self._announce(address, data)
+                write(address, data)
+
+            def watched_load(address: int, data: bytes) -> None:
+                self._announce(address, data)
+                load(address, data)
+
+            def watched_exchange(address: int, size: int, expected: int, new: int) -> bool:
+                self._announce(address, new.to_bytes(size, "little"))
+                return exchange(address, size, expected, new)
+
+            vars(self).update(
+                write=watched_write, load=watched_load, compare_exchange=watched_exchange
+            )
+        self._watchers.append(watcher)
+
+    def ignore(self, watcher: Watcher) -> None:
+        """Tell ``watcher`` of no later store; ValueError if it is told of none now."""
+        self._watchers.remove(watcher)
+        if not self._watchers:
+            for name in ("write", "load", "compare_exchange"):
+                del vars(self)[name]
+
+    def _announce(self, address: int, data: bytes) -> None:
+        for watcher in self._watchers:
+            watcher(address, data)
 
     @property
     def regions(self) -> tuple[Region, ...]:

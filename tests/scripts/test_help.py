@@ -12,6 +12,7 @@ SCRIPTS = [
     "bench_dmar",
     "compare_qemu",
     "dmar_rules",
+    "invalidation_rules",
     "fuzz_dmar",
     "fuzz_logs",
     "known_differences",

@@ -23,7 +23,7 @@ from devices.dma import Request
 from pagetables.bits import BitRecord
 from pagetables.geometry import PAGE_SHIFT
 from pagetables.observer import Structure
-from vtd.auditing.stale_use import Owner, StaleUse, Word, missing_invalidation
+from vtd.auditing.debt import Debt, Kind, Owner, Word, owed_for
 from vtd.layouts.descriptors import (
     IotlbInvalidateDescriptor,
     PasidIotlbGranularity,
@@ -71,7 +71,7 @@ class _Tail:
 class AlignedDown(Observer):
     """Watches ``unit`` from now on; ``on_stale`` is told of each page the first time it is used."""
 
-    def __init__(self, unit: RemappingUnit, on_stale: Callable[[StaleUse], None]) -> None:
+    def __init__(self, unit: RemappingUnit, on_stale: Callable[[Debt], None]) -> None:
         self._unit = unit
         self._on_stale = on_stale
         self._leaf: Word | None = None
@@ -120,10 +120,19 @@ class AlignedDown(Observer):
         owner = Owner(
             kind[0], tags.domain_id, tags.pasid if first else None, page.entry.address, tags.kind
         )
-        missing, section = missing_invalidation(CacheName.IOTLB, owner, page.leaf, None)
+        rule, missing = owed_for(CacheName.IOTLB, owner, page.leaf, None)
         self._on_stale(
-            StaleUse(
-                CacheName.IOTLB, owner, page.leaf, None, None, missing, section, inferred=tail.why()
+            Debt(
+                Kind.MISSING,
+                CacheName.IOTLB,
+                owner,
+                page.leaf,
+                None,
+                None,
+                missing,
+                rule.section,
+                rule,
+                inferred=tail.why(),
             )
         )
 

@@ -3,7 +3,8 @@
 Three kinds of log, told apart by their first line; ``docs/audit-log.md`` describes them:
 
 * a platform log: JSON objects, the head of a scenario and then its steps, one a line. Memory is
-  known at every moment, and :class:`vtd.auditing.audit.Audit` judges each use of a cached entry.
+  known at every moment, and :class:`UnitAudit` judges every use of what a cache may hold. It is
+  read line by line.
 * an event log of a capture: JSON arrays. Memory is not known, only what an IOTLB loaded and when.
   An entry that is loaded again with another content, with no invalidation in between that covers
   it, tells that software changed tables without one (VT-d 6.5.3.3).
@@ -17,6 +18,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import ClassVar, NamedTuple
 
 from devices.source_id import SourceId
@@ -25,8 +27,17 @@ from pagetables.bits import BitRecord
 from pagetables.memory import BusError, PhysicalMemory
 from pagetables.observer import Structure
 from vtd.auditing.audit import Audit
-from vtd.auditing.stale_use import Owner, StaleUse, Word, missing_invalidation
-from vtd.layouts.descriptors import DESCRIPTORS, DescriptorHead, DescriptorType
+from vtd.auditing.debt import Debt, Kind, Owner, Word, owed_for
+from vtd.auditing.device_tlb_audit import DeviceTlbAudit, DeviceTlbFinding, Misuse
+from vtd.auditing.page_request_audit import PageRequestAudit, PageRequestFinding
+from vtd.layouts.descriptors import (
+    DESCRIPTORS,
+    DescriptorHead,
+    DescriptorType,
+    DeviceTlbInvalidateDescriptor,
+    InvalidationWaitDescriptor,
+    PasidDeviceTlbInvalidateDescriptor,
+)
 from vtd.layouts.entries import PasidTranslationType
 from vtd.layouts.interrupt_entries import RemappedIrte
 from vtd.layouts.registers import (
@@ -36,9 +47,10 @@ from vtd.layouts.registers import (
     InvalidationQueueTail,
     Version,
 )
-from vtd.recordings.scenario import Scenario, ScenarioRun
-from vtd.recordings.steps import STEPS, MemWrite, Number, Step, kinds_of, parse_step
+from vtd.recordings.scenario import BROKEN, Scenario, ScenarioRun
+from vtd.recordings.steps import STEPS, Number, Step, kinds_of, parse_step
 from vtd.recordings.values import Json, members
+from vtd.severity import ERROR
 from vtd.unit.caching.iotlb import IotlbEntry
 from vtd.unit.caching.policy import AGGRESSIVE, KEEPS_STALE, CachePolicy
 from vtd.unit.departures import QEMU
@@ -58,11 +70,14 @@ class AuditLogError(ValueError):
         self.line = line
 
 
+Judgement = Debt | DeviceTlbFinding | PageRequestFinding
+
+
 class Finding(NamedTuple):
-    """A stale use, at the line where it happened."""
+    """What was found, at the line where it showed."""
 
     line: int
-    use: StaleUse
+    use: Judgement
 
 
 @dataclass
@@ -74,6 +89,17 @@ class LogReport:
     uses: int = 0
     """Uses of cached entries that were checked."""
     findings: list[Finding] = field(default_factory=list)
+    window: list[Finding] = field(default_factory=list)
+    """Uses between a change and the invalidation that followed, which are legal."""
+    descriptors: int = 0
+    """Invalidations."""
+    wasteful: int = 0
+    """Those of them that met nothing outdated."""
+
+    @property
+    def failed(self) -> bool:
+        """Whether software is to blame for any of it."""
+        return any(finding.use.severity >= ERROR for finding in self.findings)
 
     def to_json(self) -> Json:
         """The report in the form of ``vtd audit --format json``."""
@@ -81,23 +107,36 @@ class LogReport:
             "kind": self.kind,
             "lines": self.lines,
             "uses": self.uses,
-            "findings": [
-                {
-                    "line": finding.line,
-                    "cache": finding.use.cache.value,
-                    "owner": str(finding.use.owner),
-                    "structure": finding.use.changed.structure.value,
-                    "address": finding.use.changed.address if finding.use.changed.size else None,
-                    "was": finding.use.changed.value,
-                    "now": finding.use.now,
-                    "writer": finding.use.writer,
-                    "missing": finding.use.missing,
-                    "section": finding.use.section,
-                    "inferred": finding.use.inferred,
-                }
-                for finding in self.findings
-            ],
+            "invalidations": self.descriptors,
+            "wasteful": self.wasteful,
+            "findings": [_row(finding) for finding in self.findings],
+            "window": [_row(finding) for finding in self.window],
         }
+
+
+def _row(finding: Finding) -> dict[str, Json]:
+    use = finding.use
+    row: dict[str, Json] = {
+        "line": finding.line,
+        "verdict": use.title,
+        "severity": str(use.severity),
+        "text": str(use),
+    }
+    if isinstance(use, Debt):
+        row |= {
+            "rule": use.rule.name if use.rule else None,
+            "cache": use.cache.value,
+            "owner": str(use.owner),
+            "structure": use.changed.structure.value,
+            "address": use.changed.address if use.changed.size else None,
+            "was": use.changed.value,
+            "now": use.now,
+            "writer": use.writer,
+            "missing": use.missing,
+            "section": use.section,
+            "inferred": use.inferred,
+        }
+    return row
 
 
 def audit_log(lines: Iterable[str], policy: CachePolicy = AGGRESSIVE) -> LogReport:
@@ -105,19 +144,21 @@ def audit_log(lines: Iterable[str], policy: CachePolicy = AGGRESSIVE) -> LogRepo
 
     ``policy`` is what the unit of a platform log caches.
     """
-    numbered = [(count, line.strip()) for count, line in enumerate(lines, 1) if line.strip()]
-    if not numbered:
+    numbered = ((count, line.strip()) for count, line in enumerate(lines, 1) if line.strip())
+    first = next(numbered, None)
+    if first is None:
         return LogReport()
-    first = numbered[0][1]
-    if first.startswith("{"):
-        report = _audit_platform(numbered, policy)
-    elif first.startswith("["):
-        report = _audit_events("event log", list(_events(numbered)))
-    elif any("vtd_" in line for _, line in numbered):
-        report = _audit_events("QEMU trace", list(_trace_events(numbered)))
+    every = chain([first], numbered)
+    if first[1].startswith("{"):
+        return _audit_platform(every, policy)
+    known = list(every)
+    if first[1].startswith("["):
+        report = _audit_events("event log", list(_events(known)))
+    elif any("vtd_" in line for _, line in known):
+        report = _audit_events("QEMU trace", list(_trace_events(known)))
     else:
-        raise AuditLogError(numbered[0][0], "neither JSON nor a trace of vtd_* events")
-    report.lines = numbered[-1][0]
+        raise AuditLogError(first[0], "neither JSON nor a trace of vtd_* events")
+    report.lines = known[-1][0]
     return report
 
 
@@ -125,36 +166,69 @@ def audit_scenario(scenario: Mapping[str, Json], policy: CachePolicy = AGGRESSIV
     """Audit a scenario; lines are the numbers of its steps, counted from 1."""
     with _problems_of(0):
         parsed = Scenario.parse(scenario, STEPS_AND_DESCRIPTORS)
-        return _audit_steps("scenario", parsed, list(enumerate(parsed.steps, 1)), policy)
+        return _audit_steps("scenario", parsed, enumerate(parsed.steps, 1), policy)
 
 
-def _audit_platform(lines: list[tuple[int, str]], policy: CachePolicy) -> LogReport:
-    (first, text), *others = lines
+def _audit_platform(lines: Iterator[tuple[int, str]], policy: CachePolicy) -> LogReport:
+    first, text = next(lines)
     head = _parsed(first, text)
     with _problems_of(first):
         scenario = Scenario.parse({**members(head), "steps": []})
-    steps = []
-    for here, text in others:
-        raw = _parsed(here, text)
-        with _problems_of(here):
-            steps.append((here, parse_step(raw, STEPS_AND_DESCRIPTORS)))
-    return _audit_steps("platform log", scenario, steps, policy)
+
+    def steps() -> Iterator[tuple[int, Step]]:
+        for here, text in lines:
+            raw = _parsed(here, text)
+            with _problems_of(here):
+                yield here, parse_step(raw, STEPS_AND_DESCRIPTORS)
+
+    return _audit_steps("platform log", scenario, steps(), policy)
 
 
 def _audit_steps(
-    kind: str, scenario: Scenario, steps: list[tuple[int, Step]], policy: CachePolicy
+    kind: str, scenario: Scenario, steps: Iterable[tuple[int, Step]], policy: CachePolicy
 ) -> LogReport:
-    report = LogReport(kind, len(steps))
+    report = LogReport(kind)
     with _problems_of(0):
         run = ScenarioRun(scenario, as_recorded=scenario.recorded_on_qemu, caches=policy)
-    audit = Audit(run.unit)
+    audits = UnitAudit(run.unit)
     for here, step in steps:
-        with _problems_of(here):
-            known = len(audit.findings)
-            _carry_out(run, audit, step, f"line {here}")
-            report.findings += [Finding(here, use) for use in audit.findings[known:]]
-    report.uses = audit.uses
+        audits.at(here)
+        report.lines = here
+        try:
+            _carry_out(run, step)
+        except BROKEN:
+            with _problems_of(here):
+                raise
+    audits.report(report)
     return report
+
+
+class UnitAudit:
+    """All that is judged of one unit: its software's invalidations and responses, its devices."""
+
+    def __init__(self, unit: RemappingUnit) -> None:
+        self.debts = Audit(unit, lambda: f"line {self._line}")
+        self.devices = DeviceTlbAudit(unit)
+        self.page_requests = PageRequestAudit(unit)
+        self._line = 0
+
+    def at(self, line: int) -> None:
+        """What happens next is at this line of the log."""
+        self._line = self.debts.line = self.devices.line = self.page_requests.line = line
+
+    def report(self, report: LogReport) -> None:
+        """Add what was found, in the order of the lines."""
+        found = [Finding(*each) for each in self.debts.judged()]
+        report.window += [each for each in found if each.use.title == Kind.WINDOW.title]
+        found = [each for each in found if each.use.title != Kind.WINDOW.title]
+        # what was never told to a device is a debt already
+        devices = (Finding(*each) for each in self.devices.judged())
+        found += [each for each in devices if each.use.title != Misuse.OUTDATED.value]
+        found += [Finding(*each) for each in self.page_requests.judged]
+        report.findings += sorted(found, key=lambda finding: finding.line)
+        report.uses += self.debts.uses + self.devices.uses
+        report.descriptors += self.debts.descriptors
+        report.wasteful += self.debts.wasteful
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,33 +243,45 @@ class InvalidateStep(Step):
 STEPS_AND_DESCRIPTORS = {**STEPS, **kinds_of(InvalidateStep)}
 
 
-def _carry_out(run: ScenarioRun, audit: Audit, step: Step, here: str) -> None:
-    if isinstance(step, InvalidateStep):
-        record = _descriptor(step.descriptor)
-        if record is not None:
-            invalidate(run.unit.remapping, run.unit.interrupts, record)
+def _carry_out(run: ScenarioRun, step: Step) -> None:
+    if not isinstance(step, InvalidateStep):
+        run.carry_out(step)
         return
-    if isinstance(step, MemWrite):
-        audit.wrote(step.addr, len(step.hex), here)
-    run.carry_out(step)
+    record = _descriptor(step.descriptor)
+    match record:
+        case None:
+            return
+        case DeviceTlbInvalidateDescriptor() | PasidDeviceTlbInvalidateDescriptor():
+            run.unit.devices.invalidate(record)
+        case _:
+            invalidate(run.unit.remapping, run.unit.interrupts, record)
+    if run.unit.observer is not None:
+        run.unit.observer.invalidated(record)
+        run.unit.observer.invalidated(_WAIT)  # what is not in the log was waited for
+
+
+_WAIT = InvalidationWaitDescriptor.of()
 
 
 def _descriptor(raw: int) -> BitRecord | None:
-    """The descriptor if its work is done in the unit's caches; ValueError if it is too wide."""
+    """The descriptor if it invalidates something; ValueError if it is too wide."""
     if not 0 <= raw < 1 << 256:
         raise ValueError(f"descriptor: {raw:#x} has not 128 or 256 bits")
     kind = DescriptorHead(raw & (1 << 128) - 1).type
-    if kind not in _CACHE_DESCRIPTORS:
+    if kind not in _INVALIDATIONS:
         return None
     return DESCRIPTORS[DescriptorType(kind)](raw)
 
 
-_CACHE_DESCRIPTORS = (
+_INVALIDATIONS = (
     DescriptorType.CC_INV,
     DescriptorType.IOTLB_INV,
     DescriptorType.IEC_INV,
     DescriptorType.P_IOTLB_INV,
     DescriptorType.PC_INV,
+    DescriptorType.HPT_INV,
+    DescriptorType.DEV_TLB_INV,
+    DescriptorType.P_DEV_TLB_INV,
 )
 
 
@@ -406,9 +492,9 @@ class _Shadow:
         self._unit.interrupts.cache.put(index, RemappedIrte(entry))
 
     def _add(self, line: int, cache: CacheName, owner: Owner, word: Word, now: int) -> None:
-        missing, section = missing_invalidation(cache, owner, word, now)
-        use = StaleUse(cache, owner, word, now, None, missing, section)
-        self.findings.append(Finding(line, use))
+        rule, missing = owed_for(cache, owner, word, now)
+        debt = Debt(Kind.MISSING, cache, owner, word, now, None, missing, rule.section, rule)
+        self.findings.append(Finding(line, debt))
 
 
 _QUEUE_POINTERS = (InvalidationQueueHead.OFFSET, InvalidationQueueTail.OFFSET)

@@ -3,18 +3,21 @@
 VT-d 4.2.5, 6.5.3.3. A unit trusts the address of a translated request unless a host permission
 table says otherwise; the audit knows what the unit gave to whom, and what was taken back. Between a
 change of the tables and the completion of the invalidation that it calls for, the old translation
-may be used: an invalidation on its way excuses it, a missing one does not.
+may be used: an invalidation that is sent before software waits excuses it, a missing one does not.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
 
 from devices.dma import READ, WRITE, AddressType, InvalidationRequest, Request
 from devices.source_id import SourceId
+from pagetables.bits import BitRecord
+from vtd.layouts.descriptors import InvalidationWaitDescriptor
+from vtd.severity import ERROR, WARNING, Severity
+from vtd.unit.observer import Observer
 from vtd.unit.reporting.events import (
     DeviceTlbInvalidationCompleted,
     DeviceTlbInvalidationSent,
@@ -44,6 +47,16 @@ class DeviceTlbFinding(NamedTuple):
     request: Request
     given: TranslationGiven | None
     """The translation it seems to rest on."""
+
+    @property
+    def title(self) -> str:
+        """What the verdict is called."""
+        return self.misuse.value
+
+    @property
+    def severity(self) -> Severity:
+        """Of a driver that forgot: an error. Devices may do what nobody can hold them from."""
+        return ERROR if self.misuse is Misuse.OUTDATED else WARNING
 
     def __str__(self) -> str:
         kind = "write" if self.request.access & WRITE else "read"
@@ -75,32 +88,48 @@ class _Grant:
         return tagged and start < request.address + request.size and request.address < end
 
 
-class DeviceTlbAudit:
+class DeviceTlbAudit(Observer):
     """Watches the device-TLBs behind ``unit`` from now on.
 
-    ``on_finding`` is told of each misuse when it happens; ``findings`` keeps them all. ``uses``
-    counts the translated requests that were checked.
+    ``uses`` counts the translated requests that were checked. ``line`` is where the reader of a
+    log is.
     """
 
-    def __init__(
-        self,
-        unit: RemappingUnit,
-        on_finding: Callable[[DeviceTlbFinding], None] | None = None,
-    ) -> None:
-        self.findings: list[DeviceTlbFinding] = []
+    def __init__(self, unit: RemappingUnit) -> None:
         self.uses = 0
+        self.line = 0
+        self._judged: list[tuple[int, DeviceTlbFinding]] = []
+        self._open: list[tuple[int, DeviceTlbFinding, _Grant]] = []
+        """Uses of translations that an invalidation may still take back in time."""
         self._unit = unit
-        self._on_finding = on_finding
         self._number = 0
         self._grants: dict[tuple[int, int, int], list[_Grant]] = {}
         """By source-id, log2 of the size and output page."""
         self._shifts: set[int] = set()
         self._sent: dict[tuple[int, InvalidationRequest], int] = {}
         unit.subscribe(self._event)
+        unit.observe(self)
 
     def detach(self) -> None:
         """Watch no more; the findings stay."""
         self._unit.unsubscribe(self._event)
+        self._unit.ignore(self)
+
+    @property
+    def findings(self) -> list[DeviceTlbFinding]:
+        """Every misuse, as if all ended now."""
+        return [finding for _, finding in self.judged()]
+
+    def judged(self) -> list[tuple[int, DeviceTlbFinding]]:
+        """Every misuse with the line of the log."""
+        still_open = [(line, finding) for line, finding, _ in self._open]
+        return sorted([*self._judged, *still_open], key=lambda each: each[0])
+
+    def invalidated(self, command: BitRecord) -> None:
+        """Software has waited: what it has not taken back by now is missing."""
+        if isinstance(command, InvalidationWaitDescriptor):
+            self._judged += [(line, finding) for line, finding, _ in self._open]
+            self._open.clear()
 
     def _event(self, event: Event) -> None:
         match event:
@@ -108,6 +137,11 @@ class DeviceTlbAudit:
                 self._give(event)
             case DeviceTlbInvalidationSent(source_id, request):
                 self._sent[source_id, request] = self._number
+                self._open = [
+                    (line, finding, grant)
+                    for line, finding, grant in self._open
+                    if not (grant.given.source_id == source_id and grant.covered_by(request))
+                ]
             case DeviceTlbInvalidationCompleted(source_id, request):
                 before = self._sent.pop((source_id, request), self._number)
                 for grant in self._covered(source_id, request):
@@ -157,9 +191,10 @@ class DeviceTlbAudit:
         else:
             misuse, grants = Misuse.NEVER_GIVEN, []
         finding = DeviceTlbFinding(misuse, request, grants[-1].given if grants else None)
-        self.findings.append(finding)
-        if self._on_finding is not None:
-            self._on_finding(finding)
+        if misuse is Misuse.OUTDATED:
+            self._open.append((self.line, finding, grants[-1]))
+        else:
+            self._judged.append((self.line, finding))
 
     def _up_to_date(self, grant: _Grant, request: Request) -> bool:
         """Whether the tables still give this translation, or an invalidation is on its way."""

@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from vtd.auditing.aligned_down import AlignedDown
-from vtd.auditing.audit import Audit
-from vtd.auditing.audit_log import Finding, LogReport
-from vtd.auditing.stale_use import StaleUse
-from vtd.recordings.live import Known, read_head, read_lines
+from vtd.auditing.audit_log import Finding, LogReport, UnitAudit
+from vtd.auditing.debt import Debt
+from vtd.recordings.live import read_head, read_lines
 from vtd.recordings.replay_live import LiveRun
 from vtd.unit.caching.policy import AGGRESSIVE, CachePolicy
 
@@ -25,23 +24,18 @@ def audit_live(lines: Iterator[tuple[int, str]], policy: CachePolicy = AGGRESSIV
     head = read_head(lines)
     run = LiveRun(head, caches=policy)
     report = LogReport("live recording", 1)
-    found: list[StaleUse] = []
-    audits = [Audit(unit, found.append) for unit in run.units]
+    inferred: list[Debt] = []
+    audits = [UnitAudit(unit) for unit in run.units]
     for unit in run.units:
-        AlignedDown(unit, found.append)
-    seen = set()
+        AlignedDown(unit, inferred.append)
     for number, line in read_lines(lines, head):
-        if isinstance(line, Known):
-            for audit in audits:
-                audit.wrote(line.address, line.size, f"line {number}")
+        for audit in audits:
+            audit.at(number)
         for _ in run.carry_out(line):
             pass
-        for use in found:
-            entry = use.cache, use.owner, use.changed
-            if entry not in seen:
-                seen.add(entry)
-                report.findings.append(Finding(number, use))
-        found.clear()
+        report.findings += [Finding(number, debt) for debt in dict.fromkeys(inferred)]
+        inferred.clear()
         report.lines = number
-    report.uses = sum(audit.uses for audit in audits)
+    for audit in audits:
+        audit.report(report)
     return report

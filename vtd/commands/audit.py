@@ -37,11 +37,15 @@ def audit(
         str,
         typer.Option(help=f"What the units keep: {', '.join(POLICIES)}."),
     ] = "aggressive",
+    window: Annotated[
+        bool, typer.Option("--window", help="Also list legal uses before an invalidation.")
+    ] = False,
     format: Output = Format.TEXT,
 ) -> None:
-    """Find uses of cached entries that software changed without a covering invalidation.
+    """Find invalidations that software owed: missing, in the wrong order, or not waited for.
 
-    Exit code 0: none. 1: some invalidation is missing. 2: unusable input.
+    Device-TLBs and page requests are part of it. Exit code 0: nothing found. 1: something was.
+    2: unusable input.
     """
     if cache not in POLICIES:
         raise typer.BadParameter(
@@ -56,7 +60,7 @@ def audit(
         reports.append((path, report))
     document = [_file_row(*each) for each in reports]
     rows = ({"file": each["file"], **finding} for each in document for finding in each["findings"])
-    lines = (line for path, report in reports for line in _lines(path, report))
+    lines = (line for path, report in reports for line in _lines(path, report, window=window))
     show(CommandAnswer(document, rows, lines), format)
     if any(report.findings for _, report in reports):
         raise typer.Exit(FOUND)
@@ -64,11 +68,14 @@ def audit(
 
 def _file_row(path: Path, report: LogReport) -> dict[str, Any]:
     row = report.to_json()
-    findings = [
-        {**finding, **{name: Hex.known(finding[name]) for name in ("address", "was", "now")}}
-        for finding in row["findings"]
-    ]
-    return {"file": path, **row, "findings": findings}
+    for name in ("findings", "window"):
+        row[name] = [_in_hexadecimal(finding) for finding in row[name]]
+    return {"file": path, **row}
+
+
+def _in_hexadecimal(finding: dict[str, Any]) -> dict[str, Any]:
+    names = {"address", "was", "now"} & set(finding)
+    return {**finding, **{name: Hex.known(finding[name]) for name in names}}
 
 
 def _audit(path: Path, cache: str) -> LogReport:
@@ -87,9 +94,13 @@ def _audit(path: Path, cache: str) -> LogReport:
         return audit_log((line for _, line in lines), POLICIES[cache])
 
 
-def _lines(path: Path, report: LogReport) -> Iterator[str]:
+def _lines(path: Path, report: LogReport, *, window: bool) -> Iterator[str]:
     for line, use in report.findings:
         yield f"{path}:{line}: {use}"
-    found = len(report.findings)
-    uses = counted(report.uses, "use")
-    yield f"{path}: {report.kind}, {uses} of cached entries checked, {found} stale"
+    for line, use in report.window if window else ():
+        yield f"{path}:{line}: legal: {use}"
+    yield (
+        f"{path}: {report.kind}, {counted(report.uses, 'use')} of cached entries checked, "
+        f"{counted(len(report.findings), 'finding')}, {len(report.window)} in the window; "
+        f"{report.wasteful} of {counted(report.descriptors, 'invalidation')} met nothing outdated"
+    )

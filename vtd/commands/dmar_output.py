@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from vtd.commands.reading import unusable_input
-from vtd.dmar.rules import Severity
+from vtd.severity import Severity
 
 FINDINGS = 1
 """Exit code when something was found."""

@@ -27,6 +27,7 @@ from vtd.live.qemu_arguments import qemu_arguments
 from vtd.live.server import Server
 from vtd.live.trace import Trace
 from vtd.recordings.live_recorder import LiveRecorder
+from vtd.severity import ERROR
 from vtd.unit.caching.policy import POLICIES
 from vtd.unit.options import Options
 
@@ -134,7 +135,7 @@ def serve(
                 format,
             )
             complete = _run(server, machine)
-        found = [finding for each in audits for finding in each.findings]
+        found = [debt for each in audits for debt in each.findings if debt.severity >= ERROR]
         summary: dict[str, Any] = {**machine.counts(), "stale": [str(each) for each in found]}
         show(
             CommandAnswer(summary, [summary], _lines(machine.counts(), audits), compact=True),

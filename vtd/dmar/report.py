@@ -10,7 +10,8 @@ from xml.etree import ElementTree
 
 from vtd.dmar.protection import Statement, Verdict
 from vtd.dmar.records import Place
-from vtd.dmar.rules import RULES, Finding, Severity
+from vtd.dmar.rules import RULES, Finding
+from vtd.severity import Severity
 
 SARIF_LEVELS = {Severity.ERROR: "error", Severity.WARNING: "warning", Severity.INFO: "note"}
 SARIF_SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"

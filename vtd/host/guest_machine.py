@@ -48,7 +48,7 @@ class GuestMachine:
         unit = platform.unit_of(self.device)
         self.events: list[Event] = []
         unit.subscribe(self.events.append)
-        self.audit = Audit(unit)
+        self.audit = Audit(unit, lambda: "hypervisor")
         self.device.command.value = self.device.command.value.replace(bme=True)
         self.source_id = bdf.source_id
 
@@ -90,4 +90,3 @@ class GuestMachine:
     def set_leaf(self, entry: int) -> None:
         """Software writes the entry of the page, and tells nobody."""
         self.memory.write(self.leaf, entry.to_bytes(8, "little"))
-        self.audit.wrote(self.leaf, 8, "hypervisor")

@@ -1,14 +1,14 @@
 """Guidance to software for invalidations: what each change of a structure calls for, in order.
 
-VT-d 6.5.3.3 (Table 28), 6.5.2.1 to 6.5.2.8, 6.6 and 6.7. Each function is one row and returns
-descriptors with the rule that demands them, context-cache before PASID-cache before IOTLB before
-device-TLB (6.5.2.12). Left out: host permission tables (Table 29), which the driver does not use.
+VT-d 6.5.3.3 (Table 28), 6.5.2.1 to 6.5.2.8, 6.6 and 6.7. Each function is one change and returns
+descriptors with the rule of :mod:`vtd.software.invalidation_rules` that demands them, context-cache
+before PASID-cache before IOTLB before device-TLB (6.5.2.12). Left out: host permission tables
+(Table 29), which the driver does not use.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from enum import Enum
 from typing import NamedTuple
 
 from vtd.layouts.descriptors import (
@@ -26,6 +26,7 @@ from vtd.layouts.descriptors import (
 )
 from vtd.layouts.entries import PasidTranslationType
 from vtd.layouts.registers import ContextGranularity, IotlbGranularity
+from vtd.software.invalidation_rules import Rule
 from vtd.unit.registers.capabilities import Capabilities
 
 RID_PASID = 0
@@ -40,34 +41,6 @@ WHOLE_DEVICE_TLB = 0x7FFF_FFFF_FFFF_F000
 
 Range = tuple[int, int]
 """Input addresses: the first, and the first after the last."""
-
-
-class Rule(Enum):
-    """An invalidation that software owes, and the change and section that call for it."""
-
-    ROOT_POINTER_CONTEXT = "6.6: context-cache, global, after SRTP without ESRTPS"
-    ROOT_POINTER_PASID = "6.6: PASID-cache, global, after SRTP without ESRTPS"
-    ROOT_POINTER_IOTLB = "6.6: IOTLB, global, after SRTP without ESRTPS"
-    ROOT_ENTRY_CONTEXT = "Table 28, root entry: context-cache, global"
-    ROOT_ENTRY_PASID = "Table 28, root entry: PASID-cache, global"
-    ROOT_ENTRY_IOTLB = "Table 28, root entry: IOTLB, global"
-    CONTEXT_ENTRY_CONTEXT = "Table 28, context entry: context-cache, device-selective"
-    CONTEXT_ENTRY_PASID = "Table 28, context entry: PASID-cache, domain-selective"
-    CONTEXT_ENTRY_IOTLB = "Table 28, context entry: IOTLB, domain-selective"
-    CONTEXT_ENTRY_DEVICE_TLB = "Table 28, context entry: device-TLB, global"
-    PASID_DIRECTORY_PASID = "Table 28, PASID directory entry: PASID-cache"
-    PASID_DIRECTORY_IOTLB = "Table 28, PASID directory entry: IOTLB, domain-selective"
-    PASID_ENTRY_PASID = "Table 28, PASID entry: PASID-cache, PASID-selective"
-    PASID_ENTRY_IOTLB = "Table 28, PASID entry: IOTLB, PASID- or domain-selective"
-    PASID_ENTRY_DEVICE_TLB = "Table 28, PASID entry: device-TLB of the PASID"
-    DOMAIN_REUSE_CACHE = "Table 28, domain-id used again: context- or PASID-cache"
-    DOMAIN_REUSE_IOTLB = "Table 28, domain-id used again: IOTLB, domain-selective"
-    FIRST_STAGE_IOTLB = "Table 28, first-stage tables: IOTLB, pages of each PASID"
-    FIRST_STAGE_DEVICE_TLB = "Table 28, first-stage tables: device-TLB of each user"
-    SECOND_STAGE_IOTLB = "Table 28, second-stage tables: IOTLB, pages of each domain"
-    SECOND_STAGE_DEVICE_TLB = "Table 28, second-stage tables: device-TLB of each user"
-    INTERRUPT_POINTER = "6.7: interrupt entry cache, global, after SIRTP without ESIRTPS"
-    INTERRUPT_ENTRY = "6.5.2.8: interrupt entry cache, of the entry"
 
 
 class Owed(NamedTuple):
@@ -283,7 +256,7 @@ class Guidance:
         )
         yield Owed(Rule.PASID_ENTRY_PASID, entry)
         if whole:
-            yield self._iotlb_domain(Rule.PASID_ENTRY_IOTLB, user.domain_id)
+            yield self._iotlb_domain(Rule.PASID_ENTRY_DOMAIN_IOTLB, user.domain_id)
         else:
             yield from self._pasid_iotlb(Rule.PASID_ENTRY_IOTLB, user)
 

@@ -18,7 +18,7 @@ from vtd.unit.requests.faults import FaultReason
 
 
 class CacheName(Enum):
-    """The caches of 6.2 and 6.4."""
+    """The caches of 6.2, 6.3 and 6.4."""
 
     CONTEXT = "context cache"
     PASID = "PASID cache"
@@ -28,6 +28,7 @@ class CacheName(Enum):
     INTERRUPT = "interrupt entry cache"
     HOST_PERMISSION = "HPT leaf cache"
     HOST_PERMISSION_TABLE = "HPT paging-structure cache"
+    DEVICE_TLB = "device-TLB"
 
 
 class Observer(EntryObserver):

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vtd.auditing.audit_log import AuditLogError, audit_log
+from vtd.auditing.debt import Debt
 from vtd.unit.observer import CacheName
 
 CAPTURES = Path(__file__).resolve().parents[2] / "captures"
@@ -64,6 +65,7 @@ def test_a_platform_log_names_the_lines_of_write_and_use() -> None:
     report = audit_log(lines(DMA, CHANGE, DMA))
     (finding,) = report.findings
     assert (report.kind, report.lines, finding.line) == ("platform log", 13, 13)
+    assert isinstance(finding.use, Debt)
     assert finding.use.writer == "line 12"
     assert report.to_json()["findings"][0]["missing"].startswith("page-selective iotlb_inv")
 
@@ -80,6 +82,7 @@ def test_an_invalidation_before_the_write_comes_too_early() -> None:
 def test_a_trace_shows_an_entry_that_changed_without_an_invalidation() -> None:
     (finding,) = audit_log(TRACE.format(between="").splitlines()).findings
     assert finding.line == 5
+    assert isinstance(finding.use, Debt)
     assert finding.use.cache is CacheName.IOTLB
 
 

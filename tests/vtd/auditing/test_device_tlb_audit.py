@@ -20,12 +20,11 @@ from pagetables.bits import BitRecord
 from tests.vtd.device_tlb_platform import (
     PAGES,
     PASID,
-    POISON,
     SOURCE_ID,
     Platform,
 )
 from tests.vtd.world import capabilities
-from vtd.auditing.device_tlb_audit import DeviceTlbAudit, DeviceTlbFinding, Misuse
+from vtd.auditing.device_tlb_audit import Misuse
 from vtd.layouts.descriptors import ContextCacheInvalidateDescriptor
 from vtd.layouts.entries import PasidEntry, ScalableContextEntry
 from vtd.layouts.registers import ContextGranularity, FaultStatus
@@ -204,12 +203,3 @@ def test_writes_need_a_translation_that_grants_them() -> None:
     )
     platform.engine.run()
     assert [finding.misuse for finding in platform.audit.findings] == [Misuse.NOT_GRANTED]
-
-
-def test_the_audit_tells_at_once() -> None:
-    platform = Platform(misbehaviour=Misbehaviour.FORGE_ADDRESS)
-    told: list[DeviceTlbFinding] = []
-    DeviceTlbAudit(platform.unit, told.append)
-    platform.write(platform.free[-1], POISON)
-    assert told == platform.audit.findings
-    assert platform.audit.uses == 1

@@ -11,12 +11,14 @@ from tests.reference_data import name_of, recordings
 from tests.vtd.recordings.recorded_machine import FIRST, RecordedMachine, work
 from vtd.auditing.audit import Audit
 from vtd.auditing.audit_log import LogReport
+from vtd.auditing.debt import Debt
 from vtd.auditing.live_audit import audit_live
 from vtd.layouts.descriptors import IotlbInvalidateDescriptor
 from vtd.layouts.registers import IotlbGranularity
 from vtd.recordings.live import open_lines
 from vtd.recordings.values import ScenarioError
 from vtd.unit.caching.policy import AGGRESSIVE, KEEPS_STALE, UNCACHED, CachePolicy
+from vtd.unit.observer import CacheName
 from vtd.unit.registers.capabilities import PROFILES
 
 PAGE = 0x1000
@@ -34,10 +36,11 @@ def test_only_the_unaligned_ranges_of_linux_6_1_are_found(path: Path) -> None:
     assert report.uses > 1600
     stale = "stale-first" in path.name
     assert len(report.findings) == (15 if stale else 0)
-    pages = [use.owner.address for _, use in report.findings]
+    debts = [use for _, use in report.findings if isinstance(use, Debt)]
+    pages = [debt.owner.address for debt in debts]
     ranges = [*range(0x70004, 0x70007), *range(0x70008, 0x7000B), *range(0x70010, 0x70018), 0x70008]
     assert pages == ([page << 12 for page in ranges] if stale else [])
-    assert all(use.inferred and "p_iotlb_inv" in use.missing for _, use in report.findings)
+    assert all(debt.inferred and "p_iotlb_inv" in debt.missing for debt in debts)
 
 
 def test_the_policy_is_that_of_the_audit() -> None:
@@ -77,7 +80,8 @@ class Unmapping(RecordedMachine):
 
     def findings(self, path: Path) -> list[int | None]:
         report = audited(self.write(path / "made.jsonl.gz"))
-        return [use.owner.address for _, use in report.findings if use.inferred]
+        debts = [use for _, use in report.findings if isinstance(use, Debt)]
+        return [debt.owner.address for debt in debts if debt.inferred]
 
 
 def test_a_range_invalidated_aligned_down_leaves_its_end_stale(tmp_path: Path) -> None:
@@ -117,16 +121,19 @@ def test_a_range_of_which_nothing_met_a_fault_is_no_finding(tmp_path: Path) -> N
     assert machine.findings(tmp_path) == []
 
 
-def test_what_the_audit_of_a_live_unit_sees_is_in_its_recording(tmp_path: Path) -> None:
+def test_a_change_that_a_recording_has_is_judged_by_memory(tmp_path: Path) -> None:
     machine = Unmapping(first=3, count=2, first_loaded=3, loaded=0)
-    saw = machine.recorder.saw
-    Audit(machine.units[0], lambda use: saw(use.changed.address, use.changed.size, use.now or 0))
+    audit = Audit(machine.units[0])
     machine.request(FIRST, 3 * PAGE)
     machine.clear(3, 1)
+    for debt in audit.findings:
+        if debt.cache is CacheName.IOTLB:
+            machine.recorder.saw(debt.changed.address, debt.changed.size, debt.now or 0)
     machine.request(FIRST, 3 * PAGE)
     path = machine.write(tmp_path / "made.jsonl.gz")
     (finding,) = audited(path).findings
     assert finding.line == len(machine.lines)
+    assert isinstance(finding.use, Debt)
     assert finding.use.inferred is None
     assert finding.use.writer == f"line {finding.line - 1}"
 

@@ -31,7 +31,8 @@ def vtd(*arguments: str) -> tuple[int, str, str]:
 
 def test_a_capture_has_no_stale_uses() -> None:
     code, output, _ = vtd("audit", str(CAPTURE))
-    assert (code, output.endswith("0 stale\n")) == (0, True)
+    assert code == 0
+    assert "0 findings" in output
 
 
 def test_a_stale_use_is_told_with_its_line(tmp_path: Path) -> None:
@@ -131,7 +132,7 @@ def test_stale_uses_of_a_live_recording_are_told_by_line_also_from_stdin() -> No
     assert (
         f"{path}:335: IOTLB entry (source 00:06.0, domain 4, PASID 0x0, address 0x70004" in output
     )
-    assert f"{path}: live recording, 1751 uses of cached entries checked, 15 stale" in output
+    assert f"{path}: live recording, 1751 uses of cached entries checked, 15 findings" in output
     result = CliRunner().invoke(main, ["audit", "-"], input=gzip.decompress(path.read_bytes()))
     assert result.output == output.replace(str(path), "-")
 

@@ -24,7 +24,8 @@ from vtd.layouts.entries import PasidTranslationType
 from vtd.layouts.interrupt_entries import RemappedIrte, SourceValidationType
 from vtd.software.domain import FIRST_STAGE, NESTED, PASS_THROUGH, SECOND_STAGE, Domain
 from vtd.software.driver import Driver
-from vtd.software.guidance import Owed, Rule
+from vtd.software.guidance import Owed
+from vtd.software.invalidation_rules import Rule
 from vtd.unit.caching.policy import AGGRESSIVE
 from vtd.unit.interrupts.outcome import Interrupt
 from vtd.unit.options import Options

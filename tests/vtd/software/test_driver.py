@@ -28,7 +28,8 @@ from vtd.layouts.registers import (
 )
 from vtd.software.domain import FIRST_STAGE, NESTED, PASS_THROUGH, SECOND_STAGE, DomainError
 from vtd.software.driver import Driver
-from vtd.software.guidance import Owed, Rule
+from vtd.software.guidance import Owed
+from vtd.software.invalidation_rules import Rule
 from vtd.software.registers import NoAnswerError, read
 from vtd.unit.interrupts.outcome import Message
 from vtd.unit.port import UnitPort

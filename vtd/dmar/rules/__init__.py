@@ -19,8 +19,9 @@ from vtd.dmar.rules import (
     structures,
     units,
 )
-from vtd.dmar.rules.rule import REGISTER, Finding, Rule, Severity
+from vtd.dmar.rules.rule import REGISTER, Finding, Rule
 from vtd.dmar.table import Table
+from vtd.severity import Severity
 
 if TYPE_CHECKING:
     from vtd.dmar.platform_data import PlatformData

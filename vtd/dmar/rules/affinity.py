@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from vtd.dmar.records import Rhsa
-from vtd.dmar.rules.rule import ERROR, WARNING, Hits, rule
+from vtd.dmar.rules.rule import Hits, rule
 from vtd.dmar.table import Table
+from vtd.severity import ERROR, WARNING
 
 
 @rule(

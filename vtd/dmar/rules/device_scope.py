@@ -6,8 +6,9 @@ from collections import defaultdict
 from collections.abc import Iterator
 
 from vtd.dmar.records import SCOPE_HEADER, DeviceScope, Drhd, Hop, ScopedStructure, Sidp
-from vtd.dmar.rules.rule import ERROR, INFO, WARNING, Hits, rule
+from vtd.dmar.rules.rule import Hits, rule
 from vtd.dmar.table import Table
+from vtd.severity import ERROR, INFO, WARNING
 
 SHORTEST = SCOPE_HEADER + 2
 """Bytes of an entry with one pair in its path."""

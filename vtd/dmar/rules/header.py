@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from vtd.dmar.records import FIXED_PART, Drhd, Place
-from vtd.dmar.rules.rule import ERROR, INFO, WARNING, Hits, rule
+from vtd.dmar.rules.rule import Hits, rule
 from vtd.dmar.table import Table
+from vtd.severity import ERROR, INFO, WARNING
 
 IDENTIFICATION = Place(10, 22)
 """From OEM ID to Creator ID."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 
 from vtd.dmar.records import Andd, DeviceScope, Place
-from vtd.dmar.rules.rule import ERROR, INFO, WARNING, Hits, rule
+from vtd.dmar.rules.rule import Hits, rule
 from vtd.dmar.table import Table
+from vtd.severity import ERROR, INFO, WARNING
 
 QUALIFIED = re.compile(r"\\[A-Z0-9_]{1,4}(\.[A-Z0-9_]{1,4})*")
 """A fully qualified object name: the root, then segments of 1 to 4 characters."""

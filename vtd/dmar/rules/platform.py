@@ -23,9 +23,10 @@ from vtd.dmar.records import (
     Satc,
     padded_name,
 )
-from vtd.dmar.rules.rule import ERROR, WARNING, Hits, platform_rule
+from vtd.dmar.rules.rule import Hits, platform_rule
 from vtd.dmar.scopes import Scopes
 from vtd.dmar.table import Table
+from vtd.severity import ERROR, WARNING
 
 
 @platform_rule(

@@ -8,9 +8,10 @@ from devices.interrupt_messages import INTERRUPT_RANGE
 from vtd.dmar.ranges import RangeSet
 from vtd.dmar.records import Rmrr
 from vtd.dmar.rules.coverage import Coverage
-from vtd.dmar.rules.rule import ERROR, WARNING, Hits, rule
+from vtd.dmar.rules.rule import Hits, rule
 from vtd.dmar.rules.units import placed
 from vtd.dmar.table import Table
+from vtd.severity import ERROR, WARNING
 
 
 def _regions(table: Table) -> Iterator[Rmrr]:

@@ -5,31 +5,15 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from enum import IntEnum
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from vtd.dmar.records import Place
 from vtd.dmar.table import Table
+from vtd.severity import Severity
 
 if TYPE_CHECKING:
     from vtd.dmar.platform_data import PlatformData
 
-
-class Severity(IntEnum):
-    """How bad a finding is; ordered."""
-
-    INFO = 0
-    """Unusual but legal."""
-    WARNING = 1
-    """Dubious, or some software complains or misbehaves."""
-    ERROR = 2
-    """A "must" of the specification is broken, or a mainstream system refuses the table."""
-
-    def __str__(self) -> str:
-        return self.name.lower()
-
-
-ERROR, WARNING, INFO = Severity.ERROR, Severity.WARNING, Severity.INFO
 
 Hits: TypeAlias = Iterable[tuple[Place, str]]
 """What a check yields: the bytes concerned, and what is wrong with them."""

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Iterator
 from typing import TypeAlias
 
 from vtd.dmar.records import DeviceScope, Hop, Satc, ScopedStructure, Sidp
-from vtd.dmar.rules.rule import ERROR, INFO, WARNING, Hits, rule
+from vtd.dmar.rules.rule import Hits, rule
 from vtd.dmar.table import Table
+from vtd.severity import ERROR, INFO, WARNING
 
 Device: TypeAlias = tuple[int, tuple[int, tuple[Hop, ...]]]
 """What identifies a device: its segment, and its location in there."""

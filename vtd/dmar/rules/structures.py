@@ -16,8 +16,9 @@ from vtd.dmar.records import (
     Structure,
     Undecoded,
 )
-from vtd.dmar.rules.rule import ERROR, INFO, WARNING, Hits, rule
+from vtd.dmar.rules.rule import Hits, rule
 from vtd.dmar.table import Table
+from vtd.severity import ERROR, INFO, WARNING
 
 
 def _rest_length(table: Table) -> int | None:

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from devices.interrupt_messages import INTERRUPT_RANGE
 from vtd.dmar.ranges import RangeSet
 from vtd.dmar.records import DeviceScope, Drhd
-from vtd.dmar.rules.rule import ERROR, INFO, WARNING, Hits, rule
+from vtd.dmar.rules.rule import Hits, rule
 from vtd.dmar.table import Table
+from vtd.severity import ERROR, INFO, WARNING
 
 ALL_ONES = (1 << 64) - 1
 

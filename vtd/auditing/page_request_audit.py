@@ -1,0 +1,148 @@
+"""Audit of page requests: every response has to answer a group whose last request was received.
+
+VT-d 7.4 to 7.7 and 7.10. Left out: what software makes of a request.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import NamedTuple
+
+from devices.source_id import SourceId
+from pagetables.bits import BitRecord
+from vtd.layouts.descriptors import InvalidationWaitDescriptor
+from vtd.severity import ERROR, Severity
+from vtd.unit.caching.caches import PasidCacheEntry
+from vtd.unit.observer import CacheName, Observer
+from vtd.unit.reporting.events import Event, PageGroupResponseSent, PageRequestReceived
+from vtd.unit.unit import RemappingUnit
+
+
+class Wrong(Enum):
+    """What is wrong with a page group response, or with a PASID that groups wait for."""
+
+    NO_GROUP = "answers no group that is waiting", "7.6.1"
+    TWICE = "answers a group a second time", "7.6.1"
+    EARLY = "answers a group whose last request has not been received", "7.6.1"
+    UNDRAINED = "a PASID got another address space while a group was waiting for it", "7.10"
+
+    def __init__(self, text: str, section: str) -> None:
+        self.text = text
+        self.section = section
+
+
+class PageRequestFinding(NamedTuple):
+    """A response, or another use of a PASID, against the rules."""
+
+    wrong: Wrong
+    source_id: int
+    pasid: int | None
+    group: int
+    """PRGI."""
+
+    @property
+    def title(self) -> str:
+        """What the verdict is called."""
+        return "page request"
+
+    @property
+    def severity(self) -> Severity:
+        return ERROR
+
+    def __str__(self) -> str:
+        pasid = "" if self.pasid is None else f", PASID {self.pasid:#x}"
+        who = f"{SourceId(self.source_id)}{pasid}, group {self.group}"
+        subject = "page requests of" if self.wrong is Wrong.UNDRAINED else "response to"
+        return f"{subject} {who}: {self.wrong.text} (VT-d {self.wrong.section})"
+
+
+Group = tuple[int, int | None, int]
+
+
+@dataclass
+class _Waiting:
+    complete: bool = False
+    """Whether its last request has been received."""
+
+
+class PageRequestAudit(Observer):
+    """Watches the page requests of ``unit`` from now on.
+
+    ``line`` is where the reader of a log is.
+    """
+
+    def __init__(self, unit: RemappingUnit) -> None:
+        self.line = 0
+        self.judged: list[tuple[int, PageRequestFinding]] = []
+        self._unit = unit
+        self._waiting: dict[Group, _Waiting] = {}
+        self._answered: set[Group] = set()
+        self._spaces: dict[tuple[int, int], object] = {}
+        """What each PASID of a source-id stands for."""
+        unit.subscribe(self._event)
+        unit.observe(self)
+
+    @property
+    def findings(self) -> list[PageRequestFinding]:
+        """What was found so far."""
+        return [finding for _, finding in self.judged]
+
+    def detach(self) -> None:
+        """Watch no more; the findings stay."""
+        self._unit.unsubscribe(self._event)
+        self._unit.ignore(self)
+
+    def kept(self, cache: CacheName, key: object, entry: object) -> None:
+        """A PASID entry is in use: the same as before, or one for another address space."""
+        if cache is not CacheName.PASID or not isinstance(entry, PasidCacheEntry):
+            return
+        assert isinstance(key, tuple)
+        space = _space(entry)
+        before = self._spaces.get(key)
+        if space is None or before == space:
+            return
+        self._spaces[key] = space
+        if before is None:
+            return
+        source_id, pasid = key
+        for group in [group for group in self._waiting if group[:2] == (source_id, pasid)]:
+            del self._waiting[group]
+            self._found(Wrong.UNDRAINED, group)
+
+    def invalidated(self, command: BitRecord) -> None:
+        """A wait descriptor that drains: nothing that came before is still on its way (7.7)."""
+        if isinstance(command, InvalidationWaitDescriptor) and command.pd:
+            self._answered.clear()
+
+    def _event(self, event: Event) -> None:
+        match event:
+            case PageRequestReceived(source_id=source_id, request=request, queued=True):
+                group = source_id, request.pasid, request.group_index
+                self._answered.discard(group)
+                waiting = self._waiting.setdefault(group, _Waiting())
+                waiting.complete |= request.last
+            case PageGroupResponseSent(source_id=source_id, response=response, automatic=automatic):
+                group = source_id, response.pasid, response.group_index
+                waiting_for = self._waiting.pop(group, None)
+                if automatic:
+                    return
+                if waiting_for is None:
+                    twice = group in self._answered
+                    self._found(Wrong.TWICE if twice else Wrong.NO_GROUP, group)
+                elif not waiting_for.complete:
+                    self._found(Wrong.EARLY, group)
+                self._answered.add(group)
+            case _:
+                pass
+
+    def _found(self, wrong: Wrong, group: Group) -> None:
+        self.judged.append((self.line, PageRequestFinding(wrong, *group)))
+
+
+def _space(entry: PasidCacheEntry) -> object:
+    """What tells one address space from another: domain-id and tables; None if there is none."""
+    if isinstance(entry.value, Exception):
+        return None
+    stages = entry.value.first, entry.value.second
+    return entry.domain_id, [stage and stage.root for stage in stages]
