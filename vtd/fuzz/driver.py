@@ -420,11 +420,33 @@ class ModelDriver:
 
     def _unmap(self, domain: Domain, address: int, length: int) -> None:
         self._memory.wrote_table = False
-        if domain.builder is None or not domain.space.unmap(address, length):
+        if domain.builder is None:
+            return
+        whole = self._whole_pages(domain, address, length)
+        if not domain.space.unmap(address, length):
             return
         for offset in range(0, length, 4096):
             domain.pages.pop(address + offset, None)
-        self._forget_pages(domain, address, length, hint=False)
+        self._forget_pages(domain, *whole, hint=False)
+
+    def _whole_pages(self, domain: Domain, address: int, length: int) -> tuple[int, int]:
+        """Start and length of a range with the large pages at its ends, which have to be split.
+
+        All of a page that is present owes its invalidation once its entry changes (6.5.3.3).
+        """
+        start, end = address, address + length
+        shifts = [12 + 9 * level for level in range(domain.space.levels - 1, 0, -1)]
+        for at in (address, address + length - 1):
+            table = domain.space.root
+            for shift in shifts:
+                entry = self._memory.read_record(table | (at >> shift & 511) << 3, 8)
+                if entry & 3 and entry & 0x80:
+                    start = min(start, at >> shift << shift)
+                    end = max(end, (at >> shift) + 1 << shift)
+                if not entry & 3 or entry & 0x80:
+                    break
+                table = entry & ADDRESS
+        return start, end - start
 
     def protect(self, domain_id: int, where: int, count: int, rights: str) -> None:
         """Give what is mapped of ``count`` pages at slot ``where`` other rights."""
@@ -432,6 +454,7 @@ class ModelDriver:
         if domain is None or domain.builder is None:
             return
         address, length = self._place_of(domain, where), count * 4096
+        whole = self._whole_pages(domain, address, length)
         self._memory.wrote_table = False
         if not domain.space.protect(address, length, ACCESS[rights]):
             return
@@ -439,7 +462,7 @@ class ModelDriver:
             known = domain.pages.get(address + offset)
             if known is not None:
                 domain.pages[address + offset] = known._replace(rights=rights)
-        self._forget_pages(domain, address, length, hint=not self._memory.wrote_table)
+        self._forget_pages(domain, *whole, hint=not self._memory.wrote_table)
 
     def move(self, domain_id: int, where: int, page: int) -> None:
         """Make a mapped page lead elsewhere, with one invalidation for both writes."""
@@ -451,10 +474,11 @@ class ModelDriver:
             return
         known = domain.pages[address]
         target = DATA + page % DATA_PAGES * 4096
+        whole = self._whole_pages(domain, address, 4096)
         domain.space.unmap(address, 4096)
         domain.space.map(address, target, 4096, ACCESS[known.rights])
         domain.pages[address] = known._replace(physical=target)
-        self._forget_pages(domain, address, 4096, hint=False)
+        self._forget_pages(domain, *whole, hint=False)
 
     def protect_host(self, domain_id: int, page: int, rights: str) -> None:
         """Change the second stage under a nested domain: the rights of one data page."""

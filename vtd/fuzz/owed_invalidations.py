@@ -26,6 +26,9 @@ from vtd.layouts.descriptors import (
 from vtd.layouts.registers import ContextGranularity, IotlbGranularity
 from vtd.unit.registers.capabilities import Capabilities
 
+MANY = 32
+"""More invalidations of pages than this are one of the whole domain or PASID."""
+
 
 class InvalidationRule(Enum):
     """An invalidation that software owes, and when (6.5.3.3)."""
@@ -95,7 +98,7 @@ class OwedInvalidations:
     def pages(self, domain_id: int, address: int, length: int, *, hint: bool) -> None:
         """Second-stage entries of a range changed; ``hint``: leaf entries only."""
         cap = self._capabilities.cap
-        if not cap.psi:
+        if not cap.psi or length >> 12 >> cap.mamv > MANY:
             self._give(InvalidationRule.PAGES_AFTER_UNMAP, _domain_iotlb(domain_id))
             return
         for start, mask in _aligned(address & ADDRESS, length, cap.mamv):
@@ -112,6 +115,12 @@ class OwedInvalidations:
         self, domain_id: int, pasid: int, address: int, length: int, *, hint: bool
     ) -> None:
         """First-stage entries of a range changed, which a PASID uses; ``hint``: leaves only."""
+        if length >> 12 >> self._capabilities.cap.mamv > MANY:
+            everything = PasidIotlbInvalidateDescriptor.of(
+                g=PasidIotlbGranularity.PASID, did=domain_id, pasid=pasid
+            )
+            self._give(InvalidationRule.PASID_PAGES_AFTER_UNMAP, everything)
+            return
         for start, mask in _aligned(address, length, self._capabilities.cap.mamv):
             descriptor = PasidIotlbInvalidateDescriptor.of(
                 g=PasidIotlbGranularity.PAGE_IN_PASID,

@@ -125,7 +125,7 @@ def test_the_same_program_with_the_rule_kept_has_no_findings(rule: InvalidationR
 def test_dropped_rules_are_found_in_random_programs_too() -> None:
     case = find(
         driver_cases(st.just(PROFILES["client"]), drop=InvalidationRule.DOMAIN_AFTER_CONTEXT),
-        lambda case: bool(findings(case)),
+        lambda case: len(case.steps) < 150 and bool(findings(case)),  # one that can be shown
         settings=settings(
             max_examples=500,
             database=None,
@@ -164,5 +164,5 @@ def test_the_state_machine_fails_where_the_driver_drops_a_rule(
     profile: str, rule: InvalidationRule
 ) -> None:
     machine = machine_for(PROFILES[profile], scalable=profile == "xeon", drop=rule)
-    with pytest.raises(AssertionError, match="stale"):
+    with pytest.raises(AssertionError, match="owed"):
         run_state_machine_as_test(machine, settings=settings(MACHINE_SETTINGS, max_examples=300))
