@@ -36,9 +36,9 @@ class DemoMachine(GuestMachine):
 
     def device_writes(self, text: bytes) -> DemoStep:
         """The device writes to the page."""
-        before, blocked = len(self.audit.findings), len(self.events)
+        before, blocked = set(self.audit.findings), len(self.events)
         self.device.dma.write(PAGE, text)
-        findings = self.audit.findings[before:]
+        findings = [debt for debt in self.audit.findings if debt not in before]
         return DemoStep(
             "device", f"writes {text.decode()!r} to {PAGE:#x}", self._blocked(blocked) or "done",
             str(findings[0]) if findings else None,
