@@ -10,6 +10,7 @@ SCRIPTS = [
     "architecture",
     "bench",
     "bench_dmar",
+    "bench_live",
     "compare_qemu",
     "dmar_rules",
     "invalidation_rules",

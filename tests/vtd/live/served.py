@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from devices.clock import Clock
 from devices.function import PciFunction
 from devices.models.edu import Edu
@@ -18,7 +20,7 @@ BASE = 0xFD00_0000
 EDU, NVME = "0000:00:06.0", "0000:00:05.0"
 
 
-def served_machine() -> LiveMachine:
+def served_machine(note: Callable[[str], None] = lambda _: None) -> LiveMachine:
     """What the tests connect to."""
     topology = Topology()
     bus = topology.add_root_bus()
@@ -28,4 +30,4 @@ def served_machine() -> LiveMachine:
     drhd = Drhd(flags=DrhdFlags.of(include_pci_all=True), register_base=BASE)
     table = Table(Header(host_address_width=47), (drhd,)).sealed()
     platform = Platform.build(PhysicalMemory(), topology, table, PROFILES["qemu"])
-    return LiveMachine(platform, Clock())
+    return LiveMachine(platform, Clock(), note=note)
