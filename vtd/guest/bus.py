@@ -33,9 +33,15 @@ def put(memory: Memory, address: int, data: bytes) -> None:
 
 def get_number(memory: Memory, address: int, length: int) -> int:
     """A little-endian number at a physical address."""
-    return int.from_bytes(get(memory, address, length), "little")
+    try:
+        return int.from_bytes(memory.read(address, length), "little")
+    except BusError:
+        return (1 << 8 * length) - 1
 
 
 def put_number(memory: Memory, address: int, value: int, length: int) -> None:
     """Store the low bytes of a number."""
-    put(memory, address, (value & (1 << 8 * length) - 1).to_bytes(length, "little"))
+    try:
+        memory.write(address, (value & (1 << 8 * length) - 1).to_bytes(length, "little"))
+    except BusError:
+        return

@@ -10,11 +10,12 @@ from hypothesis import strategies as st
 
 from pagetables.memory import PhysicalMemory
 from tests.vtd.guest.machine import SHADOW, UNPAGED, VIRTUAL_APIC, VMCS, Option, state_of
+from vtd.fuzz.guest_strategies import vmcs_states
 from vtd.guest.x86.base_state import base_state
 from vtd.guest.x86.capabilities import REVISION, VMX_PROFILES
-from vtd.guest.x86.entry import ENTERS, RULES, broken_rules, check_entry
+from vtd.guest.x86.entry import ENTERS, RULES, EntryChecks, broken_rules, check_entry
 from vtd.guest.x86.entry_rules import Entry, Group
-from vtd.guest.x86.vmcs import unpack
+from vtd.guest.x86.vmcs import VmcsState, unpack
 
 GUEST_REASON, MSR_REASON = 0x8000_0021, 0x8000_0022
 WIDE = 1 << 52
@@ -403,3 +404,29 @@ def test_two_broken_rules_fail_as_the_earlier_group(name: str, one: Break, two: 
         )
     else:
         assert result == ENTERS
+
+
+@st.composite
+def entered_one_after_the_other(draw: st.DrawFn) -> list[tuple[VmcsState, int, bool]]:
+    """States of which some come again, the task priority in memory, the processor's mode."""
+    caps = VMX_PROFILES["broadwell-posted"]
+    shadow = state_of(caps, "primary.tpr_shadow", virtual_apic_address=0x2000, tpr_threshold=4)
+    states = [state_of(caps), shadow, *draw(st.lists(vmcs_states(caps), max_size=3))]
+    return draw(
+        st.lists(
+            st.tuples(st.sampled_from(states), st.sampled_from([0x30, 0x50]), st.booleans()),
+            max_size=12,
+        )
+    )
+
+
+@given(entered_one_after_the_other())
+def test_what_is_not_looked_at_again_would_pass_again(
+    entries: list[tuple[VmcsState, int, bool]],
+) -> None:
+    caps, memory, checks = VMX_PROFILES["broadwell-posted"], PhysicalMemory(), EntryChecks()
+    memory.add_region(0, 0x1_0000)
+    for state, priority, ia32e in entries:
+        memory.write(0x2080, bytes([priority]))
+        asked = [Entry(state, caps, memory, ia32e=ia32e) for _ in range(2)]
+        assert checks.check(asked[0]) == check_entry(asked[1])

@@ -6,6 +6,7 @@ Pure steps on the page and the two vectors; the guest that calls them is
 
 from __future__ import annotations
 
+import struct
 from enum import Enum
 
 from vtd.guest.bus import Memory, get, get_number, put_number
@@ -25,6 +26,8 @@ READABLE = STORED | {VERSION, TPR, EOI, ICR_LOW, ICR_HIGH} | frozenset(range(ISR
 """Registers that are read from the page, with APIC-register virtualization (29.4.2)."""
 SELF_IPI_RESERVED = 0xFFF3_B700
 """Bits of ICR low that must be 0 for self-IPI virtualization, but for the shorthand (29.1.5)."""
+_WORDS = struct.Struct("4s12x" * 8)
+"""The low 4 bytes of eight registers: VISR, VTMR or VIRR."""
 SHORTHAND_SELF = 0x4_0000
 
 
@@ -76,9 +79,8 @@ class VirtualApic:
 
     def bits(self, base: int) -> int:
         """VISR, VTMR or VIRR as one number of 256 bits."""
-        data = get(self._memory, self.page + base, 0x80)
-        words = b"".join(data[start : start + 4] for start in range(0, 0x80, 0x10))
-        return int.from_bytes(words, "little")
+        words = _WORDS.unpack(get(self._memory, self.page + base, _WORDS.size))
+        return int.from_bytes(b"".join(words), "little")
 
     def highest(self, base: int) -> int:
         """The highest vector of VISR or VIRR, 0 if there is none."""

@@ -5,11 +5,13 @@ A pure judgement: nothing is loaded, and the entry MSR-load area is only looked 
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import NamedTuple
 
 from vtd.guest.x86 import entry_controls, entry_guest, entry_host
 from vtd.guest.x86.entry_rules import Entry, Group, Rule
 from vtd.guest.x86.exits import ENTRY_FAILURE, ExitReason
+from vtd.guest.x86.fields import FIELDS, FieldType
 from vtd.guest.x86.msrs import bad_load
 
 RULES: tuple[Rule, ...] = (*entry_controls.RULES, *entry_host.RULES, *entry_guest.RULES)
@@ -55,6 +57,30 @@ def check_entry(entry: Entry) -> EntryCheck:
         reason = ENTRY_FAILURE | ExitReason.MSR_LOADING
         return EntryCheck(None, None, reason, failing, (MSR_LOAD_RULE,))
     return ENTERS
+
+
+_CHECKED = attrgetter(*(each.name for each in FIELDS if each.type is not FieldType.READ_ONLY))
+
+
+class EntryChecks:
+    """The checks of one processor: what has passed is not looked at again while nothing changes.
+
+    Most entries of a guest have the fields of the one before, the exit information apart. States
+    whose rules ask memory are checked every time.
+    """
+
+    def __init__(self) -> None:
+        self._passed: tuple[object, ...] | None = None
+
+    def check(self, entry: Entry) -> EntryCheck:
+        """The same as :func:`check_entry`."""
+        looked = _CHECKED(entry.state), entry.capabilities, entry.ia32e, entry.current
+        if looked == self._passed:
+            return ENTERS
+        found = check_entry(entry)
+        if found.enters and not entry.asked_memory and not entry.state.entry_msr_load_count:
+            self._passed = looked
+        return found
 
 
 def broken_rules(entry: Entry) -> list[Rule]:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import Enum
-from functools import cached_property
-from typing import NamedTuple, TypeVar
+from functools import cached_property, lru_cache
+from typing import NamedTuple, TypeVar, cast
 
+from pagetables.bits import BitRecord
 from vtd.guest.bus import Memory, get_number
 from vtd.guest.x86.capabilities import VmxCapabilities
 from vtd.guest.x86.controls import (
@@ -46,6 +47,19 @@ DEBUGCTL_DEFINED = 0xDFC3
 """LBR, BTF, 6 to 12, 14, 15 (RTM); others are reserved."""
 
 
+R = TypeVar("R", bound=BitRecord)
+
+
+def record(kind: type[R], value: int) -> R:
+    """A record of a field; states differ little, and a record keeps the fields it was asked for."""
+    return cast(R, _record(kind, value))
+
+
+_record: Callable[[Callable[[int], BitRecord], int], BitRecord] = lru_cache(maxsize=1024)(
+    lambda kind, value: kind(value)
+)
+
+
 class Entry:
     """What the rules of one VM entry look at.
 
@@ -64,29 +78,31 @@ class Entry:
         self.state = state
         self.capabilities = capabilities
         self.memory = memory
+        self.asked_memory = False
+        """Whether a rule has looked into memory."""
         self.ia32e = ia32e
         self.current = current
-        self.pin = PinControls(state.pin_controls)
-        self.primary = primary = PrimaryControls(state.primary_controls)
+        self.pin = record(PinControls, state.pin_controls)
+        self.primary = primary = record(PrimaryControls, state.primary_controls)
         active = primary.secondary_controls and "primary.secondary_controls" in (
             capabilities.features
         )
-        self.secondary = SecondaryControls(state.secondary_controls if active else 0)
-        self.tertiary = TertiaryControls(
-            state.tertiary_controls if primary.tertiary_controls else 0
+        self.secondary = record(SecondaryControls, state.secondary_controls if active else 0)
+        self.tertiary = record(
+            TertiaryControls, state.tertiary_controls if primary.tertiary_controls else 0
         )
-        self.exit = ExitControls(state.exit_controls)
-        self.entry = EntryControls(state.entry_controls)
+        self.exit = record(ExitControls, state.exit_controls)
+        self.entry = record(EntryControls, state.entry_controls)
 
     @cached_property
     def event(self) -> EntryEvent:
         """The event to be injected."""
-        return EntryEvent(self.state.entry_interruption_info)
+        return record(EntryEvent, self.state.entry_interruption_info)
 
     @cached_property
     def interruptibility(self) -> Interruptibility:
         """Interruptibility of the guest."""
-        return Interruptibility(self.state.guest_interruptibility)
+        return record(Interruptibility, self.state.guest_interruptibility)
 
     @cached_property
     def unrestricted(self) -> bool:
@@ -101,7 +117,10 @@ class Entry:
     @cached_property
     def rights(self) -> dict[str, AccessRights]:
         """Access rights by segment register."""
-        return {name: AccessRights(self.state[f"guest_{name}_access_rights"]) for name in SEGMENTS}
+        return {
+            name: record(AccessRights, self.state[f"guest_{name}_access_rights"])
+            for name in SEGMENTS
+        }
 
     def selector(self, name: str) -> int:
         """A guest selector."""
@@ -117,6 +136,7 @@ class Entry:
 
     def read(self, address: int, length: int) -> int:
         """A number in memory; all ones where there is no memory, as reads of nothing give."""
+        self.asked_memory = True
         return get_number(self.memory, address, length)
 
 

@@ -13,6 +13,14 @@ from typing import NamedTuple, Protocol
 from vtd.layouts.interrupt_entries import PostedInterruptDescriptor
 
 DESCRIPTOR_SIZE = 64
+PIR, ON, SN = (
+    bits.mask
+    for bits in (
+        PostedInterruptDescriptor.pir,
+        PostedInterruptDescriptor.on,
+        PostedInterruptDescriptor.sn,
+    )
+)
 
 
 class DescriptorMemory(Protocol):
@@ -41,20 +49,22 @@ def post(
 ) -> Notification | None:
     """Post a vector; the notification that has to be sent, if any."""
     while True:
-        before = read_descriptor(memory, address)
-        notify = not before.on and (urgent or not before.sn)
-        after = before.replace(pir=before.pir | 1 << vector, on=before.on or notify)
+        before = memory.read_record(address, DESCRIPTOR_SIZE)
+        notify = not before & (ON if urgent else ON | SN)
+        after = before | 1 << vector | (ON if notify else 0)
         if memory.compare_exchange(address, DESCRIPTOR_SIZE, before, after):
-            return Notification(before.nv, before.ndst) if notify else None
+            if not notify:
+                return None
+            told = PostedInterruptDescriptor(before)
+            return Notification(told.nv, told.ndst)
 
 
 def take(memory: DescriptorMemory, address: int) -> int:
     """Clear ON and take all of PIR: steps 3 and 5 of posted-interrupt processing (29.6)."""
     while True:
-        before = read_descriptor(memory, address)
-        after = before.replace(on=False, pir=0)
-        if memory.compare_exchange(address, DESCRIPTOR_SIZE, before, after):
-            return before.pir
+        before = memory.read_record(address, DESCRIPTOR_SIZE)
+        if memory.compare_exchange(address, DESCRIPTOR_SIZE, before, before & ~(PIR | ON)):
+            return before & PIR
 
 
 def suppress(memory: DescriptorMemory, address: int) -> None:

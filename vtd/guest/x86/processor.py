@@ -16,7 +16,7 @@ from vtd.guest.bus import get_number, put_number
 from vtd.guest.x86 import msrs
 from vtd.guest.x86.capabilities import MSRS, FeatureControl, VmxCapabilities
 from vtd.guest.x86.controls import Activity, EntryEvent, EventType, Interruptibility
-from vtd.guest.x86.entry import check_entry
+from vtd.guest.x86.entry import EntryChecks
 from vtd.guest.x86.entry_rules import (
     CR0_CD,
     CR0_NE,
@@ -118,6 +118,7 @@ class LogicalProcessor:
         self.feature_control = FeatureControl.of(lock=True, vmx_outside_smx=True)
         self.in_smx = False
         self.a20 = True
+        self._checks = EntryChecks()
         self.shutdown = False
         """In the VMX-abort shutdown state."""
         self.vmxon_pointer: int | None = None
@@ -334,13 +335,13 @@ class LogicalProcessor:
         vmcs = Vmcs(self.memory, self.current)
         state = vmcs.state()
         entry = Entry(state, self.capabilities, self.memory, ia32e=self.ia32e, current=self.current)
-        check = check_entry(entry)
+        check = self._checks.check(entry)
         if check.error is not None:
             return self._fail(check.error)
         if check.exit_reason is not None:
             failed = VmExit(check.exit_reason, check.qualification or 0)
             vmcs.store({"exit_reason": failed.reason, "exit_qualification": failed.qualification})
-            return self._load_host(state, vmcs) or failed
+            return self._load_host(entry, vmcs) or failed
         for each in msrs.area(
             self.memory, state.entry_msr_load_address, state.entry_msr_load_count
         ):
@@ -441,7 +442,7 @@ class LogicalProcessor:
             return self._abort(vmcs, Abort.GUEST_MSR_SAVE)
         if guest.efer & EFER_LMA and not entry.exit.host_address_space_size:
             return self._abort(vmcs, Abort.WIDE_GUEST_TO_NARROW_HOST)
-        return self._load_host(entry.state, vmcs) or vm_exit
+        return self._load_host(entry, vmcs) or vm_exit
 
     def _saved(self, guest: Guest) -> dict[str, int]:
         """Guest-state fields that changed and are saved (27.3)."""
@@ -481,9 +482,9 @@ class LogicalProcessor:
             return False
         return True
 
-    def _load_host(self, state: VmcsState, vmcs: Vmcs) -> VmxAbort | None:
+    def _load_host(self, entry: Entry, vmcs: Vmcs) -> VmxAbort | None:
         """Host state (27.5) and the exit MSR-load area (27.6)."""
-        exits = Entry(state, self.capabilities, self.memory).exit
+        state, exits = entry.state, entry.exit
         wide = exits.host_address_space_size
         kept = CR0_NW | CR0_CD | 0x10
         registers = self.registers
