@@ -157,6 +157,17 @@ def _split(
     return each.verdict(verdicts.GROUP, Kind.CONTRADICTION, text, *changes)
 
 
+def functions_of_one_device(around: Surroundings, devices: list[Assigned]) -> Iterator[Verdict]:
+    """Functions of one device with different owners: it could send with the id of either."""
+    owners: dict[tuple[int, int], Assigned] = {}
+    for each in devices:
+        physical = around.tree.physical_function(each.bdf) or each.bdf
+        other = owners.setdefault((physical.segment, physical.source_id >> 3), each)
+        if other.guest != each.guest:
+            text = f"{other.name} of {other.guest} is part of the same device"
+            yield each.verdict(verdicts.ONE_DEVICE, Kind.NOTE, text)
+
+
 def peers(around: Surroundings, devices: list[Assigned]) -> Iterator[Verdict]:
     """Devices of others behind neighbouring ports of a switch that does not redirect requests."""
     owners = {each.bdf: each for each in devices}

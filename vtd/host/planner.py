@@ -57,6 +57,7 @@ def judge(plan: Plan, around: Surroundings) -> Judgement:
         *ownership.units(around, devices),
         *ownership.groups(plan, around, devices),
         *ownership.peers(around, devices),
+        *ownership.functions_of_one_device(around, devices),
         *ownership.virtual_functions(around, devices),
         *ownership.regions(plan, around, devices),
         *abilities.interrupt_isolation(devices),

@@ -143,9 +143,15 @@ PEERS = Rule(
     ),
 )
 
+ONE_DEVICE = Rule(
+    "HOST-N05",
+    "functions of one device are apart only as far as the device itself keeps them apart",
+)
+
 RULES = (
     DEVICE, UNIT, GROUP, REQUESTER, PHYSICAL, REGION, HOLE, ISOLATION, CAPABILITY, WIDTH, FEATURE,
     MEMORY, REQUESTED, SHARED, WINDOW, TRUST, MIGRATION, PEERS,
+    ONE_DEVICE,
 )  # fmt: skip
 
 

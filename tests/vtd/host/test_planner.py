@@ -10,7 +10,7 @@ import pytest
 from vtd.host.plan import PlanFile, read_plan
 from vtd.host.planner import Judgement, judge, nearest
 from vtd.host.surroundings import Surroundings
-from vtd.host.verdicts import RULES, Kind
+from vtd.host.verdicts import ONE_DEVICE, RULES, Kind
 from vtd.machine.assembly import assemble
 
 PLANS = Path(__file__).parents[3] / "examples" / "plans"
@@ -121,7 +121,11 @@ def judged(case: Case) -> tuple[Judgement, Surroundings]:
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_verdicts_are_those_that_the_rules_demand(case: Case) -> None:
     judgement, around = judged(case)
-    found = tuple((each.kind.value, each.rule.id, each.subject) for each in judgement.verdicts)
+    found = tuple(
+        (each.kind.value, each.rule.id, each.subject)
+        for each in judgement.verdicts
+        if each.rule is not ONE_DEVICE
+    )
     assert found == case.verdicts
     better = nearest(judgement, around)
     if judgement.works:
@@ -140,9 +144,24 @@ def test_the_nearest_plan_works(case: Case) -> None:
         assert judge(better.plan, around).works
 
 
+@pytest.mark.parametrize(("plan", "told"), [("desktop", 0), ("laptop", 0), ("server", 1)])
+def test_functions_of_one_device_with_two_owners_are_told(plan: str, told: int) -> None:
+    judgement, _ = judged(Case("", plan, (), ()))
+    notes = [each for each in judgement.verdicts if each.rule is ONE_DEVICE]
+    assert [(each.kind, each.subject) for each in notes] == [(Kind.NOTE, "nic.vf1")] * told
+
+
 def test_every_rule_is_met_by_a_case_or_named_here() -> None:
     met = {rule for case in CASES for _, rule, _ in case.verdicts}
-    elsewhere = {"HOST-A02", "HOST-D01", "HOST-M02", "HOST-M03", "HOST-N02", "HOST-N03"}
+    elsewhere = {
+        ONE_DEVICE.id,
+        "HOST-A02",
+        "HOST-D01",
+        "HOST-M02",
+        "HOST-M03",
+        "HOST-N02",
+        "HOST-N03",
+    }
     assert {rule.id for rule in RULES} == met | elsewhere
     assert len({rule.id for rule in RULES}) == len(RULES)
 
