@@ -98,14 +98,16 @@ class Bits(Generic[T]):
         self.needs = needs
         self.limit = limit
         self.ignored = ignored
+        self._values: tuple[Any, ...] = ()
+        """Of an enumeration: its members by number."""
         self.max = (1 << self.high - self.low + 1) - 1
         self.mask = self.max << self.low
 
     def __set_name__(self, owner: type, name: str) -> None:
         self.name = name
         if isinstance(self.as_, type) and issubclass(self.as_, Enum):
-            for value in range(self.max + 1):
-                self.as_(value)  # a code without a name is a mistake in the declaration
+            # a code without a name is a mistake in the declaration
+            self._values = tuple(self.as_(value) for value in range(self.max + 1))
 
     @overload
     def __get__(self, record: None, owner: type) -> Self: ...
@@ -116,7 +118,8 @@ class Bits(Generic[T]):
     def __get__(self, record: BitRecord | None, owner: type) -> Self | T:
         if record is None:
             return self
-        value: T = self.as_((record >> self.low & self.max) << self.shift)
+        number = record >> self.low & self.max
+        value: T = self._values[number] if self._values else self.as_(number << self.shift)
         record.__dict__[self.name] = value  # a record never changes: the next time is quicker
         return value
 

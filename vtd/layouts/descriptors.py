@@ -84,7 +84,16 @@ class DescriptorHead(BitRecord, width=128):
     @property
     def type(self) -> int:
         """The 7-bit type."""
-        return self.type_6_4 << 4 | self.type_3_0
+        return type_of(self)
+
+
+def type_of(data: int) -> int:
+    """The 7-bit type of an invalidation descriptor as it lies in the queue."""
+    return data >> _UPPER_AT & _UPPER | data & _LOWER
+
+
+_LOWER, _UPPER = DescriptorHead.type_3_0.max, DescriptorHead.type_6_4.max << 4
+_UPPER_AT = DescriptorHead.type_6_4.low - 4
 
 
 class Descriptor(BitRecord):

@@ -238,6 +238,8 @@ def _remove_tables(
     cache: Cache[StructureKey, StructureEntry], tags: tuple[int, int | None], start: int, end: int
 ) -> None:
     """Drop the entries whose tables translate addresses in the range, by key where that is less."""
+    if not len(cache):
+        return
     tables = (end - start >> LOWEST_TABLE_SHIFT) + 1
     if tables * len(TABLE_SHIFTS) < len(cache):
         for width in ADDRESS_WIDTHS:

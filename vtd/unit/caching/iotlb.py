@@ -30,6 +30,8 @@ def canonical_range(start: int, end: int, width: int) -> tuple[int, int]:
 
     The range is a naturally aligned power of two, as those of invalidations are.
     """
+    if width == 64:
+        return start, end
     size = end - start
     if size >> width:
         return 0, END
@@ -211,7 +213,8 @@ class Iotlb(Stateful):
 
     def _drop(self, place: Place) -> None:
         kind, shift, number = place
-        del self._spaces[kind].pages(shift)[number]
+        space = self._spaces[kind]
+        del (space.small if shift == PAGE_SHIFT else space.larger[shift])[number]
         if self._ways is not None:
             del self._sets[self.shape.set_of(number)][place]
 
@@ -231,9 +234,10 @@ class Iotlb(Stateful):
             if matches is None or matches(tags):
                 first, last = canonical_range(start, end, tags.width)
                 for kind in kinds:
-                    for place in _covering(self._spaces[kind], tags, first, last):
+                    doomed = _covering(self._spaces[kind], tags, first, last)
+                    for place in doomed:
                         self._drop(place)
-                        count += 1
+                    count += len(doomed)
         self.counters.invalidated += count
         return count
 

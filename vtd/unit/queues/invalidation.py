@@ -17,8 +17,6 @@ from vtd.layouts.descriptors import (
     NEEDS,
     VALID_TYPES,
     ContextCacheInvalidateDescriptor,
-    DescriptorHead,
-    DescriptorType,
     DeviceTlbInvalidateDescriptor,
     HostPermissionGranularity,
     HostPermissionInvalidateDescriptor,
@@ -32,6 +30,7 @@ from vtd.layouts.descriptors import (
     PasidDeviceTlbInvalidateDescriptor,
     PasidIotlbGranularity,
     PasidIotlbInvalidateDescriptor,
+    type_of,
 )
 from vtd.layouts.registers import (
     ContextCommand,
@@ -139,20 +138,18 @@ class InvalidationQueue:
             self._running = False
 
     def _may_fetch(self) -> bool:
-        status = self._registers[FaultStatus]
-        return bool(
-            self._registers[GlobalStatus].qies
-            and not status.iqe
-            and not status.ite
-            and self._registers[InvalidationQueueHead].qh
-            != self._registers[InvalidationQueueTail].qt
+        registers = self._registers
+        return (
+            registers[GlobalStatus] & _QIES != 0
+            and not registers[FaultStatus] & _STOPPED
+            and int(registers[InvalidationQueueHead]) != registers[InvalidationQueueTail]
         )
 
     def _step(self) -> bool:
         """Fetch and carry out one descriptor; False if the queue can't go on."""
         queue = self._registers[InvalidationQueueAddress]
         size = 32 if queue.dw else 16
-        head = self._registers[InvalidationQueueHead].qh & -size  # 11.4.9.1: bit 4 is 0 with DW
+        head = self._registers[InvalidationQueueHead] & -size  # 11.4.9.1: bit 4 is 0 with DW
         descriptor = self._setup_error(queue, size) or self._fetch(queue.iqa + head, size)
         if isinstance(descriptor, Error):
             return self._error(descriptor)
@@ -189,16 +186,15 @@ class InvalidationQueue:
                 self._remapping.observer.read(Structure.QUEUE_DESCRIPTOR, address, size, data)
         except BusError:
             return Error.FETCH_ERROR
-        number = DescriptorHead(data & (1 << 128) - 1).type
+        number = type_of(data)
         mode = rules.mode_of_descriptors(
             self._remapping.options.departures, self._remapping.mode, size
         )
         if number not in VALID_TYPES[mode, size * 8]:
             return Error.INVALID_TYPE
-        kind = DescriptorType(number)
-        if NEEDS.get(kind, "qi") not in self._remapping.capabilities.features:
+        record = DESCRIPTORS[number]  # type: ignore[index]  # a valid number is a member
+        if NEEDS.get(record.TYPE, "qi") not in self._remapping.capabilities.features:
             return Error.INVALID_TYPE
-        record = DESCRIPTORS[kind]
         if data >> record.WIDTH or data & record.reserved_mask(self._remapping.implementation):
             return Error.RESERVED_FIELD
         return record(data)
@@ -247,13 +243,13 @@ def invalidate(
     Unlike reserved granularities, masks above MAMV and MHMV are said to be errors only of the
     register form (11.4.6.3, IAIG); here a descriptor with one is refused too.
     """
-    if not _is_supported(remapping, descriptor):
-        return False
     caches = remapping.caches
     match descriptor:
         case ContextCacheInvalidateDescriptor(g=g, did=did):
             return _invalidate_context(remapping, g, did, descriptor.sid, descriptor.fm)
         case IotlbInvalidateDescriptor(g=g, did=did):
+            if g is IotlbGranularity.PAGE_IN_DOMAIN and not remapping.capabilities.cap.psi:
+                g = IotlbGranularity.RESERVED_0  # 6.5.2.3
             done = _invalidate_iotlb(
                 remapping, g, did, descriptor.addr, descriptor.am, hint=descriptor.ih
             )
@@ -271,11 +267,8 @@ def invalidate(
             caches.invalidate_pasid_iotlb_pages(
                 _domain_id(remapping, did), descriptor.pasid, start, end, hint=descriptor.ih
             )
-        case InterruptEntryCacheInvalidateDescriptor(g=InterruptGranularity.GLOBAL):
-            interrupt_cache.clear()
         case InterruptEntryCacheInvalidateDescriptor():
-            count = 1 << descriptor.im
-            interrupt_cache.invalidate(descriptor.iidx & -count, count)
+            return _invalidate_interrupts(remapping, interrupt_cache, descriptor)
         case HostPermissionInvalidateDescriptor():
             return _invalidate_host_permissions(remapping, descriptor)
         case _:
@@ -283,14 +276,19 @@ def invalidate(
     return True
 
 
-def _is_supported(remapping: Remapping, descriptor: BitRecord) -> bool:
-    """What only some units can do: PSI (6.5.2.3), MAMV (11.4.2) and MHMV (11.4.3)."""
-    cap, ecap = remapping.capabilities.cap, remapping.capabilities.ecap
-    match descriptor:
-        case IotlbInvalidateDescriptor(g=IotlbGranularity.PAGE_IN_DOMAIN, am=mask):
-            return bool(cap.psi and mask <= cap.mamv)
-        case InterruptEntryCacheInvalidateDescriptor(g=InterruptGranularity.INDEX, im=mask):
-            return rules.is_interrupt_mask_supported(remapping.options.departures, mask, ecap)
+def _invalidate_interrupts(
+    remapping: Remapping,
+    interrupt_cache: InterruptCache,
+    descriptor: InterruptEntryCacheInvalidateDescriptor,
+) -> bool:
+    if descriptor.g is InterruptGranularity.GLOBAL:
+        interrupt_cache.clear()
+        return True
+    departures, ecap = remapping.options.departures, remapping.capabilities.ecap
+    if not rules.is_interrupt_mask_supported(departures, descriptor.im, ecap):
+        return False
+    count = 1 << descriptor.im
+    interrupt_cache.invalidate(descriptor.iidx & -count, count)
     return True
 
 
@@ -313,12 +311,17 @@ def _invalidate_context(
 
 
 def _invalidate_iotlb(
-    remapping: Remapping, granularity: int, domain_id: int, address: int, mask: int, *, hint: bool
+    remapping: Remapping,
+    wanted: IotlbGranularity,
+    domain_id: int,
+    address: int,
+    mask: int,
+    *,
+    hint: bool,
 ) -> IotlbGranularity:
     """What was done: coarser without CAP.PSI (6.5.1.2), RESERVED_0 for a request that is wrong."""
     caches, cap = remapping.caches, remapping.capabilities.cap
-    domain_id = _domain_id(remapping, domain_id)
-    wanted = IotlbGranularity(granularity)
+    domain_id &= remapping.domain_ids
     if wanted is IotlbGranularity.PAGE_IN_DOMAIN and not cap.psi:
         wanted = IotlbGranularity.DOMAIN
     match wanted:
@@ -329,8 +332,7 @@ def _invalidate_iotlb(
         case IotlbGranularity.PAGE_IN_DOMAIN:
             if mask > cap.mamv:
                 return IotlbGranularity.RESERVED_0
-            width = remapping.capabilities.max_guest_address_width
-            start, end = _span(address & (1 << width) - 1, mask)
+            start, end = _span(address & remapping.guest_addresses, mask)
             caches.invalidate_iotlb_pages(domain_id, start, end, hint=hint)
     return wanted
 
@@ -356,7 +358,7 @@ def _invalidate_host_permissions(
 
 def _domain_id(remapping: Remapping, field: int) -> int:
     """A DID field without the bits that the unit has not and ignores (6.5.2, 11.4.6)."""
-    return field & (1 << remapping.capabilities.did_width) - 1
+    return field & remapping.domain_ids
 
 
 def _span(address: int, mask: int) -> tuple[int, int]:
@@ -364,6 +366,10 @@ def _span(address: int, mask: int) -> tuple[int, int]:
     size = 0x1000 << mask
     start = address & -size
     return start, start + size
+
+
+_QIES = GlobalStatus.qies.mask
+_STOPPED = FaultStatus.iqe.mask | FaultStatus.ite.mask
 
 
 class RegisterInvalidation:

@@ -110,6 +110,8 @@ class RegisterFile(Stateful):
             self._add_windows(register, base, implemented)
         self.end = max(slot.base + slot.register.WIDTH // 8 for slot in self._slots.values())
         """First offset after the last register: what the window has to have room for."""
+        self._bases = {place: slot.base for place, slot in self._slots.items()}
+        """The offsets of the same."""
         self._constants = self._place_constants(constants)
         end = max(slot.base + slot.register.WIDTH // 8 for slot in self._slots.values())
         self.size = -(-end // PAGE) * PAGE
@@ -218,16 +220,18 @@ class RegisterFile(Stateful):
 
     def __getitem__(self, key: type[R] | tuple[type[R], int]) -> R:
         """The hardware's view of a register, write-only fields included; 0 for an absent one."""
-        slot = self._slots.get(key)
-        if slot is None:
+        base = self._bases.get(key)
+        if base is None:
             return (key[0] if isinstance(key, tuple) else key)(0)
-        return self.values[slot.base]  # type: ignore[return-value]  # of the register's own type
+        return self.values[base]  # type: ignore[return-value]  # of the register's own type
 
     def __setitem__(self, key: type[R] | tuple[type[R], int], record: R) -> None:
         """Store what the hardware sets; bits that the unit reserves, or all if absent, stay 0."""
         slot = self._slots.get(key)
         if slot is not None:
-            self.values[slot.base] = slot.register(record & slot.implemented)
+            if record & ~slot.implemented:
+                record = slot.register(record & slot.implemented)  # type: ignore[assignment]
+            self.values[slot.base] = record
 
     def offset(self, register: type[Register], number: int = 0) -> int:
         """Where a register is, its key in ``values``; KeyError if the unit does not have it."""

@@ -41,6 +41,10 @@ class Remapping(Stateful):
         self.memory = memory
         self.options = options
         self.caches = caches
+        self.domain_ids = (1 << capabilities.did_width) - 1
+        """The bits that domain-ids have."""
+        self.guest_addresses = (1 << capabilities.max_guest_address_width) - 1
+        """The bits that input addresses of the second stage have at most: MGAW."""
         self.observer: Observer | None = None
         """Who watches the road of requests, if anybody does."""
         self.keeps_faults = options.caches.cache_faults and "cm" in capabilities.features
