@@ -69,11 +69,17 @@ class EduError:
 
 
 class Edu(PciFunction):
-    """The edu device; ``dma_mask`` cuts the bus addresses it can send (28 bits by default)."""
+    """The edu device; ``dma_mask`` cuts the bus addresses it can send (28 bits by default).
 
-    def __init__(self, dma_mask: int = (1 << 28) - 1) -> None:
+    ``transfer_time`` is how many nanoseconds a transfer takes; with 0 it ends with its command.
+    """
+
+    def __init__(self, dma_mask: int = (1 << 28) - 1, transfer_time: int = DMA_NANOSECONDS) -> None:
+        if transfer_time < 0:
+            raise ValueError(f"transfer_time: {transfer_time} is negative")
         super().__init__(IDENTITY, config_size=256)
         self.dma_mask = dma_mask
+        self.transfer_time = transfer_time
         self.buffer = bytearray(BUFFER_SIZE)
         self.errors: list[EduError] = []
         self._transfer: Alarm | None = None
@@ -150,7 +156,10 @@ class Edu(PciFunction):
     def _command(self, command: DmaCommand) -> None:
         if command.run and not self.busy:
             self._dma[EduRegister.DMA_COMMAND] = command
-            self._transfer = self.clock.after(DMA_NANOSECONDS, self._finish)
+            if self.transfer_time:
+                self._transfer = self.clock.after(self.transfer_time, self._finish)
+            else:
+                self._finish()
 
     def _finish(self) -> None:
         command = DmaCommand(self._dma[EduRegister.DMA_COMMAND])

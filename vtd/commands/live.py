@@ -16,6 +16,9 @@ import typer
 
 from vtd.auditing.audit import Audit
 from vtd.commands.counted import counted
+from vtd.commands.live_boot import boot
+from vtd.commands.live_fetch import fetch
+from vtd.commands.live_matrix import matrix
 from vtd.commands.machine import MachineFile, load_machine
 from vtd.commands.reading import UNUSABLE, unusable_input
 from vtd.commands.rendering.answer import CommandAnswer, Format, Output, show
@@ -51,6 +54,11 @@ def live(context: typer.Context) -> None:
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
         raise typer.Exit(UNUSABLE)
+
+
+app.command("boot")(boot)
+app.command("matrix")(matrix)
+app.command("fetch")(fetch)
 
 
 @app.command("serve")

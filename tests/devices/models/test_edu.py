@@ -165,3 +165,23 @@ def test_reset_stops_the_transfer() -> None:
     transfer(edu, 0, BUFFER_START, 4, RUN)
     edu.reset()
     assert not edu.busy
+
+
+def test_a_transfer_may_take_no_time_or_any() -> None:
+    edu, port = Edu(transfer_time=0), RecordingPort()
+    edu.connect(port)
+    edu.config.write(4, 6, 2)
+    edu.buffer[:4] = b"word"
+    transfer(edu, BUFFER_START, 0x2000, 4, RUN | TO_MEMORY)
+    assert not edu.busy
+    assert port.memory.read(0x2000, 4) == b"word"
+    slow = Edu(transfer_time=2 * DMA_NANOSECONDS)
+    slow.connect(port)
+    slow.config.write(4, 6, 2)
+    transfer(slow, BUFFER_START, 0x3000, 4, RUN | TO_MEMORY)
+    slow.clock.advance(DMA_NANOSECONDS)
+    assert slow.busy
+    slow.clock.advance(DMA_NANOSECONDS)
+    assert not slow.busy
+    with pytest.raises(ValueError, match="transfer_time: -1 is negative"):
+        Edu(transfer_time=-1)

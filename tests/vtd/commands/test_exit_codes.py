@@ -195,6 +195,8 @@ SITUATIONS: dict[tuple[str, int], str] = {
     ("audit", 0): f"audit {SOUND}",
     ("audit", 1): "audit trace",
     ("audit", 2): "audit empty",
+    ("live boot", 2): "live boot absent",
+    ("live matrix", 2): "live matrix nothing",
     ("live serve", 2): "live serve spec",
 }
 """A command line for every cell of the table that says something."""
@@ -203,6 +205,13 @@ ELSEWHERE = {
         "test_passthrough", "test_a_drill_whose_guard_does_nothing_is_found"
     ),
     ("fuzz", 1): ("test_fuzz_audit", "test_a_failure_is_saved_and_replays"),
+    ("live boot", 0): ("test_live_guests", "test_a_boot_that_goes_well_is_told"),
+    ("live boot", 1): ("test_live_guests", "test_a_boot_that_goes_wrong_is_told"),
+    ("live matrix", 0): ("test_live_guests", "test_cells_are_booted_once"),
+    ("live matrix", 1): ("test_live_guests", "test_a_cell_that_fails_is_told"),
+    ("live fetch", 0): ("test_live_guests", "test_what_is_there_is_told"),
+    ("live fetch", 1): ("test_live_guests", "test_what_is_missing_is_told"),
+    ("live fetch", 2): ("test_live_guests", "test_what_can_not_be_had_is_told"),
     ("live serve", 0): ("test_live", "test_the_sockets_are_private_and_the_arguments_name_them"),
     ("live serve", 1): (
         "test_live", "test_a_guest_that_forgets_an_invalidation_is_found_and_recorded"

@@ -1,0 +1,142 @@
+"""One boot, with a program in the place of QEMU: what it is given, what comes of its words."""
+
+from pathlib import Path
+
+import pytest
+
+from pagetables.memory import PhysicalMemory
+from tests.vtd.live.fake_qemu import FakeQemu
+from tests.vtd.live.kernel_files import BUSYBOX, RELEASE, kernel_folder
+from tests.vtd.live.newc import read_newc
+from vtd.layouts.registers import Capability, ExtendedCapability
+from vtd.live.boot import Boot, Guest, Verdict, lie, run
+from vtd.live.cells import DEVICES, unit
+from vtd.live.kernel import find_kernel
+from vtd.live.qemu import find_qemu
+from vtd.machine.reading import MachineError
+from vtd.recordings.replay_live import replay_live
+from vtd.software.registers import read
+from vtd.unit.registers.capabilities import PROFILES
+from vtd.unit.unit import RemappingUnit
+
+MACHINE = unit() + DEVICES
+
+
+class Clock:
+    """A clock that goes a tenth of a second at each look."""
+
+    def __init__(self) -> None:
+        self.now = 0
+
+    def __call__(self) -> int:
+        self.now += 100_000_000
+        return self.now
+
+
+@pytest.fixture
+def qemu(tmp_path: Path) -> FakeQemu:
+    return FakeQemu(tmp_path)
+
+
+@pytest.fixture
+def guest(qemu: FakeQemu, tmp_path: Path) -> Guest:
+    kernel = find_kernel(kernel_folder(tmp_path / "kernel"))
+    return Guest(find_qemu(str(qemu.path)), kernel, BUSYBOX, b"program")
+
+
+@pytest.fixture(autouse=True)
+def _private(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "private").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "private"))
+
+
+def left_behind(tmp_path: Path) -> list[Path]:
+    return list((tmp_path / "private").iterdir())
+
+
+def test_verdicts_and_notes_are_told_apart(qemu: FakeQemu, guest: Guest, tmp_path: Path) -> None:
+    said = (
+        "note: kernel 6\ncheck: nvme nvme0n1 512 ok\ncheck: vfio mapped FAILED: it: differs\n"
+        "check: cpus skipped: one\nwhatever\nnote: end\n"
+    )
+    qemu.says(said=said, console="[    1.0] DMAR: IOMMU enabled\n")
+    heard: list[str] = []
+    outcome = run(guest, Boot(MACHINE, ("units",)), Clock(), heard.append)
+    assert outcome.verdicts == [
+        Verdict("nvme nvme0n1 512", "ok"),
+        Verdict("vfio mapped", "FAILED", "it: differs"),
+        Verdict("cpus", "skipped", "one"),
+    ]
+    assert outcome.notes == ["kernel 6", "whatever"]
+    assert outcome.ended
+    assert outcome.console == "[    1.0] DMAR: IOMMU enabled\n"
+    assert heard == said.split("\n")[:-1]
+    assert left_behind(tmp_path) == []
+
+
+def test_qemu_is_told_of_everything(qemu: FakeQemu, guest: Guest) -> None:
+    run(guest, Boot(MACHINE, ("units",), append="iommu=pt", cpus=2), Clock())
+    arguments = qemu.arguments
+    assert arguments[arguments.index("-smp") + 1] == "2"
+    line = arguments[arguments.index("-append") + 1]
+    assert line == "console=ttyS0 intel_iommu=on panic=-1 iommu=pt"
+    assert sum("vfio-user-pci" in each for each in arguments) == 4  # three functions, the units
+    assert arguments[arguments.index("-kernel") + 1].endswith(f"vmlinuz-{RELEASE}")
+
+
+def test_a_kernel_that_starts_another_one_has_it(qemu: FakeQemu, guest: Guest) -> None:
+    boot = Boot(MACHINE, ("kdump",), next_checks=("crash_kernel",), interrupts_remapped=True)
+    run(guest, boot, Clock())
+    entries = read_newc((qemu.folder / "initrd").read_bytes())
+    assert read_newc(entries["next/initrd"].content)["checks"].content == b"crash_kernel\n"
+    assert entries["kernel/firmware/acpi/madt.aml"].content[:4] == b"APIC"
+    line = qemu.arguments[qemu.arguments.index("-append") + 1]
+    assert "crashkernel=" in line
+
+
+def test_a_guest_that_never_ends_is_ended(qemu: FakeQemu, guest: Guest, tmp_path: Path) -> None:
+    qemu.says(said="check: units ok\n")
+    qemu.wait_forever()
+    outcome = run(guest, Boot(MACHINE, ("units",), seconds=20), Clock())
+    assert not outcome.ended
+    assert outcome.notes == ["not finished after 20 s"]
+    assert left_behind(tmp_path) == []
+
+
+def test_an_interruption_leaves_nothing_behind(
+    qemu: FakeQemu, guest: Guest, tmp_path: Path
+) -> None:
+    qemu.wait_forever()
+    clock = Clock()
+
+    def interrupted() -> int:
+        if clock.now > 3_000_000_000:
+            raise KeyboardInterrupt
+        return clock()
+
+    with pytest.raises(KeyboardInterrupt):
+        run(guest, Boot(MACHINE, ("units",)), interrupted)
+    assert left_behind(tmp_path) == []
+    running = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if path.exists()]
+    assert not any(str(qemu.path).encode() in each for each in running)
+
+
+def test_a_recording_of_a_boot_replays(guest: Guest, tmp_path: Path) -> None:
+    record = tmp_path / "boot.jsonl.gz"
+    run(guest, Boot(MACHINE, ("units",), record=record, caches="aggressive"), Clock())
+    assert replay_live(record).mismatches == []
+
+
+def test_a_unit_that_lies_says_so_only_in_its_registers() -> None:
+    made = PROFILES["qemu"]
+    told = RemappingUnit(made, PhysicalMemory())
+    lie(told, {"sslps": 0, "eim": 1})
+    assert read(told, Capability) == made.cap.replace(sslps=0)
+    assert read(told, ExtendedCapability) == made.ecap.replace(eim=1)
+    assert told.capabilities == made
+
+
+def test_a_machine_that_can_not_be_is_an_error(guest: Guest, tmp_path: Path) -> None:
+    with pytest.raises(MachineError):
+        run(guest, Boot(unit("nothing"), ()), Clock())
+    assert left_behind(tmp_path) == []

@@ -1,0 +1,70 @@
+"""Verdicts of cells, their choice by name, and results that are kept."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.vtd.live.test_judgement import outcome
+from vtd.live.boot import Verdict as Check
+from vtd.live.cells import UNALIGNED, all_cells
+from vtd.live.matrix import Result, Verdict, chosen, judge, read_results
+
+CELLS = all_cells()
+CELL = CELLS["legacy48-strict"]
+FIRST = CELLS["scalable-first-only"]
+BROKEN = CELLS["broken:wrong-entry"]
+UNALIGNED_CHECK = Check("vfio unaligned unmap", "FAILED", "the device reads 0x70004000")
+OTHER_CHECK = Check("nvme nvme0n1 512", "FAILED", "differs")
+
+
+def bad(*checks: Check) -> object:
+    return outcome(verdicts=[Check("units", "ok"), *checks])
+
+
+def test_a_cell_passes_if_nothing_is_found() -> None:
+    assert judge(CELL, "6.1.0", outcome())[0] is Verdict.PASSED
+    verdict, found, unexpected = judge(CELL, "6.1.0", outcome(verdicts=[OTHER_CHECK]))
+    assert verdict is Verdict.FAILED
+    assert found == unexpected == ["check nvme nvme0n1 512: differs"]
+    assert judge(CELL, "6.1.0", outcome(verdicts=[]))[2] == ["no check was run"]
+
+
+def test_a_known_fault_has_to_show_and_nothing_else() -> None:
+    shows = outcome(verdicts=[Check("units", "ok"), UNALIGNED_CHECK])
+    assert judge(FIRST, "6.1.0", shows)[0] is Verdict.LINUX
+    assert judge(FIRST, "7.2.1", shows)[0] is Verdict.FAILED
+    both = outcome(verdicts=[UNALIGNED_CHECK, OTHER_CHECK])
+    assert judge(FIRST, "6.1.0", both)[2] == ["check nvme nvme0n1 512: differs"]
+    verdict, _, unexpected = judge(FIRST, "6.1.0", outcome())
+    assert verdict is Verdict.FAILED
+    assert unexpected == [f"the Linux fault {UNALIGNED.name} does not show"]
+    assert judge(replace(FIRST, certain=False), "6.1.0", outcome())[0] is Verdict.PASSED
+
+
+def test_a_negative_control_has_to_find_something() -> None:
+    assert judge(BROKEN, "6.1.0", outcome(verdicts=[OTHER_CHECK]))[0] is Verdict.NOTICED
+    assert judge(BROKEN, "6.1.0", outcome()) == (Verdict.FAILED, [], ["nothing noticed"])
+
+
+def test_cells_are_chosen_by_pattern() -> None:
+    assert chosen(CELLS, []) == list(CELLS.values())
+    assert {cell.name for cell in chosen(CELLS, ["ats*", "intx"])} == {
+        *("ats", "ats-scalable", "intx"),
+    }
+    with pytest.raises(ValueError, match=r"'nothing\*': no cell of this name"):
+        chosen(CELLS, ["intx", "nothing*"])
+
+
+def test_results_come_back_from_their_file(tmp_path: Path) -> None:
+    result = Result("intx", "6.1.0", 2, Verdict.FAILED, 3, ("a", "b"), ("b",), 5, 7, 20.5, "about")
+    path = tmp_path / "results.jsonl"
+    assert list(read_results(path)) == []
+    path.write_text(json.dumps(result.to_json()) + "\n")
+    assert list(read_results(path)) == [result]
+    assert result.key == ("intx", "6.1.0", 2)
+    for line in ("[", "{}", '{"verdict": "passed"}', "3"):
+        path.write_text(line)
+        with pytest.raises(ValueError, match=r"results\.jsonl: line 1: no result: "):
+            list(read_results(path))

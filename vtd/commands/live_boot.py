@@ -1,0 +1,179 @@
+"""``vtd live boot``: a kernel on a machine, its checks, its fault lines and what the units say."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from vtd.commands.counted import counted
+from vtd.commands.live_guest import (
+    BusyboxOption,
+    QemuOption,
+    ended_by_signals,
+    make_guest,
+    store,
+)
+from vtd.commands.reading import read_bytes, read_text, unusable_input
+from vtd.commands.rendering.answer import CommandAnswer, Format, Output, show
+from vtd.live.boot import Boot, Outcome, run
+from vtd.live.cells import CHECKS, DEVICES, unit
+from vtd.live.defects import DEFECTS
+from vtd.live.judgement import FaultLine, fault_lines, findings
+from vtd.logs.causes import cause_of
+from vtd.unit.caching.policy import POLICIES
+
+FOUND = 1
+"""Exit code when something is wrong."""
+DEFAULT_MACHINE = unit() + DEVICES
+SHOWN = 40
+"""Fault lines that are listed before the rest is only counted."""
+KernelArgument = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[KERNEL]",
+        help="An image, a folder of unpacked packages, or the beginning of the release of a "
+        "fetched one; the newest fetched one if not given.",
+    ),
+]
+
+
+def boot(
+    kernel: KernelArgument = None,
+    modules: Annotated[
+        Path | None, typer.Option(help="Folder of its modules, such as /lib/modules/6.1.0.")
+    ] = None,
+    machine: Annotated[
+        str | None,
+        typer.Option(help="A machine description; a unit, a disk and two edu if not given."),
+    ] = None,
+    script: Annotated[
+        Path | None, typer.Option("--run", help="A script for the guest, after the checks.")
+    ] = None,
+    checks: Annotated[
+        str, typer.Option(help="Checks of the guest by name, with commas between them.")
+    ] = ",".join(CHECKS),
+    append: Annotated[str, typer.Option(help="Words for the kernel's command line.")] = "",
+    cpus: Annotated[int, typer.Option(min=1, max=32, help="Processors.")] = 1,
+    remap_interrupts: Annotated[
+        bool,
+        typer.Option(
+            "--remap-interrupts", help="No I/O APIC: it would keep Linux from remapping interrupts."
+        ),
+    ] = False,
+    caches: Annotated[
+        str, typer.Option(help=f"What the units keep: {', '.join(POLICIES)}.")
+    ] = "aggressive",
+    record: Annotated[
+        Path | None, typer.Option(help="Write a recording (gzip) for vtd replay.")
+    ] = None,
+    broken: Annotated[
+        list[str] | None,
+        typer.Option("--break", metavar="NAME", help="Plant a defect; may be repeated."),
+    ] = None,
+    console: Annotated[Path | None, typer.Option(help="Write the kernel's console there.")] = None,
+    seconds: Annotated[int, typer.Option(min=1, help="End the guest after this time.")] = 600,
+    qemu: QemuOption = None,
+    busybox: BusyboxOption = None,
+    format: Output = Format.TEXT,
+) -> None:
+    """Boot Linux on a machine that the engine serves, and judge what happens.
+
+    The guest runs its checks and switches itself off. Each of its lines about a fault stands beside
+    what the unit recorded; uses of stale translations are found. Exit code 0: nothing is wrong.
+    1: something is. 2: wrong use, or something is missing.
+    """
+    for name in broken or ():
+        _check_name(name, DEFECTS, "--break")
+    _check_name(caches, POLICIES, "--caches")
+    with unusable_input("vtd live boot"):
+        guest = make_guest(qemu, store().find_kernel(kernel, modules), busybox)
+    with unusable_input(machine or "vtd live boot"):
+        description = DEFAULT_MACHINE if machine is None else read_text(machine)
+        wanted = Boot(
+            description,
+            tuple(filter(None, checks.split(","))),
+            append,
+            cpus,
+            caches=caches,
+            defects=tuple(broken or ()),
+            interrupts_remapped=remap_interrupts,
+            script=None if script is None else read_bytes(str(script)),
+            record=record,
+            seconds=seconds,
+        )
+        with ended_by_signals():
+            outcome = run(guest, wanted, time.monotonic_ns, _note)
+    if console is not None:
+        with unusable_input(str(console)):
+            console.write_text(outcome.console)
+    found = list(findings(outcome))
+    lines = list(fault_lines(outcome))
+    row = _row(guest.kernel.release, outcome, lines, found)
+    show(CommandAnswer(row, [row], _lines(outcome, lines, found)), format)
+    if found:
+        raise typer.Exit(FOUND)
+
+
+def _check_name(name: str, known: Mapping[str, object], option: str) -> None:
+    if name not in known:
+        raise typer.BadParameter(f"{name!r}: not one of {', '.join(known)}", param_hint=option)
+
+
+def _note(line: str) -> None:
+    typer.echo(line, err=True)
+
+
+def _row(
+    release: str, outcome: Outcome, lines: list[FaultLine], found: list[str]
+) -> Mapping[str, Any]:
+    return {
+        "kernel": release,
+        "checks": [each._asdict() for each in outcome.verdicts],
+        "notes": outcome.notes,
+        "faults": [
+            {"line": line, "recorded": recorded is not None, "reason": recorded and recorded.reason}
+            for line, recorded in lines
+        ],
+        "stale": [str(each) for each in outcome.stale],
+        "uses": outcome.uses,
+        **outcome.counts,
+        "found": found,
+    }
+
+
+def _lines(outcome: Outcome, lines: list[FaultLine], found: list[str]) -> Iterator[str]:
+    yield from _fault_lines(lines)
+    for each in found:
+        yield f"FOUND {each}"
+    states = [each.state for each in outcome.verdicts]
+    yield (
+        f"{counted(states.count('ok'), 'check')} passed, {states.count('FAILED')} failed, "
+        f"{states.count('skipped')} skipped"
+    )
+    for verdict in outcome.verdicts:
+        if verdict.state == "skipped":
+            yield f"  skipped: {verdict.name}: {verdict.why}"
+    blocked = counted(
+        outcome.counts.get("faults", 0), "request or interrupt", "requests or interrupts"
+    )
+    yield f"{blocked} blocked, the kernel printed {len(lines)} of them"
+    yield f"{counted(outcome.uses, 'use')} of cached entries checked, {len(outcome.stale)} stale"
+    yield f"{counted(len(found), 'finding')}"
+
+
+def _fault_lines(lines: list[FaultLine]) -> Iterator[str]:
+    """Each line of the kernel, beside what the unit recorded and what its reason means."""
+    for line, recorded in lines[:SHOWN]:
+        yield line
+        if recorded is None:
+            yield "  the unit recorded nothing like it"
+            continue
+        cause = cause_of(recorded.reason, None)
+        text = cause.reason.text if cause else "not assigned by the specification"
+        yield f"  the unit recorded {recorded.reason:02X}h: {text}"
+    if len(lines) > SHOWN:
+        yield f"and {len(lines) - SHOWN} more lines about faults"

@@ -1,0 +1,324 @@
+"""One boot: a machine is served, QEMU runs a kernel on it, and what the guest says is collected.
+
+The guest has two serial ports: the first is the kernel's console, the second has the verdicts of
+the checks (``guest/init``). Everything is in one private folder, which is gone afterwards.
+"""
+
+from __future__ import annotations
+
+import gzip
+import re
+import subprocess
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+from vtd.auditing.audit import Audit
+from vtd.auditing.debt import Debt, Kind
+from vtd.layouts.registers import Capability, ExtendedCapability
+from vtd.live import initramfs, madt
+from vtd.live.defects import DEFECTS
+from vtd.live.kernel import Kernel
+from vtd.live.machine import LiveMachine
+from vtd.live.qemu import Qemu
+from vtd.live.qemu_arguments import qemu_arguments
+from vtd.live.server import Server
+from vtd.machine.assembly import assemble
+from vtd.machine.description import read_machine
+from vtd.recordings.live_recorder import LiveRecorder
+from vtd.severity import ERROR
+from vtd.unit.caching.policy import POLICIES
+from vtd.unit.departures import departures_named
+from vtd.unit.observer import Observer
+from vtd.unit.options import Options
+from vtd.unit.reporting.events import Event, InterruptBlocked, RequestBlocked
+from vtd.unit.unit import RemappingUnit
+
+_VERDICT = re.compile(r"^check: (.*?) (ok|FAILED|skipped)(?:: (.*))?$")
+END = "note: end"
+STEP = 0.2
+"""Seconds after which it is looked whether QEMU still runs."""
+CRASH_MEMORY = "crashkernel=320M"
+
+
+class Verdict(NamedTuple):
+    """How one check of the guest ended."""
+
+    name: str
+    state: str
+    """``ok``, ``FAILED`` or ``skipped``."""
+    why: str = ""
+
+
+class Blocked(NamedTuple):
+    """A request or interrupt that a unit blocked and recorded."""
+
+    source_id: int
+    target: int
+    """The page of the address; 0 for an interrupt."""
+    reason: int
+    interrupt: bool
+
+
+@dataclass(frozen=True)
+class Guest:
+    """What is needed to boot anything."""
+
+    qemu: Qemu
+    kernel: Kernel
+    busybox: bytes
+    program: bytes | None = None
+    """The compiled checks; None where nothing could compile them."""
+
+
+@dataclass(frozen=True)
+class Boot:
+    """One boot: machine, kernel command line, checks, and how the units are."""
+
+    machine: str
+    """A description, TOML."""
+    checks: tuple[str, ...]
+    append: str = ""
+    cpus: int = 1
+    cpu: str = "qemu64"
+    caches: str = "default"
+    departures: tuple[str, ...] = ()
+    """Where the units depart from the specification, by name."""
+    audited: bool = True
+    defects: tuple[str, ...] = ()
+    eventfds: bool = False
+    """QEMU keeps MSI and MSI-X, and is told by eventfds."""
+    lies: Mapping[str, int] = field(default_factory=dict)
+    """Fields of CAP and ECAP that read otherwise than the unit is."""
+    interrupts_remapped: bool = False
+    """No I/O APIC that would keep Linux from remapping interrupts."""
+    next_checks: tuple[str, ...] = ()
+    """Of the kernel that the checks ``kexec`` and ``kdump`` start."""
+    script: bytes | None = None
+    record: Path | None = None
+    seconds: float = 600
+
+
+@dataclass
+class Outcome:
+    """What one boot came to."""
+
+    verdicts: list[Verdict] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    console: str = ""
+    blocked: list[Blocked] = field(default_factory=list)
+    stale: list[Debt] = field(default_factory=list)
+    uses: int = 0
+    """Uses of cached entries that the audit checked."""
+    counts: dict[str, int] = field(default_factory=dict)
+    ended: bool = False
+    """Whether the guest came to its end by itself."""
+    qemu: str = ""
+    """What QEMU complained of."""
+    devices: dict[int, str] = field(default_factory=dict)
+    """Models by source-id."""
+
+
+def run(
+    guest: Guest,
+    boot: Boot,
+    now: Callable[[], int],
+    note: Callable[[str], None] = lambda _: None,
+) -> Outcome:
+    """Boot a guest and wait for its end; ``note`` hears of each line of the checks.
+
+    ``now`` is the time in nanoseconds. MachineError, LiveError, KernelError or OSError if it can't
+    even begin. An exception from outside, such as KeyboardInterrupt, leaves nothing behind.
+    """
+    outcome = Outcome()
+    with ExitStack() as stack:
+        options = Options(
+            caches=POLICIES[boot.caches], departures=departures_named(boot.departures)
+        )
+        assembly = assemble(read_machine(boot.machine), options)
+        machine = LiveMachine(assembly.platform, assembly.clock, eventfds=boot.eventfds, note=note)
+        units = [assembly.platform.units[each.register_base] for each in assembly.table.units]
+        for name in boot.defects:
+            for unit in units:
+                DEFECTS[name].plant(unit)
+        for unit in units:
+            lie(unit, boot.lies)
+        if boot.record is not None:
+            lines = stack.enter_context(gzip.open(boot.record, "wt", encoding="utf-8"))
+            about = {"kernel": guest.kernel.release, "devices": machine.described()}
+            LiveRecorder(lines.write, assembly.table, units, **about)
+        audits = [Audit(unit, lambda: None) for unit in units] if boot.audited else []
+        for unit in units:
+            unit.subscribe(lambda event: _note_blocked(outcome, event))
+        if boot.interrupts_remapped:
+            MpTableRemoval(machine, units)
+        outcome.devices = {
+            assembly.platform.topology.requester_id(function): type(function).__name__.lower()
+            for function in assembly.platform.topology.functions()
+        }
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="vtd-live-")))
+        server = Server(machine, folder, now)
+        stack.callback(server.close)
+        (folder / "dmar.bin").write_bytes(assembly.table.pack())
+        (folder / "initrd").write_bytes(_initrd(guest, boot))
+        console = folder / "console"
+        command = [
+            *guest.qemu.command,
+            *qemu_arguments(machine, folder / "dmar.bin", server.path),
+            *("-nodefaults", "-no-reboot", "-display", "none", "-smp", str(boot.cpus)),
+            *("-cpu", boot.cpu, "-serial", f"file:{console}", "-serial", "stdio"),
+            *("-kernel", str(guest.kernel.image), "-initrd", str(folder / "initrd")),
+            *("-append", _command_line(boot)),
+        ]
+        with _started(command) as process:
+            said = _Said(process, note)
+            deadline = now() + round(boot.seconds * 1e9)
+            while process.poll() is None and now() < deadline:
+                server.serve(STEP)
+            if process.poll() is None:
+                outcome.notes.append(f"not finished after {boot.seconds:.0f} s")
+        said.finish()
+        if console.exists():
+            outcome.console = console.read_text("utf-8", "replace")
+        outcome.counts = machine.counts()
+    outcome.qemu = " ".join(said.complaints)
+    outcome.uses = sum(audit.uses for audit in audits)
+    outcome.stale = [debt for audit in audits for debt in _stale(audit)]
+    _read_lines(outcome, said.lines)
+    return outcome
+
+
+def _command_line(boot: Boot) -> str:
+    crash = (CRASH_MEMORY,) if "kdump" in boot.checks else ()
+    words = ("console=ttyS0", "intel_iommu=on", "panic=-1", *crash, boot.append)
+    return " ".join(word for word in words if word)
+
+
+def _initrd(guest: Guest, boot: Boot) -> bytes:
+    tables = {"madt.aml": madt.without_io_apic(boot.cpus)} if boot.interrupts_remapped else {}
+    extra = {}
+    if boot.next_checks:
+        extra = {
+            "next/kernel": guest.kernel.image.read_bytes(),
+            "next/initrd": initramfs.build(
+                guest.kernel, guest.busybox, boot.next_checks, acpi_tables=tables
+            ),
+            "next/line": f"console=ttyS0 intel_iommu=on panic=-1 {boot.append}".encode(),
+        }
+    return initramfs.build(
+        guest.kernel,
+        guest.busybox,
+        boot.checks,
+        program=guest.program,
+        script=boot.script,
+        extra=extra,
+        acpi_tables=tables,
+    )
+
+
+def lie(unit: RemappingUnit, fields: Mapping[str, int]) -> None:
+    """Have the capability registers of a unit say what is not true of it."""
+    for register in (Capability, ExtendedCapability):
+        said = {name: value for name, value in fields.items() if name in register.FIELDS}
+        unit.registers[register] = unit.registers[register].replace(**said)
+
+
+def _stale(audit: Audit) -> Iterator[Debt]:
+    """What is to be held against the guest; its memory has gone, which is no change of its own."""
+    for debt in audit.findings:
+        end = debt.now is None and debt.kind in (Kind.WRONG_ORDER, Kind.UNPAID)
+        if debt.severity >= ERROR and not end:
+            yield debt
+
+
+def _note_blocked(outcome: Outcome, event: Event) -> None:
+    match event:
+        case RequestBlocked(request, reason, True):
+            page = request.address & ~0xFFF
+            outcome.blocked.append(Blocked(request.source_id, page, reason, False))
+        case InterruptBlocked(recorded=True):
+            outcome.blocked.append(Blocked(event.source_id, 0, event.reason, True))
+
+
+class MpTableRemoval(Observer):
+    """Takes the pointer to the MP table away, which speaks of an I/O APIC, before Linux looks.
+
+    SeaBIOS has written it when it looks for an xHCI controller in the BAR of the chipset function,
+    with a read of one byte.
+    """
+
+    PLACES = range(0xF0000, 0x100000, 0x1000)
+
+    def __init__(self, machine: LiveMachine, units: list[RemappingUnit]) -> None:
+        self._memory = machine.platform.memory
+        self._unit = units[0]
+        self._unit.observe(self)
+
+    def register_read(self, offset: int, size: int, value: int) -> None:
+        """Look for the pointer while the firmware probes."""
+        if size != 1:
+            return
+        for start in self.PLACES:
+            page = self._memory.read(start, 0x1000)
+            for at in range(0, 0x1000, 16):
+                if page[at : at + 4] == b"_MP_":
+                    self._memory.load(start + at, bytes(4))
+
+
+class _Said:
+    """The second serial port, line by line, read while the server works."""
+
+    def __init__(self, process: subprocess.Popen[bytes], note: Callable[[str], None]) -> None:
+        self.lines: list[str] = []
+        self.complaints: list[str] = []
+        assert process.stdout is not None
+        assert process.stderr is not None
+        self._threads = [
+            threading.Thread(target=self._read, args=(process.stdout, self.lines, note)),
+            threading.Thread(target=self._read, args=(process.stderr, self.complaints, note)),
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def _read(self, stream: Iterator[bytes], lines: list[str], note: Callable[[str], None]) -> None:
+        for raw in stream:
+            line = raw.decode("utf-8", "replace").strip()
+            if line:
+                lines.append(line)
+                note(line)
+
+    def finish(self) -> None:
+        """Wait until everything has been read."""
+        for thread in self._threads:
+            thread.join()
+
+
+@contextmanager
+def _started(command: list[str]) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that is gone afterwards."""
+    with subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,  # Ctrl-C is for this process, which ends the other
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def _read_lines(outcome: Outcome, lines: list[str]) -> None:
+    for line in lines:
+        found = _VERDICT.match(line)
+        if found:
+            outcome.verdicts.append(Verdict(found[1], found[2], found[3] or ""))
+        elif line == END:
+            outcome.ended = True
+        else:
+            outcome.notes.append(line.removeprefix("note: "))

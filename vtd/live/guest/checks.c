@@ -1,0 +1,718 @@
+/*
+ * Checks inside the guest that take system calls: VFIO on edu devices, kexec, counters of perf.
+ *
+ * Each check prints one line, "check: NAME ok" or "check: NAME FAILED: why". What a device may reach
+ * is known beforehand; that it reaches all of it, and nothing else, is what the checks are about.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/perf_event.h>
+#include <linux/vfio.h>
+#include <poll.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/reboot.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#define PAGE 4096ull
+#define HUGE_PAGE (2ull << 20)
+#define BUFFER 0x40000 /* where an edu device has its memory */
+#define SCRATCH 0x10000000ull
+#define ARRAY(x) (sizeof(x) / sizeof((x)[0]))
+
+static const char *check = "";
+static int failed;
+
+static void begin(const char *name)
+{
+	check = name;
+	failed = 0;
+}
+
+static void fail(const char *format, ...)
+{
+	va_list arguments;
+
+	if (failed++)
+		return; /* the first one says it */
+	printf("check: %s FAILED: ", check);
+	va_start(arguments, format);
+	vprintf(format, arguments);
+	va_end(arguments);
+	printf("\n");
+}
+
+static void end(void)
+{
+	if (!failed)
+		printf("check: %s ok\n", check);
+	else if (failed > 1)
+		printf("note: %s: %d more like this\n", check, failed - 1);
+	fflush(stdout);
+}
+
+static void skip(const char *why)
+{
+	printf("check: %s skipped: %s\n", check, why);
+}
+
+struct edu {
+	int container, group, device;
+	volatile uint8_t *bar;
+	uint8_t *scratch; /* mapped at SCRATCH: what the device's memory holds is fetched here */
+	uint64_t last;	  /* the last address that may be mapped */
+};
+
+static int dma_map(struct edu *edu, uint64_t iova, uint64_t size, void *memory, int access)
+{
+	struct vfio_iommu_type1_dma_map map = {
+		.argsz = sizeof(map), .flags = access, .vaddr = (uintptr_t)memory,
+		.iova = iova, .size = size,
+	};
+
+	return ioctl(edu->container, VFIO_IOMMU_MAP_DMA, &map) ? -errno : 0;
+}
+
+static int dma_unmap(struct edu *edu, uint64_t iova, uint64_t size)
+{
+	struct vfio_iommu_type1_dma_unmap unmap = {
+		.argsz = sizeof(unmap), .iova = iova, .size = size,
+	};
+
+	return ioctl(edu->container, VFIO_IOMMU_UNMAP_DMA, &unmap) ? -errno : 0;
+}
+
+#define RW (VFIO_DMA_MAP_FLAG_READ | VFIO_DMA_MAP_FLAG_WRITE)
+
+static void must_map(struct edu *edu, uint64_t iova, uint64_t size, void *memory, int access)
+{
+	int error = dma_map(edu, iova, size, memory, access);
+
+	if (error)
+		fail("mapping %#llx: %s", (unsigned long long)iova, strerror(-error));
+}
+
+static void must_unmap(struct edu *edu, uint64_t iova, uint64_t size)
+{
+	int error = dma_unmap(edu, iova, size);
+
+	if (error)
+		fail("unmapping %#llx: %s", (unsigned long long)iova, strerror(-error));
+}
+
+static void *pages(uint64_t size)
+{
+	void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE,
+			    MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+
+	if (memory == MAP_FAILED) {
+		perror("mmap");
+		exit(1);
+	}
+	return memory;
+}
+
+static void transfer(struct edu *edu, uint64_t source, uint64_t destination, uint64_t count,
+		     uint64_t command)
+{
+	volatile uint64_t *dma = (volatile uint64_t *)(edu->bar + 0x80);
+	long patience = 10 * 1000 * 1000;
+
+	dma[0] = source;
+	dma[1] = destination;
+	dma[2] = count;
+	dma[3] = command;
+	while (dma[3] & 1 && patience--)
+		;
+	if (dma[3] & 1)
+		fail("a transfer does not end");
+}
+
+/* The device reads memory at iova into its own, or writes its own there. */
+static void device_reads(struct edu *edu, uint64_t iova, uint64_t count)
+{
+	transfer(edu, iova, BUFFER, count, 1);
+}
+
+static void device_writes(struct edu *edu, uint64_t iova, uint64_t count)
+{
+	transfer(edu, BUFFER, iova, count, 3);
+}
+
+/* What the device finds at iova: fetched through the scratch page, which stays mapped. */
+static const uint8_t *seen(struct edu *edu, uint64_t iova, uint64_t count)
+{
+	device_reads(edu, iova, count);
+	memset(edu->scratch, 0x5a, count);
+	device_writes(edu, SCRATCH, count);
+	return edu->scratch;
+}
+
+static void expect_reads(struct edu *edu, uint64_t iova, const void *wanted, uint64_t count)
+{
+	if (memcmp(seen(edu, iova, count), wanted, count))
+		fail("the device does not find at %#llx what is mapped there",
+		     (unsigned long long)iova);
+}
+
+/* Nothing is there: a refused read leaves ones, or what was there before. */
+static void expect_nothing(struct edu *edu, uint64_t iova, const void *secret, uint64_t count)
+{
+	if (!memcmp(seen(edu, iova, count), secret, count))
+		fail("the device reads %#llx, which is not mapped", (unsigned long long)iova);
+}
+
+static uint64_t last_address(struct edu *edu)
+{
+	uint8_t space[4096] = { 0 };
+	struct vfio_iommu_type1_info *info = (void *)space;
+	uint64_t last = (1ull << 39) - 1;
+
+	info->argsz = sizeof(space);
+	if (ioctl(edu->container, VFIO_IOMMU_GET_INFO, info) || !(info->flags & VFIO_IOMMU_INFO_CAPS))
+		return last;
+	for (uint32_t at = info->cap_offset; at;) {
+		struct vfio_info_cap_header *header = (void *)(space + at);
+		struct vfio_iommu_type1_info_cap_iova_range *ranges = (void *)header;
+
+		if (header->id == VFIO_IOMMU_TYPE1_INFO_CAP_IOVA_RANGE)
+			last = ranges->iova_ranges[ranges->nr_iovas - 1].end;
+		at = header->next;
+	}
+	return last;
+}
+
+static int open_edu(struct edu *edu, const char *bdf)
+{
+	char path[128], link[256];
+	struct vfio_group_status status = { .argsz = sizeof(status) };
+	struct vfio_region_info region = { .argsz = sizeof(region), .index = 0 };
+	ssize_t length;
+	uint16_t command;
+
+	memset(edu, 0, sizeof(*edu));
+	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/iommu_group", bdf);
+	length = readlink(path, link, sizeof(link) - 1);
+	if (length < 0)
+		return -1;
+	link[length] = 0;
+	snprintf(path, sizeof(path), "/dev/vfio/%s", strrchr(link, '/') + 1);
+	edu->container = open("/dev/vfio/vfio", O_RDWR);
+	edu->group = open(path, O_RDWR);
+	if (edu->container < 0 || edu->group < 0)
+		return -1;
+	if (ioctl(edu->group, VFIO_GROUP_GET_STATUS, &status) ||
+	    !(status.flags & VFIO_GROUP_FLAGS_VIABLE))
+		return -1;
+	if (ioctl(edu->group, VFIO_GROUP_SET_CONTAINER, &edu->container) ||
+	    ioctl(edu->container, VFIO_SET_IOMMU, VFIO_TYPE1v2_IOMMU))
+		return -1;
+	edu->device = ioctl(edu->group, VFIO_GROUP_GET_DEVICE_FD, bdf);
+	if (edu->device < 0 || ioctl(edu->device, VFIO_DEVICE_GET_REGION_INFO, &region))
+		return -1;
+	edu->bar = mmap(NULL, region.size, PROT_READ | PROT_WRITE, MAP_SHARED, edu->device,
+			region.offset);
+	if (edu->bar == MAP_FAILED)
+		return -1;
+	region = (struct vfio_region_info){ .argsz = sizeof(region),
+					    .index = VFIO_PCI_CONFIG_REGION_INDEX };
+	if (ioctl(edu->device, VFIO_DEVICE_GET_REGION_INFO, &region) ||
+	    pread(edu->device, &command, 2, region.offset + 4) != 2)
+		return -1;
+	command |= 6; /* memory space and bus master */
+	if (pwrite(edu->device, &command, 2, region.offset + 4) != 2)
+		return -1;
+	edu->scratch = pages(PAGE);
+	edu->last = last_address(edu);
+	return dma_map(edu, SCRATCH, PAGE, edu->scratch, RW);
+}
+
+static void close_edu(struct edu *edu)
+{
+	if (edu->bar && edu->bar != MAP_FAILED)
+		munmap((void *)edu->bar, 1 << 20);
+	close(edu->device);
+	close(edu->group);
+	close(edu->container);
+}
+
+static void fill(uint8_t *memory, uint64_t size)
+{
+	static uint32_t state = 0x1234567;
+
+	for (uint64_t at = 0; at < size; at += 4) {
+		state = state * 1664525 + 1013904223;
+		memcpy(memory + at, &state, 4);
+	}
+}
+
+static void check_mapped(struct edu *edu)
+{
+	uint8_t *memory = pages(4 * PAGE), copy[PAGE];
+	uint64_t base = 0x40000000;
+
+	begin("vfio mapped");
+	fill(memory, 4 * PAGE);
+	must_map(edu, base, 4 * PAGE, memory, RW);
+	for (int page = 0; page < 4; page++)
+		expect_reads(edu, base + page * PAGE, memory + page * PAGE, PAGE);
+	for (int length = 1; length < 3000; length = length * 3 + 1)
+		expect_reads(edu, base + PAGE - length / 2, memory + PAGE - length / 2, length);
+	memcpy(copy, memory, PAGE);
+	device_reads(edu, base, PAGE);
+	device_writes(edu, base + 2 * PAGE + 100, PAGE);
+	if (memcmp(memory + 2 * PAGE + 100, copy, PAGE))
+		fail("what the device writes over a page boundary does not arrive");
+	must_unmap(edu, base, 4 * PAGE);
+	end();
+	munmap(memory, 4 * PAGE);
+}
+
+static void check_unmapped(struct edu *edu)
+{
+	uint8_t *memory = pages(PAGE), before[PAGE];
+	static const uint64_t nowhere[] = {
+		0x0, 0x60001000, 0x60002000, 0xfed00000, 0x100000000, 0x3ffffff000, 0x7fffff0000,
+		0x7ffffffff000, 0x800000000000, 0xffff7ffffffff000, 0xffff800000000000,
+		0xfffffffffffff000,
+	};
+
+	begin("vfio unmapped");
+	fill(memory, PAGE);
+	memcpy(before, memory, PAGE);
+	must_map(edu, 0x60000000, PAGE, memory, RW);
+	expect_reads(edu, 0x60000000, memory, PAGE);
+	for (unsigned int each = 0; each < ARRAY(nowhere); each++) {
+		expect_nothing(edu, nowhere[each], memory, PAGE);
+		device_writes(edu, nowhere[each], PAGE);
+	}
+	must_unmap(edu, 0x60000000, PAGE);
+	device_writes(edu, 0x60000000, PAGE);
+	expect_nothing(edu, 0x60000000, before, PAGE);
+	if (memcmp(memory, before, PAGE))
+		fail("the device wrote to memory that is not mapped any more");
+	end();
+	munmap(memory, PAGE);
+}
+
+static void check_read_only(struct edu *edu)
+{
+	uint8_t *memory = pages(PAGE), before[PAGE];
+
+	begin("vfio read-only");
+	fill(memory, PAGE);
+	memcpy(before, memory, PAGE);
+	must_map(edu, 0x50000000, PAGE, memory, VFIO_DMA_MAP_FLAG_READ);
+	device_writes(edu, 0x50000000, 64);
+	expect_reads(edu, 0x50000000, before, PAGE);
+	fill(edu->scratch, PAGE);
+	device_reads(edu, SCRATCH, PAGE);
+	device_writes(edu, 0x50000000, PAGE);
+	if (memcmp(memory, before, PAGE))
+		fail("the device wrote to memory that is mapped for reading");
+	must_unmap(edu, 0x50000000, PAGE);
+	must_map(edu, 0x50000000, PAGE, memory, RW); /* and with more rights again */
+	fill(edu->scratch, PAGE);
+	device_reads(edu, SCRATCH, PAGE);
+	device_writes(edu, 0x50000000, PAGE);
+	if (memcmp(memory, edu->scratch, PAGE))
+		fail("the device can't write to memory that is mapped for writing now");
+	must_unmap(edu, 0x50000000, PAGE);
+	end();
+	munmap(memory, PAGE);
+}
+
+static void check_remapped(struct edu *edu)
+{
+	uint8_t *memory = pages(2 * PAGE);
+
+	begin("vfio remapped");
+	fill(memory, 2 * PAGE);
+	for (int round = 0; round < 8; round++) {
+		uint8_t *page = memory + (round & 1) * PAGE;
+
+		must_map(edu, 0x40005000, PAGE, page, RW);
+		expect_reads(edu, 0x40005000, page, PAGE);
+		must_unmap(edu, 0x40005000, PAGE);
+	}
+	end();
+	munmap(memory, 2 * PAGE);
+}
+
+static void check_edges(struct edu *edu)
+{
+	uint8_t *memory = pages(2 * PAGE);
+	uint64_t high = (edu->last & -PAGE) - PAGE;
+
+	begin("vfio high addresses");
+	fill(memory, 2 * PAGE);
+	must_map(edu, high, 2 * PAGE, memory, RW);
+	expect_reads(edu, high, memory, PAGE);
+	expect_reads(edu, high + PAGE, memory + PAGE, PAGE);
+	expect_nothing(edu, high + 2 * PAGE, memory, PAGE);
+	must_unmap(edu, high, 2 * PAGE);
+	must_map(edu, 0, 2 * PAGE, memory, RW);
+	expect_reads(edu, 0, memory, PAGE);
+	must_unmap(edu, 0, 2 * PAGE);
+	expect_nothing(edu, high, memory, PAGE);
+	end();
+	munmap(memory, 2 * PAGE);
+}
+
+/* Ranges that are no naturally aligned power of two, which one invalidation does not cover. */
+static void check_unaligned(struct edu *edu)
+{
+	static const struct { int first, count; } ranges[] = {
+		{ 3, 4 }, { 1, 3 }, { 5, 6 }, { 7, 2 }, { 15, 9 }, { 6, 3 }, { 0, 4 }, { 31, 33 },
+		{ 511, 3 }, { 509, 8 },
+	};
+	uint64_t base = 0x70000000;
+	uint8_t *memory = pages(33 * PAGE);
+
+	begin("vfio unaligned unmap");
+	for (unsigned int each = 0; each < ARRAY(ranges); each++) {
+		uint64_t start = base + ranges[each].first * PAGE;
+		uint64_t size = ranges[each].count * PAGE;
+
+		fill(memory, size);
+		must_map(edu, start, size, memory, RW);
+		for (uint64_t at = 0; at < size; at += PAGE)
+			expect_reads(edu, start + at, memory + at, 64);
+		must_unmap(edu, start, size);
+		for (uint64_t at = 0; at < size; at += PAGE)
+			expect_nothing(edu, start + at, memory + at, 64);
+	}
+	end();
+	munmap(memory, 33 * PAGE);
+}
+
+static void check_superpages(struct edu *edu)
+{
+	uint64_t base = 0x80000000, size = 2 * HUGE_PAGE;
+	uint8_t *memory = mmap(NULL, size, PROT_READ | PROT_WRITE,
+			       MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | MAP_POPULATE, -1, 0);
+	static const uint64_t places[] = {
+		0, 0x1000, 0x1ff000, 0x1ffff0, 0x200000, 0x200fff, 0x3ff000,
+	};
+
+	begin("vfio superpages");
+	if (memory == MAP_FAILED) {
+		skip("no huge pages");
+		return;
+	}
+	fill(memory, size);
+	for (uint64_t shift = 0; shift <= PAGE; shift += PAGE) { /* large pages, then small ones */
+		must_map(edu, base + shift, size, memory, RW);
+		for (unsigned int each = 0; each < ARRAY(places); each++)
+			expect_reads(edu, base + shift + places[each], memory + places[each], 16);
+		expect_nothing(edu, base + shift + size, memory, 16);
+		must_unmap(edu, base + shift, size);
+		for (unsigned int each = 0; each < ARRAY(places); each++)
+			expect_nothing(edu, base + shift + places[each], memory + places[each], 16);
+	}
+	/* a small page where a large one was, and the other way round */
+	must_map(edu, base + 5 * PAGE, PAGE, memory + HUGE_PAGE, RW);
+	expect_reads(edu, base + 5 * PAGE, memory + HUGE_PAGE, 64);
+	expect_nothing(edu, base + 4 * PAGE, memory + 4 * PAGE, 64);
+	must_unmap(edu, base + 5 * PAGE, PAGE);
+	must_map(edu, base, size, memory, RW);
+	expect_reads(edu, base + 5 * PAGE, memory + 5 * PAGE, 64);
+	must_unmap(edu, base, size);
+	end();
+	munmap(memory, size);
+}
+
+/* Maps and unmaps at random beside a model of what is mapped. */
+static void check_churn(struct edu *edu, int steps)
+{
+	enum { WINDOW = 96, SLOTS = 24 };
+	struct { int first, count, source; } slots[SLOTS] = { { 0 } };
+	int owner[WINDOW];
+	uint64_t base = 0x20000000;
+	uint8_t *memory = pages(WINDOW * PAGE);
+
+	begin("vfio churn");
+	srandom(1);
+	fill(memory, WINDOW * PAGE);
+	memset(owner, -1, sizeof(owner));
+	for (int step = 0; step < steps; step++) {
+		int slot = random() % SLOTS, page = random() % WINDOW;
+
+		if (slots[slot].count) {
+			must_unmap(edu, base + slots[slot].first * PAGE, slots[slot].count * PAGE);
+			for (int at = 0; at < slots[slot].count; at++)
+				owner[slots[slot].first + at] = -1;
+			page = slots[slot].first + random() % slots[slot].count;
+			slots[slot].count = 0;
+		} else {
+			int first = random() % WINDOW, most = 1 + random() % 9, count = 0;
+
+			while (count < most && first + count < WINDOW && owner[first + count] < 0)
+				count++;
+			if (count) {
+				int source = random() % (WINDOW - count + 1);
+
+				must_map(edu, base + first * PAGE, count * PAGE,
+					 memory + source * PAGE, RW);
+				slots[slot].first = first;
+				slots[slot].count = count;
+				slots[slot].source = source;
+				for (int at = 0; at < count; at++)
+					owner[first + at] = source + at;
+				page = first + random() % count;
+			}
+		}
+		for (int look = 0; look < 3; look++, page = random() % WINDOW) {
+			const uint8_t *got = seen(edu, base + page * PAGE + 32, 32);
+			int found = -1;
+
+			for (int at = 0; at < WINDOW; at++)
+				if (!memcmp(got, memory + at * PAGE + 32, 32))
+					found = at;
+			if (found != owner[page])
+				fail("step %d: page %d leads to %d instead of %d", step, page, found,
+				     owner[page]);
+		}
+	}
+	for (int slot = 0; slot < SLOTS; slot++)
+		if (slots[slot].count)
+			must_unmap(edu, base + slots[slot].first * PAGE, slots[slot].count * PAGE);
+	end();
+	munmap(memory, WINDOW * PAGE);
+}
+
+static void check_two_domains(struct edu *one, struct edu *other)
+{
+	uint8_t *memory = pages(2 * PAGE);
+
+	begin("vfio two domains");
+	fill(memory, 2 * PAGE);
+	must_map(one, 0x40000000, PAGE, memory, RW);
+	expect_nothing(other, 0x40000000, memory, PAGE);
+	must_map(other, 0x40000000, PAGE, memory + PAGE, RW);
+	for (int round = 0; round < 3; round++) {
+		expect_reads(one, 0x40000000, memory, PAGE);
+		expect_reads(other, 0x40000000, memory + PAGE, PAGE);
+	}
+	must_unmap(one, 0x40000000, PAGE);
+	expect_nothing(one, 0x40000000, memory, PAGE);
+	expect_reads(other, 0x40000000, memory + PAGE, PAGE);
+	must_unmap(other, 0x40000000, PAGE);
+	expect_nothing(other, 0x40000000, memory + PAGE, PAGE);
+	end();
+	munmap(memory, 2 * PAGE);
+}
+
+static int set_irqs(struct edu *edu, int index, int action, int eventfd)
+{
+	uint8_t space[sizeof(struct vfio_irq_set) + 4];
+	struct vfio_irq_set *set = (void *)space;
+
+	*set = (struct vfio_irq_set){ .argsz = sizeof(space), .index = index, .count = 1,
+				      .flags = VFIO_IRQ_SET_DATA_EVENTFD | action };
+	memcpy(set->data, &eventfd, 4);
+	return ioctl(edu->device, VFIO_DEVICE_SET_IRQS, set) ? -errno : 0;
+}
+
+static void check_interrupt(struct edu *edu, int index, const char *name)
+{
+	int happened = eventfd(0, 0);
+	struct pollfd wait = { .fd = happened, .events = POLLIN };
+	uint64_t count;
+	int error;
+
+	begin(name);
+	error = set_irqs(edu, index, VFIO_IRQ_SET_ACTION_TRIGGER, happened);
+	if (error) {
+		fail("%s", strerror(-error));
+	} else {
+		for (int round = 0; round < 5 && !failed; round++) {
+			*(volatile uint32_t *)(edu->bar + 0x60) = 1;
+			if (poll(&wait, 1, 10000) != 1 || read(happened, &count, 8) != 8)
+				fail("interrupt %d does not arrive", round);
+			*(volatile uint32_t *)(edu->bar + 0x64) = 1;
+			if (index == VFIO_PCI_INTX_IRQ_INDEX) {
+				struct vfio_irq_set unmask = {
+					.argsz = sizeof(unmask), .index = index, .count = 1,
+					.flags = VFIO_IRQ_SET_DATA_NONE | VFIO_IRQ_SET_ACTION_UNMASK,
+				};
+				ioctl(edu->device, VFIO_DEVICE_SET_IRQS, &unmask);
+			}
+		}
+		set_irqs(edu, index, VFIO_IRQ_SET_ACTION_TRIGGER, -1);
+	}
+	end();
+	close(happened);
+}
+
+/* Interrupts that nobody programmed: a device that writes to the interrupt range by itself. */
+static void provoke_interrupts(struct edu *edu)
+{
+	static const struct { uint64_t address; uint32_t data, size; } messages[] = {
+		{ 0xfee00018, 0, 4 },	   /* subhandle valid, index 0 of another device */
+		{ 0xfee7fff8, 0, 4 },	   /* an index that nobody uses */
+		{ 0xfee00000, 0x4041, 4 }, /* compatibility format */
+		{ 0xfee00010, 0, 8 },	   /* no interrupt at all */
+		{ 0xfee01000, 0, 64 },
+	};
+
+	begin("vfio provoked interrupts");
+	memset(edu->scratch, 0, PAGE);
+	for (unsigned int each = 0; each < ARRAY(messages); each++) {
+		memcpy(edu->scratch, &messages[each].data, 4);
+		device_reads(edu, SCRATCH, messages[each].size);
+		device_writes(edu, messages[each].address, messages[each].size);
+	}
+	device_reads(edu, 0xfee00000, 4);
+	expect_reads(edu, SCRATCH, edu->scratch, 64);
+	end();
+}
+
+static int vfio(int count, char **bdfs)
+{
+	static struct edu edus[8];
+
+	begin("vfio open");
+	for (int each = 0; each < count && each < 8; each++)
+		if (open_edu(&edus[each], bdfs[each]))
+			fail("%s: %s", bdfs[each], strerror(errno));
+	if (failed) {
+		end();
+		return 1;
+	}
+	end();
+	for (int each = 0; each < count && each < 8; each++) {
+		printf("note: %s: addresses up to %#llx\n", bdfs[each],
+		       (unsigned long long)edus[each].last);
+		check_mapped(&edus[each]);
+		check_unmapped(&edus[each]);
+		check_read_only(&edus[each]);
+		check_remapped(&edus[each]);
+		check_edges(&edus[each]);
+		check_interrupt(&edus[each], VFIO_PCI_MSI_IRQ_INDEX, "vfio msi");
+	}
+	if (count > 1)
+		check_two_domains(&edus[0], &edus[1]);
+	check_superpages(&edus[0]);
+	check_unaligned(&edus[0]);
+	check_churn(&edus[0], 400);
+	for (int each = 0; each < count && each < 8; each++)
+		close_edu(&edus[each]);
+	return 0;
+}
+
+/* Another container and the same device: what the first one mapped is gone. */
+static int again(const char *bdf)
+{
+	struct edu edu;
+	uint8_t *memory = pages(PAGE);
+
+	begin("vfio reopened");
+	if (open_edu(&edu, bdf)) {
+		fail("%s: %s", bdf, strerror(errno));
+		end();
+		return 1;
+	}
+	fill(memory, PAGE);
+	must_map(&edu, 0x40000000, PAGE, memory, RW);
+	expect_reads(&edu, 0x40000000, memory, PAGE);
+	close_edu(&edu);
+	if (open_edu(&edu, bdf))
+		fail("%s: %s", bdf, strerror(errno));
+	else
+		expect_nothing(&edu, 0x40000000, memory, PAGE);
+	end();
+	close_edu(&edu);
+	return 0;
+}
+
+static int one(const char *bdf, void (*run)(struct edu *edu))
+{
+	struct edu edu;
+
+	if (open_edu(&edu, bdf)) {
+		begin("vfio open");
+		fail("%s: %s", bdf, strerror(errno));
+		end();
+		return 1;
+	}
+	run(&edu);
+	close_edu(&edu);
+	return 0;
+}
+
+static void intx(struct edu *edu)
+{
+	check_interrupt(edu, VFIO_PCI_INTX_IRQ_INDEX, "vfio intx");
+}
+
+static int load_kernel(const char *kernel, const char *initrd, const char *line, int on_crash)
+{
+	int files[] = { open(kernel, O_RDONLY), open(initrd, O_RDONLY) };
+	long flags = on_crash ? 2 : 0; /* KEXEC_FILE_ON_CRASH */
+
+	if (files[0] < 0 || files[1] < 0 ||
+	    syscall(SYS_kexec_file_load, files[0], files[1], strlen(line) + 1, line, flags)) {
+		perror("kexec_file_load");
+		return 1;
+	}
+	if (on_crash)
+		return 0;
+	sync();
+	reboot(0x45584543); /* LINUX_REBOOT_CMD_KEXEC */
+	perror("reboot");
+	return 1;
+}
+
+static int count(const char *type, const char *config, const char *config1, int seconds)
+{
+	struct perf_event_attr attributes = {
+		.size = sizeof(attributes), .type = strtoul(type, NULL, 0),
+		.config = strtoull(config, NULL, 0), .config1 = strtoull(config1, NULL, 0),
+	};
+	int event = syscall(SYS_perf_event_open, &attributes, -1, 0, -1, 0);
+	uint64_t value = 0;
+
+	if (event < 0) {
+		perror("perf_event_open");
+		return 1;
+	}
+	sleep(seconds);
+	if (read(event, &value, 8) != 8)
+		return 1;
+	printf("%llu\n", (unsigned long long)value);
+	return 0;
+}
+
+int main(int argc, char **argv)
+{
+	const char *what = argc > 1 ? argv[1] : "";
+
+	setvbuf(stdout, NULL, _IOLBF, 0);
+	if (!strcmp(what, "vfio") && argc > 2)
+		return vfio(argc - 2, argv + 2);
+	if (!strcmp(what, "again") && argc == 3)
+		return again(argv[2]);
+	if (!strcmp(what, "intx") && argc == 3)
+		return one(argv[2], intx);
+	if (!strcmp(what, "provoke") && argc == 3)
+		return one(argv[2], provoke_interrupts);
+	if (!strcmp(what, "kexec") && argc == 5)
+		return load_kernel(argv[2], argv[3], argv[4], 0);
+	if (!strcmp(what, "kdump") && argc == 5)
+		return load_kernel(argv[2], argv[3], argv[4], 1);
+	if (!strcmp(what, "count") && argc == 6)
+		return count(argv[2], argv[3], argv[4], atoi(argv[5]));
+	fprintf(stderr, "checks vfio BDF... | again BDF | intx BDF | provoke BDF | "
+			"kexec KERNEL INITRD LINE | kdump KERNEL INITRD LINE | "
+			"count TYPE CONFIG CONFIG1 SECONDS\n");
+	return 2;
+}

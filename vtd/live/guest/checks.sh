@@ -1,0 +1,263 @@
+# Checks of the guest that need no more than a shell: drivers, file systems, hot-plug, sleep.
+
+CHECKS=/bin/checks
+
+say() { echo "note: $*"; }
+ok() { echo "check: $* ok"; }
+failed() { name=$1; shift; echo "check: $name FAILED: $*"; }
+skipped() { name=$1; shift; echo "check: $name skipped: $*"; }
+
+# verdict NAME COMMAND...: ok if the command succeeds
+verdict() {
+	name=$1
+	shift
+	if output=$("$@" 2>&1); then ok "$name"; else failed "$name" "$(echo "$output" | tail -1)"; fi
+}
+
+functions_of() { # functions of a vendor and device
+	for path in /sys/bus/pci/devices/*; do
+		[ "$(cat "$path/vendor" "$path/device" | tr -d '\n')" = "$1$2" ] && basename "$path"
+	done
+}
+edus() { functions_of 0x1234 0x11e8; }
+disks() { for path in /sys/block/nvme*; do [ -e "$path" ] && basename "$path"; done; }
+disk_function() { basename "$(readlink -f "/sys/block/$1/device/device")"; }
+
+wait_for_devices() {
+	for _ in $(seq 50); do
+		[ -z "$(ls /sys/class/nvme 2>/dev/null)" ] && return
+		[ "$(ls /sys/class/nvme | wc -l)" = "$(disks | wc -l)" ] && return
+		usleep 100000
+	done
+}
+
+bind() { # FUNCTION DRIVER
+	echo "$2" >"/sys/bus/pci/devices/$1/driver_override"
+	[ -e "/sys/bus/pci/devices/$1/driver" ] && echo "$1" >"/sys/bus/pci/devices/$1/driver/unbind"
+	echo "$1" >/sys/bus/pci/drivers_probe
+	[ -e "/sys/bus/pci/drivers/$2/$1" ]
+}
+
+# The units are used, and functions are in groups.
+check_units() {
+	units=$(ls /sys/class/iommu 2>/dev/null | wc -l)
+	if [ "$units" = "${1:-1}" ]; then ok "units"; else failed "units" "$units instead of ${1:-1}"; fi
+	for device in $(edus) $(for disk in $(disks); do disk_function "$disk"; done); do
+		group=$(readlink "/sys/bus/pci/devices/$device/iommu_group")
+		[ -n "$group" ] || failed "groups" "$device has none"
+		say "$device group $(basename "$group") type $(cat "/sys/kernel/iommu_groups/$(basename "$group")/type")"
+	done
+}
+
+# The kernel does not use the units: without them everything else works all the same.
+check_unused() {
+	units=$(ls /sys/class/iommu 2>/dev/null | wc -l)
+	if [ "$units" = 0 ]; then ok "units unused"; else failed "units unused" "$units are used"; fi
+}
+
+# What interrupt remapping does: MODE is xapic, x2apic or off
+check_remapping() {
+	case $1 in
+	off) dmesg | grep -q 'Enabled IRQ remapping' && failed "interrupt remapping" "is on" && return ;;
+	*) if ! dmesg | grep -q "Enabled IRQ remapping in $1 mode"; then
+		failed "interrupt remapping" "$(dmesg | grep -iE 'remapping' | tail -1)"
+		return
+	fi ;;
+	esac
+	ok "interrupt remapping $1"
+}
+
+pattern() { # SEED KIB: the same bytes for the same seed
+	yes "$1 the quick brown fox $1" | head -c $(($2 * 1024))
+}
+
+write_and_verify() { # DISK PLACE-IN-KIB KIB BLOCK
+	pattern "$2" "$3" >"/tmp/data.$2"
+	dd if="/tmp/data.$2" of="/dev/$1" bs="$4" seek=$(($2 * 1024 / $4)) conv=notrunc oflag=direct 2>/dev/null ||
+		return 1
+	dd if="/dev/$1" bs="$4" skip=$(($2 * 1024 / $4)) count=$(($3 * 1024 / $4)) iflag=direct 2>/dev/null |
+		cmp -s - "/tmp/data.$2" || { echo "$3 KiB at $2 KiB with blocks of $4 differ"; return 1; }
+	rm "/tmp/data.$2"
+}
+
+check_nvme() {
+	[ -n "$(disks)" ] || { failed "nvme" "no disk"; return; }
+	for disk in $(disks); do
+		for block in 512 4096 65536 131072 524288; do
+			verdict "nvme $disk $block" write_and_verify "$disk" 0 512 "$block"
+		done
+		for job in 1 2 3 4; do
+			write_and_verify "$disk" $((job * 512)) 256 4096 >"/tmp/job.$job" 2>&1 || echo failed >>"/tmp/job.$job" &
+		done
+		wait
+		if [ -s /tmp/job.1 ] || [ -s /tmp/job.2 ] || [ -s /tmp/job.3 ] || [ -s /tmp/job.4 ]; then
+			failed "nvme $disk processes" "$(cat /tmp/job.* | head -1)"
+		else
+			ok "nvme $disk processes"
+		fi
+	done
+}
+
+check_filesystem() {
+	disk=$(disks | head -1)
+	[ -n "$disk" ] || { skipped "filesystem" "no disk"; return; }
+	grep -q ext4 /proc/filesystems || { skipped "filesystem" "no ext4 module"; return; }
+	verdict "mkfs" mke2fs -F "/dev/$disk"
+	verdict "mount" mount -t ext4 "/dev/$disk" /mnt
+	for file in 1 2 3; do pattern "$file" 200 >"/mnt/$file"; done
+	umount /mnt
+	echo 3 >/proc/sys/vm/drop_caches
+	verdict "mount again" mount -t ext4 "/dev/$disk" /mnt
+	for file in 1 2 3; do
+		pattern "$file" 200 | cmp -s - "/mnt/$file" || failed "filesystem" "file $file differs"
+	done
+	umount /mnt && ok "filesystem"
+}
+
+alive() { # the disk of a function works
+	for _ in $(seq 100); do
+		for disk in $(disks); do
+			[ "$(disk_function "$disk")" = "$1" ] && write_and_verify "$disk" 0 64 4096 && return
+		done
+		usleep 100000
+	done
+	echo "$1 has no disk that works"
+	return 1
+}
+
+check_rebind() {
+	for disk in $(disks); do
+		function=$(disk_function "$disk")
+		for _ in 1 2 3; do
+			echo "$function" >/sys/bus/pci/drivers/nvme/unbind
+			echo "$function" >/sys/bus/pci/drivers/nvme/bind
+		done
+		verdict "rebind $function" alive "$function"
+	done
+}
+
+check_rescan() {
+	for disk in $(disks); do
+		function=$(disk_function "$disk")
+		for _ in 1 2; do
+			echo 1 >"/sys/bus/pci/devices/$function/remove"
+			echo 1 >/sys/bus/pci/rescan
+		done
+		verdict "remove and rescan $function" alive "$function"
+	done
+}
+
+check_reset() {
+	for disk in $(disks); do
+		function=$(disk_function "$disk")
+		path=/sys/bus/pci/devices/$function
+		[ -e "$path/reset" ] || { skipped "reset $function" "it can't be reset"; continue; }
+		say "$function resets by $(cat "$path/reset_method" 2>/dev/null)"
+		verdict "reset $function" eval "echo 1 >$path/reset"
+		verdict "after the reset $function" alive "$function"
+	done
+}
+
+check_cpus() {
+	[ -e /sys/devices/system/cpu/cpu1/online ] || { skipped "cpu hot-plug" "one processor"; return; }
+	for _ in 1 2 3; do
+		for state in 0 1; do
+			echo $state >/sys/devices/system/cpu/cpu1/online || { failed "cpu hot-plug" "state $state"; return; }
+			for disk in $(disks); do alive "$(disk_function "$disk")" >/tmp/said || { failed "cpu hot-plug" "$(cat /tmp/said)"; return; }; done
+		done
+	done
+	ok "cpu hot-plug"
+}
+
+# Suspend as far as pm_test lets it come: the units are saved and programmed again.
+check_suspend() {
+	[ -e /sys/power/pm_test ] || { skipped "suspend" "no pm_test"; return; }
+	for level in devices core; do
+		echo $level >/sys/power/pm_test
+		verdict "suspend to $level" eval 'echo mem >/sys/power/state'
+		for disk in $(disks); do verdict "after suspend to $level" alive "$(disk_function "$disk")"; done
+	done
+	echo none >/sys/power/pm_test
+}
+
+# Groups change the type of their domain while no driver holds the device.
+check_domain_types() {
+	for disk in $(disks); do
+		function=$(disk_function "$disk")
+		type=$(readlink -f "/sys/bus/pci/devices/$function/iommu_group")/type
+		before=$(cat "$type")
+		for wanted in identity DMA DMA-FQ identity "$before"; do
+			echo "$function" >/sys/bus/pci/drivers/nvme/unbind
+			if ! echo "$wanted" >"$type" 2>/tmp/said; then
+				say "$function: $wanted: $(tail -1 /tmp/said)"
+				[ "$wanted" = identity ] || failed "domain type $wanted" "refused"
+			elif [ "$(cat "$type")" != "$wanted" ]; then
+				failed "domain type $wanted" "is $(cat "$type")"
+			fi
+			echo "$function" >/sys/bus/pci/drivers/nvme/bind
+			verdict "domain type $(cat "$type")" alive "$function"
+		done
+	done
+}
+
+check_vfio() {
+	[ -x $CHECKS ] || { skipped "vfio" "no C compiler on the host"; return; }
+	[ -n "$(edus)" ] || { skipped "vfio" "no edu device"; return; }
+	for function in $(edus); do
+		bind "$function" vfio-pci || { failed "vfio" "$function does not bind"; return; }
+	done
+	$CHECKS vfio $(edus)
+	for function in $(edus); do
+		$CHECKS again "$function"
+	done
+	for function in $(edus); do # and back
+		echo "$function" >/sys/bus/pci/drivers/vfio-pci/unbind
+		bind "$function" vfio-pci || failed "vfio" "$function does not bind again"
+	done
+}
+
+one_edu() { # COMMAND: with the first edu device
+	[ -x $CHECKS ] || { skipped "vfio $1" "no C compiler on the host"; return; }
+	function=$(edus | head -1)
+	[ -n "$function" ] || { skipped "vfio $1" "no edu device"; return; }
+	bind "$function" vfio-pci || { failed "vfio $1" "$function does not bind"; return; }
+	$CHECKS "$1" "$function"
+}
+check_intx() { one_edu intx; }
+check_provoke() { one_edu provoke; }
+
+check_counters() {
+	[ -x $CHECKS ] || { skipped "counters" "no C compiler on the host"; return; }
+	units=$(ls -d /sys/bus/event_source/devices/dmar* 2>/dev/null)
+	[ -n "$units" ] || { failed "counters" "no event source dmar0"; return; }
+	for unit in $units; do
+		for event in iommu_requests iotlb_lookup; do
+			[ -e "$unit/events/$event" ] || continue
+			config=$(sed 's/.*event_group=\(0x[0-9a-f]*\),event=\(0x[0-9a-f]*\).*/\1 \2/' "$unit/events/$event")
+			set -- $config
+			(usleep 300000; for disk in $(disks); do alive "$(disk_function "$disk")"; done) >/dev/null 2>&1 &
+			value=$($CHECKS count "$(cat "$unit/type")" $(($1 | $2 << 4)) 0 2 2>&1)
+			wait
+			say "$(basename "$unit") $event $value"
+			if [ "${value:-0}" -gt 0 ] 2>/dev/null; then ok "counter $event"; else failed "counter $event" "$value"; fi
+		done
+	done
+}
+
+# The next kernel starts in this machine, with the units as this one leaves them.
+check_kexec() {
+	[ -e /next/kernel ] && [ -x $CHECKS ] || { skipped "kexec" "no next kernel or no C compiler"; return; }
+	$CHECKS kexec /next/kernel /next/initrd "$(cat /next/line)" || failed "kexec" "refused"
+}
+
+check_kdump() {
+	[ -e /next/kernel ] && [ -x $CHECKS ] || { skipped "kdump" "no next kernel or no C compiler"; return; }
+	$CHECKS kdump /next/kernel /next/initrd "$(cat /next/line)" || { failed "kdump" "refused"; return; }
+	for disk in $(disks); do (while :; do write_and_verify "$disk" 0 256 4096; done) >/dev/null 2>&1 & done
+	sleep 1
+	echo c >/proc/sysrq-trigger
+}
+
+check_crash_kernel() {
+	if [ -e /proc/vmcore ]; then ok "crash kernel"; else failed "crash kernel" "no /proc/vmcore"; fi
+}

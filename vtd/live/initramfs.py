@@ -1,0 +1,55 @@
+"""The first file system of the guest: a shell, the modules it needs, and the checks.
+
+An archive of ACPI tables comes first where a table is to take the place of the firmware's; the
+kernel looks for it there before anything else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from importlib import resources
+
+from vtd.live.cpio import Archive
+from vtd.live.kernel import Kernel
+
+MODULES = ("nvme", "vfio_pci", "vfio_iommu_type1")
+OPTIONAL_MODULES = ("crct10dif_generic", "crc64_rocksoft_generic", "crc32c_generic", "ext4")
+"""Checksums that older kernels look for by another name than their modules have; a file system."""
+FILES = resources.files("vtd.live") / "guest"
+
+
+def build(
+    kernel: Kernel,
+    busybox: bytes,
+    checks: Iterable[str],
+    *,
+    program: bytes | None = None,
+    script: bytes | None = None,
+    extra: Mapping[str, bytes] | None = None,
+    acpi_tables: Mapping[str, bytes] | None = None,
+) -> bytes:
+    """The archive for ``kernel``; KernelError if it lacks a module.
+
+    ``checks`` are lines as ``guest/init`` reads them; ``program`` is ``guest/checks.c``, compiled,
+    ``script`` runs after the checks, ``extra`` are further files.
+    """
+    archive = Archive()
+    archive.character_device("dev/console", 5, 1)
+    archive.add("bin/busybox", busybox, executable=True)
+    archive.add("init", (FILES / "init").read_bytes(), executable=True)
+    archive.add("checks.sh", (FILES / "checks.sh").read_bytes())
+    archive.add("checks", "".join(f"{line}\n" for line in checks).encode())
+    modules = kernel.load_order((*filter(kernel.has, OPTIONAL_MODULES), *MODULES))
+    archive.add("modules/order", "".join(f"{name}.ko\n" for name in modules).encode())
+    for name, content in modules.items():
+        archive.add(f"modules/{name}.ko", content)
+    if program is not None:
+        archive.add("bin/checks", program, executable=True)
+    if script is not None:
+        archive.add("script", script, executable=True)
+    for path, content in (extra or {}).items():
+        archive.add(path, content)
+    tables = Archive()
+    for name, content in (acpi_tables or {}).items():
+        tables.add(f"kernel/firmware/acpi/{name}", content)
+    return (tables.pack() if acpi_tables else b"") + archive.pack()

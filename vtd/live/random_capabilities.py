@@ -1,0 +1,182 @@
+"""Cells with units that do not exist: capabilities at random, and consistent (11.4.2, 11.4.3).
+
+What Linux is known to do wrong with some capabilities is expected where they meet it. Lies are the
+self-test: the registers say something that the unit does not keep to, and somebody has to notice.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Iterator, Mapping
+
+from vtd.layouts.registers import Capability, ExtendedCapability, Version
+from vtd.live.boot import Boot
+from vtd.live.cells import (
+    DEVICES,
+    NARROW,
+    RESERVED_AW,
+    SCALABLE,
+    SECOND,
+    THREE_LEVELS,
+    UNALIGNED,
+    Cell,
+    LinuxFault,
+    unit,
+)
+from vtd.unit.registers.capabilities import DEPENDENCIES, Capabilities
+
+CHECKS = ("units", "nvme", "rebind", "domain_types", "vfio")
+TRIES = 10_000
+_FLAGS = (
+    *("esrtps", "esirtps", "ecmds", "fs5lp", "fs1gp", "psi", "zlr", "cm", "phmr", "plmr", "rwbf"),
+    *("pms", "rps", "smpwcs", "fsts", "ssts", "ssads", "smts", "pds", "dit", "pasid", "eafs"),
+    *("nwfs", "srs", "prs", "nest", "sc", "pt", "eim", "ir", "pi", "dt", "qi", "c", "drd", "dwd"),
+)
+_PLACES = ((0x220, 0xF0), (0x400, 0x500), (0x280, 0x500))
+"""FRO and IRO."""
+
+TOP_TABLE = LinuxFault(
+    "top-table-size",
+    "7.2 works out a negative size of the top table with SAGAW bit 3 and a MGAW of 39 to 42 bits",
+    re.compile(r"vtdss|WARNING|fault|nvme|vfio|check"),
+)
+NO_WIDTH = LinuxFault(
+    "no-valid-agaw",
+    "with both stages, a unit of 39 bits only, or of 57 bits without FS5LP, is not used",
+    re.compile(r"check"),
+)
+NO_STAGE = LinuxFault(
+    "no-stage",
+    "7.2 tries no pass-through in scalable mode without any stage: fault 41h on every DMA",
+    re.compile(r"41h|0x41|nvme|vfio|check|WARNING"),
+)
+
+
+def random_cells(
+    count: int, seed: int, changed: Mapping[str, int] | None = None
+) -> dict[str, Cell]:
+    """Cells with units at random, and before them those whose unit lies.
+
+    ``changed`` are fields that every unit has, to find out which one matters. ValueError where no
+    consistent unit has them.
+    """
+    drawn = [random_cell(f"{seed}.{number}", changed or {}) for number in range(count)]
+    return {cell.name: cell for cell in (*lies(), *drawn)}
+
+
+def random_cell(name: str, changed: Mapping[str, int]) -> Cell:
+    """The cell of one unit; the same for the same name."""
+    chance = random.Random(name)
+    for _ in range(TRIES):
+        made = _draw(chance, changed)
+        if not made.check():
+            return _cell(name, made)
+    raise ValueError(f"no consistent unit has {', '.join(f'{k}={v}' for k, v in changed.items())}")
+
+
+def _draw(chance: random.Random, changed: Mapping[str, int]) -> Capabilities:
+    scalable = chance.random() < 0.6
+    flags = {name: chance.random() < 0.6 for name in _FLAGS}
+    flags |= {"smts": scalable, "rwbf": flags["rwbf"] and not scalable, "ir": chance.random() < 0.3}
+    flags |= {"qi": scalable or chance.random() < 0.8, "cm": chance.random() < 0.2}
+    flags |= {name: bool(value) for name, value in changed.items() if name in flags}
+    for _ in DEPENDENCIES:
+        flags |= {
+            flag: False
+            for flag, needed in DEPENDENCIES
+            if flags.get(flag) and not flags.get(needed, False)
+        }
+    width = chance.choice((39, 42, 46, 48, 52))
+    fro, iro = chance.choice(_PLACES)
+    values: dict[str, int] = {
+        **{name: int(value) for name, value in flags.items()},
+        "sagaw": chance.choice((2, 4, 6, 6, 12, 14, 8)),
+        "mgaw": chance.randint(width, 57) - 1,
+        "sslps": chance.choice((0, 1, 3)),
+        "mamv": chance.choice((0, 1, 4, 9, 18)) if flags["psi"] else 0,
+        "nd": chance.choice((1, 2, 4, 6)),
+        "nfr": chance.choice((0, 0, 1, 7)),
+        "fro": fro,
+        "iro": iro,
+        "pss": chance.randint(5, 19) if flags["pasid"] else 0,
+        "mhmv": chance.choice((0, 15)) if flags["ir"] else 0,
+        **changed,
+    }
+    cap = {name: value for name, value in values.items() if name in Capability.FIELDS}
+    ecap = {name: value for name, value in values.items() if name in ExtendedCapability.FIELDS}
+    major = chance.choice((1, 4, 5))
+    return Capabilities(
+        Version.of(max=major), Capability.of(**cap), ExtendedCapability.of(**ecap), width
+    )
+
+
+def _cell(name: str, made: Capabilities) -> Cell:
+    machine = (
+        f"address_bits = {made.host_address_width}\n"
+        f"[[unit]]\nbase = 0xfd000000\ninclude_all = true\nversion = {int(made.version):#x}\n"
+        f"cap = {int(made.cap):#x}\necap = {int(made.ecap):#x}\n" + DEVICES
+    )
+    boot = Boot(
+        machine,
+        CHECKS,
+        append=SCALABLE,
+        caches="aggressive",
+        interrupts_remapped=bool(made.ecap.ir),
+    )
+    faults = dict(_known_faults(made))
+    return Cell(f"random:{name}", described(made), boot, faults, certain=False)
+
+
+def described(made: Capabilities) -> str:
+    """The unit as the values of its registers."""
+    return (
+        f"VER {int(made.version):#x} CAP {int(made.cap):#x} ECAP {int(made.ecap):#x} "
+        f"HAW {made.host_address_width}"
+    )
+
+
+def _known_faults(made: Capabilities) -> Iterator[tuple[str, LinuxFault]]:
+    """What Linux does wrong with such a unit, by the beginning of the release."""
+    cap, ecap, sagaw = made.cap, made.ecap, int(made.cap.sagaw)
+    if ecap.smts and ecap.fsts and ecap.ssts and (sagaw == 2 or (sagaw == 8 and not cap.fs5lp)):
+        yield "*", NO_WIDTH
+    elif ecap.smts and ecap.fsts and not ecap.ssts:
+        yield "*", RESERVED_AW
+    elif ecap.smts and not ecap.fsts and not ecap.ssts:
+        yield "7", NO_STAGE
+    elif sagaw & 8 and 39 <= cap.mgaw + 1 <= 42:
+        yield "7", TOP_TABLE
+    elif ecap.fsts:
+        yield "6.1", UNALIGNED
+
+
+LIES: Mapping[str, tuple[str, Mapping[str, int], str]] = {
+    "mamv": (unit("qemu", {"mamv": 0}), {"mamv": 18}, "iommu.strict=1"),
+    "psi": (unit("qemu", {"psi": 0, "mamv": 0}), {"psi": 1, "mamv": 18}, "iommu.strict=1"),
+    "cm": (unit("qemu", {"cm": 1}), {"cm": 0}, "iommu.strict=1"),
+    "sc": (unit("qemu", {"sc": 0}), {"sc": 1}, ""),
+    "sagaw": (NARROW + unit("qemu", THREE_LEVELS), {"sagaw": 4, "mgaw": 47}, ""),
+    "sslps": (unit("qemu", {"sslps": 0}), {"sslps": 3}, ""),
+    "nd": (unit("qemu", {**SECOND, "nd": 0}), {"nd": 6}, SCALABLE),
+}
+"""What the unit keeps to, what its registers say instead, and the kernel's command line."""
+
+
+def lies() -> Iterator[Cell]:
+    """Units that say what is not true."""
+    for name, (machine, said, append) in LIES.items():
+        functions = "".join(
+            f'[[function]]\nat = "00:{device:02x}.0"\nmodel = "inert"\n'
+            "parameters = { vendor_id = 0x1234, device_id = 0x1111, class_code = 0x088000 }\n"
+            for device in range(8, 26 if name == "nd" else 8)
+        )
+        boot = Boot(
+            machine + functions + DEVICES,
+            CHECKS,
+            append=append,
+            caches="aggressive",
+            lies=said,
+            seconds=180,
+        )
+        yield Cell(f"lie:{name}", f"{name.upper()} is not as the unit says", boot, {}, noticed=True)
