@@ -27,6 +27,9 @@ from vtd.host.workload import WorkDone, do_work
 from vtd.machine.assembly import Assembly, assemble
 from vtd.machine.description import Machine, read_machine
 from vtd.rows import Hex
+from vtd.unit.caching.cache import Shape
+from vtd.unit.caching.policy import CachePolicy
+from vtd.unit.options import Options
 
 PlanArgument = Annotated[
     str, typer.Argument(metavar="PLAN.toml", help="A passthrough plan; - is stdin.")
@@ -74,12 +77,12 @@ def _read(file: str, machine: Path | None) -> tuple[PlanFile, Machine | None, st
         return described, read_machine(read_text(machine), str(machine)), str(machine)
 
 
-def _assembled(file: str, machine: Path | None) -> Design:
+def _assembled(file: str, machine: Path | None, options: Options | None = None) -> Design:
     described, found, name = _read(file, machine)
     if found is None:
         _refuse(f"{file}: no machine: neither in the plan nor by --machine")
     with unusable_input(file), machine_errors():
-        assembly = assemble(found, file=name)
+        assembly = assemble(found, options, file=name)
     return Design(described.plan, Surroundings.of(assembly), assembly)
 
 
@@ -203,6 +206,9 @@ def _lines(judgement: Judgement, better: Nearest | None, around: Surroundings) -
 def run_command(
     file: PlanArgument,
     machine: MachineOption = None,
+    iotlb: Annotated[
+        str, typer.Option(metavar="SETSxWAYS", help="Shape of the IOTLB, such as 8x8; unbounded.")
+    ] = "",
     force: Annotated[bool, typer.Option(help="Run what the planner refuses.")] = False,
     seed: Annotated[int, typer.Option(help="Of requests at random addresses.")] = 0,
     format: Output = Format.TEXT,
@@ -212,7 +218,7 @@ def run_command(
     Exit code 1 if a device reached what it is not meant to, or an audit found something; 2 for a
     plan that does not work.
     """
-    design = _assembled(file, machine)
+    design = _assembled(file, machine, _options(iotlb))
     assert design.assembly is not None  # as it was put together
     with _not_run(file):
         judgement = judge(design.plan, design.around)
@@ -227,6 +233,16 @@ def run_command(
     show(CommandAnswer(document, rows, _run_lines(reach, work, findings)), format)
     if findings or not isolated:
         raise typer.Exit(FINDINGS)
+
+
+def _options(iotlb: str) -> Options:
+    """Options with an IOTLB of a shape, LRU in each set."""
+    if not iotlb:
+        return Options()
+    sets, _, ways = iotlb.partition("x")
+    if not (sets.isdecimal() and ways.isdecimal() and int(sets) and int(ways)):
+        raise typer.BadParameter(f"{iotlb!r} is no shape such as 8x8", param_hint="--iotlb")
+    return Options(caches=CachePolicy(iotlb=Shape(ways=int(ways), sets=int(sets))))
 
 
 @contextmanager

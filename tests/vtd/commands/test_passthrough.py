@@ -114,6 +114,25 @@ def test_features_of_real_devices_are_unknown(tmp_path: Path, table: str) -> Non
     assert "unknown: 01:00.0: whether it has ats is not known" in result.stdout
 
 
+def test_the_shape_of_the_iotlb_decides_how_often_tables_are_read(tmp_path: Path) -> None:
+    text = (
+        (PLANS / "server.toml")
+        .read_text()
+        .replace('interrupts = "posted"', 'interrupts = "posted"\npage_size = "4K"')
+    )
+    file = tmp_path / "plan.toml"
+    file.write_text(text)
+    reads = []
+    for shape in (["--iotlb", "4x4"], ["--iotlb", "64x8"], []):
+        result = run("run", str(file), *shape, "--format", "json")
+        assert result.exit_code == 0, result.output
+        disk = json.loads(result.stdout)["devices"][2]
+        reads.append(disk["work"]["reads"])
+    assert reads == sorted(reads, reverse=True)
+    assert reads[0] > reads[1]
+    assert run("run", str(file), "--iotlb", "four").exit_code == 2
+
+
 def test_a_drill_whose_guard_does_nothing_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     def play(guarded: bool) -> Iterator[Check]:
         yield Check("always", True)
