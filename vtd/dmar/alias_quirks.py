@@ -1,6 +1,7 @@
 """Devices that send requests with other ids than their own, as Linux knows them.
 
-Facts from the quirks that call ``pci_add_dma_alias`` in ``drivers/pci/quirks.c`` of Linux 6.18.
+Facts from the quirks that call ``pci_add_dma_alias``, or set ``PCI_DEV_FLAG_PCIE_BRIDGE_ALIAS``,
+in ``drivers/pci/quirks.c`` of Linux 6.18.
 Left out, as a listing does not show what they depend on: Adaptec 3405 and 3805 (by subsystem id)
 and Switchtec non-transparent bridges (by the proxy ids that they hold).
 """
@@ -23,6 +24,13 @@ FUNCTION_1 = frozenset((
     (HIGHPOINT, 0x0642), (HIGHPOINT, 0x0645), (JMICRON, 0x2392), (LITE_ON, 0x0122),
 ))  # fmt: skip
 """Devices that may send as function 1, whether it exists or not; mostly SATA controllers."""
+UNDECLARED_BRIDGES = frozenset((
+    (0x1B21, 0x1080),  # ASMedia ASM1083 and ASM1085
+    (0x10E3, 0x8113),  # Tundra
+    (0x1283, 0x8892), (0x1283, 0x8893),  # ITE
+    (INTEL, 0x244E),  # 82801
+))  # fmt: skip
+"""PCI Express to PCI bridges without the capability that says so, if below a port that has one."""
 
 
 def _numbers(devices: Iterable[int], functions: Iterable[int]) -> frozenset[int]:

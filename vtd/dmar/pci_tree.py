@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 from devices.source_id import Bdf, SourceId, SourceIdError
-from vtd.dmar.alias_quirks import sent_numbers
+from vtd.dmar.alias_quirks import UNDECLARED_BRIDGES, sent_numbers
 from vtd.dmar.bridges import bridges_above
 
 NTB_CLASS = 0x0680
@@ -266,10 +266,10 @@ class PciTree:
 
         None if requests keep the id of the device (VT-d 3.4.1), or if :meth:`alias_unknown`.
         """
-        for bridge in self._from_the_root(bdf):
+        for depth, bridge in enumerate(self._from_the_root(bdf)):
             if not bridge.express_known:
                 return None
-            if bridge.express_type == PciFunction.TO_PCI_BRIDGE:
+            if bridge.express_type == PciFunction.TO_PCI_BRIDGE or (depth and _undeclared(bridge)):
                 return Bdf(bdf.segment, SourceId.of(bridge.secondary_bus or 0, 0))
             if bridge.express_type in (None, PciFunction.FROM_PCI_BRIDGE):
                 return bridge.bdf
@@ -317,6 +317,11 @@ def _json(function: PciFunction) -> dict[str, Any]:
         if name in values:
             values[name] = getattr(function, name)._asdict()
     return values
+
+
+def _undeclared(bridge: PciFunction) -> bool:
+    ids = bridge.vendor_id, bridge.device_id
+    return bridge.express_type is None and ids in UNDECLARED_BRIDGES
 
 
 def _inside(endpoint: PciFunction) -> Any:

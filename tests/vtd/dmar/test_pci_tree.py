@@ -91,6 +91,23 @@ def test_a_conventional_bridge_on_a_root_bus_sends_with_its_own_id() -> None:
     assert tree.alias(Bdf.parse("05:01.0")) == Bdf.parse("00:1e.0")
 
 
+@pytest.mark.parametrize(
+    ("ids", "alias"), [((0x8086, 0x244E), "02:00.0"), ((0x8086, 0x2448), "01:00.0")]
+)
+def test_bridges_that_do_not_declare_pci_express_are_known_below_a_port(
+    ids: tuple[int, int], alias: str
+) -> None:
+    vendor, device = ids
+    port = PciFunction(Bdf.parse("00:1c.0"), secondary_bus=1, express_type=PciFunction.ROOT_PORT)
+    bridge = PciFunction(Bdf.parse("01:00.0"), secondary_bus=2, vendor_id=vendor, device_id=device)
+    on_the_root_bus = PciFunction(
+        Bdf.parse("00:1e.0"), secondary_bus=5, vendor_id=vendor, device_id=device
+    )
+    tree = PciTree([port, bridge, on_the_root_bus])
+    assert tree.alias(Bdf.parse("02:04.0")) == Bdf.parse(alias)
+    assert tree.alias(Bdf.parse("05:04.0")) == Bdf.parse("00:1e.0")
+
+
 def test_a_tree_survives_json() -> None:
     function = PciFunction(Bdf.parse("03:10.0"), "VF", physical_function=Bdf.parse("03:00.0"))
     tree = PciTree([*parse_pci_tree(VERBOSE).functions.values(), function])
