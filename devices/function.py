@@ -207,6 +207,8 @@ class PciFunction:
         self.pcie: PciExpress | None = None
         self.acs: Acs | None = None
         self.client: AtsClient | None = None
+        self.driven = False
+        """Whether the model has its driver too, so that no guest may have the function."""
         self.sriov: Sriov | None = None
         """Its SR-IOV capability; of a virtual function that of the physical one."""
         self.clock = Clock()

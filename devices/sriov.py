@@ -85,13 +85,14 @@ class VirtualFunction(PciFunction):
 
     sriov: Sriov
 
-    def __init__(self, sriov: Sriov, index: int) -> None:
+    def __init__(self, sriov: Sriov, index: int, *, express_at: int | None = None) -> None:
+        """``express_at`` is where the PCI Express capability lies."""
         super().__init__(
             Identity(0xFFFF, 0xFFFF, sriov.physical.identity.class_code), config_size=4096
         )
         self.sriov = sriov
         self.index = index
-        self.add_pci_express()
+        self.add_pci_express(offset=express_at)
         self.bars = {number: self._share(bar) for number, bar in sriov.vf_bars.items()}
 
     @property
@@ -150,17 +151,22 @@ class Sriov:
         self.routing = config.add(
             at + 0x14, RoutingIds.of(first_offset=first_offset, stride=stride)
         )
-        config.add(at + 0x1A, VfDeviceId(vf_device_id))
+        self.vf_device_id = config.add(at + 0x1A, VfDeviceId(vf_device_id))
         config.add(at + 0x1C, SupportedPageSizes(0x553))
         config.add(at + 0x20, SystemPageSize(1))
         self.control.on_write = self._controlled
         self.count.on_write = self._counted
+        self._bars_at = at + 0x24
         self.vf_bars = {
             number: memory_bar(config, at + 0x24 + 4 * number, size, wide=wide, prefetchable=wide)
             for number, (size, wide) in (vf_bars or {}).items()
         }
         physical.sriov = self
         physical.at_reset.append(self._drop)
+
+    def bar_kind(self, number: int) -> int:
+        """The low byte of a VF BAR: its type, without an address."""
+        return self.physical.config.read(self._bars_at + 4 * number, 1) & 0xF
 
     @property
     def offsets(self) -> range:

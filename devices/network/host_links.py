@@ -11,6 +11,8 @@ import fcntl
 import os
 import socket
 import struct
+import weakref
+from collections import deque
 from pathlib import Path
 
 from devices.clock import Clock
@@ -20,6 +22,8 @@ POLL_NANOSECONDS = 1_000_000
 LONGEST = 1 << 16
 BURST = 64
 """Frames taken at one look, so that a busy network leaves time for others."""
+WAITING = 4096
+"""Frames that wait for the other end at most."""
 _TUNSETIFF = 0x4004_54CA
 _IFF_TAP, _IFF_NO_PI = 0x0002, 0x1000
 _INTERFACE_NAME = 15
@@ -34,6 +38,7 @@ class HostLink:
 
     def __init__(self, fd: int, port: LinkPartner, clock: Clock) -> None:
         self._fd, self._port, self._clock = fd, port, clock
+        self._waiting: deque[bytes] = deque()
         os.set_blocking(fd, False)
         clock.after(POLL_NANOSECONDS, self._poll)
 
@@ -42,9 +47,10 @@ class HostLink:
         return self._fd
 
     def receive(self, frame: bytes) -> None:
-        """Send it on; lost if nobody takes it, as on any network."""
-        with contextlib.suppress(OSError):
-            os.write(self._fd, frame)
+        """Send it on; while the other end is busy some wait, and others are lost."""
+        if len(self._waiting) < WAITING:
+            self._waiting.append(frame)
+            self._flush()
 
     def close(self) -> None:
         """Give the descriptor back."""
@@ -52,9 +58,23 @@ class HostLink:
             os.close(self._fd)
             self._fd = -1
 
+    def _send(self, frame: bytes) -> None:
+        os.write(self._fd, frame)
+
+    def _flush(self) -> None:
+        while self._waiting and self._fd >= 0:
+            try:
+                self._send(self._waiting[0])
+            except BlockingIOError:
+                return
+            except OSError:
+                pass  # nobody is there: lost, as on any network
+            self._waiting.popleft()
+
     def _poll(self) -> None:
         if self._fd < 0:
             return
+        self._flush()
         with contextlib.suppress(OSError):
             for _ in range(BURST):
                 self._port.receive(os.read(self._fd, LONGEST))
@@ -88,21 +108,38 @@ class _Datagrams(HostLink):
 
     def __init__(self, local: Path, remote: Path, port: LinkPartner, clock: Clock) -> None:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self._local, self._remote = local, remote
+        self._remote = str(remote)
         try:
+            if _is_left_over(local):
+                local.unlink()
             self._socket.bind(str(local))
             local.chmod(0o600)
         except OSError as error:
             self._socket.close()
             raise HostLinkError(f"{local}: {error.strerror or error}") from error
+        self._end = weakref.finalize(self, _end, self._socket, local)
         super().__init__(self._socket.fileno(), port, clock)
 
-    def receive(self, frame: bytes) -> None:
-        with contextlib.suppress(OSError):
-            self._socket.sendto(frame, str(self._remote))
+    def _send(self, frame: bytes) -> None:
+        self._socket.sendto(frame, self._remote)
 
     def close(self) -> None:
-        if self._fd >= 0:
-            self._fd = -1
-            self._socket.close()
-            self._local.unlink(missing_ok=True)
+        self._fd = -1
+        self._end()
+
+
+def _is_left_over(path: Path) -> bool:
+    """Whether a socket is there that nobody has open."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as trial:
+        try:
+            trial.connect(str(path))
+        except ConnectionRefusedError:
+            return path.is_socket()
+        except OSError:
+            return False
+        return False
+
+
+def _end(opened: socket.socket, path: Path) -> None:
+    opened.close()
+    path.unlink(missing_ok=True)

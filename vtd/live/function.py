@@ -3,6 +3,9 @@
 Before it starts a machine, QEMU looks for capabilities that it would emulate itself: MSI, MSI-X.
 They are hidden until the first reset, which comes after that, and so they stay with the model,
 whose messages pass through interrupt remapping. Otherwise QEMU keeps the MSI-X table, and signals.
+
+A virtual function has no vendor, device id and BARs in its own configuration space; they are shown
+there all the same, as for any function that a client has by itself.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ from functools import partial
 
 from devices.config_space import Status
 from devices.function import PciFunction
+from devices.sriov import VirtualFunction
 from vtd.live.interrupts import Interrupts
 from vtd.live.messages import CONFIG_REGION, REGIONS, Irq
 from vtd.live.requests import RequestError
@@ -20,7 +24,7 @@ SIZES = (1, 2, 4, 8)
 """Bytes of an access to a BAR."""
 CAPABILITIES_BIT = Status.capabilities.mask << 8 * 6
 """In the first 8 bytes of configuration space."""
-FIRST_CAPABILITY, POINTER = 0x40, 0x34
+BARS, POINTER, FIRST_CAPABILITY = 0x10, 0x34, 0x40
 
 
 class ServedFunction:
@@ -97,9 +101,20 @@ class ServedFunction:
     def _read_config(self, offset: int, count: int) -> bytes:
         self._check_config(offset, count)
         data = self.function.config.read_bytes(offset, count)
+        if isinstance(self.function, VirtualFunction):
+            shown = _own_header(self.function)
+            data = bytes(shown.get(offset + at, value) for at, value in enumerate(data))
         if not self._hidden:
             return data
         return bytes(_without_capabilities(offset + at, value) for at, value in enumerate(data))
+
+
+def _own_header(function: VirtualFunction) -> dict[int, int]:
+    """Bytes of a header that the physical function has for a virtual one: ids, kinds of BARs."""
+    sriov = function.sriov
+    ids = (sriov.physical.identity.vendor_id, sriov.vf_device_id.value)
+    shown = dict(enumerate(b"".join(int(each).to_bytes(2, "little") for each in ids)))
+    return shown | {BARS + 4 * index: sriov.bar_kind(index) for index in function.bars}
 
 
 def _without_capabilities(offset: int, value: int) -> int:

@@ -86,7 +86,7 @@ class LiveMachine:
             *(
                 Endpoint(str(topology.bdf(each)), ServedFunction(each, eventfds=eventfds))
                 for each in topology.functions()
-                if each.header_type == 0
+                if each.header_type == 0 and not each.driven
             ),
         ]
         for unit in platform.units.values():

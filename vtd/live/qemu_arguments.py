@@ -62,6 +62,8 @@ def _devices(
     topology = machine.platform.topology
     endpoints = {id(each.served.function): each for each in machine.endpoints}
     for function in topology.functions():
+        if function.driven:
+            continue
         _, above = topology.path(function)
         device: dict[str, Any] = {"driver": "vfio-user-pci"}
         if isinstance(function, Bridge):

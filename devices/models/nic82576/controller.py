@@ -17,6 +17,7 @@ from devices.models.nic82576.interrupts import VF_VECTORS, CauseRegisters, vf_ca
 from devices.models.nic82576.mailbox import Mailboxes
 from devices.models.nic82576.nvm import Nvm, nvm_image
 from devices.models.nic82576.phy import Phy
+from devices.models.nic82576.physical_driver import PhysicalDriver
 from devices.models.nic82576.receive import Packet, ReceiveQueue
 from devices.models.nic82576.register_bank import RegisterBank
 from devices.models.nic82576.registers import (
@@ -108,7 +109,8 @@ class Nic82576(PciFunction):
 
     ``first_vf_offset`` and ``vf_stride`` place the requester ids of up to eight virtual functions;
     boards without ``ari`` that have them on the next bus are 180h and 2. ``link`` names a partner
-    of :mod:`devices.network.partner_names` that is there from the beginning.
+    of :mod:`devices.network.partner_names` that is there from the beginning. If it is ``driven``
+    the model has the driver too, and guests may only have virtual functions.
     """
 
     sriov: Sriov
@@ -122,6 +124,7 @@ class Nic82576(PciFunction):
         vf_stride: int = 2,
         ari: bool = True,
         link: str = "",
+        driven: bool = False,
     ) -> None:
         address = station_address(mac)
         if not 1 <= total_vfs <= POOLS:
@@ -151,6 +154,11 @@ class Nic82576(PciFunction):
         self.bars[0].place(0, REGISTERS_SIZE, bank)
         self.at_reset.append(self._power_on)
         self._power_on()
+        if driven:
+            self.driven = True
+            self._driver = PhysicalDriver(bank, address)
+            self.mailboxes.on_news = self._driver.service
+            self.sriov.on_change = self._driver.start
         self._link = link
         self._connect()
 

@@ -127,9 +127,8 @@ class Nic82576Vf(VirtualFunction):
     """A virtual function: two queues of each direction, three vectors, a mailbox."""
 
     def __init__(self, sriov: Sriov, index: int, owner: PhysicalSide, *, ari: bool) -> None:
-        super().__init__(sriov, index)
+        super().__init__(sriov, index, express_at=0xA0)
         self.add_msix(VF_VECTORS, table=(3, MSIX_TABLE), pending=(3, MSIX_PENDING), offset=0x70)
-        self.add_pci_express(offset=0xA0)
         add_aer(self.config, offset=0x100)
         if ari:
             add_ari(self.config, offset=0x150)

@@ -10,7 +10,7 @@ import pytest
 from devices.clock import Clock
 from devices.models.nic82576.controller import Nic82576
 from devices.network.capture import CapturedFrame, read_capture, write_pcap
-from devices.network.host_links import HostLinkError, open_datagrams, open_tap
+from devices.network.host_links import POLL_NANOSECONDS, HostLinkError, open_datagrams, open_tap
 from devices.network.link import Sink
 from devices.network.partner_names import KINDS, CaptureFile
 from devices.network.partners import Generator, Recorder, Responder, replay
@@ -101,8 +101,31 @@ def test_datagrams_go_both_ways_and_a_missing_peer_loses_them(tmp_path: Path) ->
     other.close()
     one.close()
     assert not here.exists()
+    left = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    left.bind(str(here))
+    left.close()
+    open_datagrams(here, there, sinks[0], Clock()).close()
+    here.write_text("no socket")
+    with pytest.raises(HostLinkError, match="here: Address already in use"):
+        open_datagrams(here, there, sinks[0], clock)
     clock.advance(5_000_000)
     assert clock.next_due() is None
+
+
+def test_frames_wait_for_a_busy_peer(tmp_path: Path) -> None:
+    ours, theirs = Clock(), Clock()
+    sink = Sink()
+    one = open_datagrams(tmp_path / "one", tmp_path / "other", Sink(), ours)
+    other = open_datagrams(tmp_path / "other", tmp_path / "one", sink, theirs)
+    frames = [number.to_bytes(4, "big") * 300 for number in range(2000)]
+    for frame in frames:
+        one.receive(frame)
+    for _ in range(1000):
+        theirs.advance(POLL_NANOSECONDS)
+        ours.advance(POLL_NANOSECONDS)
+    assert sink.frames == frames
+    one.close()
+    other.close()
 
 
 def test_a_tap_is_had_or_it_is_said_why_not() -> None:
