@@ -36,7 +36,6 @@ from devices.models.nic82576.registers import (
     ICR_LINK,
     ICR_OUT_OF_SYNC,
     LVMMC,
-    MPC,
     MRQC,
     MRQC_VMDQ,
     POOLS,
@@ -400,5 +399,3 @@ class Nic82576(PciFunction):
     def _deliver(self, packet: Packet, queue: int) -> None:
         if self._receive[queue].deliver(packet, self._dma(queue)):
             self.interrupts.queue(queue, transmit=False)
-        else:
-            self._values[MPC] += 1

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from devices.dma import REFUSED, CompletionStatus, DmaPort
 from devices.models.nic82576.descriptors import LegacyReceived, Received
 from devices.models.nic82576.registers import (
+    MPC,
     PSRTYPE,
     QUEUE_ENABLE,
     RCTL,
@@ -26,6 +27,7 @@ from devices.models.nic82576.registers import (
     RQDPC,
     RXDCTL,
     SRRCTL,
+    SRRCTL_DROP,
     SRRCTL_HEADER_SIZE,
     SRRCTL_PACKET_SIZE,
     SRRCTL_TYPE,
@@ -83,8 +85,11 @@ class ReceiveQueue:
                 else self._fill(packet, dma, kind, room)
             ):
                 return True
-        values[self._dropped] += 1
-        values[RNBC] += 1
+        if values[self._split] & SRRCTL_DROP:
+            values[self._dropped] += 1
+        else:
+            values[RNBC] += 1
+            values[MPC] += 1
         return False
 
     def _fill_one(self, packet: Packet, dma: DmaPort, head: int, size: int) -> bool:
