@@ -113,10 +113,10 @@ class Actor(NamedTuple):
 
 def run() -> tuple[Actor, ...]:
     """Build the machine, give everybody their share, and have them try."""
-    return tuple(_Connectivity().actors())
+    return tuple(Connectivity().actors())
 
 
-class _Connectivity:
+class Connectivity:
     """The machine, its domains, and how each kind of device is told to read."""
 
     def __init__(self) -> None:
@@ -138,17 +138,22 @@ class _Connectivity:
         self.driver = Driver(unit, self.memory, FramePool(TABLES, TABLES_END))
         self.driver.start()
         self.domains: dict[PciFunction, str] = {}
+        first, second = nic.sriov.functions
+        self.engine, self.host_engine = map(self._engine, ("engine-a", "engine-host"))
+        shares = ((first, "A"), (second, "B"), (nic, tuple(PLACES)), (self.engine, "A"))
+        for function, names in shares:
+            self._share(function, self.driver.domain(), tuple(names))
+        self._attach(self.host_engine, self.driver.domain(PASS_THROUGH), "none: pass-through")
+
+    def _engine(self, name: str) -> IoatEngine:
+        engine = self.assembly.functions[name]
+        assert isinstance(engine, IoatEngine)
+        return engine
 
     def actors(self) -> list[Actor]:
         """Everybody that does DMA, and what it reaches."""
-        nic, functions = self.nic, self.assembly.functions
+        nic, engine, host_engine = self.nic, self.engine, self.host_engine
         first, second = nic.sriov.functions
-        engine, host_engine = functions["engine-a"], functions["engine-host"]
-        assert isinstance(engine, IoatEngine) and isinstance(host_engine, IoatEngine)
-        for function, names in ((first, "A"), (second, "B"), (nic, tuple(PLACES)), (engine, "A")):
-            domain = self.driver.domain()
-            self._share(function, domain, tuple(names))
-        self._attach(host_engine, self.driver.domain(PASS_THROUGH), "none: pass-through")
         bars = {"A": first.bars[0], "B": second.bars[0]}
         queue = nic.bars[0]
         return [
