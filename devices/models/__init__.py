@@ -12,7 +12,7 @@ MODELS = {
     "inert": "devices.models.inert:Inert",
     "ioat": "devices.models.ioat:IoatEngine",
     "nic82576": "devices.models.nic82576.controller:Nic82576",
-    "nvme": "devices.models.nvme:Nvme",
+    "nvme": "devices.models.nvme.function:Nvme",
     "testdev": "devices.models.testdev:IommuTestdev",
 }
 """Name, and where the class is; it is imported when somebody wants it."""

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from devices.clock import Clock
 from devices.function import PciFunction
 from devices.models.edu import Edu
-from devices.models.nvme import Nvme
+from devices.models.nvme.function import Nvme
 from devices.topology import Topology
 from pagetables.memory import PhysicalMemory
 from vtd.dmar.records import Drhd, DrhdFlags, Header

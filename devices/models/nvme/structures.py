@@ -1,6 +1,6 @@
-"""NVMe registers, queue entries and identify pages, as bit records and byte layouts.
+"""NVMe registers, queue entries and codes.
 
-NVM Express Base Specification 1.4. Scatter-gather lists and metadata are left out.
+NVM Express Base Specification 1.4. Metadata is left out.
 """
 
 from __future__ import annotations
@@ -72,6 +72,24 @@ class AdminQueues(BitRecord, width=32):
     acqs = Bits(27, 16)
 
 
+class SglDescriptor(BitRecord, width=128):
+    """One descriptor of a scatter-gather list."""
+
+    address = Bits(63, 0)
+    length = Bits(95, 64)
+    subtype = Bits(123, 120)  # 0: an address
+    type = Bits(127, 124)  # an SglType
+
+
+class SglType(IntEnum):
+    """Kinds of descriptors; other codes may come."""
+
+    DATA = 0
+    BIT_BUCKET = 1
+    SEGMENT = 2
+    LAST_SEGMENT = 3
+
+
 class Submission(BitRecord, width=512):
     """A submission queue entry."""
 
@@ -85,6 +103,17 @@ class Submission(BitRecord, width=512):
     cdw10 = Bits(351, 320)
     cdw11 = Bits(383, 352)
     cdw12 = Bits(415, 384)
+    cdw13 = Bits(447, 416)
+
+    @property
+    def sgl(self) -> SglDescriptor:
+        """The data pointer as a scatter-gather list's descriptor."""
+        return SglDescriptor(self >> 192 & (1 << 128) - 1)
+
+    @property
+    def fua(self) -> bool:
+        """Whether a write is to be durable when it completes: force unit access."""
+        return bool(self.cdw12 >> 30 & 1)
 
     @property
     def start_block(self) -> int:
@@ -122,6 +151,7 @@ class Admin(IntEnum):
     SET_FEATURES = 0x09
     GET_FEATURES = 0x0A
     ASYNC_EVENT = 0x0C
+    VIRTUALIZATION = 0x1C
 
 
 class Io(IntEnum):
@@ -132,6 +162,7 @@ class Io(IntEnum):
     READ = 0x02
     COMPARE = 0x05
     WRITE_ZEROES = 0x08
+    DATASET = 0x09
 
 
 class Status(IntEnum):
@@ -142,13 +173,25 @@ class Status(IntEnum):
     BAD_FIELD = 0x002
     DATA_TRANSFER_ERROR = 0x004
     BAD_NAMESPACE = 0x00B
+    COMMAND_SEQUENCE = 0x00C
+    SGL_SEGMENT = 0x00D
+    SGL_COUNT = 0x00E
+    SGL_LENGTH = 0x00F
+    SGL_TYPE = 0x011
     BAD_PRP_OFFSET = 0x013
     LBA_OUT_OF_RANGE = 0x080
     CQ_INVALID = 0x100
     QID_INVALID = 0x101
     QUEUE_SIZE = 0x102
+    TOO_MANY_EVENT_REQUESTS = 0x105
     BAD_VECTOR = 0x108
+    BAD_LOG_PAGE = 0x109
     BAD_QUEUE_DELETION = 0x10C
+    NOT_SAVEABLE = 0x10D
+    BAD_CONTROLLER = 0x11F
+    BAD_SECONDARY_STATE = 0x120
+    BAD_RESOURCE_COUNT = 0x121
+    BAD_RESOURCE = 0x122
     COMPARE_FAILURE = 0x285
 
 
@@ -160,46 +203,54 @@ class CommandError(Exception):
         self.status = status
 
 
-NUMBER_OF_QUEUES = 0x07
-"""The one feature that can be set and read."""
+class Feature(IntEnum):
+    """Features that can be read; all but the last can be set at any time."""
+
+    ARBITRATION = 0x01
+    POWER = 0x02
+    TEMPERATURE = 0x04
+    ERROR_RECOVERY = 0x05
+    WRITE_CACHE = 0x06
+    COALESCING = 0x08
+    VECTOR = 0x09
+    ATOMICITY = 0x0A
+    EVENTS = 0x0B
+    QUEUES = 0x07
 
 
-def identify_controller(queue_pairs: int, max_pages_log2: int) -> bytes:
-    """The identify controller page."""
-    page = bytearray(IDENTIFY_SIZE)
-    fields = {
-        0: (0x1B36).to_bytes(2, "little"),
-        2: (0x1AF4).to_bytes(2, "little"),
-        4: b"model".ljust(20),
-        24: b"emulated NVMe controller".ljust(40),
-        64: b"1.0".ljust(8),
-        77: bytes([max_pages_log2]),
-        80: (0x0001_0400).to_bytes(4, "little"),
-        512: b"\x66\x44",
-        516: (1).to_bytes(4, "little"),
-        520: (1 << 3 | 1).to_bytes(2, "little"),
-        768: f"nqn.2014-08.org.nvmexpress:model-{queue_pairs}".encode(),
-    }
-    for offset, data in fields.items():
-        page[offset : offset + len(data)] = data
-    return bytes(page)
+class LogPage(IntEnum):
+    """Log pages."""
+
+    ERRORS = 0x01
+    HEALTH = 0x02
+    FIRMWARE = 0x03
+    NAMESPACES = 0x04
+    EFFECTS = 0x05
 
 
-def identify_namespace(blocks: int) -> bytes:
-    """The identify namespace page: one format, 512-byte blocks without metadata."""
-    page = bytearray(IDENTIFY_SIZE)
-    for offset in (0, 8, 16):
-        page[offset : offset + 8] = blocks.to_bytes(8, "little")
-    page[130] = BLOCK_SHIFT
-    return bytes(page)
+class EventType(IntEnum):
+    """Types of asynchronous events."""
+
+    ERROR = 0
+    HEALTH = 1
+    NOTICE = 2
 
 
-def active_namespaces(after: int) -> bytes:
-    """The list of namespace ids above ``after``: there is one namespace, 1."""
-    listed = (1).to_bytes(4, "little") if after < 1 else b""
-    return listed.ljust(IDENTIFY_SIZE, b"\0")
+class AsyncEvent(BitRecord, width=32):
+    """What an asynchronous event request completes with."""
+
+    type = Bits(2, 0)
+    information = Bits(15, 8)
+    log_page = Bits(23, 16)
 
 
-def namespace_descriptors() -> bytes:
-    """The identification descriptor list of namespace 1: an EUI-64."""
-    return (b"\x01\x08\0\0" + b"\x52\x54\0\0\0\0\0\x01").ljust(IDENTIFY_SIZE, b"\0")
+class Virtualization(IntEnum):
+    """Actions of the virtualization management command."""
+
+    OFFLINE = 7
+    ASSIGN = 8
+    ONLINE = 9
+
+
+BROADCAST = 0xFFFF_FFFF
+"""The namespace id that means all of them."""

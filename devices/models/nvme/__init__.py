@@ -1,0 +1,1 @@
+"""An NVMe controller: queues, commands, namespaces, and virtual functions with controllers."""
