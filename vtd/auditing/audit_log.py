@@ -204,10 +204,13 @@ def _audit_steps(
 
 
 class UnitAudit:
-    """All that is judged of one unit: its software's invalidations and responses, its devices."""
+    """All that is judged of one unit: its software's invalidations and responses, its devices.
 
-    def __init__(self, unit: RemappingUnit) -> None:
-        self.debts = Audit(unit, lambda: f"line {self._line}")
+    ``writer`` names who stores a word when it is stored: by default the line of the log.
+    """
+
+    def __init__(self, unit: RemappingUnit, writer: Callable[[], object] | None = None) -> None:
+        self.debts = Audit(unit, writer or (lambda: f"line {self._line}"))
         self.devices = DeviceTlbAudit(unit)
         self.page_requests = PageRequestAudit(unit)
         self._line = 0

@@ -14,7 +14,8 @@ from typing import Annotated, Any
 
 import typer
 
-from vtd.auditing.audit import Audit
+from vtd.auditing.audit_log import Judgement, LogReport, UnitAudit
+from vtd.auditing.debt import Debt, Kind
 from vtd.commands.counted import counted
 from vtd.commands.live_boot import boot
 from vtd.commands.live_fetch import fetch
@@ -35,7 +36,7 @@ from vtd.unit.caching.policy import POLICIES
 from vtd.unit.options import Options
 
 FOUND = 1
-"""Exit code when the audit found a stale use."""
+"""Exit code when the audit found something."""
 TABLE = "dmar.bin"
 """The file beside the sockets with the DMAR table."""
 SHOWN_EVERY = 0.5
@@ -76,7 +77,7 @@ def serve(
         str, typer.Option(help=f"What the units keep: {', '.join(POLICIES)}.")
     ] = "default",
     audit: Annotated[
-        bool, typer.Option("--audit", help="Find uses of stale translations.")
+        bool, typer.Option("--audit", help="Find invalidations that software owed.")
     ] = False,
     record: Annotated[
         Path | None, typer.Option(help="Write a recording (gzip) for vtd replay.")
@@ -95,42 +96,40 @@ def serve(
 ) -> None:
     """Serve a machine to QEMU, until it ends, and print the arguments that QEMU needs.
 
-    Exit code 0: QEMU has come and gone. 1: --audit found a stale use. 2: wrong use, or QEMU left
+    Exit code 0: QEMU has come and gone. 1: --audit found something. 2: wrong use, or QEMU left
     before it had connected every function.
     """
     for name in broken or ():
-        if name not in DEFECTS:
-            raise typer.BadParameter(
-                f"{name!r}: not one of {', '.join(DEFECTS)}", param_hint="--break"
-            )
-    if caches not in POLICIES:
-        raise typer.BadParameter(
-            f"{caches!r}: not one of {', '.join(POLICIES)}", param_hint="--caches"
-        )
+        _check_name(name, DEFECTS, "--break")
+    _check_name(caches, POLICIES, "--caches")
     assembly = load_machine(file, Options(caches=POLICIES[caches]))
     with ExitStack() as stack, unusable_input(file):
         stack.callback(signal.signal, signal.SIGTERM, signal.signal(signal.SIGTERM, _interrupt))
         machine = LiveMachine(assembly.platform, assembly.clock, eventfds=eventfds, note=_note)
         for name in broken or ():
-            for unit in machine.platform.units.values():
+            for unit in assembly.platform.units.values():
                 DEFECTS[name].plant(unit)
         if record is not None:
             with unusable_input(str(record)):
                 lines = stack.enter_context(gzip.open(record, "wt", encoding="utf-8"))
-            units = (machine.platform.units[each.register_base] for each in assembly.table.units)
-            LiveRecorder(lines.write, assembly.table, units, devices=machine.described())
+            in_order = [
+                assembly.platform.units[each.register_base] for each in assembly.table.units
+            ]
+            about = {"devices": machine.described(), "bridges": machine.bridges()}
+            LiveRecorder(lines.write, assembly.table, in_order, **about)
         if trace:
             for base, unit in machine.platform.units.items():
                 Trace(f"unit {base:#x}", unit, _note)
-        audits = [Audit(unit) for unit in machine.platform.units.values()] if audit else []
+        units = list(machine.platform.units.values())
+        audits = [UnitAudit(unit, lambda: "a device") for unit in units] if audit else []
         folder = sockets or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="vtd-")))
         with unusable_input(str(folder)):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             server = Server(machine, folder, time.monotonic_ns)
         stack.callback(server.close)
-        table = folder / TABLE
-        table.write_bytes(assembly.table.pack())
-        stack.callback(table.unlink, missing_ok=True)
+        file_of_table = folder / TABLE
+        file_of_table.write_bytes(assembly.table.pack())
+        stack.callback(file_of_table.unlink, missing_ok=True)
         where = seen_as or folder
         arguments = qemu_arguments(
             machine, where / TABLE, lambda each: where / server.path(each).name, memory=memory
@@ -143,12 +142,13 @@ def serve(
                 format,
             )
             complete = _run(server, machine)
-        found = [debt for each in audits for debt in each.findings if debt.severity >= ERROR]
-        summary: dict[str, Any] = {**machine.counts(), "stale": [str(each) for each in found]}
-        show(
-            CommandAnswer(summary, [summary], _lines(machine.counts(), audits), compact=True),
-            format,
-        )
+        report = LogReport("live")
+        for each in audits:
+            each.report(report)
+        counts, found = machine.counts(), [str(use) for use in _blamed(report)]
+        summary: dict[str, Any] = {**counts, "findings": found}
+        lines_at_end = _lines(counts, report, found) if audit else [", ".join(_counted(counts))]
+        show(CommandAnswer(summary, [summary], lines_at_end, compact=True), format)
     if not complete:
         typer.echo("vtd live serve: QEMU left before it had connected every function", err=True)
         raise typer.Exit(UNUSABLE)
@@ -186,14 +186,19 @@ def _counted(counts: Mapping[str, int]) -> Iterator[str]:
     return (counted(counts[key], name) for key, name in names.items())
 
 
-def _lines(counts: Mapping[str, int], audits: list[Audit]) -> Iterator[str]:
-    for each in audits:
-        yield from map(str, each.findings)
+def _blamed(report: LogReport) -> Iterator[Judgement]:
+    """What software is to blame for; that its memory is gone with QEMU is no change of its own."""
+    for _, use in report.findings:
+        gone = isinstance(use, Debt) and use.now is None and use.kind is Kind.WRONG_ORDER
+        if use.severity >= ERROR and not gone:
+            yield use
+
+
+def _lines(counts: Mapping[str, int], report: LogReport, found: list[str]) -> Iterator[str]:
+    yield from found
     yield ", ".join(_counted(counts))
-    if audits:
-        uses = counted(sum(each.uses for each in audits), "use")
-        stale = sum(len(each.findings) for each in audits)
-        yield f"{uses} of cached entries checked, {stale} stale"
+    uses, findings = counted(report.uses, "use"), counted(len(found), "finding")
+    yield f"{uses} of cached entries checked, {findings}, {len(report.window)} in the window"
 
 
 def _note(line: str) -> None:

@@ -116,6 +116,11 @@ class LiveMachine:
             if each is not self._chipset
         ]
 
+    def bridges(self) -> dict[str, int]:
+        """The bus behind each bridge, for a replay of a recording."""
+        bridges = self.platform.topology.bridge_map()
+        return {str(bdf): bus for bdf, bus in bridges.items()}
+
     def counts(self) -> dict[str, int]:
         """What has been going on since the beginning.
 

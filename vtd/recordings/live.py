@@ -18,8 +18,11 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple, Self, cast
 
 from devices.dma import ATOMIC
+from devices.source_id import Bdf
 from pagetables.memory import ADDRESS_WIDTH
+from vtd.dmar.pci_tree import parse_address
 from vtd.dmar.table import Table
+from vtd.recordings import values
 from vtd.recordings.scenario import departures_of, unit_capabilities, unit_constants
 from vtd.recordings.values import (
     Json,
@@ -28,6 +31,7 @@ from vtd.recordings.values import (
     flag,
     items,
     member,
+    members,
     text,
 )
 from vtd.unit.caching.policy import POLICIES, CachePolicy
@@ -130,6 +134,8 @@ class LiveHead:
     """Values of implementation-specific registers of each; None for those of a unit made here."""
     caches: CachePolicy
     departures: Departures
+    bridges: Mapping[Bdf, int]
+    """The bus behind each bridge, as far as it is said."""
 
     @classmethod
     def parse(cls, raw: Json) -> Self:
@@ -158,6 +164,7 @@ class LiveHead:
             tuple(unit_constants(unit) or None for unit in units),
             POLICIES[policy],
             single | _DEPARTED if as_recorded else single,
+            member(raw, "bridges", _bridges, {}),
         )
 
 
@@ -208,6 +215,10 @@ def _numbered(stream: BinaryIO) -> Iterator[tuple[int, str]]:
         if not raw:
             return
         yield number, line
+
+
+def _bridges(value: Json) -> dict[Bdf, int]:
+    return {parse_address(name): values.number(bus) for name, bus in members(value).items()}
 
 
 def read_head(lines: Iterator[tuple[int, str]]) -> LiveHead:

@@ -16,6 +16,7 @@ from devices.dma import READ, Completion, Request
 from devices.source_id import Bdf, SourceId
 from pagetables.memory import ADDRESS_WIDTH, BusError, PhysicalMemory
 from pagetables.observer import Structure
+from vtd.dmar.bridges import Bridges
 from vtd.dmar.scopes import Scopes
 from vtd.recordings.live import (
     InterruptRequested,
@@ -106,7 +107,7 @@ class LiveRun:
         ]
         self._known: set[int] = set()
         self._owners: dict[int, RemappingUnit] = {}
-        self._scopes = Scopes(head.table)
+        self._scopes = Scopes(head.table, Bridges(head.bridges))
         self._numbers = {each: number for number, each in enumerate(head.table.units)}
         self._expected: dict[str, list[Json]] = {"u": [], "e": []}
         self._done: dict[str, list[Json]] = {"u": [], "e": []}
@@ -125,8 +126,8 @@ class LiveRun:
     def unit_of(self, source_id: int) -> RemappingUnit:
         """The unit that a requester belongs to; ScenarioError if the table does not tell.
 
-        The recording has no bridges: what is behind one belongs to the only unit there is, or to
-        the unit with INCLUDE_PCI_ALL.
+        What is behind a bridge that the recording does not tell of belongs to the only unit there
+        is, or to the unit with INCLUDE_PCI_ALL.
         """
         if len(self.units) == 1:
             return self.units[0]

@@ -145,9 +145,9 @@ def test_a_guest_that_forgets_an_invalidation_is_found_and_recorded(
     hang_up(chipset, edu)
     code, (summary,), err = serving.end()
     assert code == 1
-    assert isinstance(summary["stale"], list)
-    assert len(summary["stale"]) == 1
-    assert "missing page-selective iotlb_inv of domain 1, address 0x0" in summary["stale"][0]
+    assert isinstance(summary["findings"], list)
+    (finding,) = summary["findings"]
+    assert "missing page-selective iotlb_inv of domain 1, address 0x0" in finding
     assert err.count("00:06.0 reads 0x0 (8): 0x10000") == 2
     head, *lines = map(json.loads, gzip.decompress((tmp_path / "run.gz").read_bytes()).splitlines())
     assert (head["format"], head["units"][0]["cap"]) == ("live-1", "0x80d2008c222f0606")

@@ -67,6 +67,7 @@ def test_the_chipset_comes_first_and_bridges_are_not_served() -> None:
     assert machine.chipset_device == 3
     assert not machine.platform.memory.regions  # the guest brings its own
     assert machine.described() == [{"bdf": "0000:01:00.0", "model": "edu"}]
+    assert machine.bridges() == {"0000:00:04.0": 1}
 
 
 @pytest.mark.parametrize(

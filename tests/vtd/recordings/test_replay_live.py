@@ -20,8 +20,8 @@ from tests.vtd.recordings.recorded_machine import (
 )
 from tests.vtd.world import capabilities
 from vtd.dmar.description import build
-from vtd.recordings.live import begins_live, is_live
-from vtd.recordings.replay_live import live_run, replay_live
+from vtd.recordings.live import LiveHead, begins_live, is_live
+from vtd.recordings.replay_live import LiveRun, live_run, replay_live
 from vtd.recordings.values import ScenarioError
 from vtd.unit.caching.policy import AGGRESSIVE, KEEPS_STALE, POLICIES, CachePolicy
 from vtd.unit.departures import SPECIFICATION
@@ -243,3 +243,33 @@ def test_a_requester_that_no_unit_covers_is_named(tmp_path: Path) -> None:
     )
     with pytest.raises(ScenarioError, match=r"source-id: no unit covers 01:04.3"):
         replay_live(path)
+
+
+BEHIND = """
+[header]
+address_bits = 48
+[[structure]]
+type = "DRHD"
+register_base = 0xfd000000
+[[structure.scope]]
+type = "pci_sub_hierarchy"
+path = ["4.0"]
+[[structure]]
+type = "DRHD"
+register_base = 0xfd010000
+flags = ["include_pci_all"]
+"""
+
+
+def test_bridges_that_a_recording_tells_of_say_whose_a_function_is() -> None:
+    unit = {"version": 16, "cap": "0x80d2008c222f0606", "ecap": "0xf00f4a"}
+    unit = {**unit, "host_address_width": 48}
+    table = build(BEHIND).pack().hex()
+    head = {"format": "live-1", "dmar_hex": table, "units": [unit, unit], "caches": "default"}
+    told = LiveRun(LiveHead.parse({**head, "bridges": {"0000:00:04.0": 1}}))
+    untold = LiveRun(LiveHead.parse(head))
+    for source_id, number in ((0x0100, 0), (0x0020, 0), (0x0028, 1)):
+        assert told.unit_of(source_id) is told.units[number]
+    assert untold.unit_of(0x0100) is untold.units[1]
+    with pytest.raises(ScenarioError, match="bridges"):
+        LiveHead.parse({**head, "bridges": {"nowhere": 1}})
