@@ -17,6 +17,7 @@ from devices.capabilities import (
     Pasid,
     PasidControl,
     add_ats,
+    add_pri,
 )
 from devices.config_space import PCI_EXPRESS_SIZE
 from devices.device_tlb import DeviceTlb, tag
@@ -34,6 +35,7 @@ from devices.dma import (
     NoWrite,
     PageGroupResponse,
     Request,
+    ResponseCode,
     part_of,
     split_pages,
 )
@@ -254,13 +256,38 @@ class AtsAgent(DmaPort):
             self.pages.reset()
 
 
+class PageRequester(DmaPort):
+    """A port that asks for the pages of a transfer that are missing, and then sends it again.
+
+    While the response is outstanding the transfer is refused; the next one finds what came of it.
+    """
+
+    def __init__(self, agent: AtsAgent, pages: PageRequestInterface) -> None:
+        self._agent = agent
+        self._pages = pages
+
+    def request(self, request: Request) -> Completion:
+        """Send a request, after asking for what it needs."""
+        completion = self._agent.request(request)
+        if completion.ok or request.access not in (READ, WRITE):
+            return completion
+        missing = self._agent.missing(request)[: self._pages.allocation]
+        group = self._agent.request_pages(request, missing)
+        if group is None or self._pages.take_response(group) != ResponseCode.SUCCESS:
+            return completion
+        return self._agent.request(request)
+
+
 def put_device_tlb(
     function: PciFunction,
     tlb: DeviceTlb | None = None,
     misbehaviour: Misbehaviour = Misbehaviour.NONE,
+    *,
+    page_requests: int = 0,
 ) -> AtsAgent:
     """Give a function of any model ATS: its transfers go through a device-TLB from now on.
 
+    With ``page_requests`` it has a page request interface for so many, and asks for what it lacks.
     One without the express capability and the configuration space that ATS needs gets them.
     ValueError if it has ATS already.
     """
@@ -270,6 +297,9 @@ def put_device_tlb(
     config.size = PCI_EXPRESS_SIZE
     if function.pcie is None:
         function.add_pci_express()
-    agent = AtsAgent(function, add_ats(config), tlb=tlb, misbehaviour=misbehaviour)
-    function.dma = agent
+    ats, pages = add_ats(config), None
+    if page_requests:
+        pages = PageRequestInterface(add_pri(config, page_requests, pasid_required=False))
+    agent = AtsAgent(function, ats, pages=pages, tlb=tlb, misbehaviour=misbehaviour)
+    function.dma = agent if pages is None else PageRequester(agent, pages)
     return agent

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from devices.ats import AtsAgent, Misbehaviour, put_device_tlb
-from devices.capabilities import add_ats, add_pasid, add_pri
+from devices.capabilities import ExtendedCapabilityId, add_ats, add_pasid, add_pri
 from devices.device_tlb import DeviceTlb
 from devices.dma import (
     READ,
@@ -377,3 +377,14 @@ def test_a_device_tlb_can_be_put_in_front_of_any_model() -> None:
     assert len(agent.tlb) == 0
     with pytest.raises(ValueError, match="already"):
         put_device_tlb(edu)
+
+
+def test_a_function_of_any_model_can_ask_for_pages() -> None:
+    """The pages are asked for in one group, and the transfer is sent again if they came."""
+    edu = Edu()
+    agent = put_device_tlb(edu, page_requests=4)
+    assert agent.pages is not None
+    at = edu.config.find_extended_capability(ExtendedCapabilityId.PRI)
+    assert at is not None
+    assert edu.config.read(at + 8, 4) == 4
+    assert not edu.dma.read(0x1000, 8).ok  # nothing is on yet, and nobody answers

@@ -147,6 +147,14 @@ def behaviour(plan: Plan, devices: list[Assigned]) -> Iterator[Verdict]:
             text = "memory that is not pinned, and no page requests: DMA to it faults"
             change = set_policy(each.assignment, memory=Backing.PINNED)
             yield each.verdict(verdicts.REQUESTED, Kind.REFUSED, text, change)
+        if policy.memory is Backing.PAGE_REQUESTS and policy.stage is Stage.NESTED:
+            text = f"{each.guest} owns the first stage: its host can't answer for that"
+            change = set_policy(each.assignment, memory=Backing.PINNED)
+            yield each.verdict(verdicts.REQUESTED, Kind.CONTRADICTION, text, change)
+        if policy.page_requests and not policy.ats:
+            text = "page requests come from devices that translate for themselves (ats)"
+            change = set_policy(each.assignment, page_requests=False)
+            yield each.verdict(verdicts.REQUESTED, Kind.CONTRADICTION, text, change)
         if policy.dirty_tracking and policy.ats:
             text = "its device-TLB is invalidated in every round: it holds pages as dirty already"
             yield each.verdict(verdicts.MIGRATION, Kind.NOTE, text)

@@ -71,6 +71,13 @@ class RunningGuest:
                 if first < last:
                     yield device + first - physical, last - first, part.host + first - part.guest
 
+    def reached_at(self, address: int) -> int | None:
+        """Where a device address leads; None if its devices may not reach it."""
+        for device, size, host in self.reached():
+            if device <= address < device + size:
+                return host + address - device
+        return None
+
     def posted(self, memory: PhysicalMemory) -> list[int]:
         """Vectors that wait in the descriptors of its processors."""
         found = []

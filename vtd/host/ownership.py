@@ -103,7 +103,10 @@ def scalable_units(devices: Iterable[Assigned]) -> set[int | None]:
     return {
         each.base
         for each in devices
-        if each.policy.stage is not Stage.SECOND or each.policy.pasid or each.policy.dirty_tracking
+        if each.policy.stage is not Stage.SECOND
+        or each.policy.pasid
+        or each.policy.page_requests
+        or each.policy.dirty_tracking
     }
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from devices.capabilities import AtsControl, ExtendedCapabilityId
+from devices.capabilities import AtsControl, ExtendedCapabilityId, PriControl
 from devices.function import BME, PciFunction
 from devices.source_id import Bdf
 from pagetables.build import FramePool, TableBuilder
@@ -30,6 +30,7 @@ from vtd.host.virtual_processor import (
     VirtualPages,
     VirtualProcessor,
 )
+from vtd.layouts.descriptors import PageRequestDescriptor
 from vtd.layouts.interrupt_entries import (
     PostedInterruptDescriptor,
     PostedIrte,
@@ -39,10 +40,16 @@ from vtd.layouts.interrupt_entries import (
 from vtd.machine.assembly import Assembly
 from vtd.software.domain import FIRST_STAGE, NESTED, SECOND_STAGE, Domain
 from vtd.software.driver import Driver
+from vtd.unit.interrupts.outcome import Message
+from vtd.unit.reporting.events import Event, MessageSent
 from vtd.unit.unit import RemappingUnit
 
 COMMAND, ATS_CONTROL = 4, 6
 """Offsets of the command register, and of the control register in an ATS capability."""
+PRI_CONTROL, PRI_CAPACITY, PRI_ALLOCATION = 4, 8, 0xC
+"""Offsets in a page request capability."""
+EVENT_ADDRESS, EVENT_VECTOR = 0xFEE0_0000, 0x50
+"""The interrupt of a unit whose page request queue has something."""
 VECTOR = 0x40
 """The vector of every device in its guest."""
 TABLES = 8
@@ -64,6 +71,12 @@ class Space(NamedTuple):
     unit: int
     stage: Stage
     page_size: int
+    memory: Backing
+
+    @classmethod
+    def of(cls, base: int, policy: Policy) -> Space:
+        """That of a device with a policy, behind the unit at ``base``."""
+        return cls(base, policy.stage, policy.page_size, policy.memory)
 
 
 class RunningHost:
@@ -90,6 +103,8 @@ class RunningHost:
         self.passed: list[Passed] = []
         self._around = around
         self._devices = judgement.devices
+        self._asking: dict[tuple[int, int], tuple[RunningGuest, Domain]] = {}
+        """Whose page requests are answered from which address space."""
         self._remapping: set[int] = set()
         """Units that remap interrupts."""
         if not (judgement.works or forced):
@@ -146,14 +161,39 @@ class RunningHost:
                 interrupts=base in self._remapping,
                 interrupt_entries=max(2, 1 << (len(policies) - 1).bit_length()),
             )
+            if any(each.page_requests for each in policies):
+                self._serve_page_requests(base)
+
+    def _serve_page_requests(self, base: int) -> None:
+        """Have pages mapped when devices behind a unit ask for them."""
+        driver, unit = self.drivers[base], self.unit(base)
+        event = Message(EVENT_ADDRESS, EVENT_VECTOR)
+
+        def resolve(request: PageRequestDescriptor) -> bool:
+            found = self._asking.get((base, request.rid))
+            if found is None:
+                return False
+            guest, domain = found
+            host = guest.reached_at(request.addr)
+            if host is None:
+                return False
+            if domain.physical(request.addr) is None:
+                domain.map(request.addr, host, FRAME_SIZE)
+            return True
+
+        handler = driver.serve_page_requests(resolve, event)
+
+        def deliver(told: Event) -> None:
+            if isinstance(told, MessageSent):
+                handler.interrupt(told.message)
+
+        unit.subscribe(deliver)
 
     def _pass(self, each: Assigned, function: PciFunction) -> None:
         """Give a function to its guest."""
         if each.unit is None:
             return
         base, policy, guest = each.unit.register_base, each.policy, self.guests[each.guest]
-        if policy.memory is Backing.PAGE_REQUESTS:
-            raise HostError(f"{each.name}: memory by page requests is planned for, but not run")
         driver = self.drivers[base]
         domain = self._space(guest, base, policy)
         function.config.write(
@@ -171,8 +211,12 @@ class RunningHost:
             source_id,
             domain,
             ats=policy.ats,
+            page_requests=policy.page_requests,
             physical_function=None if physical is None else int(physical.source_id),
         )
+        self._asking[base, source_id] = guest, domain
+        if policy.page_requests:
+            switch_page_requests_on(function)
         if policy.ats:
             switch_ats(function, on=True)
         handle = None
@@ -182,7 +226,7 @@ class RunningHost:
 
     def _space(self, guest: RunningGuest, base: int, policy: Policy) -> Domain:
         """The address space of a guest for devices with this policy behind a unit."""
-        space = Space(base, policy.stage, policy.page_size)
+        space = Space.of(base, policy)
         if space not in guest.domains:
             guest.domains[space] = self._make_space(guest, self.drivers[base], policy)
         return guest.domains[space]
@@ -192,7 +236,8 @@ class RunningHost:
             return self._nested(guest, driver, policy)
         kind = FIRST_STAGE if policy.stage is Stage.FIRST else SECOND_STAGE
         domain = driver.domain(kind, largest=policy.page_size)
-        for device, size, host in guest.reached():
+        pinned = guest.reached() if policy.memory is Backing.PINNED else ()
+        for device, size, host in pinned:
             domain.map(device, host, size, attributes=_attributes(policy))
         return domain
 
@@ -203,7 +248,7 @@ class RunningHost:
         """
         if guest.processor is None:
             shared = (
-                guest.domains.get(Space(each.base, each.policy.stage, each.policy.page_size))
+                guest.domains.get(Space.of(each.base, each.policy))
                 for each in self._devices
                 if each.guest == guest.name and each.policy.shared_tables and each.base is not None
             )
@@ -275,6 +320,16 @@ def switch_ats(function: PciFunction, *, on: bool) -> None:
     if at is None:
         raise HostError("the function has no ATS capability")
     function.config.write(at + ATS_CONTROL, AtsControl.of(enable=on), 2)
+
+
+def switch_page_requests_on(function: PciFunction) -> None:
+    """Let a function ask for as many pages as it can; HostError if it can't ask."""
+    at = function.config.find_extended_capability(ExtendedCapabilityId.PRI)
+    if at is None:
+        raise HostError("the function has no page request capability")
+    capacity = function.config.read(at + PRI_CAPACITY, 4)
+    function.config.write(at + PRI_ALLOCATION, capacity, 4)
+    function.config.write(at + PRI_CONTROL, PriControl.of(enable=True), 2)
 
 
 def _map_region(guest: RunningGuest, domain: Domain, region: RmrrStructure) -> None:

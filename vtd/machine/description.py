@@ -243,10 +243,13 @@ class DescribedDeviceTlb(Located):
     """Translations that it keeps."""
     replacement: Replacement = Replacement.LRU
     misbehaviour: Misbehaviour = Misbehaviour.NONE
+    page_requests: U32 = 0
+    """Page requests that it can have outstanding; without any it never asks."""
 
     def put(self, function: PciFunction) -> None:
         """Put it in front of a function; ValueError if that has one."""
-        put_device_tlb(function, DeviceTlb(self.capacity, self.replacement), self.misbehaviour)
+        tlb = DeviceTlb(self.capacity, self.replacement)
+        put_device_tlb(function, tlb, self.misbehaviour, page_requests=self.page_requests)
 
 
 @dataclass(frozen=True, kw_only=True)

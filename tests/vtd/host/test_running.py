@@ -166,3 +166,51 @@ def test_interrupts_that_nobody_checks_can_be_forged() -> None:
     checked = of_text(text)
     blocked = checked.passed[0].function.dma.write(0xFEE0_0000, (0x31).to_bytes(4, "little"))
     assert blocked.interrupt is None
+
+
+ASKING = """
+[[memory]]
+start = 0
+size = "32 MiB"
+[[unit]]
+profile = "xeon"
+base = 0xfed9_0000
+include_all = true
+[[function]]
+name = "engine"
+at = "00:05.0"
+ats = { page_requests = 8 }
+[[guest]]
+name = "a"
+memory = [{ start = 0x10_0000, size = "1 MiB" }]
+[policy]
+memory = "page-requests"
+ats = true
+page_requests = true
+[[assign]]
+guest = "a"
+devices = ["engine"]
+"""
+
+
+def test_memory_that_is_not_pinned_comes_when_a_device_asks_for_it() -> None:
+    host = of_text(ASKING)
+    (passed,) = host.passed
+    (domain,) = passed.guest.domains.values()
+    assert domain.physical(0x10_3000) is None
+    (reach,) = try_everything(host)
+    assert reach.isolated
+    assert reach.granted == 2
+    assert domain.physical(0x10_3000) is None
+    assert passed.function.dma.write(0x10_3000, MARK).ok
+    assert domain.physical(0x10_3000) == passed.guest.host_address(0x10_3000)
+    assert not passed.function.dma.write(0x30_0000, MARK).ok
+    assert list(host.findings()) == []
+
+
+def test_memory_that_is_not_pinned_faults_where_nobody_asks() -> None:
+    silent = ASKING.replace("page_requests = true\n", "").replace("ats = true\n", "")
+    with pytest.raises(HostError, match="no page requests"):
+        of_text(silent)
+    (reach,) = try_everything(of_text(silent, forced=True))
+    assert len(reach.missed) == 2
