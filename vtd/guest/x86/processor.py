@@ -462,7 +462,7 @@ class LogicalProcessor:
         if guest.apic is not None and guest.apic.delivery:
             state["guest_interrupt_status"] = guest.apic.status
             names.append("guest_interrupt_status")
-        before = entry.state
+        before = entry.state.values()
         return {name: state[name] for name in names if state[name] != before[name]}
 
     def _store_msrs(self, state: VmcsState) -> bool:

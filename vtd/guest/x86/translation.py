@@ -13,7 +13,8 @@ from pagetables.ept import EXECUTE_USER
 from pagetables.memory import BusError, FrameSource
 from pagetables.walk import output
 from vtd.guest.bus import Memory, put, put_number
-from vtd.guest.x86.entry_rules import CR0_PG, Entry
+from vtd.guest.x86.controls import AccessRights
+from vtd.guest.x86.entry_rules import CR0_PG, Entry, record
 from vtd.guest.x86.ept import (
     EptFaultError,
     EptStage,
@@ -97,7 +98,7 @@ class Translation:
         self._apic_access: int | None = None
         if secondary.virtualize_apic_accesses:
             self._apic_access = entry.state.apic_access_address >> 12
-        self.user = entry.rights["ss"].dpl == 3
+        self.user = record(AccessRights, entry.state.guest_ss_access_rights).dpl == 3
         self._linear: int | None = None
         """The linear address of the access that is under way."""
         self.update()
