@@ -28,11 +28,16 @@ Leaf = tuple[int, int, int, int, int]
 ANDed over all levels, and the entry's place: its table's frame in the memory walked, and index."""
 
 
+OFFSETS = tuple((1 << shift) - 1 for shift in range(64))
+"""The address bits within a page, by log2 of its size."""
+STARTS = tuple(ADDRESS & ~offset for offset in OFFSETS)
+"""The bits of an entry that say where a page begins, by log2 of its size."""
+
+
 def output(leaf: Leaf, address: int) -> int:
     """The address that ``address`` is translated to by the leaf of its page."""
     entry, shift, _, _, _ = leaf
-    offset = (1 << shift) - 1
-    return entry & ADDRESS & ~offset | address & offset
+    return entry & STARTS[shift] | address & OFFSETS[shift]
 
 
 def place(leaf: Leaf) -> int:
@@ -235,4 +240,5 @@ def _rule(error: BusError, otherwise: WalkRule) -> WalkRule:
 
 
 def _fault(rule: WalkRule, stage: Stage, shift: int) -> WalkFault:
-    return WalkFault(rule, stage.geometry.kind, shift, shift == stage.geometry.levels[0].shift)
+    geometry = stage.geometry
+    return WalkFault(rule, geometry.kind, shift, shift == geometry.steps[0][0])

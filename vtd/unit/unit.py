@@ -26,6 +26,7 @@ from devices.dma import (
     Request,
 )
 from pagetables.memory import TableMemory
+from pagetables.walk import OFFSETS
 from vtd.layouts.entries import PasidTranslationType
 from vtd.layouts.registers import (
     GlobalCommand,
@@ -294,7 +295,7 @@ class RemappingUnit(Remade):
             return self._other(request)
         if address >> 20 == INTERRUPT_MEGABYTE and (pasid is None or not self._translating):
             return self._interrupt(request)  # 3.1: without remapping a PASID is ignored
-        physical, remapped = address, False
+        physical, entry = address, None
         if self._translating:
             if line is None:
                 line = self._iotlb.space(kind_of(request)).line(address >> 12)
@@ -311,10 +312,9 @@ class RemappingUnit(Remade):
                 except TranslationFault as fault:
                     self._block(request, fault)
                     return REFUSED
-            tags, _, shift, start, _, _, _ = entry
-            physical = start | address & (1 << shift) - 1
-            remapped = tags.kind is not PasidTranslationType.PASS_THROUGH
+            physical = entry.physical | address & OFFSETS[entry.shift]
         if self._protecting:  # 11.4.8.1: early units exempt what they remap
+            remapped = entry and entry.tags.kind is not PasidTranslationType.PASS_THROUGH
             exempt = remapped and self.capabilities.major_version < 2
             if not exempt and self.protected_memory.blocks(physical, length):
                 return REFUSED

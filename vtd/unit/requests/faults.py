@@ -204,4 +204,5 @@ class TranslationFault(Exception):  # noqa: N818 - the specification's word
     @property
     def recorded(self) -> bool:
         """Whether fault processing is not disabled for this fault (7.1.1)."""
-        return not (self.fpd and self.reason.qualified)
+        args = self.args
+        return len(args) < 2 or not (args[1] and args[0].qualified)

@@ -14,7 +14,8 @@ from pagetables.memory import TableMemory
 from pagetables.nested import GuestMemory
 from pagetables.second_stage import SNOOP
 from pagetables.walk import (
-    ADDRESS,
+    OFFSETS,
+    STARTS,
     Leaf,
     Stage,
     WalkFault,
@@ -108,8 +109,12 @@ def iotlb_entry(target: Target, address: int, page: Page, rights: int) -> IotlbE
     if shift > PAGE_SHIFT and meets_interrupts(physical, shift):
         shift = PAGE_SHIFT
     snoop = target.snooped or (second is not None and second[0] & SNOOP != 0)
-    start, leads_to = address >> shift << shift, physical >> shift << shift
+    start, leads_to = address & _PAGE_STARTS[shift], physical & _PAGE_STARTS[shift]
     return _new(IotlbEntry, (target.tags, start, shift, leads_to, rights, snoop, None))
+
+
+_PAGE_STARTS = tuple((1 << 64) - 1 & ~offset for offset in OFFSETS)
+"""The address bits above a page, by log2 of its size."""
 
 
 INTERRUPT_MEGABYTE = INTERRUPT_RANGE.start >> 20
@@ -131,8 +136,7 @@ def find_page(remapping: Remapping, target: Target, address: int, privileged: bo
         second = entry, shift, rights, _, _ = walk_tables(
             remapping, target, second_stage, memory, address
         )
-        offset = (1 << shift) - 1
-        physical = entry & ADDRESS & ~offset | address & offset
+        physical = entry & STARTS[shift] | address & OFFSETS[shift]
         granted = rights >> second_stage.geometry.rights_at & 3
         return physical, shift, granted, False, None, second, memory
 
@@ -146,8 +150,7 @@ def find_page(remapping: Remapping, target: Target, address: int, privileged: bo
         memory = GuestMemory(memory, second_stage, target.width, walk_second, remapping.observer)
     first = walk_tables(remapping, target, first_stage, memory, address)
     entry, shift, rights, _, _ = first
-    offset = (1 << shift) - 1
-    physical = entry & ADDRESS & ~offset | address & offset
+    physical = entry & STARTS[shift] | address & OFFSETS[shift]
     granted = rights >> geometry.rights_at & 3
     user_denied = not privileged and not rights & geometry.user
     if privileged and not _write_protected(target):
@@ -159,8 +162,7 @@ def find_page(remapping: Remapping, target: Target, address: int, privileged: bo
         raise TranslationFault(FaultReason.FS_BEYOND_WIDTH, target.fpd)
     second = walk_second(physical)
     entry, second_shift, rights, _, _ = second
-    offset = (1 << second_shift) - 1
-    physical = entry & ADDRESS & ~offset | physical & offset
+    physical = entry & STARTS[second_shift] | physical & OFFSETS[second_shift]
     granted &= rights >> second_stage.geometry.rights_at
     shift = min(shift, second_shift)
     return physical, shift, granted, user_denied, first, second, memory
@@ -328,25 +330,21 @@ def _below(
 def walk_fault(
     remapping: Remapping, target: Target, ended: WalkFault, request: Request
 ) -> TranslationFault:
-    """The fault that a walk which ended early amounts to."""
-    reason = walk_fault_reason(target, ended, request.access)
+    """The fault that a walk which ended early amounts to (LSS, SFS, SSS)."""
+    rule, kind, _, top = ended.args
+    reasons = target.reasons
+    if kind is StageKind.FIRST:
+        at_top, below = _FIRST_STAGE_REASONS[rule]
+        reason = at_top if top else below
+    elif rule is WalkRule.NOT_PRESENT:
+        reason = reasons.no_permission or _denial(target, request.access)
+    elif rule is WalkRule.READ_ERROR:
+        reason = reasons.top_read_error if top else reasons.read_error
+    else:
+        reason = _SECOND_STAGE_REASONS.get(rule, reasons.reserved)
     if reason is FaultReason.CONTEXT_INVALID:  # LCT.4.3: a fault of the context entry
         remapping.caches.forget_context(request.source_id)
     return TranslationFault(reason, target.fpd)
-
-
-def walk_fault_reason(target: Target, fault: WalkFault, access: int) -> FaultReason:
-    """The fault reason of a walk that ended early (LSS, SFS, SSS)."""
-    rule, kind, _, top = fault.args
-    if kind is StageKind.FIRST:
-        at_top, below = _FIRST_STAGE_REASONS[rule]
-        return at_top if top else below
-    reasons = target.reasons
-    if rule is WalkRule.NOT_PRESENT:
-        return reasons.no_permission or _denial(target, access)
-    if rule is WalkRule.READ_ERROR:
-        return reasons.top_read_error if top else reasons.read_error
-    return _SECOND_STAGE_REASONS.get(rule, reasons.reserved)
 
 
 _SECOND_STAGE_REASONS = {
