@@ -7,6 +7,8 @@ power management, time stamping, DCA, flow control, management firmware, serial 
 
 from __future__ import annotations
 
+from functools import partial
+
 from devices.capabilities import add_aer, add_ari
 from devices.clock import Clock
 from devices.dma import DmaPort
@@ -99,6 +101,7 @@ VF_DEVICE_ID = 0x10CA
 REGISTERS_SIZE = 0x2_0000
 MSIX_SIZE = 0x4000
 PF_VECTORS = 10
+TURN_NANOSECONDS = 1000
 MAC = "02:00:82:57:60:00"
 
 
@@ -319,8 +322,11 @@ class Nic82576(PciFunction):
         return functions[pool].dma if pool < len(functions) else self.dma
 
     def _run(self, queue: int) -> None:
-        if self._transmit[queue].run(self._dma(queue)):
+        transmit = self._transmit[queue]
+        if transmit.run(self._dma(queue)):
             self.interrupts.queue(queue, transmit=True)
+        if transmit.unfinished:
+            self._clock.after(TURN_NANOSECONDS, partial(self._run, queue))
 
     def _send(self, queue: int, frame: bytes) -> None:
         """A frame leaves a queue: to other pools, to the wire, or nowhere."""

@@ -48,7 +48,7 @@ from devices.models.nic82576.registers import (
     VT_CTL_REPLICATION,
     address_entry,
 )
-from devices.network.frames import BROADCAST, FCS, VLAN_TAG
+from devices.network.frames import BROADCAST, ETHERNET_HEADER, FCS, VLAN_TAG
 
 STANDARD = 1518
 """The longest frame with FCS that is not a long one; a VLAN tag comes on top."""
@@ -75,7 +75,8 @@ class Filters:
     def vlan(self, frame: bytes) -> int | None:
         """The VLAN of a tagged frame."""
         ethertype = self._values[VET]
-        if frame[12] == ethertype >> 8 & 0xFF and frame[13] == ethertype & 0xFF:
+        tagged = frame[12] == ethertype >> 8 & 0xFF and frame[13] == ethertype & 0xFF
+        if tagged and len(frame) >= ETHERNET_HEADER + VLAN_TAG:
             return (frame[14] << 8 | frame[15]) & 0xFFF
         return None
 

@@ -43,6 +43,8 @@ from devices.network.frames import ETHERNET_HEADER, FCS, fcs, ones_complement
 LONGEST = 0x3FFFF
 """The payload length of a descriptor has 18 bits: no packet is longer."""
 LONGEST_FRAME = 9728
+TURN = 4096
+"""Descriptors and frames after which a queue lets others go on."""
 
 _HIGH = 64
 _DEXT = DataDescriptor.dext.mask >> _HIGH
@@ -81,7 +83,9 @@ class TransmitQueue:
         self._length, self._head, self._tail = TDLEN + number, TDH + number, TDT + number
         self._control, self._pool = TXDCTL + number, 1 << number % POOLS
         self._report, self._report_high = TDWBAL + number, TDWBAH + number
+        self.unfinished = False
         self._running = False
+        self._sent = 0
         self.reset()
 
     def reset(self) -> None:
@@ -93,11 +97,16 @@ class TransmitQueue:
         self._lost = False
 
     def run(self, dma: DmaPort) -> bool:
-        """Carry out descriptors; whether any was reported done."""
+        """Carry out descriptors, for a while; whether any was reported done.
+
+        ``unfinished`` tells whether there is more to be done, so that whatever software puts into a
+        ring, others get their turn.
+        """
         if self._running:
             return False  # who carries out descriptors already looks at the tail each time
         self._running = True
-        reported = False
+        self.unfinished = reported = False
+        self._sent, descriptors = 0, 0
         values = self._values
         while (
             values[self._control] & QUEUE_ENABLE
@@ -107,6 +116,10 @@ class TransmitQueue:
         ):
             head, tail, size = values[self._head], values[self._tail], values[self._length] >> 4
             if head == tail or head >= size or tail >= size:
+                break
+            descriptors += 1
+            if descriptors + self._sent > TURN:
+                self.unfinished = True
                 break
             at = (values[self._base] | values[self._base_high] << 32) + 16 * head
             fetched = dma.read(at, 16)
@@ -134,6 +147,7 @@ class TransmitQueue:
             if high & _PLAIN_BITS == _PLAIN and ETHERNET_HEADER <= length <= LONGEST_FRAME:
                 fetched = dma.read(low, length)
                 if fetched.status is _SUCCESS:
+                    self._sent += 1
                     self._send(self.number, fetched.data)
                 return
             self._first = high
@@ -147,7 +161,8 @@ class TransmitQueue:
             first, self._first = self._first, None
             if not self._lost and self._gathered >= ETHERNET_HEADER:
                 for frame in self._frames(b"".join(self._parts), first, high):
-                    if len(frame) <= LONGEST_FRAME:
+                    if ETHERNET_HEADER <= len(frame) <= LONGEST_FRAME:
+                        self._sent += 1
                         self._send(self.number, frame)
 
     def _frames(self, data: bytes, first: int, last: int) -> Iterable[bytes]:

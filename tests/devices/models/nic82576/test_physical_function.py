@@ -10,6 +10,7 @@ from devices.models.nic82576.controller import Nic82576
 from devices.network.link import connect
 from tests.devices.models.nic82576.drivers import LINK_UP
 from tests.devices.models.nic82576.machines import SECOND, Machine, frame_for
+from tests.devices.network.packets import ip_packet
 
 PATTERNS = (0x5A5A_5A5A, 0xA5A5_A5A5, 0, 0xFFFF_FFFF)
 
@@ -255,3 +256,32 @@ def test_a_full_ring_counts_what_it_misses(machine: Machine) -> None:
 def test_an_address_that_is_none_is_refused(mac: str) -> None:
     with pytest.raises(ValueError, match="mac"):
         Nic82576(mac)
+
+
+def test_a_ring_without_end_leaves_others_their_turn(machine: Machine) -> None:
+    """The longest ring, each packet of it cut into 300 segments."""
+    machine.up()
+    driver, ram = machine.driver, machine.port.ram
+    rings = driver.open()
+    large = ip_packet(bytes(64 * 300), 6, check=False)
+    ram.write(0, large)
+    low, high = 14 << 9 | 20, 0x2020_0C00 | (64 << 16 | 20 << 8) << 32
+    ram.write(rings.tx_ring, low.to_bytes(8, "little") + high.to_bytes(8, "little"))
+    rings.tail = 1
+    rings.ring_bell()
+    count = 65528
+    command = (0xA330_0000 | len(large) | (len(large) << 14 | 0x300) << 32) << 64
+    ram.write(0, large)
+    driver.write(0xE008, 16 * count)
+    for at in (0xE000, 0xE010, 0xE018):
+        driver.write(at, 0)
+    ram.write(0, (command | 0x2000).to_bytes(16, "little") * 200)
+    ram.write(0x2000, large)
+    driver.write(0xE018, count - 1)
+    assert 4096 <= len(machine.sink.frames) <= 4096 + 300
+    before = len(machine.sink.frames)
+    machine.nic.clock.advance(1000)
+    assert before + 3000 < len(machine.sink.frames) <= before + 4396
+    driver.write(0xE028, 0)
+    machine.nic.clock.advance(SECOND)
+    assert len(machine.sink.frames) <= before + 4396

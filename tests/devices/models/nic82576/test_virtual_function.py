@@ -1,5 +1,7 @@
 """Virtual functions, driven as igbvf drives them: mailbox, interrupts, resets, switching."""
 
+import zlib
+
 import pytest
 
 from devices.models.nic82576.controller import Nic82576
@@ -183,6 +185,27 @@ def test_a_port_vlan_is_put_in_for_a_guest(machine: VirtualMachines) -> None:
     machine.driver.write(0x3700, 1 << 31)
     machine.guest_rings[0].send(machine.sink.frames[0])
     assert machine.sink.frames[1] == frame
+
+
+@pytest.mark.parametrize("length", range(1, 24))
+@pytest.mark.parametrize("check", [True, False])
+def test_short_frames_with_a_tag_that_is_cut_harm_nobody(
+    machine: VirtualMachines, length: int, check: bool
+) -> None:
+    """All that looks at a tag is on: a length of less than header and tag has none."""
+    driver, rings, port = machine.driver, machine.guest_rings[0], machine.ports[0]
+    driver.write(0x3500, 0xFFFF | LOOPBACK)
+    driver.write(0x3700, 1 << 31)
+    driver.write(0x0400, 2)
+    frame = (b"\xff" * 6 + vf_mac(0) + b"\x81\0\0\x05" + bytes(20))[:length]
+    data = frame if check else frame + zlib.crc32(frame).to_bytes(4, "little")
+    port.ram.write(rings.tx_buffers, data)
+    command = 0x2930_0000 | check << 25
+    rings.descriptor(rings.tx_buffers, command | len(data) | len(data) << 46)
+    rings.ring_bell()
+    assert rings.done(rings.tail - 1)
+    plain = frame[:12] + frame[16:] if length >= 18 else frame
+    assert machine.sink.frames == [plain] * (length >= 14)
 
 
 @pytest.mark.parametrize(
