@@ -33,7 +33,8 @@ COMMANDS = {
     "fuzz": ("vtd.commands.fuzz:fuzz", "Generated cases against an oracle, QEMU or your own."),
     "guest": ("vtd.commands.guest:app", "Decode VMCSs and VPDs, check VM entries, explain EPT."),
     "live": ("vtd.commands.live:app", "Boot an operating system on a machine description."),
-    "audit": ("vtd.commands.audit:audit", "Find uses of stale translations in a log."),
+    "audit": ("vtd.commands.audit:audit", "Find invalidations that a log misses."),
+    "lint": ("vtd.commands.lint:lint", "Check structures, writes to them and register accesses."),
 }
 """Name, where the function or application is, and the line of help."""
 PLAIN: dict[str, Any] = {"rich_markup_mode": None}

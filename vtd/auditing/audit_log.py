@@ -170,6 +170,14 @@ def audit_scenario(scenario: Mapping[str, Json], policy: CachePolicy = AGGRESSIV
 
 
 def _audit_platform(lines: Iterator[tuple[int, str]], policy: CachePolicy) -> LogReport:
+    scenario, steps = read_platform_log(lines)
+    return _audit_steps("platform log", scenario, steps, policy)
+
+
+def read_platform_log(
+    lines: Iterator[tuple[int, str]],
+) -> tuple[Scenario, Iterator[tuple[int, Step]]]:
+    """The head of a platform log and its steps with their lines; AuditLogError names bad ones."""
     first, text = next(lines)
     head = _parsed(first, text)
     with _problems_of(first):
@@ -181,7 +189,7 @@ def _audit_platform(lines: Iterator[tuple[int, str]], policy: CachePolicy) -> Lo
             with _problems_of(here):
                 yield here, parse_step(raw, STEPS_AND_DESCRIPTORS)
 
-    return _audit_steps("platform log", scenario, steps(), policy)
+    return scenario, steps()
 
 
 def _audit_steps(
@@ -194,11 +202,7 @@ def _audit_steps(
     for here, step in steps:
         audits.at(here)
         report.lines = here
-        try:
-            _carry_out(run, step)
-        except BROKEN:
-            with _problems_of(here):
-                raise
+        carry_out_line(run, here, step)
     audits.report(report)
     return report
 
@@ -244,6 +248,15 @@ class InvalidateStep(Step):
 
 
 STEPS_AND_DESCRIPTORS = {**STEPS, **kinds_of(InvalidateStep)}
+
+
+def carry_out_line(run: ScenarioRun, line: int, step: Step) -> None:
+    """Take the step of a line; AuditLogError if it can't be taken."""
+    try:
+        _carry_out(run, step)
+    except BROKEN:
+        with _problems_of(line):
+            raise
 
 
 def _carry_out(run: ScenarioRun, step: Step) -> None:

@@ -197,6 +197,8 @@ SITUATIONS: dict[tuple[str, int], str] = {
     ("audit", 2): "audit empty",
     ("live boot", 2): "live boot absent",
     ("live matrix", 2): "live matrix nothing",
+    ("lint", 0): f"lint {SOUND}",
+    ("lint", 2): "lint empty",
     ("live serve", 2): "live serve spec",
 }
 """A command line for every cell of the table that says something."""
@@ -212,6 +214,7 @@ ELSEWHERE = {
     ("live fetch", 0): ("test_live_guests", "test_what_is_there_is_told"),
     ("live fetch", 1): ("test_live_guests", "test_what_is_missing_is_told"),
     ("live fetch", 2): ("test_live_guests", "test_what_can_not_be_had_is_told"),
+    ("lint", 1): ("test_lint", "test_a_log_is_linted_by_lines_in_every_form"),
     ("live serve", 0): ("test_live", "test_the_sockets_are_private_and_the_arguments_name_them"),
     ("live serve", 1): (
         "test_live", "test_a_guest_that_forgets_an_invalidation_is_found_and_recorded"

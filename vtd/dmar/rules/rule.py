@@ -5,10 +5,11 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from vtd.dmar.records import Place
 from vtd.dmar.table import Table
+from vtd.ruling import RuleText
 from vtd.severity import Severity
 
 if TYPE_CHECKING:
@@ -29,19 +30,26 @@ class Finding(NamedTuple):
     length: int
     """Bytes concerned, from ``offset``; 0 if the finding is about something absent."""
 
+    @property
+    def where(self) -> str:
+        """The offset, as reports print it."""
+        return f"0x{self.offset:03x}"
+
+    @property
+    def place(self) -> dict[str, Any]:
+        """For reports in JSON."""
+        return {"offset": self.offset}
+
+    @property
+    def region(self) -> dict[str, int]:
+        """For reports in SARIF."""
+        return {"byteOffset": self.offset, "byteLength": self.length}
+
 
 @dataclass(frozen=True)
-class Rule:
-    """One rule: its id, and everything there is to say about it."""
+class Rule(RuleText):
+    """One rule about tables; its section is one of the specification or empty."""
 
-    id: str
-    severity: Severity
-    title: str
-    """The rule itself, as a statement that a good table fulfils."""
-    section: str
-    """Section of the specification, empty if it is none of its rules."""
-    meaning: str
-    """What is at stake."""
     consumers: dict[str, str]
     """What software is known to do with a table that breaks the rule, by name of the software."""
     check: Callable[[Table], Hits] | None
