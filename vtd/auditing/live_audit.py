@@ -11,24 +11,27 @@ from collections.abc import Iterator
 from vtd.auditing.aligned_down import AlignedDown
 from vtd.auditing.audit_log import Finding, LogReport, UnitAudit
 from vtd.auditing.debt import Debt
-from vtd.recordings.live import read_head, read_lines
+from vtd.recordings.live import Numbered, Opener, open_live
 from vtd.recordings.replay_live import LiveRun
 from vtd.unit.caching.policy import AGGRESSIVE, CachePolicy
 
 
-def audit_live(lines: Iterator[tuple[int, str]], policy: CachePolicy = AGGRESSIVE) -> LogReport:
-    """Audit the numbered lines of a recording; ScenarioError names the line that is none.
+def audit_live(opener: Opener, policy: CachePolicy = AGGRESSIVE) -> LogReport:
+    """Audit the lines of a recording; ScenarioError names the line that is none.
 
     ``policy`` is what the units cache, whatever the recorded ones did.
     """
-    head = read_head(lines)
-    run = LiveRun(head, caches=policy)
+    with open_live(opener) as (head, lines):
+        return _audit(LiveRun(head, caches=policy), lines)
+
+
+def _audit(run: LiveRun, lines: Iterator[Numbered]) -> LogReport:
     report = LogReport("live recording", 1)
     inferred: list[Debt] = []
     audits = [UnitAudit(unit) for unit in run.units]
     for unit in run.units:
         AlignedDown(unit, inferred.append)
-    for number, line in read_lines(lines, head):
+    for number, line in lines:
         for audit in audits:
             audit.at(number)
         for _ in run.carry_out(line):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -82,16 +84,17 @@ def _audit(path: Path, cache: str) -> LogReport:
     if str(path) == "-":
         text = read_text("-")
         if begins_live(text[:4096].encode()):
-            return audit_live(iter(enumerate(text.splitlines(), 1)), POLICIES[cache])
+            lines = list(enumerate(text.splitlines(), 1))
+            return audit_live(lambda: nullcontext(iter(lines)), POLICIES[cache])
         return audit_log(text.splitlines(), POLICIES[cache])
     if path.is_dir() and (path / MANIFEST).exists():
         path = path / EVENTS
     if path.name.endswith((".json", ".json.gz")):
         return audit_scenario(load_scenario(path), POLICIES[cache])
-    with open_lines(path) as lines:
-        if is_live(path):
-            return audit_live(lines, POLICIES[cache])
-        return audit_log((line for _, line in lines), POLICIES[cache])
+    if is_live(path):
+        return audit_live(partial(open_lines, path), POLICIES[cache])
+    with open_lines(path) as numbered:
+        return audit_log((line for _, line in numbered), POLICIES[cache])
 
 
 def _lines(path: Path, report: LogReport, *, window: bool) -> Iterator[str]:

@@ -12,12 +12,25 @@ import json
 import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, Self, cast
 
-from devices.dma import ATOMIC
+from devices.dma import (
+    ATOMIC,
+    EXECUTE_REQUESTED,
+    MESSAGE,
+    NO_SNOOP,
+    WRITE,
+    AddressType,
+    Completion,
+    NoWrite,
+    PageRequest,
+    Payload,
+    Request,
+)
 from devices.source_id import Bdf
 from pagetables.memory import ADDRESS_WIDTH
 from vtd.dmar.pci_tree import parse_address
@@ -25,6 +38,7 @@ from vtd.dmar.table import Table
 from vtd.recordings import values
 from vtd.recordings.scenario import departures_of, unit_capabilities, unit_constants
 from vtd.recordings.values import (
+    MAX_LENGTH,
     Json,
     ScenarioError,
     byte_string,
@@ -37,12 +51,14 @@ from vtd.recordings.values import (
 from vtd.unit.caching.policy import POLICIES, CachePolicy
 from vtd.unit.departures import FLAGS, Departures
 from vtd.unit.registers.capabilities import Capabilities
+from vtd.unit.unit import implementation_registers
 
 FORMAT = "live-1"
 LONGEST_LINE = 1 << 26
 """Bytes; a recording has lines of a few KiB at most, a platform log perhaps whole memories."""
 LARGEST_RECORD = 64
 """Bytes of what a unit reads or writes at a time: a PASID entry has most."""
+LARGEST_ACCESS = ATOMIC | EXECUTE_REQUESTED | NO_SNOOP
 _CUT = (EOFError, zlib.error, gzip.BadGzipFile)
 _HEAD = re.compile(rb'\s*\{.*?"format"\s*:\s*"live-', re.DOTALL)
 _DEPARTED = Departures(**{each.name: not each.permitted for each in FLAGS})
@@ -92,6 +108,65 @@ class PageRequested(NamedTuple):
     access: int
     physical: int | None
 
+    @property
+    def request(self) -> Request:
+        """The request; what it wrote was not recorded."""
+        payload = bytes(1) if self.access & WRITE else None
+        return Request(self.source_id, self.address, self.access, 1, payload=payload)
+
+
+class Tagged(NamedTuple):
+    """``t``: a request with a PASID, or of a device-TLB; see :func:`answer_of`."""
+
+    source_id: int
+    address: int
+    access: int
+    length: int
+    pasid: int | None
+    privileged: bool
+    address_type: int
+    no_write: bool
+    answer: Json
+
+    @classmethod
+    def of(cls, request: Request, answer: int | Completion) -> Self:
+        """The line of a request and what came of it."""
+        source_id, address, access, length, pasid, privileged, address_type, payload = request
+        no_write = isinstance(payload, NoWrite)
+        fields = int(source_id), address, access, length, pasid, privileged, int(address_type)
+        return cls(*fields, no_write, answer_of(answer))
+
+    @property
+    def request(self) -> Request:
+        """The request; what it wrote was not recorded."""
+        payload: Payload = NoWrite() if self.no_write else None
+        if self.access & WRITE:
+            payload = bytes(self.length)
+        fields = self.source_id, self.address, self.access, self.length, self.pasid
+        return Request(*fields, self.privileged, AddressType(self.address_type), payload)
+
+
+class PageAskedFor(NamedTuple):
+    """``p``: a page request message, and whether software will find it."""
+
+    source_id: int
+    address: int
+    read: bool
+    write: bool
+    group_index: int
+    last: bool
+    pasid: int | None
+    privileged: bool
+    execute: bool
+    queued: bool
+
+    @property
+    def request(self) -> Request:
+        """The message."""
+        page = PageRequest(*self[1:-1])
+        fields = self.source_id, self.address, MESSAGE, 0, self.pasid, self.privileged
+        return Request(*fields, payload=page)
+
 
 class InterruptRequested(NamedTuple):
     """``i``: an interrupt request, and whether it was delivered."""
@@ -100,6 +175,12 @@ class InterruptRequested(NamedTuple):
     address: int
     data: int
     delivered: bool
+
+    @property
+    def request(self) -> Request:
+        """The write that asks for it."""
+        payload = self.data.to_bytes(4, "little")
+        return Request(self.source_id, self.address, WRITE, 4, payload=payload)
 
 
 class MessageSent(NamedTuple):
@@ -116,6 +197,8 @@ Line = (
     | RegisterRead
     | RegisterWritten
     | PageRequested
+    | Tagged
+    | PageAskedFor
     | InterruptRequested
     | MessageSent
 )
@@ -131,7 +214,7 @@ class LiveHead:
     units: tuple[Capabilities, ...]
     """One for each DRHD, in their order."""
     constants: tuple[Mapping[int, int] | None, ...]
-    """Values of implementation-specific registers of each; None for those of a unit made here."""
+    """Values of implementation-specific registers of each; None where it is not told."""
     caches: CachePolicy
     departures: Departures
     bridges: Mapping[Bdf, int]
@@ -161,11 +244,20 @@ class LiveHead:
         return cls(
             table,
             made,
-            tuple(unit_constants(unit) or None for unit in units),
+            tuple(unit_constants(unit) if "registers" in unit else None for unit in units),
             POLICIES[policy],
             single | _DEPARTED if as_recorded else single,
             member(raw, "bridges", _bridges, {}),
         )
+
+
+def answer_of(answer: int | Completion) -> Json:
+    """A physical address, the translations as lists of numbers, or the status of a refusal."""
+    if isinstance(answer, int):
+        return answer
+    if not answer.ok:
+        return answer.status.value
+    return [[int(value) for value in entry] for entry in answer.entries]
 
 
 def is_live(path: Path) -> bool:
@@ -228,6 +320,51 @@ def read_head(lines: Iterator[tuple[int, str]]) -> LiveHead:
             with _broken(number):
                 return LiveHead.parse(_json(line))
     raise ScenarioError("empty: no recording")
+
+
+Opener = Callable[[], AbstractContextManager[Iterator[tuple[int, str]]]]
+"""Begins to read the numbered lines of a recording, from the first one each time."""
+
+
+@contextmanager
+def open_live(opener: Opener) -> Iterator[tuple[LiveHead, Iterator[Numbered]]]:
+    """The head of a recording, and its lines; ScenarioError for what is not as the format says.
+
+    Implementation-specific registers that the head does not tell are those that software read: what
+    units here have there has changed with time.
+    """
+    with opener() as lines:
+        head = read_head(lines)
+        head = replace(head, constants=tuple(_constants(head, lines)))
+    with opener() as lines:
+        read_head(lines)
+        yield head, read_lines(lines, head)
+
+
+def open_live_file(path: Path) -> AbstractContextManager[tuple[LiveHead, Iterator[Numbered]]]:
+    """The recording in a file."""
+    return open_live(partial(open_lines, path))
+
+
+def _constants(head: LiveHead, lines: Iterable[tuple[int, str]]) -> Iterator[dict[int, int]]:
+    """The implementation-specific registers of each unit."""
+    known = [
+        dict(implementation_registers(unit)) if told is None else dict(told)
+        for unit, told in zip(head.units, head.constants, strict=True)
+    ]
+    open_ones = [
+        number for number, told in enumerate(head.constants) if told is None and known[number]
+    ]
+    if open_ones:
+        read: set[tuple[int, int]] = set()
+        for _, line in read_lines(lines, head):
+            if not isinstance(line, RegisterRead) or line.unit not in open_ones:
+                continue
+            key = line.unit, line.offset
+            if line.size == 8 and line.offset in known[line.unit] and key not in read:
+                read.add(key)
+                known[line.unit][line.offset] = line.value
+    yield from known
 
 
 def read_lines(lines: Iterable[tuple[int, str]], head: LiveHead) -> Iterator[Numbered]:
@@ -299,6 +436,29 @@ def _page(line: Json, head: LiveHead) -> None:
         _below("physical", line.physical, 1 << 64)
 
 
+def _tagged(line: Json, head: LiveHead) -> None:
+    _below("source-id", line.source_id, 1 << 16)
+    _below("address", line.address, 1 << 64)
+    _below("access", line.access, LARGEST_ACCESS + 1, least=1)
+    _below("length", line.length, MAX_LENGTH + 1)
+    _below("address type", line.address_type, len(AddressType))
+    if line.pasid is not None:
+        _below("PASID", line.pasid, 1 << 20)
+    flag(line.privileged)
+    flag(line.no_write)
+
+
+def _page_asked_for(line: Json, head: LiveHead) -> None:
+    _below("source-id", line.source_id, 1 << 16)
+    _below("address", line.address, 1 << 64)
+    _below("group", line.group_index, 1 << 9)
+    if line.pasid is not None:
+        _below("PASID", line.pasid, 1 << 20)
+    flags = line.read, line.write, line.last, line.privileged, line.execute, line.queued
+    for each in flags:
+        flag(each)
+
+
 def _interrupt(line: Json, head: LiveHead) -> None:
     _below("source-id", line.source_id, 1 << 16)
     _below("address", line.address, 1 << 64)
@@ -319,6 +479,8 @@ _KINDS: Mapping[str, tuple[type[Json], Callable[[Json, LiveHead], None]]] = {
     "r": (RegisterRead, _register),
     "w": (RegisterWritten, _register),
     "d": (PageRequested, _page),
+    "t": (Tagged, _tagged),
+    "p": (PageAskedFor, _page_asked_for),
     "i": (InterruptRequested, _interrupt),
     "e": (MessageSent, _message),
 }

@@ -1,21 +1,22 @@
 """Writes recordings of live units line by line, in the format of :mod:`vtd.recordings.live`.
 
-What units read, store and send during an operation stands before it. Left out: what device-TLBs
-ask, are told and send, and requests with PASID.
+What units read, store and send during an operation stands before it. Left out: the answers of
+device-TLBs to invalidations, which a replay gives at once.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable
+from dataclasses import astuple
 from functools import partial
 from typing import Any
 
-from devices.dma import MESSAGE, Completion, Request
+from devices.dma import MESSAGE, Completion, PageRequest, Request
 from devices.interrupt_messages import INTERRUPT_RANGE
 from pagetables.observer import Structure
 from vtd.dmar.table import Table
-from vtd.recordings.live import FORMAT
+from vtd.recordings.live import FORMAT, Tagged
 from vtd.unit.caching.policy import POLICIES
 from vtd.unit.observer import Observer
 from vtd.unit.reporting.events import Event, MessageSent
@@ -79,12 +80,18 @@ def _head(table: Table, units: list[RemappingUnit], about: dict[str, Any]) -> di
                 "cap": hex(unit.capabilities.cap),
                 "ecap": hex(unit.capabilities.ecap),
                 "host_address_width": unit.capabilities.host_address_width,
+                "registers": _constants(unit),
             }
             for unit in units
         ],
         "caches": names[options.caches],
         "departures": list(options.departures.names),
     }
+
+
+def _constants(unit: RemappingUnit) -> dict[str, str]:
+    *_, constants = unit.made_of
+    return {hex(offset): hex(value) for offset, value in constants.items()}
 
 
 class _Accesses(Observer):
@@ -116,7 +123,13 @@ class _Accesses(Observer):
 
     def answered(self, request: Request, answer: int | Completion) -> None:
         source_id, address, access, _, pasid, _, address_type, payload = request.plain
-        if pasid is not None or address_type or access == MESSAGE:
+        if access == MESSAGE:
+            if isinstance(payload, PageRequest):
+                queued = isinstance(answer, Completion) and answer.ok
+                self._recorder.ended("p", int(source_id), *astuple(payload), queued)
+            return
+        if pasid is not None or address_type:
+            self._recorder.ended("t", *Tagged.of(request, answer))
             return
         if address in INTERRUPT_RANGE and isinstance(payload, bytes) and len(payload) == 4:
             data = int.from_bytes(payload, "little")

@@ -12,7 +12,7 @@ from functools import partial
 from itertools import zip_longest
 from pathlib import Path
 
-from devices.dma import READ, Completion, Request
+from devices.dma import Completion
 from devices.source_id import Bdf, SourceId
 from pagetables.memory import ADDRESS_WIDTH, BusError, PhysicalMemory
 from pagetables.observer import Structure
@@ -24,13 +24,14 @@ from vtd.recordings.live import (
     Line,
     LiveHead,
     MessageSent,
+    PageAskedFor,
     PageRequested,
     RegisterRead,
     RegisterWritten,
     Stored,
-    open_lines,
-    read_head,
-    read_lines,
+    Tagged,
+    answer_of,
+    open_live_file,
 )
 from vtd.recordings.replay import Mismatch, Report, Trace
 from vtd.recordings.values import Json, ScenarioError
@@ -142,12 +143,6 @@ class LiveRun:
                 return self.units[self._numbers[owner.unit]]
         raise ScenarioError(f"source-id: no unit covers {source_id}")
 
-    def request(self, line: PageRequested) -> Request:
-        """The request of such a line; what it wrote was not recorded."""
-        length = 1
-        payload = None if line.access == READ else bytes(length)
-        return Request(line.source_id, line.address, line.access, length, payload=payload)
-
     def carry_out(self, line: Line) -> Iterator[Comparison]:
         """What a line led to, beside what it says."""
         match line:
@@ -167,17 +162,24 @@ class LiveRun:
                     yield f"r {offset:#x}", value, got
             case RegisterWritten(unit, offset, size, value):
                 self.units[unit].write_register(offset, size, value)
-            case PageRequested(source_id, address, _, physical):
-                answer = self.unit_of(source_id).admit(self.request(line))
+            case PageRequested(source_id, address, _, expect):
+                answer = self._admit(line)
                 got = answer if isinstance(answer, int) else None
-                yield f"d {SourceId(source_id)} {address:#x}", physical, got
-            case InterruptRequested(source_id, address, data, delivered):
-                payload = data.to_bytes(4, "little")
-                request = Request(source_id, address, 2, 4, payload=payload)
-                answer = self.unit_of(source_id).admit(request)
-                got = isinstance(answer, Completion) and answer.ok
-                yield f"i {SourceId(source_id)} {address:#x}", delivered, got
+                yield f"d {SourceId(source_id)} {address:#x}", expect, got
+            case Tagged(source_id, address, answer=expect):
+                yield f"t {SourceId(source_id)} {address:#x}", expect, answer_of(self._admit(line))
+            case PageAskedFor(source_id, address, queued=expect):
+                got = answer_of(self._admit(line)) == []
+                yield f"p {SourceId(source_id)} {address:#x}", expect, got
+            case InterruptRequested(source_id, address, delivered=expect):
+                got = answer_of(self._admit(line)) == []
+                yield f"i {SourceId(source_id)} {address:#x}", expect, got
         yield from self.settle()
+
+    def _admit(
+        self, line: PageRequested | Tagged | PageAskedFor | InterruptRequested
+    ) -> int | Completion:
+        return self.unit_of(line.source_id).admit(line.request)
 
     def settle(self) -> Iterator[Comparison]:
         """What the units stored and sent since the last operation, beside what was announced."""
@@ -206,14 +208,13 @@ def replay_live(
     each request for a page before it is made.
     """
     report = Report(str(path), 0, counted_by="line")
-    with open_lines(path) as lines:
-        head = read_head(lines)
+    with open_live_file(path) as (head, lines):
         run = LiveRun(head, departures=departures, caches=caches)
         last = 1
-        for number, line in read_lines(lines, head):
+        for number, line in lines:
             last = number
-            if trace is not None and isinstance(line, PageRequested):
-                trace(run.unit_of(line.source_id), f"line {number} d", run.request(line))
+            if trace is not None and isinstance(line, PageRequested | Tagged):
+                trace(run.unit_of(line.source_id), f"line {number}", line.request)
             _compare(report, number, run.carry_out(line))
         _compare(report, last, run.settle())
     if run.missing:
@@ -230,10 +231,9 @@ def live_run(
 
     ScenarioError if a line is not what the format says.
     """
-    with open_lines(path) as lines:
-        head = read_head(lines)
+    with open_live_file(path) as (head, lines):
         run = LiveRun(head, departures=departures)
-        for number, line in read_lines(lines, head):
+        for number, line in lines:
             if until is not None and number >= until:
                 break
             for _ in run.carry_out(line):

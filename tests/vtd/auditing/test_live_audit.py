@@ -1,7 +1,8 @@
 """Audits of live recordings: Linux 6.1's unaligned ranges are found, and nothing in sound ones."""
 
 import json
-from collections.abc import Iterator
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,7 @@ DATA = 0x40_0000
 
 
 def audited(path: Path, policy: CachePolicy = AGGRESSIVE) -> LogReport:
-    with open_lines(path) as lines:
-        return audit_live(lines, policy)
+    return audit_live(partial(open_lines, path), policy)
 
 
 @pytest.mark.parametrize("path", recordings(), ids=name_of)
@@ -148,12 +148,9 @@ def test_a_driver_that_owes_nothing_has_no_finding(tmp_path: Path) -> None:
 
 
 def test_a_broken_line_is_named() -> None:
-    def lines() -> Iterator[tuple[int, str]]:
-        machine = RecordedMachine()
-        yield from enumerate([*machine.lines, '["d", 0]'], 1)
-
+    lines = list(enumerate([*RecordedMachine().lines, '["d", 0]'], 1))
     with pytest.raises(ScenarioError, match=r"^line \d+: d: 1 values instead of 4"):
-        audit_live(lines())
+        audit_live(lambda: nullcontext(iter(lines)))
 
 
 def test_a_finding_says_what_it_was_inferred_from() -> None:

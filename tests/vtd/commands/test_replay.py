@@ -276,7 +276,7 @@ def test_logs_beside_recordings_are_left_alone(tmp_path: Path) -> None:
 
 def test_the_trace_of_a_live_recording_shows_its_requests() -> None:
     shown = run("--trace", str(RECORDINGS / "k7-rec-no-qi.jsonl.gz"))
-    assert "k7-rec-no-qi.jsonl.gz: line 9 d\n00:05.0 reads" in shown
+    assert "k7-rec-no-qi.jsonl.gz: line 9\n00:05.0 reads" in shown
 
 
 def test_a_log_that_is_no_recording_is_refused(tmp_path: Path) -> None:

@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
+from devices.dma import PageRequest
 from tests.reference_data import name_of, recordings
 from tests.vtd.recordings.recorded_machine import (
+    DATA,
     FIRST,
     SECOND,
     TABLE,
@@ -20,13 +22,17 @@ from tests.vtd.recordings.recorded_machine import (
 )
 from tests.vtd.world import capabilities
 from vtd.dmar.description import build
-from vtd.recordings.live import LiveHead, begins_live, is_live
+from vtd.recordings.live import LiveHead, begins_live, is_live, open_live_file
 from vtd.recordings.replay_live import LiveRun, live_run, replay_live
 from vtd.recordings.values import ScenarioError
+from vtd.software.domain import FIRST_STAGE
 from vtd.unit.caching.policy import AGGRESSIVE, KEEPS_STALE, POLICIES, CachePolicy
 from vtd.unit.departures import SPECIFICATION
+from vtd.unit.port import UnitPort
 from vtd.unit.registers.capabilities import PROFILES, Capabilities
+from vtd.unit.unit import implementation_registers
 
+PASID = 5
 STALE = next(path for path in recordings() if "stale-first" in path.name)
 LEGACY = next(path for path in recordings() if "legacy39" in path.name)
 
@@ -72,6 +78,15 @@ def test_the_recorded_departures_are_needed() -> None:
 def test_lines_up_to_one_leave_the_state_before_it() -> None:
     whole, part = live_run(STALE), live_run(STALE, until=4)
     assert part.units[0].remapping.root == 0 != whole.units[0].remapping.root
+
+
+def test_registers_that_the_head_does_not_tell_are_those_that_software_read() -> None:
+    counters = next(path for path in recordings() if "k7-pmu" in path.name)
+    with open_live_file(counters) as (head, _):
+        (constants,) = head.constants
+    assert constants is not None
+    assert constants[0x390] == 0xFF  # events of the first group, then
+    assert implementation_registers(head.units[0])[0x390] == 0x3FF
 
 
 def change(source: Path, target: Path, number: int, make: Callable[[Any], Any]) -> Path:
@@ -158,7 +173,7 @@ def test_a_head_that_lies_is_refused(tmp_path: Path, head: dict[str, Any], messa
         ("[", "not JSON"),
         ("{}", "not an array that begins with a letter"),
         ("[]", "not an array that begins with a letter"),
-        ('["x", 1]', "'x' is none of m, u, r, w, d, i, e"),
+        ('["x", 1]', "'x' is none of m, u, r, w, d, t, p, i, e"),
         ('["m", 0, 8]', "m: 2 values instead of 3"),
         ('["m", -1, 8, 0]', "address: -1 is no number"),
         ('["m", 0, 65, 0]', "size: 65 is no number from 1 to 0x40"),
@@ -172,6 +187,14 @@ def test_a_head_that_lies_is_refused(tmp_path: Path, head: dict[str, Any], messa
         ('["d", 65536, 0, 1, 0]', "source-id: 65536 is no number"),
         ('["d", 0, 0, 4, 0]', "access: 4 is no number from 1 to 0x3"),
         ('["d", 0, 0, 1, "0"]', "physical: '0' is no number"),
+        ('["t", 0, 0, 1, 8, 1048576, 0, 1, 0, 0]', "PASID: 1048576 is no number"),
+        ('["t", 0, 0, 1, 8, null, 2, 1, 0, 0]', "2 is neither true nor false"),
+        ('["t", 0, 0, 1, 8, null, 0, 4, 0, 0]', "address type: 4 is no number"),
+        ('["t", 0, 0, 0, 8, null, 0, 1, 0, 0]', "access: 0 is no number"),
+        ('["t", 0, 0, 1, 99999999, null, 0, 1, 0, 0]', "length: 99999999 is no number"),
+        ('["p", 0, 0, 1, 1, 512, 1, null, 0, 0, 1]', "group: 512 is no number"),
+        ('["p", 0, 0, 1, 1, 1, 1, -1, 0, 0, 1]', "PASID: -1 is no number"),
+        ('["p", 0, 0, 1, 1, 1, 1, null, 0, 0, "x"]', "'x' is neither true nor false"),
         ('["i", 0, 0, 0, 1]', "delivered: 1 is neither true nor false"),
         ('["e", 0, 0, 4294967296]', "data: 4294967296 is no number"),
     ],
@@ -229,7 +252,7 @@ def test_damaged_recordings_end_with_an_error_or_a_report(tmp_path: Path) -> Non
 def test_a_run_is_told_of_requests_before_they_are_made() -> None:
     told: list[str] = []
     replay_live(LEGACY, lambda unit, step, request: told.append(step))
-    assert told[:2] == ["line 9 d", "line 10 d"]
+    assert told[:2] == ["line 9", "line 10"]
     assert len(told) == 1859
 
 
@@ -273,3 +296,34 @@ def test_bridges_that_a_recording_tells_of_say_whose_a_function_is() -> None:
     assert untold.unit_of(0x0100) is untold.units[1]
     with pytest.raises(ScenarioError, match="bridges"):
         LiveHead.parse({**head, "bridges": {"nowhere": 1}})
+
+
+def test_requests_of_device_tlbs_and_with_pasids_replay_too(tmp_path: Path) -> None:
+    machine = RecordedMachine()
+    driver, unit = machine.drivers[0], machine.units[0]
+    driver.start()
+    plain, tagged = driver.domain(), driver.domain(FIRST_STAGE)
+    driver.attach(FIRST, plain, page_requests=True)
+    driver.attach(FIRST, tagged, PASID, page_requests=True)
+    port = UnitPort(unit, machine.memory, FIRST)
+    for domain in (plain, tagged):
+        domain.map(0x7000_0000, DATA, 0x3000)
+    assert len(port.translate(0x7000_0000, 3).entries) == 3
+    assert len(port.translate(0x7000_1000, 1, pasid=PASID, no_write=True).entries) == 1
+    assert port.read_translated(DATA + 0x1000, 4).ok
+    assert port.write(0x7000_2000, b"word", pasid=PASID).ok
+    assert not port.write(0x7000_3000, b"word", pasid=PASID).ok
+    message = PageRequest(0x7000_3000, True, True, 1, True, PASID)
+    port.page_request(message)
+    plain.unmap(0x7000_0000, 0x1000)
+    assert port.translate(0x7000_0000).entries[0].r is False
+    kinds = [line[0] for line in parsed(machine)[1:]]
+    assert [kind for kind in kinds if kind in "tp"] == ["t"] * 5 + ["p", "t"]
+    report = replay_live(machine.write(tmp_path / "made.jsonl.gz"))
+    assert report.mismatches == []
+    lines = [json.loads(line) for line in machine.lines]
+    number = kinds.index("t") + 1
+    lines[number][-1] = "UR"
+    (tmp_path / "altered.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    (mismatch,) = replay_live(tmp_path / "altered.jsonl").mismatches
+    assert (mismatch.step, mismatch.op) == (number + 1, "t 00:02.0 0x70000000")
