@@ -112,6 +112,11 @@ def bridge(kind: str, name: str = "above", at: str = "00:04.0") -> str:
     return f'[[bridge]]\nname = "{name}"\nat = "{at}"\nkind = "{kind}"\n'
 
 
+def copy_engine(at: str = "00:08.0", more: str = "") -> str:
+    """An I/OAT engine with two channels."""
+    return f'[[function]]\nat = "{at}"\nmodel = "ioat"\nparameters = {{ channels = 2 }}\n{more}'
+
+
 DEVICES = disk() + edu() + edu("00:07.0")
 CHECKS = ("units", "nvme", "filesystem", "rebind", "rescan", "reset", "domain_types", "vfio")
 
@@ -140,6 +145,13 @@ def cells() -> Iterator[Cell]:
     second, first = unit("qemu", SECOND), unit("qemu-scalable-first", {"ssts": 1})
     yield _cell("legacy48-strict", "4 levels", unit() + DEVICES, append=STRICT)
     yield _cell("legacy48-lazy", "4 levels, flush queues", unit() + DEVICES)
+    yield _cell(
+        "copy-engine",
+        "I/OAT behind a DMA domain",
+        unit() + DEVICES + copy_engine(),
+        checks=("units", "nvme", "ioat"),
+        append=STRICT,
+    )
     yield _cell(
         "legacy39-strict", "3 levels", NARROW + unit("qemu", THREE_LEVELS) + DEVICES, append=STRICT
     )

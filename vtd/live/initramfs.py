@@ -13,8 +13,15 @@ from vtd.live.cpio import Archive
 from vtd.live.kernel import Kernel
 
 MODULES = ("nvme", "vfio_pci", "vfio_iommu_type1")
-OPTIONAL_MODULES = ("crct10dif_generic", "crc64_rocksoft_generic", "crc32c_generic", "ext4")
-"""Checksums that older kernels look for by another name than their modules have; a file system."""
+OPTIONAL_MODULES = (
+    "crct10dif_generic",
+    "crc64_rocksoft_generic",
+    "crc32c_generic",
+    "ext4",
+    "ioatdma",
+)
+"""Checksums that older kernels look for by another name than their modules have; a file system;
+drivers of devices that a machine may have."""
 FILES = resources.files("vtd.live") / "guest"
 
 

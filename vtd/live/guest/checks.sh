@@ -226,6 +226,21 @@ one_edu() { # COMMAND: with the first edu device
 check_intx() { one_edu intx; }
 check_provoke() { one_edu provoke; }
 
+# Copy engines: the driver copies something itself each time before it offers a channel.
+check_ioat() {
+	engines=$(functions_of 0x8086 0x2021)
+	[ -n "$engines" ] || { failed "ioat" "no engine"; return; }
+	for turn in first second third; do
+		if [ -e /sys/class/dma/dma0chan0 ] && ! dmesg | grep -q "ioatdma.*[Ss]elf-test"; then
+			ok "ioat $turn probe"
+		else
+			failed "ioat $turn probe" "$(dmesg | grep ioatdma | tail -1)"
+		fi
+		for engine in $engines; do bind "$engine" ioatdma || failed "ioat" "$engine does not bind again"; done
+	done
+	say "channels: $(ls /sys/class/dma | tr '\n' ' ')"
+}
+
 check_counters() {
 	[ -x $CHECKS ] || { skipped "counters" "no C compiler on the host"; return; }
 	units=$(ls -d /sys/bus/event_source/devices/dmar* 2>/dev/null)
