@@ -72,7 +72,7 @@ from vtd.unit.reporting.events import (
     TranslationGiven,
 )
 from vtd.unit.requests.faults import FaultReason, TranslationFault
-from vtd.unit.requests.request import RequestKind
+from vtd.unit.requests.request import RequestKind, kind_of
 from vtd.unit.translation.remapping import onlooker
 from vtd.unit.translation.translate import translate
 from vtd.unit.unit import RemappingUnit
@@ -122,6 +122,10 @@ class _Use:
     reuse: bool
     late: bool
     """Whether software had waited for invalidations that should have paid."""
+
+
+_OF_PAGES = (CacheName.IOTLB, CacheName.SECOND_STAGE)
+"""Caches whose entries may be kept for having faulted although tables changed since."""
 
 
 class Audit(Observer):
@@ -226,6 +230,10 @@ class Audit(Observer):
         self._permissions: Words = {}
         self._denying: tuple[Copy, Change] | None = None
 
+    def looks_ahead(self, request: Request) -> None:
+        """As for a request."""
+        self.begin(request)
+
     def asked(self, cache: CacheName, key: Any, entry: Any) -> None:
         """Judge what the cache may have, and know what it came from."""
         match cache:
@@ -254,7 +262,7 @@ class Audit(Observer):
             case CacheName.INTERRUPT:
                 self._interrupt_kept(key, refused=isinstance(entry, Exception))
             case CacheName.FIRST_STAGE | CacheName.SECOND_STAGE:
-                self._structure_kept(cache, key)
+                self._structure_kept(cache, key, refused=entry.refused is not None)
             case _:  # permissions are known when the request is settled
                 pass
 
@@ -526,7 +534,7 @@ class Audit(Observer):
             if cache is CacheName.SECOND_STAGE:
                 self._second = known
 
-    def _structure_kept(self, cache: CacheName, key: StructureKey) -> None:
+    def _structure_kept(self, cache: CacheName, key: StructureKey, *, refused: bool) -> None:
         domain_id, pasid, shift, prefix = key
         structure, words = Structure.FIRST_STAGE, self._words
         if cache is CacheName.SECOND_STAGE:
@@ -552,6 +560,7 @@ class Audit(Observer):
             pasid=pasid,
             start=prefix << shift,
             shift=shift,
+            refused=refused,
             number=self._now,
         )
         copy.via = self._entry()
@@ -740,7 +749,7 @@ class Audit(Observer):
             reads = request is not None and not request.access & WRITE
             if reads and only_dirty(word, bits):
                 continue
-            if copy.refused and copy.cache is CacheName.IOTLB and self._still_refused(copy):
+            if copy.refused and copy.cache in _OF_PAGES and self._still_refused(copy):
                 return
             self._note_use(copy, changed)
             return
@@ -762,6 +771,9 @@ class Audit(Observer):
                 skippable = now is not None and only_more_rights(word, bits, now)
                 if skippable and not each.refused and not self._counts_grants(word):
                     continue
+                absent_table = each.refused and each.cache is CacheName.SECOND_STAGE
+                if absent_table:  # judged by the requests that it blocks
+                    continue
                 if each.refused and each.cache is CacheName.IOTLB and self._still_refused(each):
                     continue
                 return changed
@@ -778,10 +790,16 @@ class Audit(Observer):
         that appeared on the way to it are no change of the page (6.5.3.3).
         """
         tables = onlooker(self._unit.remapping, self._memory)
-        kind = next((kind for kind, space in self.copies.iotlb.items() if space is copy.place))
+        if copy.cache is CacheName.IOTLB:
+            kind = next(kind for kind, space in self.copies.iotlb.items() if space is copy.place)
+            address = copy.start or 0
+        elif self._request is None:
+            return True
+        else:
+            kind, address = kind_of(self._request), self._request.address
         source_id, pasid, privileged = kind
         for access in (READ, WRITE):
-            request = Request(source_id, copy.start or 0, access, 1, pasid, privileged)
+            request = Request(source_id, address, access, 1, pasid, privileged)
             with suppress(TranslationFault):
                 translate(tables, request)
                 return False

@@ -43,6 +43,9 @@ class Observer(EntryObserver):
     def begin(self, request: Request) -> None:
         """A request, message or interrupt request has arrived."""
 
+    def looks_ahead(self, request: Request) -> None:
+        """What follows is for a request that nobody has made, to fill caches beforehand."""
+
     def asked(self, cache: CacheName, key: Any, entry: object | None) -> None:
         """A cache was asked; ``entry`` is what it had, the key then that of the entry, or None."""
 
@@ -103,6 +106,10 @@ class Observers(Observer):
     def begin(self, request: Request) -> None:
         for each in self._observers:
             each.begin(request)
+
+    def looks_ahead(self, request: Request) -> None:
+        for each in self._observers:
+            each.looks_ahead(request)
 
     def asked(self, cache: CacheName, key: Any, entry: object | None) -> None:
         for each in self._observers:

@@ -37,7 +37,7 @@ from vtd.layouts.registers import (
     RootTableAddress,
 )
 from vtd.unit.caching.caches import TranslationCaches
-from vtd.unit.caching.iotlb import Line
+from vtd.unit.caching.iotlb import IotlbEntry, Line
 from vtd.unit.interrupts.interrupt_remapping import InterruptFault, InterruptRemapping
 from vtd.unit.interrupts.outcome import Message
 from vtd.unit.monitoring import performance
@@ -80,6 +80,7 @@ from vtd.unit.translation.execute import check_execute
 from vtd.unit.translation.lookup import lookup
 from vtd.unit.translation.protected_memory import ProtectedMemory
 from vtd.unit.translation.remapping import Remapping
+from vtd.unit.translation.speculation import look_ahead, pages_behind
 from vtd.unit.translation.translate import INTERRUPT_MEGABYTE, translate
 
 
@@ -98,6 +99,7 @@ class RemappingUnit(Remade):
         "interrupts",
         "faults",
         "devices",
+        "queue",
         "page_requests",
         "performance",
         "virtual_commands",
@@ -172,6 +174,7 @@ class RemappingUnit(Remade):
         self.virtual_commands = VirtualCommands(self.registers, capabilities.pasid_width)
         self.register_invalidation = RegisterInvalidation(self.registers, self.remapping)
         self.protected_memory = ProtectedMemory(self.registers)
+        self._translate = _prefetching(options.caches.prefetched_pages)
         self.registers.on_reset(self._was_reset)
         self.registers.on_write(GlobalCommand, self._command_written)
         self.registers.on_write(ProtectedMemoryEnable, self._protection_written)
@@ -308,7 +311,7 @@ class RemappingUnit(Remade):
                 self.observer.asked(CacheName.IOTLB, (kind_of(request), address), entry)
             if entry is None or access & ~entry.rights:
                 try:
-                    entry = translate(self.remapping, request, entry)
+                    entry = self._translate(self.remapping, request, entry)
                 except TranslationFault as fault:
                     self._block(request, fault)
                     return REFUSED
@@ -487,13 +490,14 @@ class RemappingUnit(Remade):
         return command
 
     def _set_root_table(self) -> None:
-        self.remapping.root = self.registers[RootTableAddress]
+        self.remapping.set_root(self.registers[RootTableAddress], self.registers[GlobalStatus])
         self.registers[GlobalStatus] = self.registers[GlobalStatus].replace(rtps=True)
         if "esrtps" in self.capabilities.features:
             self.caches.clear()
 
     def _set_interrupt_table(self) -> None:
-        self.interrupts.table = self.registers[InterruptRemappingTableAddress]
+        table, status = self.registers[InterruptRemappingTableAddress], self.registers[GlobalStatus]
+        self.interrupts.set_table(table, status)
         self.registers[GlobalStatus] = self.registers[GlobalStatus].replace(irtps=True)
         if "esirtps" in self.capabilities.features:
             self.interrupts.clear()
@@ -501,6 +505,7 @@ class RemappingUnit(Remade):
     def _translation_switched(self, *, enabled: bool) -> None:
         """TE: what is cached is lost when translation stops in a scalable unit (6.6)."""
         self._choose_path()
+        self.remapping.use_new_root()
         if not enabled and "smts" in self.capabilities.features:
             self.caches.clear()
 
@@ -509,6 +514,21 @@ def _can_be_sent(request: Request) -> bool:
     """Whether a request is none that is malformed: an atomic has to be aligned."""
     misaligned = request.access == ATOMIC and request.address % (request.length or 1)
     return request.well_formed and not (misaligned and not request.address_type)
+
+
+def _prefetching(pages: int) -> Callable[[Remapping, Request, IotlbEntry | None], IotlbEntry]:
+    """:func:`translate`, with that many pages behind the one of a request looked up as well."""
+    if not pages:
+        return translate
+
+    def translate_on(
+        remapping: Remapping, request: Request, cached: IotlbEntry | None
+    ) -> IotlbEntry:
+        entry = translate(remapping, request, cached)
+        look_ahead(remapping, pages_behind(request, pages))
+        return entry
+
+    return translate_on
 
 
 def implementation_registers(capabilities: Capabilities) -> dict[int, int]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from pagetables.geometry import PAGE_SHIFT
+from pagetables.walk import WalkRule
 from vtd.layouts.entries import PasidTranslationType, ScalableContextEntry
 from vtd.unit.caching.cache import Cache
 from vtd.unit.caching.iotlb import END, Iotlb, canonical_range
@@ -50,6 +51,8 @@ class StructureEntry(NamedTuple):
     """As for :class:`IotlbTags` (Table 19, 6.2.5.2)."""
     host: int | None = None
     """Nested: the frame that the second stage made of ``frame``."""
+    refused: WalkRule | None = None
+    """Why there is no table, for an entry cached under CM = 1 that faulted (6.2.5.5)."""
 
 
 class HostPermission(NamedTuple):

@@ -52,14 +52,15 @@ class IotlbEntry(NamedTuple):
     physical: int
     """Start of the output page."""
     rights: int
-    """READ and WRITE as far as a request may use them without a flag update."""
+    """READ and WRITE as far as a request may use them without a flag update; shifted by 2, what the
+    tables grant, where that is more."""
     snoop: bool
     """Whether the access snoops processor caches whatever the request asks for (3.10)."""
     fault: TranslationFault | None = None
     """What the request met, for a faulting result cached under CM = 1 (6.1)."""
 
 
-GRANTS = (), (READ,), (WRITE,), (READ, WRITE)
+GRANTS = ((), (READ,), (WRITE,), (READ, WRITE)) * 4
 """By the rights of an entry: atomics, whose alignment counts too, are not among them."""
 
 
@@ -132,6 +133,8 @@ class Iotlb(Stateful):
         self._spaces: dict[RequestKind, Space] = {}
         self._domains: dict[int, dict[IotlbTags, set[RequestKind]]] = {}
         """By domain-id: which kinds of request have entries with which tags."""
+        self.removed: list[tuple[RequestKind, int]] | None = None
+        """Where invalidations removed something, by address, while somebody wants to know."""
 
     def snapshot(self) -> State:
         """The counters, and the entries in the order of their replacement."""
@@ -238,11 +241,15 @@ class Iotlb(Stateful):
                     for place in doomed:
                         self._drop(place)
                     count += len(doomed)
+                    if self.removed is not None:
+                        self.removed += [(kind, number << shift) for _, shift, number in doomed]
         self.counters.invalidated += count
         return count
 
     def clear(self) -> int:
         """Invalidate everything."""
+        if self.removed is not None:
+            self.removed += [(kind, entry.address) for kind, entry in self]
         count = self._empty()
         self.counters.invalidated += count
         return count

@@ -60,7 +60,7 @@ class InterruptFault(Exception):  # noqa: N818 - the specification's word
 class InterruptRemapping(Stateful):
     """The interrupt-remapping table of a unit and its interrupt entry cache."""
 
-    STATE = "table", "cache", "posted_hits"
+    STATE = "table", "new_table", "cache", "posted_hits"
 
     def __init__(self, capabilities: Capabilities, memory: TableMemory, options: Options) -> None:
         self._capabilities = capabilities
@@ -68,13 +68,29 @@ class InterruptRemapping(Stateful):
         self._departures = options.departures
         self.table = InterruptRemappingTableAddress(0)
         """As latched by GCMD.SIRTP."""
+        self.new_table: InterruptRemappingTableAddress | None = None
+        """What SIRTP has set, while the old one is still in use (6.7)."""
+        self._delays_table = options.caches.old_pointers and "esirtps" not in capabilities.features
         self.cache: Cache[int, RemappedIrte | PostedIrte] = Cache(options.caches.interrupt, int)
+        self._keeps_faults = options.caches.cache_faults and "cm" in capabilities.features
         self.observer: Observer | None = None
         self.posted_hits = 0
         """Hits of the cache on entries for posted interrupts."""
 
+    def set_table(self, latched: InterruptRemappingTableAddress, status: GlobalStatus) -> None:
+        """SIRTP: from now on, or by policy in a running unit from the global invalidation on."""
+        only_moved = not (latched ^ self.table) & ~InterruptRemappingTableAddress.irta.mask
+        self.new_table = latched
+        if not (self._delays_table and status.ires and status.irtps and only_moved):
+            self._use_new_table()
+
+    def _use_new_table(self) -> None:
+        if self.new_table is not None:
+            self.table, self.new_table = self.new_table, None
+
     def clear(self) -> None:
         """Global invalidation of the interrupt entry cache."""
+        self._use_new_table()
         self.cache.clear()
 
     def invalidate(self, index: int, count: int) -> None:
@@ -112,10 +128,13 @@ class InterruptRemapping(Stateful):
             trigger = rules.trigger_mode(self._departures, entry)
             outcome = Interrupt(entry.v, entry.dlm, trigger, entry.dm, entry.rh, destination)
         if self.cache.peek(index) is None:  # 6.4: not where any fault condition was met
-            self.cache.put(index, entry)
-            if self.observer is not None:
-                self.observer.kept(CacheName.INTERRUPT, index, entry)
+            self._keep(index, entry)
         return outcome
+
+    def _keep(self, index: int, entry: RemappedIrte | PostedIrte) -> None:
+        self.cache.put(index, entry)
+        if self.observer is not None:
+            self.observer.kept(CacheName.INTERRUPT, index, entry)
 
     def entry(self, index: int, source_id: int | None = None) -> RemappedIrte | PostedIrte:
         """The entry of an index that is present and free of reserved bits, from cache or memory.
@@ -131,7 +150,10 @@ class InterruptRemapping(Stateful):
             observer.asked(CacheName.INTERRUPT, index, cached)
         if cached is not None:
             self.posted_hits += isinstance(cached, PostedIrte)
-            self._verify_source(cached, source_id, index)
+            if self._keeps_faults:
+                self._check(cached, source_id, index)
+            else:
+                self._verify_source(cached, source_id, index)
             return cached
         try:
             entry = RemappedIrte(self.memory.read_record(address, IRTE_SIZE))
@@ -139,13 +161,18 @@ class InterruptRemapping(Stateful):
                 observer.read(Structure.INTERRUPT_ENTRY, address, IRTE_SIZE, entry)
         except BusError as error:
             raise InterruptFault(FaultReason.IR_READ_ERROR, index) from error
-        if not entry.p:
-            raise InterruptFault(FaultReason.IR_NOT_PRESENT, index, fpd=entry.fpd)
         looked_at = rules.as_looked_at(self._departures, entry, self._capabilities.features)
         found = PostedIrte(looked_at) if looked_at.im else looked_at
-        for check in rules.in_order(self._departures, (self._verify_source, self._check_reserved)):
-            check(found, source_id, index)
+        if self._keeps_faults:  # 6.4: as it is, and judged at each use
+            self._keep(index, found)
+        self._check(found, source_id, index)
         return found
+
+    def _check(self, entry: RemappedIrte | PostedIrte, source_id: int | None, index: int) -> None:
+        if not entry.p:
+            raise InterruptFault(FaultReason.IR_NOT_PRESENT, index, fpd=entry.fpd)
+        for check in rules.in_order(self._departures, (self._verify_source, self._check_reserved)):
+            check(entry, source_id, index)
 
     def _check_reserved(self, entry: RemappedIrte | PostedIrte, _: int | None, index: int) -> None:
         """Reserved bits and values (9.9, 9.10)."""

@@ -1,11 +1,14 @@
 """Invalidation: the queue, its descriptors, and the register interface (VT-d 6.5).
 
 Descriptors are carried out in order, each completely before the next, which is always permitted
-(6.5.2.12). A wait descriptor waits only for device-TLBs, which answer in their own time.
+(6.5.2.12); by policy what empties caches is left until a later descriptor needs it, and caches are
+filled again in between. A wait descriptor waits only for device-TLBs, which answer in their own
+time.
 """
 
 from __future__ import annotations
 
+import copy
 from contextlib import suppress
 from typing import Any, Protocol
 
@@ -47,12 +50,16 @@ from vtd.layouts.registers import (
     IotlbGranularity,
     IotlbInvalidate,
 )
+from vtd.unit.caching.caches import TranslationCaches
+from vtd.unit.caching.policy import UNCACHED
 from vtd.unit.queues import rules
 from vtd.unit.registers.register_file import RegisterFile, RegisterWrite
 from vtd.unit.reporting.event_interrupt import EventInterrupt
 from vtd.unit.reporting.fault_recording import FaultRecorder
+from vtd.unit.state import Stateful
 from vtd.unit.translation.lookup import write_structure
 from vtd.unit.translation.remapping import Remapping
+from vtd.unit.translation.speculation import look_ahead
 
 Error = InvalidationQueueErrorInfo
 
@@ -84,8 +91,14 @@ class DeviceMessages(Protocol):
         ...
 
 
-class InvalidationQueue:
+REFILLED = 16
+"""How many of the translations removed by one batch of descriptors are looked up again."""
+
+
+class InvalidationQueue(Stateful):
     """The invalidation queue of one unit (6.5.2)."""
+
+    STATE = ("pending",)
 
     def __init__(
         self,
@@ -103,6 +116,10 @@ class InvalidationQueue:
         self._interrupt_cache = interrupt_cache
         self._devices = devices
         self._running = self._wanted = False
+        policy = remapping.options.caches
+        self._late, self._refills = policy.late, policy.refills
+        self.pending: list[BitRecord] = []
+        """Descriptors that were fetched, and are carried out when one behind them needs it."""
         self._wide_supported = bool(remapping.capabilities.features & {"smts", "adms"})
         registers.on_write(InvalidationQueueTail, self._run_on_write)
         registers.on_write(FaultStatus, self._run_on_write)
@@ -117,6 +134,7 @@ class InvalidationQueue:
 
     def stop(self) -> None:
         """QIE 1 to 0: the head goes back to 0 (11.4.4.1)."""
+        self._carry_out_pending()
         self._registers[InvalidationQueueHead] = InvalidationQueueHead(0)
 
     def run(self) -> None:
@@ -128,14 +146,15 @@ class InvalidationQueue:
         self._wanted = True
         if self._running:
             return
-        self._running = True
+        self._running, removed = True, self._remapping.caches.iotlb
         try:
+            removed.removed = [] if self._refills else None
             while self._wanted:
                 self._wanted = False
                 while self._may_fetch() and self._step():
                     pass
         finally:
-            self._running = False
+            self._running, removed.removed = False, None
 
     def _may_fetch(self) -> bool:
         registers = self._registers
@@ -155,8 +174,6 @@ class InvalidationQueue:
             return self._error(descriptor)
         if not self._execute(descriptor):
             return False
-        if self._remapping.observer is not None:
-            self._remapping.observer.invalidated(descriptor)
         self._registers[InvalidationQueueHead] = InvalidationQueueHead(
             (head + size) % (0x1000 << queue.qs)  # a multiple of 16, in its place in the register
         )
@@ -209,14 +226,38 @@ class InvalidationQueue:
         """Carry out a descriptor; False if it has to stay at the head of the queue."""
         match descriptor:
             case InvalidationWaitDescriptor():
-                return self._wait(descriptor)
+                self._carry_out_pending()
+                done = self._wait(descriptor)
             case DeviceTlbInvalidateDescriptor() | PasidDeviceTlbInvalidateDescriptor():
-                return self._devices.invalidate(descriptor)
+                self._carry_out_pending()
+                done = self._devices.invalidate(descriptor)
             case PageGroupResponseDescriptor():
                 self._devices.respond(descriptor)
+                done = True
+            case _ if self._late and is_valid(self._remapping, descriptor):
+                self.pending.append(descriptor)
                 return True
-        valid = invalidate(self._remapping, self._interrupt_cache, descriptor)
-        return valid or self._error(Error.RESERVED_FIELD)
+            case _:
+                return self._carry_out(descriptor) or self._error(Error.RESERVED_FIELD)
+        if done and self._remapping.observer is not None:
+            self._remapping.observer.invalidated(descriptor)
+        return done
+
+    def _carry_out(self, descriptor: BitRecord) -> bool:
+        """Remove what a descriptor covers from the caches; False if it is not valid."""
+        removed = self._remapping.caches.iotlb.removed
+        if removed:
+            look_ahead(self._remapping, removed[-REFILLED:])
+        if not invalidate(self._remapping, self._interrupt_cache, descriptor):
+            return False
+        if self._remapping.observer is not None:
+            self._remapping.observer.invalidated(descriptor)
+        return True
+
+    def _carry_out_pending(self) -> None:
+        pending, self.pending = self.pending, []
+        for descriptor in pending:
+            self._carry_out(descriptor)
 
     def _wait(self, descriptor: InvalidationWaitDescriptor) -> bool:
         """inv_wait_dsc (6.5.2.9): status write first, then the completion event."""
@@ -233,6 +274,21 @@ class InvalidationQueue:
             self._registers[InvalidationCompletionStatus] = status
             self._event.trigger()
         return True
+
+
+class _Nothing:
+    """An interrupt entry cache without entries."""
+
+    def clear(self) -> None: ...
+
+    def invalidate(self, index: int, count: int) -> None: ...
+
+
+def is_valid(remapping: Remapping, descriptor: BitRecord) -> bool:
+    """Whether a descriptor would be carried out."""
+    empty = copy.copy(remapping)
+    empty.caches = TranslationCaches(UNCACHED)
+    return invalidate(empty, _Nothing(), descriptor)
 
 
 def invalidate(
@@ -300,6 +356,7 @@ def _invalidate_context(
     domain_id = _domain_id(remapping, domain_id)
     match ContextGranularity(granularity):
         case ContextGranularity.GLOBAL:
+            remapping.use_new_root()
             caches.invalidate_context_global()
         case ContextGranularity.DOMAIN:
             caches.invalidate_context_domain(domain_id)

@@ -54,8 +54,10 @@ from vtd.unit.translation.translate import (
     found,
     iotlb_entry,
     needs_dirty,
+    piece_of,
     set_dirty,
     walk_fault,
+    without_dirty,
 )
 
 PAGE_SIZE = 0x1000
@@ -152,9 +154,10 @@ def _translation(remapping: Remapping, request: Request, need: int) -> Translati
     entry = _cached(remapping, target, request, need)
     if entry is None:
         entry = _walk(remapping, target, request, need, privileged)
-        remapping.caches.iotlb.insert(kind_of(request), entry)
+        kept = piece_of(entry, request.address) if remapping.fractures else entry
+        remapping.caches.iotlb.insert(kind_of(request), kept)
         if remapping.observer is not None:
-            found(remapping.observer, request, entry)
+            found(remapping.observer, request, kept)
     granted = entry.rights & need
     if not granted:
         return _without_permission(request)
@@ -231,7 +234,7 @@ def _cached(remapping: Remapping, target: Target, request: Request, need: int) -
         raise TranslationFault(cached.fault.reason, cached.fault.fpd)
     if meets_interrupts(cached.physical, 30):
         return None  # a piece of a larger page, whose size matters here
-    final = not need & ~cached.rights or denied_by_cache(remapping, target)
+    final = not need & ~cached.rights or denied_by_cache(remapping, cached, need)
     return cached if final else None
 
 
@@ -252,7 +255,7 @@ def _walk(
             if not set_dirty(remapping, target, page):
                 return _walk(remapping, target, request, need, privileged)
         elif needs_dirty(target, page):
-            rights &= ~WRITE  # so that the first write comes to the tables and sets the flag
+            rights = without_dirty(rights)
     except WalkFault as fault:
         raise walk_fault(remapping, target, fault, request) from fault
     return iotlb_entry(target, request.address, page, rights)

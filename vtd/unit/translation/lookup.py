@@ -130,10 +130,14 @@ def legacy_context(
     try:
         target = _read_legacy_context(remapping, source_id)
     except TranslationFault as fault:
-        _cache_context_fault(remapping, source_id, fault)
+        keep_context_fault(remapping, source_id, fault)
         raise
+    entry = ContextCacheEntry(target.domain_id, target)
+    if remapping.keeps_faults:  # an entry that refuses the request is one that faults (6.2.2)
+        _keep_context(remapping, source_id, entry)
+        return _checked(target, check)
     _checked(target, check)
-    _keep_context(remapping, source_id, ContextCacheEntry(target.domain_id, target))
+    _keep_context(remapping, source_id, entry)
     return target
 
 
@@ -240,13 +244,17 @@ def scalable_context(
     try:
         entry = _read_scalable_context(remapping, source_id)
     except TranslationFault as fault:
-        _cache_context_fault(remapping, source_id, fault)
+        keep_context_fault(remapping, source_id, fault)
         raise
     if entry.eptr and not entry.paside:
         reason = FaultReason.PASID_DISABLED if needs_paside else FaultReason.SM_CONTEXT_INVALID
         raise TranslationFault(reason, entry.fpd)
+    kept = ContextCacheEntry(None, entry)
+    if remapping.keeps_faults:
+        _keep_context(remapping, source_id, kept)
+        return _checked(entry, check)
     _checked(entry, check)
-    _keep_context(remapping, source_id, ContextCacheEntry(None, entry))
+    _keep_context(remapping, source_id, kept)
     return entry
 
 
@@ -350,8 +358,12 @@ def pasid_target(
         if remapping.keeps_faults:
             _keep_pasid(remapping, key, PasidCacheEntry(0, fault))
         raise
+    entry = PasidCacheEntry(target.domain_id, target)
+    if remapping.keeps_faults:
+        _keep_pasid(remapping, key, entry)
+        return _checked(target, check)
     _checked(target, check)
-    _keep_pasid(remapping, key, PasidCacheEntry(target.domain_id, target))
+    _keep_pasid(remapping, key, entry)
     return target
 
 
@@ -549,7 +561,8 @@ def _checked(entry: T, check: Check[T] | None) -> T:
     return entry
 
 
-def _cache_context_fault(remapping: Remapping, source_id: int, fault: TranslationFault) -> None:
+def keep_context_fault(remapping: Remapping, source_id: int, fault: TranslationFault) -> None:
+    """Cache what the context entry of a source-id met, if the unit does that (6.2.2)."""
     if remapping.keeps_faults:
         domain_id = 0 if remapping.mode is TranslationTableMode.LEGACY else None
         _keep_context(remapping, source_id, ContextCacheEntry(domain_id, fault))

@@ -14,7 +14,7 @@ from vtd.layouts.entries import (
     ScalableContextEntry,
     ScalableRootEntry,
 )
-from vtd.layouts.registers import RootTableAddress, TranslationTableMode
+from vtd.layouts.registers import GlobalStatus, RootTableAddress, TranslationTableMode
 from vtd.unit.caching.caches import TranslationCaches
 from vtd.unit.caching.policy import UNCACHED
 from vtd.unit.observer import Observer
@@ -28,7 +28,7 @@ from vtd.unit.state import Stateful
 class Remapping(Stateful):
     """The state that translations depend on; the unit owns and changes it."""
 
-    STATE = "root", "caches"
+    STATE = "root", "new_root", "caches"
 
     def __init__(
         self,
@@ -49,11 +49,27 @@ class Remapping(Stateful):
         """Who watches the road of requests, if anybody does."""
         self.keeps_faults = options.caches.cache_faults and "cm" in capabilities.features
         """Whether what faulted is kept too: CAP.CM = 1 and a policy that does it (6.1)."""
+        self.fractures = options.caches.fractured
         self.records: dict[tuple[type[BitRecord], int], BitRecord] = {}
         """Structures as they were read, so that the fields of none are taken apart twice."""
         self.targets: dict[tuple[int, int, bool], Target] = {}
         """What context and PASID table entries come to, so that none is decoded twice."""
+        self.new_root: RootTableAddress | None = None
+        """What SRTP has set, while the old one is still in use (6.6)."""
         self.root = RootTableAddress(0)
+
+    def set_root(self, latched: RootTableAddress, status: GlobalStatus) -> None:
+        """SRTP: from now on, or by policy in a running unit from the global invalidation on."""
+        only_moved = not (latched ^ self.root) & ~RootTableAddress.rta.mask
+        delayed = self.options.caches.old_pointers and "esrtps" not in self.capabilities.features
+        self.new_root = latched
+        if not (delayed and status.tes and status.rtps and only_moved):
+            self.use_new_root()
+
+    def use_new_root(self) -> None:
+        """The root table that was set last is the one in use."""
+        if self.new_root is not None:
+            self.root, self.new_root = self.new_root, None
 
     @property
     def root(self) -> RootTableAddress:

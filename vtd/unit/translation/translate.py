@@ -32,7 +32,7 @@ from vtd.unit.observer import CacheName, Observer
 from vtd.unit.requests.faults import FaultReason, TranslationFault
 from vtd.unit.requests.request import kind_of, meets_interrupts
 from vtd.unit.requests.target import Target
-from vtd.unit.translation.lookup import find_tables, tag_width
+from vtd.unit.translation.lookup import find_tables, keep_context_fault, tag_width
 from vtd.unit.translation.remapping import Remapping
 
 Page = tuple[int, int, int, bool, Leaf | None, Leaf | None, TableMemory]
@@ -64,7 +64,7 @@ def translate(  # noqa: PLR0912 - all that a request meets, in one piece
     kind = source_id, pasid, privileged
     target, privileged = find_tables(remapping, kind)
     try:
-        if cached is not None and denied_by_cache(remapping, target):
+        if cached is not None and denied_by_cache(remapping, cached, access):
             check_rights(remapping, target, request, cached.rights)
         settled = False
         while not settled:
@@ -72,7 +72,9 @@ def translate(  # noqa: PLR0912 - all that a request meets, in one piece
             physical, _, rights, user_denied, _, _, _ = page
             if user_denied:
                 raise TranslationFault(FaultReason.USER_DENIED, target.fpd)
-            if access & ~rights:
+            if access & ~rights and _missing_right(remapping, request, rights) is not None:
+                if remapping.keeps_faults:
+                    _keep_page(remapping, target, request, page)
                 check_rights(remapping, target, request, rights)
             if physical >> 20 == INTERRUPT_MEGABYTE:
                 raise TranslationFault(target.reasons.interrupt_range, target.fpd)
@@ -81,16 +83,20 @@ def translate(  # noqa: PLR0912 - all that a request meets, in one piece
                 if access & WRITE:
                     settled = set_dirty(remapping, target, page)
                 elif needs_dirty(target, page):
-                    rights &= ~WRITE  # so that the first write comes here and sets the flag
+                    rights = without_dirty(rights)
     except WalkFault as ended:
-        if remapping.keeps_faults and ended.rule in _SAME_FOR_ALL:
-            _keep_fault(remapping, target, request, walk_fault(remapping, target, ended, request))
-        raise walk_fault(remapping, target, ended, request) from ended
+        met = walk_fault(remapping, target, ended, request)
+        if remapping.keeps_faults:
+            _keep_end(remapping, target, request, ended, met)
+        raise met from ended
     except TranslationFault as fault:
-        if remapping.keeps_faults and fault.reason in target.reasons.of_every_access:
+        of_every_access = fault.reason in target.reasons.of_every_access
+        if remapping.keeps_faults and of_every_access and target.first is None:
             _keep_fault(remapping, target, request, fault)
         raise
     entry = iotlb_entry(target, address, page, rights)
+    if remapping.fractures:
+        entry = piece_of(entry, address)
     remapping.caches.iotlb.insert(kind, entry)
     if remapping.observer is not None:
         found(remapping.observer, request, entry)
@@ -118,6 +124,21 @@ _PAGE_STARTS = tuple((1 << 64) - 1 & ~offset for offset in OFFSETS)
 
 
 INTERRUPT_MEGABYTE = INTERRUPT_RANGE.start >> 20
+
+
+def piece_of(entry: IotlbEntry, address: int) -> IotlbEntry:
+    """The 4 KiB page at an address as an entry of its own (6.2.4.1)."""
+    page = address & -1 << PAGE_SHIFT
+    physical = entry.physical | page & (1 << entry.shift) - 1
+    return entry._replace(address=page, shift=PAGE_SHIFT, physical=physical)
+
+
+def without_dirty(rights: int) -> int:
+    """Rights until a dirty flag is set: without WRITE, so that the first write sets the flag.
+
+    The two bits above say what the tables grant.
+    """
+    return rights & ~WRITE | rights << 2
 
 
 def find_page(remapping: Remapping, target: Target, address: int, privileged: bool) -> Page:
@@ -193,10 +214,10 @@ def _denial(target: Target, right: int) -> FaultReason:
     return target.reasons.write_denied if right & WRITE else target.reasons.read_denied
 
 
-def denied_by_cache(remapping: Remapping, target: Target) -> bool:
-    """Whether a right missing in the IOTLB is final: not where it may be for want of a flag."""
-    flags = (stage.dirty for stage in (target.first, target.second) if stage is not None)
-    return remapping.options.caches.trust_cached_rights and not any(flags)
+def denied_by_cache(remapping: Remapping, cached: IotlbEntry, need: int) -> bool:
+    """Whether a right missing in the IOTLB is final: not where it is for want of a dirty flag."""
+    granted = cached.rights | cached.rights >> 2
+    return remapping.options.caches.trust_cached_rights and bool(need & ~granted)
 
 
 def needs_dirty(target: Target, page: Page) -> bool:
@@ -238,30 +259,49 @@ def walk_tables(
     key = target.domain_id, pasid, LOWEST_TABLE_SHIFT, address >> LOWEST_TABLE_SHIFT
     lowest = cache.use(key)
     if lowest is None:
-        return _walk_and_remember(cache, key[:2], memory, stage, address, observer)
+        return _walk_and_remember(remapping, cache, key[:2], memory, stage, address)
     if observer is not None:
         observer.asked(CACHE_NAMES[stage.geometry.kind], key, lowest)
+    if lowest.refused is not None:
+        raise _refused(lowest, stage)
     return walk_last(memory, stage, address, lowest.frame, lowest.rights, observer)
 
 
+def _refused(entry: StructureEntry, stage: Stage) -> WalkFault:
+    """What a walk meets at an entry that is kept for having faulted."""
+    assert entry.refused is not None
+    top = entry.shift == stage.geometry.levels[0].shift
+    return WalkFault(entry.refused, stage.geometry.kind, entry.shift, top)
+
+
 def _walk_and_remember(
+    remapping: Remapping,
     cache: StructureCache,
     tags: tuple[int, int | None],
     memory: TableMemory,
     stage: Stage,
     address: int,
-    observer: Observer | None,
 ) -> Leaf:
+    observer = remapping.observer
     _, start = _below(cache, tags, stage, address, observer, LOWEST_TABLE_SHIFT + INDEX_BITS)
     width = tag_width(stage)
 
     def remember(shift: int, frame: int, rights: int) -> None:
-        key, entry = (*tags, shift, address >> shift), StructureEntry(shift, frame, rights, width)
+        keep(StructureEntry(shift, frame, rights, width))
+
+    def keep(entry: StructureEntry) -> None:
+        key = *tags, entry.shift, address >> entry.shift
         cache.put(key, entry)
         if observer is not None:
             observer.kept(CACHE_NAMES[stage.geometry.kind], key, entry)
 
-    return walk(memory, stage, address, remember, start, observer)
+    try:
+        return walk(memory, stage, address, remember, start, observer)
+    except WalkFault as fault:
+        above_pages = fault.shift > PAGE_SHIFT and fault.rule in _OF_ENTRIES
+        if remapping.keeps_faults and above_pages and fault.kind is StageKind.SECOND:
+            keep(StructureEntry(fault.shift, 0, 0, width, refused=fault.rule))
+        raise
 
 
 def _walk_guest(
@@ -319,6 +359,8 @@ def _below(
         if entry is not None:
             if observer is not None:
                 observer.asked(CACHE_NAMES[stage.geometry.kind], key, entry)
+            if entry.refused is not None:
+                raise _refused(entry, stage)
             return entry, (done, entry.frame, entry.rights)
     cache.counters.misses += 1
     if observer is not None:
@@ -342,9 +384,11 @@ def walk_fault(
         reason = reasons.top_read_error if top else reasons.read_error
     else:
         reason = _SECOND_STAGE_REASONS.get(rule, reasons.reserved)
+    met = TranslationFault(reason, target.fpd)
     if reason is FaultReason.CONTEXT_INVALID:  # LCT.4.3: a fault of the context entry
         remapping.caches.forget_context(request.source_id)
-    return TranslationFault(reason, target.fpd)
+        keep_context_fault(remapping, request.source_id, met)
+    return met
 
 
 _SECOND_STAGE_REASONS = {
@@ -368,12 +412,18 @@ def _write_protected(target: Target) -> bool:
     return isinstance(target.entry, PasidEntry) and target.entry.wpe
 
 
+def _keep_end(
+    remapping: Remapping, target: Target, request: Request, ended: WalkFault, met: TranslationFault
+) -> None:
+    """Cache how a walk ended, if that is not in the first stage (6.2.4.1)."""
+    if ended.kind is StageKind.SECOND and ended.rule in _SAME_FOR_ALL:
+        _keep_fault(remapping, target, request, met)
+
+
 def _keep_fault(
     remapping: Remapping, target: Target, request: Request, fault: TranslationFault
 ) -> None:
     """Cache a result of the second stage that faults whatever the access to the page is (6.1)."""
-    if target.first is not None:
-        return
     reasons = target.reasons
     denied = fault.reason in (reasons.read_denied, reasons.write_denied)
     entry = IotlbEntry(
@@ -385,11 +435,30 @@ def _keep_fault(
         snoop=False,
         fault=None if denied else fault,  # legacy mode names the right that the access needs
     )
+    _keep(remapping, request, entry)
+
+
+def _keep_page(remapping: Remapping, target: Target, request: Request, page: Page) -> None:
+    """Cache a page of the second stage that does not grant what the request needs (6.2.4.1)."""
+    physical, _, rights, _, _, _, _ = page
+    if target.first is not None or physical >> 20 == INTERRUPT_MEGABYTE:
+        return
+    if needs_dirty(target, page):
+        rights = without_dirty(rights)
+    _keep(remapping, request, iotlb_entry(target, request.address, page, rights))
+
+
+def _keep(remapping: Remapping, request: Request, entry: IotlbEntry) -> None:
+    """Cache a result that refused its request."""
     kind = kind_of(request)
+    if remapping.fractures:
+        entry = piece_of(entry, request.address)
     remapping.caches.iotlb.insert(kind, entry)
     if remapping.observer is not None:
         remapping.observer.kept(CacheName.IOTLB, (kind, entry.address), entry)
 
 
+_OF_ENTRIES = (WalkRule.NOT_PRESENT, WalkRule.RESERVED)
+"""Rules by which an entry itself stops a walk."""
 _SAME_FOR_ALL = (WalkRule.READ_ERROR, WalkRule.NOT_PRESENT, WalkRule.RESERVED)
 """Rules that stop a walk whatever the request is for."""

@@ -187,7 +187,8 @@ def test_aggressive_caches_show_a_missing_invalidation() -> None:
     names = ["uncached", *POLICIES]
     seen = dict(zip(names, software.outcomes(DEVICES[0], 0x20_0000, READ, 4), strict=True))
     assert seen == {
-        "uncached": 0x80_0000, "default": 0x80_0000, "aggressive": denied, "off": 0x80_0000
+        "uncached": 0x80_0000, "default": 0x80_0000, "off": 0x80_0000,
+        "aggressive": denied, "late": denied,
     }  # fmt: skip
     software.invalidate_range(domain, 0x20_0000, 0x1000)
     assert set(software.outcomes(DEVICES[0], 0x20_0000, READ, 4)) == {0x80_0000}
@@ -197,6 +198,7 @@ def test_aggressive_caches_show_a_missing_invalidation() -> None:
         "uncached": denied,
         "default": 0x80_0000,
         "aggressive": 0x80_0000,
+        "late": 0x80_0000,
         "off": denied,
     }
 

@@ -379,13 +379,22 @@ def test_what_is_cached_changes_no_answer(data: st.DataObject, mode: Mode, no_wr
     world = allow_ats(data.draw(flawed_worlds(mode)))
     request = world.request
     assume(request.pasid is not None or request.address >> 20 != 0xFEE)
-    fresh = ask(world.start(), world, no_write=no_write)
+
+    def answer(started: Started) -> Completion:
+        """The answer as it is for the page alone: large pages may be kept in pieces (6.2.4.1)."""
+        given = ask(started, world, no_write=no_write)
+        entries = tuple(
+            each._replace(address=each.address | request.address & each.size - 0x1000, size=0)
+            for each in given.entries[:1]
+        )
+        return given._replace(entries=entries)
+
+    fresh = answer(world.start())
     for policy in POLICIES.values():
         started = world.start(Options(caches=policy))
         for access in (READ, WRITE):
             started.admit(request._replace(access=access, length=4))
-        first = ask(started, world, no_write=no_write)
-        again = ask(started, world, no_write=no_write)
+        first, again = answer(started), answer(started)
         assert first == again == fresh
 
 

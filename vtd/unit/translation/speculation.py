@@ -1,0 +1,54 @@
+"""Translations that nobody asked for: pages behind one that was used, and what was invalidated.
+
+Hardware may fill its caches at any time (6.2.4, 6.2.5), and a device goes on sending while
+software invalidates (6.2.2.1). What is found so is cached like any other translation; nothing is
+stored in memory, so where a flag would have to be set first nothing is cached (6.2.4.1).
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable
+from contextlib import suppress
+
+from devices.dma import READ, Request
+from pagetables.geometry import PAGE_SHIFT
+from pagetables.memory import BusError
+from pagetables.unchanged import UnchangedMemory
+from vtd.unit.requests.faults import TranslationFault
+from vtd.unit.requests.request import RequestKind
+from vtd.unit.translation.remapping import Remapping
+from vtd.unit.translation.translate import INTERRUPT_MEGABYTE, translate
+
+
+class Unwritable(UnchangedMemory):
+    """Memory in which no flag can be set."""
+
+    def compare_exchange(self, address: int, size: int, expected: int, new: int) -> bool:
+        """Never: a translation that needs it is not made."""
+        raise BusError(address, "nothing is stored for a request that nobody made")
+
+
+def look_ahead(remapping: Remapping, pages: Iterable[tuple[RequestKind, int]]) -> None:
+    """Translate reads of the pages at these addresses that the IOTLB does not have."""
+    iotlb = remapping.caches.iotlb
+    ahead = copy.copy(remapping)
+    ahead.memory = Unwritable(remapping.memory)
+    for kind, address in pages:
+        source_id, pasid, privileged = kind
+        if address >> 20 == INTERRUPT_MEGABYTE or iotlb.peek(kind, address) is not None:
+            continue
+        request = Request(source_id, address, READ, 1, pasid, privileged)
+        if ahead.observer is not None:
+            ahead.observer.looks_ahead(request)
+        with suppress(TranslationFault):
+            translate(ahead, request)
+
+
+def pages_behind(request: Request, count: int) -> Iterable[tuple[RequestKind, int]]:
+    """The pages that follow the one of a request, in the same 2 MiB."""
+    source_id, address, _, _, pasid, privileged, _, _ = request
+    first = (address >> PAGE_SHIFT) + 1
+    last = (address >> 21) + 1 << 9
+    kind = source_id, pasid, privileged
+    return ((kind, number << PAGE_SHIFT) for number in range(first, min(first + count, last)))
