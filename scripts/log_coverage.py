@@ -32,6 +32,7 @@ _WORDS = {
     "for %s failed": "0000:00:1d.0",
     "in %s mode": "xapic",
     "Setting identity": "0000:00:1d.0",
+    "Using iommu %s mapping": "direct",
 }
 _NUMBERS = {"d": "2", "x": "1f", "X": "1F", "u": "2", "i": "2", "p": "0x1000"}
 

@@ -17,7 +17,7 @@ FIRMWARE_BUG = problem(
 MESSAGES = (
     normal("3.17-", r"(?:Add|Remov)(?:ing|ed) (?:to|from|device \S+ (?:to|from)) (?:iommu )?group",
            "an isolation group of devices"),
-    problem("5.10-", r"Failed to add (?:to iommu group|device \S+ to group)",
+    problem("5.4-", r"Failed to add (?:to iommu group|device \S+ to group)",
             "a device could not be put into an isolation group, so it is not translated",
             "the lines before; kernel version"),
     notice("", r"Default domain type: [Pp]assthrough",
@@ -25,9 +25,9 @@ MESSAGES = (
            "iommu=nopt, or iommu.passthrough=0"),
     normal("5.4-", r"Default domain type: |DMA domain TLB invalidation policy: ",
            "how devices are translated by default"),
-    notice("5.10-", r"Memory encryption detected - Disabling default IOMMU Passthrough",
+    notice("5.4-", r"Memory encryption detected - Disabling default IOMMU Passthrough",
            "encrypted memory does not go with one-to-one mapping, so devices are translated"),
-    notice("5.10-", r"[Ff]alling back to IOMMU_DOMAIN_DMA|in the same iommu group requires type|"
+    notice("5.4-", r"[Ff]alling back to IOMMU_DOMAIN_DMA|in the same iommu group requires type|"
            r"requesting conflicting def_domain_type|Cannot change default domain|"
            r"Device is still bound to driver|Device cannot be in \S+ domain|"
            r"Group not assigned to default domain",
@@ -38,10 +38,10 @@ MESSAGES = (
     problem("6.1-", r"iommu driver failed to attach (?:the|a) \w+|late IOMMU probe at driver bind|"
             r"Multiple IOMMU drivers present|Unsupported alignment constraint",
             "the IOMMU driver and the core disagree: a bug of the kernel", "kernel version"),
-    problem("5.10-", r"iommu: unaligned: iova|IOMMU: unaligned|unaligned: iova 0x",
+    problem("5.4-", r"iommu: unaligned: iova|IOMMU: unaligned|unaligned: iova 0x",
             "a driver asked for a mapping that is not aligned to pages: a bug of the driver",
             "the driver in the trace below"),
-    normal("5.10-",
+    normal("5.4-",
            r"(?:iommu|IOMMU): (?:map|mapping|unmap this|unmapped|Releasing group|Allocated "
            r"group)\b|(?:Releasing|Allocated) group \d+|(?:map|mapping|unmap this|unmapped): iova",
            "a message for kernel developers (debugging is on)"),

@@ -33,14 +33,14 @@ MESSAGES = (
             "processes", "memory of the machine; kernel version"),
     problem("5.10-6.1", r"No PASID available|Failed A?SID allocation|Failed to alloc ioasid",
             "all PASIDs are in use", _DEVICE),
-    problem("5.10-", r"Invalid PASID|IOMMU: .*Unexpected error code|Trying to free unknown IOASID|"
+    problem("5.4-", r"Invalid PASID|IOMMU: .*Unexpected error code|Trying to free unknown IOASID|"
             r"Cannot free active IOASID|Failed to get pasid entry of PASID|"
             r"Failed to set up PASID|SVM bind succeeded with no sdev|Invalid domain page table",
             "the kernel met a PASID or table that can't be: a bug of a driver or of the kernel",
             "kernel version; " + _DEVICE),
     notice("4.4-", r"No (?:first level|second level|nested) translation support|"
            r"No supervisor request support|No extended access flag support|"
-           r"No memory type support|No 5-level paging support|5-level paging not supported|"
+           r"No memory type support|[Nn]o 5-level paging support|5-level paging not supported|"
            r"No CPU write protect|Dirty tracking not supported|Domain is not in nesting mode|"
            r"Supervisor PASID (?:not supported|with user provided mm)|"
            r"Limited PASID width|Already bound with PASID|Failed to enable PASID capability|"

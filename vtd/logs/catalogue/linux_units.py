@@ -32,7 +32,7 @@ MESSAGES = (
             "(rule DMAR-K08)", "firmware setup: VT-d; " + FIRMWARE),
     normal("2.6.24-", r"reg_base_addr .* cap .* ecap|IOMMU [0-9a-f]+: ver \d+:\d+ cap",
            "a unit answers; its registers (vtd caps decodes them)"),
-    problem("5.10-", r"No supported address widths",
+    problem("5.4-", r"No supported address widths",
             "the unit has no width of page tables that it supports (CAP.SAGAW), so its devices are "
             "not translated", "CAP of the unit: vtd caps; " + FIRMWARE),
     problem("2.6.32-", r"Cannot get a valid (?:max )?agaw",
