@@ -9,7 +9,6 @@ from vtd.layouts.interrupt_entries import (
     CompatibilityData,
     DeliveryMode,
     DestinationMode,
-    EventUpperAddress,
     TriggerMode,
 )
 
@@ -39,18 +38,13 @@ class Interrupt(NamedTuple):
         In compatibility format; bits 31:8 of the destination, of x2APIC mode, are where a unit's
         own messages have them (5.1.6).
         """
-        level = self.trigger_mode is TriggerMode.LEVEL
-        where = CompatibilityAddress.of(
-            dm=self.destination_mode,
-            rh=self.redirection_hint,
-            dst=self.destination & 0xFF,
-            fee=0xFEE,
-        )
-        upper = EventUpperAddress.of(dst_31_8=self.destination & ~0xFF)
-        what = CompatibilityData.of(
-            v=self.vector, dlm=self.delivery_mode, level=level, tm=self.trigger_mode
-        )
-        return Message(upper << 32 | where, int(what))
+        destination = self.destination
+        where = destination << _DST & _DST_MASK | self.redirection_hint << _RH
+        where |= _FEE | self.destination_mode << _DM | (destination & ~0xFF) << 32
+        what = self.vector | self.delivery_mode << _DLM
+        if self.trigger_mode is TriggerMode.LEVEL:
+            what |= _LEVEL
+        return Message(where, what)
 
 
 class Posted(NamedTuple):
@@ -68,3 +62,10 @@ def compatibility_interrupt(address: int, data: int) -> Interrupt:
     where = CompatibilityAddress(address & 0xFFFF_FFFF)
     what = CompatibilityData(data & 0xFFFF_FFFF)
     return Interrupt(what.v, what.dlm, what.tm, where.dm, where.rh, where.dst)
+
+
+_DST, _RH, _DM = (CompatibilityAddress.FIELDS[name].low for name in ("dst", "rh", "dm"))
+_DST_MASK = CompatibilityAddress.dst.mask
+_FEE = CompatibilityAddress.fee.place(0xFEE)
+_DLM = CompatibilityData.dlm.low
+_LEVEL = CompatibilityData.level.mask | CompatibilityData.tm.mask
