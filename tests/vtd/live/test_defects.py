@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -177,6 +178,12 @@ SILENT = {"no-wait-status": "invalidations are not complete", "no-translation-st
 def test_a_unit_that_gives_no_answer_keeps_its_driver_waiting(name: str) -> None:
     with pytest.raises(NoAnswerError, match=SILENT[name]):
         list(Kernel(name, "qemu").complaints())
+
+
+def test_the_page_lists_every_defect() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "live.md").read_text()
+    for name, defect in DEFECTS.items():
+        assert f"| `{name}` | {defect.what} | {defect.noticed_by} |" in page
 
 
 def test_every_defect_has_a_complaint() -> None:
