@@ -401,3 +401,39 @@ def test_who_is_interrupted_may_stop_the_channel_at_once(command: int) -> None:
     assert host.state is (SUSPENDED if command == SUSPEND else HALTED)
     assert host.ram.read(DESTINATION, 64) == b"x" * 64
     assert host.ram.read(0x6_0000, 64) == bytes(64)
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from([SOURCE, SOURCE + 0x1800, DESTINATION, 0x9_0000]),
+            st.sampled_from([SOURCE + 0x2000, DESTINATION, DESTINATION + 0x1800, 0x9_0000]),
+            st.booleans(),
+        ),
+        min_size=1,
+        max_size=6,
+    ),
+    st.sets(st.sampled_from([SOURCE, SOURCE + 0x2000, DESTINATION, DESTINATION + 0x2000])),
+    st.sampled_from([RUN, 0x0009, 0x0005]),
+)
+def test_linux_never_meets_a_completion_that_it_stops_for(
+    chain: list[tuple[int, int, bool]], refused: set[int], control: int
+) -> None:
+    """A halt that a record tells of is one of read or write data, and names a descriptor done."""
+    host = Host()
+    for page in refused:
+        del host.port.pages[page, None]
+    host.start(control)
+    for number, (source, destination, told) in enumerate(chain):
+        host.descriptor(
+            number, size=0x1000, source=source, destination=destination, completion=told
+        )
+    host.run(len(chain))
+    completed, errors = host.completed(), host.get(CHANERR)
+    executed = host.get(CHANSTS, 8) & ~7
+    assert executed in {0, *(RING + 64 * number for number in range(len(chain)))}
+    if completed & 7 == HALTED:
+        assert errors in (0x100, 0x200)
+        assert completed & ~7 == executed
+        assert control & 4
+    assert (host.state is HALTED) == bool(errors)
