@@ -117,6 +117,12 @@ def copy_engine(at: str = "00:08.0", more: str = "") -> str:
     return f'[[function]]\nat = "{at}"\nmodel = "ioat"\nparameters = {{ channels = 2 }}\n{more}'
 
 
+def network(more: str = "", parameters: str = "") -> str:
+    """A network controller, and at the other end a host that answers ping."""
+    values = f'link = "respond:10.0.0.1"{parameters}'
+    return f'[[function]]\nat = "00:08.0"\nmodel = "nic82576"\n{more}parameters = {{ {values} }}\n'
+
+
 DEVICES = disk() + edu() + edu("00:07.0")
 CHECKS = ("units", "nvme", "filesystem", "rebind", "rescan", "reset", "domain_types", "vfio")
 
@@ -266,6 +272,26 @@ def cells() -> Iterator[Cell]:
         eventfds=True,
     )
     yield _cell("intx", "the pin of an edu device", unit() + DEVICES, checks=("units", "intx"))
+    yield _cell(
+        "network",
+        "an 82576 and its driver's self-tests",
+        unit() + DEVICES + network(),
+        checks=("units", "network igb"),
+        append=STRICT,
+    )
+    yield _cell(
+        "network-scalable",
+        "the same in scalable mode",
+        first + DEVICES + network(),
+        checks=("units", "network igb"),
+        append=f"{SCALABLE} {STRICT}",
+    )
+    yield _cell(
+        "network-virtual",
+        "a virtual function by itself",
+        unit() + DEVICES + network("vfs = 1\n", ", driven = true"),
+        checks=("units", "network igbvf"),
+    )
     yield _cell(
         "suspend",
         "units saved and programmed again",

@@ -19,6 +19,8 @@ OPTIONAL_MODULES = (
     "crc32c_generic",
     "ext4",
     "ioatdma",
+    "igb",
+    "igbvf",
 )
 """Checksums that older kernels look for by another name than their modules have; a file system;
 drivers of devices that a machine may have."""

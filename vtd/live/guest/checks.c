@@ -7,8 +7,11 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/ethtool.h>
 #include <linux/perf_event.h>
+#include <linux/sockios.h>
 #include <linux/vfio.h>
+#include <net/if.h>
 #include <poll.h>
 #include <stdarg.h>
 #include <stdint.h>
@@ -19,6 +22,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/reboot.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -692,6 +696,50 @@ static int count(const char *type, const char *config, const char *config1, int 
 	return 0;
 }
 
+/* The self-tests that a network driver brings, those that need the interface to be off included. */
+static int self_test(const char *interface)
+{
+	struct {
+		struct ethtool_sset_info info;
+		uint32_t count;
+	} set = { .info = { .cmd = ETHTOOL_GSSET_INFO, .sset_mask = 1ull << ETH_SS_TEST } };
+	struct ethtool_gstrings *names;
+	struct ethtool_test *test;
+	struct ifreq request = { 0 };
+	int fd = socket(AF_INET, SOCK_DGRAM, 0);
+
+	begin("network self-test");
+	snprintf(request.ifr_name, sizeof(request.ifr_name), "%s", interface);
+	request.ifr_data = (void *)&set;
+	if (ioctl(fd, SIOCETHTOOL, &request) || !set.info.sset_mask) {
+		fail("%s has none: %s", interface, strerror(errno));
+		end();
+		return 1;
+	}
+	names = calloc(1, sizeof(*names) + set.count * ETH_GSTRING_LEN);
+	names->cmd = ETHTOOL_GSTRINGS;
+	names->string_set = ETH_SS_TEST;
+	names->len = set.count;
+	test = calloc(1, sizeof(*test) + set.count * sizeof(test->data[0]));
+	test->cmd = ETHTOOL_TEST;
+	test->len = set.count;
+	test->flags = ETH_TEST_FL_OFFLINE;
+	request.ifr_data = (void *)names;
+	if (ioctl(fd, SIOCETHTOOL, &request))
+		fail("%s: names: %s", interface, strerror(errno));
+	request.ifr_data = (void *)test;
+	if (ioctl(fd, SIOCETHTOOL, &request))
+		fail("%s: %s", interface, strerror(errno));
+	for (uint32_t i = 0; i < set.count; i++)
+		if (test->data[i])
+			fail("%s: %.32s gives %llu", interface, (char *)names->data + i * ETH_GSTRING_LEN,
+			     (unsigned long long)test->data[i]);
+	if (test->flags & ETH_TEST_FL_FAILED)
+		fail("%s: the driver says so", interface);
+	end();
+	return failed != 0;
+}
+
 int main(int argc, char **argv)
 {
 	const char *what = argc > 1 ? argv[1] : "";
@@ -711,8 +759,10 @@ int main(int argc, char **argv)
 		return load_kernel(argv[2], argv[3], argv[4], 1);
 	if (!strcmp(what, "count") && argc == 6)
 		return count(argv[2], argv[3], argv[4], atoi(argv[5]));
+	if (!strcmp(what, "self-test") && argc == 3)
+		return self_test(argv[2]);
 	fprintf(stderr, "checks vfio BDF... | again BDF | intx BDF | provoke BDF | "
 			"kexec KERNEL INITRD LINE | kdump KERNEL INITRD LINE | "
-			"count TYPE CONFIG CONFIG1 SECONDS\n");
+			"count TYPE CONFIG CONFIG1 SECONDS | self-test INTERFACE\n");
 	return 2;
 }

@@ -259,6 +259,33 @@ check_counters() {
 	done
 }
 
+# The network interface of DRIVER reaches the host at 10.0.0.1, before and after the driver's self-tests.
+check_network() {
+	[ -e "/modules/$1.ko" ] || { skipped "network" "no module $1"; return; }
+	interface=$(ls /sys/bus/pci/drivers/"$1"/*/net 2>/dev/null | head -1)
+	[ -n "$interface" ] || { failed "network" "$1 has no interface"; return; }
+	ip link set "$interface" mtu 9000 up
+	ip addr add 10.0.0.2/24 dev "$interface"
+	verdict "network link" carrier "$interface"
+	for size in 56 1400 8000; do
+		verdict "network ping of $size" ping -q -c 3 -i 0.2 -s "$size" 10.0.0.1
+	done
+	[ "$1" = igb ] || return
+	[ -x $CHECKS ] || { skipped "network self-test" "no C compiler on the host"; return; }
+	$CHECKS self-test "$interface"
+	verdict "network link after it" carrier "$interface"
+	verdict "network ping after it" ping -q -c 3 -i 0.2 10.0.0.1
+}
+
+carrier() {
+	for _ in $(seq 100); do
+		[ "$(cat "/sys/class/net/$1/carrier" 2>/dev/null)" = 1 ] && return
+		usleep 100000
+	done
+	echo "$1 has no carrier"
+	return 1
+}
+
 # The next kernel starts in this machine, with the units as this one leaves them.
 check_kexec() {
 	[ -e /next/kernel ] && [ -x $CHECKS ] || { skipped "kexec" "no next kernel or no C compiler"; return; }
