@@ -30,6 +30,7 @@ from vtd.auditing.audit import Audit
 from vtd.auditing.debt import Debt, Kind, Owner, Word, owed_for
 from vtd.auditing.device_tlb_audit import DeviceTlbAudit, DeviceTlbFinding, Misuse
 from vtd.auditing.page_request_audit import PageRequestAudit, PageRequestFinding
+from vtd.auditing.unflushed_audit import UnflushedAudit, UnflushedFinding
 from vtd.layouts.descriptors import (
     DESCRIPTORS,
     DescriptorHead,
@@ -70,7 +71,7 @@ class AuditLogError(ValueError):
         self.line = line
 
 
-Judgement = Debt | DeviceTlbFinding | PageRequestFinding
+Judgement = Debt | DeviceTlbFinding | PageRequestFinding | UnflushedFinding
 
 
 class Finding(NamedTuple):
@@ -217,11 +218,13 @@ class UnitAudit:
         self.debts = Audit(unit, writer or (lambda: f"line {self._line}"))
         self.devices = DeviceTlbAudit(unit)
         self.page_requests = PageRequestAudit(unit)
+        self.unflushed = UnflushedAudit(unit)
         self._line = 0
 
     def at(self, line: int) -> None:
         """What happens next is at this line of the log."""
         self._line = self.debts.line = self.devices.line = self.page_requests.line = line
+        self.unflushed.line = line
 
     def report(self, report: LogReport) -> None:
         """Add what was found, in the order of the lines."""
@@ -232,6 +235,7 @@ class UnitAudit:
         devices = (Finding(*each) for each in self.devices.judged())
         found += [each for each in devices if each.use.title != Misuse.OUTDATED.value]
         found += [Finding(*each) for each in self.page_requests.judged]
+        found += [Finding(*each) for each in self.unflushed.judged]
         report.findings += sorted(found, key=lambda finding: finding.line)
         report.uses += self.debts.uses + self.devices.uses
         report.descriptors += self.debts.descriptors

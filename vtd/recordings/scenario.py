@@ -18,7 +18,8 @@ from typing import NamedTuple, Self, TypedDict
 
 from devices import io_apic
 from devices.dma import InvalidationRequest, PageGroupResponse, PageRequest, Request, split_pages
-from pagetables.memory import BusError, PhysicalMemory
+from pagetables.memory import BusError, PhysicalMemory, TableMemory
+from pagetables.stores import ProcessorStores
 from vtd.recordings import outcomes, steps
 from vtd.recordings.steps import STEPS, Kinds, Step, parse_step, parse_steps
 from vtd.recordings.values import (
@@ -90,6 +91,8 @@ class Scenario:
     memory: tuple[Region, ...]
     devices: Mapping[str, int]
     """Source-ids by name."""
+    stores_wait: bool
+    """Whether stores of software wait in caches and write buffers where the unit does not snoop."""
     answered_by_steps: bool
     """Whether device-TLBs answer in steps of the scenario only."""
     recorded_on_qemu: bool
@@ -112,6 +115,7 @@ class Scenario:
             constants=member(raw, "unit", unit_constants),
             memory=member(raw, "memory", _memory),
             devices=member(raw, "devices", _devices),
+            stores_wait=member(raw, "stores_wait", flag, False),
             answered_by_steps=member(raw, "device_tlb", anything, None) == "manual",
             recorded_on_qemu=on_qemu,
             departures=departures_of(raw) | (COMPRESSED if compressed else SPECIFICATION),
@@ -199,10 +203,16 @@ class ScenarioRun:
         with broken("memory"):
             for region in scenario.memory:
                 self.memory.add_region(region.start, region.length, read_only=region.read_only)
+        self.stores: ProcessorStores | None = None
+        table_memory: TableMemory = self.memory
+        if scenario.stores_wait:
+            rwbf = bool(scenario.capabilities.cap.rwbf)
+            self.stores = ProcessorStores(self.memory, buffers=rwbf)
+            table_memory = self.stores.unsnooped
         options = Options(caches=caches, departures=departures)
         with broken("unit"):
             self.unit = RemappingUnit(
-                scenario.capabilities, self.memory, options, scenario.constants
+                scenario.capabilities, table_memory, options, scenario.constants
             )
         self.unit.subscribe(self._event)
         with broken("devices"):
@@ -257,7 +267,12 @@ class ScenarioRun:
 
     @carry_out.register
     def _mem_write(self, step: steps.MemWrite) -> None:
-        self.memory.load(step.addr, step.hex)
+        (self.stores or self.memory).load(step.addr, step.hex)
+
+    @carry_out.register
+    def _mem_flush(self, step: steps.MemFlush) -> None:
+        if self.stores is not None:
+            self.stores.flush(step.addr, step.length)
 
     @carry_out.register
     def _mem_read(self, step: steps.MemRead) -> str:

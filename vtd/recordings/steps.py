@@ -66,6 +66,16 @@ class MemWrite(Step):
 
 
 @dataclass(frozen=True, kw_only=True)
+class MemFlush(Step):
+    """Software writes back the cache lines of a range."""
+
+    op: ClassVar = "mem_flush"
+
+    addr: Number
+    length: Length
+
+
+@dataclass(frozen=True, kw_only=True)
 class MemRead(Step):
     """Software reads memory; ``mask`` has as many bytes, and those bits count."""
 
@@ -382,6 +392,7 @@ def _fields(step: type[Step]) -> Iterator[Field]:
 
 STEPS = kinds_of(
     MemWrite,
+    MemFlush,
     MemRead,
     RegWrite,
     RegRead,

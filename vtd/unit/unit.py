@@ -26,6 +26,7 @@ from devices.dma import (
     Request,
 )
 from pagetables.memory import TableMemory
+from pagetables.stores import UnsnoopedMemory
 from pagetables.walk import OFFSETS
 from vtd.layouts.entries import PasidTranslationType
 from vtd.layouts.registers import (
@@ -71,6 +72,7 @@ from vtd.unit.reporting.events import (
 )
 from vtd.unit.reporting.fault_recording import FaultRecorder
 from vtd.unit.reporting.protocol import RegisterProtocol
+from vtd.unit.reporting.snooping import Snooping
 from vtd.unit.reporting.virtual_commands import VirtualCommands
 from vtd.unit.requests.faults import FaultReason, TranslationFault
 from vtd.unit.requests.request import kind_of
@@ -178,6 +180,8 @@ class RemappingUnit(Remade):
         self.registers.on_reset(self._was_reset)
         self.registers.on_write(GlobalCommand, self._command_written)
         self.registers.on_write(ProtectedMemoryEnable, self._protection_written)
+        if isinstance(memory, UnsnoopedMemory):
+            self.observe(Snooping(memory, capabilities, self.registers, self._publish))
         self._choose_path()
 
     @property

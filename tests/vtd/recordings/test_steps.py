@@ -24,6 +24,7 @@ READ = {"op": "reg_read", "offset": "0x1c", "size": 4, "expect": "0x0"}
 DMA = {"op": "dma_write", "device": "d0", "iova": "0x1000", "length": 2, "hex": "0a0b"}
 EXAMPLES: dict[str, dict[str, Json]] = {
     "mem_write": {"addr": "0x10", "hex": "00"},
+    "mem_flush": {"addr": "0x10", "length": 64},
     "mem_read": {"addr": 16, "length": 2, "mask": "ff0f"},
     "reg_write": {"offset": "0x18", "size": 4, "value": "0x1"},
     "reg_read": {"offset": "0x18", "size": 8, "mask": "0xf"},

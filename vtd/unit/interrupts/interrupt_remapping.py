@@ -9,6 +9,7 @@ from devices.interrupt_messages import RemappableAddress
 from pagetables.bits import BitRecord
 from pagetables.memory import BusError, TableMemory
 from pagetables.observer import Structure
+from pagetables.stores import UnsnoopedMemory
 from vtd.layouts.interrupt_entries import (
     XAPIC_DESTINATION,
     DeliveryMode,
@@ -65,6 +66,7 @@ class InterruptRemapping(Stateful):
     def __init__(self, capabilities: Capabilities, memory: TableMemory, options: Options) -> None:
         self._capabilities = capabilities
         self.memory = memory
+        self._snooped = memory.snooped if isinstance(memory, UnsnoopedMemory) else memory
         self._departures = options.departures
         self.table = InterruptRemappingTableAddress(0)
         """As latched by GCMD.SIRTP."""
@@ -216,7 +218,7 @@ class InterruptRemapping(Stateful):
         while True:
             try:
                 before = PostedInterruptDescriptor(
-                    self.memory.read_record(address, DESCRIPTOR_SIZE)
+                    self._snooped.read_record(address, DESCRIPTOR_SIZE)
                 )
                 if self.observer is not None:
                     self.observer.read(
@@ -253,7 +255,7 @@ class InterruptRemapping(Stateful):
         if observer is not None:
             structure = Structure.POSTED_DESCRIPTOR
             observer.update(structure, address, DESCRIPTOR_SIZE, before, after)
-        done = self.memory.compare_exchange(address, DESCRIPTOR_SIZE, before, after)
+        done = self._snooped.compare_exchange(address, DESCRIPTOR_SIZE, before, after)
         if observer is not None:
             observer.updated(Structure.POSTED_DESCRIPTOR, address, after, done=done)
         return done

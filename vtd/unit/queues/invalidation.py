@@ -198,7 +198,7 @@ class InvalidationQueue(Stateful):
     def _fetch(self, address: int, size: int) -> BitRecord | Error:
         """The descriptor, or the error information of one that is not valid (6.5.2.11)."""
         try:
-            data = self._remapping.memory.read_record(address, size)
+            data = self._remapping.snooped.read_record(address, size)
             if self._remapping.observer is not None:
                 self._remapping.observer.read(Structure.QUEUE_DESCRIPTOR, address, size, data)
         except BusError:

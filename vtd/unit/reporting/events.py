@@ -11,6 +11,7 @@ from devices.dma import (
     Request,
     TranslationEntry,
 )
+from pagetables.observer import Structure
 from vtd.unit.interrupts.outcome import Interrupt, Message, Posted
 from vtd.unit.requests.faults import FaultReason
 
@@ -104,6 +105,16 @@ class PageGroupResponseSent(NamedTuple):
     """Made by the unit, not by software."""
 
 
+class UnflushedRead(NamedTuple):
+    """The unit read a structure without a store of software that was not flushed (3.10, 6.8)."""
+
+    structure: Structure
+    address: int
+    value: int
+    """What it read."""
+    stored: int
+
+
 class RegisterMisused(NamedTuple):
     """Software wrote a register in a way that the specification tells it not to."""
 
@@ -125,4 +136,5 @@ Event = (
     | PageRequestReceived
     | PageGroupResponseSent
     | RegisterMisused
+    | UnflushedRead
 )

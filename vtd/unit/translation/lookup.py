@@ -552,7 +552,7 @@ def write_structure(remapping: Remapping, structure: Structure, address: int, da
     """Store what the unit writes for software; BusError where there is no memory."""
     if remapping.observer is not None:
         remapping.observer.write(structure, address, data)
-    remapping.memory.write(address, data)
+    remapping.snooped.write(address, data)
 
 
 def _checked(entry: T, check: Check[T] | None) -> T:

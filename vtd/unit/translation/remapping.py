@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from pagetables.bits import BitRecord
 from pagetables.memory import TableMemory
+from pagetables.stores import UnsnoopedMemory
 from pagetables.unchanged import UnchangedMemory
 from vtd.layouts.entries import (
     ContextEntry,
@@ -39,6 +40,8 @@ class Remapping(Stateful):
     ) -> None:
         self.capabilities = capabilities
         self.memory = memory
+        self.snooped = memory.snooped if isinstance(memory, UnsnoopedMemory) else memory
+        """Where accesses go that are always snooped (11.4.3, C)."""
         self.options = options
         self.caches = caches
         self.domain_ids = (1 << capabilities.did_width) - 1

@@ -1,0 +1,55 @@
+"""Audit of stores that a unit does not see: what software forgot to flush, or to drain.
+
+VT-d 3.10, 6.8, 11.4.3 (C). Only a unit in front of :class:`pagetables.stores.UnsnoopedMemory` has
+any.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from vtd.severity import ERROR, Severity
+from vtd.unit.reporting.events import Event, UnflushedRead
+from vtd.unit.unit import RemappingUnit
+
+
+class UnflushedFinding(NamedTuple):
+    """A structure that was read without a store that waits."""
+
+    read: UnflushedRead
+    buffered: bool
+    """Whether flushing cache lines is not enough, because of write buffers."""
+
+    @property
+    def title(self) -> str:
+        """What the verdict is called."""
+        return "unflushed"
+
+    @property
+    def severity(self) -> Severity:
+        return ERROR
+
+    def __str__(self) -> str:
+        structure, address, value, stored = self.read
+        how = "write-buffer flush or invalidation" if self.buffered else "flush of its cache lines"
+        section = "6.8" if self.buffered else "3.10"
+        return (
+            f"{structure.value} at {address:#x} read as {value:#x}, stored as {stored:#x}: "
+            f"missing {how} (VT-d {section})"
+        )
+
+
+class UnflushedAudit:
+    """Watches the reads of ``unit`` from now on; each store is reported once."""
+
+    def __init__(self, unit: RemappingUnit) -> None:
+        self.line = 0
+        self.judged: list[tuple[int, UnflushedFinding]] = []
+        self._buffered = bool(unit.capabilities.cap.rwbf)
+        self._known: set[tuple[int, int]] = set()
+        unit.subscribe(self._event)
+
+    def _event(self, event: Event) -> None:
+        if isinstance(event, UnflushedRead) and (event.address, event.stored) not in self._known:
+            self._known.add((event.address, event.stored))
+            self.judged.append((self.line, UnflushedFinding(event, self._buffered)))

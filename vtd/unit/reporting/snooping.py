@@ -1,0 +1,70 @@
+"""What a unit that does not snoop sees of stores that wait, and what it reads in their place.
+
+VT-d 3.10, 6.8, 11.4.3 (C, SMPWCS) and 11.4.2 (RWBF), for a unit in front of
+:class:`pagetables.stores.UnsnoopedMemory`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from pagetables.bits import BitRecord
+from pagetables.observer import Structure
+from pagetables.stores import UnsnoopedMemory
+from vtd.layouts.registers import GlobalCommand
+from vtd.unit.observer import CacheName, Observer
+from vtd.unit.registers.capabilities import Capabilities
+from vtd.unit.registers.register_file import RegisterFile, RegisterWrite
+from vtd.unit.reporting.events import UnflushedRead
+from vtd.unit.requests.target import LEGACY, Target
+
+
+class Snooping(Observer):
+    """Observes one unit: says which accesses are snooped, and tells of what software did not flush.
+
+    It has to observe the unit from the beginning.
+    """
+
+    def __init__(
+        self,
+        memory: UnsnoopedMemory,
+        capabilities: Capabilities,
+        registers: RegisterFile,
+        publish: Callable[[UnflushedRead], None],
+    ) -> None:
+        self._memory = memory
+        self._coherent = bool(capabilities.ecap.c)
+        self._publish = publish
+        memory.snoops_structures = memory.snoops_walks = self._coherent
+        registers.on_write(GlobalCommand, self._command)
+
+    def asked(self, cache: CacheName, key: Any, entry: Any) -> None:
+        """The tables behind this entry are walked next."""
+        if entry is not None:
+            self._follow(cache, entry)
+
+    def kept(self, cache: CacheName, key: Any, entry: Any) -> None:
+        """As of an entry that is cached already."""
+        self._follow(cache, entry)
+
+    def _follow(self, cache: CacheName, entry: Any) -> None:
+        if cache in (CacheName.CONTEXT, CacheName.PASID) and isinstance(entry.value, Target):
+            target = entry.value
+            stage = target.first or target.second
+            plain = stage is None or target.reasons is LEGACY
+            self._memory.snoops_walks = self._coherent if plain else bool(stage and stage.snooped)
+
+    def read(self, structure: Structure, address: int, size: int, value: int) -> None:
+        """Whether software has stored something else there."""
+        stored = self._memory.snooped.read_record(address, size)
+        if stored != value:
+            self._publish(UnflushedRead(structure, address, value, stored))
+
+    def invalidated(self, command: BitRecord) -> None:
+        """6.8: invalidations drain the write buffers."""
+        self._memory.stores.drain()
+
+    def _command(self, write: RegisterWrite[GlobalCommand]) -> None:
+        if write.raw.wbf:
+            self._memory.stores.drain()
