@@ -91,6 +91,10 @@ PHRASES = (
     "fault info - 0x",
     "page request overflow",
     "driver_verifier_dma_violation",
+    "bugcheck was: 0x000000e6 ",
+    "bugcheck was: 0x00000158 ",
+    "bugcheck was: 0x00000159 ",
+    "bugcheck was: 0x000001d9 ",
 )
 """Phrases, in lower case, of messages that have none of the words."""
 FACT_WORDS = (

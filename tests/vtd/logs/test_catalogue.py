@@ -112,7 +112,17 @@ LINES = {
     "iommu: Failed to allocate default IOMMU domain of type 4; falling back to IOMMU_DOMAIN_DMA": (
         "one kind of domain"
     ),
-    "Arg1: 0000000000000026, IOMMU detected DMA violation.": "Windows",
+    "Arg1: 0000000000000026, IOMMU detected DMA violation.": "a unit blocked DMA",
+    "The bugcheck was: 0x000000e6 (0x0000000000000026, 0xffffa08d3f0a8060, 0x00000000fed20000, "
+    "0x0000000000000006).": "a unit blocked DMA",
+    "The bugcheck was: 0x000000e6 (0x0000000000000007, 0xffffa08d3f0a8060, 0x0, 0x0).": (
+        "all others are findings of Driver Verifier"
+    ),
+    "DRIVER_VERIFIER_DMA_VIOLATION (e6)": "parameter 1 tells which",
+    "ILLEGAL_IOMMU_PAGE_FAULT (158)": "not in use",
+    "HAL_ILLEGAL_IOMMU_PAGE_FAULT (159)": "was being freed",
+    "The bugcheck was: 0x00000159 (0x3000, 0x0, 0x12, 0x0).": "was being freed",
+    "HAL_IOMMU_INTERNAL_ERROR (1d9)": "unmap in",
 }
 
 

@@ -125,11 +125,38 @@ _ESXI = (
 _WINDOWS = (
     problem(
         "",
-        r"DRIVER_VERIFIER_DMA_VIOLATION|IOMMU detected DMA violation|"
-        r"ILLEGAL_IOMMU_PAGE_FAULT",
-        "Windows stopped because a unit blocked DMA of a device (parameter 1 is 0x26): "
-        "parameter 2 leads to the device",
+        r"IOMMU detected DMA violation|[Bb]ug[Cc]heck was: 0x0*e6 \(0x0*26,",
+        "Windows stopped because a unit blocked DMA of a device: parameter 2 leads to the device, "
+        "parameter 3 is mostly the address, parameter 4 is of the hardware",
         "in the debugger !devstack on parameter 2; driver and firmware of that device",
+    ),
+    problem(
+        "",
+        r"DRIVER_VERIFIER_DMA_VIOLATION|[Bb]ug[Cc]heck was: 0x0*e6\b",
+        "Windows stopped because of wrong DMA; parameter 1 tells which: 26 is DMA that a unit "
+        "blocked, all others are findings of Driver Verifier about a driver, without a unit",
+        "parameter 1; the driver that the dump names",
+    ),
+    problem(
+        "",
+        r"HAL_ILLEGAL_IOMMU_PAGE_FAULT|[Bb]ug[Cc]heck was: 0x0*159\b",
+        "Windows stopped because a device asked for pages of an address space that was being "
+        "freed: its driver had left requests of it open",
+        "driver of the device; if parameter 1 is 3xxx, parameter 3 is the PASID",
+    ),
+    problem(
+        "",
+        r"ILLEGAL_IOMMU_PAGE_FAULT|[Bb]ug[Cc]heck was: 0x0*158\b",
+        "Windows stopped because a device asked for pages of an address space that is not in use "
+        "(parameter 1), or no longer",
+        "driver of the device",
+    ),
+    problem(
+        "",
+        r"HAL_IOMMU_INTERNAL_ERROR|[Bb]ug[Cc]heck was: 0x0*1d9\b",
+        "Windows stopped because it could not delete (parameter 1 is 0), unmap in (1) or take a "
+        "device out of (2) a domain of a unit",
+        "Windows and firmware updates; parameter 2 is the status",
     ),
 )
 _HYPERVISORS = (
