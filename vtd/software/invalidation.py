@@ -53,7 +53,7 @@ class Invalidator:
             self.flush_writes()
         while self._submit(descriptors):
             pass
-        self._leave_quarantine()
+        self.give_back()
 
     def _submit(self, descriptors: Iterator[BitRecord]) -> bool:
         """Carry out one batch; whether there was any."""
@@ -86,7 +86,8 @@ class Invalidator:
         """Give frames back once the next invalidation is complete."""
         self._quarantine += [(allocator, frame) for frame in frames]
 
-    def _leave_quarantine(self) -> None:
+    def give_back(self) -> None:
+        """Give quarantined frames back: what was submitted is complete."""
         for allocator, frame in self._quarantine:
             allocator.free(frame)
         self._quarantine.clear()

@@ -105,6 +105,9 @@ class SpoiledDriver(Driver):
     """Owes what the driver owes, and does what ``spoil`` makes of it."""
 
     spoil: Spoil
+    reorder: Callable[[list[Owed]], list[Owed]]
+    """What a wrong driver makes of all that a change calls for."""
+    waits = True
     seen: set[Rule]
     """Rules that there was an occasion for."""
 
@@ -112,7 +115,11 @@ class SpoiledDriver(Driver):
         wanted = list(owed)
         self.seen |= {each.rule for each in wanted}
         done = [each for each in map(self.spoil, wanted) if each is not None]
-        super().invalidate(done)
+        if self.waits or self.queue is None:
+            super().invalidate(self.reorder(done))
+            return
+        self.queue.submit(*(each.descriptor for each in self.reorder(done)))
+        self.invalidator.give_back()
 
 
 def correct(owed: Owed) -> Owed:
@@ -120,10 +127,24 @@ def correct(owed: Owed) -> Owed:
     return owed
 
 
+def in_order(owed: list[Owed]) -> list[Owed]:
+    """How the driver really does it."""
+    return owed
+
+
 class Machine:
     """A unit, three devices, the driver and the model; :meth:`step` does something at random."""
 
-    def __init__(self, setup: Setup, random: Random, spoil: Spoil = correct) -> None:
+    def __init__(
+        self,
+        setup: Setup,
+        random: Random,
+        spoil: Spoil = correct,
+        *,
+        reorder: Callable[[list[Owed]], list[Owed]] = in_order,
+        waits: bool = True,
+    ) -> None:
+        self._reorder, self._waits = reorder, waits
         self.setup = setup
         self.random = random
         self.memory = PhysicalMemory()
@@ -170,6 +191,7 @@ class Machine:
             host_address_width=self.unit.capabilities.host_address_width,
         )
         self.driver.spoil = self._spoil
+        self.driver.reorder, self.driver.waits = self._reorder, self._waits
         self.driver.seen = self.seen
         self.guest_frames = FramePool(GUEST_FRAMES, DATA)
         self.engines = {device: self._engine(device) for device in DEVICES}
