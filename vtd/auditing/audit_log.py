@@ -26,11 +26,8 @@ from pagetables import first_stage, second_stage
 from pagetables.bits import BitRecord
 from pagetables.memory import BusError, PhysicalMemory
 from pagetables.observer import Structure
-from vtd.auditing.audit import Audit
 from vtd.auditing.debt import Debt, Kind, Owner, Word, owed_for
-from vtd.auditing.device_tlb_audit import DeviceTlbAudit, DeviceTlbFinding, Misuse
-from vtd.auditing.page_request_audit import PageRequestAudit, PageRequestFinding
-from vtd.auditing.unflushed_audit import UnflushedAudit, UnflushedFinding
+from vtd.auditing.unit_audit import Judgement, UnitAudit
 from vtd.layouts.descriptors import (
     DESCRIPTORS,
     DescriptorHead,
@@ -51,7 +48,7 @@ from vtd.layouts.registers import (
 from vtd.recordings.scenario import BROKEN, Scenario, ScenarioRun
 from vtd.recordings.steps import STEPS, Number, Step, kinds_of, parse_step
 from vtd.recordings.values import Json, members
-from vtd.severity import ERROR
+from vtd.severity import WARNING
 from vtd.unit.caching.iotlb import IotlbEntry
 from vtd.unit.caching.policy import AGGRESSIVE, KEEPS_STALE, CachePolicy
 from vtd.unit.departures import QEMU
@@ -69,9 +66,6 @@ class AuditLogError(ValueError):
     def __init__(self, line: int, why: str) -> None:
         super().__init__(f"line {line}: {why}")
         self.line = line
-
-
-Judgement = Debt | DeviceTlbFinding | PageRequestFinding | UnflushedFinding
 
 
 class Finding(NamedTuple):
@@ -97,10 +91,15 @@ class LogReport:
     wasteful: int = 0
     """Those of them that met nothing outdated."""
 
-    @property
-    def failed(self) -> bool:
-        """Whether software is to blame for any of it."""
-        return any(finding.use.severity >= ERROR for finding in self.findings)
+    def add(self, audits: UnitAudit) -> None:
+        """What the audits of one unit found, in the order of the lines."""
+        for line, judgement in audits.judged():
+            legal = judgement.severity < WARNING
+            (self.window if legal else self.findings).append(Finding(line, judgement))
+        self.findings.sort(key=lambda finding: finding.line)
+        self.uses += audits.debts.uses + audits.devices.uses
+        self.descriptors += audits.debts.descriptors
+        self.wasteful += audits.debts.wasteful
 
     def to_json(self) -> Json:
         """The report in the form of ``vtd audit --format json``."""
@@ -199,47 +198,14 @@ def _audit_steps(
     report = LogReport(kind)
     with _problems_of(0):
         run = ScenarioRun(scenario, as_recorded=scenario.recorded_on_qemu, caches=policy)
-    audits = UnitAudit(run.unit)
+    here = 0
+    audits = UnitAudit(run.unit, lambda: f"line {here}")
     for here, step in steps:
         audits.at(here)
         report.lines = here
         carry_out_line(run, here, step)
-    audits.report(report)
+    report.add(audits)
     return report
-
-
-class UnitAudit:
-    """All that is judged of one unit: its software's invalidations and responses, its devices.
-
-    ``writer`` names who stores a word when it is stored: by default the line of the log.
-    """
-
-    def __init__(self, unit: RemappingUnit, writer: Callable[[], object] | None = None) -> None:
-        self.debts = Audit(unit, writer or (lambda: f"line {self._line}"))
-        self.devices = DeviceTlbAudit(unit)
-        self.page_requests = PageRequestAudit(unit)
-        self.unflushed = UnflushedAudit(unit)
-        self._line = 0
-
-    def at(self, line: int) -> None:
-        """What happens next is at this line of the log."""
-        self._line = self.debts.line = self.devices.line = self.page_requests.line = line
-        self.unflushed.line = line
-
-    def report(self, report: LogReport) -> None:
-        """Add what was found, in the order of the lines."""
-        found = [Finding(*each) for each in self.debts.judged()]
-        report.window += [each for each in found if each.use.title == Kind.WINDOW.title]
-        found = [each for each in found if each.use.title != Kind.WINDOW.title]
-        # what was never told to a device is a debt already
-        devices = (Finding(*each) for each in self.devices.judged())
-        found += [each for each in devices if each.use.title != Misuse.OUTDATED.value]
-        found += [Finding(*each) for each in self.page_requests.judged]
-        found += [Finding(*each) for each in self.unflushed.judged]
-        report.findings += sorted(found, key=lambda finding: finding.line)
-        report.uses += self.debts.uses + self.devices.uses
-        report.descriptors += self.debts.descriptors
-        report.wasteful += self.debts.wasteful
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from vtd.auditing.aligned_down import AlignedDown
-from vtd.auditing.audit_log import Finding, LogReport, UnitAudit
+from vtd.auditing.audit_log import Finding, LogReport
 from vtd.auditing.debt import Debt
+from vtd.auditing.unit_audit import UnitAudit
 from vtd.recordings.live import Numbered, Opener, open_live
 from vtd.recordings.replay_live import LiveRun
 from vtd.unit.caching.policy import AGGRESSIVE, CachePolicy
@@ -28,10 +29,12 @@ def audit_live(opener: Opener, policy: CachePolicy = AGGRESSIVE) -> LogReport:
 def _audit(run: LiveRun, lines: Iterator[Numbered]) -> LogReport:
     report = LogReport("live recording", 1)
     inferred: list[Debt] = []
-    audits = [UnitAudit(unit) for unit in run.units]
+    here = [0]
+    audits = [UnitAudit(unit, lambda: f"line {here[0]}") for unit in run.units]
     for unit in run.units:
         AlignedDown(unit, inferred.append)
     for number, line in lines:
+        here[0] = number
         for audit in audits:
             audit.at(number)
         for _ in run.carry_out(line):
@@ -40,5 +43,5 @@ def _audit(run: LiveRun, lines: Iterator[Numbered]) -> LogReport:
         inferred.clear()
         report.lines = number
     for audit in audits:
-        audit.report(report)
+        report.add(audit)
     return report

@@ -47,7 +47,12 @@ class UnflushedAudit:
         self.judged: list[tuple[int, UnflushedFinding]] = []
         self._buffered = bool(unit.capabilities.cap.rwbf)
         self._known: set[tuple[int, int]] = set()
+        self._unit = unit
         unit.subscribe(self._event)
+
+    def detach(self) -> None:
+        """Watch no more; the findings stay."""
+        self._unit.unsubscribe(self._event)
 
     def _event(self, event: Event) -> None:
         if isinstance(event, UnflushedRead) and (event.address, event.stored) not in self._known:

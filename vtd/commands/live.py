@@ -14,8 +14,9 @@ from typing import Annotated, Any
 
 import typer
 
-from vtd.auditing.audit_log import Judgement, LogReport, UnitAudit
+from vtd.auditing.audit_log import LogReport
 from vtd.auditing.debt import Debt, Kind
+from vtd.auditing.unit_audit import Judgement, UnitAudit
 from vtd.commands.counted import counted
 from vtd.commands.live_boot import boot
 from vtd.commands.live_fetch import fetch
@@ -144,7 +145,7 @@ def serve(
             complete = _run(server, machine)
         report = LogReport("live")
         for each in audits:
-            each.report(report)
+            report.add(each)
         counts, found = machine.counts(), [str(use) for use in _blamed(report)]
         summary: dict[str, Any] = {**counts, "findings": found}
         lines_at_end = _lines(counts, report, found) if audit else [", ".join(_counted(counts))]

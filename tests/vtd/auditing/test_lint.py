@@ -27,7 +27,7 @@ from vtd.auditing.lint_rules import OF_REGISTERS, RULES, LintFinding
 from vtd.auditing.lint_structures import lint_structures
 from vtd.layouts.descriptors import DeviceTlbInvalidateDescriptor
 from vtd.layouts.interrupt_entries import PostedIrte, RemappedIrte
-from vtd.recordings.live import open_lines, read_head, read_lines
+from vtd.recordings.live import open_live_file
 from vtd.recordings.replay_live import LiveRun
 from vtd.unit.caching.policy import AGGRESSIVE
 
@@ -229,11 +229,10 @@ def test_every_rule_is_tried() -> None:
 
 @pytest.mark.parametrize("path", recordings(), ids=name_of)
 def test_no_entry_is_torn_in_recordings_of_linux(path: Path) -> None:
-    with open_lines(path) as lines:
-        head = read_head(lines)
+    with open_live_file(path) as (head, lines):
         run = LiveRun(head, caches=AGGRESSIVE)
         lints = [WriteLint(unit) for unit in run.units]
-        for _, line in read_lines(lines, head):
+        for _, line in lines:
             for _ in run.carry_out(line):
                 pass
     assert [each for lint in lints for each in lint.findings if each.rule.startswith("VTD-W")] == []

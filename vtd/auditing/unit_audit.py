@@ -1,0 +1,57 @@
+"""All that is judged of one unit: its software's invalidations, stores, responses; its devices."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from vtd.auditing.audit import Audit
+from vtd.auditing.debt import Debt
+from vtd.auditing.device_tlb_audit import DeviceTlbAudit, DeviceTlbFinding, Misuse
+from vtd.auditing.page_request_audit import PageRequestAudit, PageRequestFinding
+from vtd.auditing.unflushed_audit import UnflushedAudit, UnflushedFinding
+from vtd.auditing.writers import calls
+from vtd.severity import WARNING
+from vtd.unit.unit import RemappingUnit
+
+Judgement = Debt | DeviceTlbFinding | PageRequestFinding | UnflushedFinding
+
+
+class UnitAudit:
+    """Watches ``unit`` from now on; ``writer`` names who stores a word, by default by the calls."""
+
+    def __init__(self, unit: RemappingUnit, writer: Callable[[], object] = calls) -> None:
+        self.debts = Audit(unit, writer)
+        self.devices = DeviceTlbAudit(unit)
+        self.page_requests = PageRequestAudit(unit)
+        self.unflushed = UnflushedAudit(unit)
+
+    def detach(self) -> None:
+        """Watch no more; the findings stay."""
+        for audit in (self.debts, self.devices, self.page_requests, self.unflushed):
+            audit.detach()
+
+    def at(self, line: int) -> None:
+        """What happens next is at this line of a log."""
+        self.debts.line = self.devices.line = line
+        self.page_requests.line = self.unflushed.line = line
+
+    def judged(self) -> list[tuple[int, Judgement]]:
+        """Everything that was found, what is legal too, by line.
+
+        What was never told to a device is a debt already.
+        """
+        devices = self.devices.judged()
+        return sorted(
+            [
+                *self.debts.judged(),
+                *(each for each in devices if each[1].misuse is not Misuse.OUTDATED),
+                *self.page_requests.judged,
+                *self.unflushed.judged,
+            ],
+            key=lambda each: each[0],
+        )
+
+    @property
+    def findings(self) -> list[Judgement]:
+        """What is to be held against software or devices if all ended now."""
+        return [each for _, each in self.judged() if each.severity >= WARNING]
