@@ -15,8 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from vtd.auditing.audit_log import LogReport
-from vtd.auditing.debt import Debt, Kind
-from vtd.auditing.unit_audit import Judgement, UnitAudit
+from vtd.auditing.unit_audit import UnitAudit
 from vtd.commands.counted import counted
 from vtd.commands.live_boot import boot
 from vtd.commands.live_fetch import fetch
@@ -26,13 +25,13 @@ from vtd.commands.reading import UNUSABLE, unusable_input
 from vtd.commands.rendering.answer import CommandAnswer, Format, Output, show
 from vtd.commands.rendering.progress import StatusLine
 from vtd.commands.rendering.terminal import Verbatim
+from vtd.live.blame import blamed
 from vtd.live.defects import DEFECTS
 from vtd.live.machine import LiveMachine
 from vtd.live.qemu_arguments import qemu_arguments
 from vtd.live.server import Server
 from vtd.live.trace import Trace
 from vtd.recordings.live_recorder import LiveRecorder
-from vtd.severity import ERROR
 from vtd.unit.caching.policy import POLICIES
 from vtd.unit.options import Options
 
@@ -146,7 +145,7 @@ def serve(
         report = LogReport("live")
         for each in audits:
             report.add(each)
-        counts, found = machine.counts(), [str(use) for use in _blamed(report)]
+        counts, found = machine.counts(), [str(use) for use in blamed(report)]
         summary: dict[str, Any] = {**counts, "findings": found}
         lines_at_end = _lines(counts, report, found) if audit else [", ".join(_counted(counts))]
         show(CommandAnswer(summary, [summary], lines_at_end, compact=True), format)
@@ -185,14 +184,6 @@ def _counted(counts: Mapping[str, int]) -> Iterator[str]:
     names = {"exits": "exit", "requests": "request", "hits": "hit", "faults": "fault"}
     names |= {"interrupts": "interrupt", "lost": "lost interrupt"}
     return (counted(counts[key], name) for key, name in names.items())
-
-
-def _blamed(report: LogReport) -> Iterator[Judgement]:
-    """What software is to blame for; that its memory is gone with QEMU is no change of its own."""
-    for _, use in report.findings:
-        gone = isinstance(use, Debt) and use.now is None and use.kind is Kind.WRONG_ORDER
-        if use.severity >= ERROR and not gone:
-            yield use
 
 
 def _lines(counts: Mapping[str, int], report: LogReport, found: list[str]) -> Iterator[str]:

@@ -138,7 +138,8 @@ def _row(
             {"line": line, "recorded": recorded is not None, "reason": recorded and recorded.reason}
             for line, recorded in lines
         ],
-        "stale": [str(each) for each in outcome.stale],
+        "audited": outcome.audited,
+        "window": outcome.window,
         "uses": outcome.uses,
         **outcome.counts,
         "found": found,
@@ -161,7 +162,9 @@ def _lines(outcome: Outcome, lines: list[FaultLine], found: list[str]) -> Iterat
         outcome.counts.get("faults", 0), "request or interrupt", "requests or interrupts"
     )
     yield f"{blocked} blocked, the kernel printed {len(lines)} of them"
-    yield f"{counted(outcome.uses, 'use')} of cached entries checked, {len(outcome.stale)} stale"
+    audited = counted(len(outcome.audited), "finding")
+    uses = counted(outcome.uses, "use")
+    yield f"{uses} of cached entries checked, {audited}, {outcome.window} in the window"
     yield f"{counted(len(found), 'finding')}"
 
 

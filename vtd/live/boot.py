@@ -17,10 +17,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from vtd.auditing.audit import Audit
-from vtd.auditing.debt import Debt, Kind
+from vtd.auditing.audit_log import LogReport
+from vtd.auditing.unit_audit import UnitAudit
 from vtd.layouts.registers import Capability, ExtendedCapability
 from vtd.live import initramfs, madt
+from vtd.live.blame import blamed
 from vtd.live.defects import DEFECTS
 from vtd.live.kernel import Kernel
 from vtd.live.machine import LiveMachine
@@ -30,7 +31,6 @@ from vtd.live.server import Server
 from vtd.machine.assembly import assemble
 from vtd.machine.description import read_machine
 from vtd.recordings.live_recorder import LiveRecorder
-from vtd.severity import ERROR
 from vtd.unit.caching.policy import POLICIES
 from vtd.unit.departures import departures_named
 from vtd.unit.observer import Observer
@@ -111,9 +111,12 @@ class Outcome:
     notes: list[str] = field(default_factory=list)
     console: str = ""
     blocked: list[Blocked] = field(default_factory=list)
-    stale: list[Debt] = field(default_factory=list)
+    audited: list[str] = field(default_factory=list)
+    """What the audit holds against the guest."""
     uses: int = 0
     """Uses of cached entries that the audit checked."""
+    window: int = 0
+    """Uses between a change and its invalidation, which are legal (6.5.3.6)."""
     counts: dict[str, int] = field(default_factory=dict)
     ended: bool = False
     """Whether the guest came to its end by itself."""
@@ -149,9 +152,10 @@ def run(
             lie(unit, boot.lies)
         if boot.record is not None:
             lines = stack.enter_context(gzip.open(boot.record, "wt", encoding="utf-8"))
-            about = {"kernel": guest.kernel.release, "devices": machine.described()}
-            LiveRecorder(lines.write, assembly.table, units, **about)
-        audits = [Audit(unit, lambda: None) for unit in units] if boot.audited else []
+            about = {"devices": machine.described(), "bridges": machine.bridges()}
+            kernel = guest.kernel.release
+            LiveRecorder(lines.write, assembly.table, units, kernel=kernel, **about)
+        audits = [UnitAudit(unit, lambda: None) for unit in units] if boot.audited else []
         for unit in units:
             unit.subscribe(lambda event: _note_blocked(outcome, event))
         if boot.interrupts_remapped:
@@ -186,8 +190,11 @@ def run(
             outcome.console = console.read_text("utf-8", "replace")
         outcome.counts = machine.counts()
     outcome.qemu = " ".join(said.complaints)
-    outcome.uses = sum(audit.uses for audit in audits)
-    outcome.stale = [debt for audit in audits for debt in _stale(audit)]
+    report = LogReport("live")
+    for audit in audits:
+        report.add(audit)
+    outcome.uses, outcome.window = report.uses, len(report.window)
+    outcome.audited = [str(each) for each in blamed(report)]
     _read_lines(outcome, said.lines)
     return outcome
 
@@ -225,14 +232,6 @@ def lie(unit: RemappingUnit, fields: Mapping[str, int]) -> None:
     for register in (Capability, ExtendedCapability):
         said = {name: value for name, value in fields.items() if name in register.FIELDS}
         unit.registers[register] = unit.registers[register].replace(**said)
-
-
-def _stale(audit: Audit) -> Iterator[Debt]:
-    """What is to be held against the guest; its memory has gone, which is no change of its own."""
-    for debt in audit.findings:
-        end = debt.now is None and debt.kind in (Kind.WRONG_ORDER, Kind.UNPAID)
-        if debt.severity >= ERROR and not end:
-            yield debt
 
 
 def _note_blocked(outcome: Outcome, event: Event) -> None:

@@ -70,7 +70,7 @@ def findings(outcome: Outcome) -> Iterator[str]:
     for verdict in outcome.verdicts:
         if verdict.state == "FAILED":
             yield f"check {verdict.name}: {verdict.why}"
-    yield from (str(use) for use in outcome.stale)
+    yield from _first(iter(outcome.audited))
     yield from _first(_warnings(outcome))
     yield from _first(_unprovoked(outcome))
     yield from _first(_fault_reports(outcome))

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from devices.dma import READ, Request
 from tests.reference_data import name_of, recordings
 from tests.vtd.recordings.recorded_machine import FIRST, RecordedMachine, work
 from vtd.auditing.audit import Audit
@@ -162,3 +163,18 @@ def test_a_finding_says_what_it_was_inferred_from() -> None:
         "of pages in a row from 0x70003000 on 0x70003000 has been unmapped, and 4 pages from "
         "0x70000000 on were invalidated"
     )
+
+
+def test_an_entry_that_was_cleared_unseen_shares_no_domain(tmp_path: Path) -> None:
+    machine = RecordedMachine(caches=AGGRESSIVE)
+    driver, unit = machine.drivers[1], machine.units[1]
+    driver.start()
+    for source_id in (0x20, 0x28, 0x30):
+        domain = driver.domain(domain_id=7)
+        driver.attach(source_id, domain)
+        domain.map(0, DATA, PAGE)
+        assert unit.admit(Request(source_id, 0, READ)) == DATA
+        driver.detach(source_id)
+        driver.close(domain)
+        driver.domain().map(0, DATA, PAGE)  # takes the frames, so that the next root is another
+    assert audited(machine.write(tmp_path / "made.jsonl.gz")).findings == []

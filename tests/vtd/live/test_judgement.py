@@ -2,10 +2,8 @@
 
 import pytest
 
-from vtd.auditing.debt import Debt, Kind, Owner, Pointer, Word
 from vtd.live.boot import Blocked, Outcome, Verdict
 from vtd.live.judgement import MOST, fault_lines, findings
-from vtd.unit.observer import CacheName
 
 EDU, DISK = 0x30, 0x28
 FAULT = (
@@ -39,16 +37,7 @@ def test_a_boot_that_went_well_has_no_finding() -> None:
     assert lines[0].line.startswith("DMAR: [DMA Read NO_PASID]")
 
 
-STALE = Debt(
-    Kind.MISSING,
-    CacheName.IOTLB,
-    Owner(EDU),
-    Word(Pointer.ROOT, 0, 0, 1, -1),
-    2,
-    None,
-    "global iotlb_inv",
-    "6.6",
-)
+STALE = "IOTLB entry used after its page changed: missing iotlb_inv"
 
 
 @pytest.mark.parametrize(
@@ -57,7 +46,7 @@ STALE = Debt(
         ({"ended": False, "qemu": "killed"}, "the guest did not come to its end: killed"),
         ({"ended": False}, "the guest did not come to its end"),
         ({"verdicts": [Verdict("nvme", "FAILED", "differs")]}, "check nvme: differs"),
-        ({"stale": [STALE]}, str(STALE)),
+        ({"audited": [STALE]}, STALE),
         ({"console": FAULT + "[ 1.0] WARNING: CPU: 0 at x\n"}, "kernel: WARNING: CPU: 0 at x"),
         ({"console": FAULT + "[ 1.0] BUG: unable to handle\n"}, "kernel: BUG: unable to handle"),
         (
