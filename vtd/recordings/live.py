@@ -239,13 +239,14 @@ class LiveHead:
             contradictions = unit.check()
             if contradictions:
                 raise ScenarioError(f"unit {number}: {'; '.join(contradictions)}")
+        ahead = member(raw, "reads_ahead", flag, False)
         as_recorded = member(raw, "as_recorded", flag, False)
         single = departures_of({**raw, "as_recorded": False})
         return cls(
             table,
             made,
             tuple(unit_constants(unit) if "registers" in unit else None for unit in units),
-            POLICIES[policy],
+            POLICIES[policy] if ahead else replayable(POLICIES[policy]),
             single | _DEPARTED if as_recorded else single,
             member(raw, "bridges", _bridges, {}),
         )
@@ -320,6 +321,14 @@ def read_head(lines: Iterator[tuple[int, str]]) -> LiveHead:
             with _broken(number):
                 return LiveHead.parse(_json(line))
     raise ScenarioError("empty: no recording")
+
+
+def replayable(policy: CachePolicy) -> CachePolicy:
+    """A policy without reads that no request asks for.
+
+    When they happen, a recording that was made without them has not told yet what they read.
+    """
+    return replace(policy, prefetched_pages=0, refills=False)
 
 
 Opener = Callable[[], AbstractContextManager[Iterator[tuple[int, str]]]]

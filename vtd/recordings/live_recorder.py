@@ -16,7 +16,7 @@ from devices.dma import MESSAGE, Completion, PageRequest, Request
 from devices.interrupt_messages import INTERRUPT_RANGE
 from pagetables.observer import Structure
 from vtd.dmar.table import Table
-from vtd.recordings.live import FORMAT, Tagged
+from vtd.recordings.live import FORMAT, Tagged, replayable
 from vtd.unit.caching.policy import POLICIES
 from vtd.unit.observer import Observer
 from vtd.unit.reporting.events import Event, MessageSent
@@ -85,6 +85,7 @@ def _head(table: Table, units: list[RemappingUnit], about: dict[str, Any]) -> di
             for unit in units
         ],
         "caches": names[options.caches],
+        "reads_ahead": replayable(options.caches) != options.caches,
         "departures": list(options.departures.names),
     }
 

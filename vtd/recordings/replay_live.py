@@ -32,6 +32,7 @@ from vtd.recordings.live import (
     Tagged,
     answer_of,
     open_live_file,
+    replayable,
 )
 from vtd.recordings.replay import Mismatch, Report, Trace
 from vtd.recordings.values import Json, ScenarioError
@@ -98,7 +99,7 @@ class LiveRun:
         self.memory = PhysicalMemory()
         self.memory.add_region(0, 1 << ADDRESS_WIDTH)
         options = Options(
-            caches=head.caches if caches is None else caches,
+            caches=head.caches if caches is None else replayable(caches),
             departures=head.departures if departures is None else departures,
         )
         made = zip(head.units, head.constants, strict=True)

@@ -68,7 +68,7 @@ def test_a_boot_that_goes_wrong_is_told(qemu: FakeQemu, tmp_path: Path) -> None:
     [
         (["5.4"], "vtd live boot: no kernel 5.4 in "),
         (["--break", "nothing"], "'nothing': not one of no-page-invalidation"),
-        (["--caches", "some"], "'some': not one of default, aggressive, off"),
+        (["--caches", "some"], "'some': not one of default, aggressive, late, off"),
         (["--qemu", "/absent/qemu"], "/absent/qemu: No such file or directory"),
         (["--machine", "/absent.toml"], "/absent.toml: No such file or directory"),
         (["--run", "/absent.sh"], "/absent.sh: No such file or directory"),

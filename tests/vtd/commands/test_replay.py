@@ -258,7 +258,7 @@ def test_a_difference_of_a_live_recording_is_told_by_its_line() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--cache", "some", str(RECORDINGS)], "'some' is none of default, aggressive, off"),
+        (["--cache", "some", str(RECORDINGS)], "'some' is none of default, aggressive, late, off"),
         (["--cache", "off", str(BASIC)], f"vtd: {BASIC}: --cache is for live recordings"),
     ],
 )

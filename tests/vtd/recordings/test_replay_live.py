@@ -37,7 +37,7 @@ STALE = next(path for path in recordings() if "stale-first" in path.name)
 LEGACY = next(path for path in recordings() if "legacy39" in path.name)
 
 
-@pytest.mark.parametrize("policy", ["default", "aggressive"])
+@pytest.mark.parametrize("policy", ["default", "aggressive", "late"])
 @pytest.mark.parametrize("path", recordings(), ids=name_of)
 def test_every_recording_matches_whatever_is_cached(path: Path, policy: str) -> None:
     report = replay_live(path, caches=POLICIES[policy])
@@ -153,7 +153,7 @@ UNIT = HEAD["units"][0]
         ({"units": [UNIT, UNIT]}, "line 1: units: 2, but the table has 1 DRHD structures"),
         ({"units": [{**UNIT, "cap": "x"}]}, "line 1: cap: 'x' is no number"),
         ({"units": [{**UNIT, "cap": "0x0"}]}, "line 1: unit 0: "),
-        ({"caches": "some"}, "line 1: caches: 'some' is none of default, aggressive, off"),
+        ({"caches": "some"}, "line 1: caches: 'some' is none of default, aggressive, late, off"),
         ({"dmar_hex": "00"}, "line 1: dmar_hex: "),
         ({"dmar_hex": "zz"}, "line 1: dmar_hex: 'zz' holds no bytes in hexadecimal"),
         ({"departures": ["none"]}, "line 1: departures: 'none' is no departure"),
