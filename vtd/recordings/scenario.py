@@ -207,7 +207,8 @@ class ScenarioRun:
         table_memory: TableMemory = self.memory
         if scenario.stores_wait:
             rwbf = bool(scenario.capabilities.cap.rwbf)
-            self.stores = ProcessorStores(self.memory, buffers=rwbf)
+            snoops = bool(scenario.capabilities.ecap.c)
+            self.stores = ProcessorStores(self.memory, caches=not (snoops and rwbf), buffers=rwbf)
             table_memory = self.stores.unsnooped
         options = Options(caches=caches, departures=departures)
         with broken("unit"):
