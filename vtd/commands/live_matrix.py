@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -46,7 +47,10 @@ def matrix(
         Path | None,
         typer.Option(help="Keep results there, a line each; what it has is not booted again."),
     ] = None,
-    logs: Annotated[Path | None, typer.Option(help="Folder for what the guests said.")] = None,
+    logs: Annotated[
+        Path | None,
+        typer.Option(help="Folder for what guests said, and for recordings of boots that failed."),
+    ] = None,
     random_capabilities: Annotated[
         int,
         typer.Option(
@@ -85,10 +89,9 @@ def matrix(
         kernels = ([place.find_kernel(each) for each in kernel] if kernel else place.kernels()) or [
             place.find_kernel(None)
         ]
-        done = {each.key: each for each in (read_results(results) if results else ())}
         guests = [make_guest(qemu, each, busybox) for each in kernels]
         with ended_by_signals():
-            found = list(_all(cells, guests, counts, done, results, logs))
+            found = list(_all(cells, guests, counts, Keeper(results, logs)))
     answered = [each.to_json() for each in found]
     show(CommandAnswer(answered, answered, _lines(found)), format)
     if any(each.verdict is Verdict.FAILED for each in found):
@@ -114,35 +117,50 @@ def _count(text: str) -> int:
     return int(text)
 
 
+@dataclass(frozen=True)
+class Keeper:
+    """Where results and what the guests said are kept, if anywhere."""
+
+    results: Path | None
+    logs: Path | None
+
+    def known(self) -> dict[tuple[str, str, int], Result]:
+        """The results that are there already."""
+        return {each.key: each for each in (read_results(self.results) if self.results else ())}
+
+    def boot(self, cell: Cell, guest: Guest, cpus: int) -> Result:
+        """Boot a cell; the recording of one that failed stays beside what its guest said."""
+        said: list[str] = []
+        log = record = None
+        if self.logs is not None:
+            self.logs.mkdir(parents=True, exist_ok=True)
+            name = f"{cell.name}-{guest.kernel.release}-{cpus}".replace(":", "-")
+            log, record = self.logs / f"{name}.log", self.logs / f"{name}.jsonl.gz"
+            cell = replace(cell, boot=replace(cell.boot, record=record))
+
+        def keep(_: Cell, outcome: Outcome) -> None:
+            if log is not None:
+                log.write_text("\n".join([*said, "", outcome.console]))
+
+        result = boot_cell(cell, guest, cpus, time.monotonic_ns, said.append, keep)
+        if record is not None and result.verdict is not Verdict.FAILED:
+            record.unlink()
+        if self.results is not None:
+            with self.results.open("a") as file:
+                file.write(json.dumps(result.to_json()) + "\n")
+        return result
+
+
 def _all(
-    cells: Iterable[Cell],
-    guests: list[Guest],
-    counts: list[int],
-    done: dict[tuple[str, str, int], Result],
-    results: Path | None,
-    logs: Path | None,
+    cells: Iterable[Cell], guests: list[Guest], counts: list[int], keeper: Keeper
 ) -> Iterator[Result]:
     """The results that there are, and those of the boots that are left."""
-    if logs is not None:
-        logs.mkdir(parents=True, exist_ok=True)
+    done = keeper.known()
     for cell in cells:
         for guest in guests:
             for cpus in counts:
-                key = cell.name, guest.kernel.release, cpus
-                result = done.get(key)
-                if result is None:
-                    said: list[str] = []
-
-                    def keep(cell: Cell, outcome: Outcome, said: list[str] = said) -> None:
-                        if logs is not None:
-                            name = f"{'-'.join(map(str, key))}.log".replace(":", "-")  # noqa: B023
-                            text = "\n".join(said) + "\n\n" + outcome.console
-                            (logs / name).write_text(text)
-
-                    result = boot_cell(cell, guest, cpus, time.monotonic_ns, said.append, keep)
-                    if results is not None:
-                        with results.open("a") as file:
-                            file.write(json.dumps(result.to_json()) + "\n")
+                result = done.get((cell.name, guest.kernel.release, cpus))
+                result = result or keeper.boot(cell, guest, cpus)
                 typer.echo(_line(result), err=True)
                 yield result
 

@@ -358,14 +358,16 @@ def controls(by_name: Mapping[str, Cell]) -> Iterator[Cell]:
     """Cells with a broken unit."""
     for defect, name in CONTROLS.items():
         cell = by_name[name]
-        checks = tuple(each for each in cell.boot.checks if each in _QUICK or " " in each)
+        wanted = ("units", "vfio", "provoke", *_REATTACHED.get(defect, ()))
+        checks = tuple(each for each in cell.boot.checks if each in wanted or " " in each)
         boot = replace(cell.boot, defects=(defect,), checks=checks, seconds=120)
         yield replace(
             cell, name=f"broken:{defect}", about=f"{name} with a defect", boot=boot, noticed=True
         )
 
 
-_QUICK = ("units", "nvme", "domain_types", "vfio", "provoke")
+_REATTACHED = dict.fromkeys(("no-context-invalidation", "no-pasid-invalidation"), ("domain_types",))
+"""Further checks of what only a device shows that changes its domain."""
 
 
 def all_cells() -> dict[str, Cell]:

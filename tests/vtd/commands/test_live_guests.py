@@ -108,6 +108,12 @@ def test_cells_are_booted_once(qemu: FakeQemu, tmp_path: Path) -> None:
     rows = json.loads(vtd(*arguments, "--format", "json")[0])
     assert [row["verdict"] for row in rows] == ["passed", "passed"]
     vtd(*arguments, "--cpus", "2", code=1)
+    recordings = [path for path in logs.iterdir() if path.name.endswith(".jsonl.gz")]
+    assert {path.name for path in recordings} == {
+        f"intx-{RELEASE}-2.jsonl.gz",
+        f"kexec-{RELEASE}-2.jsonl.gz",
+    }
+    assert all(replay_live(path).mismatches == [] for path in recordings)
 
 
 def test_a_cell_that_fails_is_told(qemu: FakeQemu) -> None:
