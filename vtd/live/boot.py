@@ -33,12 +33,11 @@ from vtd.machine.description import read_machine
 from vtd.recordings.live_recorder import LiveRecorder
 from vtd.unit.caching.policy import POLICIES
 from vtd.unit.departures import departures_named
-from vtd.unit.observer import Observer
 from vtd.unit.options import Options
 from vtd.unit.reporting.events import Event, InterruptBlocked, RequestBlocked
 from vtd.unit.unit import RemappingUnit
 
-_VERDICT = re.compile(r"^check: (.*?) (ok|FAILED|skipped)(?:: (.*))?$")
+_VERDICT = re.compile(r"^check: (.*?) (ok|FAILED|skipped)(?:: ?(.*))?$")
 END = "note: end"
 STEP = 0.2
 """Seconds after which it is looked whether QEMU still runs."""
@@ -158,8 +157,6 @@ def run(
         audits = [UnitAudit(unit, lambda: None) for unit in units] if boot.audited else []
         for unit in units:
             unit.subscribe(lambda event: _note_blocked(outcome, event))
-        if boot.interrupts_remapped:
-            MpTableRemoval(machine, units)
         outcome.devices = {
             assembly.platform.topology.requester_id(function): type(function).__name__.lower()
             for function in assembly.platform.topology.functions()
@@ -241,31 +238,6 @@ def _note_blocked(outcome: Outcome, event: Event) -> None:
             outcome.blocked.append(Blocked(request.source_id, page, reason, False))
         case InterruptBlocked(recorded=True):
             outcome.blocked.append(Blocked(event.source_id, 0, event.reason, True))
-
-
-class MpTableRemoval(Observer):
-    """Takes the pointer to the MP table away, which speaks of an I/O APIC, before Linux looks.
-
-    SeaBIOS has written it when it looks for an xHCI controller in the BAR of the chipset function,
-    with a read of one byte.
-    """
-
-    PLACES = range(0xF0000, 0x100000, 0x1000)
-
-    def __init__(self, machine: LiveMachine, units: list[RemappingUnit]) -> None:
-        self._memory = machine.platform.memory
-        self._unit = units[0]
-        self._unit.observe(self)
-
-    def register_read(self, offset: int, size: int, value: int) -> None:
-        """Look for the pointer while the firmware probes."""
-        if size != 1:
-            return
-        for start in self.PLACES:
-            page = self._memory.read(start, 0x1000)
-            for at in range(0, 0x1000, 16):
-                if page[at : at + 4] == b"_MP_":
-                    self._memory.load(start + at, bytes(4))
 
 
 class _Said:

@@ -57,6 +57,7 @@ def left_behind(tmp_path: Path) -> list[Path]:
 def test_verdicts_and_notes_are_told_apart(qemu: FakeQemu, guest: Guest, tmp_path: Path) -> None:
     said = (
         "note: kernel 6\ncheck: nvme nvme0n1 512 ok\ncheck: vfio mapped FAILED: it: differs\n"
+        "check: remapping FAILED:\n"
         "check: cpus skipped: one\nwhatever\nnote: end\n"
     )
     qemu.says(said=said, console="[    1.0] DMAR: IOMMU enabled\n")
@@ -65,6 +66,7 @@ def test_verdicts_and_notes_are_told_apart(qemu: FakeQemu, guest: Guest, tmp_pat
     assert outcome.verdicts == [
         Verdict("nvme nvme0n1 512", "ok"),
         Verdict("vfio mapped", "FAILED", "it: differs"),
+        Verdict("remapping", "FAILED"),
         Verdict("cpus", "skipped", "one"),
     ]
     assert outcome.notes == ["kernel 6", "whatever"]
