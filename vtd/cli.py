@@ -31,6 +31,7 @@ COMMANDS = {
     "collect": ("vtd.commands.collect:collect", "Collect what a Linux machine shows in one file."),
     "explain": ("vtd.commands.explain:explain", "Explain DMAR lines of a kernel log."),
     "fuzz": ("vtd.commands.fuzz:fuzz", "Generated cases against an oracle, QEMU or your own."),
+    "drive": ("vtd.commands.drive:drive", "Try a driver of yours: what it owes a unit."),
     "guest": ("vtd.commands.guest:app", "Decode VMCSs and VPDs, check VM entries, explain EPT."),
     "live": ("vtd.commands.live:app", "Boot an operating system on a machine description."),
     "audit": ("vtd.commands.audit:audit", "Find invalidations that a log misses."),

@@ -27,7 +27,7 @@ from pagetables.bits import BitRecord
 from pagetables.memory import BusError, PhysicalMemory
 from pagetables.observer import Structure
 from vtd.auditing.debt import Debt, Kind, Owner, Word, owed_for
-from vtd.auditing.unit_audit import Judgement, UnitAudit
+from vtd.auditing.unit_audit import AuditFinding, UnitAudit
 from vtd.layouts.descriptors import (
     DESCRIPTORS,
     DescriptorHead,
@@ -72,7 +72,7 @@ class Finding(NamedTuple):
     """What was found, at the line where it showed."""
 
     line: int
-    use: Judgement
+    use: AuditFinding
 
 
 @dataclass

@@ -13,7 +13,7 @@ from vtd.auditing.writers import calls
 from vtd.severity import WARNING
 from vtd.unit.unit import RemappingUnit
 
-Judgement = Debt | DeviceTlbFinding | PageRequestFinding | UnflushedFinding
+AuditFinding = Debt | DeviceTlbFinding | PageRequestFinding | UnflushedFinding
 
 
 class UnitAudit:
@@ -35,7 +35,7 @@ class UnitAudit:
         self.debts.line = self.devices.line = line
         self.page_requests.line = self.unflushed.line = line
 
-    def judged(self) -> list[tuple[int, Judgement]]:
+    def judged(self) -> list[tuple[int, AuditFinding]]:
         """Everything that was found, what is legal too, by line.
 
         What was never told to a device is a debt already.
@@ -52,6 +52,6 @@ class UnitAudit:
         )
 
     @property
-    def findings(self) -> list[Judgement]:
+    def findings(self) -> list[AuditFinding]:
         """What is to be held against software or devices if all ended now."""
         return [each for _, each in self.judged() if each.severity >= WARNING]

@@ -1,0 +1,239 @@
+"""A driver that is tried: what it has to do, in Python or as a process that talks line-JSON.
+
+A driver gets registers and memory, and is told what its users want. It may fail an operation with
+:class:`DriverError`, which then counts as not done. ``docs/fuzzing.md`` has the messages.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import json
+import shlex
+import subprocess
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Protocol
+
+from pagetables.memory import BusError
+from vtd.software.memory import Memory
+from vtd.software.registers import Registers
+
+READ, WRITE = 1, 2
+LIMIT = 20.0
+"""Seconds for one operation of a process."""
+
+
+class DriverError(Exception):
+    """An operation that the driver does not carry out."""
+
+
+class BrokenDriverError(Exception):
+    """A driver that crashed, stopped answering or said what makes no sense."""
+
+
+class TriedDriver(Protocol):
+    """What a driver under test implements; domains are numbers that the harness chooses.
+
+    Its memory is from ``memory_start`` to ``memory_end``; pages that it is to map lie elsewhere.
+    When an operation returns, its invalidations are complete. ``access``: 1 read, 2 write, 3 both.
+    """
+
+    def reset(self) -> None:
+        """Start from nothing: tables, queue, translation on."""
+
+    def attach(self, source_id: int, domain: int) -> None:
+        """Have the requests of a function translated by a domain, which may be new."""
+
+    def detach(self, source_id: int) -> None:
+        """Block the requests of a function."""
+
+    def map(self, domain: int, address: int, physical: int, length: int, access: int) -> None:
+        """Map pages where nothing is mapped."""
+
+    def unmap(self, domain: int, address: int, length: int) -> None:
+        """Take pages away; their memory is used again when this returns."""
+
+    def protect(self, domain: int, address: int, length: int, access: int) -> None:
+        """Change the rights of mapped pages."""
+
+    def interrupt_allocate(self, source_id: int, vector: int) -> int:
+        """An interrupt-remapping entry; its index."""
+        ...
+
+    def interrupt_free(self, index: int) -> None:
+        """Take an entry away."""
+
+
+DriverMaker = Callable[[Registers, Memory, int, int], TriedDriver]
+"""Makes a driver of registers, memory, and the start and end of the memory that is its own."""
+
+
+def driver_maker(text: str) -> tuple[DriverMaker, Callable[[], None]]:
+    """The driver of ``python:FILE:CLASS``, ``module:NAME:CLASS`` or ``command:COMMAND``.
+
+    With what ends it. ValueError if there is none.
+    """
+    kind, _, rest = text.partition(":")
+    if kind in ("python", "module"):
+        place, _, name = rest.rpartition(":")
+        maker = getattr(_module(kind, place), name, None)
+        if maker is None:
+            raise ValueError(f"{place} has no {name}")
+        return maker, lambda: None
+    if kind == "command" and rest:
+        processes: list[ProcessDriver] = []
+
+        def make(registers: Registers, memory: Memory, start: int, end: int) -> TriedDriver:
+            for old in processes:
+                old.end()
+            processes[:] = [ProcessDriver(shlex.split(rest), registers, memory, start, end)]
+            return processes[0]
+
+        def end() -> None:
+            for process in processes:
+                process.end()
+
+        return make, end
+    raise ValueError(f"{text!r}: neither python:FILE:CLASS nor command:COMMAND")
+
+
+def _module(kind: str, place: str) -> ModuleType:
+    if kind == "module":
+        return importlib.import_module(place)
+    spec = importlib.util.spec_from_file_location("tried_driver", Path(place))
+    if spec is None or spec.loader is None or not Path(place).exists():
+        raise ValueError(f"{place}: no Python file")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+class ProcessDriver:
+    """A driver in a process of its own: one JSON object a line in each direction.
+
+    It is sent ``{"op": "map", "domain": 1, ...}``, may ask for ``{"read": [address, length]}``,
+    ``{"write": [address, hex]}``, ``{"reg_read": [offset, size]}`` and
+    ``{"reg_write": [offset, size, value]}``, which are answered with ``{"value": ...}``, and ends
+    with ``{"done": result}`` or ``{"error": why}``.
+    """
+
+    def __init__(
+        self, command: list[str], registers: Registers, memory: Memory, start: int, end: int
+    ) -> None:
+        self._registers = registers
+        self._memory = memory
+        self._where = {"memory_start": start, "memory_end": end}
+        try:
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
+            )
+        except OSError as error:
+            raise BrokenDriverError(f"{command[0]}: {error.strerror}") from error
+
+    def end(self) -> None:
+        """End the process."""
+        self._process.kill()
+        self._process.wait()
+        for stream in (self._process.stdin, self._process.stdout):
+            if stream is not None:
+                stream.close()
+
+    def reset(self) -> None:
+        """Start from nothing."""
+        self._call("reset", **self._where)
+
+    def attach(self, source_id: int, domain: int) -> None:
+        """Have a function use a domain."""
+        self._call("attach", source_id=source_id, domain=domain)
+
+    def detach(self, source_id: int) -> None:
+        """Block a function."""
+        self._call("detach", source_id=source_id)
+
+    def map(self, domain: int, address: int, physical: int, length: int, access: int) -> None:
+        """Map pages."""
+        self._call(
+            "map", domain=domain, address=address, physical=physical, length=length, access=access
+        )
+
+    def unmap(self, domain: int, address: int, length: int) -> None:
+        """Take pages away."""
+        self._call("unmap", domain=domain, address=address, length=length)
+
+    def protect(self, domain: int, address: int, length: int, access: int) -> None:
+        """Change rights."""
+        self._call("protect", domain=domain, address=address, length=length, access=access)
+
+    def interrupt_allocate(self, source_id: int, vector: int) -> int:
+        """An interrupt-remapping entry."""
+        index = self._call("interrupt_allocate", source_id=source_id, vector=vector)
+        if not isinstance(index, int):
+            raise BrokenDriverError(f"interrupt_allocate: {index!r} is no index")
+        return index
+
+    def interrupt_free(self, index: int) -> None:
+        """Take an entry away."""
+        self._call("interrupt_free", index=index)
+
+    def _call(self, op: str, **arguments: int) -> object:
+        limit = threading.Timer(LIMIT, self._process.kill)
+        limit.start()
+        try:
+            return self._converse(op, arguments)
+        finally:
+            limit.cancel()
+
+    def _converse(self, op: str, arguments: dict[str, int]) -> object:
+        self._say({"op": op, **arguments})
+        while True:
+            message = self._hear(op)
+            match message:
+                case {"done": result}:
+                    return result
+                case {"error": why}:
+                    raise DriverError(str(why))
+            try:
+                self._say({"value": self._serve(message)})
+            except (BusError, ValueError, TypeError, OverflowError) as error:
+                raise BrokenDriverError(f"{op}: {message}: {error}") from error
+
+    def _serve(self, message: dict[str, Any]) -> object:
+        match message:
+            case {"read": [int(address), int(length)]}:
+                return self._memory.read(address, length).hex()
+            case {"write": [int(address), str(data)]}:
+                self._memory.write(address, bytes.fromhex(data))
+                return None
+            case {"reg_read": [int(offset), int(size)]}:
+                return self._registers.read_register(offset, size)
+            case {"reg_write": [int(offset), int(size), int(value)]}:
+                self._registers.write_register(offset, size, value)
+                return None
+        raise ValueError("not a message of a driver")
+
+    def _say(self, message: dict[str, Any]) -> None:
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(json.dumps(message) + "\n")
+            self._process.stdin.flush()
+        except OSError as error:
+            raise BrokenDriverError(f"the driver has gone: {error.strerror}") from error
+
+    def _hear(self, op: str) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            code = self._process.wait()
+            raise BrokenDriverError(
+                f"{op}: the driver ended with {code}, or had no answer within {LIMIT:.0f} s"
+            )
+        try:
+            message = json.loads(line)
+        except ValueError:
+            message = None
+        if not isinstance(message, dict):
+            raise BrokenDriverError(f"{op}: {line.strip()[:80]!r} is no JSON object")
+        return message
