@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 from vtd.auditing.audit_log import LogReport
 from vtd.auditing.debt import Debt, Kind
-from vtd.auditing.unit_audit import Judgement
+from vtd.auditing.unit_audit import AuditFinding
 from vtd.severity import ERROR
 
 
-def blamed(report: LogReport) -> Iterator[Judgement]:
+def blamed(report: LogReport) -> Iterator[AuditFinding]:
     """The errors; that memory is gone with the client is no change of the software's own."""
     for _, use in report.findings:
         gone = isinstance(use, Debt) and use.now is None and use.kind is Kind.WRONG_ORDER
