@@ -14,10 +14,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from pagetables.second_stage import READ as R
 from pagetables.second_stage import WRITE as W
 from tests.vtd.live.client import Client, SocketServer
+from vtd.cli import main
 from vtd.layouts.entries import ContextEntry, RootEntry
 
 MACHINE = """
@@ -208,3 +210,51 @@ def test_whoever_ends_it_finds_nothing_left_behind(
     code, (summary,), err = serving.end()
     assert (code, summary["exits"], err) == (0, 0, "")
     assert not list(serving.sockets.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (('model = "edu"', 'model = "toaster"'), "model: 'toaster' is none of"),
+        (("[[function]]", '[[function]]\nat = "00:06.0"\n[[function]]'), "00:06.0"),
+        (
+            ("[[function]]", '[[unit]]\nprofile = "qemu"\nbase = 0xfd000000\n[[function]]'),
+            "overlap",
+        ),
+        (('at = "00:06.0"', 'at = "0001:00:06.0"'), "0001:00"),
+    ],
+    ids=["model", "place", "units", "segment"],
+)
+def test_a_machine_that_can_not_be_served_is_refused_in_words(
+    tmp_path: Path, change: tuple[str, str], said: str
+) -> None:
+    file = tmp_path / "machine.toml"
+    file.write_text(MACHINE.replace(*change))
+    result = CliRunner().invoke(
+        main, ["live", "serve", str(file), "--sockets", str(tmp_path / "s")]
+    )
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert all(line.startswith("vtd: ") for line in result.stderr.splitlines())
+    assert said in result.stderr
+    assert not (tmp_path / "s").exists() or not list((tmp_path / "s").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--break", "everything"], "no-page-invalidation"),
+        (["--caches", "some"], "aggressive"),
+        (["--record", "nowhere/run.gz"], "nowhere/run.gz: No such file or directory"),
+        (["--sockets", "s" * 120], "AF_UNIX path too long"),
+        (["--sockets", "machine.toml"], "machine.toml: File exists"),
+    ],
+    ids=["break", "caches", "record", "path", "folder"],
+)
+def test_options_that_can_not_be_are_refused_in_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: list[str], said: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "machine.toml").write_text(MACHINE)
+    result = CliRunner().invoke(main, ["live", "serve", "machine.toml", *options])
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert said in result.stderr
