@@ -32,6 +32,7 @@ class Rules:
     table: set[int]
     members: dict[int, int]
     filtering: bool
+    hash_bits: int
     default: int
     no_default: bool
     replication: bool
@@ -49,7 +50,7 @@ class Rules:
             bank.write(at, int.from_bytes(address[:4], "little"), 4)
             bank.write(at + 4, int.from_bytes(address[4:], "little") | 1 << 31 | pools << 18, 4)
         for address in self.hashed:
-            bits = (address[5] << 8 | address[4]) >> 4 & 0xFFF
+            bits = (address[5] << 8 | address[4]) >> (4, 3, 2, 0)[self.hash_bits] & 0xFFF
             at = (0x5200 if address[0] & 1 else 0xA000) + 4 * (bits >> 5)
             bank.write(at, bank.read(at, 4) | 1 << (bits & 31), 4)
         for vlan in self.table:
@@ -57,7 +58,7 @@ class Rules:
             bank.write(at, bank.read(at, 4) | 1 << (vlan & 31), 4)
         for index, (vlan, pools) in enumerate(self.members.items()):
             bank.write(0x5D00 + 4 * index, 1 << 31 | pools << 12 | vlan, 4)
-        bank.write(0x0100, self.filtering << 18, 4)
+        bank.write(0x0100, self.filtering << 18 | self.hash_bits << 12, 4)
         control = self.default << 7 | self.no_default << 29 | self.replication << 30
         bank.write(0x581C, control, 4)
         bank.write(0x0C8C, self.enabled, 4)
@@ -112,6 +113,7 @@ RULES = st.builds(
     table=st.sets(st.sampled_from(VLANS)),
     members=st.dictionaries(st.sampled_from(VLANS), POOLS),
     default=st.integers(0, 7),
+    hash_bits=st.integers(0, 3),
     **dict.fromkeys(
         (
             "enabled",

@@ -125,6 +125,17 @@ def test_a_context_without_sense_sends_nothing(low_high: tuple[int, int]) -> Non
     assert machine.driver.read(0x40FC) == 1
 
 
+def test_a_checksum_of_udp_is_never_0() -> None:
+    """0 says that there is none, so its other form is sent (RFC 768)."""
+    machine, rings = up()
+    rings.descriptor(*context(4, UDP))
+    packet = ip_packet(b"\0\0", UDP, check=False)
+    missing = slow_sum(packet[34:]) ^ 0xFFFF
+    packet = packet[:42] + missing.to_bytes(2, "big")
+    rings.send(packet, options=L4_CHECKSUM)
+    assert machine.sink.frames[0][40:42] == b"\xff\xff"
+
+
 def test_the_checksum_of_sctp_is_a_crc() -> None:
     machine, rings = up()
     body = struct.pack("!HHII", 5000, 5001, 7, 0) + bytes(range(40))

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from devices.models.nic82576.controller import Nic82576
+from devices.models.nic82576.registers import GOTCL
 from devices.network.link import connect
 from tests.devices.models.nic82576.drivers import LINK_UP
 from tests.devices.models.nic82576.machines import SECOND, Machine, frame_for
@@ -170,6 +171,75 @@ def test_a_wrong_phy_address_or_register_is_an_error(machine: Machine) -> None:
     for value in (2 << 21 | 2 << 16, 1 << 21 | 0x1E << 16):
         driver.write(0x0020, value | 1 << 27)
         assert driver.read(0x0020) >> 28 & 5 == 5
+
+
+def test_a_phy_reset_is_shown_until_software_has_seen_it(machine: Machine) -> None:
+    machine.up()
+    driver = machine.driver
+    driver.phy_write(4, 0x1234)
+    driver.set(0x0000, 1 << 31)
+    assert driver.phy_read(4) == 0x0DE1
+    assert driver.read(0x0008) & 1 << 10
+    driver.write(0x0008, 0xFFFF_FFFF)
+    assert driver.read(0x0008) & 1 << 10
+    driver.write(0x0008, 0)
+    assert not driver.read(0x0008) & 1 << 10
+    driver.phy_write(4, 0x1234)
+    driver.phy_write(0, 0x9140)
+    assert (driver.phy_read(0), driver.phy_read(4)) == (0x1140, 0x0DE1)
+
+
+def test_a_powered_down_phy_has_no_link(machine: Machine) -> None:
+    machine.up()
+    driver = machine.driver
+    driver.phy_write(0, 0x1940)
+    machine.nic.clock.advance(SECOND)
+    assert not driver.read(0x0008) & LINK_UP
+    driver.phy_write(0, 0x1140)
+    machine.nic.clock.advance(SECOND)
+    assert driver.read(0x0008) & LINK_UP
+
+
+def test_the_nvm_is_granted_and_ends(machine: Machine) -> None:
+    driver = machine.driver
+    driver.write(0x0010, 1 << 6)
+    assert driver.read(0x0010) & 1 << 7
+    driver.write(0x0010, 0)
+    assert not driver.read(0x0010) & 1 << 7
+    assert driver.nvm(255) == 0xFFFF
+    driver.write(0x0014, 256 << 2 | 1)
+    assert not driver.read(0x0014) & 2
+    driver.write(0x0014, 1 << 2)
+    assert not driver.read(0x0014) & 2
+
+
+def test_octets_are_counted_in_64_bits(machine: Machine) -> None:
+    machine.up()
+    rings = machine.driver.open()
+    machine.nic.bank.values[GOTCL] = 0xFFFF_FFFF
+    rings.send(frame_for(b"\2\0\0\0\0\1"))
+    assert machine.nic.bars[0].read(0x4090, 8) == 0x1_0000_0000 + 103
+    assert machine.nic.bars[0].read(0x4090, 8) == 0
+
+
+def test_a_reported_descriptor_keeps_what_is_not_status(machine: Machine) -> None:
+    machine.up()
+    rings = machine.driver.open()
+    rings.send(frame_for(b"\2\0\0\0\0\1"))
+    report = int.from_bytes(machine.port.ram.read(rings.tx_ring + 12, 4), "little")
+    assert report == 100 << 14 | 1
+
+
+def test_a_packet_longer_than_its_length_field_can_say_is_dropped(machine: Machine) -> None:
+    machine.up()
+    rings = machine.driver.open()
+    for number in range(5):
+        rings.descriptor(0, 0x2230_0000 | 0xFFFF | (0x0900_0000 if number == 4 else 0))
+    rings.ring_bell()
+    assert rings.done(4)
+    assert machine.sink.frames == []
+    rings.send(frame_for(b"\2\0\0\0\0\1"))
+    assert len(machine.sink.frames) == 1
 
 
 def test_moderated_interrupts_come_once_an_interval(machine: Machine) -> None:

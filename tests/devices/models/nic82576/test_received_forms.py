@@ -77,6 +77,33 @@ def test_the_hash_chooses_the_queue(version: int, protocol: int, rss_type: int) 
     assert first.receive() is None
 
 
+def test_the_hash_is_told_only_in_place_of_the_checksum() -> None:
+    machine, rings = up()
+    machine.driver.write(0x5000, 0x300)
+    assert take(machine, rings, ip_packet(b"", TCP, mac=machine.driver.mac)).rss_hash == 0
+
+
+def test_the_lowest_bit_of_a_header_buffer_is_no_address() -> None:
+    machine, rings = up(5 << 25 | 2 << 8 | 1)
+    packet, header = rings.rx_buffers, rings.rx_buffers + 1024
+    descriptor = packet.to_bytes(8, "little") + (header | 1).to_bytes(8, "little")
+    machine.port.ram.write(rings.rx_ring, descriptor)
+    frame = ip_packet(bytes(300), UDP, mac=machine.driver.mac)
+    got = take(machine, rings, frame)
+    assert got.header + got.data == frame
+
+
+def test_a_packet_in_several_legacy_descriptors_says_what_it_is_in_the_last() -> None:
+    machine, rings = up(1)
+    machine.driver.set(0x0000, 1 << 30)
+    frame = ip_packet(bytes(1400), UDP, mac=machine.driver.mac)
+    machine.nic.receive(frame[:12] + b"\x81\0\0\x07" + frame[12:])
+    first, last = (machine.port.ram.read(rings.rx_ring + 16 * slot, 16) for slot in (0, 1))
+    assert first[8:] == (1024).to_bytes(2, "little") + bytes(2) + b"\1\0\0\0"
+    assert last[8:10] == (len(frame) - 1024).to_bytes(2, "little")
+    assert last[12:] == bytes((0x7B, 0, 7, 0))
+
+
 def test_without_a_field_for_them_ports_are_not_hashed() -> None:
     machine, rings = up()
     machine.driver.write(0x5818, 1 << 17 | 2)

@@ -157,7 +157,7 @@ def test_a_disabled_master_starts_no_request(machine: Refused) -> None:
 
 def test_the_head_is_reported_where_software_wants_it(machine: Refused) -> None:
     machine.driver.write(0xE03C, 0)
-    machine.driver.write(0xE038, 0x9_0000 | 1)
+    machine.driver.write(0xE038, 0x9_0000 | 3)
     for number in range(3):
         machine.rings.send(FRAME)
         assert machine.port.ram.read(0x9_0000, 4) == (number + 1).to_bytes(4, "little")

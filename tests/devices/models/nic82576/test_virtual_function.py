@@ -7,7 +7,7 @@ import pytest
 from devices.models.nic82576.controller import Nic82576
 from devices.source_id import SourceId
 from devices.topology import Topology
-from tests.devices.models.nic82576.drivers import LINK_UP, MiniIgbvf
+from tests.devices.models.nic82576.drivers import LINK_UP, MiniIgbvf, Rings
 from tests.devices.models.nic82576.machines import (
     OUTSIDE,
     Machine,
@@ -15,6 +15,7 @@ from tests.devices.models.nic82576.machines import (
     frame_for,
     vf_mac,
 )
+from tests.devices.network.packets import ip_packet
 
 LOOPBACK = 1 << 31
 
@@ -150,6 +151,61 @@ def test_a_broadcast_of_a_guest_reaches_all_but_itself(machine: VirtualMachines)
     machine.driver.write(0x3500, LOOPBACK | 1 << 16)
     machine.guest_rings[0].send(frame)
     assert machine.guest_rings[0].receive() is not None
+
+
+def test_a_group_address_in_the_table_still_goes_to_the_wire(machine: VirtualMachines) -> None:
+    machine.driver.write(0x3500, LOOPBACK)
+    group = bytes((1, 0, 0x5E, 0, 0, 9))
+    machine.driver.write(0x5408, int.from_bytes(group[:4], "little"))
+    machine.driver.write(0x540C, int.from_bytes(group[4:], "little") | 1 << 31 | 1 << 19)
+    frame = frame_for(group, source=vf_mac(0))
+    machine.guest_rings[0].send(frame)
+    assert machine.sink.frames == [frame]
+    got = machine.guest_rings[1].receive()
+    assert got is not None
+    assert got.data == frame
+
+
+def test_copies_for_several_pools_lose_their_tag_where_all_shall(
+    machine: VirtualMachines,
+) -> None:
+    """RPLOLR decides for copies, VMOLR for a frame of one pool."""
+    driver = machine.driver
+    driver.set(0x5AD0, 1 << 30)
+    plain = frame_for(b"\xff" * 6)
+    tagged = plain[:12] + b"\x81\0\0\x05" + plain[12:]
+    machine.nic.receive(tagged)
+    assert [rings.receive().data for rings in machine.guest_rings] == [tagged, tagged]  # type: ignore[union-attr]
+    driver.set(0x5AF0, 1 << 30)
+    machine.nic.receive(tagged)
+    assert [rings.receive().data for rings in machine.guest_rings] == [plain, plain]  # type: ignore[union-attr]
+    for index, wanted in enumerate((plain, tagged)):
+        one = vf_mac(index) + tagged[6:]
+        machine.nic.receive(one)
+        got = machine.guest_rings[index].receive()
+        assert got is not None
+        assert got.data == vf_mac(index) + wanted[6:]
+
+
+def test_rss_moves_a_frame_to_the_second_queue_of_its_pool(machine: VirtualMachines) -> None:
+    driver, guest = machine.driver, machine.guests[0]
+    driver.write(0x5818, 0x00FF_0005)
+    second = Rings(guest.bar, guest.ram, 0x5_0000, 0x2900, 0x3900)
+    second.start()
+    frame = ip_packet(bytes(20), 6, mac=guest.mac)
+    for entry, per_pool, queue in ((0, 1, 0), (1, 1, 1), (1, 0, 0), (2, 1, 0), (3, 1, 1)):
+        for at in range(32):
+            driver.write(0x5C00 + 4 * at, 0x0101_0101 * entry)
+        driver.write(0x5AD0, driver.read(0x5AD0) & ~(1 << 17) | per_pool << 17)
+        machine.nic.receive(frame)
+        taken = [rings.receive() for rings in (machine.guest_rings[0], second)]
+        assert [got is not None for got in taken] == [queue == 0, queue == 1]
+
+
+def test_status_tells_how_many_there_are(machine: VirtualMachines) -> None:
+    assert machine.driver.read(0x0008) >> 14 & 0x1F == 2 | 1 << 4
+    machine.nic.config.write(0x168, 0, 2)
+    assert machine.driver.read(0x0008) >> 14 & 0x1F == 0
 
 
 def test_a_spoofed_address_is_dropped_and_reported(machine: VirtualMachines) -> None:
