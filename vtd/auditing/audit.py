@@ -231,8 +231,10 @@ class Audit(Observer):
         self._denying: tuple[Copy, Change] | None = None
 
     def looks_ahead(self, request: Request) -> None:
-        """As for a request."""
+        """As for a request, while another one may still store its data."""
+        payload = self._payload
         self.begin(request)
+        self._payload = payload
 
     def asked(self, cache: CacheName, key: Any, entry: Any) -> None:
         """Judge what the cache may have, and know what it came from."""
@@ -959,9 +961,11 @@ class Audit(Observer):
 
     def _current(self, word: Word) -> int | None:
         if word.structure is Pointer.ROOT:
-            return int(self._unit.remapping.root)
+            remapping = self._unit.remapping
+            return int(remapping.root if remapping.new_root is None else remapping.new_root)
         if word.structure is Pointer.INTERRUPT:
-            return int(self._unit.interrupts.table)
+            interrupts = self._unit.interrupts
+            return int(interrupts.table if interrupts.new_table is None else interrupts.new_table)
         try:
             return self._memory.read_record(word.address, word.size)
         except BusError:

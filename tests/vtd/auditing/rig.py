@@ -47,7 +47,7 @@ from vtd.layouts.registers import (
     TranslationTableMode,
 )
 from vtd.software.queue_driver import QueueDriver
-from vtd.unit.caching.policy import AGGRESSIVE
+from vtd.unit.caching.policy import AGGRESSIVE, CachePolicy
 from vtd.unit.options import Options
 from vtd.unit.port import UnitPort
 from vtd.unit.registers.capabilities import PROFILES
@@ -75,6 +75,7 @@ class Rig:
         *,
         cap: Mapping[str, int] | None = None,
         ecap: Mapping[str, int] | None = None,
+        caches: CachePolicy = AGGRESSIVE,
     ) -> None:
         base = PROFILES[profile]
         self.capabilities = replace(
@@ -83,7 +84,7 @@ class Rig:
         self.memory = PhysicalMemory()
         self.memory.add_region(0, END)
         self.scalable = "smts" in self.capabilities.features
-        self.unit = RemappingUnit(self.capabilities, self.memory, Options(caches=AGGRESSIVE))
+        self.unit = RemappingUnit(self.capabilities, self.memory, Options(caches=caches))
         self.audit = Audit(self.unit)
         self.devices = DeviceTlbAudit(self.unit)
         self.page_requests = PageRequestAudit(self.unit)
