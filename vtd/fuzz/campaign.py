@@ -23,7 +23,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import seed as seeded
 from hypothesis import strategies as st
 
-from vtd.fuzz import strategies
+from vtd.fuzz import protocol, strategies
 from vtd.fuzz.case import Case, Step
 from vtd.fuzz.departures import differences, known_differences, request_of
 from vtd.fuzz.properties import (
@@ -46,6 +46,8 @@ from vtd.unit.departures import QEMU, SPECIFICATION
 from vtd.unit.registers.capabilities import PROFILES
 
 CASES_PER_SEED = 100
+TARGET_CASES_PER_SEED = 25
+"""Fewer, so that every property has its turn early where each case is slow."""
 BYTE_CASES_PER_SEED = 1_000
 
 
@@ -97,7 +99,7 @@ TARGETS = "oracle, library:PATH, command:COMMAND or qemu[:PREFIX]"
 TARGET_PROPERTIES = {
     "oracle": PROPERTIES,
     "library": ("tables", "driver"),
-    "command": ("tables", "driver", "interrupts"),
+    "command": ("protocol", "driver", "tables", "interrupts"),
     "qemu": ("tables", "interrupts"),
 }
 """Properties whose cases a kind of target can be given."""
@@ -154,7 +156,7 @@ def run_job(
 
     @seeded(job.seed)
     @settings(
-        max_examples=CASES_PER_SEED,
+        max_examples=TARGET_CASES_PER_SEED if job.target else CASES_PER_SEED,
         deadline=None,
         database=None,
         derandomize=False,
@@ -228,16 +230,24 @@ def target_cases(
     ``flavour``: of the tables of property ``tables``; any, without it.
     """
     profiles = getattr(target, "profiles", ("qemu", "client", "openvmm"))
-    units = st.sampled_from([PROFILES[profile] for profile in profiles])
+    known = [PROFILES[profile] for profile in profiles]
+    units = st.sampled_from(known)
+    anything = isinstance(target, CommandTarget)
     scalable = all("smts" in PROFILES[profile].features for profile in profiles)
     if name == "driver":
         return strategies.driver_cases(units)
+    if name == "protocol":
+        return protocol.protocol_cases(known)
     qemu = isinstance(target, QemuTarget)
     if name == "interrupts":
         return strategies.interrupt_cases(units, wide_data=not qemu)
     departures = QEMU if qemu else SPECIFICATION
     return strategies.table_cases(
-        flavour, units=units, scalable=scalable, with_pasids=False, departures=departures
+        flavour,
+        units=units,
+        scalable=None if anything else scalable,
+        with_pasids=anything,
+        departures=departures,
     )
 
 

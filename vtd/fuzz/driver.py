@@ -38,6 +38,7 @@ from vtd.fuzz.places import (
     CONTEXT_TABLES,
     DATA,
     DATA_PAGES,
+    EMPTY_ROOT,
     INTERRUPTS,
     QUEUE,
     RID_PASID,
@@ -54,10 +55,16 @@ from vtd.fuzz.places import (
 )
 from vtd.layouts.entries import AddressWidth, PasidEntry, PasidTranslationType
 from vtd.layouts.interrupt_entries import RemappedIrte, SourceValidationType
-from vtd.layouts.registers import FaultStatus, GlobalStatus
+from vtd.layouts.registers import (
+    FaultStatus,
+    GlobalStatus,
+    RootTableAddress,
+    TranslationTableMode,
+)
 from vtd.software import domain as software
 from vtd.software.driver import Driver
 from vtd.software.guidance import Endpoint, Owed
+from vtd.software.registers import command, write
 from vtd.unit.departures import SPECIFICATION, Departures
 from vtd.unit.registers.capabilities import Capabilities
 
@@ -65,6 +72,8 @@ PASIDS = (None, 1, 70)
 """No PASID, and two in different PASID tables."""
 BASES = (0, 0x1000_0000_00)
 """Input addresses that mappings lie around, apart in the top table."""
+UPPER_HALF = 0xFFFF_8000_0000_0000
+"""In place of the second of them where addresses are canonical (3.6)."""
 
 ACCESS = {"rw": READ | WRITE, "r-": READ, "-w": WRITE}
 HOST_IDS = 8
@@ -192,7 +201,8 @@ class _Driver(Driver):
 class ModelDriver:
     """Drives one unit from reset; :meth:`case` is what it did.
 
-    ``scalable`` chooses the translation table mode. ``departures`` of the unit may call for more
+    ``scalable`` chooses the translation table mode; with ``coarse`` 1 or 2 invalidations are of a
+    domain or of everything where less would do. ``departures`` of the unit may call for more
     than the specification: AW in PASID entries of the first stage, say. Operations that make no
     sense at the moment, such as mapping what is mapped, do nothing.
     """
@@ -203,6 +213,7 @@ class ModelDriver:
         *,
         scalable: bool = False,
         drop: InvalidationRule | None = None,
+        coarse: int = 0,
         departures: Departures = SPECIFICATION,
     ) -> None:
         self.capabilities = capabilities
@@ -224,7 +235,7 @@ class ModelDriver:
         self._memory = _Recorder()
         self._frames = _Frames(_structures(scalable=scalable, features=features))
         self._owed = OwedInvalidations(
-            capabilities, self._memory.steps, scalable=scalable, drop=drop
+            capabilities, self._memory.steps, scalable=scalable, drop=drop, coarse=coarse
         )
         self._writes = 0
         self._irtes: dict[int, int] = {}
@@ -276,8 +287,9 @@ class ModelDriver:
         for page in (SUPERPAGE, SUPERPAGE + 0x20_1000):
             self.emit(mem_write(page + 16, page.to_bytes(8, "little")))
         features = self.capabilities.features
+        self._registers = _Registers(self.capabilities, self._memory.steps)
         self._driver = _Driver(
-            _Registers(self.capabilities, self._memory.steps),
+            self._registers,
             self._memory,
             self._frames,
             scalable=self.scalable,
@@ -378,7 +390,7 @@ class ModelDriver:
         domain = self.domains.get(domain_id)
         if domain is None or domain.builder is None:
             return
-        address = self._slot(where)
+        address = self._slot(where, domain)
         target = DATA + page % DATA_PAGES * 4096
         count = min(count, DATA_PAGES - page % DATA_PAGES)
         if where % 8 == 7 and 1 << 21 in self._page_sizes(domain):
@@ -425,8 +437,8 @@ class ModelDriver:
         whole = self._whole_pages(domain, address, length)
         if not domain.space.unmap(address, length):
             return
-        for offset in range(0, length, 4096):
-            domain.pages.pop(address + offset, None)
+        for page in [each for each in domain.pages if address <= each < address + length]:
+            del domain.pages[page]
         self._forget_pages(domain, *whole, hint=False)
 
     def _whole_pages(self, domain: Domain, address: int, length: int) -> tuple[int, int]:
@@ -528,6 +540,48 @@ class ModelDriver:
         self._new_domain(domain_id, self.kinds[kind % len(self.kinds)])
         self._owed.reused_domain(domain_id)
 
+    def other_root(self, count: int) -> None:
+        """Another root table, without entries, is set and used; then the first one again."""
+        mode = TranslationTableMode.SCALABLE if self.scalable else TranslationTableMode.LEGACY
+        for root in (EMPTY_ROOT, ROOT_TABLE):
+            write(self._registers, RootTableAddress.of(rta=root, ttm=mode))
+            command(self._registers, srtp=True)
+            self._owed.root_table()
+            self.repeat(count, write=False)
+
+    def rest(self, device: str, where: int, page: int) -> None:
+        """Translation is off while a page moves; a unit with scalable mode forgets it by itself.
+
+        Other units have to be told, as at any time (6.6).
+        """
+        domain = self.attached.get((device, None))
+        if domain is None or not domain.pages:
+            return
+        address = self._place_of(domain, where) + 16
+        self._use(device, address, False, None)
+        command(self._registers, te=False)
+        if "smts" in self.capabilities.features:
+            with self._owed.nothing():
+                self.move(domain.domain_id, where, page)
+        else:
+            self.move(domain.domain_id, where, page)
+        command(self._registers, te=True)
+        self._use(device, address, False, None)
+
+    def sweep(self, device: str, page: int) -> None:
+        """Pages that are far apart go with one invalidation, and are used once more."""
+        domain = self.attached.get((device, None))
+        if domain is None or domain.builder is None:
+            return
+        slots = (0, 4, 7)
+        for where in slots:
+            self.map(domain.domain_id, where, page, 1)
+        for unmapped in (False, True):
+            if unmapped:
+                self._unmap(domain, 0, 0x100_0000)
+            for where in slots:
+                self._use(device, self._slot(where, domain) + 16, False, None)
+
     def interrupt_entry(self, index: int, vector: int, device: str | None) -> None:
         """Write an interrupt-remapping entry; without a device it is cleared."""
         if "ir" not in self.capabilities.features:
@@ -580,7 +634,7 @@ class ModelDriver:
         if domain is None or domain.builder is None:
             return
         self.map(domain.domain_id, where, page, count)
-        first, length = self._slot(where), count * 4096
+        first, length = self._slot(where, domain), count * 4096
         edges = sorted({first + 16, first + length - 4096 + 16})
         for address in edges:
             self._use(device, address, False, pasid)
@@ -596,7 +650,7 @@ class ModelDriver:
         domain = self.attached.get((device, pasid))
         if domain is None or list(self.attached.values()).count(domain) > 1:
             return
-        address = self._slot(where) + 16
+        address = self._slot(where, domain) + 16
         for target in (page, page + 1):
             self.map(domain.domain_id, where, target, 1)
             self._use(device, address, False, pasid)
@@ -626,11 +680,13 @@ class ModelDriver:
     def _place_of(self, domain: Domain | None, where: int) -> int:
         """A page that is mapped, mostly, or else slot ``where``."""
         pages = [] if domain is None else list(domain.pages)
-        return pages[where % len(pages)] if pages and where < 12 else self._slot(where)
+        return pages[where % len(pages)] if pages and where < 12 else self._slot(where, domain)
 
-    def _slot(self, where: int) -> int:
+    def _slot(self, where: int, domain: Domain | None = None) -> int:
         """Few addresses: pages beside each other, across table borders, inside a large page."""
         base = BASES[where // 8 % len(BASES)]
+        if base and domain is not None and domain.kind in (FIRST, NESTED):
+            base = UPPER_HALF
         return (
             base
             + (0, 0x1000, 0x2000, 0x3000, 0x1F_F000, 0x20_0000, 0x20_1000, 0x40_4000)[where % 8]

@@ -8,6 +8,7 @@ waiting for completion, as every target completes an invalidation at once.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import Enum
 
 from pagetables.walk import ADDRESS
@@ -54,12 +55,15 @@ class OwedInvalidations:
         *,
         scalable: bool,
         drop: InvalidationRule | None,
+        coarse: int = 0,
     ) -> None:
+        self._coarse = coarse
         self._capabilities = capabilities
         self._steps = steps
         self._scalable = scalable
         self._drop = drop
         self._tail = 0
+        self._silent = False
 
     def context_entry(self, domain_id: int, source_id: int, function_mask: int = 0) -> None:
         """A context entry led to a domain."""
@@ -132,6 +136,22 @@ class OwedInvalidations:
             )
             self._give(InvalidationRule.PASID_PAGES_AFTER_UNMAP, descriptor)
 
+    def root_table(self) -> None:
+        """Another root table pointer; never dropped. Nothing where hardware does it (ESRTPS)."""
+        if self._capabilities.cap.esrtps:
+            return
+        self._give(None, ContextCacheInvalidateDescriptor.of(g=ContextGranularity.GLOBAL))
+        if self._scalable:
+            self._give(None, PasidCacheInvalidateDescriptor.of(g=PasidCacheGranularity.GLOBAL))
+        self._give(None, IotlbInvalidateDescriptor.of(g=IotlbGranularity.GLOBAL, dr=True, dw=True))
+
+    @contextmanager
+    def nothing(self) -> Iterator[None]:
+        """For as long as hardware forgets by itself."""
+        self._silent = True
+        yield
+        self._silent = False
+
     def interrupt_entry(self, index: int) -> None:
         """An interrupt-remapping entry changed."""
         cache = InterruptEntryCacheInvalidateDescriptor.of(g=InterruptGranularity.INDEX, iidx=index)
@@ -145,8 +165,9 @@ class OwedInvalidations:
         return hint or self._drop is InvalidationRule.HINT_CLEAR
 
     def _give(self, rule: InvalidationRule | None, descriptor: int) -> None:
-        if rule is not None and rule is self._drop:
+        if self._silent or (rule is not None and rule is self._drop):
             return
+        descriptor = _coarser(descriptor, self._coarse)
         if "qi" in self._capabilities.features:
             self._enqueue(descriptor)
         else:
@@ -172,6 +193,32 @@ class OwedInvalidations:
             reg_write(offset, 8, where),
             reg_write(offset + 8, 8, 1 << 63 | iotlb.g << 60 | iotlb.did << 32),
         )
+
+
+def _coarser(descriptor: int, steps: int) -> int:
+    """The same kind of invalidation, of a domain (1) or of everything (2) where it is of less.
+
+    First-stage pages become all of their PASID: that is what p_iotlb_inv has besides (6.5.2.4).
+    """
+    everything = steps == 2
+    match descriptor:
+        case _ if not steps:
+            pass
+        case ContextCacheInvalidateDescriptor(g=ContextGranularity.DEVICE):
+            wide = ContextGranularity.GLOBAL if everything else ContextGranularity.DOMAIN
+            descriptor = descriptor.replace(g=wide, sid=0, fm=0)
+        case PasidCacheInvalidateDescriptor(g=PasidCacheGranularity.PASID_IN_DOMAIN):
+            whole = PasidCacheGranularity.GLOBAL if everything else PasidCacheGranularity.DOMAIN
+            descriptor = descriptor.replace(g=whole, pasid=0)
+        case IotlbInvalidateDescriptor(g=IotlbGranularity.PAGE_IN_DOMAIN):
+            large = IotlbGranularity.GLOBAL if everything else IotlbGranularity.DOMAIN
+            descriptor = descriptor.replace(g=large, am=0, ih=False, addr=0)
+        case PasidIotlbInvalidateDescriptor(g=PasidIotlbGranularity.PAGE_IN_PASID):
+            pasid = PasidIotlbGranularity.PASID
+            descriptor = descriptor.replace(g=pasid, am=0, ih=False, addr=0)
+        case InterruptEntryCacheInvalidateDescriptor(g=InterruptGranularity.INDEX):
+            descriptor = InterruptEntryCacheInvalidateDescriptor.of()
+    return descriptor
 
 
 def _domain_iotlb(domain_id: int) -> int:

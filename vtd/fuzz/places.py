@@ -25,6 +25,8 @@ STATUS = 0x10_5000
 """What wait descriptors would write."""
 DESCRIPTOR = 0x10_7000
 """A posted-interrupt descriptor."""
+EMPTY_ROOT = 0x10_8000
+"""A root table without entries."""
 PASID_TABLES = 0x11_0000
 TABLES = (0x20_0000, 0x80_0000)
 DATA = 0x80_0000

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from pagetables.memory import PhysicalMemory
 from vtd.auditing.audit import Audit
 from vtd.dmar import Table, validate
-from vtd.fuzz import strategies
+from vtd.fuzz import protocol, strategies
 from vtd.fuzz.case import Case, Outcome, Step
 from vtd.fuzz.guest_bytes import enter_bytes, walk_bytes
 from vtd.fuzz.guest_program import run_guest_program
@@ -153,6 +153,15 @@ def check_interrupts(case: Case, tally: Tally) -> None:
         _agree(case, expected, carry_out(run, case))
 
 
+def check_protocol(case: Case, tally: Tally) -> None:
+    """The protocol of queue, tables and faults shows nothing of what is cached."""
+    run = EngineTarget(KEEPS_STALE).start(case)
+    run.unit.subscribe(tally.add)
+    expected = carry_out(run, case)
+    for policy in (UNCACHED, AGGRESSIVE):
+        _agree(case, expected, EngineTarget(policy).run(case))
+
+
 def carry_out(run: ScenarioRun, case: Case, audit: Audit | None = None) -> list[Outcome]:
     """The outcomes of a case; the audit is told which step is taken."""
     return [take(run, step, audit, number) for number, step in enumerate(case.steps)]
@@ -216,6 +225,12 @@ CASE_PROPERTIES: dict[str, Property] = {
             "interrupt remapping: the oracle's outcome and fault record",
             strategies.interrupt_cases(),
             check_interrupts,
+        ),
+        Property(
+            "protocol",
+            "queue, events, pointers, interrupt tables, fault records: the same whatever is cached",
+            protocol.protocol_cases(),
+            check_protocol,
         ),
     )
 }

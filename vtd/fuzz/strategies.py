@@ -98,7 +98,15 @@ succeeding = _operation(
 )
 repeating = _operation("repeat", count=st.integers(1, 6), write=st.booleans())
 changing = st.one_of(
-    _operation("unmap", domain_id=DOMAINS, where=SLOTS, count=st.sampled_from([1, 2, 4, 512])),
+    _operation(
+        "unmap",
+        domain_id=DOMAINS,
+        where=SLOTS,
+        count=st.sampled_from([1, 2, 4, 512, 0x1000, 0x4_0000]),
+    ),
+    _operation("other_root", count=st.integers(1, 4)),
+    _operation("rest", device=DEVICE, where=SLOTS, page=st.integers(0, 63)),
+    _operation("sweep", device=DEVICE, page=st.integers(0, 63)),
     _operation("protect", domain_id=DOMAINS, where=SLOTS, count=COUNTS, rights=RIGHTS),
     _operation("move", domain_id=DOMAINS, where=SLOTS, page=st.integers(0, 63)),
     _operation("withdraw", device=DEVICE, where=SLOTS, pasid=PASID),
@@ -168,7 +176,8 @@ def driver_cases(
     """A program of a driver that owes no invalidation, except those of ``drop``."""
     unit = draw(capabilities() if units is None else units)
     scalable = supports_scalable(unit) and draw(st.booleans())
-    driver = ModelDriver(unit, scalable=scalable, drop=drop)
+    coarse = draw(st.sampled_from([0, 0, 1, 2])) if drop is None else 0
+    driver = ModelDriver(unit, scalable=scalable, drop=drop, coarse=coarse)
     driver.run(draw(operations()))
     return driver.case()
 

@@ -21,6 +21,7 @@ from vtd.recordings.scenario import ScenarioRun
 from vtd.unit.caching.policy import KEEPS_STALE, CachePolicy
 from vtd.unit.departures import SPECIFICATION, Departures
 from vtd.unit.observer import Observer
+from vtd.unit.registers.capabilities import PROFILES
 
 
 class TargetError(Exception):
@@ -145,6 +146,9 @@ class CommandTarget:
     It gets ``{"unit": ..., "memory": ..., "devices": ..., "steps": [...]}`` as in scenario files,
     and answers ``{"outcomes": [...]}``, null where it can't tell. It ends when its input does.
     """
+
+    profiles = tuple(PROFILES)
+    """Units that it is asked to be."""
 
     def __init__(self, command: str) -> None:
         self.name = command
