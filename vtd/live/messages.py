@@ -171,14 +171,19 @@ WriteMulti = Struct(
 DmaAccess = Struct("address" / Int64ul, "count" / Int64ul)  # data follows
 
 
-def packer(declaration: Struct) -> struct.Struct:
-    """What packs the numbers of ``declaration`` as it does, at a tenth of the cost."""
-    codes = (each.subcon.fmtstr.removeprefix("<") for each in declaration.subcons)
+def packer(*declarations: Struct) -> struct.Struct:
+    """What packs the numbers of layouts that follow each other, at a tenth of their cost."""
+    codes = (
+        each.subcon.fmtstr.removeprefix("<")
+        for declaration in declarations
+        for each in declaration.subcons
+    )
     return struct.Struct("<" + "".join(codes))
 
 
 HEADER = packer(Header)
 REGION_ACCESS = packer(RegionAccess)
+REGION_READ = packer(Header, RegionAccess)
 DMA_ACCESS = packer(DmaAccess)
 MAX_MESSAGE = HEADER.size + REGION_ACCESS.size + MAX_DATA
 

@@ -167,10 +167,11 @@ class Client:
         server.machine.disconnect(self._endpoint)
 
     def _serve(self, events: int) -> None:
-        if events & EPOLLOUT:
-            self.send(b"")
-        if not events & READABLE:
-            return
+        if events != EPOLLIN:
+            if events & EPOLLOUT:
+                self.send(b"")
+            if not events & READABLE:
+                return
         try:
             data, ancillary, _, _ = self._receive(CHUNK, ANCILLARY)
         except BlockingIOError:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import errno
 import json
-import struct
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
@@ -32,6 +31,7 @@ READ, READ_SIZE = int(m.Command.REGION_READ), HEADER_SIZE + ACCESS_SIZE
 TYPE, REPLY, NO_REPLY, VERSION = m.TYPE, m.REPLY, m.NO_REPLY, int(m.Command.VERSION)
 unpack_header, pack_header = m.HEADER.unpack_from, m.HEADER.pack
 unpack_access = m.REGION_ACCESS.unpack
+unpack_read, pack_read = m.REGION_READ.unpack, m.REGION_READ.pack
 
 
 class MappedMemory(Protocol):
@@ -99,14 +99,13 @@ class Session:
         """
         length = len(data)
         if not self._length and length >= HEADER_SIZE:
+            if length == READ_SIZE and self._agreed and not descriptors:
+                reply = self._read_quickly(data)
+                if reply:
+                    return reply + self.take() if self._outgoing else reply
             header = unpack_header(data)
             if header[2] == length:  # one whole message, as nearly always
-                body = data[HEADER_SIZE:]
-                if header[1] == READ and not header[3] and not descriptors and self._agreed:
-                    reply = self._read_quickly(header, body)
-                else:
-                    reply = self._handle(header, body, descriptors)
-                return reply + self.take() if self._outgoing else reply
+                return self._handle(header, data[HEADER_SIZE:], descriptors) + self.take()
         self._pieces.append(data)
         self._length += length
         if self._length < self._needed:
@@ -169,15 +168,21 @@ class Session:
         self._interrupts.close()
         self._memory.close()
 
-    def _read_quickly(self, header: tuple[int, int, int, int, int], body: bytes) -> bytes:
-        """The reply to a read of a region, for which a processor of the guest waits."""
+    def _read_quickly(self, data: bytes) -> bytes:
+        """The reply to a read of a region, for which a processor of the guest waits.
+
+        Nothing if the message is another one, or the read is not carried out.
+        """
+        number, command, size, flags, _, offset, region, count = unpack_read(data)
+        if command != READ or size != READ_SIZE or flags:
+            return b""
         try:
-            offset, region, count = unpack_access(body)
-            data = self._read(region, offset, count)
-        except (RequestError, struct.error):
-            return self._handle(header, body, ())
+            found = self._read(region, offset, count)
+        except RequestError:
+            return b""
         self.handled += 1
-        return pack_header(header[0], READ, READ_SIZE + count, REPLY, 0) + body + data
+        size += count
+        return pack_read(number, READ, size, REPLY, 0, offset, region, count) + found
 
     def _handle(
         self,

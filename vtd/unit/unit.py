@@ -261,9 +261,8 @@ class RemappingUnit(Remade):
             self.observer.register_written(offset, size, value)
             self.observer.settled()
 
-    def read(self, offset: int, size: int) -> int:
-        """The same as :meth:`read_register`: a unit is a region like those of devices."""
-        return self.read_register(offset, size)
+    read = read_register
+    """A unit is a region like those of devices."""
 
     def write(self, offset: int, value: int, size: int) -> None:
         """The same as :meth:`write_register`, its arguments in the order of all regions."""

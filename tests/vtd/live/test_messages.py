@@ -48,3 +48,9 @@ def test_a_message_says_how_long_it_is() -> None:
     assert m.message(1, m.Command.RESET, m.REPLY, b"ab").hex() == (
         "0100" "0d00" "12000000" "01000000" "00000000" "6162"
     )  # fmt: skip
+
+
+def test_a_packer_of_several_layouts_packs_one_after_the_other() -> None:
+    header, access = (1, 9, 32, 0, 0), (1 << 40, 7, 4)
+    whole = m.REGION_READ.pack(*header, *access)
+    assert whole == m.HEADER.pack(*header) + m.REGION_ACCESS.pack(*access)
