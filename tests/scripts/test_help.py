@@ -14,6 +14,7 @@ SCRIPTS = [
     "compare_qemu",
     "dmar_rules",
     "invalidation_rules",
+    "ioat_kernel_tests",
     "fuzz_dmar",
     "fuzz_logs",
     "known_differences",
