@@ -250,6 +250,15 @@ def test_mip_limits_a_physical_function_where_dit_is_reported(dit: bool) -> None
     assert len(bench.device.requests) == 2
 
 
+def test_mip_counts_the_requests_of_its_own_physical_function() -> None:
+    bench = Bench(dit=True)
+    for number in (1, 2):
+        bench.invalidate(pfsid_15_4=number << 4, mip=1)
+        assert len(bench.device.requests) == number
+    bench.invalidate(pfsid_15_4=0x10, mip=1)
+    assert len(bench.device.requests) == 2
+
+
 def test_a_page_request_drain_ends_behind_the_requests_before_the_answer() -> None:
     bench = Bench()
     bench.invalidate()

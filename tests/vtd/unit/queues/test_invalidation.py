@@ -127,6 +127,15 @@ def test_each_reserved_bit_is_an_error(type_: DescriptorType) -> None:
         repair(started)
 
 
+@pytest.mark.parametrize("dit", [False, True])
+@pytest.mark.parametrize("bit", [12, 15, 52, 63])
+@pytest.mark.parametrize("type_", [T.DEV_TLB_INV, T.P_DEV_TLB_INV])
+def test_pfsid_is_reserved_without_dit(type_: DescriptorType, bit: int, dit: bool) -> None:
+    started = start(SCALABLE, unit=capabilities(dit=dit))
+    started.submit(VALID[type_] | 1 << bit)
+    assert started.queue_error == (None if dit else RESERVED)
+
+
 def repair(started: Started) -> None:
     """Put a harmless descriptor at the head of a wide queue and clear IQE."""
     started.world.memory.write(QUEUE + started.head, int(VALID[T.INV_WAIT]).to_bytes(32, "little"))

@@ -80,6 +80,18 @@ class Asker:
         return self.started.messages.count(EVENT)
 
 
+def test_a_unit_without_page_requests_reads_no_table_for_them() -> None:
+    world = World(Mode.SECOND, capabilities(prs=0))
+    started = world.start()
+    reads: list[str] = []
+    world.hook = lambda kind, address, size, value: reads.append(kind)
+    message = PageRequest(0x5000, read=True, write=False, group_index=3, last=True)
+    assert not started.port().page_request(message).ok
+    assert not reads
+    assert not started.record().f
+    assert not any(isinstance(event, PageGroupResponseSent) for event in started.events)
+
+
 @pytest.mark.parametrize("last", [False, True], ids=["", "last"])
 @pytest.mark.parametrize("fpd", [False, True], ids=["", "FPD"])
 @pytest.mark.parametrize(

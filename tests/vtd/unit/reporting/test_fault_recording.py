@@ -187,6 +187,19 @@ def test_clearing_every_cause_withdraws_a_masked_event() -> None:
     assert started.messages == []
 
 
+@pytest.mark.parametrize("cause", ["iqe", "ice", "ite"])
+def test_errors_of_the_queue_keep_a_masked_event_pending_until_they_are_cleared(cause: str) -> None:
+    started = start(2)
+    bit = FaultStatus.FIELDS[cause].mask
+    started.unit.faults.raise_status(**{cause: True})
+    assert started.unit.read_register(0x38, 4) == 0xC000_0000
+    started.admit(Request(1, 0, READ))
+    started.clear_records()
+    assert started.unit.read_register(0x38, 4) == 0xC000_0000
+    started.unit.write_register(0x34, 4, bit)
+    assert started.unit.read_register(0x38, 4) == 0x8000_0000
+
+
 def test_an_event_stays_pending_while_a_cause_is_left() -> None:
     started = start(2)
     started.admit(Request(1, 0, READ))

@@ -77,3 +77,11 @@ def test_the_lower_half_starts_a_command() -> None:
     unit.write_register(0xE00, 4, ALLOCATE)
     assert unit.virtual_commands.pasids.allocated == {1}
     assert unit.read_register(0xE00, 8) == 5 << 32 | ALLOCATE
+
+
+def test_a_pasid_is_freed_by_the_low_bits_of_the_operand() -> None:
+    """Table 54: bits 63:36 of the command are not part of the PASID."""
+    unit = started()
+    pasid = command(unit, ALLOCATE).rslt
+    assert command(unit, FREE, (1 << 48) - (1 << 20) | pasid).sc == SUCCESS
+    assert not unit.virtual_commands.pasids.allocated

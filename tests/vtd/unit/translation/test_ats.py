@@ -15,6 +15,7 @@ from devices.dma import (
     TranslationEntry,
 )
 from tests.translation_oracle import Refused
+from tests.vtd.auditing.rig import DATA, FIRST, SECOND, Rig
 from tests.vtd.directed_faults import CASES, Case
 from tests.vtd.world import (
     HOST,
@@ -27,8 +28,8 @@ from tests.vtd.world import (
     capabilities,
 )
 from tests.vtd.world_strategies import flawed_worlds, valid_worlds
-from vtd.layouts.entries import PasidEntry
-from vtd.unit.caching.policy import AGGRESSIVE, POLICIES
+from vtd.layouts.entries import PasidEntry, PasidTranslationType
+from vtd.unit.caching.policy import AGGRESSIVE, KEEPS_STALE, POLICIES
 from vtd.unit.options import Options
 from vtd.unit.port import UnitPort
 from vtd.unit.reporting.events import TranslationGiven
@@ -351,6 +352,35 @@ def test_several_translations_are_consecutive_and_of_one_size() -> None:
     assert [event.address - world.request.address for event in given_events] == [
         0x1000 * number for number in range(6)
     ]
+
+
+@pytest.mark.parametrize("kind", [FIRST, SECOND])
+def test_translations_of_another_size_are_left_out(kind: PasidTranslationType) -> None:
+    """4.2.3.2: all translations of a completion have the size of the first."""
+    rig = Rig(caches=KEEPS_STALE)
+    table = rig.first() if kind is FIRST else rig.second()
+    table.map(0x1F_E000, DATA, 0x2000)
+    table.map(0x20_0000, 0x20_0000, 0x20_0000)
+    rig.context(dte=True)
+    rig.pasid(0, kind, table=table)
+    rig.start()
+    for address, sizes in (
+        (0x1F_E000, [0x1000] * 2),
+        (0x1F_F000, [0x1000]),
+        (0x20_0000, [1 << 21]),
+    ):
+        entries = rig.port().translate(address, 3).entries
+        assert [entry.size for entry in entries if rights(entry)] == sizes
+
+
+def test_translations_without_pasid_are_not_privileged() -> None:
+    """4.2.3: Priv is that of the request, whatever RID_PRIV says."""
+    world = World(Mode.SECOND)
+    world.change("context", rid_priv=True)
+    world.change("pasid", sre=True)
+    (entry,) = ask(world.start(), world).entries
+    assert rights(entry) == READ | WRITE
+    assert not entry.priv
 
 
 def test_a_refusal_further_on_ends_the_completion_and_is_not_recorded() -> None:
