@@ -229,6 +229,8 @@ class Msix:
         config.add(at + 4, MsixLocation.of(bir=table[0], offset=table[1]))
         config.add(at + 8, MsixLocation.of(bir=pending[0], offset=pending[1]))
         self.control.on_write = self._controlled
+        self.when_controlled: list[Callable[[], None]] = []
+        """Called when software has switched it on or off: the pin is used while it is off."""
         self.entries = [_MASKED] * vectors
         self.pending = 0
         self.table = MsixTable(self)
@@ -270,6 +272,8 @@ class Msix:
     def _controlled(self, before: MsixControl, after: MsixControl) -> MsixControl:
         self.control.value = after
         self.release()
+        for react in self.when_controlled:
+            react()
         return after
 
 

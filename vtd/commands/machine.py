@@ -162,7 +162,7 @@ def _unit_rows(assembly: Assembly) -> Iterator[Mapping[str, object]]:
 
 
 def _function_rows(assembly: Assembly) -> Iterator[Mapping[str, object]]:
-    """Every function, bridges before what is behind them."""
+    """Every function, bridges before what is behind them, virtual ones after their physical."""
     topology, scopes = assembly.platform.topology, assembly.platform.scopes
     names = {function: name for name, function in assembly.functions.items()}
     models = {
@@ -172,7 +172,10 @@ def _function_rows(assembly: Assembly) -> Iterator[Mapping[str, object]]:
     }
     for segment in sorted({bus.segment for bus in topology.roots}):
         groups = isolation_groups(topology, segment)
-        for function in topology.functions(segment):
+        functions = topology.functions(segment)
+        for function in sorted(
+            functions, key=lambda each: (topology.path(each), topology.bdf(each))
+        ):
             bdf = topology.bdf(function)
             owner = scopes.owner(bdf)
             assert owner is not None  # or the machine had not been built

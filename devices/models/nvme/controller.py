@@ -93,6 +93,8 @@ class Controller:
         self.admin_commands: Commands = {}
         self.io_commands: Commands = {}
         self.when_stopped: list[Callable[[], None]] = []
+        if function.msix is not None:
+            function.msix.when_controlled.append(self.drive_pin)
         self.power_on()
 
     @property

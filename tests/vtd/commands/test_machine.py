@@ -39,6 +39,8 @@ def test_functions_are_shown_with_unit_ids_and_group() -> None:
     groups = [each["group"] for each in rows.values()]
     assert len(set(groups)) == len(groups) - 1  # the old device shares that of its bridge
     assert rows["0000:05:04.0"]["group"] == rows["0000:00:1d.0"]["group"]
+    order = [each["function"] for each in document["functions"]]
+    assert order.index("0000:03:10.2") == order.index("0000:03:00.0") + 2  # after their function
     text = CliRunner().invoke(main, ["machine", "show", SERVER]).stdout
     assert "    0000:04:00.0 disk (nvme)" in text
     assert "old (edu), arrives as 05:00.0" in text
