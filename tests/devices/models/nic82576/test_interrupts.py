@@ -1,6 +1,8 @@
 """Causes, masks and vectors, in MSI-X mode and without."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.devices.models.nic82576.drivers import enable_msix
 from tests.devices.models.nic82576.machines import OUTSIDE, Machine, VirtualMachines, frame_for
@@ -86,6 +88,48 @@ def test_a_reset_that_was_seen_has_the_vector_of_the_timer(machine: Machine) -> 
     driver.write(0x00C8, RESET_SEEN)
     driver.write(0x00C8, LINK)
     assert machine.messages() == [0x42, 0x43]
+
+
+OPERATIONS = st.lists(
+    st.sampled_from(["send", "software", "mask", "unmask", "hold", "release", "function"])
+    | st.integers(1, 300),
+    max_size=40,
+)
+
+
+@given(operations=OPERATIONS, interval=st.sampled_from([0, 5, 100, 8000]), auto=st.booleans())
+def test_a_cause_is_never_forgotten(operations: list[str | int], interval: int, auto: bool) -> None:
+    """Whatever masks it on its way, it is signalled once nothing does any more."""
+    machine = Machine()
+    machine.up()
+    driver, nic = machine.driver, machine.nic
+    driver.vectors()
+    rings = driver.open()
+    driver.write(0x1684, interval << 2)
+    driver.write(0x1530, 2 * auto)
+    owed = False
+    for operation in operations:
+        if isinstance(operation, int):
+            nic.clock.advance(operation * 1000)
+        elif operation in {"send", "software"}:
+            owed = True
+            if operation == "send":
+                rings.send(FRAME)
+            else:
+                driver.write(0x1520, 2)
+        elif operation in {"mask", "unmask"}:
+            driver.write(0x1528 if operation == "mask" else 0x1524, 2)
+        elif operation in {"hold", "release"}:
+            nic.bars[3].write(28, int(operation == "hold"), 4)
+        else:
+            nic.config.write(0x72, nic.config.read(0x72, 2) ^ 0x4000, 2)
+        owed = owed and not machine.messages()
+    nic.bars[3].write(28, 0, 4)
+    nic.config.write(0x72, 0x8000, 2)
+    driver.write(0x1524, 2)
+    nic.clock.advance(10_000_000)
+    assert bool(machine.messages()) >= owed
+    assert driver.read(0x1580) == 0
 
 
 def test_masks_have_only_the_bits_that_there_are(machine: Machine) -> None:
