@@ -7,7 +7,7 @@ import shlex
 import signal
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Annotated, Any
@@ -31,6 +31,7 @@ from vtd.live.machine import LiveMachine
 from vtd.live.qemu_arguments import qemu_arguments
 from vtd.live.server import Server
 from vtd.live.trace import Trace
+from vtd.machine.assembly import Assembly
 from vtd.recordings.live_recorder import LiveRecorder
 from vtd.unit.caching.policy import POLICIES
 from vtd.unit.options import Options
@@ -112,11 +113,7 @@ def serve(
         if record is not None:
             with unusable_input(str(record)):
                 lines = stack.enter_context(gzip.open(record, "wt", encoding="utf-8"))
-            in_order = [
-                assembly.platform.units[each.register_base] for each in assembly.table.units
-            ]
-            about = {"devices": machine.described(), "bridges": machine.bridges()}
-            LiveRecorder(lines.write, assembly.table, in_order, **about)
+            _record(assembly, machine, lines.write)
         if trace:
             for base, unit in machine.platform.units.items():
                 Trace(f"unit {base:#x}", unit, _note)
@@ -154,6 +151,15 @@ def serve(
         raise typer.Exit(UNUSABLE)
     if found:
         raise typer.Exit(FOUND)
+
+
+def _record(assembly: Assembly, machine: LiveMachine, write: Callable[[str], object]) -> None:
+    """Record the units, and say so if a replay will not find all that happened."""
+    units = [assembly.platform.units[each.register_base] for each in assembly.table.units]
+    about = {"devices": machine.described(), "bridges": machine.bridges()}
+    LiveRecorder(write, assembly.table, units, **about)
+    if any(each.served.function.client is not None for each in machine.endpoints):
+        _note("the recording leaves out what device-TLBs ask and are told: a replay will differ")
 
 
 def _check_name(name: str, known: Mapping[str, object], option: str) -> None:
