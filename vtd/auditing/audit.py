@@ -24,6 +24,7 @@ from pagetables.observer import Structure
 from pagetables.walk import ADDRESS
 from vtd.auditing.copies import Copies, Copy
 from vtd.auditing.debt import Debt, Kind, Owner, Pointer, Word, owed_for
+from vtd.auditing.page_request_audit import PageRequestAudit, PageRequestFinding
 from vtd.auditing.significance import (
     ALL,
     PERMISSION_FIELDS,
@@ -34,6 +35,7 @@ from vtd.auditing.significance import (
     only_more_rights,
     paging_mask,
 )
+from vtd.auditing.torn_writes import Torn, TornWrites
 from vtd.auditing.writers import calls
 from vtd.layouts.descriptors import (
     ContextCacheInvalidateDescriptor,
@@ -138,7 +140,7 @@ class Audit(Observer):
 
     def __init__(self, unit: RemappingUnit, writer: Callable[[], object] = calls) -> None:
         self.uses = self.descriptors = self.wasteful = 0
-        self.line = 0
+        self._line = 0
         self.copies = Copies(unit.capabilities.did_width, unit.capabilities.max_guest_address_width)
         self._unit = unit
         self._memory = unit.remapping.memory
@@ -148,6 +150,7 @@ class Audit(Observer):
         self._stores: dict[int, tuple[int, object]] = {}
         """Of quadwords in frames that have structures: when and by whom they were last stored."""
         self._pointers: dict[Pointer, int] = {}
+        """When they were last set."""
         self._filled: dict[int, tuple[int, int]] = {}
         """When software last stored something in a frame, and how many bytes."""
         self._frames: set[int] = set()
@@ -170,6 +173,10 @@ class Audit(Observer):
         self._roots: dict[int, dict[int, tuple[Word, int]]] = {}
         """Second-stage tables of each domain-id, by the entry that leads there."""
         self._shared: set[tuple[int, int, int]] = set()
+        self._domains_left: dict[int, tuple[Copy, Change]] = {}
+        """Domain-ids that entries have given up, but nobody has waited for that."""
+        self._torn = TornWrites(self._memory)
+        self._page_requests = PageRequestAudit(unit)
         self._translating = False
         self._own_store: int | None = None
         self._payload: object = None
@@ -183,10 +190,20 @@ class Audit(Observer):
 
     def detach(self) -> None:
         """Watch no more; the findings stay."""
+        self._page_requests.detach()
         self._unit.ignore(self)
         self._unit.unsubscribe(self._event)
         if self._watched:
             self._memory.ignore(self._stored)  # type: ignore[attr-defined]
+
+    @property
+    def line(self) -> int:
+        """Where the reader of a log is."""
+        return self._line
+
+    @line.setter
+    def line(self, line: int) -> None:
+        self._line = self._page_requests.line = line
 
     @property
     def findings(self) -> list[Debt]:
@@ -198,6 +215,7 @@ class Audit(Observer):
         self._forget_replaced_devices()
         verdicts = list(self._judged)
         verdicts += [verdict for use in self._uses.values() for verdict in self._verdict(use)]
+        verdicts += [(line, _of_page_request(each)) for line, each in self._page_requests.judged]
         known = {(debt.cache, debt.changed.address) for _, debt in verdicts}
         for copy in self.copies.all():
             changed = self._harmful(copy)
@@ -216,7 +234,8 @@ class Audit(Observer):
         """A new request: nothing is known of where it goes."""
         self._forget_request()
         self._request = request
-        self._payload = request.payload if request.access & WRITE else None
+        if request.access & WRITE:
+            self._payload = request.payload
         if request.address_type is AddressType.TRANSLATED:
             known = self.copies.permissions.get(_permission_key(request))
             if known is not None:
@@ -280,11 +299,13 @@ class Audit(Observer):
                 word = self._word(structure, address, size, value, ALL)
                 self._permissions[structure, address] = word
             case Structure.INTERRUPT_ENTRY:
+                self._torn.seen(structure, address, size)
                 mask = entry_mask(structure, value, scalable=False, upper_half=False)
                 word = self._word(structure, address, size, value, mask)
                 self._words[structure, address] = word
             case Structure.ROOT | Structure.CONTEXT | Structure.PASID_DIRECTORY | Structure.PASID:
                 scalable = self._unit.remapping.mode is not TranslationTableMode.LEGACY
+                self._torn.seen(structure, address, size)
                 upper = bool(self._request and self._request.source_id & 0x80)
                 mask = entry_mask(structure, value, scalable=scalable, upper_half=upper)
                 word = self._word(structure, address, size, value, mask)
@@ -411,6 +432,9 @@ class Audit(Observer):
             self._payload = None
             return
         self._now += 1
+        torn = self._torn.stored(address, data, self.line)
+        if torn is not None:
+            self._judged.append((self.line, _of_torn(torn, str(self._writer()))))
         for frame in range(address >> 12, (address + max(len(data), 1) - 1 >> 12) + 1):
             if frame in self._frames:
                 stamp = self._now, self._writer()
@@ -459,11 +483,26 @@ class Audit(Observer):
                 pasid=None if legacy else tags.pasid,
                 kind=tags.kind,
                 start=number << 12,
-                shift=entry.shift,
+                shift=max(entry.shift, self._page_shift(words)),
                 refused=entry.fault is not None or not entry.rights,
                 number=self._now,
             )
         )
+
+    def _page_shift(self, words: tuple[Word, ...]) -> int:
+        """log2 of the page by the levels that were walked; the unit may keep pieces (6.5.3.2)."""
+        entry = self._entry()
+        stages = {word.structure for word in words if word.structure in PAGING}
+        if entry is None or len(stages) != 1:
+            return 12  # pass-through, or nested
+        if entry.structure is Structure.CONTEXT:
+            levels = ContextEntry(entry.value).aw + 2
+        elif stages == {Structure.SECOND_STAGE}:
+            levels = PasidEntry(entry.value).aw + 2
+        else:
+            levels = PasidEntry(entry.value).fspm + 4
+        walked = sum(word.structure in PAGING for word in words)
+        return 12 + 9 * max(levels - walked, 0)
 
     def _context_asked(self, source_id: int, entry: object) -> None:
         copy = self.copies.context.get(source_id)
@@ -682,6 +721,14 @@ class Audit(Observer):
         """The entry of the current request leads to tables under this domain-id (6.2.2.1)."""
         entry = self._entry()
         root = None if entry is None else _second_stage_root(entry)
+        left = self._domains_left.get(domain_id)
+        if left is not None and entry is not None:
+            copy, changed = left
+            if _second_stage_root(changed.word) != root:
+                del self._domains_left[domain_id]
+                debt = self._debt(Kind.NOT_WAITED_FOR, copy, changed)
+                debt = debt._replace(missing=f"domain-id {domain_id}", section="6.5.2.9, 6.5.3.3")
+                self._judged.append((self.line, debt))
         if entry is None or root is None:
             return
         roots = self._roots.setdefault(domain_id, {})
@@ -886,6 +933,10 @@ class Audit(Observer):
         copy.drop()
         if changed is None:
             return
+        if copy.cache in (CacheName.CONTEXT, CacheName.PASID) and copy.domain_id is not None:
+            own = next((each for each in self._changes(copy) if each.word is copy.words[-1]), None)
+            if own is not None and not copy.refused:
+                self._domains_left[copy.domain_id] = copy, own
         moved = next((each for each in self._changes(copy) if _leads_elsewhere(each)), None)
         if moved is None:
             return
@@ -907,6 +958,8 @@ class Audit(Observer):
         """A wait descriptor is complete: what was paid before is closed."""
         self._now += 1
         self._limbo.clear()
+        self._domains_left.clear()
+        self._torn.waited()
         for tag, latest in self._recent.items():
             for stage in range(latest + 1):
                 self._closed[tag, stage] = self._now
@@ -984,6 +1037,28 @@ _DENIALS = (
     FaultReason.SM_WRITE_DENIED,
     FaultReason.USER_DENIED,
 )
+
+
+def _of_page_request(found: PageRequestFinding) -> Debt:
+    owner = Owner(found.source_id, None, found.pasid)
+    word = Word(Structure.PAGE_REQUEST, 0, 0, found.group, ALL)
+    text, section = found.text, found.wrong.section
+    return Debt(Kind.PAGE_REQUEST, CacheName.DEVICE_TLB, owner, word, None, None, text, section)
+
+
+def _of_torn(torn: Torn, writer: str) -> Debt:
+    word = Word(torn.structure, torn.address, torn.size, torn.before, ALL)
+    what = f"the {torn.structure.value} at {torn.address:#x}"
+    text = f"{what} was changed by several stores while it was present, the last by {writer}"
+    cache, section = _TORN[torn.structure]
+    return Debt(Kind.TORN, cache, Owner(), word, torn.after, writer, text, section)
+
+
+_TORN = {
+    Structure.CONTEXT: (CacheName.CONTEXT, "6.2.2.1"),
+    Structure.PASID: (CacheName.PASID, "6.2.3.1"),
+    Structure.INTERRUPT_ENTRY: (CacheName.INTERRUPT, "9.9"),
+}
 
 
 def _keyed(copy: Copy) -> Words:

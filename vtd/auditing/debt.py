@@ -28,6 +28,10 @@ class Kind(Enum):
     """A page or table was used again before a wait descriptor said that nobody has it."""
     SHARED_DOMAIN = "shared domain-id", ERROR
     """One domain-id stands for several tables: no invalidation helps."""
+    TORN = "torn", ERROR
+    """A present entry was changed by several stores: inconsistent in between."""
+    PAGE_REQUEST = "page request", ERROR
+    """A response that answers nothing, or a PASID that was given away while a group waited."""
     UNPAID = "unpaid", WARNING
     """Not used any more, and not paid at the end."""
     WINDOW = "in the window", INFO
@@ -128,6 +132,8 @@ class Debt(NamedTuple):
         match self.kind:
             case Kind.SHARED_DOMAIN:
                 text = f"domain-id {self.owner.domain_id} stands for {self.missing}"
+            case Kind.TORN | Kind.PAGE_REQUEST:
+                text = self.missing
             case Kind.NOT_WAITED_FOR:
                 text = f"{self.missing} was used again before a wait descriptor completed: {change}"
             case Kind.WRONG_ORDER:

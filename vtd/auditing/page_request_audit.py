@@ -50,11 +50,16 @@ class PageRequestFinding(NamedTuple):
     def severity(self) -> Severity:
         return ERROR
 
-    def __str__(self) -> str:
+    @property
+    def text(self) -> str:
+        """What is wrong, without the section."""
         pasid = "" if self.pasid is None else f", PASID {self.pasid:#x}"
         who = f"{SourceId(self.source_id)}{pasid}, group {self.group}"
         subject = "page requests of" if self.wrong is Wrong.UNDRAINED else "response to"
-        return f"{subject} {who}: {self.wrong.text} (VT-d {self.wrong.section})"
+        return f"{subject} {who}: {self.wrong.text}"
+
+    def __str__(self) -> str:
+        return f"{self.text} (VT-d {self.wrong.section})"
 
 
 Group = tuple[int, int | None, int]

@@ -7,13 +7,12 @@ from collections.abc import Callable
 from vtd.auditing.audit import Audit
 from vtd.auditing.debt import Debt
 from vtd.auditing.device_tlb_audit import DeviceTlbAudit, DeviceTlbFinding, Misuse
-from vtd.auditing.page_request_audit import PageRequestAudit, PageRequestFinding
 from vtd.auditing.unflushed_audit import UnflushedAudit, UnflushedFinding
 from vtd.auditing.writers import calls
 from vtd.severity import WARNING
 from vtd.unit.unit import RemappingUnit
 
-AuditFinding = Debt | DeviceTlbFinding | PageRequestFinding | UnflushedFinding
+AuditFinding = Debt | DeviceTlbFinding | UnflushedFinding
 
 
 class UnitAudit:
@@ -22,18 +21,16 @@ class UnitAudit:
     def __init__(self, unit: RemappingUnit, writer: Callable[[], object] = calls) -> None:
         self.debts = Audit(unit, writer)
         self.devices = DeviceTlbAudit(unit)
-        self.page_requests = PageRequestAudit(unit)
         self.unflushed = UnflushedAudit(unit)
 
     def detach(self) -> None:
         """Watch no more; the findings stay."""
-        for audit in (self.debts, self.devices, self.page_requests, self.unflushed):
+        for audit in (self.debts, self.devices, self.unflushed):
             audit.detach()
 
     def at(self, line: int) -> None:
         """What happens next is at this line of a log."""
-        self.debts.line = self.devices.line = line
-        self.page_requests.line = self.unflushed.line = line
+        self.debts.line = self.devices.line = self.unflushed.line = line
 
     def judged(self) -> list[tuple[int, AuditFinding]]:
         """Everything that was found, what is legal too, by line.
@@ -45,7 +42,6 @@ class UnitAudit:
             [
                 *self.debts.judged(),
                 *(each for each in devices if each[1].misuse is not Misuse.OUTDATED),
-                *self.page_requests.judged,
                 *self.unflushed.judged,
             ],
             key=lambda each: each[0],

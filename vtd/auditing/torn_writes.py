@@ -1,0 +1,111 @@
+"""Present entries that are changed by several stores: inconsistent in between.
+
+VT-d 6.2.2.1, 6.2.3.1 and 9.9: where tables are and the tags of what is cached of them change in one
+write, and so do the halves of an interrupt-remapping entry. An invalidation that was waited for
+ends one change; what follows is another.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from pagetables.memory import BusError, TableMemory
+from pagetables.observer import Structure
+from vtd.layouts.entries import ContextEntry, PasidEntry
+from vtd.layouts.interrupt_entries import RemappedIrte
+
+
+class Torn(NamedTuple):
+    """An entry that several stores have changed while it was present."""
+
+    structure: Structure
+    address: int
+    size: int
+    before: int
+    """Before the last of the stores."""
+    after: int
+    first: int
+    """The line of the first one."""
+
+
+@dataclass
+class _Partly:
+    """The lines of single stores that changed a part of a present entry."""
+
+    tables: int | None = None
+    tags: int | None = None
+
+
+class TornWrites:
+    """Follows the stores to the entries that a unit has read."""
+
+    def __init__(self, memory: TableMemory) -> None:
+        self._memory = memory
+        self._records: dict[int, tuple[Structure, int]] = {}
+        self._partly: dict[int, _Partly] = {}
+
+    def seen(self, structure: Structure, address: int, size: int) -> None:
+        """A unit has read an entry."""
+        if structure in _TAGS and size in _SIZES:
+            self._records[address] = structure, size
+
+    def waited(self) -> None:
+        """Invalidations are complete."""
+        self._partly.clear()
+
+    def stored(self, address: int, data: bytes, line: int) -> Torn | None:
+        """Software is about to store; whether that tears an entry."""
+        if len(data) > max(_SIZES):  # memory that has another use now
+            for start in range(address & -16, address + len(data), 16):
+                self._records.pop(start, None)
+            return None
+        for size in _SIZES:
+            start = address & -size
+            known = self._records.get(start)
+            if known is not None and known[1] == size:
+                return self._entry_stored(known[0], start, size, address - start, data, line)
+        return None
+
+    def _entry_stored(
+        self, structure: Structure, start: int, size: int, offset: int, data: bytes, line: int
+    ) -> Torn | None:
+        try:
+            before = self._memory.read_record(start, size)
+        except BusError:
+            return None
+        content = bytearray(before.to_bytes(size, "little"))
+        content[offset : offset + len(data)] = data[: size - offset]
+        after = int.from_bytes(content, "little")
+        if not before & after & 1:  # not present before or afterwards
+            self._partly.pop(start, None)
+            return None
+        tables, tags = ((before ^ after) & mask for mask in _TAGS[structure])
+        if bool(tables) == bool(tags):
+            return None
+        partly = self._partly.setdefault(start, _Partly())
+        first = partly.tags if tables else partly.tables
+        if tables:
+            partly.tables = line
+        else:
+            partly.tags = line
+        if first is None:
+            return None
+        del self._partly[start]
+        return Torn(structure, start, size, before, after, first)
+
+
+_SIZES = 16, 64
+"""Bytes of legacy context, interrupt-remapping and PASID entries; all others have one quadword."""
+_TAGS: dict[Structure, tuple[int, int]] = {
+    Structure.CONTEXT: (
+        ContextEntry.ssptptr.mask | ContextEntry.tt.mask,
+        ContextEntry.did.mask | ContextEntry.aw.mask,
+    ),
+    Structure.PASID: (
+        PasidEntry.ssptptr.mask | PasidEntry.pgtt.mask | PasidEntry.fsptptr.mask,
+        PasidEntry.did.mask,
+    ),
+    Structure.INTERRUPT_ENTRY: ((1 << 64) - 1 & ~RemappedIrte.avail.mask, (1 << 128) - (1 << 64)),
+}
+"""What has to change together: where tables are, and the tags of what is cached of them."""
