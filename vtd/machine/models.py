@@ -35,6 +35,9 @@ def make_function(
         arguments["memory"] = memory
     try:
         return model(**arguments)
+    except MemoryError:
+        problems.add(function.where, "parameters", "they ask for more memory than there is")
+        return None
     except (TypeError, ValueError) as error:
         problems.add(function.where, "parameters", str(error))
         return None

@@ -241,6 +241,22 @@ def test_a_machine_does_dma_through_its_units_and_bridges() -> None:
     assert assembly.platform.memory.read(0x40_0123, 4) == b"here"
 
 
+class Greedy(Edu):
+    """A model that there is no memory for."""
+
+    def __init__(self, size: int = 0) -> None:
+        raise MemoryError
+
+
+def test_a_model_that_there_is_no_memory_for_is_named() -> None:
+    text = UNIT + '[[function]]\nname = "f"\nat = "00:02.0"\nmodel = "greedy"\n'
+    with pytest.raises(MachineError) as raised:
+        assemble(read_machine(text), models={"greedy": Greedy})
+    assert raised.value.lines == (
+        "5: function f: parameters: they ask for more memory than there is",
+    )
+
+
 def test_models_of_ones_own_and_a_clock_are_taken() -> None:
     text = UNIT + '[[function]]\nname = "f"\nat = "00:02.0"\nmodel = "slow"\n'
     assembly = assemble(read_machine(text), models={"slow": Slow})
