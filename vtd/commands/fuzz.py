@@ -6,6 +6,7 @@ import itertools
 import json
 import math
 import os
+import shlex
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -186,5 +187,6 @@ def _lines(result: CampaignResult, files: list[Path | None]) -> Iterator[str]:
     for failure, path in zip(result.failures, files, strict=True):
         yield f"{failure.property_name}: {failure.why}"
         if path is not None:
-            yield Verbatim(f"  scenario: vtd replay {path}")
+            target = f" --target {shlex.quote(failure.target)}" if failure.target else ""
+            yield Verbatim(f"  scenario: vtd replay {path}{target}")
         yield Verbatim(f"  again:    {failure.command}")

@@ -10,8 +10,9 @@ from typing import Annotated
 import typer
 
 from vtd.commands.counted import counted
+from vtd.commands.fuzz import MISSING_EXTRA
 from vtd.commands.images import ChosenDepartures
-from vtd.commands.reading import unusable_input
+from vtd.commands.reading import UNUSABLE, unusable_input
 from vtd.commands.rendering.answer import CommandAnswer, Format, Output, show
 from vtd.commands.rendering.progress import shown_progress
 from vtd.commands.show_walk import request_text, walk_lines
@@ -49,6 +50,10 @@ def replay(
             help=f"Live recording: what the units keep, {', '.join(POLICIES)}; else as recorded."
         ),
     ] = None,
+    target: Annotated[
+        str | None,
+        typer.Option(help="Scenario files: who carries them out, as vtd fuzz has it; the engine."),
+    ] = None,
     format: Output = Format.TEXT,
 ) -> None:
     """Replay scenario files, captures and live recordings, and report every mismatch.
@@ -74,6 +79,8 @@ def replay(
                 report = replay_live(path, follow, departures=departures, caches=caches)
             elif caches is not None:
                 raise ScenarioError("--cache is for live recordings")
+            elif target is not None:
+                report = _by_target(path, target)
             else:
                 run = replay_capture if path.is_dir() else replay_scenario
                 report = run(path, follow, departures=departures)
@@ -83,6 +90,29 @@ def replay(
     show(CommandAnswer({"files": rows}, rows, _all_lines(reports, traces)), format)
     if any(report.mismatches for report in reports):
         raise typer.Exit(MISMATCH)
+
+
+def _by_target(path: Path, name: str) -> Report:
+    """What somebody else makes of a scenario; ends the command if that is nobody."""
+    try:
+        from vtd.fuzz import campaign  # noqa: PLC0415 - needs an extra
+        from vtd.fuzz.replaying import replay_on  # noqa: PLC0415
+        from vtd.fuzz.targets import TargetError  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        typer.echo(MISSING_EXTRA.format("fuzz"), err=True)
+        raise typer.Exit(UNUSABLE) from error
+    try:
+        other = campaign.open_target(name)
+    except TargetError as error:
+        typer.echo(f"vtd replay: {error}", err=True)
+        raise typer.Exit(UNUSABLE) from error
+    try:
+        return replay_on(path, other)
+    except TargetError as error:
+        typer.echo(f"vtd replay: {error}", err=True)
+        raise typer.Exit(UNUSABLE) from error
+    finally:
+        other.close()
 
 
 def _find(path: Path) -> list[Path]:

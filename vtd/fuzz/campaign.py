@@ -35,10 +35,11 @@ from vtd.fuzz.properties import (
 )
 from vtd.fuzz.qemu import QemuTarget
 from vtd.fuzz.targets import (
+    CaseFailedError,
     CommandTarget,
     EngineTarget,
     FuzzTarget,
-    LibraryTarget,
+    LibraryProcess,
     OracleTarget,
     TargetError,
 )
@@ -117,7 +118,7 @@ def open_target(name: str) -> FuzzTarget:
         case "oracle":
             return OracleTarget()
         case "library" if argument:
-            return LibraryTarget(argument)
+            return LibraryProcess(argument)
         case "command" if argument:
             return CommandTarget(argument)
         case "qemu":
@@ -174,6 +175,9 @@ def run_job(
             check(case, result.tally if not violations else Tally())
         except Violation as violation:
             violations.append(violation)
+            raise
+        except CaseFailedError as error:
+            violations.append(Violation(f"{job.target}: {error}", case))
             raise
         except TargetError as error:
             broken.append(error)

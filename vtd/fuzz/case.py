@@ -70,6 +70,23 @@ class Case:
         return {**head, "name": name, "about": about, "oracle": oracle, "steps": steps}
 
 
+def case_of(scenario: Mapping[str, Any]) -> Case:
+    """The case of a scenario as JSON; KeyError, TypeError or ValueError if it is none."""
+    unit = scenario["unit"]
+    return Case(
+        Capabilities.of(
+            int(unit["version"], 0),
+            int(unit["cap"], 0),
+            int(unit["ecap"], 0),
+            unit["host_address_width"],
+        ),
+        tuple({key: step[key] for key in step if key != "expect"} for step in scenario["steps"]),
+        str(scenario.get("about", "")),
+        tuple((int(start, 0), int(length, 0)) for start, length in scenario["memory"]),
+        tuple((name, int(device["source_id"], 0)) for name, device in scenario["devices"].items()),
+    )
+
+
 def mem_write(address: int, data: bytes) -> Step:
     """Software stores bytes."""
     return {"op": "mem_write", "addr": hex(address), "hex": data.hex()}

@@ -9,13 +9,17 @@ from __future__ import annotations
 import ctypes
 import json
 import shlex
+import signal
 import subprocess
+import sys
+import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 from pagetables.observer import Structure
-from vtd.fuzz.case import Case, Outcome, Step
+from vtd.fuzz.case import Case, Json, Outcome, Step
 from vtd.fuzz.oracle import SlowUnit
 from vtd.recordings.scenario import ScenarioRun
 from vtd.unit.caching.policy import KEEPS_STALE, CachePolicy
@@ -26,6 +30,10 @@ from vtd.unit.registers.capabilities import PROFILES
 
 class TargetError(Exception):
     """A target that can't be started, died, or answers something that is no answer."""
+
+
+class CaseFailedError(Exception):
+    """A target that works died over one case, took too long, or answered what is no answer."""
 
 
 class FuzzTarget(Protocol):
@@ -140,6 +148,12 @@ class OracleTarget:
         """Nothing to give back."""
 
 
+LIMIT = 10.0
+"""Seconds that a program has for one case."""
+LONGEST_ANSWER = 64 << 20
+"""Characters of one answer."""
+
+
 class CommandTarget:
     """A program that reads a case as one line of JSON and answers with one line of JSON.
 
@@ -150,39 +164,102 @@ class CommandTarget:
     profiles = tuple(PROFILES)
     """Units that it is asked to be."""
 
-    def __init__(self, command: str) -> None:
+    def __init__(self, command: str, *, limit: float = LIMIT) -> None:
         self.name = command
+        self._arguments = shlex.split(command)
+        self._limit = limit
+        self._process = self._started()
+
+    def _started(self) -> subprocess.Popen[str]:
         try:
-            self._process = subprocess.Popen(
-                shlex.split(command), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            return subprocess.Popen(
+                self._arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
             )
         except (OSError, ValueError) as error:
-            raise TargetError(f"{command}: can't be started: {error}") from error
+            raise TargetError(f"{self.name}: can't be started: {error}") from error
 
     def run(self, case: Case) -> list[Outcome]:
-        """The outcomes that the program answers with."""
+        """The outcomes that the program answers with.
+
+        CaseFailedError if it fails over this case; it is started anew then. TargetError if it fails
+        over any.
+        """
+        try:
+            return self._answer({**case.head(), "steps": case.steps}, len(case.steps))
+        except CaseFailedError:
+            self._end()
+            self._process = self._started()
+            try:
+                self._answer({**case.head(), "steps": []}, 0)
+            except CaseFailedError as error:
+                raise TargetError(f"{self.name}: fails without any step: {error}") from error
+            raise
+
+    def _answer(self, question: Json, steps: int) -> list[Outcome]:
+        watch = threading.Timer(self._limit, self._process.kill)
+        watch.start()
+        try:
+            line = self._exchange(json.dumps(question) + "\n")
+        finally:
+            in_time = watch.is_alive()
+            watch.cancel()
+        if not in_time:
+            raise CaseFailedError(f"no answer in {self._limit:g} seconds")
+        if not line.endswith("\n"):
+            raise CaseFailedError(_ending(self._process.wait()))
+        try:
+            outcomes = json.loads(line)["outcomes"]
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise CaseFailedError(f"answered {line[:200]!r}") from error
+        if not isinstance(outcomes, list) or len(outcomes) != steps:
+            raise CaseFailedError(f"not one outcome for each of {steps} steps")
+        return outcomes
+
+    def _exchange(self, question: str) -> str:
+        """The line that the program answers with; less than a line if it ends."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         try:
-            self._process.stdin.write(json.dumps({**case.head(), "steps": case.steps}) + "\n")
+            self._process.stdin.write(question)
             self._process.stdin.flush()
-            line = self._process.stdout.readline()
-        except OSError as error:
-            raise TargetError(f"{self.name}: {error}") from error
-        try:
-            outcomes = json.loads(line)["outcomes"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise TargetError(f"{self.name}: answered {line[:200]!r}") from error
-        if not isinstance(outcomes, list) or len(outcomes) != len(case.steps):
-            raise TargetError(f"{self.name}: not one outcome for each of {len(case.steps)} steps")
-        return outcomes
+            return self._process.stdout.readline(LONGEST_ANSWER)
+        except (OSError, UnicodeDecodeError):
+            return ""
+
+    def _end(self) -> None:
+        self._process.kill()
+        self.close()
 
     def close(self) -> None:
         """End the program."""
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
-                pipe.close()
-        self._process.wait()
+                with suppress(OSError):
+                    pipe.close()
+        try:
+            self._process.wait(self._limit)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+
+def _ending(code: int) -> str:
+    if code < 0:
+        return f"ended by signal {signal.Signals(-code).name}"
+    return f"ended with exit code {code}"
+
+
+class LibraryProcess(CommandTarget):
+    """A shared library in a process of its own, which a crash of it does not take along."""
+
+    profiles = ("qemu", "client", "openvmm")
+
+    def __init__(self, path: str, *, limit: float = LIMIT) -> None:
+        LibraryTarget(path)  # or it is told at once what is wrong with it
+        super().__init__(
+            shlex.join([sys.executable, "-m", "vtd.fuzz.library_runner", path]), limit=limit
+        )
+        self.name = path
 
 
 NO_PASID = 0xFFFF_FFFF
