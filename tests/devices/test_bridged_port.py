@@ -83,6 +83,7 @@ def test_requests_need_bus_mastering_in_the_bridge(
 
 
 @pytest.mark.parametrize("name", REQUESTS)
+@pytest.mark.section("4.2.2")
 def test_translation_blocking_aborts_all_but_untranslated_requests(
     port: BridgedPort, bridge: Bridge, name: str
 ) -> None:

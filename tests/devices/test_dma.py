@@ -106,6 +106,7 @@ def test_without_remapping_only_transfers_are_carried_out(port: DirectPort) -> N
         assert refused == REFUSED
 
 
+@pytest.mark.section("3.1")
 def test_the_short_forms_are_requests_under_the_source_id_of_the_port() -> None:
     sent: list[Request] = []
 

@@ -10,6 +10,7 @@ source_ids = st.integers(0, 0xFFFF).map(SourceId)
 
 
 @given(source_ids)
+@pytest.mark.section("3.4.1")
 def test_fields_rebuild_the_source_id(source_id: SourceId) -> None:
     assert SourceId.of(source_id.bus, source_id.device, source_id.function) == source_id
     assert source_id.bus << 8 | source_id.devfn == source_id

@@ -32,6 +32,7 @@ def build(port_types: list[PortType | None]) -> tuple[Topology, list[Bridge], Pc
     return topology, bridges, function
 
 
+@pytest.mark.section("3.12.4")
 def test_a_function_on_the_root_bus_is_where_it_was_plugged_in() -> None:
     topology, _, function = build([])
     assert str(topology.bdf(function)) == "0000:00:02.3"
@@ -74,6 +75,7 @@ def test_what_is_pulled_out_is_gone_with_all_behind_it(
             topology.remove(each)
 
 
+@pytest.mark.section("3.12.6")
 def test_virtual_functions_go_with_the_physical_one() -> None:
     topology, _, function = build([])
     sriov = Sriov(function, total_vfs=2, first_offset=1, stride=1, vf_device_id=1)
@@ -86,6 +88,7 @@ def test_virtual_functions_go_with_the_physical_one() -> None:
     assert [each.dma.read(0, 8).ok for each in virtual] == [False, False]
 
 
+@pytest.mark.section("3.12.3")
 def test_express_ports_leave_the_requester_id_alone() -> None:
     topology, _, function = build(
         [PortType.ROOT_PORT, PortType.UPSTREAM_PORT, PortType.DOWNSTREAM_PORT]
@@ -93,12 +96,14 @@ def test_express_ports_leave_the_requester_id_alone() -> None:
     assert topology.aliases(function) == (SourceId.parse("03:02.3"),)
 
 
+@pytest.mark.section("3.12.1")
 def test_a_pcie_to_pci_bridge_sends_as_device_0_of_its_secondary_bus() -> None:
     topology, _, function = build([PortType.ROOT_PORT, PortType.PCIE_TO_PCI_BRIDGE])
     assert [str(alias) for alias in topology.aliases(function)] == ["02:02.3", "02:00.0"]
     assert str(topology.requester_id(function)) == "02:00.0"
 
 
+@pytest.mark.section("3.12.2")
 def test_a_conventional_bridge_sends_as_itself() -> None:
     topology, _, function = build([None])
     assert str(topology.requester_id(function)) == "00:01.0"
@@ -191,6 +196,7 @@ def test_places_are_taken_once() -> None:
         (3, [f"00:02.{number}" for number in (0, 1, 2, 4, 5, 6, 7)]),
     ],
 )
+@pytest.mark.section("3.12.5")
 def test_phantom_functions_are_the_unused_high_function_numbers(
     bits: int, expected: list[str]
 ) -> None:

@@ -29,6 +29,7 @@ def test_build_after_parse_gives_the_same_bytes(record: type[BitRecord], number:
 
 
 @given(widths)
+@pytest.mark.section("9.7")
 def test_reserved_are_the_address_above_the_width_and_below_the_page_size(haw: int) -> None:
     implementation = Implementation(haw, 16, EVERYTHING)
     assert FirstStageEntry.reserved_mask(implementation) == bits(51, haw) | 1 << 7

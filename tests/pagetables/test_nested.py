@@ -62,6 +62,7 @@ def translate(
 
 
 @given(nested_scenes(), st.data())
+@pytest.mark.section("3.8")
 def test_nested_walks_give_what_the_oracle_says(scene: NestedScene, data: st.DataObject) -> None:
     memory, words = scene.scene.memory(), scene.scene.words()
     levels = scene.first.tables.levels
@@ -138,6 +139,7 @@ def test_a_flag_update_dirties_the_page_of_the_table_but_a_read_does_not() -> No
         (1, True, False, False),
     ],
 )
+@pytest.mark.section("3.8.1")
 def test_what_the_guest_may_do_with_a_table_is_what_the_second_stage_grants(
     rights: int, flags: bool, readable: bool, writable: bool
 ) -> None:

@@ -29,12 +29,14 @@ def test_build_after_parse_gives_the_same_bytes(record: type[BitRecord], number:
 
 
 @given(widths)
+@pytest.mark.section("9.8")
 def test_a_pointer_reserves_the_address_above_the_width_and_bits_11_and_7(haw: int) -> None:
     mask = SecondStageEntry.reserved_mask(Implementation(haw, 16, EVERYTHING))
     assert mask == bits(51, haw) | 1 << 11 | 1 << 7
 
 
 @given(widths)
+@pytest.mark.section("9.8")
 def test_a_large_page_reserves_the_address_bits_below_its_size(haw: int) -> None:
     implementation = Implementation(haw, 16, EVERYTHING)
     assert SecondStagePage1G.reserved_mask(implementation) == bits(51, haw) | bits(29, 12)

@@ -57,6 +57,7 @@ def same(scene: Scene, setup: Setup, address: int) -> oracle.Mapped | oracle.Fai
 
 
 @given(valid_paths())
+@pytest.mark.section("3.5")
 def test_a_valid_path_leads_to_its_page(path: Path) -> None:
     got = same(path.scene, path.setup, path.address)
     assert isinstance(got, oracle.Mapped)
@@ -65,12 +66,14 @@ def test_a_valid_path_leads_to_its_page(path: Path) -> None:
 
 
 @given(flawed_paths())
+@pytest.mark.section("3.6.1")
 def test_one_changed_entry_has_the_effect_that_the_oracle_says(flawed: tuple[Path, Flaw]) -> None:
     path, _ = flawed
     same(path.scene, path.setup, path.address)
 
 
 @given(hostile_scenes(), st.sampled_from(StageKind), st.data())
+@pytest.mark.section("3.6", "3.7")
 def test_hostile_tables_give_what_the_oracle_says(
     scene: Scene, kind: StageKind, data: st.DataObject
 ) -> None:
@@ -104,6 +107,7 @@ def test_a_walk_resumed_at_any_table_ends_like_the_whole_walk(
 
 
 @pytest.mark.parametrize("number", [0, 1, 61, 62])
+@pytest.mark.section("3.7.1")
 def test_rights_are_io_rights_only_when_those_are_in_effect(number: int) -> None:
     memory = PhysicalMemory()
     memory.add_region(0x1000, 0x3000)
@@ -136,6 +140,7 @@ class _ChangesOnce(EntryObserver):
 
 
 @pytest.mark.parametrize("level", range(4))
+@pytest.mark.section("3.6.2")
 def test_a_walk_starts_again_if_an_entry_changes_before_its_flag_is_set(level: int) -> None:
     memory = PhysicalMemory()
     memory.add_region(0x1000, 0x10000)

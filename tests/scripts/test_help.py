@@ -22,6 +22,7 @@ SCRIPTS = [
     "log_messages",
     "mutants",
     "release",
+    "sections",
 ]
 
 

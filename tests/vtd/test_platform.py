@@ -109,6 +109,7 @@ def source_id(function: PciFunction) -> int:
     return at_root.source_id
 
 
+@pytest.mark.section("3.3")
 def test_the_device_scope_decides_which_unit_a_device_has() -> None:
     platform, graphics, other = machine()
     assert platform.unit_of(graphics) is platform.units[GRAPHICS]

@@ -127,6 +127,7 @@ def test_a_scalable_context_entry_that_refused_the_request_is_not_cached(
     assert reasons(started) == []
 
 
+@pytest.mark.section("6.2.3")
 def test_a_pasid_entry_that_refused_a_privileged_request_is_not_cached() -> None:
     """SPT.6."""
     world = World(Mode.FIRST, pasid=0x45)

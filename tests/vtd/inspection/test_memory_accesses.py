@@ -27,6 +27,7 @@ def accesses(world: World, access: int = WRITE) -> list[MemoryAccess]:
 
 @pytest.mark.parametrize("c", [0, 1])
 @pytest.mark.parametrize(("smpwcs", "pwsnp"), [(0, 0), (1, 0), (1, 1)])
+@pytest.mark.section("3.10", "A")
 def test_structures_of_scalable_mode_are_snooped_as_appendix_a_says(
     c: int, smpwcs: int, pwsnp: int
 ) -> None:
@@ -45,6 +46,7 @@ def test_structures_of_scalable_mode_are_snooped_as_appendix_a_says(
 
 
 @pytest.mark.parametrize("c", [0, 1])
+@pytest.mark.section("3.10")
 def test_structures_of_legacy_mode_are_snooped_where_c_says_so(c: int) -> None:
     found = accesses(World(Mode.LEGACY, capabilities(c=c)))
     assert [each.structure for each in found] == [S.ROOT, S.CONTEXT, *[S.SECOND_STAGE] * 4]
@@ -68,6 +70,7 @@ def test_a_pasid_entry_from_the_cache_counts_like_one_that_is_read() -> None:
 
 @pytest.mark.parametrize("c", [0, 1])
 @pytest.mark.parametrize("entry", [REMAPPED, POSTED])
+@pytest.mark.section("5.3")
 def test_interrupt_entries_follow_c_and_posting_is_always_snooped(c: int, entry: int) -> None:
     world = InterruptWorld(unit=capabilities(c=c), entry=REMAPPED)
     world.put_entry(entry)
@@ -81,6 +84,7 @@ def test_interrupt_entries_follow_c_and_posting_is_always_snooped(c: int, entry:
     )
 
 
+@pytest.mark.section("11.4.15")
 def test_queues_are_always_snooped_and_accesses_carry_the_rdt_fields() -> None:
     world = World(Mode.SECOND, capabilities(c=0, rdts=1))
     started = world.start()

@@ -54,12 +54,14 @@ def page(first: int | None = None, second: int | None = None, shift: int = 12) -
     return 0x20_0000, shift, READ | WRITE, False, leaves[0], leaves[1], PhysicalMemory()
 
 
+@pytest.mark.section("3.11.4.1")
 def test_legacy_mode_is_write_back() -> None:
     legacy = replace(target(Kind.SECOND_STAGE), reasons=LEGACY, entry=ContextEntry(1))
     assert memory_attributes(registers(), legacy, page(second=3)).memory_type is WB
 
 
 @pytest.mark.parametrize("kind", [Kind.FIRST_STAGE, Kind.SECOND_STAGE, Kind.PASS_THROUGH])
+@pytest.mark.section("3.11.4.2")
 def test_cache_disable_makes_every_page_uncacheable(kind: Kind) -> None:
     assert memory_attributes(registers(), target(kind, cd=True), page(1, 3)).memory_type is UC
 
@@ -70,6 +72,7 @@ def test_pass_through_is_write_back() -> None:
 
 
 @pytest.mark.parametrize(("emt", "expected"), [(0, UC), (1, WC), (4, WT), (5, WP), (6, WB)])
+@pytest.mark.section("3.11.4.2")
 def test_second_stage_type_is_emt_with_emte(emt: int, expected: MemoryType) -> None:
     leaf = SecondStagePage4K.of(r=True, emt=emt)
     assert (
@@ -96,6 +99,7 @@ def test_a_reserved_emt_has_no_memory_type(emt: int) -> None:
     ("bits", "expected"), [({}, WB), ({"pwt": 1}, WT), ({"pcd": 1}, UC), ({"pat": 1}, WC)]
 )
 @pytest.mark.parametrize(("record", "shift"), [(FirstStagePage4K, 12), (FirstStagePage2M, 21)])
+@pytest.mark.section("3.11.3")
 def test_first_stage_type_combines_mtrr_and_pat(
     record: type[FirstStagePage4K | FirstStagePage2M],
     shift: int,
@@ -107,6 +111,7 @@ def test_first_stage_type_combines_mtrr_and_pat(
     assert memory_attributes(registers(), entry, page(leaf, shift=shift)).memory_type is expected
 
 
+@pytest.mark.section("3.11.4.2")
 def test_nested_type_is_emt_alone_with_ipat() -> None:
     first = FirstStagePage4K.of(p=True, pwt=True)
     entry = target(Kind.NESTED, pat=PAT, emte=True)
@@ -115,6 +120,7 @@ def test_nested_type_is_emt_alone_with_ipat() -> None:
         assert memory_attributes(registers(), entry, page(first, second)).memory_type is expected
 
 
+@pytest.mark.section("3.11.1")
 def test_a_reserved_pat_code_has_no_memory_type() -> None:
     entry = target(Kind.FIRST_STAGE, pat=2)
     leaf = FirstStagePage4K.of(p=True)
@@ -130,6 +136,7 @@ def test_snooping_is_forced_by_snp_or_pgsnp() -> None:
     assert memory_attributes(registers(), forced, page(1), no_snoop=True).snoop
 
 
+@pytest.mark.section("11.4.12.2")
 def test_memory_is_uncacheable_while_mtrrs_are_off() -> None:
     assert mtrr_type(registers(default=6), 0x1234_5000) is UC
 
@@ -146,6 +153,7 @@ def test_memory_is_uncacheable_while_mtrrs_are_off() -> None:
         (0xF_FFFF, 0x170, 7),
     ],
 )
+@pytest.mark.section("3.11.2", "11.4.12.3")
 def test_fixed_ranges_cover_the_first_megabyte(address: int, offset: int, field: int) -> None:
     file = registers()
     file.write(offset, 8, int(WP) << 8 * field)
@@ -157,6 +165,7 @@ def test_fixed_ranges_cover_the_first_megabyte(address: int, offset: int, field:
     ("types", "expected"),
     [((WC,), WC), ((WC, WC), WC), ((WT, WB), WT), ((UC, WB), UC), ((WC, WB), UC)],
 )
+@pytest.mark.section("3.11.2", "11.4.12.4")
 def test_overlapping_variable_ranges_have_their_precedence(
     types: tuple[MemoryType, ...], expected: MemoryType
 ) -> None:
@@ -174,6 +183,7 @@ def test_a_reserved_mtrr_type_is_none(code: int) -> None:
 
 
 @pytest.mark.parametrize("count", [0, 1, 9, 10, 255])
+@pytest.mark.section("11.4.12.1")
 def test_there_are_as_many_variable_ranges_as_vcnt_says(count: int) -> None:
     """11.4.12.1, 11.4.12.4; the specification has ten at most."""
     file = registers(vcnt=count)
@@ -186,6 +196,7 @@ def test_there_are_as_many_variable_ranges_as_vcnt_says(count: int) -> None:
         assert mtrr_type(file, start) is (WP if there else WB)
 
 
+@pytest.mark.section("11.4.12.3")
 def test_there_are_no_fixed_ranges_without_fix() -> None:
     """11.4.12.1: the enable in MTRRDEF_REG has nothing to enable."""
     file = registers(fix=False)
@@ -195,6 +206,7 @@ def test_there_are_no_fixed_ranges_without_fix() -> None:
     assert file.read(0x128, 8) == 0
 
 
+@pytest.mark.section("11.4.12.1")
 def test_there_is_no_write_combining_range_without_wc() -> None:
     """11.4.12.1."""
     assert mtrr_type(registers(default=0x801), 0) is WC

@@ -117,6 +117,7 @@ def test_build_after_parse_gives_the_same_bytes(
         ),
     ],
 )
+@pytest.mark.section("9.1", "9.5")
 def test_worked_encodings(record: BitRecord, quadwords: list[int]) -> None:
     stored = b"".join(quadword.to_bytes(8, "little") for quadword in quadwords)
     assert record.pack() == stored
@@ -124,6 +125,7 @@ def test_worked_encodings(record: BitRecord, quadwords: list[int]) -> None:
 
 
 @given(st.integers(32, 52), st.integers(4, 16))
+@pytest.mark.section("9.3")
 def test_a_context_entry_reserves_addresses_and_domain_ids_the_unit_does_not_have(
     haw: int, did_width: int
 ) -> None:
@@ -132,6 +134,7 @@ def test_a_context_entry_reserves_addresses_and_domain_ids_the_unit_does_not_hav
 
 
 @given(st.integers(32, 52))
+@pytest.mark.section("9.2")
 def test_the_halves_of_a_scalable_root_entry_reserve_the_same_bits(haw: int) -> None:
     mask = ScalableRootEntry.reserved_mask(Implementation(haw))
     assert mask == (bits(63, haw) | bits(11, 1)) * (1 | 1 << 64)
@@ -167,6 +170,7 @@ def test_the_halves_of_a_scalable_root_entry_reserve_the_same_bits(haw: int) -> 
         (HostPermissionL3Entry, "pp", "hpt1gps"),
     ],
 )
+@pytest.mark.section("9.4", "9.6")
 def test_a_field_is_reserved_without_its_capability(
     record: type[BitRecord], field: str, feature: str
 ) -> None:
@@ -176,10 +180,12 @@ def test_a_field_is_reserved_without_its_capability(
     assert supported & mask != mask
 
 
+@pytest.mark.section("9.6")
 def test_bits_133_and_134_of_a_pasid_entry_are_ignored() -> None:
     assert not PasidEntry.reserved_mask(Implementation()) & bits(134, 133)
 
 
+@pytest.mark.section("9.12")
 def test_page_permissions_reserve_the_upper_two_bits_of_each_four() -> None:
     assert HostPermissionL1Entry.reserved_mask(Implementation()) == 0xC * ((1 << 128) // 15)
     assert HostPermissionL2Entry.reserved_mask(Implementation(52)) & bits(63, 0) == 0xC * (

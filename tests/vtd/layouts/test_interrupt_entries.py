@@ -41,6 +41,7 @@ def test_build_after_parse_gives_the_same_bytes(
     assert record.codec.build(record.codec.parse(stored)) == stored
 
 
+@pytest.mark.section("9.9")
 def test_worked_encoding_of_a_remapped_entry() -> None:
     entry = RemappedIrte.of(
         p=True, v=0x41, dst=3 << 8, svt=SourceValidationType.SOURCE_ID, sid=0x0100
@@ -48,6 +49,7 @@ def test_worked_encoding_of_a_remapped_entry() -> None:
     assert entry == 0x0000_0000_0004_0100 << 64 | 0x0000_0300_0041_0001
 
 
+@pytest.mark.section("5.2.1", "9.10")
 def test_worked_encoding_of_a_posted_entry() -> None:
     entry = PostedIrte(0x0000_0001_0004_0100 << 64 | 0x2345_6780_0041_8001)
     assert entry.descriptor_address == 0x1_2345_6780
@@ -80,6 +82,7 @@ def test_bits_for_software_are_never_reserved() -> None:
         assert not record.reserved_mask(Implementation()) & 0xF00
 
 
+@pytest.mark.section("5.2.2", "9.11")
 def test_a_posted_interrupt_descriptor_has_a_request_bit_for_each_vector() -> None:
     descriptor = PostedInterruptDescriptor.of(pir=1 << 0x41, on=True, nv=0xF2, ndst=3 << 8)
     assert descriptor.pack()[0x41 // 8] == 1 << 0x41 % 8

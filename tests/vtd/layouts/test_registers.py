@@ -82,6 +82,7 @@ def test_build_after_parse_gives_the_same_bytes(
     assert register.codec.build(register.codec.parse(stored)) == stored
 
 
+@pytest.mark.section("11.4")
 def test_registers_sit_where_the_table_of_the_specification_says() -> None:
     declared = {register.OFFSET: register for register in REGISTERS if register.OFFSET is not None}
     assert declared == FIXED_OFFSETS
@@ -103,6 +104,7 @@ def test_arrays_reach_the_last_offset_of_the_table() -> None:
     }
 
 
+@pytest.mark.section("11.4")
 def test_only_event_controls_do_not_reset_to_zero() -> None:
     resets = {register: register.RESET for register in REGISTERS if register.RESET}
     assert resets == dict.fromkeys(
@@ -116,6 +118,7 @@ def test_only_event_controls_do_not_reset_to_zero() -> None:
     )
 
 
+@pytest.mark.section("11.4.4.1")
 def test_commands_and_their_status_sit_at_the_same_bits() -> None:
     status_of = {
         "te": "tes",
@@ -152,6 +155,7 @@ def test_fields_that_are_not_read_write(
     assert sum(bits.mask for bits in register.FIELDS.values() if bits.access is kind) == mask
 
 
+@pytest.mark.section("11.4.7.6")
 def test_worked_encoding_of_a_fault_record() -> None:
     record = r.FaultRecording.of(f=True, t1=True, fr=0x06, sid=0x0100, fi=0x7000)
     assert record == 0xC000_0006_0000_0100 << 64 | 0x7000
@@ -159,6 +163,7 @@ def test_worked_encoding_of_a_fault_record() -> None:
     assert record.at == AddressType.UNTRANSLATED
 
 
+@pytest.mark.section("11.4.2", "11.4.3")
 def test_capability_values_decode() -> None:
     cap = r.Capability(0x80D2_008C_222F_0606)
     assert cap.flags() == {"esrtps", "drd", "dwd", "psi"}

@@ -28,6 +28,7 @@ def start(mode: Mode = Mode.SECOND) -> Started:
     return world.start()
 
 
+@pytest.mark.section("3.13")
 def test_each_page_of_a_read_is_translated_for_itself() -> None:
     started = start()
     address = started.world.address + 0xFFE
@@ -36,6 +37,7 @@ def test_each_page_of_a_read_is_translated_for_itself() -> None:
     )
 
 
+@pytest.mark.section("3.13")
 def test_a_write_reaches_every_page_that_lets_it() -> None:
     started = start()
     world = started.world
@@ -64,6 +66,7 @@ def test_the_first_refusal_is_the_outcome_of_a_write() -> None:
 
 
 @pytest.mark.parametrize("mode", [Mode.LEGACY, Mode.SECOND])
+@pytest.mark.section("3.14")
 def test_a_zero_length_read_of_a_write_only_page_succeeds(mode: Mode) -> None:
     for zlr in (0, 1):
         world = World(mode, capabilities(zlr=zlr))
@@ -174,6 +177,7 @@ def test_pasid_and_privilege_reach_the_unit() -> None:
     assert not port.read(address, 4).ok
 
 
+@pytest.mark.section("3.15")
 def test_four_bytes_to_the_interrupt_range_are_an_interrupt() -> None:
     started = World(Mode.PASS_THROUGH).start()
     assert started.port().write(INTERRUPTS | 0x3000, (0x41).to_bytes(4, "little")).ok
@@ -193,6 +197,7 @@ def test_a_transfer_into_the_interrupt_range_is_cut_before_it() -> None:
 
 
 @pytest.mark.parametrize("enabled", [False, True])
+@pytest.mark.section("3.15")
 def test_other_accesses_to_the_interrupt_range_are_blocked(enabled: bool) -> None:
     world = World(Mode.PASS_THROUGH)
     world.memory.add_region(INTERRUPTS, 0x1000)

@@ -60,6 +60,7 @@ def test_after_a_reset_requests_pass_untranslated_and_nothing_is_cached() -> Non
 
 
 @pytest.mark.parametrize("power_good", [False, True])
+@pytest.mark.section("11.3")
 def test_sticky_fields_are_lost_at_a_power_good_reset_only(power_good: bool) -> None:
     started = World(Mode.LEGACY).start()
     started.admit(Request(1, 1 << 60, READ))

@@ -39,6 +39,7 @@ def make(**changes: int) -> RemappingUnit:
 
 
 @given(st.lists(st.integers(0, (1 << 32) - 1), max_size=8))
+@pytest.mark.section("11.4.4.2")
 def test_the_status_shows_what_the_command_asked_for(commands: list[int]) -> None:
     unit = make()
     shots = 0
@@ -55,6 +56,7 @@ def test_functions_that_a_unit_does_not_have_stay_off() -> None:
     assert status(unit) == TE | SRTP
 
 
+@pytest.mark.section("6.6", "11.4.5")
 def test_the_root_table_takes_effect_with_srtp() -> None:
     world = World(Mode.LEGACY)
     started = world.start()
@@ -71,6 +73,7 @@ def test_the_root_table_takes_effect_with_srtp() -> None:
 
 @pytest.mark.parametrize("mode", [Mode.LEGACY, Mode.SECOND])
 @pytest.mark.parametrize("esrtps", [0, 1])
+@pytest.mark.section("6.6")
 def test_srtp_invalidates_where_esrtps_says_so(esrtps: int, mode: Mode) -> None:
     world = World(mode, capabilities(esrtps=esrtps))
     started = world.start()

@@ -92,6 +92,7 @@ def carry_out(software: Software, step: Any) -> None:
 @pytest.mark.parametrize("pasid", [None, PASID], ids=["", "PASID"])
 @pytest.mark.parametrize("caching_mode", [False, True], ids=["CM=0", "CM=1"])
 @pytest.mark.parametrize("mode", [Mode.LEGACY, Mode.FIRST, Mode.SECOND, Mode.NESTED])
+@pytest.mark.section("6.2.5", "6.2.7")
 def test_caches_change_nothing_for_software_that_invalidates(
     mode: Mode, caching_mode: bool, pasid: int | None
 ) -> None:
@@ -159,6 +160,7 @@ def test_scalable_context_entries_are_invalidated_whatever_the_domain(
         assert software.outcomes(device, 0x20_0000, READ, 4) == [outcome] * 2
 
 
+@pytest.mark.section("6.2.1")
 def test_tables_of_other_depth_under_the_same_domain_id_do_no_harm() -> None:
     """Software may not do that (6.2.3.1); what it gets is up to the unit, but it is a value."""
     policy = CachePolicy(paging_structure=UNBOUNDED)
@@ -177,6 +179,7 @@ def test_tables_of_other_depth_under_the_same_domain_id_do_no_harm() -> None:
                 assert unit.admit(world.request) is not None
 
 
+@pytest.mark.section("6.2.8")
 def test_aggressive_caches_show_a_missing_invalidation() -> None:
     software = Software(Mode.LEGACY, [UNCACHED, *POLICIES.values()], caching_mode=True)
     domain = software.domains[0]
@@ -226,6 +229,7 @@ def test_a_nested_entry_is_kept_only_if_the_second_stage_lets_its_table_be_read(
 
 @pytest.mark.parametrize("with_flags", [False, True])
 @pytest.mark.parametrize("level", [3, 2, 1])
+@pytest.mark.section("6.2.5.5")
 def test_a_nested_entry_keeps_where_the_second_stage_had_the_table(
     level: int, with_flags: bool
 ) -> None:
@@ -249,6 +253,7 @@ def test_a_nested_entry_keeps_where_the_second_stage_had_the_table(
     assert started.admit() == HOST | PAGE
 
 
+@pytest.mark.section("6.2.5.5")
 def test_an_entry_is_kept_even_if_its_table_maps_nothing() -> None:
     """6.2.5.1 to 6.2.5.4."""
     for mode, name in ((Mode.NESTED, "first1"), (Mode.FIRST, "first1"), (Mode.SECOND, "second1")):
@@ -324,6 +329,7 @@ def meets(start: int, shift: int, span: tuple[int, int]) -> bool:
     st.sampled_from(["global", "domain", "pages", "pasid", "pasid pages"]),
 )
 @settings(max_examples=200)
+@pytest.mark.section("6.5.2.3", "6.5.2.4")
 def test_iotlb_invalidations_remove_what_tables_23_and_24_say(
     entries: list[IotlbEntry],
     keys: list[StructureKey],
@@ -384,6 +390,7 @@ def test_iotlb_invalidations_remove_what_tables_23_and_24_say(
     st.integers(0, 3),
     st.sampled_from(["global", "domain", "device"]),
 )
+@pytest.mark.section("6.5.2.1")
 def test_context_invalidations_remove_what_6_5_2_1_says(
     entries: list[tuple[int, int | None]], source_id: int, mask: int, granularity: str
 ) -> None:
@@ -416,6 +423,7 @@ def test_context_invalidations_remove_what_6_5_2_1_says(
     st.lists(st.tuples(st.integers(0, 2), st.integers(0, 3), st.sampled_from([0, 1, 2]))),
     st.sampled_from(["global", "domain", "pasid"]),
 )
+@pytest.mark.section("6.5.2.2")
 def test_pasid_cache_invalidations_remove_what_6_5_2_2_says(
     entries: list[tuple[int, int, int]], granularity: str
 ) -> None:

@@ -390,6 +390,7 @@ class Model:
 
 @given(shapes, st.lists(steps, max_size=60))
 @settings(max_examples=400)
+@pytest.mark.section("6.2.4")
 def test_any_program_has_the_outcomes_of_a_list_of_entries(
     shape: Shape, program: list[Step]
 ) -> None:

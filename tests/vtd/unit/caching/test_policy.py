@@ -55,6 +55,7 @@ def start(world: World, options: Options = ALL) -> Started:
 
 @pytest.mark.parametrize(("mode", "stage"), [(Mode.LEGACY, 2), (Mode.SECOND, 2), (Mode.FIRST, 1)])
 @pytest.mark.parametrize(("am", "goes"), [(0, False), (1, False), (9, True)])
+@pytest.mark.section("6.2.4.1", "6.5.3.2")
 def test_a_large_page_may_be_kept_in_pieces(mode: Mode, stage: int, am: int, goes: bool) -> None:
     world = World(mode, first_size=21 if stage == 1 else 12, second_size=21)
     started = start(world)
@@ -129,6 +130,7 @@ REFUSED = [
 
 @pytest.mark.parametrize("case", REFUSED, ids=lambda case: f"{case.place} {case.wrong}")
 @pytest.mark.parametrize("cm", [0, 1])
+@pytest.mark.section("6.1")
 def test_what_refused_a_request_may_be_kept_in_caching_mode_until_it_is_invalidated(
     case: Refused, cm: int
 ) -> None:
@@ -152,6 +154,7 @@ def test_faults_of_a_first_stage_are_never_kept() -> None:
 
 
 @pytest.mark.parametrize("what", ["context", "pasid"])
+@pytest.mark.section("6.2.1")
 def test_entries_that_faulted_are_tagged_with_domain_0(what: str) -> None:
     world = World(SECOND if what == "pasid" else LEGACY, capabilities(cm=1))
     world.change(what, p=False)
@@ -175,6 +178,7 @@ BAD_ENTRIES = (
 
 @pytest.mark.parametrize("cm", [0, 1])
 @pytest.mark.parametrize("entry", BAD_ENTRIES, ids=["not present", "reserved", "other source"])
+@pytest.mark.section("6.1")
 def test_interrupt_entries_that_faulted_may_be_kept_in_caching_mode(
     entry: RemappedIrte, cm: int
 ) -> None:
@@ -187,6 +191,7 @@ def test_interrupt_entries_that_faulted_may_be_kept_in_caching_mode(
     assert started.send() is not None
 
 
+@pytest.mark.section("6.2.4.1")
 def test_a_cached_right_that_is_missing_denies_but_for_a_dirty_flag() -> None:
     world = World(FIRST)
     started = start(world)
@@ -212,6 +217,7 @@ def test_what_is_cached_for_a_refused_read_does_not_spare_a_dirty_flag() -> None
     assert world.get("second1").d
 
 
+@pytest.mark.section("6.2.4")
 def test_the_page_behind_one_that_is_used_may_be_known_too() -> None:
     world = World(LEGACY)
     for options, known in ((Options(caches=KEEPS_STALE), False), (ALL, True)):
@@ -224,6 +230,7 @@ def test_the_page_behind_one_that_is_used_may_be_known_too() -> None:
         assert not NEXT(started)
 
 
+@pytest.mark.section("6.2.4.1")
 def test_looking_ahead_sets_no_flag_and_reports_no_fault() -> None:
     world = World(SECOND, capabilities(cm=0))
     world.change("pasid", ssade=True)
@@ -239,6 +246,7 @@ def test_looking_ahead_sets_no_flag_and_reports_no_fault() -> None:
 
 
 @pytest.mark.parametrize("right_order", [True, False])
+@pytest.mark.section("6.2.2.1")
 def test_a_cache_may_be_filled_again_between_two_descriptors(right_order: bool) -> None:
     world = World(SECOND)
     started = start(world)
@@ -254,6 +262,7 @@ def test_a_cache_may_be_filled_again_between_two_descriptors(right_order: bool) 
     assert {entry.tags.domain_id for _, entry in started.unit.caches.iotlb} == {6}
 
 
+@pytest.mark.section("6.5.2.12")
 def test_late_invalidations_take_effect_with_the_wait_descriptor() -> None:
     world = World(LEGACY)
     started = start(world, Options(caches=LATE))
@@ -270,6 +279,7 @@ def test_late_invalidations_take_effect_with_the_wait_descriptor() -> None:
 
 
 @pytest.mark.parametrize("by", ["device-TLB", "queue off"])
+@pytest.mark.section("6.5.2.12")
 def test_late_invalidations_precede_what_must_come_after_them(by: str) -> None:
     world = World(SECOND)
     started = start(world, Options(caches=LATE))
@@ -293,6 +303,7 @@ def test_a_late_descriptor_that_is_not_valid_is_an_error_at_once() -> None:
 
 
 @pytest.mark.parametrize("esrtps", [0, 1])
+@pytest.mark.section("6.6")
 def test_a_running_unit_may_use_the_old_root_table_until_the_global_invalidation(
     esrtps: int,
 ) -> None:
@@ -312,6 +323,7 @@ def test_a_running_unit_may_use_the_old_root_table_until_the_global_invalidation
 
 
 @pytest.mark.parametrize("esirtps", [0, 1])
+@pytest.mark.section("6.7")
 def test_a_running_unit_may_use_the_old_interrupt_table_until_the_global_invalidation(
     esirtps: int,
 ) -> None:

@@ -154,6 +154,7 @@ CASES: list[tuple[int, str, Change, dict[str, Any]]] = [
 
 @pytest.mark.parametrize("fpd", [False, True], ids=["", "FPD"])
 @pytest.mark.parametrize("case", CASES, ids=[f"{code:02X}h {name}" for code, name, *_ in CASES])
+@pytest.mark.section("5.1.4.1")
 def test_a_broken_rule_has_its_fault_reason(
     case: tuple[int, str, Change, dict[str, Any]], fpd: bool
 ) -> None:
@@ -190,6 +191,7 @@ def test_other_writes_to_the_range_are_no_interrupts(address: int, length: int) 
 @pytest.mark.parametrize(
     "mode", [DeliveryMode.SMI, DeliveryMode.NMI, DeliveryMode.INIT, DeliveryMode.EXT_INT]
 )
+@pytest.mark.section("5.1.4")
 def test_delivery_modes_that_are_always_edge_triggered(mode: DeliveryMode) -> None:
     started = InterruptWorld(entry=REMAPPED.replace(dlm=mode, tm=TriggerMode.LEVEL)).start()
     outcome = started.send()
@@ -201,6 +203,7 @@ def test_delivery_modes_that_are_always_edge_triggered(mode: DeliveryMode) -> No
     assert outcome.trigger_mode is TriggerMode.LEVEL
 
 
+@pytest.mark.section("5.1.1")
 def test_the_requester_is_verified_before_the_fields_of_the_entry() -> None:
     for departures, code in (((), 0x26), (("check_reserved_irte_before_source",), 0x24)):
         world = InterruptWorld(entry=RemappedIrte(REMAPPED.replace(sid=0x0200) | 1 << 90))
@@ -225,6 +228,7 @@ def test_reads_of_the_range_are_blocked_but_a_zero_length_one() -> None:
     assert started.record().fr == 0x29
 
 
+@pytest.mark.section("5.1.4.1")
 def test_every_interrupt_code_has_a_directed_case() -> None:
     assert {code for code, *_ in CASES} | {0x29} == set(range(0x20, 0x2C))
 
@@ -283,6 +287,7 @@ def interrupt_worlds(draw: st.DrawFn) -> InterruptWorld:
 
 @given(interrupt_worlds())
 @settings(max_examples=300)
+@pytest.mark.section("5.1.2.2", "5.1.4")
 def test_interrupts_are_what_the_oracle_says(world: InterruptWorld) -> None:
     agree(world)
 
@@ -370,6 +375,7 @@ def start_cached(policy: Any = KEEPS_STALE, **setup: Any) -> StartedInterrupts:
 
 
 @pytest.mark.parametrize("policy", [KEEPS_STALE, AGGRESSIVE])
+@pytest.mark.section("6.4")
 def test_an_entry_stays_until_it_is_invalidated(policy: Any) -> None:
     started = start_cached(policy)
     assert cached(started) == 0x41
@@ -387,6 +393,7 @@ def test_an_entry_stays_until_it_is_invalidated(policy: Any) -> None:
 
 @pytest.mark.parametrize("mask", range(16))
 @pytest.mark.parametrize("index", [0, 5, 64, 255])
+@pytest.mark.section("6.5.2.8")
 def test_an_index_mask_covers_its_aligned_range(index: int, mask: int) -> None:
     started = start_cached()
     world = started.world
@@ -403,6 +410,7 @@ def test_an_index_mask_covers_its_aligned_range(index: int, mask: int) -> None:
 
 
 @pytest.mark.parametrize("esirtps", [0, 1])
+@pytest.mark.section("6.7")
 def test_what_sirtp_and_ire_do_to_the_cache(esirtps: int) -> None:
     for act in ("table", "disable"):
         started = start_cached(unit=capabilities(esirtps=esirtps))
@@ -416,6 +424,7 @@ def test_what_sirtp_and_ire_do_to_the_cache(esirtps: int) -> None:
         assert cached(started) == (0x42 if esirtps else 0x41)
 
 
+@pytest.mark.section("5.1.3")
 def test_the_table_takes_effect_with_sirtp() -> None:
     started = InterruptWorld().start()
     started.unit.write_register(0xB8, 8, HOLE | 7)
@@ -425,6 +434,7 @@ def test_the_table_takes_effect_with_sirtp() -> None:
 
 
 @given(st.lists(st.sampled_from(["write", "off", "on", "restore", "clear"]), max_size=8))
+@pytest.mark.section("11.4.10")
 def test_the_table_stays_the_one_of_the_last_sirtp_whatever_else_software_does(
     actions: list[str],
 ) -> None:
@@ -499,6 +509,7 @@ class Consumer:
 @pytest.mark.parametrize("turns", [{1}, {2}, {1, 2}, {2, 3}, {1, 2, 3, 4}, {4}, {1, 3, 5, 7}])
 @pytest.mark.parametrize("before", [0, 1 << 257, 1 << 256 | 1 << 0x30])
 @pytest.mark.parametrize("urgent", [False, True])
+@pytest.mark.section("5.2.4")
 def test_no_interrupt_is_lost_to_a_consumer_at_any_step(
     action: str, turns: set[int], before: int, urgent: bool
 ) -> None:
@@ -531,6 +542,7 @@ def test_no_interrupt_is_lost_to_a_consumer_at_any_step(
 @pytest.mark.parametrize("on", [False, True])
 @pytest.mark.parametrize("sn", [False, True])
 @pytest.mark.parametrize("urgent", [False, True])
+@pytest.mark.section("5.2.3")
 def test_a_notification_is_sent_when_5_2_3_says_so(on: bool, sn: bool, urgent: bool) -> None:
     world = InterruptWorld(entry=POSTED.replace(urg=urgent))
     world.put_descriptor(WAITING.replace(on=on, sn=sn))
@@ -544,6 +556,7 @@ def test_a_notification_is_sent_when_5_2_3_says_so(on: bool, sn: bool, urgent: b
         assert sent(outcome.notification) == Sent(0xF2, 0, False, False, False, 2)
 
 
+@pytest.mark.section("5.2.3")
 def test_a_descriptor_error_leaves_the_descriptor_alone() -> None:
     world = InterruptWorld(entry=POSTED)
     frozen(world)
@@ -604,6 +617,7 @@ def test_a_fault_says_what_it_is() -> None:
     assert not fault.recorded
 
 
+@pytest.mark.section("5.1.2.1")
 def test_compatibility_interrupts_pass_where_cfis_and_xapic_mode_let_them() -> None:
     world = InterruptWorld(compatibility=True)
     world.address, world.data = 0xFEE4_2000, 0x23

@@ -19,6 +19,7 @@ def response(unit: RemappingUnit) -> EnhancedCommandResponse:
 
 
 @given(st.integers(0, 255), st.integers(0, (1 << 48) - 1))
+@pytest.mark.section("11.4.14.1", "11.4.14.3")
 def test_every_number_has_an_answer(command: int, operand: int) -> None:
     unit = RemappingUnit(UNIT, PhysicalMemory(), constants=capability_registers(2))
     unit.write_register(0x600, 8, 2 << 32)
@@ -32,6 +33,7 @@ def test_every_number_has_an_answer(command: int, operand: int) -> None:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.section("11.4.14.5")
 def test_a_command_that_is_not_reported_is_undefined(command: int) -> None:
     constants = capability_registers(1)
     every = EnhancedCommandCapability(constants[0x448])
@@ -43,6 +45,7 @@ def test_a_command_that_is_not_reported_is_undefined(command: int) -> None:
         assert response(unit).sc == (each == command)
 
 
+@pytest.mark.section("11.4.14.1")
 def test_the_lower_half_starts_a_command() -> None:
     unit = RemappingUnit(UNIT, PhysicalMemory(), constants=capability_registers(2))
     unit.write_register(0x700, 8, 2 << 32)

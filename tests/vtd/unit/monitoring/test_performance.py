@@ -190,6 +190,7 @@ ACTIONS = ["read", "write", "translate", "translated", "page", "interrupt", "inv
         st.tuples(st.sampled_from([*ACTIONS, "freeze", "unfreeze"]), st.integers(0, 4)), max_size=40
     )
 )
+@pytest.mark.section("10.3", "10.7")
 def test_counters_equal_an_independent_count(
     events: tuple[PerformanceEvent, ...], actions: list[tuple[str, int]]
 ) -> None:
@@ -237,6 +238,7 @@ def test_hits_are_counted_one_by_one_only_while_somebody_counts() -> None:
     st.sets(st.sampled_from(list(AddressType))),
     st.lists(st.sampled_from(["read", "translate", "translated", "page"])),
 )
+@pytest.mark.section("10.4", "11.4.13.19")
 def test_the_address_type_filter_selects_requests(
     kinds: set[AddressType], actions: list[str]
 ) -> None:
@@ -250,6 +252,7 @@ def test_the_address_type_filter_selects_requests(
 
 
 @given(st.integers(0, 255), st.integers(1, 20))
+@pytest.mark.section("10.3.1", "11.4.13.23")
 def test_a_counter_rolls_over_at_its_width(start: int, count: int) -> None:
     bench = Bench(capability_registers(2, width=8))
     bench.enable(E.PG_REQ_POSTED)
@@ -263,6 +266,7 @@ def test_a_counter_rolls_over_at_its_width(start: int, count: int) -> None:
     assert bench.unit.read_register(0x600 + 0x200 + 0x10, 8) == 0
 
 
+@pytest.mark.section("11.4.13.15")
 def test_several_events_are_added_up() -> None:
     bench = Bench()
     bench.configure(0, 3, 0b11)
@@ -272,6 +276,7 @@ def test_several_events_are_added_up() -> None:
     assert bench.value() == 3 + 2
 
 
+@pytest.mark.section("10.6", "11.4.13.13")
 def test_an_overflow_may_send_an_interrupt() -> None:
     bench = Bench()
     unit = bench.unit
@@ -287,6 +292,7 @@ def test_an_overflow_may_send_an_interrupt() -> None:
         assert unit.read_register(0x324, 4) == 0
 
 
+@pytest.mark.section("11.4.13.7", "11.4.13.8")
 def test_a_masked_interrupt_is_withdrawn_with_its_status() -> None:
     bench = Bench()
     unit = bench.unit
@@ -298,6 +304,7 @@ def test_a_masked_interrupt_is_withdrawn_with_its_status() -> None:
     assert unit.read_register(0x328, 4) == 1 << 31
 
 
+@pytest.mark.section("10.3.2", "11.4.13.12")
 def test_an_overflow_may_freeze_everything() -> None:
     bench = Bench()
     bench.enable(E.PG_REQ_POSTED, E.PG_REQ_POSTED, gfo=True)
@@ -314,6 +321,7 @@ def test_an_overflow_may_freeze_everything() -> None:
 
 
 @pytest.mark.parametrize("cwe", [False, True])
+@pytest.mark.section("10.2", "11.4.13.15")
 def test_what_is_locked_while_a_counter_is_enabled(cwe: bool) -> None:
     constants = capability_registers(2)
     if not cwe:
@@ -370,6 +378,7 @@ def _filter(bench: Bench, group: int, events: int, offset: int) -> None:
 
 
 @pytest.mark.parametrize("what", INVALID)
+@pytest.mark.section("10.5")
 def test_a_wrong_configuration_can_not_be_enabled(what: str) -> None:
     bench = Bench()
     INVALID[what](bench)
@@ -388,6 +397,7 @@ def test_overflow_actions_need_support(flag: str) -> None:
     assert bench.command(ENABLE) == FAILED
 
 
+@pytest.mark.section("10.1", "11.4.13.21", "11.4.13.22")
 def test_a_counter_may_have_capabilities_of_its_own() -> None:
     constants = capability_registers(2)
     constants[0x300] |= r.PerformanceMonitoringCapability.pccs.mask
@@ -408,6 +418,7 @@ def test_a_counter_may_have_capabilities_of_its_own() -> None:
     assert bench.command(ENABLE, 1) == FAILED
 
 
+@pytest.mark.section("11.4.13.2")
 def test_the_reserved_bits_of_the_capability_have_their_documented_value() -> None:
     assert Bench().unit.read_register(0x300, 8) >> 60 == 0xF  # 11.4.13.2
 
@@ -465,6 +476,7 @@ HIT = {RID: 0x0108, DID: 5, PASID_FILTER: PASID, PTL: 1}
         ({**HIT, DID: 6}, 0),
     ],
 )
+@pytest.mark.section("10.4", "11.4.13.16", "11.4.13.17", "11.4.13.18")
 def test_hits_of_the_iotlb_are_filtered_by_all_that_an_entry_has(
     filters: Mapping[int, int], counted: int
 ) -> None:
@@ -484,6 +496,7 @@ def test_hits_of_the_iotlb_are_filtered_by_all_that_an_entry_has(
         (Mode.SECOND, E.SS_NONLEAF_HIT, 3),
     ],
 )
+@pytest.mark.section("11.4.13.20")
 def test_hits_of_paging_structure_caches_are_filtered_by_level(
     mode: Mode, event: PerformanceEvent, level: int
 ) -> None:
@@ -500,6 +513,7 @@ def test_hits_of_paging_structure_caches_are_filtered_by_level(
     assert counts[0] + counts[1] == counts[2]
 
 
+@pytest.mark.section("10.7")
 def test_lookups_of_host_permissions_are_counted_and_filtered() -> None:
     has = capabilities(ecmds=1, pms=1, fro=0x240, hpts=1, hpt1gps=1, ptrs=1, haw=52)
     world = World(Mode.SECOND, has, pasid=PASID)

@@ -94,6 +94,7 @@ class Bench:
         (0xFFFF_FFFF_FFFF_F000, True, 0, 1 << 64),
     ],
 )
+@pytest.mark.section("4.1.4")
 def test_size_is_told_by_the_lowest_zero_bit(address: int, s: bool, start: int, size: int) -> None:
     assert invalidation_range(address, larger=s) == (start, size)
 
@@ -106,6 +107,7 @@ def test_any_aligned_range_can_be_asked_for(page: int, order: int) -> None:
     assert invalidation_range(encoded << 12, larger=True) == expected
 
 
+@pytest.mark.section("6.5.2.6", "7.6.1")
 def test_descriptors_become_messages_in_order() -> None:
     bench = Bench()
     with_pasid = {"sid": SOURCE_ID, "pasid": 0x45}
@@ -124,6 +126,7 @@ def test_descriptors_become_messages_in_order() -> None:
     assert bench.device.responses == [PageGroupResponse(1, 77, None)]
 
 
+@pytest.mark.section("6.5.2.9")
 def test_a_wait_completes_with_the_last_answer() -> None:
     bench = Bench()
     bench.invalidate()
@@ -150,6 +153,7 @@ def test_devices_without_a_client_answer_at_once() -> None:
 
 
 @pytest.mark.parametrize("count", range(9))
+@pytest.mark.section("4.1.4")
 def test_a_request_needs_as_many_completions_as_they_say(count: int) -> None:
     bench = Bench()
     bench.invalidate()
@@ -171,6 +175,7 @@ def test_one_message_may_complete_several_requests() -> None:
 
 
 @pytest.mark.parametrize("source_id", [SOURCE_ID, OTHER])
+@pytest.mark.section("4.3", "6.5.2.11")
 def test_unexpected_itags_are_found_after_the_others_are_dealt_with(source_id: int) -> None:
     bench = Bench()
     bench.invalidate()
@@ -195,6 +200,7 @@ def test_the_queue_goes_on_after_an_unexpected_answer() -> None:
     assert bench.queue.wait()
 
 
+@pytest.mark.section("4.3")
 def test_a_time_out_stops_the_queue_until_software_clears_it() -> None:
     bench = Bench()
     bench.invalidate()
@@ -239,6 +245,7 @@ def test_itags_are_not_shared(itags: int, count: int) -> None:
 
 
 @pytest.mark.parametrize("dit", [False, True])
+@pytest.mark.section("6.5.2.5")
 def test_mip_limits_a_physical_function_where_dit_is_reported(dit: bool) -> None:
     bench = Bench(dit=dit)
     limit = {"pfsid_15_4": 0x0100, "mip": 2} if dit else {"mip": 2}
@@ -250,6 +257,7 @@ def test_mip_limits_a_physical_function_where_dit_is_reported(dit: bool) -> None
     assert len(bench.device.requests) == 2
 
 
+@pytest.mark.section("6.5.2.5")
 def test_mip_counts_the_requests_of_its_own_physical_function() -> None:
     bench = Bench(dit=True)
     for number in (1, 2):
@@ -259,6 +267,7 @@ def test_mip_counts_the_requests_of_its_own_physical_function() -> None:
     assert len(bench.device.requests) == 2
 
 
+@pytest.mark.section("7.7")
 def test_a_page_request_drain_ends_behind_the_requests_before_the_answer() -> None:
     bench = Bench()
     bench.invalidate()

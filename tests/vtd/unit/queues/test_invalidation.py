@@ -77,6 +77,7 @@ def status_word(started: Started) -> int:
         (ABORT, True, range(1, 11)),
     ],
 )
+@pytest.mark.section("6.5.2")
 def test_types_are_valid_as_table_26_says(
     ttm: TranslationTableMode, wide: bool, types: range, type_: DescriptorType
 ) -> None:
@@ -116,6 +117,7 @@ def test_unknown_types_are_invalid(number: int, wide: bool) -> None:
 
 
 @pytest.mark.parametrize("type_", DescriptorType)
+@pytest.mark.section("6.5.2", "11.4.9.9")
 def test_each_reserved_bit_is_an_error(type_: DescriptorType) -> None:
     record = DESCRIPTORS[type_]
     reserved = (1 << 256) - 1 & ~((1 << record.WIDTH) - 1) | record.RESERVED
@@ -130,6 +132,7 @@ def test_each_reserved_bit_is_an_error(type_: DescriptorType) -> None:
 @pytest.mark.parametrize("dit", [False, True])
 @pytest.mark.parametrize("bit", [12, 15, 52, 63])
 @pytest.mark.parametrize("type_", [T.DEV_TLB_INV, T.P_DEV_TLB_INV])
+@pytest.mark.section("6.5.2.5", "6.5.2.6")
 def test_pfsid_is_reserved_without_dit(type_: DescriptorType, bit: int, dit: bool) -> None:
     started = start(SCALABLE, unit=capabilities(dit=dit))
     started.submit(VALID[type_] | 1 << bit)
@@ -185,6 +188,7 @@ def test_every_other_granularity_is_carried_out(type_: DescriptorType, granulari
         (capabilities(mamv=63), 63, True),
     ],
 )
+@pytest.mark.section("6.5.2.3")
 def test_page_selective_iotlb_invalidation_is_bound_to_psi_and_mamv(
     unit: Capabilities, mask: int, ok: bool
 ) -> None:
@@ -197,6 +201,7 @@ def test_page_selective_iotlb_invalidation_is_bound_to_psi_and_mamv(
     ("largest", "granularity", "mask", "ok"),
     [(15, 1, 15, True), (15, 1, 16, False), (3, 1, 3, True), (3, 1, 4, False), (3, 0, 31, True)],
 )
+@pytest.mark.section("6.5.2.8")
 def test_index_selective_interrupt_invalidation_is_bound_to_mhmv(
     largest: int, granularity: int, mask: int, ok: bool
 ) -> None:
@@ -222,6 +227,7 @@ def test_pasid_based_iotlb_invalidation_is_not_bound_to_psi_and_mamv() -> None:
 @pytest.mark.parametrize(("levels", "width"), [(4, 48), (5, 57)])
 @pytest.mark.parametrize("half", [0, 1], ids=["lower half", "upper half"])
 @pytest.mark.parametrize("name", ["first1", "first2"])
+@pytest.mark.section("6.5.2.4")
 def test_pasid_based_iotlb_invalidation_compares_the_address_bits_that_tag_entries(
     mode: Mode, levels: int, width: int, half: int, name: str
 ) -> None:
@@ -253,6 +259,7 @@ def test_pasid_based_iotlb_invalidation_compares_the_address_bits_that_tag_entri
         (TranslationTableMode.RESERVED_2, True, FULL, MODE),
     ],
 )
+@pytest.mark.section("11.4.9.3")
 def test_descriptor_width_and_translation_table_mode_have_to_fit(
     ttm: TranslationTableMode, wide: bool, unit: Capabilities, error: int | None
 ) -> None:
@@ -268,6 +275,7 @@ def test_a_tail_within_a_wide_descriptor_is_misaligned() -> None:
 
 
 @pytest.mark.parametrize("size", range(7))
+@pytest.mark.section("11.4.9.2")
 def test_a_tail_beyond_the_queue_is_invalid(size: int) -> None:
     started = start(size=size)
     started.unit.write_register(0x88, 8, 0x1000 << size)
@@ -281,6 +289,7 @@ def test_a_queue_that_can_not_be_read_is_a_fetch_error() -> None:
     assert started.queue_error == FETCH
 
 
+@pytest.mark.section("6.5.2.11")
 def test_nothing_is_fetched_until_the_error_is_cleared() -> None:
     started = start()
     started.submit(wait(1), 0xF, wait(2))
@@ -295,6 +304,7 @@ def test_nothing_is_fetched_until_the_error_is_cleared() -> None:
     assert (started.head, status_word(started)) == (0x40, 3)
 
 
+@pytest.mark.section("6.5.2.11")
 def test_an_error_is_a_fault_event() -> None:
     started = start()
     started.unit.write_register(0x3C, 4, 0x41)
@@ -306,6 +316,7 @@ def test_an_error_is_a_fault_event() -> None:
     ]
 
 
+@pytest.mark.section("6.5.2")
 def test_the_queue_wraps() -> None:
     started = start()
     for number in range(600):
@@ -321,6 +332,7 @@ def test_a_full_queue_is_one_descriptor_short_of_its_size() -> None:
     assert started.head == 255 * 32
 
 
+@pytest.mark.section("11.4.9.1")
 def test_switching_the_queue_off_takes_the_head_back() -> None:
     started = start()
     started.submit(wait(1), wait(2))
@@ -352,6 +364,7 @@ def test_a_head_within_a_wide_descriptor_counts_from_its_start() -> None:
     assert started.queue_error == RESERVED  # two descriptors in one
 
 
+@pytest.mark.section("6.5.2.9")
 def test_a_wait_descriptor_writes_four_bytes() -> None:
     started = start()
     started.world.memory.write(STATUS, bytes(range(1, 17)))
@@ -374,6 +387,7 @@ def test_status_address_bits_at_and_above_the_haw_are_ignored() -> None:
     assert status_word(started) == 7
 
 
+@pytest.mark.section("6.5.2.10", "11.4.9.4", "11.4.9.6", "11.4.9.7")
 def test_completion_is_an_event_once_per_iwc() -> None:
     started = start()
     started.unit.write_register(0xA4, 4, 0x42)
@@ -392,6 +406,7 @@ def test_completion_is_an_event_once_per_iwc() -> None:
     assert started.unit.read_register(0x9C, 4) == 1
 
 
+@pytest.mark.section("6.5.2.10")
 def test_clearing_iwc_withdraws_a_pending_event() -> None:
     started = start()
     started.submit(wait(1, event=True))
@@ -459,6 +474,7 @@ def iotlb_command(started: Started, value: int, where: int = 0) -> int:
 
 
 @pytest.mark.parametrize("granularity", range(4))
+@pytest.mark.section("6.5.1.1", "11.4.6.1")
 def test_register_invalidation_reports_what_was_done(granularity: int) -> None:
     started = World(Mode.LEGACY).start()
     assert context_command(started, granularity << 61) == granularity
@@ -474,6 +490,7 @@ def test_register_invalidation_reports_what_was_done(granularity: int) -> None:
     ],
     ids=["scalable mode", "version 6", "beside the queue"],
 )
+@pytest.mark.section("6.5.1")
 def test_register_invalidation_is_for_legacy_mode_without_a_queue(
     mode: Mode, unit: Capabilities, queue: bool
 ) -> None:
@@ -484,18 +501,21 @@ def test_register_invalidation_is_for_legacy_mode_without_a_queue(
     assert iotlb_command(started, 1 << 60) == 0
 
 
+@pytest.mark.section("6.5.1.2", "11.4.6.4")
 def test_register_invalidation_checks_the_address_mask() -> None:
     started = World(Mode.LEGACY).start()
     assert iotlb_command(started, 3 << 60, 18) == 3
     assert iotlb_command(started, 3 << 60, 19) == 0
 
 
+@pytest.mark.section("6.5.1.2")
 def test_register_invalidation_without_psi_is_coarser() -> None:
     started = World(Mode.LEGACY, capabilities(psi=0)).start()
     assert iotlb_command(started, 3 << 60 | 5 << 32) == 2
 
 
 @pytest.mark.parametrize("command", [0x28, capabilities().iotlb_offset + 8])
+@pytest.mark.section("11.4.6.3")
 def test_the_write_of_the_upper_half_starts_the_command(command: int) -> None:
     started = World(Mode.LEGACY).start()
     assert started.admit() is not None

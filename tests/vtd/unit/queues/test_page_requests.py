@@ -99,6 +99,7 @@ def test_a_unit_without_page_requests_reads_no_table_for_them() -> None:
     TABLE_CASES,
     ids=[f"{case.reason:02X}h {mode.value}: {case.name}" for case, mode in TABLE_CASES],
 )
+@pytest.mark.section("7.4")
 def test_each_row_is_answered_or_dropped(case: Case, mode: Mode, fpd: bool, last: bool) -> None:
     world = World(mode, **case.setup)
     world.change("context", pre=True)
@@ -152,6 +153,7 @@ def test_a_pasid_beyond_pss_is_no_fault_of_a_page_request() -> None:
     st.sampled_from([None, PASID]),
     st.booleans(),
 )
+@pytest.mark.section("7.4.1.1")
 def test_a_descriptor_tells_what_the_message_told(
     page: int, read: bool, write: bool, last: bool, group: int, pasid: int | None, privileged: bool
 ) -> None:
@@ -206,6 +208,7 @@ class Model:
     ),
     st.integers(120, 127),
 )
+@pytest.mark.section("7.4.1", "11.4.11.1", "11.4.11.2")
 def test_the_queue_fills_overflows_and_recovers(actions: list[str], used: int) -> None:
     asker, model = Asker(World(Mode.SECOND)), Model(128)
     for number in range(used):  # nearly full, with the tail near the end
@@ -234,6 +237,7 @@ def test_the_queue_fills_overflows_and_recovers(actions: list[str], used: int) -
     assert not asker.started.status()
 
 
+@pytest.mark.section("7.4.1")
 def test_an_overflow_answers_only_the_last_of_a_group() -> None:
     asker = Asker(World(Mode.SECOND))
     asker.unit.write_register(0xC0, 8, 0x20)
@@ -245,6 +249,7 @@ def test_an_overflow_answers_only_the_last_of_a_group() -> None:
     assert asker.unit.page_requests.overflow_responses == 1
 
 
+@pytest.mark.section("7.5", "11.4.11.4", "11.4.11.6", "11.4.11.7")
 def test_one_event_until_both_status_fields_are_clear() -> None:
     asker = Asker(World(Mode.SECOND))
     asker.ask()
@@ -255,6 +260,7 @@ def test_one_event_until_both_status_fields_are_clear() -> None:
     assert asker.events() == 2
 
 
+@pytest.mark.section("7.5", "11.4.11.5")
 def test_a_masked_event_is_kept_or_withdrawn() -> None:
     asker = Asker(World(Mode.SECOND))
     asker.unit.write_register(0xE0, 4, 1 << 31)
@@ -270,6 +276,7 @@ def test_a_masked_event_is_kept_or_withdrawn() -> None:
 
 
 @pytest.mark.parametrize("sms", [False, True])
+@pytest.mark.section("7.9")
 def test_stop_markers_are_queued_or_dropped_without_a_trace(sms: bool) -> None:
     world = World(Mode.SECOND, capabilities(sms=sms), pasid=PASID)
     asker = Asker(world)
@@ -295,6 +302,7 @@ def test_requests_are_dropped_while_remapping_is_off_or_where_prs_is_not_reporte
     assert not any(isinstance(event, RequestBlocked) for event in asker.started.events)
 
 
+@pytest.mark.section("11.4.11.3")
 def test_a_queue_without_memory_takes_nothing() -> None:
     asker = Asker(World(Mode.SECOND))
     asker.unit.write_register(0xD0, 8, HOLE)
@@ -303,6 +311,7 @@ def test_a_queue_without_memory_takes_nothing() -> None:
 
 
 @pytest.mark.parametrize("mode", [Mode.FIRST, Mode.SECOND, Mode.NESTED])
+@pytest.mark.section("6.5.3.1")
 def test_what_is_cached_of_the_page_is_dropped(mode: Mode) -> None:
     """Table 27, on a unit that keeps everything it may."""
     world = World(mode, pasid=PASID)

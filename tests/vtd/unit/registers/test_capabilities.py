@@ -24,11 +24,13 @@ def test_profiles_do_not_contradict_themselves(name: str) -> None:
     assert PROFILES[name].check() == []
 
 
+@pytest.mark.section("11.4.1")
 def test_the_qemu_profile_has_the_values_that_qemu_reports() -> None:
     assert (PROFILES["qemu"].cap, PROFILES["qemu"].ecap) == (0x80D2008C222F0606, 0xF00F4A)
 
 
 @pytest.mark.parametrize(("flag", "needed"), DEPENDENCIES)
+@pytest.mark.section("11.4.2", "11.4.3")
 def test_a_flag_without_what_it_needs_is_found(flag: str, needed: str) -> None:
     cap = {flag: True} if flag in Capability.FIELDS else {}
     ecap = {flag: True} if flag in ExtendedCapability.FIELDS else {}

@@ -85,6 +85,7 @@ places = st.sampled_from(sorted(PLACES, key=PLACES.__getitem__))
 
 
 @given(places, st.data())
+@pytest.mark.section("11.3")
 def test_a_write_changes_each_field_by_its_access_kind(
     place: tuple[type[Register], int], data: st.DataObject
 ) -> None:
@@ -131,6 +132,7 @@ def test_reads_show_everything_but_write_only_fields(
 
 
 @given(st.integers(0, 0x1FFF), st.integers(0, 2**64 - 1))
+@pytest.mark.section("11.2")
 def test_an_8_byte_access_is_two_4_byte_accesses(offset: int, value: int) -> None:
     whole, halves = xeon(), xeon()
     whole.write(offset, 8, value)
@@ -148,6 +150,7 @@ def test_an_8_byte_access_is_two_4_byte_accesses(offset: int, value: int) -> Non
     st.sampled_from([1, 2, 3, 4, 8, 16]),
     st.integers(0, 0xFF),
 )
+@pytest.mark.section("11.2")
 def test_accesses_the_specification_does_not_provide_for_do_nothing(
     offset: int, size: int, value: int
 ) -> None:
@@ -288,6 +291,7 @@ def test_a_value_wider_than_the_access_is_refused(size: int, value: int) -> None
         xeon().write(0x38, size, value)
 
 
+@pytest.mark.section("11.1")
 def test_the_window_is_as_many_pages_as_the_registers_need() -> None:
     assert xeon().size == 0x1000
     assert RegisterFile(PROFILES["qemu"]).size == 0x1000
@@ -302,6 +306,7 @@ def test_fault_and_iotlb_registers_sit_where_the_capabilities_say() -> None:
         assert offsets[IotlbInvalidate, 0] == capabilities.ecap.iro + 8
 
 
+@pytest.mark.section("11.4.13.1", "11.4.13.3", "11.4.13.4", "11.4.13.5", "11.4.13.6")
 def test_counters_sit_where_the_offset_registers_say() -> None:
     file = counting_unit(COUNTERS)
     file.write(0x1000, 8, 0x55)

@@ -39,6 +39,7 @@ def benches() -> Iterator[Bench]:
 
 
 @pytest.mark.parametrize("event", EVENTS)
+@pytest.mark.section("11.4.7.2")
 def test_an_event_waits_while_masked_and_is_sent_on_unmasking(event: EventRegisters) -> None:
     bench = Bench(event)
     assert bench.control() == IM
@@ -52,6 +53,7 @@ def test_an_event_waits_while_masked_and_is_sent_on_unmasking(event: EventRegist
 
 
 @pytest.mark.parametrize("event", EVENTS)
+@pytest.mark.section("11.4.7.2")
 def test_what_is_withdrawn_is_not_sent(event: EventRegisters) -> None:
     bench = Bench(event)
     bench.event.trigger()
@@ -60,6 +62,7 @@ def test_what_is_withdrawn_is_not_sent(event: EventRegisters) -> None:
     assert bench.sent == []
 
 
+@pytest.mark.section("11.4.9.5")
 def test_masking_sends_nothing() -> None:
     for bench in benches():
         bench.event.trigger()
@@ -72,6 +75,7 @@ def test_masking_sends_nothing() -> None:
     address=st.integers(0, (1 << 32) - 1),
     upper=st.integers(0, (1 << 32) - 1),
 )
+@pytest.mark.section("5.1.6.1", "11.4.7.3", "11.4.7.4")
 def test_the_message_is_what_the_registers_hold(data: int, address: int, upper: int) -> None:
     for bench in benches():
         for offset, value in ((4, data), (8, address), (12, upper)):
@@ -81,6 +85,7 @@ def test_the_message_is_what_the_registers_hold(data: int, address: int, upper: 
         assert bench.sent == [Message(upper << 32 | address & ~3, data & 0xFFFF)]
 
 
+@pytest.mark.section("5.1.6.2", "11.4.7.5")
 def test_a_unit_without_eim_has_no_upper_address() -> None:
     registers = RegisterFile(capabilities(eim=0))
     sent: list[Message] = []

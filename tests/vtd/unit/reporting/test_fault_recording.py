@@ -93,6 +93,7 @@ steps = st.one_of(
 
 @given(st.sampled_from([1, 2, 3, 8]), st.booleans(), st.lists(steps, max_size=40))
 @settings(max_examples=100)
+@pytest.mark.section("7.2.1")
 def test_logging_follows_the_steps_of_7_2_1(
     size: int, compress: bool, program: list[tuple[str, Any]]
 ) -> None:
@@ -156,6 +157,7 @@ def test_logging_goes_on_where_it_stopped() -> None:
     assert started.status().fri == 1
 
 
+@pytest.mark.section("11.4.7.1")
 def test_an_overflow_is_no_event() -> None:
     started = start(1)
     started.unit.write_register(0x38, 4, 0)
@@ -177,6 +179,7 @@ def test_an_event_while_another_status_is_set_is_none() -> None:
     started.clear_records()
 
 
+@pytest.mark.section("7.3")
 def test_clearing_every_cause_withdraws_a_masked_event() -> None:
     started = start(2)
     started.admit(Request(1, 0, READ))
@@ -188,6 +191,7 @@ def test_clearing_every_cause_withdraws_a_masked_event() -> None:
 
 
 @pytest.mark.parametrize("cause", ["iqe", "ice", "ite"])
+@pytest.mark.section("7.3")
 def test_errors_of_the_queue_keep_a_masked_event_pending_until_they_are_cleared(cause: str) -> None:
     started = start(2)
     bit = FaultStatus.FIELDS[cause].mask
@@ -211,6 +215,7 @@ def test_an_event_stays_pending_while_a_cause_is_left() -> None:
     assert len(started.messages) == 1
 
 
+@pytest.mark.section("7.2", "11.4.7.6")
 def test_a_record_names_the_request() -> None:
     started = start(8)
     requests = [

@@ -67,6 +67,7 @@ def mistakes(writes: Writes, unit: RemappingUnit | None = None) -> list[str]:
 @pytest.mark.parametrize(
     ("writes", "mistake"), [each[1:] for each in WRONG], ids=[w[0] for w in WRONG]
 )
+@pytest.mark.section("6.9", "11.4.4.1")
 def test_a_rule_that_is_broken_is_told_once(writes: Writes, mistake: str) -> None:
     (told,) = mistakes(writes)
     assert told.startswith(mistake) or mistake in told

@@ -70,6 +70,7 @@ def test_a_driver_that_flushes_reaches_units_that_do_not_snoop(
     assert bool(reads(bench.events)) == (not reached)
 
 
+@pytest.mark.section("3.10")
 def test_walks_are_not_snooped_without_pwsnp_though_c_is_set() -> None:
     world = World(Mode.SECOND, capabilities(smpwcs=0, ssads=0, eafs=0))
     stores = ProcessorStores(world.memory)
@@ -99,6 +100,7 @@ def test_the_queue_and_posting_are_always_snooped() -> None:
 
 
 @pytest.mark.parametrize("how", ["nothing", "WBF", "invalidation"])
+@pytest.mark.section("6.8")
 def test_write_buffers_are_drained_by_command_and_by_invalidations(how: str) -> None:
     has = capabilities(rwbf=1, **LEGACY)
     world = World(Mode.LEGACY, has)

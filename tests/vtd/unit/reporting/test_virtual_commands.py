@@ -33,6 +33,7 @@ def command(unit: RemappingUnit, code: int, operand: int = 0) -> VirtualCommandR
         st.one_of(st.just((ALLOCATE, 0)), st.tuples(st.just(FREE), st.integers(0, 9))), max_size=40
     )
 )
+@pytest.mark.section("11.4.16.3")
 def test_a_pasid_has_one_owner(commands: list[tuple[int, int]]) -> None:
     unit = started()
     free = set(range(1, 8))
@@ -50,6 +51,7 @@ def test_a_pasid_has_one_owner(commands: list[tuple[int, int]]) -> None:
 
 
 @pytest.mark.parametrize(("code", "flag"), [(NULL, "ns"), (ALLOCATE, "pas"), (FREE, "fps")])
+@pytest.mark.section("11.4.16.4")
 def test_a_command_that_is_not_reported_is_undefined(code: int, flag: str) -> None:
     unit = started(EVERYTHING.replace(**{flag: False}))
     assert command(unit, code).sc == UNDEFINED
@@ -70,6 +72,7 @@ def test_other_commands_are_undefined(code: int) -> None:
     assert command(started(), code).sc == UNDEFINED
 
 
+@pytest.mark.section("11.4.16.1")
 def test_the_lower_half_starts_a_command() -> None:
     unit = started()
     unit.write_register(0xE04, 4, 5)
@@ -79,6 +82,7 @@ def test_the_lower_half_starts_a_command() -> None:
     assert unit.read_register(0xE00, 8) == 5 << 32 | ALLOCATE
 
 
+@pytest.mark.section("11.4.16.1")
 def test_a_pasid_is_freed_by_the_low_bits_of_the_operand() -> None:
     """Table 54: bits 63:36 of the command are not part of the PASID."""
     unit = started()

@@ -24,6 +24,7 @@ DIRECTED = [(case, mode) for case in CASES for mode in case.modes]
 
 @pytest.mark.parametrize("fpd", [False, True], ids=["", "FPD"])
 @pytest.mark.parametrize(("case", "mode"), DIRECTED, ids=[label(*one) for one in DIRECTED])
+@pytest.mark.section("7.1.3")
 def test_a_broken_rule_has_its_fault_reason(case: Case, mode: Mode, fpd: bool) -> None:
     world = case.world(mode)
     if fpd:
@@ -53,6 +54,7 @@ def test_a_broken_rule_has_its_fault_reason(case: Case, mode: Mode, fpd: bool) -
         assert record.priv == (request.pasid is not None and request.privileged)
 
 
+@pytest.mark.section("3.4.4")
 def test_every_code_has_a_directed_case_in_each_mode() -> None:
     covered = {
         (int(case.reason), fault_coverage.ROOT if case.root else mode.value)
@@ -69,6 +71,7 @@ def test_every_code_has_a_directed_case_in_each_mode() -> None:
 
 
 @pytest.mark.parametrize("reason", FaultReason)
+@pytest.mark.section("7.1.1")
 def test_fpd_suppresses_what_table_30_calls_qualified(reason: FaultReason) -> None:
     assert reason.qualified == (reason not in fault_coverage.UNQUALIFIED)
     assert TranslationFault(reason).recorded
@@ -101,6 +104,7 @@ def test_fpd_of_a_structure_that_was_not_reached_does_not_count() -> None:
     assert record is not None and record.fr == FaultReason.SM_CONTEXT_NOT_PRESENT
 
 
+@pytest.mark.section("7.1.3")
 def test_ats_outcomes_are_those_of_table_30() -> None:
     not_present = FaultReason.PASID_NOT_PRESENT
     assert (not_present.ats, not_present.translated) == (Answer.NO_PERMISSION, Answer.UR)

@@ -1,5 +1,6 @@
 """Requests: how caches name them, and where interrupts are."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -8,6 +9,7 @@ from devices.interrupt_messages import INTERRUPT_RANGE
 from vtd.unit.requests.request import kind_of, meets_interrupts
 
 
+@pytest.mark.section("3.1")
 def test_a_request_is_untranslated_and_without_pasid_unless_it_says_so() -> None:
     request = Request(1, 0x1000, READ)
     assert request.address_type is AddressType.UNTRANSLATED

@@ -99,6 +99,7 @@ def oracle(world: World, access: int) -> int | Refused:
     ATS_CASES,
     ids=[f"{case.reason:02X}h {mode.value}: {case.name}" for case, mode in ATS_CASES],
 )
+@pytest.mark.section("4.2.3", "7.1.3")
 def test_each_row_has_its_answer(case: Case, mode: Mode, fpd: bool) -> None:
     world = allow_ats(World(mode, **case.setup))
     case.breaks(world)
@@ -166,6 +167,7 @@ def test_nothing_is_translated_or_recorded_while_remapping_is_off() -> None:
 
 
 @given(st.data(), st.sampled_from([Mode.LEGACY, *SCALABLE_MODES]), st.booleans())
+@pytest.mark.section("4.1.2")
 def test_granted_is_what_untranslated_requests_may_do(
     data: st.DataObject, mode: Mode, no_write: bool
 ) -> None:
@@ -223,6 +225,7 @@ def test_an_entry_holds_for_the_whole_range_of_its_size(
 
 
 @given(st.data(), st.sampled_from(SCALABLE_MODES))
+@pytest.mark.section("4.2.3.1")
 def test_flags_are_set_as_by_the_accesses_that_are_granted(data: st.DataObject, mode: Mode) -> None:
     world = data.draw(valid_worlds(mode))
     no_write = data.draw(st.booleans())
@@ -307,6 +310,7 @@ def test_a_large_page_with_interrupt_addresses_in_it(mode: Mode) -> None:
         ({"sslps": 0, "fs1gp": 0, "fsts": 0, "nest": 0}, 1 << 12),
     ],
 )
+@pytest.mark.section("4.2.3")
 def test_pass_through_gives_the_largest_page(features: dict[str, int], size: int) -> None:
     world = World(Mode.PASS_THROUGH, capabilities(**features))
     (entry,) = ask(world.start(), world).entries
@@ -330,6 +334,7 @@ def test_pass_through_regions_have_no_interrupt_addresses(address: int) -> None:
 @pytest.mark.parametrize("snoop", [False, True])
 @pytest.mark.parametrize("pgsnp", [False, True])
 @pytest.mark.parametrize("mode", [Mode.LEGACY, *SCALABLE_MODES])
+@pytest.mark.section("4.1.2")
 def test_non_snooped_is_told_as_table_10_says(mode: Mode, pgsnp: bool, snoop: bool) -> None:
     world = allow_ats(World(mode))
     if "pasid" in world.places:
@@ -342,6 +347,7 @@ def test_non_snooped_is_told_as_table_10_says(mode: Mode, pgsnp: bool, snoop: bo
     assert entry.n == (by_entry or by_page)
 
 
+@pytest.mark.section("4.2.3.2")
 def test_several_translations_are_consecutive_and_of_one_size() -> None:
     world = World(Mode.SECOND)
     started = world.start()
@@ -355,6 +361,7 @@ def test_several_translations_are_consecutive_and_of_one_size() -> None:
 
 
 @pytest.mark.parametrize("kind", [FIRST, SECOND])
+@pytest.mark.section("4.2.3.2")
 def test_translations_of_another_size_are_left_out(kind: PasidTranslationType) -> None:
     """4.2.3.2: all translations of a completion have the size of the first."""
     rig = Rig(caches=KEEPS_STALE)
@@ -373,6 +380,7 @@ def test_translations_of_another_size_are_left_out(kind: PasidTranslationType) -
         assert [entry.size for entry in entries if rights(entry)] == sizes
 
 
+@pytest.mark.section("4.2.3")
 def test_translations_without_pasid_are_not_privileged() -> None:
     """4.2.3: Priv is that of the request, whatever RID_PRIV says."""
     world = World(Mode.SECOND)
@@ -383,6 +391,7 @@ def test_translations_without_pasid_are_not_privileged() -> None:
     assert not entry.priv
 
 
+@pytest.mark.section("4.2.3.2", "7.1.2")
 def test_a_refusal_further_on_ends_the_completion_and_is_not_recorded() -> None:
     world = World(Mode.SECOND)
     world.set_bits(f"second1 {PAGE + 0x2000:#x}", 1 << 46)
@@ -392,6 +401,7 @@ def test_a_refusal_further_on_ends_the_completion_and_is_not_recorded() -> None:
 
 
 @pytest.mark.parametrize("count", [0, 17])
+@pytest.mark.section("4.1.1", "4.2.1")
 def test_a_malformed_number_of_translations_is_unsupported(count: int) -> None:
     world = World(Mode.SECOND)
     started = world.start()

@@ -93,6 +93,7 @@ def test_a_failing_update_of_each_flag_is_91h(mode: Mode) -> None:
 
 @pytest.mark.parametrize("source_id", [0x0000, 0x007F, 0x0080, 0x01FF, 0xFFFF])
 @pytest.mark.parametrize("mode", Mode)
+@pytest.mark.section("3.4.2")
 def test_bus_and_function_select_the_entries(mode: Mode, source_id: int) -> None:
     world = World(mode, source_id=source_id)
     started = world.start()
@@ -104,6 +105,7 @@ def test_bus_and_function_select_the_entries(mode: Mode, source_id: int) -> None
 
 @pytest.mark.parametrize("mode", SCALABLE_MODES)
 @pytest.mark.parametrize("pasid", [0, 1, 63, 64, 0x45, 0x7FFF])
+@pytest.mark.section("3.4.3")
 def test_pasids_index_directory_and_table(mode: Mode, pasid: int) -> None:
     rid_pasid = 0x10 if pasid == 0 else 0
     world = World(mode, pasid=pasid, rid_pasid=rid_pasid)
@@ -111,6 +113,7 @@ def test_pasids_index_directory_and_table(mode: Mode, pasid: int) -> None:
 
 
 @pytest.mark.parametrize("mode", SCALABLE_MODES)
+@pytest.mark.section("3.4.3")
 def test_requests_without_pasid_use_rid_pasid_and_rid_priv(mode: Mode) -> None:
     world = World(mode, rid_pasid=0x45)
     world.change("context", rid_priv=True)
@@ -124,6 +127,7 @@ def test_requests_without_pasid_use_rid_pasid_and_rid_priv(mode: Mode) -> None:
 
 
 @pytest.mark.parametrize("mode", LEGACY_MODES)
+@pytest.mark.section("3.4.2")
 def test_legacy_mode_knows_no_pasid(mode: Mode) -> None:
     world = World(mode)
     target, privileged = lookup(world.start().unit.remapping, world.request)
@@ -143,6 +147,7 @@ def test_only_structures_on_the_way_are_read() -> None:
 
 
 @pytest.mark.parametrize("mode", Mode)
+@pytest.mark.section("6.2.2", "6.2.3")
 def test_context_and_pasid_entries_are_cached_without_faulting_ones(mode: Mode) -> None:
     world = World(mode)
     started = world.start(Options(caches=CachePolicy(iotlb=UNCACHED.iotlb)))

@@ -34,6 +34,7 @@ bounds = st.integers(0, 8).map(lambda number: number * UNIT)
 
 
 @given(bounds, bounds, bounds, bounds, st.integers(0, 10 * UNIT), st.integers(0, 64))
+@pytest.mark.section("11.4.8.3", "11.4.8.5")
 def test_a_region_reaches_from_its_base_to_the_end_of_its_limit(
     low_base: int, low_limit: int, high_base: int, high_limit: int, address: int, length: int
 ) -> None:
@@ -50,6 +51,7 @@ def test_a_region_reaches_from_its_base_to_the_end_of_its_limit(
         assert passes(started, offset | address, length) == (not inside)
 
 
+@pytest.mark.section("11.4.8.2", "11.4.8.4")
 def test_low_bits_read_as_zero_and_limits_count_them_as_ones() -> None:
     started = World(Mode.LEGACY).start()
     for offset, size in ((0x68, 4), (0x6C, 4), (0x70, 8), (0x78, 8)):
@@ -57,6 +59,7 @@ def test_low_bits_read_as_zero_and_limits_count_them_as_ones() -> None:
         assert started.unit.read_register(offset, size) == (1 << size * 8) - UNIT
 
 
+@pytest.mark.section("11.4.8.1")
 def test_the_status_follows_the_enable_bit() -> None:
     started = World(Mode.LEGACY).start()
     started.unit.write_register(0x64, 4, 1 << 31)
@@ -67,6 +70,7 @@ def test_the_status_follows_the_enable_bit() -> None:
 
 @pytest.mark.parametrize("version", [1, 2, 6])
 @pytest.mark.parametrize("mode", [Mode.LEGACY, Mode.FIRST, Mode.PASS_THROUGH])
+@pytest.mark.section("11.4.8.1")
 def test_the_final_address_of_a_remapped_request_counts(mode: Mode, version: int) -> None:
     """Units before major version 2 exempt requests that are remapped, not passed (11.4.8.1)."""
     world = World(mode, capabilities(version=version))

@@ -96,6 +96,7 @@ def test_random_structures_do_nothing_but_the_architected_fault(world: World) ->
 @pytest.mark.slow
 @given(flawed_worlds(Mode.NESTED) | valid_worlds(Mode.NESTED))
 @settings(max_examples=10_000)
+@pytest.mark.section("3.8")
 def test_nested_translations_agree_with_the_oracle(world: World) -> None:
     agree(world)
 
@@ -133,6 +134,7 @@ def test_an_entry_that_changes_under_a_flag_update_is_walked_again(mode: Mode, m
 
 @pytest.mark.parametrize("mode", [Mode.LEGACY, Mode.SECOND, Mode.NESTED, Mode.FIRST])
 @pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.section("3.15")
 def test_a_large_page_does_not_hide_the_interrupt_range(mode: Mode, policy: str) -> None:
     world = World(mode, first_size=30, second_size=30, pasid=None)
     for name in ("first3", "second3"):
@@ -175,6 +177,7 @@ def test_reserved_bits_of_an_entry_that_is_not_present_do_not_count(
 
 
 @pytest.mark.parametrize("mode", [Mode.FIRST, Mode.SECOND, Mode.NESTED])
+@pytest.mark.section("3.6.2", "3.7.2")
 def test_a_read_sets_accessed_and_a_write_dirty_too(mode: Mode) -> None:
     world = World(mode)
     world.change("pasid", ssade=True, eafe=True)
@@ -210,6 +213,7 @@ def test_recorded_units_set_flags_on_walks_that_are_not_snooped() -> None:
 
 
 @pytest.mark.parametrize("width", sorted(capabilities().address_widths))
+@pytest.mark.section("3.9")
 def test_addresses_that_legacy_mode_passes_through_are_limited_by_aw_too(
     width: AddressWidth,
 ) -> None:

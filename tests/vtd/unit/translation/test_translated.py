@@ -105,6 +105,7 @@ def refused(started: Started, status: CompletionStatus, reason: FaultReason | No
 
 
 @pytest.mark.parametrize("mode", [Mode.LEGACY, *SCALABLE_MODES])
+@pytest.mark.section("4.1.3")
 def test_addresses_stay_what_they_are(mode: Mode) -> None:
     world = World(mode)
     if mode is Mode.LEGACY:
@@ -161,6 +162,7 @@ REFUSALS = (
 @pytest.mark.parametrize(
     "case", REFUSALS, ids=[f"{case.reason:02X}h {case.place} {case.fields}" for case in REFUSALS]
 )
+@pytest.mark.section("4.2.5", "7.1.3")
 def test_each_row_blocks(case: Refusal, fpd: bool) -> None:
     world = permitting_world(pasid=PASID)
     world.change(case.place, **case.fields)
@@ -261,6 +263,7 @@ def test_they_are_unsupported_while_remapping_is_off() -> None:
 @pytest.mark.parametrize("permissions", [0, READ, WRITE, READ | WRITE])
 @pytest.mark.parametrize("level", [1, 2, 3])
 @pytest.mark.parametrize("access", ACCESSES, ids=ACCESSES.values())
+@pytest.mark.section("4.2.4.1")
 def test_page_permissions_of_any_level_decide(access: int, level: int, permissions: int) -> None:
     world = permitting_world()
     world.put("hpt1", 0)
@@ -293,6 +296,7 @@ def test_zero_length_reads_need_any_permission_with_zlr(permissions: int, zlr: b
 
 
 @pytest.mark.parametrize("size", range(4))
+@pytest.mark.section("4.2.4")
 def test_addresses_beyond_the_table_are_blocked(size: int) -> None:
     world = permitting_world()
     world.change("pasid", hptsz=size)
@@ -309,6 +313,7 @@ def test_addresses_beyond_the_table_are_blocked(size: int) -> None:
     st.integers(0, (1 << 33) - 1),
     st.sampled_from(list(ACCESSES)),
 )
+@pytest.mark.section("4.2.4")
 def test_the_first_level_with_permissions_decides(
     gigabytes: set[tuple[int, int]],
     large: set[tuple[int, int]],
@@ -362,6 +367,7 @@ def test_protected_memory_is_out_of_reach_in_every_version(major: int) -> None:
     assert not started.status()
 
 
+@pytest.mark.section("4.2.5")
 def test_what_the_unit_gave_is_what_it_lets_through() -> None:
     world = World(Mode.NESTED, pasid=PASID)
     started = world.start()
@@ -397,6 +403,7 @@ def caching_world() -> World:
         ({"g": G.PAGE_IN_DOMAIN, "hptdid": 9, "addr": HOST + 32 * MB, "ih": L.ALL}, False, False),
     ],
 )
+@pytest.mark.section("6.2.6", "6.5.2.7")
 def test_host_permissions_are_kept_until_an_invalidation_covers_them(
     fields: dict[str, int], leaf_goes: bool, table_goes: bool
 ) -> None:
