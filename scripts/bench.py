@@ -35,6 +35,7 @@ from pagetables.geometry import second_stage_geometry
 from pagetables.memory import PhysicalMemory
 from pagetables.walk import Stage
 from scripts import bench_devices, bench_dmar, bench_guest, bench_nic
+from vtd.auditing.unit_audit import UnitAudit
 from vtd.dmar.description import build as build_table
 from vtd.layouts.descriptors import IotlbInvalidateDescriptor
 from vtd.layouts.entries import PasidTranslationType as Kind
@@ -302,6 +303,25 @@ def software_cases() -> Iterator[Case]:
     yield Case("fork", fork, 1, change)
 
 
+def audit_cases() -> Iterator[Case]:
+    """What a DMA and a store to a table cost, watched by the audits and by nobody."""
+    for name, audited in (("", False), (" audited", True)):
+        world = machine()
+        (unit,) = world.platform.units.values()
+        if audited:
+            UnitAudit(unit)
+        few = [IOVA + (page << 12) for page in range(32)]
+        yield Case(f"read beside a driver{name}", reads(world, few, 20), 20 * len(few))
+        memory, root = world.platform.memory, world.domain.root
+        entry = memory.read(root, 8)
+
+        def store(memory: PhysicalMemory = memory, root: int = root, entry: bytes = entry) -> None:
+            for _ in range(2000):
+                memory.write(root, entry)
+
+        yield Case(f"table write{name}", store, 2000)
+
+
 def start_cases() -> Iterator[Case]:
     """The start of the command, and of the interpreter alone."""
     for name, arguments in (("python", ["-c", "pass"]), ("help", ["-m", "vtd.cli", "--help"])):
@@ -320,7 +340,8 @@ def measure(rounds: int, progress: Callable[[str], None]) -> list[Figure]:
         Case(*each)
         for each in (*bench_devices.runners(), *bench_nic.runners(), *bench_guest.runners())
     )
-    chosen = [*device_cases(), *fault_cases(), *software_cases(), *others, *start_cases()]
+    chosen = [*device_cases(), *fault_cases(), *software_cases(), *audit_cases()]
+    chosen += [*others, *start_cases()]
     times: dict[str, list[tuple[float, float]]] = {case.name: [] for case in chosen}
     baseline = []
     for number in range(rounds):
