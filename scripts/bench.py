@@ -1,5 +1,7 @@
 """What a device model, software and a command pay: ``scripts/bench [--format json]``.
 
+``--before REVISION`` runs the benchmark of that revision in turns with this one.
+
 A device behind a root port reads 64 bytes through its unit, which a driver has set up as an
 operating system would. Every case runs in every round, so that a machine that slows down slows all
 of them; a figure is the median over the rounds of its CPU time, also as a multiple of an empty
@@ -34,7 +36,7 @@ from pagetables.extents import leaves
 from pagetables.geometry import second_stage_geometry
 from pagetables.memory import PhysicalMemory
 from pagetables.walk import Stage
-from scripts import bench_devices, bench_dmar, bench_guest, bench_nic
+from scripts import bench_before, bench_devices, bench_dmar, bench_guest, bench_nic
 from vtd.auditing.unit_audit import UnitAudit
 from vtd.dmar.description import build as build_table
 from vtd.layouts.descriptors import IotlbInvalidateDescriptor
@@ -371,18 +373,21 @@ def _cpu() -> float:
     return time.process_time() + children.ru_utime + children.ru_stime
 
 
-def main() -> None:
+def main() -> int:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--format", choices=("text", "json"), default="text")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--before", metavar="REVISION", help="compare with the cases of a revision")
     options = parser.parse_args()
-    figures = measure(options.rounds, lambda text: print(text, file=sys.stderr))
+    if options.before is not None:
+        return print_changes(options.before, options.rounds, as_json=options.format == "json")
+    figures = measure(options.rounds, _tell)
     tables = bench_dmar.measure()
     if options.format == "json":
         rows = [*(each._asdict() for each in figures), *(each._asdict() for each in tables)]
         print(json.dumps(rows))
-        return
+        return 0
     shown = Table("case", "us", "x empty call")
     for figure in figures:
         shown.add_row(figure.name, f"{figure.microseconds:.3f}", f"{figure.empty_calls:.1f}")
@@ -391,7 +396,30 @@ def main() -> None:
     for measured in tables:
         dmar.add_row(measured.name, f"{measured.milliseconds:.2f}", f"{measured.target:g}")
     Console().print(dmar)
+    return 0
+
+
+def print_changes(revision: str, rounds: int, *, as_json: bool) -> int:
+    """Print the cases of a revision beside those of this tree; 2 if it can't be measured."""
+    try:
+        changes = bench_before.compare(revision, rounds, _tell)
+    except bench_before.RevisionError as error:
+        _tell(str(error))
+        return 2
+    if as_json:
+        print(json.dumps([{**each._asdict(), "times": each.times} for each in changes]))
+        return 0
+    shown = Table("x empty call", revision, "now", "times as fast")
+    for each in changes:
+        values = (each.before, each.after, each.times)
+        shown.add_row(each.name, *("no such case" if v is None else f"{v:.1f}" for v in values))
+    Console().print(shown)
+    return 0
+
+
+def _tell(text: str) -> None:
+    print(text, file=sys.stderr)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
