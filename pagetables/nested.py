@@ -14,6 +14,7 @@ from pagetables.memory import FrameReader, TableMemory
 from pagetables.observer import EntryObserver
 from pagetables.walk import (
     FRAME_NUMBER,
+    IndirectMemory,
     Leaf,
     Stage,
     TableRefusedError,
@@ -28,7 +29,7 @@ Located = Callable[[int, int], None]
 """Told of a table that is about to be read: its guest frame and its host frame."""
 
 
-class GuestMemory:
+class GuestMemory(IndirectMemory):
     """Memory seen through a second stage (implements ``TableMemory``).
 
     ``width``: guest physical addresses at and above ``2**width`` can't be translated.
@@ -85,14 +86,19 @@ class GuestMemory:
         leaf = self._translate(address, self._readable, WalkRule.TABLE_NOT_READABLE)
         return self._memory.read_record(output(leaf, address), size)
 
-    def compare_exchange(self, address: int, size: int, expected: int, new: int) -> bool:
-        """Set flags in a first-stage entry; this dirties the page that holds the table."""
+    def reach(self, address: int) -> tuple[TableMemory, int]:
+        """Where a first-stage entry is; setting flags in it dirties the page of its table."""
         leaf = self._translate(address, self._second.geometry.write, WalkRule.TABLE_NOT_WRITABLE)
         memory, stage, dirty = self._memory, self._second, self._second.dirty
         if dirty & ~leaf[0] and not set_flags(memory, stage, leaf, dirty, self._observer):
-            return self.compare_exchange(address, size, expected, new)
+            return self.reach(address)
         frame = self.known.get(address >> 12, output(leaf, address) >> 12)
-        return self._memory.compare_exchange(frame << 12 | address & 0xFFF, size, expected, new)
+        return memory, frame << 12 | address & 0xFFF
+
+    def compare_exchange(self, address: int, size: int, expected: int, new: int) -> bool:
+        """Set flags in a first-stage entry, where :meth:`reach` says it is."""
+        memory, host = self.reach(address)
+        return memory.compare_exchange(host, size, expected, new)
 
     def write(self, address: int, data: bytes) -> None:
         """Store ``data`` within one guest frame."""

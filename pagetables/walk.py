@@ -7,6 +7,7 @@ Permissions are collected here and judged by the caller, who knows the request.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
@@ -57,6 +58,14 @@ class WalkRule(Enum):
     TABLE_BEYOND_WIDTH = "the table or page is beyond the second-stage address width"
     TABLE_NOT_READABLE = "the second stage does not let the table be read"
     TABLE_NOT_WRITABLE = "the second stage does not let a flag of the table be set"
+
+
+class IndirectMemory(ABC):
+    """Memory whose addresses are translated to those of another one."""
+
+    @abstractmethod
+    def reach(self, address: int) -> tuple[TableMemory, int]:
+        """Where an update of this address happens; flags that it needs on the way are set."""
 
 
 class TableRefusedError(BusError):
@@ -226,10 +235,12 @@ def set_flags(
     try:
         if observer is None:
             return memory.compare_exchange(where, 8, entry, entry | flags)
-        structure, host = STRUCTURES[stage.geometry.kind], memory.host(where)
-        observer.update(structure, host, 8, entry, entry | flags)
+        if isinstance(memory, IndirectMemory):
+            memory, where = memory.reach(where)
+        structure = STRUCTURES[stage.geometry.kind]
+        observer.update(structure, where, 8, entry, entry | flags)
         done = memory.compare_exchange(where, 8, entry, entry | flags)
-        observer.updated(structure, host, entry | flags, done=done)
+        observer.updated(structure, where, entry | flags, done=done)
         return done
     except BusError as error:
         raise _fault(_rule(error, WalkRule.UPDATE_ERROR), stage, shift) from error

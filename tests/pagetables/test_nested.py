@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pagetables.bits import Implementation
-from pagetables.geometry import second_stage_geometry
+from pagetables.geometry import StageKind, first_stage_geometry, second_stage_geometry
 from pagetables.memory import BusError, PhysicalMemory
 from pagetables.nested import GuestMemory
 from pagetables.observer import EntryObserver, Structure
@@ -189,3 +189,79 @@ def test_a_hole_behind_the_second_stage_is_a_bus_error() -> None:
     memory.write(0x3000, (0x100000 | 3).to_bytes(8, "little"))
     with pytest.raises(BusError, match="no memory here"):
         guest.read_record(0, 8)
+
+
+class Refusing(EntryObserver):
+    """Keeps the updates it is told of, and refuses that of one structure that sets some flags."""
+
+    def __init__(self, structure: Structure | None = None, flags: int = 0) -> None:
+        self.refused = structure, flags
+        self.updates: list[tuple[str, Structure, int]] = []
+
+    def update(self, structure: Structure, address: int, size: int, old: int, new: int) -> None:
+        self.updates.append(("update", structure, address))
+        if self.refused == (structure, new & ~old):
+            raise BusError(address, "refused")
+
+    def updated(self, structure: Structure, address: int, new: int, *, done: bool) -> None:
+        assert done
+        self.updates.append(("updated", structure, address))
+
+
+FIRST = first_stage_geometry(4, PLAIN)
+ENTRY = 0x5  # of guest address 18h, where make_guest has it at 8018h
+
+
+def set_accessed(memory: PhysicalMemory, observer: Refusing | None) -> None:
+    """Set the accessed flag of a first-stage entry through a second stage that has flags."""
+    geometry = second_stage_geometry(3, PLAIN)
+    second = Stage(geometry, 1, geometry.accessed, geometry.dirty)
+    guest = GuestMemory(memory, second, 39, lambda gpa: walk(memory, second, gpa), observer)
+    set_flags(guest, Stage(FIRST, 0), (ENTRY, 12, 0, 0, 3), FIRST.accessed, observer)
+
+
+def make_table() -> PhysicalMemory:
+    memory, _ = make_guest(3, flags=True)
+    memory.write(0x8018, ENTRY.to_bytes(8, "little"))
+    return memory
+
+
+def test_the_page_of_a_table_is_dirty_before_an_update_of_the_table_is_told() -> None:
+    memory, observer = make_table(), Refusing()
+    set_accessed(memory, observer)
+    assert observer.updates == [
+        ("update", Structure.SECOND_STAGE, 0x3000),
+        ("updated", Structure.SECOND_STAGE, 0x3000),
+        ("update", Structure.FIRST_STAGE, 0x8018),
+        ("updated", Structure.FIRST_STAGE, 0x8018),
+    ]
+    assert memory.read_record(0x8018, 8) == ENTRY | FIRST.accessed
+
+
+def test_an_injected_error_of_an_update_leaves_what_one_of_memory_leaves() -> None:
+    """3.8.1: the second stage has set its flags by the time that the entry can't be written."""
+    injected = make_table()
+    with pytest.raises(WalkFault) as met:
+        set_accessed(injected, Refusing(Structure.FIRST_STAGE, FIRST.accessed))
+    unwritable = make_table()
+    data = unwritable.read(0x1000, 0x8000)
+    unwritable.remove_region(0x1000)
+    unwritable.add_region(0x1000, 0x7000)
+    unwritable.add_region(0x8000, 0x1000, read_only=True)
+    unwritable.load(0x1000, data)
+    with pytest.raises(WalkFault) as expected:
+        set_accessed(unwritable, None)
+    assert (met.value.rule, met.value.kind) == (WalkRule.UPDATE_ERROR, StageKind.FIRST)
+    assert met.value.args == expected.value.args
+    assert injected.read(0x1000, 0x8000) == unwritable.read(0x1000, 0x8000)
+    assert injected.read_record(0x3000, 8) >> 9 & 1
+
+
+def test_a_dirty_flag_that_is_refused_is_a_fault_of_the_second_stage() -> None:
+    memory = make_table()
+    observer = Refusing(Structure.SECOND_STAGE, 1 << 9)
+    with pytest.raises(WalkFault) as met:
+        set_accessed(memory, observer)
+    assert (met.value.rule, met.value.kind) == (WalkRule.UPDATE_ERROR, StageKind.SECOND)
+    assert observer.updates == [("update", Structure.SECOND_STAGE, 0x3000)]
+    assert memory.read_record(0x8018, 8) == ENTRY

@@ -144,8 +144,8 @@ def test_a_nested_translation_is_seen_read_by_read() -> None:
         expected += [
             *to_the_table,
             entry_read(world, Structure.FIRST_STAGE, f"first{level}"),
-            ("update", Structure.FIRST_STAGE, where, 8, old, seen),
             *to_the_table,  # is the table's page writable?
+            ("update", Structure.FIRST_STAGE, where, 8, old, seen),
             ("updated", Structure.FIRST_STAGE, where, seen, True),
         ]
     expected += second_stage_reads(world, "second1")
