@@ -168,8 +168,8 @@ MUTANTS = (
     Mutant(
         "dirty flag not set by the first write",
         "vtd/unit/translation/translate.py",
-        "rights &= ~WRITE  # so that",
-        "pass  # so that",
+        "rights = without_dirty(rights)\n    except",
+        "pass\n    except",
         "flags",
     ),
     Mutant(

@@ -85,10 +85,7 @@ def translate(  # noqa: PLR0912 - all that a request meets, in one piece
                 elif needs_dirty(target, page):
                     rights = without_dirty(rights)
     except WalkFault as ended:
-        met = walk_fault(remapping, target, ended, request)
-        if remapping.keeps_faults:
-            _keep_end(remapping, target, request, ended, met)
-        raise met from ended
+        raise _fault_at_end(remapping, target, request, ended) from ended
     except TranslationFault as fault:
         of_every_access = fault.reason in target.reasons.of_every_access
         if remapping.keeps_faults and of_every_access and target.first is None:
@@ -367,6 +364,19 @@ def _below(
         key = *tags, LOWEST_TABLE_SHIFT, address >> LOWEST_TABLE_SHIFT
         observer.asked(CACHE_NAMES[stage.geometry.kind], key, None)
     return None, None
+
+
+def _fault_at_end(
+    remapping: Remapping, target: Target, request: Request, ended: WalkFault
+) -> TranslationFault:
+    """The fault of a request whose walk ended early, cached if the policy does that (6.1).
+
+    Whoever raises it keeps it in no variable, as its traceback would hold on to that.
+    """
+    met = walk_fault(remapping, target, ended, request)
+    if remapping.keeps_faults:
+        _keep_end(remapping, target, request, ended, met)
+    return met
 
 
 def walk_fault(
