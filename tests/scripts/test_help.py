@@ -16,6 +16,7 @@ SCRIPTS = [
     "invalidation_rules",
     "ioat_kernel_tests",
     "fuzz_dmar",
+    "generated_mutants",
     "fuzz_logs",
     "known_differences",
     "log_coverage",
