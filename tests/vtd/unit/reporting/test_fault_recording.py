@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 
 from devices.dma import ATOMIC, READ, WRITE, Request
 from tests.vtd.world import HOLE, Mode, Started, World, capabilities
-from vtd.layouts.registers import FaultStatus
+from vtd.layouts.registers import FaultRecording, FaultStatus
 from vtd.unit.departures import QEMU, SPECIFICATION, Departures
 from vtd.unit.options import Options
+from vtd.unit.requests.faults import FaultReason
 
 PPF, PFO, IQE = 1 << 1, 1 << 0, 1 << 4
 REASON = 0x08
@@ -258,3 +259,18 @@ def test_a_transfer_past_the_last_address_is_refused(departures: Departures) -> 
     started = world.start(Options(departures=departures))
     assert not started.port().read((1 << 64) - 4, 8).ok
     assert not started.port().write((1 << 64) - 4, bytes(8)).ok
+
+
+@pytest.mark.parametrize(
+    ("reason", "undefined"),
+    [(FaultReason.IR_NOT_AN_INTERRUPT, {0, 4}), (FaultReason.CONTEXT_NOT_PRESENT, set())],
+)
+def test_only_the_information_of_some_reasons_is_undefined(
+    reason: FaultReason, undefined: set[int]
+) -> None:
+    started = start(2)
+    started.unit.faults.log(FaultRecording.of(fr=reason))
+    base = started.unit.capabilities.fault_recording_offset
+    defined = started.unit.faults.is_information_defined
+    assert {each for each in range(0, 16, 4) if not defined(base + each)} == undefined
+    assert defined(0x34)
