@@ -14,6 +14,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -149,8 +150,7 @@ def run(
         for name in boot.defects:
             for unit in units:
                 DEFECTS[name].plant(unit)
-        for unit in units:
-            lie(unit, boot.lies)
+        keep_lying(machine, units, boot.lies)
         if boot.record is not None:
             lines = stack.enter_context(gzip.open(boot.record, "wt", encoding="utf-8"))
             about = {"devices": machine.described(), "bridges": machine.bridges()}
@@ -223,6 +223,13 @@ def _initrd(guest: Guest, boot: Boot) -> bytes:
         extra=extra,
         acpi_tables=tables,
     )
+
+
+def keep_lying(machine: LiveMachine, units: list[RemappingUnit], fields: Mapping[str, int]) -> None:
+    """Have units lie from now on; the reset by which QEMU begins would make them honest."""
+    for unit in units:
+        lie(unit, fields)
+        machine.chipset.at_reset.append(partial(lie, unit, fields))
 
 
 def lie(unit: RemappingUnit, fields: Mapping[str, int]) -> None:

@@ -9,10 +9,13 @@ from tests.vtd.live.fake_qemu import FakeQemu
 from tests.vtd.live.kernel_files import BUSYBOX, RELEASE, kernel_folder
 from tests.vtd.live.newc import read_newc
 from vtd.layouts.registers import Capability, ExtendedCapability
-from vtd.live.boot import Boot, Guest, Verdict, lie, run
+from vtd.live.boot import Boot, Guest, Verdict, keep_lying, lie, run
 from vtd.live.cells import DEVICES, unit
 from vtd.live.kernel import find_kernel
+from vtd.live.machine import LiveMachine
 from vtd.live.qemu import find_qemu
+from vtd.machine.assembly import assemble
+from vtd.machine.description import read_machine
 from vtd.machine.reading import MachineError
 from vtd.recordings.replay_live import replay_live
 from vtd.software.registers import read
@@ -142,3 +145,13 @@ def test_a_machine_that_can_not_be_is_an_error(guest: Guest, tmp_path: Path) -> 
     with pytest.raises(MachineError):
         run(guest, Boot(unit("nothing"), ()), Clock())
     assert left_behind(tmp_path) == []
+
+
+def test_a_lie_outlives_the_reset_by_which_qemu_begins() -> None:
+    assembly = assemble(read_machine(MACHINE))
+    machine = LiveMachine(assembly.platform, assembly.clock)
+    (unit_of_machine,) = assembly.platform.units.values()
+    keep_lying(machine, [unit_of_machine], {"sslps": 0})
+    machine.chipset.reset()
+    assert read(unit_of_machine, Capability).sslps == 0
+    assert unit_of_machine.capabilities.cap.sslps != 0
