@@ -49,9 +49,9 @@ from vtd.unit.translation.lookup import (
 from vtd.unit.translation.remapping import Remapping
 from vtd.unit.translation.translate import (
     Page,
-    denied_by_cache,
     find_page,
     found,
+    granted_by_tables,
     iotlb_entry,
     needs_dirty,
     piece_of,
@@ -234,8 +234,11 @@ def _cached(remapping: Remapping, target: Target, request: Request, need: int) -
         raise TranslationFault(cached.fault.reason, cached.fault.fpd)
     if meets_interrupts(cached.physical, 30):
         return None  # a piece of a larger page, whose size matters here
-    final = not need & ~cached.rights or denied_by_cache(remapping, cached, need)
-    return cached if final else None
+    missing = need & ~cached.rights
+    if missing and not remapping.options.caches.trust_cached_rights:
+        return None
+    for_want_of_dirty = missing & granted_by_tables(cached)
+    return None if for_want_of_dirty else cached  # R and W are each found for itself (4.2.3)
 
 
 def _walk(

@@ -64,8 +64,8 @@ def translate(  # noqa: PLR0912 - all that a request meets, in one piece
     kind = source_id, pasid, privileged
     target, privileged = find_tables(remapping, kind)
     try:
-        if cached is not None and denied_by_cache(remapping, cached, access):
-            check_rights(remapping, target, request, cached.rights)
+        if cached is not None and remapping.options.caches.trust_cached_rights:
+            check_rights(remapping, target, request, granted_by_tables(cached))
         settled = False
         while not settled:
             page = find_page(remapping, target, address, privileged)
@@ -211,10 +211,9 @@ def _denial(target: Target, right: int) -> FaultReason:
     return target.reasons.write_denied if right & WRITE else target.reasons.read_denied
 
 
-def denied_by_cache(remapping: Remapping, cached: IotlbEntry, need: int) -> bool:
-    """Whether a right missing in the IOTLB is final: not where it is for want of a dirty flag."""
-    granted = cached.rights | cached.rights >> 2
-    return remapping.options.caches.trust_cached_rights and bool(need & ~granted)
+def granted_by_tables(cached: IotlbEntry) -> int:
+    """READ and WRITE of an entry, also where a dirty flag has to be set first."""
+    return cached.rights | cached.rights >> 2
 
 
 def needs_dirty(target: Target, page: Page) -> bool:

@@ -8,8 +8,10 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
-from devices.dma import READ, WRITE, AddressType
+from devices.dma import ATOMIC, READ, WRITE, AddressType, NoWrite
 from pagetables.bits import BitRecord
 from tests.vtd.interrupt_world import REMAPPED, TABLE, InterruptWorld
 from tests.vtd.world import (
@@ -38,8 +40,9 @@ from vtd.layouts.registers import (
     InterruptRemappingTableAddress,
     RootTableAddress,
 )
-from vtd.unit.caching.policy import AGGRESSIVE, KEEPS_STALE, LATE
+from vtd.unit.caching.policy import AGGRESSIVE, KEEPS_STALE, LATE, UNCACHED
 from vtd.unit.options import Options
+from vtd.unit.reporting.events import RequestBlocked
 
 DID = 5
 ALL = Options(caches=AGGRESSIVE)
@@ -215,6 +218,47 @@ def test_what_is_cached_for_a_refused_read_does_not_spare_a_dirty_flag() -> None
     assert not READS(started)
     assert WRITES(started)
     assert world.get("second1").d
+
+
+ASKS = {"address_type": AddressType.TRANSLATION_REQUEST, "length": 8, "access": READ}
+FLUSHES = {"access": READ, "length": 0}
+USES: list[dict[str, Any]] = [
+    {"access": READ},
+    FLUSHES,
+    {"access": WRITE},
+    {"access": ATOMIC},
+    ASKS,
+    {**ASKS, "payload": NoWrite()},
+]
+
+
+@given(
+    mode=st.sampled_from([LEGACY, SECOND, NESTED]),
+    cm=st.booleans(),
+    rights=st.fixed_dictionaries({"r": st.booleans(), "w": st.booleans()}),
+    ssade=st.booleans(),
+    uses=st.lists(st.sampled_from(USES), min_size=2, max_size=5),
+)
+@example(SECOND, True, {"r": False, "w": True}, True, [{"access": READ}, ASKS])
+@example(SECOND, False, {"r": False, "w": True}, True, [FLUSHES, FLUSHES])
+@example(SECOND, False, {"r": False, "w": True}, True, [FLUSHES, {"access": ATOMIC}])
+@pytest.mark.section("4.2.3", "6.2.4.1")
+def test_what_is_cached_changes_no_use_of_a_page_whose_tables_stay(
+    mode: Mode, cm: bool, rights: dict[str, bool], ssade: bool, uses: list[dict[str, Any]]
+) -> None:
+    def outcomes(options: Options) -> list[object]:
+        world = World(mode, capabilities(cm=cm))
+        world.change("second1", **rights)
+        if mode is LEGACY:
+            world.change("context", tt=1)
+        else:
+            world.change("pasid", ssade=ssade)
+        started = start(world, options)
+        met: list[object] = [started.unit.admit(world.request._replace(**use)) for use in uses]
+        met += [each.reason for each in started.events if isinstance(each, RequestBlocked)]
+        return [*met, world.get("second1")]
+
+    assert outcomes(ALL) == outcomes(Options(caches=UNCACHED))
 
 
 @pytest.mark.section("6.2.4")
