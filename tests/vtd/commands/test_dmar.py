@@ -100,7 +100,7 @@ def test_data_of_the_platform_brings_in_more_rules(tmp_path: Path) -> None:
         arguments += [f"--{option}", str(tmp_path / option)]
     output = run("validate", "-", "--select", "K", *arguments, stdin=MULTISEG.data, code=1)
     found = {word for word in output.split() if word.startswith("DMAR-K")}
-    assert found == {f"DMAR-K{number:02}" for number in (1, 2, 3, 4, 6, 8)}
+    assert found == {f"DMAR-K{number:02}" for number in (1, 2, 3, 4, 6, 8, 14)}
 
 
 def test_unusable_input_ends_with_2(tmp_path: Path) -> None:

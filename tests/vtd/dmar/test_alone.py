@@ -6,6 +6,7 @@ import sys
 ALLOWED = (
     *("vtd", "vtd.dmar", "devices", "devices.source_id", "devices.interrupt_messages"),
     *("pagetables", "pagetables.bits", "vtd.layouts", "vtd.layouts.registers"),
+    *("vtd.ruling", "vtd.severity"),
 )
 
 

@@ -1,5 +1,7 @@
 """One boot, with a program in the place of QEMU: what it is given, what comes of its words."""
 
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -48,9 +50,12 @@ def guest(qemu: FakeQemu, tmp_path: Path) -> Guest:
 
 
 @pytest.fixture(autouse=True)
-def _private(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "private").mkdir()
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "private"))
+def _private(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A folder of the test's own, with a name short enough for sockets (108 bytes in all)."""
+    with tempfile.TemporaryDirectory(prefix="vtd") as short:
+        (tmp_path / "private").symlink_to(short)
+        monkeypatch.setattr("tempfile.tempdir", short)
+        yield
 
 
 def left_behind(tmp_path: Path) -> list[Path]:
