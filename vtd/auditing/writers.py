@@ -23,7 +23,9 @@ class Calls(NamedTuple):
         )
 
 
-_OWN = frozenset({str(Path(__file__).with_name(name)) for name in ("writers.py", "audit.py")})
+_OWN = frozenset(
+    str(Path(__file__).with_name(name)) for name in ("writers.py", "audit.py", "stored_words.py")
+)
 
 
 def calls() -> Calls:

@@ -1,0 +1,105 @@
+"""Which copies are outdated so that an invalidation is owed, and in which order (6.5.2, 6.5.3).
+
+Left out: whether somebody uses them.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+from devices.dma import READ, WRITE, Request
+from pagetables.observer import Structure
+from vtd.auditing.copies import Copies, Copy
+from vtd.auditing.debt import Word
+from vtd.auditing.request_words import RequestWords
+from vtd.auditing.significance import only_more_rights
+from vtd.auditing.stored_words import Change, StoredWords
+from vtd.unit.observer import CacheName
+from vtd.unit.requests.faults import TranslationFault
+from vtd.unit.requests.request import kind_of
+from vtd.unit.translation.remapping import onlooker
+from vtd.unit.translation.translate import translate
+from vtd.unit.unit import RemappingUnit
+
+
+class Outdated:
+    """What is to be invalidated of the copies of one unit."""
+
+    def __init__(
+        self, unit: RemappingUnit, copies: Copies, stored: StoredWords, read: RequestWords
+    ) -> None:
+        self.unit = unit
+        self.copies = copies
+        self.stored = stored
+        self.read = read
+
+    def put(self, copy: Copy) -> Copy:
+        """A copy takes the place of one with its key, or stands before it if that is outdated."""
+        known = copy.place.get(copy.key)
+        if known is not None and known.words != copy.words and self.harmful(known) is not None:
+            copy.older = known
+        copy.put()
+        return copy
+
+    def harmful(self, copy: Copy) -> Change | None:
+        """The first change for which an invalidation is owed, of the copy or an older one."""
+        for each in copy.chain():
+            for changed in self.stored.changes(each):
+                word, now, bits = changed
+                skippable = now is not None and only_more_rights(word, bits, now)
+                if skippable and not each.refused and not self._counts_grants(word):
+                    continue
+                absent_table = each.refused and each.cache is CacheName.SECOND_STAGE
+                if absent_table:  # judged by the requests that it blocks
+                    continue
+                if each.refused and each.cache is CacheName.IOTLB and self.still_refused(each):
+                    continue
+                return changed
+        return None
+
+    def _counts_grants(self, word: Word) -> bool:
+        """6.5.3.5: under CM = 1 no invalidation of second-stage entries can be skipped."""
+        return word.structure is Structure.SECOND_STAGE and self.unit.capabilities.cap.cm
+
+    def still_refused(self, copy: Copy) -> bool:
+        """Whether no access to a page is let through, as the structures are now.
+
+        A fault that is cached under CM = 1 is stale only if mapping the page made it so; tables
+        that appeared on the way to it are no change of the page (6.5.3.3).
+        """
+        tables = onlooker(self.unit.remapping, self.unit.remapping.memory)
+        if copy.cache is CacheName.IOTLB:
+            kind = next(kind for kind, space in self.copies.iotlb.items() if space is copy.place)
+            address = copy.start or 0
+        elif self.read.request is None:
+            return True
+        else:
+            kind, address = kind_of(self.read.request), self.read.request.address
+        source_id, pasid, privileged = kind
+        for access in (READ, WRITE):
+            request = Request(source_id, address, access, 1, pasid, privileged)
+            with suppress(TranslationFault):
+                translate(tables, request)
+                return False
+        return True
+
+    def remaker(self, copy: Copy) -> Copy | None:
+        """An outdated copy in a cache that is to be invalidated first, of which this is made."""
+        source_id = copy.source_id
+        if source_id is None or copy.cache is CacheName.HOST_PERMISSION:
+            return None
+        above: list[Copy | None] = []
+        if copy.cache is not CacheName.CONTEXT:
+            above.append(self.copies.context.get(source_id))
+        if copy.cache in (CacheName.IOTLB, CacheName.DEVICE_TLB) and copy.pasid is not None:
+            above.append(self.copies.pasid.get((source_id, copy.pasid)))
+        if copy.cache is CacheName.DEVICE_TLB:
+            start, end = copy.start or 0, (copy.start or 0) + (1 << copy.shift)
+            for privileged in (False, True):
+                space = self.copies.iotlb.get((source_id, copy.pasid, privileged), {})
+                if end - start >> 12 < len(space):
+                    above += (space.get(number) for number in range(start >> 12, end >> 12))
+                else:
+                    above += (each for each in space.values() if each.meets(start, end))
+        outdated = (each for each in above if each is not None and self.harmful(each))
+        return next(outdated, None)

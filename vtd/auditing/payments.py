@@ -1,0 +1,78 @@
+"""Invalidations pay: what each removes, whether it comes too early, and whether it was needed."""
+
+from __future__ import annotations
+
+from pagetables.bits import BitRecord
+from vtd.auditing.copies import Copy
+from vtd.auditing.domain_ids import DomainIds
+from vtd.auditing.frames_left import FramesLeft
+from vtd.auditing.outdated import Outdated
+from vtd.auditing.stored_words import LOOKUP, Change
+from vtd.auditing.waits import Waits
+from vtd.layouts.descriptors import (
+    ContextCacheInvalidateDescriptor,
+    DeviceTlbInvalidateDescriptor,
+    IotlbInvalidateDescriptor,
+    PasidCacheInvalidateDescriptor,
+    PasidDeviceTlbInvalidateDescriptor,
+    PasidIotlbInvalidateDescriptor,
+)
+
+
+class Payments:
+    """What invalidations have removed.
+
+    ``descriptors`` counts them, ``wasteful`` those of them that met nothing outdated.
+    """
+
+    def __init__(
+        self, outdated: Outdated, waits: Waits, domain_ids: DomainIds, frames: FramesLeft
+    ) -> None:
+        self._outdated = outdated
+        self._unit = outdated.unit
+        self._copies = outdated.copies
+        self._waits = waits
+        self._domain_ids = domain_ids
+        self._frames = frames
+        self.descriptors = self.wasteful = 0
+
+    def pay(self, descriptor: BitRecord) -> None:
+        """An invalidation removes what it covers, unless that can be made again (6.5.2.1)."""
+        self.descriptors += 1
+        self._waits.invalidated(descriptor)
+        departures = self._unit.options.departures
+        context = isinstance(descriptor, ContextCacheInvalidateDescriptor)
+        if context and departures.drop_pasid_entries_with_context:
+            for copy in list(self._copies.pasid.values()):
+                copy.drop()
+        needed = isinstance(
+            descriptor, DeviceTlbInvalidateDescriptor | PasidDeviceTlbInvalidateDescriptor
+        )
+        for copy in self._copies.covered(descriptor):
+            changed = self._outdated.harmful(copy)
+            if changed is not None:
+                needed = True
+                if changed.word.structure in LOOKUP and self._outdated.remaker(copy) is not None:
+                    copy.early = _describe(descriptor)
+                    continue
+            self.leave(copy, changed)
+        self.wasteful += not needed
+
+    def leave(self, copy: Copy, changed: Change | None) -> None:
+        """An invalidation removes a copy; what it led to must not be used before a wait."""
+        copy.drop()
+        if changed is not None:
+            self._domain_ids.left(copy)
+            self._frames.left(copy)
+
+
+def _describe(descriptor: BitRecord) -> str:
+    return _NAMES[type(descriptor)]
+
+
+_NAMES: dict[type[BitRecord], str] = {
+    ContextCacheInvalidateDescriptor: "cc_inv",
+    PasidCacheInvalidateDescriptor: "pc_inv",
+    IotlbInvalidateDescriptor: "iotlb_inv",
+    PasidIotlbInvalidateDescriptor: "p_iotlb_inv",
+}

@@ -1,0 +1,125 @@
+"""Words of structures: as a unit read them, as they are now, and who stored them and when.
+
+Left out: what a change means for what was cached.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+from pagetables.memory import BusError
+from pagetables.observer import Structure
+from vtd.auditing.copies import Copy
+from vtd.auditing.debt import Pointer, Word
+from vtd.auditing.significance import change
+from vtd.unit.unit import RemappingUnit
+
+PAGING = (Structure.FIRST_STAGE, Structure.SECOND_STAGE)
+LOOKUP = (
+    Pointer.ROOT,
+    Structure.ROOT,
+    Structure.CONTEXT,
+    Structure.PASID_DIRECTORY,
+    Structure.PASID,
+)
+
+
+class Change(NamedTuple):
+    """A word of a copy that software changed."""
+
+    word: Word
+    now: int | None
+    bits: int
+
+
+class StoredWords:
+    """The words that copies came from; ``writer`` names who stores one, when it is stored."""
+
+    def __init__(self, unit: RemappingUnit, writer: Callable[[], object]) -> None:
+        self._unit = unit
+        self._memory = unit.remapping.memory
+        self._writer = writer
+        self.now = 0
+        """Counts stores and completed waits."""
+        self._stores: dict[int, tuple[int, object]] = {}
+        """Of quadwords in frames that have structures: when and by whom they were last stored."""
+        self._pointers: dict[Pointer, int] = {}
+        """When they were last set."""
+        self._filled: dict[int, tuple[int, int]] = {}
+        """When software last stored something in a frame, and how many bytes."""
+        self._frames: set[int] = set()
+        self._read: dict[int, Word] = {}
+        """Records as they were last read."""
+
+    def word(self, structure: Any, address: int, size: int, value: int, mask: int) -> Word:
+        """A word, the same object as long as it stays the same."""
+        if not size:
+            return Word(structure, address, size, value, mask)
+        known = self._read.get(address)
+        if (
+            known is not None
+            and known.value == value
+            and known.mask == mask
+            and known.structure is structure
+        ):
+            return known
+        self._frames.add(address >> 12)
+        word = self._read[address] = Word(structure, address, size, value, mask)
+        return word
+
+    def current(self, word: Word) -> int | None:
+        """What it holds now; None where there is no memory any more."""
+        if word.structure is Pointer.ROOT:
+            remapping = self._unit.remapping
+            return int(remapping.root if remapping.new_root is None else remapping.new_root)
+        if word.structure is Pointer.INTERRUPT:
+            interrupts = self._unit.interrupts
+            return int(interrupts.table if interrupts.new_table is None else interrupts.new_table)
+        try:
+            return self._memory.read_record(word.address, word.size)
+        except BusError:
+            return None
+
+    def changes(self, copy: Copy) -> Iterator[Change]:
+        """The words that software changed, from the root on."""
+        for word in copy.words:
+            now = self.current(word)
+            if now != word.value:
+                bits = change(word, now)
+                if bits:
+                    yield Change(word, now, bits)
+
+    def changed_at(self, word: Word) -> int | None:
+        """When software last stored it; None if it was not seen."""
+        if isinstance(word.structure, Pointer):
+            return self._pointers.get(word.structure)
+        stamps = [self._stores[number][0] for number in _numbers(word) if number in self._stores]
+        return max(stamps, default=None)
+
+    def writer_of(self, word: Word) -> str | None:
+        """Who last stored it; None if it was not seen."""
+        if not word.size:
+            return None
+        stamps = [self._stores[number] for number in _numbers(word) if number in self._stores]
+        return str(max(stamps, key=lambda stamp: stamp[0])[1]) if stamps else None
+
+    def set_pointer(self, pointer: Pointer) -> None:
+        """Software has set where tables begin."""
+        self._pointers[pointer] = self.now
+
+    def store(self, frame: int, address: int, length: int) -> None:
+        """Software stores something, in this frame too."""
+        if frame in self._frames:
+            stamp = self.now, self._writer()
+            for number in range(address >> 3, (address + length - 1 >> 3) + 1):
+                self._stores[number] = stamp
+        self._filled[frame] = self.now, length
+
+    def filled(self, frame: int) -> tuple[int, int]:
+        """When software last stored something in a frame, -1 for never, and how many bytes."""
+        return self._filled.get(frame, (-1, 0))
+
+
+def _numbers(word: Word) -> range:
+    return range(word.address >> 3, (word.address + word.size - 1 >> 3) + 1)
