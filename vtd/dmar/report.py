@@ -13,12 +13,14 @@ from vtd.ruling import finding_object, location, sarif_log, to_json, to_jsonl
 from vtd.severity import Severity
 
 __all__ = [
+    "FileFindings",
     "finding_object",
     "statements_to_sarif",
     "to_json",
     "to_jsonl",
     "to_junit",
     "to_sarif",
+    "unreadable",
 ]
 
 
