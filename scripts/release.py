@@ -1,8 +1,8 @@
 """Builds wheel and sdist into dist/, checks what is in them, and tries the wheel in use.
 
 Both hold what git does and nothing else; the sdist builds the same wheel. The wheel is installed
-alone and with each extra, in environments of their own, from packages of requirements.lock only.
-There, commands whose extra is there work, and the others say what they need. Exit code 1 if
+alone and with each extra, in environments of their own, from packages of requirements-extras.lock
+only. There, commands whose extra is there work, and the others say what they need. Exit code 1 if
 anything is not so, 2 if it cannot be found out.
 """
 
@@ -24,11 +24,16 @@ from typing import NamedTuple
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("vtd", "devices", "pagetables")
 NAME = "vtd-emulator"
+LOCK = "requirements-extras.lock"
 EXTRAS = {
     "cores": {"cores"},
     "fast": {"fast"},
     "fuzz": {"fuzz"},
     "cluster": {"fuzz", "cluster"},
+    "batch": {"batch", "fast"},
+    "plots": {"plots"},
+    "report": {"report"},
+    "tui": {"tui"},
 }
 """Which extras each extra brings; ``all`` brings every one."""
 
@@ -175,7 +180,7 @@ def faults(folder: Path) -> Iterator[tuple[str, list[str]]]:
     yield sdist.name, list(sdist_faults(sdist, files, wheel))
     with tempfile.TemporaryDirectory() as scratch:
         packages = Path(scratch, "packages")
-        lock = ("--require-hashes", "--no-deps", "--only-binary=:all:", "-r", "requirements.lock")
+        lock = ("--require-hashes", "--no-deps", "--only-binary=:all:", "-r", LOCK)
         pip(environment(Path(scratch, "pip")), "download", *lock, "-d", packages)
         Path(scratch, "core").write_bytes(CORE)
         everything = set().union(*EXTRAS.values())

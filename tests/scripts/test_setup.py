@@ -15,6 +15,15 @@ ROOT = Path(__file__).resolve().parents[2]
 PYTHON = os.path.realpath(sys.executable)
 MAKING = f"scripts/setup: making .venv with pip and {PYTHON}\n"
 
+FILES = (
+    "requirements.lock",
+    "requirements-extras.lock",
+    "pyproject.toml",
+    "scripts/setup",
+    "scripts/demo",
+)
+ADDING = "scripts/setup: adding requirements-extras.lock\n"
+
 VENV = """
 import os, sys
 from pathlib import Path
@@ -43,7 +52,7 @@ class Checkout:
         self.folder = folder / "a check out"
         self.fakes = folder / "fakes"
         self.fakes.mkdir()
-        for name in ("requirements.lock", "pyproject.toml", "scripts/setup", "scripts/demo"):
+        for name in FILES:
             target = self.folder / name
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, target)
@@ -182,6 +191,35 @@ def test_a_change_of_what_is_installed_makes_it_again(checkout: Checkout, file: 
     with (checkout.folder / file).open("a") as text:
         text.write("# changed\n")
     assert checkout.start() == (0, MAKING)
+
+
+def test_extras_are_added_to_what_is_there(checkout: Checkout) -> None:
+    checkout.fake_venv(INSTALLS)
+    assert checkout.start() == (0, MAKING)
+    assert checkout.start("scripts/setup", "--extras") == (0, ADDING)
+    assert checkout.start("scripts/setup", "--extras") == (0, "")
+    assert checkout.start() == (0, "")
+    with (checkout.folder / "requirements-extras.lock").open("a") as text:
+        text.write("# changed\n")
+    assert checkout.start() == (0, "")
+    assert checkout.start("scripts/setup", "--extras") == (0, ADDING)
+
+
+def test_extras_that_cannot_be_had_are_said_and_tried_again(checkout: Checkout) -> None:
+    checkout.fake_venv(
+        REFUSES.replace("#!/bin/sh", INSTALLS + "case $* in *extras*) ;; *) exit ;; esac")
+    )
+    code, said = checkout.start("scripts/setup", "--extras")
+    making, adding, error, skipped = said.splitlines(keepends=True)
+    assert (code, making, adding) == (0, MAKING, ADDING)
+    assert "could not install requirements-extras.lock: ERROR: No matching distribution" in error
+    assert skipped == "scripts/setup: the tests of the extras will be skipped\n"
+    (checkout.folder / ".venv/bin/python").write_text(INSTALLS)
+    assert checkout.start("scripts/setup", "--extras") == (0, ADDING)
+
+
+def test_an_unknown_option_is_refused(checkout: Checkout) -> None:
+    assert checkout.start("scripts/setup", "--all") == (2, "usage: scripts/setup [--extras]\n")
 
 
 def test_a_checkout_that_was_moved_is_set_up_again(checkout: Checkout) -> None:
