@@ -18,10 +18,11 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from scripts.log_coverage import formats, sample
-from vtd.commands.explain import as_json, as_text
+from vtd.commands.explain import as_text
 from vtd.logs.context import Context
 from vtd.logs.log import Log, read_log
 from vtd.logs.reading import LogError, lines_of
+from vtd.logs.rows import log_row
 
 LIMIT = 2.0
 """Seconds of processor time an input may take."""
@@ -121,7 +122,7 @@ def check(data: bytes, shown: bool) -> str:
 def _shown(log: Log) -> str:
     context = Context(log.facts)
     text = "\n".join(as_text(log, context))
-    json.dumps(as_json(log, context))
+    json.dumps(log_row(log, context))
     return "" if text else "nothing shown"
 
 

@@ -6,7 +6,7 @@ import io
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -22,6 +22,7 @@ from vtd.logs.fault import FoldedFaults, RequestKind
 from vtd.logs.log import Log, MessageGroup, read_log
 from vtd.logs.message import Weight
 from vtd.logs.reading import LogError, lines_of
+from vtd.logs.rows import log_row
 
 SHOWN_RANGES = 8
 """Ranges of addresses listed before the rest is only counted."""
@@ -60,7 +61,7 @@ def explain(
     context = Context(log.facts, table, platform.pci, platform.reserved_memory)
     found = list(contradictions(log, context))
     log = log._replace(messages=found + log.messages)
-    document = as_json(log, context)
+    document = log_row(log, context)
     rows = document["faults"] + document["messages"]
     show(CommandAnswer(document, rows, as_text(log, context)), format)
     if not log.is_clean:
@@ -76,14 +77,6 @@ def _read(file: str) -> Log:
     if sys.stdin is None:
         raise LogError("closed")
     return read_log(lines_of(sys.stdin.buffer))
-
-
-def as_json(log: Log, context: Context) -> dict[str, Any]:
-    """What a log tells as JSON values."""
-    return {
-        "faults": [_fault_json(group, context) for group in log.faults],
-        "messages": [_message_json(group) for group in log.messages],
-    }
 
 
 def as_text(log: Log, context: Context) -> Iterator[str]:
@@ -215,51 +208,6 @@ def _region(hit: RegionHit) -> str:
     if hit.is_reserved is False:
         text += "; the memory map does not reserve it (rule DMAR-K01)"
     return text
-
-
-def _fault_json(group: FoldedFaults, context: Context) -> dict[str, Any]:
-    cause = None if group.reason is None else cause_of(group.reason, group.pasid)
-    owner = context.owner(group.source) if group.source is not None else None
-    alias = context.alias(group.source) if group.source is not None else None
-    return {
-        "device": None if group.source is None else str(group.source),
-        "kind": group.kind.value,
-        "pasid": group.pasid,
-        "reason": group.reason,
-        "text": cause.reason.text if cause else None,
-        "stopped_at": cause.where if cause else None,
-        "likely": list(cause.likely) if cause else [],
-        "look_at": list(cause.look_at) if cause else [],
-        "count": group.count,
-        "lines": list(group.lines),
-        "ranges": [[hex(start), hex(end - 1)] for start, end in group.ranges],
-        "unit": hex(owner.unit.register_base) if isinstance(owner, Owner) else None,
-        "alias": None if alias is None else [str(bdf) for bdf in alias],
-        "region": [
-            {"base": hex(hit.base), "limit": hex(hit.limit), "of": hit.whose.value}
-            for hit in context.regions(group)
-        ],
-        "level": list(group.levels),
-        "system": group.system,
-        "missing": list(group.missing),
-        "source": _system_device_of(group, context),
-        "contradictions": list(group.contradictions),
-    }
-
-
-def _system_device_of(group: FoldedFaults, context: Context) -> str | None:
-    if group.source is None:
-        return None
-    return context.system_device(group.source) or context.hint(group) or None
-
-
-def _message_json(group: MessageGroup) -> dict[str, Any]:
-    return {
-        "weight": group.weight.value,
-        "meaning": group.meaning,
-        "look_at": group.look_at,
-        "lines": [{"line": each.line, "text": each.text} for each in group.lines],
-    }
 
 
 def _other_lines(group: MessageGroup) -> Iterator[str]:

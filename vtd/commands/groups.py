@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from devices.source_id import Bdf
 from vtd.commands.reading import read_pci_tree, unusable_input
 from vtd.commands.rendering.answer import CommandAnswer, Format, Output, show
 from vtd.dmar.pci_tree import PciTree, PciTreeError
 from vtd.inspection.acs_quirks import SOURCE
-from vtd.inspection.isolation_groups import Groups, Join, isolation_groups
+from vtd.inspection.group_rows import groups_row, listed_groups
+from vtd.inspection.isolation_groups import Groups, isolation_groups
 
 
 def groups(
@@ -37,47 +37,9 @@ def groups(
                 f"PCI tree: no buses of the bridges {missing} (lspci -vvv shows them)"
             )
     found = isolation_groups(tree)
-    document = _json(found, tree)
+    document = groups_row(found, tree)
     rows = ({"group": group} for group in document["groups"])
     show(CommandAnswer(document, rows, _lines(found, tree)), format)
-
-
-def _json(found: Groups, tree: PciTree) -> dict[str, Any]:
-    return {
-        "groups": _named(found.groups),
-        "joins": [
-            {
-                "functions": [str(each.first), str(each.second)],
-                "reason": each.reason,
-                "known": each.known,
-            }
-            for each in found.joins
-        ],
-        "certain": not found.unknown,
-        "trusted": [
-            {"function": str(bdf), "reason": quirk.value, "source": SOURCE}
-            for bdf, quirk in found.trusted
-        ],
-        "override": {
-            "groups": _named(found.overridden()),
-            "shared": [_join_json(each) for each in found.joins if each.by_override],
-        },
-        "listed": {str(bdf): number for bdf, number in _listed(tree)},
-    }
-
-
-def _named(groups: tuple[tuple[Bdf, ...], ...]) -> list[list[str]]:
-    return [[str(bdf) for bdf in group] for group in groups]
-
-
-def _join_json(join: Join) -> dict[str, Any]:
-    return {"functions": [str(join.first), str(join.second)], "reason": join.reason}
-
-
-def _listed(tree: PciTree) -> Iterator[tuple[Bdf, int]]:
-    for each in tree.functions.values():
-        if each.group is not None:
-            yield each.bdf, each.group
 
 
 def _lines(found: Groups, tree: PciTree) -> Iterator[str]:
@@ -103,7 +65,7 @@ def _lines(found: Groups, tree: PciTree) -> Iterator[str]:
 
 def _disagreement(found: Groups, tree: PciTree) -> Iterator[str]:
     """Groups of the listing that are not these, such as those of a patched kernel."""
-    listed = dict(_listed(tree))
+    listed = dict(listed_groups(tree))
     for group in found.groups:
         numbers = {listed[bdf] for bdf in group if bdf in listed}
         if len(numbers) > 1:

@@ -9,8 +9,6 @@ from typing import Annotated
 
 import typer
 
-from devices.isolation import isolation_groups
-from devices.topology import Bridge
 from vtd.commands.counted import counted
 from vtd.commands.dmar_output import COLOURS, FINDINGS, OutputFile, write_output
 from vtd.commands.platform_files import PlatformFiles, Registers, read_platform
@@ -26,11 +24,11 @@ from vtd.commands.rendering.answer import CommandAnswer, Format, Output, show
 from vtd.commands.rendering.terminal import styled
 from vtd.dmar.rules import Finding, Severity, validate
 from vtd.machine.assembly import Assembly, assemble
-from vtd.machine.description import DescribedFunction, read_machine
+from vtd.machine.description import read_machine
 from vtd.machine.listed import describe_listing
 from vtd.machine.reading import MachineError
+from vtd.machine.rows import machine_row
 from vtd.machine.writing import write_machine
-from vtd.rows import Hex
 from vtd.unit.options import Options
 
 MachineFile = Annotated[
@@ -107,8 +105,8 @@ def _finding_lines(assembly: Assembly, findings: list[Finding]) -> Iterator[str]
 def show_command(file: MachineFile, format: Output = Format.TEXT) -> None:
     """Show units, functions with their requester ids, and who may reach whom unseen."""
     assembly = load_machine(file)
-    rows = list(_function_rows(assembly))
-    document = {"units": list(_unit_rows(assembly)), "functions": rows}
+    document = machine_row(assembly)
+    rows = document["functions"]
     show(CommandAnswer(document, rows, _lines(document["units"], rows)), format)
 
 
@@ -146,53 +144,6 @@ def describe(
     for note in listed.notes:
         typer.echo(f"vtd: {file}: {note}", err=True)
     write_output(output, write_machine(listed.machine).encode())
-
-
-def _unit_rows(assembly: Assembly) -> Iterator[Mapping[str, object]]:
-    for unit, known, window in assembly.units:
-        yield {
-            "base": Hex(unit.base),
-            "size": Hex(window),
-            "segment": unit.segment,
-            "profile": unit.profile or None,
-            "version": Hex(known.version),
-            "cap": Hex(known.cap),
-            "ecap": Hex(known.ecap),
-        }
-
-
-def _function_rows(assembly: Assembly) -> Iterator[Mapping[str, object]]:
-    """Every function, bridges before what is behind them, virtual ones after their physical."""
-    topology, scopes = assembly.platform.topology, assembly.platform.scopes
-    names = {function: name for name, function in assembly.functions.items()}
-    models = {
-        each.name or str(each.at): each.model
-        for each in assembly.machine.functions
-        if isinstance(each, DescribedFunction)
-    }
-    for segment in sorted({bus.segment for bus in topology.roots}):
-        groups = isolation_groups(topology, segment)
-        functions = topology.functions(segment)
-        for function in sorted(
-            functions, key=lambda each: (topology.path(each), topology.bdf(each))
-        ):
-            bdf = topology.bdf(function)
-            owner = scopes.owner(bdf)
-            assert owner is not None  # or the machine had not been built
-            name = names.get(function)
-            physical = topology.physical_function(bdf)
-            kind = "bridge" if isinstance(function, Bridge) else models.get(name or "")
-            yield {
-                "function": str(bdf),
-                "name": name,
-                "model": kind,
-                "virtual_function_of": None if physical is None else str(physical),
-                "depth": len(topology.path(function)[1]) - 1,
-                "requester_ids": [str(each) for each in topology.aliases(function)],
-                "unit": Hex(owner.unit.register_base),
-                "reason": owner.reason.value,
-                "group": next(n for n, group in enumerate(groups, 1) if function in group),
-            }
 
 
 def _lines(units: list[Mapping[str, object]], rows: list[Mapping[str, object]]) -> Iterator[str]:

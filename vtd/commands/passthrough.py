@@ -19,10 +19,11 @@ from vtd.host.attempts import Reach, try_everything
 from vtd.host.drills.all_drills import DRILLS
 from vtd.host.drills.drill import DrillResult
 from vtd.host.plan import Plan, PlanFile, read_plan
+from vtd.host.plan_rows import plan_row, verdict_row
 from vtd.host.planner import Judgement, Nearest, judge, nearest
 from vtd.host.running import HostError, RunningHost
 from vtd.host.surroundings import Surroundings
-from vtd.host.verdicts import Kind, Verdict
+from vtd.host.verdicts import Kind
 from vtd.host.workload import WorkDone, do_work
 from vtd.machine.assembly import Assembly, assemble
 from vtd.machine.description import Machine, read_machine
@@ -118,8 +119,8 @@ def plan_command(
     better = None if judgement.works else nearest(judgement, design.around)
     show(
         CommandAnswer(
-            _document(judgement, better),
-            [_verdict_row(each) for each in judgement.verdicts],
+            plan_row(judgement, better, design.around),
+            [verdict_row(each) for each in judgement.verdicts],
             _lines(judgement, better, design.around),
         ),
         format,
@@ -133,43 +134,6 @@ def plan_command(
         raise typer.Exit(UNUSABLE)
     if not judgement.works or judgement.undecided:
         raise typer.Exit(FINDINGS)
-
-
-def _document(judgement: Judgement, better: Nearest | None) -> dict[str, object]:
-    return {
-        "works": judgement.works,
-        "undecided": judgement.undecided,
-        "verdicts": [_verdict_row(each) for each in judgement.verdicts],
-        "costs": [
-            {
-                "guest": each.guest,
-                "unit": Hex(each.unit),
-                "leaves": each.leaves,
-                "tables": each.tables,
-                "unmap_descriptors": each.unmap,
-                "interrupt_entries": each.interrupts,
-            }
-            for each in judgement.costs
-        ],
-        "nearest": None if better is None else list(better.changes),
-    }
-
-
-def _verdict_row(each: Verdict) -> dict[str, object]:
-    return {
-        "rule": each.rule.id,
-        "title": each.rule.title,
-        "section": each.rule.section or None,
-        "kind": each.kind.value,
-        "line": each.where.line,
-        "subject": each.subject,
-        "text": each.text,
-        "changes": [change.text for change in each.changes],
-        "hypervisors": {
-            name: None if saying is None else {"says": saying.text, "source": saying.source}
-            for name, saying in each.rule.sayings.items()
-        },
-    }
 
 
 def _lines(judgement: Judgement, better: Nearest | None, around: Surroundings) -> Iterator[str]:

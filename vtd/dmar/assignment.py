@@ -7,7 +7,7 @@ so a guest would find a hole in its memory, and firmware could go on writing the
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from devices.source_id import Bdf
 from vtd.dmar.pci_tree import PciTree
@@ -36,6 +36,17 @@ class ReservedRegion(NamedTuple):
     def refused(self) -> bool:
         """Whether Linux refuses to assign the device, which decides on most machines."""
         return self.policies["Linux"].startswith("refused")
+
+
+def region_row(each: ReservedRegion) -> dict[str, Any]:
+    """A region in the form of ``vtd dmar rmrr --format json``."""
+    return {
+        "device": str(each.device or each.entry),
+        "base": f"0x{each.region.base:x}",
+        "limit": f"0x{each.region.limit:x}",
+        "reserved": each.reserved,
+        "policies": each.policies,
+    }
 
 
 def reserved_regions(table: Table, platform: PlatformData | None = None) -> list[ReservedRegion]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from enum import Enum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from vtd.dmar.pci_tree import PciTree
 from vtd.dmar.records import Atsr, DeviceScope, Place, Rmrr
@@ -34,6 +34,16 @@ class Statement(NamedTuple):
     verdict: Verdict
     text: str
     place: Place | None = None
+
+
+def statement_row(each: Statement) -> dict[str, Any]:
+    """A statement in the form of ``vtd dmar audit --format json``."""
+    return {
+        "topic": each.topic,
+        "verdict": each.verdict.value,
+        "text": each.text,
+        "offset": each.place.offset if each.place else None,
+    }
 
 
 def audit(table: Table, pci: PciTree | None = None) -> list[Statement]:

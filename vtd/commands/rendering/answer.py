@@ -10,8 +10,8 @@ from typing import Annotated
 
 import typer
 
-from vtd.commands.rendering.plain import plain
 from vtd.commands.rendering.terminal import folded
+from vtd.plain import plain
 
 
 class Format(StrEnum):

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vtd.commands.rendering.plain import plain
 from vtd.layouts.entries import ContextEntry
+from vtd.plain import plain
 from vtd.rows import Hex, field_values
 
 
