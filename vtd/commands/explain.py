@@ -17,7 +17,7 @@ from vtd.commands.rendering.answer import CommandAnswer, Format, Output, show
 from vtd.dmar.scopes import Owner
 from vtd.inspection.collection import LOG
 from vtd.logs.causes import cause_of
-from vtd.logs.context import NO_CAPABILITIES, Context, RegionHit, contradictions
+from vtd.logs.context import NO_CAPABILITIES, Context, RegionHit, put_in_context
 from vtd.logs.fault import FoldedFaults, RequestKind
 from vtd.logs.log import Log, MessageGroup, read_log
 from vtd.logs.message import Weight
@@ -58,9 +58,7 @@ def explain(
     source = str(dmar) if dmar else collected
     table = None if source is None else read_table(source)
     platform = read_platform(PlatformFiles(memory_map=memory_map, lspci=lspci), collected)
-    context = Context(log.facts, table, platform.pci, platform.reserved_memory)
-    found = list(contradictions(log, context))
-    log = log._replace(messages=found + log.messages)
+    log, context = put_in_context(log, table, platform)
     document = log_row(log, context)
     rows = document["faults"] + document["messages"]
     show(CommandAnswer(document, rows, as_text(log, context)), format)

@@ -9,9 +9,9 @@ import typer
 
 from vtd.commands.reading import read_pci_tree, unusable_input
 from vtd.commands.rendering.answer import CommandAnswer, Format, Output, show
-from vtd.dmar.pci_tree import PciTree, PciTreeError
+from vtd.dmar.pci_tree import PciTree
 from vtd.inspection.acs_quirks import SOURCE
-from vtd.inspection.group_rows import groups_row, listed_groups
+from vtd.inspection.group_rows import groups_row, listed_groups, require_buses
 from vtd.inspection.isolation_groups import Groups, isolation_groups
 
 
@@ -31,11 +31,8 @@ def groups(
     """
     tree = read_pci_tree(file)
     with unusable_input(file):
-        if tree is None or tree.closed_bridges:
-            missing = ", ".join(str(each.bdf) for each in tree.closed_bridges[:4]) if tree else ""
-            raise PciTreeError(
-                f"PCI tree: no buses of the bridges {missing} (lspci -vvv shows them)"
-            )
+        assert tree is not None  # a file is given
+        require_buses(tree)
     found = isolation_groups(tree)
     document = groups_row(found, tree)
     rows = ({"group": group} for group in document["groups"])

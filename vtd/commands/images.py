@@ -14,6 +14,7 @@ from pagetables.memory import PhysicalMemory
 from pagetables.unchanged import UnchangedMemory
 from vtd.commands.dumps import Inspected, open_debugfs
 from vtd.commands.reading import unusable_input
+from vtd.inspection.capability_rows import capabilities_of
 from vtd.layouts.registers import GlobalStatus
 from vtd.recordings.capture import MANIFEST, Capture
 from vtd.recordings.live import is_live
@@ -23,8 +24,6 @@ from vtd.unit.departures import SPECIFICATION, Departures, departures_named
 from vtd.unit.options import Options
 from vtd.unit.registers.capabilities import PROFILES, Capabilities
 from vtd.unit.unit import RemappingUnit
-
-MAX_HOST_WIDTH = 52
 
 
 def parse_number(text: str) -> int:
@@ -226,16 +225,6 @@ def _refuse(given: Mapping[str, object], why: str) -> None:
     for name, value in given.items():
         if value is not None:
             raise ValueError(f"{name}: {why}")
-
-
-def capabilities_of(
-    cap: int, ecap: int, host_width: int | None, version: int = 0x10
-) -> Capabilities:
-    """From register values; ``host_width`` None is the widest that MGAW does not contradict."""
-    if host_width is None:
-        widest = Capabilities.of(version, cap, ecap, MAX_HOST_WIDTH)
-        host_width = max(12, min(widest.max_guest_address_width, MAX_HOST_WIDTH))
-    return Capabilities.of(version, cap, ecap, host_width)
 
 
 def _capabilities(options: ImageOptions) -> Capabilities:

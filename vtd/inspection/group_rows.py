@@ -6,9 +6,16 @@ from collections.abc import Iterator
 from typing import Any
 
 from devices.source_id import Bdf
-from vtd.dmar.pci_tree import PciTree
+from vtd.dmar.pci_tree import PciTree, PciTreeError
 from vtd.inspection.acs_quirks import SOURCE
 from vtd.inspection.isolation_groups import Groups, Join
+
+
+def require_buses(tree: PciTree) -> None:
+    """PciTreeError if the listing does not show which bus is behind which bridge."""
+    if tree.closed_bridges:
+        missing = ", ".join(str(each.bdf) for each in tree.closed_bridges[:4])
+        raise PciTreeError(f"PCI tree: no buses of the bridges {missing} (lspci -vvv shows them)")
 
 
 def groups_row(found: Groups, tree: PciTree) -> dict[str, Any]:

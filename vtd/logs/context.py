@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from devices.source_id import Bdf
 from vtd.dmar.pci_tree import PciTree
+from vtd.dmar.platform_data import PlatformData
 from vtd.dmar.ranges import RangeSet
 from vtd.dmar.records import DeviceScope, Rmrr
 from vtd.dmar.scopes import Owner, Scopes
@@ -217,6 +218,13 @@ class Context:
             or (entry.type == DeviceScope.PCI_ENDPOINT and len(entry.path) > 1)
             for entry in entries
         ) and not (self.pci is not None and self.pci.bridges_above(source))
+
+
+def put_in_context(log: Log, table: Table | None, platform: PlatformData) -> tuple[Log, Context]:
+    """The log with what contradicts the machine first, and what is known of that machine."""
+    context = Context(log.facts, table, platform.pci, platform.reserved_memory)
+    found = list(contradictions(log, context))
+    return log._replace(messages=found + log.messages), context
 
 
 def contradictions(log: Log, context: Context) -> Iterator[MessageGroup]:

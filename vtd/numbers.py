@@ -1,4 +1,4 @@
-"""Numbers on the command line; bare digits are hexadecimal in registers and addresses.
+"""Numbers that people write; bare digits are hexadecimal in registers and addresses.
 
 Registers and addresses are printed in hexadecimal by kernels, sysfs and the specification, mostly
 without 0x; counts and revisions are printed in decimal.
