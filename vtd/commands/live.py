@@ -98,7 +98,7 @@ def serve(
     """Serve a machine to QEMU, until it ends, and print the arguments that QEMU needs.
 
     Exit code 0: QEMU has come and gone. 1: --audit found something. 2: wrong use, or QEMU left
-    before it had connected every function.
+    before it had connected every function, or was killed: the guest had not switched off its units.
     """
     for name in broken or ():
         _check_name(name, DEFECTS, "--break")
@@ -132,13 +132,13 @@ def serve(
             machine, where / TABLE, lambda each: where / server.path(each).name, memory=memory
         )
         rows: list[Mapping[str, object]] = [{"qemu": arguments}]
-        complete = True
+        problem: str | None = None
         with suppress(KeyboardInterrupt):
             show(
                 CommandAnswer(rows[0], rows, [Verbatim(shlex.join(arguments))], compact=True),
                 format,
             )
-            complete = _run(server, machine)
+            problem = _run(server, machine)
         report = LogReport("live")
         for each in audits:
             report.add(each)
@@ -146,8 +146,8 @@ def serve(
         summary: dict[str, Any] = {**counts, "findings": found}
         lines_at_end = _lines(counts, report, found) if audit else [", ".join(_counted(counts))]
         show(CommandAnswer(summary, [summary], lines_at_end, compact=True), format)
-    if not complete:
-        typer.echo("vtd live serve: QEMU left before it had connected every function", err=True)
+    if problem:
+        typer.echo(f"vtd live serve: {problem}", err=True)
         raise typer.Exit(UNUSABLE)
     if found:
         raise typer.Exit(FOUND)
@@ -167,8 +167,8 @@ def _check_name(name: str, known: Mapping[str, object], option: str) -> None:
         raise typer.BadParameter(f"{name!r}: not one of {', '.join(known)}", param_hint=option)
 
 
-def _run(server: Server, machine: LiveMachine) -> bool:
-    """Serve until QEMU has gone; whether it had connected every function before."""
+def _run(server: Server, machine: LiveMachine) -> str | None:
+    """Serve until QEMU has gone; what was wrong with how it went."""
     expected, complete, shown = len(machine.endpoints), False, 0.0
     with StatusLine() as status:
         while True:
@@ -176,10 +176,17 @@ def _run(server: Server, machine: LiveMachine) -> bool:
             server.serve(SHOWN_EVERY if status.visible else None)
             complete = complete or len(server.clients) == expected
             if connected and not server.clients:
-                return complete
+                return _end(machine, complete=complete)
             if status.visible and time.monotonic() - shown > SHOWN_EVERY:
                 shown = time.monotonic()
                 status.show(", ".join(_counted(machine.counts())))
+
+
+def _end(machine: LiveMachine, *, complete: bool) -> str | None:
+    if not complete:
+        return "QEMU left before it had connected every function"
+    on = ", ".join(f"{base:#x}" for base in machine.left_on())
+    return f"QEMU was killed, or its guest was not shut down: unit {on} is on" if on else None
 
 
 def _interrupt(*_: object) -> None:

@@ -75,7 +75,7 @@ def boot(
         typer.Option("--break", metavar="NAME", help="Plant a defect; may be repeated."),
     ] = None,
     console: Annotated[Path | None, typer.Option(help="Write the kernel's console there.")] = None,
-    seconds: Annotated[int, typer.Option(min=1, help="End the guest after this time.")] = 600,
+    seconds: Annotated[int, typer.Option(min=1, help="End the guest after this time.")] = 1800,
     qemu: QemuOption = None,
     busybox: BusyboxOption = None,
     format: Output = Format.TEXT,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import re
+import signal
 import subprocess
 import tempfile
 import threading
@@ -26,7 +27,7 @@ from vtd.live.blame import blamed
 from vtd.live.defects import DEFECTS
 from vtd.live.kernel import Kernel
 from vtd.live.machine import LiveMachine
-from vtd.live.qemu import Qemu
+from vtd.live.qemu import Qemu, QemuError
 from vtd.live.qemu_arguments import qemu_arguments
 from vtd.live.server import Server
 from vtd.machine.assembly import assemble
@@ -102,7 +103,11 @@ class Boot:
     """Of the kernel that the checks ``kexec`` and ``kdump`` start."""
     script: bytes | None = None
     record: Path | None = None
-    seconds: float = 600
+    silence: float = 180
+    """Seconds without a word of the guest after which it is ended; a busy host makes guests slow,
+    not silent."""
+    seconds: float = 1800
+    """After which it is ended however much it says."""
 
 
 @dataclass
@@ -122,8 +127,8 @@ class Outcome:
     counts: dict[str, int] = field(default_factory=dict)
     ended: bool = False
     """Whether the guest came to its end by itself."""
-    qemu: str = ""
-    """What QEMU complained of."""
+    why: str = ""
+    """Why it was ended, or what QEMU complained of."""
     devices: dict[int, str] = field(default_factory=dict)
     """Models by source-id."""
 
@@ -137,7 +142,8 @@ def run(
     """Boot a guest and wait for its end; ``note`` hears of each line of the checks.
 
     ``now`` is the time in nanoseconds. MachineError, LiveError, KernelError or OSError if it can't
-    even begin. An exception from outside, such as KeyboardInterrupt, leaves nothing behind.
+    even begin, QemuError if QEMU fails or is killed. An exception from outside, such as
+    KeyboardInterrupt, leaves nothing behind.
     """
     outcome = Outcome()
     with ExitStack() as stack:
@@ -179,16 +185,23 @@ def run(
         ]
         with _started(command) as process:
             said = _Said(process, note)
-            deadline = now() + round(boot.seconds * 1e9)
-            while process.poll() is None and now() < deadline:
+            patience = Patience(boot, now())
+            while process.poll() is None and not outcome.why:
                 server.serve(STEP)
-            if process.poll() is None:
-                outcome.notes.append(f"not finished after {boot.seconds:.0f} s")
+                size = console.stat().st_size if console.exists() else 0
+                outcome.why = patience.lost(now(), size + len(said.lines))
+            code = process.poll()
         said.finish()
         if console.exists():
             outcome.console = console.read_text("utf-8", "replace")
         outcome.counts = machine.counts()
-    outcome.qemu = " ".join(said.complaints)
+    complaints = " ".join(said.complaints)
+    if code:
+        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"failed ({code})"
+        raise QemuError(
+            f"{guest.qemu.command[-1]} {how}" + (f": {complaints}" if complaints else "")
+        )
+    outcome.why = outcome.why or complaints
     report = LogReport("live")
     for audit in audits:
         report.add(audit)
@@ -196,6 +209,25 @@ def run(
     outcome.audited = [str(each) for each in blamed(report)]
     _read_lines(outcome, said.lines)
     return outcome
+
+
+class Patience:
+    """Watches whether a guest still says anything, and for how long it has run."""
+
+    def __init__(self, boot: Boot, start: int) -> None:
+        self._boot = boot
+        self._start = self._last = start
+        self._said = 0
+
+    def lost(self, now: int, said: int) -> str:
+        """Why to wait no longer for a guest that has said so much, or nothing."""
+        if said != self._said:
+            self._said, self._last = said, now
+        if now - self._last > self._boot.silence * 1e9:
+            return f"it said nothing for {self._boot.silence:.0f} s"
+        if now - self._start > self._boot.seconds * 1e9:
+            return f"it was not finished after {self._boot.seconds:.0f} s"
+        return ""
 
 
 def _command_line(boot: Boot) -> str:

@@ -360,7 +360,7 @@ def controls(by_name: Mapping[str, Cell]) -> Iterator[Cell]:
         cell = by_name[name]
         wanted = ("units", "vfio", "provoke", *_REATTACHED.get(defect, ()))
         checks = tuple(each for each in cell.boot.checks if each in wanted or " " in each)
-        boot = replace(cell.boot, defects=(defect,), checks=checks, seconds=120)
+        boot = replace(cell.boot, defects=(defect,), checks=checks, silence=90, seconds=600)
         yield replace(
             cell, name=f"broken:{defect}", about=f"{name} with a defect", boot=boot, noticed=True
         )

@@ -65,7 +65,7 @@ def _as_recorded(blocked: Blocked) -> Iterator[Blocked]:
 def findings(outcome: Outcome) -> Iterator[str]:
     """All that is wrong, a line each; nothing if the boot went as it has to."""
     if not outcome.ended:
-        words = f": {outcome.qemu}" if outcome.qemu else ""
+        words = f": {outcome.why}" if outcome.why else ""
         yield f"the guest did not come to its end{words}"
     for verdict in outcome.verdicts:
         if verdict.state == "FAILED":

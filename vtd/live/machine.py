@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from devices.clock import Clock
 from pagetables.memory import BusError
+from vtd.layouts.registers import GlobalStatus
 from vtd.live.chipset import Chipset, ServedChipset
 from vtd.live.function import ServedFunction
 from vtd.live.guest_memory import GuestMemory
@@ -120,6 +121,14 @@ class LiveMachine:
         """The bus behind each bridge, for a replay of a recording."""
         bridges = self.platform.topology.bridge_map()
         return {str(bdf): bus for bdf, bus in bridges.items()}
+
+    def left_on(self) -> list[int]:
+        """Units, by the address of their registers, that translate or remap interrupts.
+
+        An operating system that shuts down, or resets the machine, switches them off.
+        """
+        status = {base: unit.registers[GlobalStatus] for base, unit in self.platform.units.items()}
+        return [base for base, each in status.items() if each.tes or each.ires]
 
     def counts(self) -> dict[str, int]:
         """What has been going on since the beginning.

@@ -177,6 +177,7 @@ def lies() -> Iterator[Cell]:
             append=append,
             caches="aggressive",
             lies=said,
-            seconds=180,
+            silence=90,
+            seconds=600,
         )
         yield Cell(f"lie:{name}", f"{name.upper()} is not as the unit says", boot, {}, noticed=True)

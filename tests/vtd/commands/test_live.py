@@ -144,6 +144,7 @@ def test_a_guest_that_forgets_an_invalidation_is_found_and_recorded(
     transfer(edu)
     write_tables(ram, DATA + 0x1000)
     transfer(edu)
+    assert chipset.write(0, 0x18, number(0)) == 0
     hang_up(chipset, edu)
     code, (summary,), err = serving.end()
     assert code == 1
@@ -153,6 +154,7 @@ def test_a_guest_that_forgets_an_invalidation_is_found_and_recorded(
     assert err.count("00:06.0 reads 0x0 (8): 0x10000") == 2
     head, *lines = map(json.loads, gzip.decompress((tmp_path / "run.gz").read_bytes()).splitlines())
     assert (head["format"], head["units"][0]["cap"]) == ("live-1", "0x80d2008c222f0606")
+    assert lines[-1] == ["w", 0, 0x18, 4, 0]
     assert lines[:3] == [
         ["w", 0, 0x20, 4, ROOT],
         ["w", 0, 0x18, 4, 1 << 30],
@@ -199,6 +201,23 @@ def test_a_client_that_leaves_early_is_told_apart(serve: Callable[..., Serving])
     assert (code, err.splitlines()) == (
         2, ["vtd live serve: QEMU left before it had connected every function"]
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("enable", [1 << 31, 1 << 25], ids=["translation", "interrupts"])
+def test_a_client_that_is_gone_while_a_unit_is_on_was_killed(
+    serve: Callable[..., Serving], enable: int
+) -> None:
+    serving = serve(machine=MACHINE.replace('"qemu"', '"xeon"'))
+    chipset, edu = serving.connect("chipset"), serving.connect("0000-00-06.0")
+    assert chipset.write(0, 0x18, number(enable)) == 0
+    hang_up(chipset, edu)
+    code, (summary,), err = serving.end()
+    assert (code, err.splitlines()) == (
+        2,
+        ["vtd live serve: QEMU was killed, or its guest was not shut down: unit 0xfd000000 is on"],
+    )
+    assert summary["lost"] == 0
+    assert not list(serving.sockets.iterdir())
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

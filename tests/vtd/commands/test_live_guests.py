@@ -84,6 +84,20 @@ def test_what_is_missing_or_wrong_is_one_line(
     assert message in " ".join(errors.split())
 
 
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [("killed", "was killed by SIGKILL"), ("broken", "failed (1): no such device")],
+)
+@pytest.mark.parametrize("command", [["boot"], ["matrix", "intx"]])
+def test_a_qemu_that_is_killed_or_fails_is_one_line(
+    qemu: FakeQemu, command: list[str], how: str, message: str
+) -> None:
+    qemu.behave(how)
+    out, errors = vtd(*command, code=2)
+    assert out == ""
+    assert errors.splitlines()[-1].endswith(f"{qemu.path} {message}")
+
+
 def test_a_machine_that_can_not_be_is_told(qemu: FakeQemu, tmp_path: Path) -> None:
     machine = tmp_path / "machine.toml"
     machine.write_text('[[unit]]\nprofile = "nothing"\nbase = 0xfd000000\n')

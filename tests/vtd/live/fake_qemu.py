@@ -10,7 +10,7 @@ from pathlib import Path
 
 SCRIPT = """\
 #!{python}
-import sys, time
+import os, sys, time
 from pathlib import Path
 here = Path(__file__).parent
 arguments = sys.argv[1:]
@@ -25,8 +25,15 @@ else:
     Path(console).write_text((here / "console").read_text())
     (here / "initrd").write_bytes(Path(arguments[arguments.index("-initrd") + 1]).read_bytes())
     print((here / "said").read_text(), flush=True)
+    while (here / "chatting").exists():
+        print("note: busy", flush=True)
+        time.sleep(0.1)
     if (here / "forever").exists():
         time.sleep(600)
+    if (here / "killed").exists():
+        os.kill(os.getpid(), 9)
+    if (here / "broken").exists():
+        sys.exit("no such device")
 """
 
 
@@ -49,7 +56,11 @@ class FakeQemu:
 
     def wait_forever(self) -> None:
         """Have the guest never end."""
-        (self.folder / "forever").touch()
+        self.behave("forever")
+
+    def behave(self, how: str) -> None:
+        """``chatting`` on and on, ``forever`` silent, ``killed`` or ``broken``."""
+        (self.folder / how).touch()
 
     @property
     def arguments(self) -> list[str]:

@@ -2,20 +2,25 @@
 
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pagetables.memory import PhysicalMemory
 from tests.vtd.live.fake_qemu import FakeQemu
 from tests.vtd.live.kernel_files import BUSYBOX, RELEASE, kernel_folder
 from tests.vtd.live.newc import read_newc
 from vtd.layouts.registers import Capability, ExtendedCapability
-from vtd.live.boot import Boot, Guest, Verdict, keep_lying, lie, run
+from vtd.live.boot import Boot, Guest, Patience, Verdict, keep_lying, lie, run
 from vtd.live.cells import DEVICES, unit
+from vtd.live.judgement import findings
 from vtd.live.kernel import find_kernel
 from vtd.live.machine import LiveMachine
-from vtd.live.qemu import find_qemu
+from vtd.live.qemu import QemuError, find_qemu
 from vtd.machine.assembly import assemble
 from vtd.machine.description import read_machine
 from vtd.machine.reading import MachineError
@@ -104,13 +109,53 @@ def test_a_kernel_that_starts_another_one_has_it(qemu: FakeQemu, guest: Guest) -
     assert "crashkernel=" in line
 
 
-def test_a_guest_that_never_ends_is_ended(qemu: FakeQemu, guest: Guest, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("how", "limits", "why"),
+    [
+        ("forever", {"silence": 20}, "it said nothing for 20 s"),
+        ("forever", {"seconds": 20}, "it was not finished after 20 s"),
+        ("chatting", {"seconds": 100, "silence": 20}, "it was not finished after 100 s"),
+    ],
+)
+def test_a_guest_that_never_ends_is_ended(
+    qemu: FakeQemu, guest: Guest, tmp_path: Path, how: str, limits: dict[str, Any], why: str
+) -> None:
     qemu.says(said="check: units ok\n")
-    qemu.wait_forever()
-    outcome = run(guest, Boot(MACHINE, ("units",), seconds=20), Clock())
+    qemu.behave(how)
+    outcome = run(guest, replace(Boot(MACHINE, ("units",)), **limits), Clock())
     assert not outcome.ended
-    assert outcome.notes == ["not finished after 20 s"]
+    assert outcome.why == why
+    assert list(findings(outcome)) == [f"the guest did not come to its end: {why}"]
     assert left_behind(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [("killed", "was killed by SIGKILL"), ("broken", "failed (1): no such device")],
+)
+def test_a_qemu_that_fails_or_is_killed_is_an_error(
+    qemu: FakeQemu, guest: Guest, tmp_path: Path, how: str, message: str
+) -> None:
+    qemu.behave(how)
+    with pytest.raises(QemuError) as raised:
+        run(guest, Boot(MACHINE, ("units",)), Clock())
+    assert str(raised.value) == f"{qemu.path} {message}"
+    assert left_behind(tmp_path) == []
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 30), st.booleans())), st.integers(1, 60), st.integers(1, 60)
+)
+def test_patience_ends_after_silence_or_time(
+    steps: list[tuple[int, bool]], silence: int, seconds: int
+) -> None:
+    patience = Patience(Boot("", (), silence=silence, seconds=seconds), 0)
+    now = said = last = 0
+    for step, speaks in steps:
+        now += step
+        if speaks:
+            said, last = said + 1, now
+        assert bool(patience.lost(now * 10**9, said)) == (now - last > silence or now > seconds)
 
 
 def test_an_interruption_leaves_nothing_behind(

@@ -43,7 +43,7 @@ STALE = "IOTLB entry used after its page changed: missing iotlb_inv"
 @pytest.mark.parametrize(
     ("changes", "finding"),
     [
-        ({"ended": False, "qemu": "killed"}, "the guest did not come to its end: killed"),
+        ({"ended": False, "why": "killed"}, "the guest did not come to its end: killed"),
         ({"ended": False}, "the guest did not come to its end"),
         ({"verdicts": [Verdict("nvme", "FAILED", "differs")]}, "check nvme: differs"),
         ({"audited": [STALE]}, STALE),
