@@ -236,7 +236,13 @@ class Audit(Observer):
                 if done:
                     self._payments.pay(
                         IotlbInvalidateDescriptor.of(
-                            g=done, did=command.did, addr=where.addr, am=where.am, ih=where.ih
+                            g=done,
+                            did=command.did,
+                            addr=where.addr,
+                            am=where.am,
+                            ih=where.ih,
+                            dr=command.dr,
+                            dw=command.dw,
                         )
                     )
                 self._waited()

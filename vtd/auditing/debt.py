@@ -28,6 +28,8 @@ class Kind(Enum):
     """A page or table was used again before a wait descriptor said that nobody has it."""
     SHARED_DOMAIN = "shared domain-id", ERROR
     """One domain-id stands for several tables: no invalidation helps."""
+    NOT_DRAINED = "not drained", ERROR
+    """A page was used again while requests to it may have been under way."""
     TORN = "torn", ERROR
     """A present entry was changed by several stores: inconsistent in between."""
     PAGE_REQUEST = "page request", ERROR
@@ -136,6 +138,11 @@ class Debt(NamedTuple):
                 text = self.missing
             case Kind.NOT_WAITED_FOR:
                 text = f"{self.missing} was used again before a wait descriptor completed: {change}"
+            case Kind.NOT_DRAINED:
+                text = (
+                    f"{entry}: its page was used again after {change}, and requests may have been "
+                    f"under way: missing {self.missing}"
+                )
             case Kind.WRONG_ORDER:
                 text = (
                     f"{entry} may have been made again after {change}: {self.early} came before "

@@ -1,6 +1,7 @@
 """Pages and tables that nothing leads to any more, and are used again too early.
 
-VT-d 6.5.2.9 and 6.5.3.6: others may still have them until a wait descriptor is complete.
+VT-d 6.5.2.9 and 6.5.3.6: others may still have them until a wait descriptor is complete. 6.5.4: and
+requests that are under way, if a unit that can drain them was not told to.
 """
 
 from __future__ import annotations
@@ -27,9 +28,14 @@ class FramesLeft:
         self._stored = stored
         self._verdicts = verdicts
         self._limbo: dict[int, tuple[Copy, Change]] = {}
+        self._undrained: dict[int, tuple[Copy, Change, str]] = {}
+        """Frames that requests under way may still reach, and the flag that would have helped."""
 
-    def left(self, copy: Copy) -> None:
-        """An invalidation removed a copy: nothing leads to its frame any more if that changed."""
+    def left(self, copy: Copy, undrained: str = "") -> None:
+        """An invalidation removed a copy: nothing leads to its frame any more if that changed.
+
+        ``undrained``: the flag that is missing for requests under way, DR or DW.
+        """
         moved = next((each for each in self._stored.changes(copy) if _leads_elsewhere(each)), None)
         if moved is None:
             return
@@ -39,6 +45,8 @@ class FramesLeft:
             self._used_again(frame, copy, moved)
         else:
             self._limbo[frame] = copy, moved
+        if undrained and copy.cache is CacheName.IOTLB:
+            self._undrained[frame] = copy, moved, undrained
 
     def store(self, frame: int, length: int) -> None:
         """Software stores something there."""
@@ -46,6 +54,18 @@ class FramesLeft:
         if waiting is not None and _is_reuse(waiting[0], length):
             del self._limbo[frame]
             self._used_again(frame, *waiting)
+        elif frame in self._undrained:
+            copy, changed, flag = self._undrained.pop(frame)
+            debt = self._verdicts.debt(Kind.NOT_DRAINED, copy, changed)
+            missing = f"{flag} in the {debt.missing}"
+            self._verdicts.add(debt._replace(missing=missing, section="6.5.4"))
+
+    def drained(self, domain_id: int | None) -> None:
+        """No request of a domain, or of any, is under way once software has waited."""
+        for frame, (copy, changed, _) in list(self._undrained.items()):
+            if domain_id in (None, copy.domain_id):
+                del self._undrained[frame]
+                self._limbo[frame] = copy, changed
 
     def waited(self) -> None:
         """Nobody has them any more."""

@@ -83,6 +83,15 @@ class Outdated:
                 return False
         return True
 
+    def is_granted_now(self) -> bool:
+        """Whether the tables, as they are now, let the current request through."""
+        request = self.read.request
+        assert request is not None
+        with suppress(TranslationFault):
+            translate(onlooker(self.unit.remapping, self.unit.remapping.memory), request)
+            return True
+        return False
+
     def remaker(self, copy: Copy) -> Copy | None:
         """An outdated copy in a cache that is to be invalidated first, of which this is made."""
         source_id = copy.source_id

@@ -17,6 +17,8 @@ from vtd.layouts.descriptors import (
     PasidDeviceTlbInvalidateDescriptor,
     PasidIotlbInvalidateDescriptor,
 )
+from vtd.layouts.registers import IotlbGranularity
+from vtd.unit.observer import CacheName
 
 
 class Payments:
@@ -34,6 +36,7 @@ class Payments:
         self._waits = waits
         self._domain_ids = domain_ids
         self._frames = frames
+        self._refills = outdated.unit.options.caches.refills
         self.descriptors = self.wasteful = 0
 
     def pay(self, descriptor: BitRecord) -> None:
@@ -48,22 +51,41 @@ class Payments:
         needed = isinstance(
             descriptor, DeviceTlbInvalidateDescriptor | PasidDeviceTlbInvalidateDescriptor
         )
+        undrained = self._undrained(descriptor)
         for copy in self._copies.covered(descriptor):
             changed = self._outdated.harmful(copy)
+            if changed is None and self._refills and self._refilled(copy):
+                continue
             if changed is not None:
                 needed = True
                 if changed.word.structure in LOOKUP and self._outdated.remaker(copy) is not None:
                     copy.early = _describe(descriptor)
                     continue
-            self.leave(copy, changed)
+            self.leave(copy, changed, undrained)
+        if isinstance(descriptor, IotlbInvalidateDescriptor) and not undrained:
+            everything = descriptor.g == IotlbGranularity.GLOBAL
+            self._frames.drained(None if everything else descriptor.did)
         self.wasteful += not needed
 
-    def leave(self, copy: Copy, changed: Change | None) -> None:
+    def _refilled(self, copy: Copy) -> bool:
+        """Whether a unit may have a translation again at once, as nothing of it has changed."""
+        return copy.cache is CacheName.IOTLB and not copy.refused
+
+    def _undrained(self, descriptor: BitRecord) -> str:
+        """Which of DR and DW an iotlb_inv leaves out; others drain what they concern (6.5.4)."""
+        if not isinstance(descriptor, IotlbInvalidateDescriptor):
+            return ""
+        cap = self._unit.capabilities.cap
+        if cap.dwd and not descriptor.dw:
+            return "DW"
+        return "DR" if cap.drd and not descriptor.dr else ""
+
+    def leave(self, copy: Copy, changed: Change | None, undrained: str = "") -> None:
         """An invalidation removes a copy; what it led to must not be used before a wait."""
         copy.drop()
         if changed is not None:
             self._domain_ids.left(copy)
-            self._frames.left(copy)
+            self._frames.left(copy, undrained)
 
 
 def _describe(descriptor: BitRecord) -> str:

@@ -78,8 +78,10 @@ class TornWrites:
         content[offset : offset + len(data)] = data[: size - offset]
         after = int.from_bytes(content, "little")
         if not before & after & 1:  # not present before or afterwards
-            self._partly.pop(start, None)
-            return None
+            began = self._partly.pop(start, None)
+            if began is None or began.tags is None or not before & 1:
+                return None
+            return Torn(structure, start, size, before, after, began.tags)
         tables, tags = ((before ^ after) & mask for mask in _TAGS[structure])
         if bool(tables) == bool(tags):
             return None

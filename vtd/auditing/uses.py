@@ -87,10 +87,10 @@ class Uses:
             self._open.append(use)
 
     def denied(self) -> None:
-        """The request was denied a right."""
-        if self.denying is not None:
+        """The request was denied a right, which is stale if software has granted it."""
+        if self.denying is not None and self._outdated.is_granted_now():
             self.note(*self.denying)
-            self.denying = None
+        self.denying = None
 
     def waited(self) -> None:
         """A wait descriptor is complete: uses of what should have been paid by now are late."""

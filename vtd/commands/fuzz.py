@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 REASONS = {int(reason): reason for reason in FaultReason}
 FOUND = 1
 """Exit code when a property does not hold."""
+INTERRUPTED = 130
+"""Exit code when somebody pressed Ctrl-C and nothing had been found."""
 MISSING_EXTRA = (
     "vtd fuzz: needs the {0} extra: in the clone, uv tool install '.[{0}]' or pip install '.[{0}]'"
 )
@@ -42,6 +44,12 @@ def fuzz(
             "qemu:[PREFIX][@UNIT]. PREFIX goes before qemu-system-x86_64."
         ),
     ] = "oracle",
+    unit: Annotated[
+        str,
+        typer.Option(
+            help="The unit of all cases: a profile, or raw:VERSION:CAP:ECAP:HAW. Default: many."
+        ),
+    ] = "",
     property: Annotated[
         list[str] | None,
         typer.Option(help="A property to check; may be repeated. Default: all that fit."),
@@ -76,18 +84,19 @@ def fuzz(
         raise typer.Exit(UNUSABLE) from error
     if not seconds > 0:
         raise typer.BadParameter(f"{seconds} is no time to look", param_hint="--seconds")
-    chosen = property or list(campaign.default_properties(target))
+    with unusable_input("--unit"):
+        chosen = property or list(campaign.default_properties(target, unit))
     unknown = [name for name in chosen if name not in campaign.PROPERTIES]
     if unknown:
         known = ", ".join(campaign.PROPERTIES)
         raise typer.BadParameter(f"{unknown[0]!r}: not one of {known}", param_hint="--property")
     with unusable_input(str(state)):
         past = campaign.State(state) if state is not None else None
-    key = f"{target} {' '.join(chosen)}"
+    key = f"{target} {' '.join(chosen)}" + f" {unit}" * bool(unit)
     first = past.first(key, seed) if past is not None else seed
     seeds = itertools.count(first) if count is None else range(first, first + count)
     start = time.monotonic()
-    wanted = campaign.jobs_of(chosen, "" if target == "oracle" else target, seeds)
+    wanted = campaign.jobs_of(chosen, "" if target == "oracle" else target, seeds, unit)
     deadline = Deadline(time.time() + seconds) if count is None else Deadline(math.inf)
     with StatusLine() as status:
         try:
@@ -116,6 +125,8 @@ def fuzz(
     if past is not None:
         with unusable_input(str(state)):
             past.save(key, _next_seed(first, result.seeds, len(chosen)))
+    if result.interrupted:
+        raise typer.Exit(INTERRUPTED)
 
 
 def _next_seed(first: int, seeds: Sequence[int], properties: int) -> int:
@@ -159,6 +170,7 @@ def _document(result: CampaignResult, failures: Sequence[Mapping[str, object]]) 
         "cases": result.tally.cases,
         "seconds": round(result.seconds, 1),
         "seeds": len(result.seeds),
+        "interrupted": result.interrupted,
         "faults": {hex(code): count for code, count in sorted(result.tally.faults.items())},
         "failures": failures,
     }
@@ -178,7 +190,7 @@ def _lines(result: CampaignResult, files: list[Path | None]) -> Iterator[str]:
     cases, seconds = result.tally.cases, max(result.seconds, 0.001)
     yield (
         f"{counted(cases, 'case')} in {seconds:.1f} s ({cases / seconds:.0f} per second), "
-        f"{counted(len(result.seeds), 'seed')}"
+        f"{counted(len(result.seeds), 'seed')}{', interrupted' * result.interrupted}"
     )
     if result.tally.faults:
         yield "fault codes met:"

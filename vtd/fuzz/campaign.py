@@ -9,13 +9,20 @@ from __future__ import annotations
 
 import itertools
 import json
+import multiprocessing
+import os
 import random
 import shlex
+import signal
+import stat
+import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass, field
 from functools import partial
+from multiprocessing.connection import wait as wait_for_any
+from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -41,10 +48,11 @@ from vtd.fuzz.targets import (
     FuzzTarget,
     LibraryProcess,
     OracleTarget,
+    OutOfTimeError,
     TargetError,
 )
 from vtd.unit.departures import QEMU, SPECIFICATION
-from vtd.unit.registers.capabilities import PROFILES
+from vtd.unit.registers.capabilities import PROFILES, Capabilities, unit_named
 
 CASES_PER_SEED = 100
 TARGET_CASES_PER_SEED = 25
@@ -61,11 +69,13 @@ class Failure(NamedTuple):
     why: str
     scenario: Step | None
     """A scenario file's content; None where the case is no scenario."""
+    unit: str = ""
 
     @property
     def command(self) -> str:
         """The command that finds it again."""
         target = f" --target {shlex.quote(self.target)}" if self.target else ""
+        target += f" --unit {self.unit}" if self.unit else ""
         return f"vtd fuzz --property {self.property_name}{target} --seed {self.seed} --count 1"
 
 
@@ -77,6 +87,8 @@ class CampaignResult:
     failures: list[Failure] = field(default_factory=list)
     seeds: list[int] = field(default_factory=list)
     seconds: float = 0.0
+    interrupted: bool = False
+    """Whether somebody ended it before it was done."""
 
     def add(self, other: CampaignResult) -> None:
         """Take in what another worker found."""
@@ -91,6 +103,8 @@ class Job(NamedTuple):
     property: str
     target: str
     seed: int
+    unit: str = ""
+    """The unit of all cases, as :func:`unit_named` reads it; any, without it."""
 
 
 PROPERTIES = (*CASE_PROPERTIES, *BYTE_PROPERTIES)
@@ -106,9 +120,16 @@ TARGET_PROPERTIES = {
 """Properties whose cases a kind of target can be given."""
 
 
-def default_properties(target: str) -> tuple[str, ...]:
-    """All properties that a target can be asked, which are those that are checked by default."""
-    return TARGET_PROPERTIES.get(target.partition(":")[0], PROPERTIES)
+def default_properties(target: str, unit: str = "") -> tuple[str, ...]:
+    """All properties that a target can be asked, which are those that are checked by default.
+
+    With a unit those that are about units with its functions.
+    """
+    asked = TARGET_PROPERTIES.get(target.partition(":")[0], PROPERTIES)
+    if not unit:
+        return asked
+    left_out = set() if "ir" in unit_named(unit).features else {"interrupts"}
+    return tuple(name for name in asked if name in CASE_PROPERTIES and name not in left_out)
 
 
 def open_target(name: str) -> FuzzTarget:
@@ -142,7 +163,7 @@ def run_job(
     A seed that was not done is not among the result's. TargetError if the target does not work, or
     can't be asked the property.
     """
-    known = default_properties(job.target)
+    known = default_properties(job.target, job.unit)
     if job.property not in known:
         raise TargetError(
             f"target {job.target!r}: can't be asked property {job.property!r}, "
@@ -151,7 +172,7 @@ def run_job(
     if job.property in BYTE_PROPERTIES:
         return _run_bytes(job, expired)
     result = CampaignResult(seeds=[job.seed])
-    cases, check = _cases_and_check(job)
+    cases, check = _cases_and_check(job, expired)
     violations: list[Violation] = []
     broken: list[TargetError] = []
 
@@ -176,6 +197,8 @@ def run_job(
         except Violation as violation:
             violations.append(violation)
             raise
+        except OutOfTimeError as error:
+            raise _Expired from error
         except CaseFailedError as error:
             violations.append(Violation(f"{job.target}: {error}", case))
             raise
@@ -214,30 +237,38 @@ def _check_qemu(engine: EngineTarget, qemu: QemuTarget) -> Callable[[Case, Tally
 
 
 def _cases_and_check(
-    job: Job,
+    job: Job, expired: Callable[[], bool]
 ) -> tuple[st.SearchStrategy[Case], Callable[[Case, Tally], None]]:
     chosen = CASE_PROPERTIES[job.property]
+    unit = unit_named(job.unit) if job.unit else None
     if not job.target or job.target == "oracle":
-        return chosen.cases, chosen.check
+        return chosen.cases if unit is None else chosen.cases_of(unit), chosen.check
     target = _target(job.target)
-    cases = target_cases(job.property, target)
+    if isinstance(target, CommandTarget):
+        target.expired = expired
+    cases = target_cases(job.property, target, unit=unit)
     if isinstance(target, QemuTarget):
+        if unit is not None:
+            raise TargetError(f"{target.name} has a unit of its own")
         return cases, _check_qemu(EngineTarget(departures=QEMU), target)
     return cases, differential(EngineTarget(), target)
 
 
 def target_cases(
-    name: str, target: FuzzTarget, flavour: strategies.Flavour | None = None
+    name: str,
+    target: FuzzTarget,
+    flavour: strategies.Flavour | None = None,
+    unit: Capabilities | None = None,
 ) -> st.SearchStrategy[Case]:
     """The cases of a property that an outside target is asked, for the units that it has.
 
-    ``flavour``: of the tables of property ``tables``; any, without it.
+    ``flavour``: of the tables of property ``tables``; any, without it. ``unit``: of all cases.
     """
     profiles = getattr(target, "profiles", ("qemu", "client", "openvmm"))
-    known = [PROFILES[profile] for profile in profiles]
+    known = [PROFILES[profile] for profile in profiles] if unit is None else [unit]
     units = st.sampled_from(known)
     anything = isinstance(target, CommandTarget)
-    scalable = all("smts" in PROFILES[profile].features for profile in profiles)
+    scalable = all("smts" in each.features for each in known)
     if name == "driver":
         return strategies.driver_cases(units)
     if name == "protocol":
@@ -344,7 +375,7 @@ def _failure(job: Job, violation: Violation) -> Failure:
         outcomes = violation.outcomes or [None] * len(case.steps)
         name = f"fuzz-{job.property}-{job.seed}"
         scenario = case.scenario(name, violation.why, "vtd fuzz", outcomes)
-    return Failure(job.property, job.target, job.seed, violation.why, scenario)
+    return Failure(job.property, job.target, job.seed, violation.why, scenario, job.unit)
 
 
 class Executor(Protocol):
@@ -353,12 +384,14 @@ class Executor(Protocol):
     def submit(self, function: Callable[[Job], CampaignResult], job: Job, /) -> Any: ...
 
 
-def jobs_of(properties: Iterable[str], target: str, seeds: Iterable[int]) -> Iterator[Job]:
+def jobs_of(
+    properties: Iterable[str], target: str, seeds: Iterable[int], unit: str = ""
+) -> Iterator[Job]:
     """Every property with each seed, seed by seed."""
     names = list(properties)
     for seed in seeds:
         for name in names:
-            yield Job(name, target, seed)
+            yield Job(name, target, seed, unit)
 
 
 def run(
@@ -392,8 +425,38 @@ def run_jobs(
     jobs = itertools.takewhile(lambda _: not expired(), jobs)
     if processes == 1:
         return _collect(map(work, jobs), enough, progress)
-    with ProcessPoolExecutor(processes) as pool:
-        return _collect(_in_pool(pool, work, jobs, processes), enough, progress)
+    context = multiprocessing.get_context()
+    stop = context.Event()
+    with ProcessPoolExecutor(processes, context, _begin_worker, (stop,)) as pool:
+        work = partial(_run_in_pool, expired=expired)
+        result = _collect(_in_pool(pool, work, jobs, processes), enough, progress)
+        stop.set()
+    return result
+
+
+_STOPS: list[Event] = []
+"""Set for a worker of a pool once nobody wants to know any more."""
+
+
+def _begin_worker(stop: Event) -> None:
+    """A process that works on jobs leaves Ctrl-C to its parent, and ends with it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _STOPS[:] = [stop]
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    wait_for_any([parent.sentinel])
+    for target in _TARGETS.values():
+        target.close()
+    os._exit(1)
+
+
+def _run_in_pool(job: Job, expired: Callable[[], bool]) -> CampaignResult:
+    (stop,) = _STOPS
+    return run_job(job, expired=lambda: stop.is_set() or expired())
 
 
 def _in_pool(
@@ -457,11 +520,14 @@ def _collect(
     progress: Callable[[CampaignResult], None],
 ) -> CampaignResult:
     total = CampaignResult()
-    for result in results:
-        total.add(result)
-        progress(total)
-        if enough(total):
-            break
+    try:
+        for result in results:
+            total.add(result)
+            progress(total)
+            if enough(total):
+                break
+    except KeyboardInterrupt:
+        total.interrupted = True
     close = getattr(results, "close", None)
     if close is not None:
         close()
@@ -486,18 +552,25 @@ def run_until_found(
     return result
 
 
+LARGEST_STATE = 1 << 20
+"""Bytes of a file of seeds that are done, far more than any campaign writes."""
+
+
 class State:
-    """The seeds that are done, in a JSON file, so that another campaign goes on from there."""
+    """The seeds that are done, in a JSON file, so that another campaign goes on from there.
+
+    ValueError for a file that is not one.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self.next_seed: dict[str, int] = {}
         if path.exists():
             try:
-                stored = json.loads(path.read_text())
-                self.next_seed = {str(key): int(value) for key, value in stored.items()}
-            except (OSError, ValueError, AttributeError, TypeError) as error:
-                raise ValueError(f"{path}: not the state of a campaign: {error}") from error
+                self.next_seed = _read_state(path)
+            except (OSError, ValueError, RecursionError) as error:
+                why = "nested too deeply" if isinstance(error, RecursionError) else error
+                raise ValueError(f"{path}: not the state of a campaign: {why}") from error
 
     def first(self, key: str, otherwise: int) -> int:
         """The first seed that a campaign of this name has not done."""
@@ -506,4 +579,21 @@ class State:
     def save(self, key: str, seed: int) -> None:
         """Note that all seeds below ``seed`` are done."""
         self.next_seed[key] = seed
-        self._path.write_text(json.dumps(self.next_seed, indent=1) + "\n")
+        written = self._path.with_name(f"{self._path.name}.new")
+        written.write_text(json.dumps(self.next_seed, indent=1) + "\n", encoding="utf-8")
+        written.replace(self._path)
+
+
+def _read_state(path: Path) -> dict[str, int]:
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise ValueError("no plain file")
+    if status.st_size > LARGEST_STATE:
+        raise ValueError(f"{status.st_size} bytes")
+    stored = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(stored, dict):
+        raise ValueError("no JSON object")
+    for key, value in stored.items():
+        if type(value) is not int or not 0 <= value < 1 << 63:
+            raise ValueError(f"{key[:40]!r} has no seed")
+    return stored

@@ -57,6 +57,7 @@ from vtd.layouts.entries import AddressWidth, PasidEntry, PasidTranslationType
 from vtd.layouts.interrupt_entries import RemappedIrte, SourceValidationType
 from vtd.layouts.registers import (
     FaultStatus,
+    GlobalCommand,
     GlobalStatus,
     RootTableAddress,
     TranslationTableMode,
@@ -157,7 +158,7 @@ class _Registers:
         """Add a step; root and interrupt tables stay set."""
         self._steps.append(reg_write(offset, size, value))
         if offset == 0x18:
-            self._status = self._status & _POINTERS | value
+            self._status = self._status & _POINTERS | value & ~GlobalCommand.wbf.mask
 
 
 _POINTERS = GlobalStatus.of(rtps=True, irtps=True)

@@ -559,10 +559,16 @@ class SlowUnit:
     def _msi(self, step: Step) -> Outcome:
         source_id = self._devices[step["device"]]
         address, data = int(step["address"], 0), int(step["data"], 0)
-        if not self._command >> 25 & 1 or not address >> 4 & 1:
+        enabled, features = self._command >> 25 & 1, self._unit.features
+        required = "eimer" if enabled else "irreq"
+        extended = self._interrupt_table >> 11 & 1
+        refused = required in features and not (enabled and extended)
+        if not refused and not (enabled and address >> 4 & 1):
             return None
         index = (address >> 5 & 0x7FFF) | (address >> 2 & 1) << 15
         try:
+            if refused:
+                raise Fault(0x2A if enabled else 0x2B)
             if address >> 3 & 1:
                 if data >> 16:
                     raise Fault(0x20)
@@ -572,7 +578,7 @@ class SlowUnit:
                 return self._post(entry)
         except Fault as fault:
             if not fault.quiet:
-                shown = 0 if fault.reason == 0x20 else (index & 0xFFFF) << 48
+                shown = 0 if fault.reason in (0x20, 0x2A, 0x2B) else (index & 0xFFFF) << 48
                 self._record(fault.reason, source_id, shown, write=True)
             return {"blocked": True}
         return {"delivered": self._interrupt(entry >> 16 & 0xFF, entry, entry >> 32)}

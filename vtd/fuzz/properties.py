@@ -74,6 +74,9 @@ class Property(NamedTuple):
     name: str
     about: str
     cases: st.SearchStrategy[Case]
+    """Of all units."""
+    cases_of: Callable[[Capabilities], st.SearchStrategy[Case]]
+    """Of one unit."""
     check: Callable[[Case, Tally], None]
 
 
@@ -203,36 +206,42 @@ CASE_PROPERTIES: dict[str, Property] = {
             "driver",
             "cached is uncached for a driver that keeps the rules, and the audit is silent",
             strategies.driver_cases(),
+            lambda unit: strategies.driver_cases(st.just(unit)),
             check_driver,
         ),
         Property(
             "tables",
             "valid, flawed and hostile tables: the oracle's outcome and fault record",
             strategies.table_cases(),
+            lambda unit: strategies.table_cases(units=st.just(unit)),
             check_tables,
         ),
         Property(
             "flags",
             "accessed and dirty flags, with caches and without: as the oracle sets them",
             strategies.table_cases(Flavour.VALID, with_flags=True),
+            lambda unit: strategies.table_cases(Flavour.VALID, st.just(unit), with_flags=True),
             check_flags,
         ),
         Property(
             "errors",
             "an error of each engine read is a fault of its own and leaves no trace",
             strategies.table_cases(Flavour.VALID),
+            lambda unit: strategies.table_cases(Flavour.VALID, st.just(unit)),
             check_errors,
         ),
         Property(
             "interrupts",
             "interrupt remapping: the oracle's outcome and fault record",
             strategies.interrupt_cases(),
+            lambda unit: strategies.interrupt_cases(st.just(unit)),
             check_interrupts,
         ),
         Property(
             "protocol",
             "queue, events, pointers, interrupt tables, fault records: the same whatever is cached",
             protocol.protocol_cases(),
+            lambda unit: protocol.protocol_cases([unit]),
             check_protocol,
         ),
     )

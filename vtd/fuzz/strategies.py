@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import Enum
+from random import Random
 from typing import Any, NamedTuple
 
 from hypothesis import strategies as st
@@ -25,6 +26,7 @@ from vtd.layouts.descriptors import DESCRIPTORS, DescriptorType
 from vtd.layouts.interrupt_entries import PostedInterruptDescriptor, PostedIrte, RemappedIrte
 from vtd.unit.departures import SPECIFICATION, Departures
 from vtd.unit.registers.capabilities import PROFILES, Capabilities
+from vtd.unit.registers.drawn_capabilities import drawn_capabilities
 from vtd.unit.registers.register_map import register_map
 from vtd.unit.unit import implementation_registers
 
@@ -48,9 +50,20 @@ class Flavour(Enum):
     HOSTILE = "hostile"
 
 
+def drawn_units(*needed: str) -> st.SearchStrategy[Capabilities]:
+    """Consistent units with the needed functions, all other fields at random."""
+    wanted = dict.fromkeys(needed, 1)
+    return st.integers(0, 0xFFFF).map(lambda number: drawn_capabilities(Random(number), wanted))
+
+
 @st.composite
-def capabilities(draw: Draw, names: Sequence[str] = MANY) -> Capabilities:
-    """A unit: a profile, with optional functions taken away where nothing depends on them."""
+def capabilities(draw: Draw, names: Sequence[str] = MANY, needed: str = "") -> Capabilities:
+    """A unit: a profile, with optional functions taken away where nothing depends on them.
+
+    One in four is drawn field by field, with the ``needed`` function.
+    """
+    if draw(st.integers(0, 3)) == 3:
+        return draw(drawn_units(*needed.split()))
     unit = PROFILES[draw(st.sampled_from(list(names)))]
     for field in ("zlr", "psi", "sslps"):
         if draw(st.integers(0, 5)) == 0:
@@ -386,7 +399,7 @@ def interrupt_cases(
     ``wide_data``: also messages with data of more than 16 bits, which few devices can send.
     """
     names = [name for name, unit in PROFILES.items() if "ir" in unit.features]
-    unit = draw(capabilities(names) if units is None else units)
+    unit = draw(capabilities(names, "ir") if units is None else units)
     driver = ModelDriver(unit)
     entries = draw(
         st.lists(

@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -34,6 +35,10 @@ class TargetError(Exception):
 
 class CaseFailedError(Exception):
     """A target that works died over one case, took too long, or answered what is no answer."""
+
+
+class OutOfTimeError(Exception):
+    """A target was still busy with a case when the time for all of them was up."""
 
 
 class FuzzTarget(Protocol):
@@ -150,6 +155,8 @@ class OracleTarget:
 
 LIMIT = 10.0
 """Seconds that a program has for one case."""
+PATIENCE = 0.3
+"""Seconds that it has to end when its input does."""
 LONGEST_ANSWER = 64 << 20
 """Characters of one answer."""
 
@@ -159,6 +166,7 @@ class CommandTarget:
 
     It gets ``{"unit": ..., "memory": ..., "devices": ..., "steps": [...]}`` as in scenario files,
     and answers ``{"outcomes": [...]}``, null where it can't tell. It ends when its input does.
+    ``expired`` is asked meanwhile whether there is any time left.
     """
 
     profiles = tuple(PROFILES)
@@ -168,6 +176,7 @@ class CommandTarget:
         self.name = command
         self._arguments = shlex.split(command)
         self._limit = limit
+        self.expired: Callable[[], bool] = lambda: False
         self._process = self._started()
 
     def _started(self) -> subprocess.Popen[str]:
@@ -182,10 +191,14 @@ class CommandTarget:
         """The outcomes that the program answers with.
 
         CaseFailedError if it fails over this case; it is started anew then. TargetError if it fails
-        over any.
+        over any. OutOfTimeError if it was stopped because time is up.
         """
         try:
             return self._answer({**case.head(), "steps": case.steps}, len(case.steps))
+        except OutOfTimeError:
+            self._end()
+            self._process = self._started()
+            raise
         except CaseFailedError:
             self._end()
             self._process = self._started()
@@ -196,15 +209,17 @@ class CommandTarget:
             raise
 
     def _answer(self, question: Json, steps: int) -> list[Outcome]:
-        watch = threading.Timer(self._limit, self._process.kill)
+        done = threading.Event()
+        stopped: list[Exception] = []
+        watch = threading.Thread(target=self._watch, args=(done, stopped), daemon=True)
         watch.start()
         try:
             line = self._exchange(json.dumps(question) + "\n")
         finally:
-            in_time = watch.is_alive()
-            watch.cancel()
-        if not in_time:
-            raise CaseFailedError(f"no answer in {self._limit:g} seconds")
+            done.set()
+            watch.join()
+        if stopped:
+            raise stopped[0]
         if not line.endswith("\n"):
             raise CaseFailedError(_ending(self._process.wait()))
         try:
@@ -214,6 +229,19 @@ class CommandTarget:
         if not isinstance(outcomes, list) or len(outcomes) != steps:
             raise CaseFailedError(f"not one outcome for each of {steps} steps")
         return outcomes
+
+    def _watch(self, done: threading.Event, stopped: list[Exception]) -> None:
+        """End the program if it takes too long, and say why."""
+        end = time.monotonic() + self._limit
+        while not done.wait(min(0.1, max(end - time.monotonic(), 0))):
+            if self.expired():
+                stopped.append(OutOfTimeError())
+            elif time.monotonic() >= end:
+                stopped.append(CaseFailedError(f"no answer in {self._limit:g} seconds"))
+            else:
+                continue
+            self._process.kill()
+            return
 
     def _exchange(self, question: str) -> str:
         """The line that the program answers with; less than a line if it ends."""
@@ -237,7 +265,7 @@ class CommandTarget:
                 with suppress(OSError):
                     pipe.close()
         try:
-            self._process.wait(self._limit)
+            self._process.wait(PATIENCE)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()

@@ -10,7 +10,6 @@ import random
 import re
 from collections.abc import Iterator, Mapping
 
-from vtd.layouts.registers import Capability, ExtendedCapability, Version
 from vtd.live.boot import Boot
 from vtd.live.cells import (
     DEVICES,
@@ -24,17 +23,15 @@ from vtd.live.cells import (
     LinuxFault,
     unit,
 )
-from vtd.unit.registers.capabilities import DEPENDENCIES, Capabilities
+from vtd.unit.registers.capabilities import Capabilities
+from vtd.unit.registers.drawn_capabilities import drawn_capabilities
 
 CHECKS = ("units", "nvme", "rebind", "domain_types", "vfio")
-TRIES = 10_000
 _FLAGS = (
     *("esrtps", "esirtps", "ecmds", "fs5lp", "fs1gp", "psi", "zlr", "cm", "phmr", "plmr", "rwbf"),
     *("pms", "rps", "smpwcs", "fsts", "ssts", "ssads", "smts", "pds", "dit", "pasid", "eafs"),
     *("nwfs", "srs", "prs", "nest", "sc", "pt", "eim", "ir", "pi", "dt", "qi", "c", "drd", "dwd"),
 )
-_PLACES = ((0x220, 0xF0), (0x400, 0x500), (0x280, 0x500))
-"""FRO and IRO."""
 
 TOP_TABLE = LinuxFault(
     "top-table-size",
@@ -67,48 +64,7 @@ def random_cells(
 
 def random_cell(name: str, changed: Mapping[str, int]) -> Cell:
     """The cell of one unit; the same for the same name."""
-    chance = random.Random(name)
-    for _ in range(TRIES):
-        made = _draw(chance, changed)
-        if not made.check():
-            return _cell(name, made)
-    raise ValueError(f"no consistent unit has {', '.join(f'{k}={v}' for k, v in changed.items())}")
-
-
-def _draw(chance: random.Random, changed: Mapping[str, int]) -> Capabilities:
-    scalable = chance.random() < 0.6
-    flags = {name: chance.random() < 0.6 for name in _FLAGS}
-    flags |= {"smts": scalable, "rwbf": flags["rwbf"] and not scalable, "ir": chance.random() < 0.3}
-    flags |= {"qi": scalable or chance.random() < 0.8, "cm": chance.random() < 0.2}
-    flags |= {name: bool(value) for name, value in changed.items() if name in flags}
-    for _ in DEPENDENCIES:
-        flags |= {
-            flag: False
-            for flag, needed in DEPENDENCIES
-            if flags.get(flag) and not flags.get(needed, False)
-        }
-    width = chance.choice((39, 42, 46, 48, 52))
-    fro, iro = chance.choice(_PLACES)
-    values: dict[str, int] = {
-        **{name: int(value) for name, value in flags.items()},
-        "sagaw": chance.choice((2, 4, 6, 6, 12, 14, 8)),
-        "mgaw": chance.randint(width, 57) - 1,
-        "sslps": chance.choice((0, 1, 3)),
-        "mamv": chance.choice((0, 1, 4, 9, 18)) if flags["psi"] else 0,
-        "nd": chance.choice((1, 2, 4, 6)),
-        "nfr": chance.choice((0, 0, 1, 7)),
-        "fro": fro,
-        "iro": iro,
-        "pss": chance.randint(5, 19) if flags["pasid"] else 0,
-        "mhmv": chance.choice((0, 15)) if flags["ir"] else 0,
-        **changed,
-    }
-    cap = {name: value for name, value in values.items() if name in Capability.FIELDS}
-    ecap = {name: value for name, value in values.items() if name in ExtendedCapability.FIELDS}
-    major = chance.choice((1, 4, 5))
-    return Capabilities(
-        Version.of(max=major), Capability.of(**cap), ExtendedCapability.of(**ecap), width
-    )
+    return _cell(name, drawn_capabilities(random.Random(name), changed, _FLAGS))
 
 
 def _cell(name: str, made: Capabilities) -> Cell:

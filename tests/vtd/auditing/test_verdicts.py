@@ -316,14 +316,15 @@ def test_wasteful_invalidations_are_counted() -> None:
     rig.port().read(0, 4)
     rig.iotlb(1, 0)
     table.unmap(0, 0x1000)
+    rig.iotlb(1, 0x5000)
     rig.iotlb(1, 0)
     rig.wait()
-    assert (rig.audit.descriptors, rig.audit.wasteful) == (2, 2)
+    assert (rig.audit.descriptors, rig.audit.wasteful) == (3, 2)
     table.map(0, DATA, 0x1000)
     rig.port().read(0, 4)
     table.unmap(0, 0x1000)
     rig.iotlb(1, 0)
-    assert (rig.audit.descriptors, rig.audit.wasteful) == (3, 2)
+    assert (rig.audit.descriptors, rig.audit.wasteful) == (4, 2)
 
 
 def test_a_finding_names_the_calls_that_stored() -> None:
@@ -431,3 +432,23 @@ def test_a_pasid_is_given_away_once_its_groups_are_answered(answered: bool) -> N
     wrong = [finding.wrong for finding in rig.page_requests.findings]
     assert wrong == ([Wrong.UNDRAINED] if not answered else [])
     assert rig.verdicts == (["page request"] if not answered else [])
+
+
+@pytest.mark.parametrize("granted", [True, False])
+def test_a_right_that_the_other_stage_denies_is_nothing_stale(granted: bool) -> None:
+    rig = Rig()
+    below, guest = rig.second(), rig.first()
+    below.map(0, 0, DATA)
+    below.map(DATA, DATA, 0x1000)
+    guest.map(0, DATA, 0x1000)
+    for table, address in ((guest, 0), *([] if granted else [(below, DATA)])):
+        where, entry = leaf(rig, table, address)
+        rig.memory.load(where, (entry & ~2).to_bytes(8, "little"))
+    rig.context()
+    rig.pasid(1, PasidTranslationType.NESTED, table=guest, below=below)
+    rig.start()
+    assert rig.port().read(0, 4, pasid=1).ok
+    where, entry = leaf(rig, guest, 0)
+    rig.memory.load(where, (entry | 2).to_bytes(8, "little"))
+    assert not rig.port().write(0, b"x", pasid=1).ok
+    assert rig.verdicts == (["missing"] if granted else [])

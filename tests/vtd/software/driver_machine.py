@@ -226,7 +226,7 @@ class Machine:
 
     def check(self) -> None:
         """Nothing that the audits report."""
-        assert self.audit.findings == [], self.log
+        assert self.audit.findings == [], (str(self.audit.findings[0]), self.log)
         assert self.device_tlb_audit.findings == [], self.log
 
     def _note(self, *what: object) -> None:

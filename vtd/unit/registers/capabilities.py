@@ -243,6 +243,32 @@ class Capabilities:
         )
 
 
+def unit_named(text: str) -> Capabilities:
+    """A profile by its name, or the unit of ``raw:VERSION:CAP:ECAP:HAW`` (registers in any base).
+
+    ValueError for what is neither.
+    """
+    if text in PROFILES:
+        return PROFILES[text]
+    kind, *values = text.split(":")
+    try:
+        version, cap, ecap, width = (int(value, 0) for value in values)
+    except ValueError:
+        kind = ""
+    if kind != "raw":
+        known = ", ".join(PROFILES)
+        raise ValueError(f"{text!r}: neither raw:VERSION:CAP:ECAP:HAW nor one of {known}")
+    if max(version >> 8, cap >> 64, ecap >> 64) or min(version, cap, ecap) < 0:
+        raise ValueError(f"{text!r}: VERSION has 8 bits, CAP and ECAP have 64")
+    if not 12 <= width <= 52:
+        raise ValueError(f"{text!r}: a host address width of {width} bits is none of 12 to 52")
+    unit = Capabilities.of(version, cap, ecap, width)
+    found = unit.contradictions()
+    if found:
+        raise ValueError(f"{text!r} contradicts itself: {found[0]}")
+    return unit
+
+
 def _section(flag: str) -> str:
     return "11.4.2" if flag in Capability.FIELDS else "11.4.3"
 
