@@ -7,6 +7,8 @@ Who computes rows knows nothing of text or JSON; who shows them computes nothing
 
 from __future__ import annotations
 
+from enum import Enum
+
 from pagetables.bits import BitRecord
 
 
@@ -30,3 +32,16 @@ def field_values(record: BitRecord) -> dict[str, int]:
         name: Hex(value) if record.FIELDS[name].shift else int(value)
         for name, value in record.fields().items()
     }
+
+
+def field_words(record: BitRecord) -> dict[str, str]:
+    """The fields of an entry that are not 0, in words: codes by name, large numbers hexadecimal."""
+    return {name: _word(value) for name, value in record.fields().items() if value}
+
+
+def _word(value: object) -> str:
+    if isinstance(value, Enum):
+        return value.name
+    if isinstance(value, bool):
+        return str(int(value))
+    return f"{value:#x}" if isinstance(value, int) and value > 9 else str(value)

@@ -15,8 +15,9 @@ from vtd.commands.counted import counted
 from vtd.commands.demo_machine import Demo, Transfer
 from vtd.commands.rendering.answer import CommandAnswer, Format, Output, show
 from vtd.commands.rendering.terminal import styled
-from vtd.commands.show_walk import request_text, verdict, walk_lines
+from vtd.commands.show_walk import walk_lines
 from vtd.inspection.request_rows import request_row
+from vtd.inspection.request_text import request_text, verdict
 from vtd.layouts.registers import FaultRecording
 from vtd.rows import Hex
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -11,13 +12,16 @@ import typer
 from vtd.commands.dmar_output import FINDINGS, OutputFile, write_output
 from vtd.commands.reading import TableFile, read_table, read_tables, read_text, unusable_input
 from vtd.commands.rendering.answer import CommandAnswer, Format, Output, show
+from vtd.commands.rendering.picture import SvgFile, show_or_draw
 from vtd.commands.rendering.terminal import Verbatim
 from vtd.dmar.decoded import decoded
 from vtd.dmar.description import build as build_table
 from vtd.dmar.description import describe
 from vtd.dmar.diff import diff as diff_tables
+from vtd.dmar.rules import validate
 from vtd.dmar.source import write_source
 from vtd.dmar.table import Table
+from vtd.dmar.table_picture import table_svg
 
 
 class TextForm(StrEnum):
@@ -33,17 +37,28 @@ def show_command(
     offsets: Annotated[
         bool, typer.Option("--offsets", help="Every field with its offset, length and bytes.")
     ] = False,
+    svg: SvgFile = None,
     format: Output = Format.TEXT,
 ) -> None:
-    """Show what a table says."""
+    """Show what a table says; drawn, also what the rules find in it.
+
+    Of several tables each is drawn into a file of its own, the second into table-2.svg.
+    """
     from vtd.commands.show import offset_lines, tree_lines  # noqa: PLC0415 - rich is slow to import
 
-    for name, data in read_tables(file):
+    tables = read_tables(file)
+    if str(svg) == "-" and len(tables) > 1:
+        raise typer.BadParameter(f"{len(tables)} tables need a file each", param_hint="--svg")
+    for number, (name, data) in enumerate(tables, 1):
         with unusable_input(name):
             table = Table.parse(data)
         row = {"file": name, "decoded": decoded(table)}
         lines = offset_lines(table) if offsets else tree_lines(table, name)
-        show(CommandAnswer(row, [row], map(Verbatim, lines)), format)
+        answer = CommandAnswer(row, [row], map(Verbatim, lines))
+        picture = svg
+        if svg is not None and number > 1:
+            picture = svg.with_stem(f"{svg.stem}-{number}")
+        show_or_draw(answer, format, picture, partial(table_svg, table, validate(data), name))
 
 
 def build_command(

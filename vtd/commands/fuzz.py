@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vtd.commands.counted import counted
+from vtd.commands.extras import refuse_without
 from vtd.commands.reading import UNUSABLE, unusable_input
 from vtd.commands.rendering.answer import CommandAnswer, Format, Output, show
 from vtd.commands.rendering.progress import StatusLine
@@ -31,9 +32,6 @@ FOUND = 1
 """Exit code when a property does not hold."""
 INTERRUPTED = 130
 """Exit code when somebody pressed Ctrl-C and nothing had been found."""
-MISSING_EXTRA = (
-    "vtd fuzz: needs the {0} extra: in the clone, uv tool install '.[{0}]' or pip install '.[{0}]'"
-)
 
 
 def fuzz(
@@ -80,8 +78,7 @@ def fuzz(
         from vtd.fuzz import campaign  # noqa: PLC0415 - needs an extra
         from vtd.fuzz.targets import TargetError  # noqa: PLC0415
     except ModuleNotFoundError as error:
-        typer.echo(MISSING_EXTRA.format("fuzz"), err=True)
-        raise typer.Exit(UNUSABLE) from error
+        refuse_without("fuzz", error, "fuzz")
     if not seconds > 0:
         raise typer.BadParameter(f"{seconds} is no time to look", param_hint="--seconds")
     with unusable_input("--unit"):
@@ -112,8 +109,7 @@ def fuzz(
             typer.echo(f"vtd fuzz: {error}", err=True)
             raise typer.Exit(UNUSABLE) from error
         except ModuleNotFoundError as error:
-            typer.echo(MISSING_EXTRA.format("cluster"), err=True)
-            raise typer.Exit(UNUSABLE) from error
+            refuse_without("cluster", error, "fuzz")
         finally:
             campaign.close_targets()
     result.seconds = time.monotonic() - start

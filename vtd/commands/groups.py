@@ -8,11 +8,13 @@ from typing import Annotated
 import typer
 
 from vtd.commands.reading import read_pci_tree, unusable_input
-from vtd.commands.rendering.answer import CommandAnswer, Format, Output, show
+from vtd.commands.rendering.answer import CommandAnswer, Format, Output
+from vtd.commands.rendering.picture import SvgFile, show_or_draw
 from vtd.dmar.pci_tree import PciTree
 from vtd.inspection.acs_quirks import SOURCE
 from vtd.inspection.group_rows import groups_row, listed_groups, require_buses
 from vtd.inspection.isolation_groups import Groups, isolation_groups
+from vtd.inspection.machine_picture import groups_svg
 
 
 def groups(
@@ -22,6 +24,7 @@ def groups(
             metavar="FILE", help="lspci -vvv as root, a copy of sysfs, JSON, or a collection."
         ),
     ],
+    svg: SvgFile = None,
     format: Output = Format.TEXT,
 ) -> None:
     """Form isolation groups as Linux does, and say which port lacks which ACS bit.
@@ -36,7 +39,8 @@ def groups(
     found = isolation_groups(tree)
     document = groups_row(found, tree)
     rows = ({"group": group} for group in document["groups"])
-    show(CommandAnswer(document, rows, _lines(found, tree)), format)
+    answer = CommandAnswer(document, rows, _lines(found, tree))
+    show_or_draw(answer, format, svg, lambda: groups_svg(found, tree))
 
 
 def _lines(found: Groups, tree: PciTree) -> Iterator[str]:

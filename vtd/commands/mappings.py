@@ -12,8 +12,8 @@ from vtd.commands.option_groups import with_option_groups
 from vtd.commands.reading import unusable_input
 from vtd.commands.rendering.answer import CommandAnswer, Format, Output, show
 from vtd.commands.show_mappings import reach_lines
-from vtd.commands.show_walk import fault_text
 from vtd.inspection.reach import list_reach, reach_row
+from vtd.inspection.request_text import fault_text
 from vtd.unit.requests.faults import TranslationFault
 
 

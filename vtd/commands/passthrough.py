@@ -15,10 +15,12 @@ from vtd.commands.machine import machine_errors
 from vtd.commands.platform_files import MemoryMap, PlatformFiles, Registers, read_platform
 from vtd.commands.reading import UNUSABLE, Lspci, read_table, read_text, unusable_input
 from vtd.commands.rendering.answer import CommandAnswer, Format, Output, show
+from vtd.commands.rendering.picture import SvgFile, show_or_draw
 from vtd.host.attempts import Reach, try_everything
 from vtd.host.drills.all_drills import DRILLS
 from vtd.host.drills.drill import DrillResult
 from vtd.host.plan import Plan, PlanFile, read_plan
+from vtd.host.plan_picture import plan_svg
 from vtd.host.plan_rows import plan_row, verdict_row
 from vtd.host.planner import Judgement, Nearest, judge, nearest
 from vtd.host.running import HostError, RunningHost
@@ -100,6 +102,7 @@ def plan_command(
     lspci: Lspci = None,
     memory_map: MemoryMap = None,
     registers: Registers = None,
+    svg: SvgFile = None,
     format: Output = Format.TEXT,
 ) -> None:
     """Tell what of a plan works, what is refused and why, and the nearest plan that works.
@@ -117,14 +120,12 @@ def plan_command(
         design = _assembled(file, machine)
     judgement = judge(design.plan, design.around)
     better = None if judgement.works else nearest(judgement, design.around)
-    show(
-        CommandAnswer(
-            plan_row(judgement, better, design.around),
-            [verdict_row(each) for each in judgement.verdicts],
-            _lines(judgement, better, design.around),
-        ),
-        format,
+    answer = CommandAnswer(
+        plan_row(judgement, better, design.around),
+        [verdict_row(each) for each in judgement.verdicts],
+        _lines(judgement, better, design.around),
     )
+    show_or_draw(answer, format, svg, lambda: plan_svg(judgement, better, design.around))
     if judgement.contradictory:
         name = "stdin" if file == "-" else file
         for each in judgement.verdicts:

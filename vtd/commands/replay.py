@@ -10,12 +10,13 @@ from typing import Annotated
 import typer
 
 from vtd.commands.counted import counted
-from vtd.commands.fuzz import MISSING_EXTRA
+from vtd.commands.extras import refuse_without
 from vtd.commands.images import ChosenDepartures
 from vtd.commands.reading import UNUSABLE, unusable_input
 from vtd.commands.rendering.answer import CommandAnswer, Format, Output, show
 from vtd.commands.rendering.progress import shown_progress
-from vtd.commands.show_walk import request_text, walk_lines
+from vtd.commands.show_walk import walk_lines
+from vtd.inspection.request_text import request_text
 from vtd.recordings.capture import MANIFEST
 from vtd.recordings.live import is_live
 from vtd.recordings.replay import Report
@@ -99,8 +100,7 @@ def _by_target(path: Path, name: str) -> Report:
         from vtd.fuzz.replaying import replay_on  # noqa: PLC0415
         from vtd.fuzz.targets import TargetError  # noqa: PLC0415
     except ModuleNotFoundError as error:
-        typer.echo(MISSING_EXTRA.format("fuzz"), err=True)
-        raise typer.Exit(UNUSABLE) from error
+        refuse_without("fuzz", error, "replay")
     try:
         other = campaign.open_target(name)
     except TargetError as error:

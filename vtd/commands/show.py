@@ -3,27 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from rich.console import Console
 from rich.markup import escape
 from rich.tree import Tree
 
-from pagetables.bits import BitRecord
 from vtd.commands.rendering.terminal import columns
-from vtd.dmar.records import Andd, DeviceScope, Drhd, Place, Record, Sidp, Structure
+from vtd.dmar.field_lines import field_lines, field_text
+from vtd.dmar.records import Andd, DeviceScope, Drhd, Sidp, Structure
 from vtd.dmar.table import Table
 
 UNLIMITED = 1 << 17
 """Columns; more than a table has characters in any field."""
-
-
-class Line(NamedTuple):
-    """One field of a listing."""
-
-    place: Place
-    name: str
-    value: str
 
 
 def tree_lines(table: Table, title: str) -> list[str]:
@@ -39,11 +30,11 @@ def table_tree(table: Table, title: str) -> Tree:
     tree = Tree(escape(title))
     header = tree.add("header")
     for name, value in table.header.fields().items():
-        header.add(f"{name} [bold]{escape(_value(name, value))}[/]")
+        header.add(f"{name} [bold]{escape(field_text(name, value))}[/]")
     for each in table.structures:
         branch = tree.add(f"[cyan]{each.name}[/] at 0x{each.offset:03x}, {each.length} bytes")
         for name, value in each.fields().items():
-            branch.add(f"{name} [bold]{escape(_value(name, value))}[/]")
+            branch.add(f"{name} [bold]{escape(field_text(name, value))}[/]")
         for label, text in _extras(each):
             branch.add(f"{label} [bold]{escape(text)}[/]")
         for entry in each.scopes:
@@ -75,59 +66,14 @@ def _entry_text(structure: Structure, entry: DeviceScope) -> str:
     return text
 
 
-def _value(name: str, value: object) -> str:
-    match value:
-        case BitRecord():
-            names = [field for field, number in value.fields().items() if number is True]
-            return f"0x{int(value):02x} {' '.join(names)}".rstrip()
-        case bytes():
-            return repr(value.decode("latin-1")) if name != "reserved" else value.hex()
-        case int():
-            if name == "host_address_width":
-                return f"{value} ({value + 1} bits)"
-            return hex(value) if value > 255 else str(value)
-    return str(value)
-
-
 def offset_lines(table: Table) -> Iterator[str]:
     """Every field with its offset (hexadecimal and decimal), its length, and its bytes."""
     data = table.pack()
-    for line in _listing(table):
+    for line in field_lines(table):
         start, length = line.place
         where = f"[{start:03X}h {start:04d} {length:3d}]"
         stored = _hex(data[start : start + length])
         yield f"{where} {line.name:>22} : {line.value:<28} {stored}".rstrip()
-
-
-def _listing(table: Table) -> Iterator[Line]:
-    yield from _fields(table.header)
-    for each in table.structures:
-        yield Line(Place(each.offset, 2), "type", f"{each.type} [{each.name}]")
-        yield Line(Place(each.offset + 2, 2), "length", str(each.length))
-        yield from _fields(each)
-        for entry in each.scopes:
-            yield from _fields(entry)
-            path = " ".join(f"{device:02x}.{function:x}" for device, function in entry.path)
-            place = Place(entry.offset + 6, len(entry.path_bytes))
-            yield Line(place, "path", path)
-        tail = Place(each.offset + each.length - len(each.tail), len(each.tail))
-        if isinstance(each, Andd):
-            yield Line(tail, "object_name", repr(each.object_name))
-        elif each.tail:
-            yield Line(tail, "unread", "")
-    if table.rest:
-        yield Line(table.rest_place, "unreadable", "")
-    if table.trailing:
-        place = Place(table.size - len(table.trailing), len(table.trailing))
-        yield Line(place, "after the table", "")
-
-
-def _fields(record: Record) -> Iterator[Line]:
-    for name, value in record.fields().items():
-        text = _value(name, value)
-        if isinstance(record, DeviceScope) and name == "type":
-            text += f" [{record.type_name}]"
-        yield Line(record.place(name), name, text)
 
 
 def _hex(data: bytes) -> str:

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 from devices.source_id import SourceId
 from vtd.commands.counted import counted
-from vtd.commands.show_walk import fault_text
 from vtd.inspection.reach import PageFlags, Reach
+from vtd.inspection.request_text import fault_text
 from vtd.inspection.sources import Source
 
 

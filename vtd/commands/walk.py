@@ -11,13 +11,15 @@ from devices.source_id import SourceId
 from vtd.commands.images import Image, ImageOptions, RootTable, open_image, parse_number
 from vtd.commands.option_groups import with_option_groups
 from vtd.commands.reading import UNUSABLE, unusable_input
-from vtd.commands.rendering.answer import CommandAnswer, Format, Output, show
+from vtd.commands.rendering.answer import CommandAnswer, Format, Output
+from vtd.commands.rendering.picture import SvgFile, show_or_draw
 from vtd.commands.show_walk import walk_lines
 from vtd.inspection.request_explanation import (
     explain_request,
     explain_translation_request,
     is_interrupt,
 )
+from vtd.inspection.request_picture import request_svg
 from vtd.inspection.request_rows import request_row
 
 
@@ -43,6 +45,7 @@ def walk(
         typer.Option("--ats", help="A translation request; without --write, not for writing."),
     ] = False,
     root_table: RootTable = None,
+    svg: SvgFile = None,
     *,
     options: ImageOptions,
     format: Output = Format.TEXT,
@@ -80,4 +83,5 @@ def walk(
     else:
         explained = explain_request(remapping, request)
     row = request_row(explained)
-    show(CommandAnswer(row, [row], walk_lines(explained)), format)
+    answer = CommandAnswer(row, [row], walk_lines(explained))
+    show_or_draw(answer, format, svg, lambda: request_svg(explained))
