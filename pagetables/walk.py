@@ -60,6 +60,9 @@ class WalkRule(Enum):
     TABLE_NOT_WRITABLE = "the second stage does not let a flag of the table be set"
 
 
+_NOT_PRESENT = WalkRule.NOT_PRESENT  # asking the enumeration takes several times as long
+
+
 class IndirectMemory(ABC):
     """Memory whose addresses are translated to those of another one."""
 
@@ -152,17 +155,20 @@ def walk(
     shift = steps[0][0]
     try:
         for shift, stop, leaf, page_reserved in steps:  # noqa: B007 - used below
-            index = address >> shift & 511
-            entry = frames[frame][index]
+            entry = frames[frame][address >> shift & 511]
             if observer is not None:
-                where = memory.host(frame << 12 | index << 3)
+                where = memory.host(frame << 12 | (address >> shift & 511) << 3)
                 observer.read(STRUCTURES[geometry.kind], where, 8, entry)
             rights &= entry
             if entry & stop or not rights & present:  # at the last level always
                 break
             if follow:
                 if entry & accessed != accessed and not set_flags(
-                    memory, stage, (entry, shift, rights, frame, index), accessed, observer
+                    memory,
+                    stage,
+                    (entry, shift, rights, frame, address >> shift & 511),
+                    accessed,
+                    observer,
                 ):
                     return walk(memory, stage, address, visit, None, observer)
                 if visit is not None:
@@ -171,9 +177,10 @@ def walk(
     except BusError as error:
         raise _fault(_rule(error, WalkRule.READ_ERROR), stage, shift) from error
     if not rights & present:
-        raise _fault(WalkRule.NOT_PRESENT, stage, shift)
+        raise _fault(_NOT_PRESENT, stage, shift)
     if not entry & leaf or entry & page_reserved:
         raise _fault(WalkRule.RESERVED, stage, shift)
+    index = address >> shift & 511
     if accessed and entry & accessed != accessed:
         found = entry, shift, rights, frame, index
         if not set_flags(memory, stage, found, accessed, observer):

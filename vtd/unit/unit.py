@@ -318,7 +318,8 @@ class RemappingUnit(Remade):
                 except TranslationFault as fault:
                     self._block(request, fault)
                     return REFUSED
-            physical = entry.physical | address & OFFSETS[entry.shift]
+            _, _, shift, physical, _, _, _ = entry
+            physical |= address & OFFSETS[shift]
         if self._protecting:  # 11.4.8.1: early units exempt what they remap
             remapped = entry and entry.tags.kind is not PasidTranslationType.PASS_THROUGH
             exempt = remapped and self.capabilities.major_version < 2

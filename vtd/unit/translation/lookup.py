@@ -46,6 +46,36 @@ Check = Callable[[T], None]
 LEVELS = {AddressWidth.AGAW_39: 3, AddressWidth.AGAW_48: 4, AddressWidth.AGAW_57: 5}
 FIRST_STAGE_LEVELS = {FirstStagePagingMode.FOUR_LEVEL: 4, FirstStagePagingMode.FIVE_LEVEL: 5}
 
+_Kind = tuple[type[R], Structure, int, FaultReason]
+"""How a structure is read: as which record, of how many bytes, and the fault where that fails."""
+
+_ROOT: _Kind[RootEntry] = RootEntry, Structure.ROOT, 16, FaultReason.ROOT_READ_ERROR
+_CONTEXT: _Kind[ContextEntry] = (
+    ContextEntry,
+    Structure.CONTEXT,
+    16,
+    FaultReason.CONTEXT_READ_ERROR,
+)
+_SCALABLE_ROOT: _Kind[ScalableRootEntry] = (
+    ScalableRootEntry,
+    Structure.ROOT,
+    16,
+    FaultReason.SM_ROOT_READ_ERROR,
+)
+_SCALABLE_CONTEXT: _Kind[ScalableContextEntry] = (
+    ScalableContextEntry,
+    Structure.CONTEXT,
+    32,
+    FaultReason.SM_CONTEXT_READ_ERROR,
+)
+_PASID_DIRECTORY: _Kind[PasidDirectoryEntry] = (
+    PasidDirectoryEntry,
+    Structure.PASID_DIRECTORY,
+    8,
+    FaultReason.PASID_DIRECTORY_READ_ERROR,
+)
+_PASID: _Kind[PasidEntry] = PasidEntry, Structure.PASID, 64, FaultReason.PASID_READ_ERROR
+
 Lookup = tuple[Target, bool]
 """The tables that translate a request, and its privilege: its own, or RID_PRIV without a PASID
 (9.4)."""
@@ -132,12 +162,11 @@ def legacy_context(
     except TranslationFault as fault:
         keep_context_fault(remapping, source_id, fault)
         raise
-    entry = ContextCacheEntry(target.domain_id, target)
     if remapping.keeps_faults:  # an entry that refuses the request is one that faults (6.2.2)
-        _keep_context(remapping, source_id, entry)
+        _keep_context(remapping, source_id, target.domain_id, target)
         return _checked(target, check)
     _checked(target, check)
-    _keep_context(remapping, source_id, entry)
+    _keep_context(remapping, source_id, target.domain_id, target)
     return target
 
 
@@ -150,32 +179,28 @@ def _usable(
     return value
 
 
-def _keep_context(remapping: Remapping, source_id: int, entry: ContextCacheEntry) -> None:
-    remapping.caches.context.put(source_id, entry)
+def _keep_context(
+    remapping: Remapping,
+    source_id: int,
+    domain_id: int | None,
+    value: Target | ScalableContextEntry | TranslationFault,
+) -> None:
+    cache = remapping.caches.context
+    if cache.off and remapping.observer is None:
+        return
+    entry = ContextCacheEntry(domain_id, value)
+    cache.put(source_id, entry)
     if remapping.observer is not None:
         remapping.observer.kept(CacheName.CONTEXT, source_id, entry)
 
 
 def _read_legacy_context(remapping: Remapping, source_id: int) -> Target:
-    root = _record(
-        remapping,
-        RootEntry,
-        Structure.ROOT,
-        remapping.root_table + (source_id >> 8) * 16,
-        16,
-        FaultReason.ROOT_READ_ERROR,
-    )
+    root = _record(remapping, _ROOT, remapping.root_table + (source_id >> 8) * 16)
     if not root.p:
         raise TranslationFault(FaultReason.ROOT_NOT_PRESENT)
     if root & remapping.reserved[RootEntry]:
         raise TranslationFault(FaultReason.ROOT_RESERVED)
-    data = read_structure(
-        remapping,
-        Structure.CONTEXT,
-        root.ctp + (source_id & 0xFF) * 16,
-        16,
-        FaultReason.CONTEXT_READ_ERROR,
-    )
+    data = _read(remapping, _CONTEXT, root.ctp + (source_id & 0xFF) * 16)
     key = data, -1, False
     target = remapping.targets.get(key)
     if target is None:
@@ -249,24 +274,16 @@ def scalable_context(
     if entry.eptr and not entry.paside:
         reason = FaultReason.PASID_DISABLED if needs_paside else FaultReason.SM_CONTEXT_INVALID
         raise TranslationFault(reason, entry.fpd)
-    kept = ContextCacheEntry(None, entry)
     if remapping.keeps_faults:
-        _keep_context(remapping, source_id, kept)
+        _keep_context(remapping, source_id, None, entry)
         return _checked(entry, check)
     _checked(entry, check)
-    _keep_context(remapping, source_id, kept)
+    _keep_context(remapping, source_id, None, entry)
     return entry
 
 
 def _read_scalable_context(remapping: Remapping, source_id: int) -> ScalableContextEntry:
-    root = _record(
-        remapping,
-        ScalableRootEntry,
-        Structure.ROOT,
-        remapping.root_table + (source_id >> 8) * 16,
-        16,
-        FaultReason.SM_ROOT_READ_ERROR,
-    )
+    root = _record(remapping, _SCALABLE_ROOT, remapping.root_table + (source_id >> 8) * 16)
     upper = bool(source_id & 0x80)  # devices 16 to 31
     half = _UPPER_HALF if upper else _LOWER_HALF
     if not (root.up if upper else root.lp):
@@ -274,14 +291,7 @@ def _read_scalable_context(remapping: Remapping, source_id: int) -> ScalableCont
     if root & half & remapping.reserved[ScalableRootEntry]:
         raise TranslationFault(FaultReason.SM_ROOT_RESERVED)
     table = root.uctp if upper else root.lctp
-    entry = _record(
-        remapping,
-        ScalableContextEntry,
-        Structure.CONTEXT,
-        table + (source_id & 0x7F) * 32,
-        32,
-        FaultReason.SM_CONTEXT_READ_ERROR,
-    )
+    entry = _record(remapping, _SCALABLE_CONTEXT, table + (source_id & 0x7F) * 32)
     if not entry.p:
         raise TranslationFault(FaultReason.SM_CONTEXT_NOT_PRESENT, entry.fpd)
     if entry & remapping.reserved[ScalableContextEntry]:
@@ -356,44 +366,36 @@ def pasid_target(
         target = _read_pasid_target(remapping, context, pasid)
     except TranslationFault as fault:
         if remapping.keeps_faults:
-            _keep_pasid(remapping, key, PasidCacheEntry(0, fault))
+            _keep_pasid(remapping, key, 0, fault)
         raise
-    entry = PasidCacheEntry(target.domain_id, target)
     if remapping.keeps_faults:
-        _keep_pasid(remapping, key, entry)
+        _keep_pasid(remapping, key, target.domain_id, target)
         return _checked(target, check)
     _checked(target, check)
-    _keep_pasid(remapping, key, entry)
+    _keep_pasid(remapping, key, target.domain_id, target)
     return target
 
 
-def _keep_pasid(remapping: Remapping, key: tuple[int, int], entry: PasidCacheEntry) -> None:
-    remapping.caches.pasid.put(key, entry)
+def _keep_pasid(
+    remapping: Remapping, key: tuple[int, int], domain_id: int, value: Target | TranslationFault
+) -> None:
+    cache = remapping.caches.pasid
+    if cache.off and remapping.observer is None:
+        return
+    entry = PasidCacheEntry(domain_id, value)
+    cache.put(key, entry)
     if remapping.observer is not None:
         remapping.observer.kept(CacheName.PASID, key, entry)
 
 
 def _read_pasid_target(remapping: Remapping, context: ScalableContextEntry, pasid: int) -> Target:
-    directory = _record(
-        remapping,
-        PasidDirectoryEntry,
-        Structure.PASID_DIRECTORY,
-        context.pasiddirptr + (pasid >> 6) * 8,
-        8,
-        FaultReason.PASID_DIRECTORY_READ_ERROR,
-    )
+    directory = _record(remapping, _PASID_DIRECTORY, context.pasiddirptr + (pasid >> 6) * 8)
     fpd = context.fpd or directory.fpd
     if not directory.p:
         raise TranslationFault(FaultReason.PASID_DIRECTORY_NOT_PRESENT, fpd)
     if directory & remapping.reserved[PasidDirectoryEntry]:
         raise TranslationFault(FaultReason.PASID_DIRECTORY_RESERVED, fpd)
-    data = read_structure(
-        remapping,
-        Structure.PASID,
-        directory.smptblptr + (pasid & 63) * 64,
-        64,
-        FaultReason.PASID_READ_ERROR,
-    )
+    data = _read(remapping, _PASID, directory.smptblptr + (pasid & 63) * 64)
     key = data, pasid, fpd
     target = remapping.targets.get(key)
     if target is None:
@@ -509,15 +511,9 @@ def tag_width(stage: Stage | None) -> int:
     return stage.geometry.width
 
 
-def _record(
-    remapping: Remapping,
-    record: type[R],
-    structure: Structure,
-    address: int,
-    size: int,
-    failed: FaultReason,
-) -> R:
+def _record(remapping: Remapping, kind: _Kind[R], address: int) -> R:
     """A structure as the record that it is; alike ones are one object, which knows its fields."""
+    record, structure, size, failed = kind
     data = read_structure(remapping, structure, address, size, failed)
     known = remapping.records.get((record, data))
     if known is None:
@@ -525,6 +521,12 @@ def _record(
             remapping.records.clear()
         known = remapping.records[record, data] = record(data)
     return known  # type: ignore[return-value]  # by its key
+
+
+def _read(remapping: Remapping, kind: _Kind[R], address: int) -> int:
+    """The bytes of a structure of this kind."""
+    _, structure, size, failed = kind
+    return read_structure(remapping, structure, address, size, failed)
 
 
 def read_structure(
@@ -565,4 +567,4 @@ def keep_context_fault(remapping: Remapping, source_id: int, fault: TranslationF
     """Cache what the context entry of a source-id met, if the unit does that (6.2.2)."""
     if remapping.keeps_faults:
         domain_id = 0 if remapping.mode is TranslationTableMode.LEGACY else None
-        _keep_context(remapping, source_id, ContextCacheEntry(domain_id, fault))
+        _keep_context(remapping, source_id, domain_id, fault)

@@ -162,9 +162,10 @@ def find_page(remapping: Remapping, target: Target, address: int, privileged: bo
     if not is_canonical(address, geometry.width):
         raise TranslationFault(FaultReason.NOT_CANONICAL, target.fpd)
     if second_stage is not None:
-        walk_second = partial(walk_tables, remapping, target, second_stage, memory)
-        if remapping.caches.second_stage.off:
-            walk_second = partial(walk, memory, second_stage, observer=remapping.observer)
+        if remapping.caches.second_stage.off and remapping.observer is None:
+            walk_second = partial(walk, memory, second_stage)
+        else:
+            walk_second = partial(walk_tables, remapping, target, second_stage, memory)
         memory = GuestMemory(memory, second_stage, target.width, walk_second, remapping.observer)
     first = walk_tables(remapping, target, first_stage, memory, address)
     entry, shift, rights, _, _ = first
@@ -258,9 +259,10 @@ def walk_tables(
         return _walk_and_remember(remapping, cache, key[:2], memory, stage, address)
     if observer is not None:
         observer.asked(CACHE_NAMES[stage.geometry.kind], key, lowest)
-    if lowest.refused is not None:
+    _, frame, rights, _, _, refused = lowest
+    if refused is not None:
         raise _refused(lowest, stage)
-    return walk_last(memory, stage, address, lowest.frame, lowest.rights, observer)
+    return walk_last(memory, stage, address, frame, rights, observer)
 
 
 def _refused(entry: StructureEntry, stage: Stage) -> WalkFault:
@@ -384,21 +386,26 @@ def walk_fault(
     """The fault that a walk which ended early amounts to (LSS, SFS, SSS)."""
     rule, kind, _, top = ended.args
     reasons = target.reasons
-    if kind is StageKind.FIRST:
+    if kind is _FIRST:
         at_top, below = _FIRST_STAGE_REASONS[rule]
         reason = at_top if top else below
-    elif rule is WalkRule.NOT_PRESENT:
+    elif rule is _NOT_PRESENT:
         reason = reasons.no_permission or _denial(target, request.access)
-    elif rule is WalkRule.READ_ERROR:
+    elif rule is _READ_ERROR:
         reason = reasons.top_read_error if top else reasons.read_error
     else:
         reason = _SECOND_STAGE_REASONS.get(rule, reasons.reserved)
     met = TranslationFault(reason, target.fpd)
-    if reason is FaultReason.CONTEXT_INVALID:  # LCT.4.3: a fault of the context entry
+    if reason is _CONTEXT_INVALID:  # LCT.4.3: a fault of the context entry
         remapping.caches.forget_context(request.source_id)
         keep_context_fault(remapping, request.source_id, met)
     return met
 
+
+_FIRST, _NOT_PRESENT, _READ_ERROR = StageKind.FIRST, WalkRule.NOT_PRESENT, WalkRule.READ_ERROR
+_CONTEXT_INVALID = (
+    FaultReason.CONTEXT_INVALID
+)  # asking the enumerations takes several times as long
 
 _SECOND_STAGE_REASONS = {
     WalkRule.NOT_SNOOPED: FaultReason.SS_NOT_SNOOPED,
