@@ -35,6 +35,7 @@ COMMANDS = {
     "guest": ("vtd.commands.guest:app", "Decode VMCSs and VPDs, check VM entries, explain EPT."),
     "live": ("vtd.commands.live:app", "Boot an operating system on a machine description."),
     "audit": ("vtd.commands.audit:audit", "Find invalidations that a log misses."),
+    "trace": ("vtd.commands.trace:app", "Make, convert and look at DMA traces."),
     "lint": ("vtd.commands.lint:lint", "Check structures, writes to them and register accesses."),
 }
 """Name, where the function or application is, and the line of help."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NoReturn
 
 import typer
@@ -18,3 +20,17 @@ def refuse_without(extra: str, error: ModuleNotFoundError, command: str = "") ->
     name = f" {command}" if command else ""
     typer.echo(MISSING_EXTRA.format(name, extra), err=True)
     raise typer.Exit(UNUSABLE) from error
+
+
+OWN = ("vtd", "devices", "pagetables")
+
+
+@contextmanager
+def needing(extra: str, command: str) -> Iterator[None]:
+    """End the command with the advice if a package that the extra brings is missing."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] in OWN:
+            raise
+        refuse_without(extra, error, command)

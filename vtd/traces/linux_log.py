@@ -1,0 +1,132 @@
+"""What Linux's trace events tell of DMA: ftrace, trace-cmd report or perf script, as rows.
+
+* ``dma:dma_map_*``, ``dma_unmap_*``, ``dma_alloc`` and ``dma_free`` (Linux 6.12 and newer) name the
+  device: a map, with one request over the buffer behind it, as when the device uses it; an unmap.
+  Buffers mapped both ways and coherent memory have no request. Names that are no PCI device are
+  passed over.
+* ``iommu:map`` and ``iommu:unmap`` do not name the device, so ``source`` has to; each map is
+  followed by a write over the range, unless dma events are there too, which tell it better.
+
+Nothing tells of invalidations: a sweep makes them from the unmaps (``--invalidation``).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+
+from devices.dma import READ, WRITE
+from vtd.batch.columns import RowKind
+from vtd.traces.rows import TraceError, TraceRow, parse_source
+
+_EVENT = re.compile(r"(\d+)\.(\d{6,9}): (?:(?:dma|iommu):)?(\w+): (.*)$")
+_IOVA = re.compile(
+    r"IOMMU: iova=0x([0-9a-f]+)(?: - 0x[0-9a-f]+)?(?: paddr=0x([0-9a-f]+))? size=(\d+)"
+)
+_DEVICE = re.compile(r"(\S+) ")
+_DIRECTION = re.compile(r"dir=(?:DMA_)?(\w+)")
+_ONE = re.compile(
+    r"dma_addr=(?:0x)?([0-9a-f]+) size=(\d+)(?: (?:phys_addr|addr)=(?:0x)?([0-9a-f]+))?"
+)
+_SEVERAL = re.compile(r"dma_addrs=\{([^}]*)\} sizes=\{([^}]*)\}")
+_UNMAP_SG = re.compile(r"phys_addrs=\{([^}]*)\}")
+ACCESS = {"TO_DEVICE": READ, "FROM_DEVICE": WRITE}
+LARGEST = 0xFFFF_F000
+
+
+def recognizes(line: str) -> bool:
+    """Whether a line is an event of these."""
+    found = _EVENT.search(line)
+    if not found:
+        return False
+    return bool(_IOVA.match(found[4])) or found[3].startswith("dma_")
+
+
+def read(lines: Iterable[tuple[int, str]], source: int | None = None) -> Iterator[TraceRow]:
+    """The rows of numbered lines; TraceError names the line that says less than it has to."""
+    start: int | None = None
+    named = False
+    lists: dict[tuple[int, int], list[tuple[int, int]]] = {}
+    for number, line in lines:
+        found = _EVENT.search(line)
+        if not found:
+            continue
+        seconds, fraction, event, told = found.groups()
+        now = int(seconds) * 1_000_000_000 + int(fraction.ljust(9, "0"))
+        start = now if start is None else start
+        if now < start:
+            raise TraceError(f"line {number}, column time: before the first line; see --sort")
+        time = now - start
+        if event.startswith("dma_"):
+            named = True
+            yield from _dma_event(time, event, told, lists)
+        elif event in ("map", "unmap") and not named and (iova := _IOVA.match(told)):
+            if source is None:
+                raise TraceError(
+                    f"line {number}, column source_id: iommu:{event} names no device: give --source"
+                )
+            address, target, size = int(iova[1], 16), int(iova[2] or "0", 16), int(iova[3])
+            for at, length in _parts(address, size):
+                yield _row(time, at, length, source, event == "map", target + at - address)
+                if event == "map":
+                    yield TraceRow(time, at, 0, length, source_id=source, access=WRITE)
+
+
+def _dma_event(
+    time: int, event: str, told: str, lists: dict[tuple[int, int], list[tuple[int, int]]]
+) -> Iterator[TraceRow]:
+    device = _DEVICE.match(told)
+    if device is None or event.endswith("_err"):
+        return
+    try:
+        source = parse_source(device[1])
+    except ValueError:
+        return
+    direction = _DIRECTION.search(told)
+    maps = event.startswith(("dma_map_", "dma_alloc"))
+    if not maps and not event.startswith(("dma_unmap_", "dma_free")):
+        return
+    for address, size, target in _buffers(source, event, told, lists):
+        for at, length in _parts(address, size):
+            yield _row(time, at, length, source, maps, target + at - address if target else 0)
+            access = ACCESS.get(direction[1]) if direction and event.startswith("dma_map") else None
+            if access is not None:
+                yield TraceRow(time, at, 0, length, source_id=source, access=access)
+
+
+def _buffers(
+    source: int, event: str, told: str, lists: dict[tuple[int, int], list[tuple[int, int]]]
+) -> Iterator[tuple[int, int, int]]:
+    """Address, size, physical address of each buffer of an event."""
+    if one := _ONE.search(told):
+        yield int(one[1], 16), int(one[2]), int(one[3] or "0", 16)
+    elif several := _SEVERAL.search(told):
+        addresses = [int(each, 0) for each in several[1].split(",") if each.strip()]
+        sizes = [int(each, 0) for each in several[2].split(",") if each.strip()]
+        physical = _physical(told)
+        if physical:
+            lists[source, physical[0]] = list(zip(addresses, sizes, strict=False))
+        for number, (address, size) in enumerate(zip(addresses, sizes, strict=False)):
+            yield address, size, physical[number] if number < len(physical) else 0
+    elif physical := _physical(told):  # dma_unmap_sg tells only where the memory is
+        for address, size in lists.pop((source, physical[0]), ()):
+            yield address, size, 0
+
+
+def _physical(told: str) -> list[int]:
+    found = _UNMAP_SG.search(told)
+    return [int(each, 0) for each in found[1].split(",") if each.strip()] if found else []
+
+
+def _row(time: int, address: int, length: int, source: int, maps: bool, target: int) -> TraceRow:
+    kind = RowKind.MAP if maps else RowKind.UNMAP
+    access = READ | WRITE if maps else 0
+    return TraceRow(
+        time, address, target if maps else 0, length, source_id=source, kind=kind, access=access
+    )
+
+
+def _parts(address: int, size: int) -> Iterator[tuple[int, int]]:
+    """A range in rows that a length of 32 bits can tell."""
+    for start in range(0, size, LARGEST):
+        yield address + start, min(LARGEST, size - start)

@@ -1,0 +1,111 @@
+"""QEMU's trace lines (``-trace 'vtd_*'``) and HyperSIO's logs, as rows.
+
+A request is a line ``vtd_iotlb_page_hit`` or ``vtd_iotlb_page_update``, or a ``vtd_dmar_translate``
+that neither stands before. HyperSIO's QEMU prints a level or a mask in the first two. Lines do not
+say what a request does: it reads, 1 byte. An invalidation concerns the requesters that were seen in
+its domain. Time is that of the lines (``-msg timestamp=on``); without, each line is 1 ns.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+
+from devices.source_id import SourceId
+from vtd.batch.columns import ONLY_LEAVES, RowKind
+from vtd.traces.rows import TraceError, TraceRow
+
+_H = "0x([0-9a-fA-F]+)"
+_TIME = re.compile(r"^\d+@(\d+)\.(\d{6}):")
+_PAGE = re.compile(
+    rf"vtd_iotlb_page_(?:hit|update) .*?sid {_H} iova {_H}(?: pmask {_H})? slpte {_H}"
+    rf"(?: level {_H})? domain {_H}"
+)
+_TRANSLATED = re.compile(
+    rf"vtd_dmar_translate dev ([0-9a-fA-F]+):([0-9a-fA-F]+)\.([0-9a-fA-F]+) iova {_H} -> gpa {_H}"
+)
+_PAGES = re.compile(rf"vtd_inv_desc_iotlb_pages .*?domain {_H} addr {_H} mask {_H}")
+_DOMAIN = re.compile(rf"vtd_inv_desc_iotlb_domain .*?domain {_H}")
+_GLOBAL = re.compile(r"vtd_inv_desc_iotlb_global")
+_DESCRIPTOR = re.compile(rf"vtd_inv_desc invalidate desc type iotlb.* high {_H} low {_H}")
+ADDRESS = 0x000F_FFFF_FFFF_F000
+"""Bits of an entry that are an address."""
+_EXPLICIT = ("vtd_inv_desc_iotlb_pages", "vtd_inv_desc_iotlb_domain", "vtd_inv_desc_iotlb_global")
+
+
+def recognizes(line: str) -> bool:
+    """Whether a line is one of these."""
+    return "vtd_iotlb_page_" in line or "vtd_dmar_translate" in line
+
+
+def read(lines: Iterable[tuple[int, str]]) -> Iterator[TraceRow]:
+    """The rows of numbered lines; other trace points are passed over."""
+    time, start = -1, None
+    members: dict[int, set[int]] = {}
+    shown: int | None = None
+    explicit = False
+    for number, line in lines:
+        if "vtd_" not in line:
+            continue
+        stamp = _TIME.match(line)
+        if stamp:
+            now = int(stamp[1]) * 1_000_000_000 + int(stamp[2]) * 1000
+            start = now if start is None else start
+            if now < start:
+                raise TraceError(f"line {number}, column time: before the first line")
+            time = now - start
+        else:
+            time += 1
+        if found := _PAGE.search(line):
+            source, address, _, entry, _, domain = found.groups()
+            members.setdefault(int(domain, 16), set()).add(int(source, 16) & 0xFFFF)
+            shown = int(address, 16)
+            target = int(entry, 16) & ADDRESS
+            yield TraceRow(time, shown, target, 1, source_id=int(source, 16) & 0xFFFF)
+        elif found := _TRANSLATED.search(line):
+            bus, device, function, address, target = (int(each, 16) for each in found.groups())
+            if address != shown:
+                try:
+                    source_id = SourceId.of(bus, device, function)
+                except ValueError as error:
+                    raise TraceError(f"line {number}, column source_id: {error}") from error
+                yield TraceRow(time, address, target, 1, source_id=source_id)
+            shown = None
+        else:
+            explicit = explicit or any(each in line for each in _EXPLICIT)
+            for domain, address, length, attributes in _invalidation(line, explicit):
+                for source in _concerned(members, domain):
+                    yield TraceRow(
+                        time,
+                        address,
+                        length=length,
+                        source_id=source,
+                        kind=RowKind.INVALIDATE,
+                        access=0,
+                        attributes=attributes,
+                    )
+
+
+def _concerned(members: dict[int, set[int]], domain: int | None) -> list[int]:
+    if domain is None:
+        return sorted(set().union(*members.values()))
+    return sorted(members.get(domain, ()))
+
+
+def _invalidation(line: str, explicit: bool) -> Iterator[tuple[int | None, int, int, int]]:
+    """Domain (None: every one), address, length (0: all of it) and attributes."""
+    if found := _PAGES.search(line):
+        domain, address, mask = (int(each, 16) for each in found.groups())
+        yield domain, address & ~0xFFF, 0x1000 << min(mask, 19), 0
+    elif found := _DOMAIN.search(line):
+        yield int(found[1], 16), 0, 0, 0
+    elif _GLOBAL.search(line):
+        yield None, 0, 0, 0
+    elif not explicit and (found := _DESCRIPTOR.search(line)):
+        high, low = int(found[1], 16), int(found[2], 16)
+        domain, granularity = low >> 16 & 0xFFFF, low >> 4 & 3
+        if granularity == 3:
+            leaves = ONLY_LEAVES if high & 0x40 else 0
+            yield domain, high & ~0xFFF, 0x1000 << min(high & 0x3F, 19), leaves
+        elif granularity:
+            yield (None if granularity == 1 else domain), 0, 0, 0
