@@ -36,6 +36,8 @@ class AddressType(IntEnum):
     UNTRANSLATED = 0
     TRANSLATION_REQUEST = 1
     TRANSLATED = 2
+    RESERVED = 3
+    """Of no request that is carried out."""
 
 
 class CompletionStatus(Enum):
@@ -453,7 +455,7 @@ class DirectPort(DmaPort):
         self.source_id = source_id
 
     def request(self, request: Request) -> Completion:
-        """Unsupported where there is no memory, and for whatever is no transfer."""
-        if request.access == MESSAGE or request.address_type is AddressType.TRANSLATION_REQUEST:
+        """Unsupported where there is no memory, and for whatever is no transfer (AT 01b, 11b)."""
+        if request.access == MESSAGE or request.address_type & 1:
             return REFUSED
         return move(self.memory, request, request.address)

@@ -1,9 +1,12 @@
 """Makes small changes of the engine at random places and shows that fast tests notice them.
 
 Each change is one of: a comparison, a connective, a shift or a mask turned into its neighbour, a
-number off by one, a flag inverted, a check or a call left out. The tests of the module run on a
-copy of the packages, then those of its folder, then those of the whole unit. Prints what survives;
-exits with 1 if more than ``--allowed`` per cent do.
+number off by one, a flag inverted, a check or a call left out. Tests run on a copy of the packages,
+and only those that come to the changed line: of the module first, then of its folder, the quick
+before the slow. Prints what survives; exits with 1 if more than ``--allowed`` per cent do.
+
+``--folder`` keeps the copy and what was found. Another run goes on there: what was noticed is
+not tried again, what survived is tried with the tests as they are now.
 """
 
 from __future__ import annotations
@@ -11,25 +14,34 @@ from __future__ import annotations
 import argparse
 import ast
 import copy
+import hashlib
+import json
 import random
+import re
 import resource
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from coverage import CoverageData
+
 ROOT = Path(__file__).resolve().parents[1]
-PACKAGES = ("vtd", "devices", "pagetables")
-LINKED = ("tests", "pyproject.toml", "scripts", "docs", "README.md")
+COPIED = ("vtd", "devices", "pagetables", "tests", "scripts", "docs", "pyproject.toml", "README.md")
 SUBJECTS = ("vtd/unit", "vtd/layouts", "pagetables")
-EVERYTHING = (
+TESTS = (
+    "tests/pagetables",
+    "tests/vtd/layouts",
     "tests/vtd/unit",
     "tests/vtd/test_spec_review.py",
     "tests/vtd/recordings/test_replay.py",
 )
+NO_SUCH_TEST = 4
+"""Exit code of pytest."""
+PYTEST = (sys.executable, "-Bm", "pytest", "-q", "-n0", "-p", "no:cacheprovider")
 _COMPARISONS: dict[type[ast.cmpop], type[ast.cmpop]] = {
     ast.Eq: ast.NotEq, ast.NotEq: ast.Eq, ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE,
     ast.GtE: ast.Gt, ast.In: ast.NotIn, ast.NotIn: ast.In, ast.Is: ast.IsNot, ast.IsNot: ast.Is,
@@ -119,40 +131,96 @@ def changed(path: Path, number: int, which: int) -> Change:
     return Change(name, line, before, after, ast.unparse(ast.fix_missing_locations(tree)))
 
 
-def tests_of(file: str) -> list[list[str]]:
-    """Rounds of tests: of the module, of its folder, of the unit."""
-    path = Path("tests") / file
-    own = path.with_name(f"test_{path.name}")
-    rounds = [[str(own)], [str(path.parent)], list(EVERYTHING)]
-    return [each for each in rounds if all((ROOT / name).exists() for name in each)]
+class Suite:
+    """The tests, on a copy of the packages in a folder: which come to a line, and their seconds."""
 
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        for name in COPIED:
+            if (ROOT / name).is_dir():
+                shutil.copytree(ROOT / name, folder / name, dirs_exist_ok=True)
+            else:
+                shutil.copy2(ROOT / name, folder / name)
+        digest = hashlib.sha256()
+        for path in sorted(folder.rglob("*.py")):
+            digest.update(path.read_bytes())
+        known, of_what = folder / "seconds.json", ""
+        self._seconds: dict[str, float] = {}
+        if known.exists():
+            of_what, self._seconds = json.loads(known.read_text())
+        if of_what != digest.hexdigest():
+            self._seconds = self._run_all()
+            known.write_text(json.dumps([digest.hexdigest(), self._seconds]))
+        self._data = CoverageData(str(folder / ".coverage"))
+        self._data.read()
 
-def noticed(change: Change, folder: Path, seconds: float) -> str:
-    """The tests that fail with the change; empty if none does, or not in time.
-
-    That those of the module come to no end is a failure.
-    """
-    (folder / change.file).write_text(change.text)
-    for number, tests in enumerate(tests_of(change.file)):
-        command = [sys.executable, "-m", "pytest", "-xq", "-n0", "-p", "no:cacheprovider", *tests]
-        try:
-            done = subprocess.run(
-                command, cwd=folder, capture_output=True, check=False, timeout=seconds
-            )
-        except subprocess.TimeoutExpired:
-            return "" if number else f"{tests[0]} (no end)"
+    def _run_all(self) -> dict[str, float]:
+        measured = [f"--cov={subject.replace('/', '.')}" for subject in SUBJECTS]
+        contexts = ("-vv", "--durations=0", "--cov-context=test", "--cov-report=")
+        done = subprocess.run(
+            [*PYTEST, *contexts, *measured, *TESTS],
+            cwd=self._folder, capture_output=True, check=False, text=True,
+        )  # fmt: skip
         if done.returncode:
-            return tests[0]
-    return ""
+            raise SystemExit(f"the tests fail without a change:\n{done.stdout[-2000:]}")
+        times = re.findall(r"^(\d+\.\d+)s call +(.*)$", done.stdout, re.MULTILINE)
+        return {test: float(seconds) for seconds, test in times}
+
+    def tests_of(self, change: Change) -> list[str]:
+        """Tests that come to the changed line; all, after these, if it runs on import too."""
+        contexts = self._data.contexts_by_lineno(str(self._folder / change.file))
+        found = set(contexts.get(change.line, ()))
+        here = {name.partition("|")[0] for name in found} - {""}
+        tests = sorted(here, key=lambda test: self._rank(change.file, test))
+        if "" in found:
+            others = self._seconds.keys() - here
+            tests += sorted(others, key=lambda test: self._rank(change.file, test))
+        return tests
+
+    def _rank(self, file: str, test: str) -> tuple[bool, bool, float]:
+        path = Path("tests") / file
+        own = path.with_name(f"test_{path.name}").as_posix()
+        folder = f"{path.parent.as_posix()}/"
+        return not test.startswith(own), not test.startswith(folder), self._seconds.get(test, 0.0)
+
+    def noticed(self, change: Change) -> str:
+        """The test that fails with the change, or has no end; empty if all pass."""
+        tests = self.tests_of(change)
+        if not tests:
+            return ""
+        limit = 60 + int(10 * sum(self._seconds.get(test, 0.0) for test in tests))
+        place = self._folder / change.file
+        kept = place.rename(place.with_suffix(".kept"))
+        place.write_text(change.text)
+        code, failed = self._run(tests, limit)
+        if code == NO_SUCH_TEST:  # the change is part of a test's name
+            code, failed = self._run(list(dict.fromkeys(_file(test) for test in tests)), limit)
+        kept.replace(place)
+        return (failed or f"exit {code}") if code else ""
+
+    def _run(self, tests: list[str], limit: int) -> tuple[int, str]:
+        """The exit code, and the first test that fails; ``limit`` is in seconds of CPU time."""
+        names = self._folder / "tests.txt"
+        names.write_text("\n".join(tests))
+        done = subprocess.run(
+            ["sh", "-c", 'ulimit -t "$0"; exec "$@"', str(limit), *PYTEST, "-x", f"@{names}"],
+            cwd=self._folder, capture_output=True, check=False, text=True,
+        )  # fmt: skip
+        failed = re.search(r"^(?:FAILED|ERROR) (\S+)", done.stdout, re.MULTILINE)
+        return done.returncode, failed[1] if failed else ""
+
+
+def _file(test: str) -> str:
+    return test.partition("::")[0]
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--count", type=int, default=500, help="changes")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", default="", help="files whose path has this text")
-    parser.add_argument("--seconds", type=float, default=600, help="for each round of tests")
     parser.add_argument("--allowed", type=float, default=3, help="per cent that may survive")
+    parser.add_argument("--folder", type=Path, help="where what is found stays (default: nowhere)")
     options = parser.parse_args()
     files = sorted(path for subject in SUBJECTS for path in (ROOT / subject).rglob("*.py"))
     every = [
@@ -162,24 +230,36 @@ def main() -> int:
         for change in all_changes(path)
     ]
     chosen = random.Random(options.seed).sample(every, min(options.count, len(every)))
-    survived = 0
-    for path, number, which in chosen:
-        change = changed(path, number, which)
-        with tempfile.TemporaryDirectory() as folder:
-            for package in PACKAGES:
-                shutil.copytree(ROOT / package, Path(folder) / package)
-            for name in LINKED:
-                (Path(folder) / name).symlink_to(ROOT / name)
-            by = noticed(change, Path(folder), options.seconds)
-        survived += not by
-        place = f"{change.file}:{change.line}"
-        print(f"{place}: {change.before!r} -> {change.after!r}: {by or 'SURVIVES'}", flush=True)
+    chosen_changes = [changed(*each) for each in chosen]  # before anybody edits the files
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = (options.folder or Path(temporary)).resolve()
+        folder.mkdir(parents=True, exist_ok=True)
+        survived = sum(not by for by in judged(chosen_changes, folder))
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     print(
         f"{survived} of {len(chosen)} changes survive (of {len(every)} possible);"
         f" {used.ru_utime + used.ru_stime:.0f} s of CPU time"
     )
     return int(100 * survived > options.allowed * len(chosen))
+
+
+def judged(changes: Sequence[Change], folder: Path) -> Iterator[str]:
+    """Who notices each change; what the folder knows to be noticed is not tried again."""
+    results = folder / "results.jsonl"
+    known = {}
+    if results.exists():
+        for line in results.read_text().splitlines():
+            *key, by = json.loads(line)
+            known[tuple(key)] = by
+    suite = Suite(folder)
+    for change in changes:
+        key = change.file, change.line, change.before, change.after
+        by = known.get(key) or suite.noticed(change)
+        with results.open("a") as out:
+            print(json.dumps([*key, by]), file=out)
+        place = f"{change.file}:{change.line}"
+        print(f"{place}: {change.before!r} -> {change.after!r}: {by or 'SURVIVES'}", flush=True)
+        yield by
 
 
 if __name__ == "__main__":

@@ -331,6 +331,8 @@ class RemappingUnit(Remade):
         """Messages, the requests of device-TLBs, and requests with attributes."""
         if request.access == MESSAGE:
             return self._message(request)
+        if request.address_type is AddressType.RESERVED:
+            return REFUSED
         if request.access > MESSAGE:
             return self._with_attributes(request)
         if request.address_type is AddressType.TRANSLATED:

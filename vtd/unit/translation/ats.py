@@ -80,10 +80,11 @@ class Answered(NamedTuple):
 def answer(remapping: Remapping, request: Request) -> Answered:
     """Translate pages of one size from the address of ``request`` on, 8 bytes each (4.2.3.2).
 
-    A request for more than MAX_COUNT translations is malformed (4.2.1): UR, and no fault.
+    A request that writes, or for half a translation or more than MAX_COUNT, breaks the protocol
+    (4.2.1): UR, and no fault.
     """
-    count = request.length // 8
-    if not 1 <= count <= MAX_COUNT:
+    count, more = divmod(request.length, 8)
+    if more or not 1 <= count <= MAX_COUNT or request.access & ATOMIC != READ:
         return Answered(REFUSED)
     no_write = isinstance(request.payload, NoWrite)
     need = READ if no_write and "nwfs" in remapping.capabilities.features else ATOMIC

@@ -272,8 +272,9 @@ def scalable_context(
         keep_context_fault(remapping, source_id, fault)
         raise
     if entry.eptr and not entry.paside:
-        reason = FaultReason.PASID_DISABLED if needs_paside else FaultReason.SM_CONTEXT_INVALID
-        raise TranslationFault(reason, entry.fpd)
+        if needs_paside:
+            _checked(entry, check)
+        raise TranslationFault(FaultReason.SM_CONTEXT_INVALID, entry.fpd)
     if remapping.keeps_faults:
         _keep_context(remapping, source_id, None, entry)
         return _checked(entry, check)

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from devices.dma import (
+    ATOMIC,
+    NO_SNOOP,
     READ,
+    REFUSED,
     WRITE,
     AddressType,
+    Atomic,
+    AtomicOp,
     Completion,
     CompletionStatus,
     TranslationEntry,
@@ -29,7 +36,7 @@ from tests.vtd.world import (
 )
 from tests.vtd.world_strategies import flawed_worlds, valid_worlds
 from vtd.layouts.entries import PasidEntry, PasidTranslationType
-from vtd.unit.caching.policy import AGGRESSIVE, KEEPS_STALE, POLICIES
+from vtd.unit.caching.policy import AGGRESSIVE, KEEPS_STALE, POLICIES, CachePolicy
 from vtd.unit.options import Options
 from vtd.unit.port import UnitPort
 from vtd.unit.reporting.events import TranslationGiven
@@ -156,6 +163,19 @@ def test_eptr_without_paside_is_a_lack_of_paside_to_requests_with_pasid() -> Non
         assert ask(started, world).status is STATUSES[status]
         assert started.record().fr == code
         assert world.start().refusal() is not None  # and the same to untranslated ones
+
+
+@pytest.mark.parametrize("caches", [KEEPS_STALE, AGGRESSIVE], ids=["", "faults are kept"])
+def test_dte_is_looked_at_before_paside_whatever_eptr_is(caches: CachePolicy) -> None:
+    for eptr in (False, True):
+        world = World(Mode.SECOND, capabilities(ptrs=1, cm=1), pasid=0x45)
+        world.change("context", eptr=eptr, paside=False, dte=False, pre=False)
+        started = world.start(Options(caches=caches))
+        for _ in range(2):
+            ask(started, world)
+            assert started.record().fr == 0x44
+            started.clear_records()
+            started.unit.faults.next_index = 0
 
 
 def test_nothing_is_translated_or_recorded_while_remapping_is_off() -> None:
@@ -406,6 +426,34 @@ def test_a_malformed_number_of_translations_is_unsupported(count: int) -> None:
     world = World(Mode.SECOND)
     started = world.start()
     assert ask(started, world, count=count).status is CompletionStatus.UNSUPPORTED_REQUEST
+    assert not started.status()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"access": WRITE, "payload": bytes(8)},
+        {"access": ATOMIC, "payload": Atomic(AtomicOp.SWAP, bytes(8))},
+        {"address_type": AddressType.RESERVED},
+        {"address_type": AddressType.RESERVED, "access": WRITE, "payload": bytes(8)},
+        {"address_type": AddressType.RESERVED, "access": READ | NO_SNOOP},
+        {"length": 4},
+        {"length": 12},
+        {"length": 9},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("pasid", [None, 0x45])
+@pytest.mark.section("4.2.1")
+def test_protocol_errors_are_unsupported_and_no_faults(
+    changes: dict[str, Any], pasid: int | None
+) -> None:
+    world = World(Mode.SECOND, pasid=pasid)
+    kind = AddressType.TRANSLATION_REQUEST
+    request = world.request._replace(length=8, address_type=kind)
+    started = world.start()
+    assert started.port().request(request).entries
+    assert started.port().request(request._replace(**changes)) == REFUSED
     assert not started.status()
 
 
