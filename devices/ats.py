@@ -105,24 +105,41 @@ class AtsAgent(DmaPort):
 
         The function refuses itself what no translation grants. A translation request keeps what it
         gives; after an unsupported one the function behaves as if ATS were disabled, until it is
-        enabled anew. Atomic operations go untranslated.
+        enabled anew. Atomic operations go untranslated. Within an isolation boundary (VT-d 4.4) it
+        learns no translated address and sends none.
         """
         if not self._may_send(request):
             return REFUSED
-        if request.address_type is AddressType.TRANSLATION_REQUEST:
-            return self._translation(request)
-        if request.access in (ATOMIC, MESSAGE) or request.address_type is not UNTRANSLATED:
-            return self._function.bus_master.request(request)
+        if request.address_type is not UNTRANSLATED:
+            return self._of_device_tlb(request)
+        if request.access in (ATOMIC, MESSAGE):
+            return self._outside.request(request)
         data = bytearray()
         for start, size in split_pages(request.address, request.length):
             part = self._resolve(part_of(request, start, size))
             if part is None:
                 return REFUSED
-            done = self._function.bus_master.request(part)
+            done = self._outside.request(part)
             if not done.ok:
                 return done
             data += done.data
         return Completion(CompletionStatus.SUCCESS, bytes(data))
+
+    def _of_device_tlb(self, request: Request) -> Completion:
+        """A request that names no untranslated address, as only the device-TLB makes them."""
+        inside = self._function.boundary is not None
+        if request.address_type is not AddressType.TRANSLATION_REQUEST:
+            return REFUSED if inside else self._outside.request(request)
+        completion = self._translation(request)
+        if not inside:
+            return completion
+        hidden = (entry._replace(address=0) for entry in completion.entries)
+        return completion._replace(entries=tuple(hidden))
+
+    @property
+    def _outside(self) -> DmaPort:
+        """Where requests leave, past the isolation boundary of an integrated device."""
+        return self._function.boundary or self._function.bus_master
 
     def missing(self, request: Request) -> tuple[int, ...]:
         """The pages of a transfer that no translation grants, after asking for one."""
@@ -139,7 +156,7 @@ class AtsAgent(DmaPort):
         """
         if self.pages is None or not self._may_send(request):
             return None
-        return self.pages.send(self._function.bus_master, request, pages)
+        return self.pages.send(self._outside, request, pages)
 
     def invalidate(self, request: InvalidationRequest) -> None:
         """Drop translations and complete the request, as far as the function behaves."""
@@ -181,7 +198,7 @@ class AtsAgent(DmaPort):
         if not self.enabled:
             return REFUSED
         address = request.address & -FRAME_SIZE
-        completion = self._function.bus_master.request(request._replace(address=address))
+        completion = self._outside.request(request._replace(address=address))
         if completion.status is CompletionStatus.UNSUPPORTED_REQUEST:
             self._refused_by_root = True
         for entry in completion.entries:
@@ -236,7 +253,8 @@ class AtsAgent(DmaPort):
             itag = (itag + 1) % 32
         repeat = 2 if self.misbehaviour is Misbehaviour.ANSWER_TWICE else 1
         for _ in range(self.traffic_classes * repeat):
-            self._function.port.complete_invalidation(1 << itag, self.traffic_classes)
+            outside = self._function.boundary or self._function.port
+            outside.complete_invalidation(1 << itag, self.traffic_classes)
 
     def _ats_control(self, before: AtsControl, after: AtsControl) -> AtsControl:
         self._refused_by_root = False

@@ -1,7 +1,8 @@
-"""The way to memory of a function behind bridges: each of them may stop a request.
+"""The way to memory of a function behind bridges: each may stop a request or turn it round.
 
 PCI Express Base Specification 7.5.1.1.3 (bus master enable) and 6.12.1 (access control services).
-Messages, such as page requests and answers to invalidations, are not stopped by either.
+Messages, such as page requests and answers to invalidations, are not stopped by either. A request
+is routed by its first address.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from devices.dma import (
     Request,
 )
 from devices.function import PciFunction
+from devices.peer import transfer
 from devices.source_id import SourceId
 from devices.topology import Topology
 
@@ -40,21 +42,26 @@ class BridgedPort(DmaPort):
         self._sent_as = sent_as
 
     def request(self, request: Request) -> Completion:
-        """Send what no bridge stops."""
+        """Send what no bridge stops, to where it leads."""
         if request.access != MESSAGE:
-            status = self._refusal(request.address_type)
-            if status is not None:
-                return Completion(status)
+            met = self._topology.met_above(
+                self._function, self._sender, request.address_type, request.address
+            )
+            if isinstance(met, CompletionStatus):
+                return Completion(met)
+            if met is not None:
+                bar, offset = met
+                return transfer(bar, offset, request)
         return self.root_port.request(request)
 
     def way(self) -> DmaPort:
         """The port at the root as long as the bridges let everything through."""
-        stopped = any(self._refusal(kind) is not None for kind in AddressType)
-        return self if stopped else self.root_port.way()
+        topology, function = self._topology, self._function
+        stopped = any(topology.refusal(function, self._sender, kind) for kind in AddressType)
+        return self if stopped or topology.is_switched(function) else self.root_port.way()
 
-    def _refusal(self, kind: AddressType) -> CompletionStatus | None:
-        """How the bridges refuse requests of this kind."""
-        source_id = self._sent_as
-        if source_id is None:
-            source_id = self._topology.bdf(self._function).source_id
-        return self._topology.refusal(self._function, source_id, kind)
+    @property
+    def _sender(self) -> SourceId:
+        """The requester id in the requests of the function."""
+        own = self._sent_as
+        return self._topology.bdf(self._function).source_id if own is None else own

@@ -207,6 +207,8 @@ class PciFunction:
         self.pcie: PciExpress | None = None
         self.acs: Acs | None = None
         self.client: AtsClient | None = None
+        self.boundary: DmaPort | None = None
+        """Of an integrated device: the way out for its device-TLB alone (VT-d 4.4)."""
         self.driven = False
         """Whether the model has its driver too, so that no guest may have the function."""
         self.sriov: Sriov | None = None

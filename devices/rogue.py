@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
 
-from devices.dma import DONE, Completion, DmaPort
+from devices.dma import Completion, DmaPort
 from devices.function import PciFunction
 from devices.source_id import SourceId
 from devices.topology import Topology
@@ -103,15 +103,6 @@ class Rogue:
     def write_translated(self, address: int, data: bytes) -> Completion:
         """Write to an address that it says it was given."""
         return self.function.port.way().write_translated(address, data)
-
-    def write_peer(self, address: int, data: bytes) -> Completion:
-        """Write to where a switch may send it without asking anybody."""
-        peer = self._topology.peer_at(self.function, address)
-        if peer is None:
-            return self.write(address, data)
-        bar, offset = peer
-        bar.write(offset, int.from_bytes(data, "little"), len(data))
-        return DONE
 
 
 class When(Enum):
@@ -246,7 +237,7 @@ BEHAVIOURS = (
     Behaviour(
         "peer-write",
         "writes to a register of a device behind the same switch",
-        lambda rogue: rogue.write_peer(rogue.sights.peer, MARK[:4]),
+        lambda rogue: rogue.write(rogue.sights.peer, MARK[:4]),
         (Defence.TRANSLATION, Defence.SOURCE_VALIDATION),
         (Defence.REDIRECT, Defence.PORT_OFF),
         source=PCIE,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 
-from devices.capabilities import ExtendedCapabilityId, PortType
+from devices.capabilities import AcsControl, ExtendedCapabilityId, PortType
 from devices.config_space import BridgeControl, BusNumbers
 from devices.dma import AddressType, CompletionStatus
 from devices.function import BME, CLOSED, Bar, Identity, PciFunction
@@ -52,6 +52,11 @@ class Bridge(PciFunction):
     def secondary(self) -> int:
         """The bus number behind it, 0 until software assigned one."""
         return self.buses.value.secondary
+
+    @property
+    def access_control(self) -> AcsControl:
+        """What software has enabled of ACS; nothing without the capability."""
+        return AcsControl(0) if self.acs is None else self.acs.control.value
 
 
 class Bus:
@@ -300,28 +305,65 @@ class Topology:
         source_id: SourceId,
         address_type: AddressType = AddressType.UNTRANSLATED,
     ) -> CompletionStatus | None:
-        """How the bridges above refuse a request of ``function``; None if they let it through.
+        """How the bridges above refuse a request of ``function``; None if they let it through."""
+        met = self.met_above(function, source_id, address_type)
+        return met if isinstance(met, CompletionStatus) else None
 
-        Each has to have bus mastering on, or the request is not supported. A root or downstream
-        port with ACS also aborts a requester id from outside its buses (source validation) and
-        anything but untranslated requests (translation blocking; VT-d 4.2.2).
+    def met_above(
+        self,
+        function: PciFunction,
+        source_id: SourceId,
+        address_type: AddressType,
+        address: int | None = None,
+    ) -> CompletionStatus | tuple[Bar, int] | None:
+        """What a request meets above ``function``; None if it arrives at the root.
+
+        Each bridge has to have bus mastering on, or the request is not supported. A root or
+        downstream port with ACS also aborts a requester id from outside its buses (source
+        validation) and anything but untranslated requests (translation blocking; VT-d 4.2.2). With
+        an ``address``, a switch takes it to the BAR of another function behind it, unless the port
+        that it came in by redirects requests (RR), which translated ones pass over with DT. What
+        is met is then the BAR, and the offset in it.
         """
         for bridge in self.bridges_above(function):
-            if not bridge.command.value & BME:
-                return CompletionStatus.UNSUPPORTED_REQUEST
-            if bridge.acs is None:
-                continue
-            control, buses = bridge.acs.control.value, bridge.buses.value
-            if control.sv and not buses.secondary <= source_id.bus <= buses.subordinate:
-                return CompletionStatus.COMPLETER_ABORT
-            if control.tb and address_type is not AddressType.UNTRANSLATED:
-                return CompletionStatus.COMPLETER_ABORT
+            refused = _refusal(bridge, source_id, address_type)
+            if refused is not None:
+                return refused
+            if address is not None and self._turns_round(bridge, address_type):
+                peer = self._across(bridge, address)
+                if peer is not None:
+                    return peer
         host = self._host(function)
         if host is None:
             return None
         if not host.command.value & BME:
             return CompletionStatus.UNSUPPORTED_REQUEST
-        return self.refusal(host, self.bdf(host).source_id, address_type)
+        return self.met_above(host, self.bdf(host).source_id, address_type, address)
+
+    def is_switched(self, function: PciFunction) -> bool:
+        """Whether some switch above may take requests of ``function`` to another one."""
+        kinds = (AddressType.UNTRANSLATED, AddressType.TRANSLATED)
+        above = self.bridges_above(function)
+        return any(self._turns_round(bridge, kind) for bridge in above for kind in kinds)
+
+    def _turns_round(self, bridge: Bridge, address_type: AddressType) -> bool:
+        """Whether a switch routes by address what comes in by this port of it."""
+        bus = self._place(bridge)[0]
+        if bus.bridge is None or bus.bridge.port_type is not PortType.UPSTREAM_PORT:
+            return False
+        acs = bridge.access_control
+        if address_type is AddressType.TRANSLATED:
+            return bool(acs.dt or not acs.rr)
+        return address_type is AddressType.UNTRANSLATED and not acs.rr
+
+    def _across(self, bridge: Bridge, address: int) -> tuple[Bar, int] | None:
+        """The BAR of a function behind another port of the switch that claims an address."""
+        own = set(self._below(self._behind[bridge]))
+        for other in self._below(self._place(bridge)[0]):
+            claimed = None if other in own else other.bar_at(address)
+            if claimed is not None:
+                return claimed
+        return None
 
     def bridges_above(self, function: PciFunction) -> Iterator[Bridge]:
         """The bridges between a function and the root, nearest first."""
@@ -331,24 +373,10 @@ class Topology:
             bridge = self._place(bridge)[0].bridge
 
     def peer_at(self, function: PciFunction, address: int) -> tuple[Bar, int] | None:
-        """The BAR of another function that a request reaches without passing the root, if any.
-
-        A switch sends it to another of its ports unless the one that it came in by redirects
-        requests (ACS). The root complex is taken to send nothing from port to port.
-        """
-        for bridge in self.bridges_above(function):
-            bus = self._place(bridge)[0]
-            inside = bus.bridge is not None and bus.bridge.port_type is PortType.UPSTREAM_PORT
-            if not bridge.command.value & BME:
-                return None
-            if not inside or (bridge.acs is not None and bridge.acs.control.value.rr):
-                continue
-            own = set(self._below(self._behind[bridge]))
-            for other in self._below(bus):
-                claimed = None if other in own else other.bar_at(address)
-                if claimed is not None:
-                    return claimed
-        return None
+        """The BAR of another function that a request reaches without passing the root, if any."""
+        source_id, kind = self.bdf(function).source_id, AddressType.UNTRANSLATED
+        met = self.met_above(function, source_id, kind, address)
+        return met if isinstance(met, tuple) else None
 
     def is_forwarded(self, function: PciFunction) -> bool:
         """Whether something above a function forwards its requests, or stops them."""
@@ -434,6 +462,18 @@ class Topology:
             text = f"virtual functions need bus {last:#x}, the last one is 0xff"
             raise TopologyError(text, sriov.physical)
         return last
+
+
+def _refusal(
+    bridge: Bridge, source_id: SourceId, address_type: AddressType
+) -> CompletionStatus | None:
+    """How a bridge refuses a request that comes in from below; None if it does not."""
+    if not bridge.command.value & BME:
+        return CompletionStatus.UNSUPPORTED_REQUEST
+    acs, buses = bridge.access_control, bridge.buses.value
+    forged = acs.sv and not buses.secondary <= source_id.bus <= buses.subordinate
+    blocked = acs.tb and address_type is not AddressType.UNTRANSLATED
+    return CompletionStatus.COMPLETER_ABORT if forged or blocked else None
 
 
 def _physical(function: PciFunction) -> PciFunction:

@@ -17,6 +17,8 @@ from typing import Any, NamedTuple
 from devices.bridged_port import BridgedPort
 from devices.dma import Completion, DmaPort, Request
 from devices.function import CLOSED, PciFunction
+from devices.isolation_boundary import IsolationBoundary
+from devices.peer import PeerSpace
 from devices.source_id import SourceId
 from devices.topology import Topology, TopologyError
 from pagetables.memory import MemoryState, PhysicalMemory
@@ -43,12 +45,14 @@ UNITS_AND_TABLE = ("DMAR-U07", "DMAR-K09", "DMAR-K10", "DMAR-K14")
 class RoutedPort(DmaPort):
     """The port of one function of a platform, wherever the topology has its requests arrive.
 
-    A function that no unit covers, or that is not plugged in any more, reaches nothing.
+    A function that no unit covers, or that is not plugged in any more, reaches nothing. ``inside``:
+    of the isolation boundary, if it has one (4.4).
     """
 
-    def __init__(self, platform: Platform, function: PciFunction) -> None:
+    def __init__(self, platform: Platform, function: PciFunction, *, inside: bool = False) -> None:
         self.platform = platform
         self._function = function
+        self._inside = inside
 
     def request(self, request: Request) -> Completion:
         """Take the way as it is now."""
@@ -58,9 +62,11 @@ class RoutedPort(DmaPort):
     def way(self) -> DmaPort:
         """The port of the unit, if no bridge stops anything; a gate in front of it otherwise."""
         try:
-            return self.platform.port_of(self._function).way()
+            way = self.platform.port_of(self._function).way()
         except (PlatformError, TopologyError):
             return CLOSED
+        isolated = self._function.boundary is not None and not self._inside
+        return IsolationBoundary(way) if isolated else way
 
 
 class PlatformState(NamedTuple):
@@ -73,7 +79,9 @@ class PlatformState(NamedTuple):
 class Platform:
     """Units by register base, one for each DRHD structure of ``table``.
 
-    PlatformError if a structure has no unit or a unit no structure.
+    PlatformError if a structure has no unit or a unit no structure. ``forwards_peers``: the root
+    complex sends requests that remapping has taken to the BAR of a function of the segment there,
+    which is its choice (3.17). Integrated devices in an SATC have an isolation boundary (4.4).
     """
 
     def __init__(
@@ -82,6 +90,8 @@ class Platform:
         topology: Topology,
         table: Table,
         units: Mapping[int, RemappingUnit],
+        *,
+        forwards_peers: bool = False,
     ) -> None:
         described = {unit.register_base for unit in table.units}
         for base in sorted(described ^ set(units)):
@@ -90,6 +100,7 @@ class Platform:
         self.memory = memory
         self.topology = topology
         self.units = dict(units)
+        self.forwards_peers = forwards_peers
         self.scopes = Scopes(table, topology)
         self.warnings: list[str] = []
         """What is doubtful about the units, and about the units and the table together."""
@@ -104,6 +115,8 @@ class Platform:
         table: Table | bytes,
         capabilities: Capabilities | Mapping[int, Capabilities],
         options: Options | None = None,
+        *,
+        forwards_peers: bool = False,
     ) -> Platform:
         """Make the units that ``table`` describes and connect every function of ``topology``.
 
@@ -125,7 +138,7 @@ class Platform:
             if contradictions:
                 raise PlatformError(f"register base {base:#x}: {'; '.join(contradictions)}")
             units[base] = RemappingUnit(known, memory, options)
-        platform = cls(memory, topology, table, units)
+        platform = cls(memory, topology, table, units, forwards_peers=forwards_peers)
         platform.connect()
         platform._judge()
         return platform
@@ -186,11 +199,17 @@ class Platform:
         for function in self._functions():
             self.unit_of(function)
         for function in self._functions():
-            function.connect(RoutedPort(self, function))
+            self._join(function)
         changes, follow = self.topology.on_change, self._topology_changed
         changes[:] = [follow, *(each for each in changes if each != follow)]
         for react in changes:
             react()
+
+    def _join(self, function: PciFunction) -> None:
+        """Give a function its port, and its device-TLB one of its own if it is in an SATC."""
+        isolated = self.scopes.translation_cache(self.topology.bdf(function)) is not None
+        function.boundary = RoutedPort(self, function, inside=True) if isolated else None
+        function.connect(RoutedPort(self, function))
 
     def _functions(self) -> Iterator[PciFunction]:
         for segment in {bus.segment for bus in self.topology.roots}:
@@ -203,7 +222,7 @@ class Platform:
         self._attached.clear()
         for function in self._functions():
             if not isinstance(function.port, RoutedPort):
-                function.connect(RoutedPort(self, function))
+                self._join(function)
             elif function.port.platform is not self:
                 continue
             if function.client is not None:
@@ -215,7 +234,10 @@ class Platform:
     def port_of(self, function: PciFunction) -> DmaPort:
         """A function's port: that of its unit, or behind the bridges above it."""
         unit, source_id = self.unit_of(function), self.topology.requester_id(function)
-        port = UnitPort(unit, self.memory, source_id)
+        peers = None
+        if self.forwards_peers:
+            peers = PeerSpace(self.topology, self.topology.bdf(function).segment)
+        port = UnitPort(unit, self.memory, source_id, peers)
         forwarded = self.topology.is_forwarded(function)
         return BridgedPort(port, self.topology, function) if forwarded else port
 
@@ -223,8 +245,10 @@ class Platform:
         """What a function reaches that puts a requester id of its choice into its requests.
 
         The unit is the one that requests from its place come to; bridges that put in an id of
-        theirs do so all the same.
+        theirs do so all the same, and an isolation boundary lets none be put in.
         """
+        if function.boundary is not None:
+            return function.port.way()
         _, *aliases = self.topology.aliases(function)
         port = UnitPort(self.unit_of(function), self.memory, aliases[-1] if aliases else source_id)
         return BridgedPort(port, self.topology, function, source_id)

@@ -13,8 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from devices.ats import AtsAgent, put_device_tlb
 from devices.bridged_port import BridgedPort
-from devices.capabilities import AcsCapabilities, PortType
+from devices.capabilities import AcsCapabilities, ExtendedCapabilityId, PortType
 from devices.config_space import BusNumbers
 from devices.dma import (
     READ,
@@ -29,6 +30,7 @@ from devices.dma import (
 )
 from devices.function import Identity, PciFunction
 from devices.models.edu import Edu
+from devices.source_id import SourceId
 from devices.sriov import Sriov, VirtualFunction
 from devices.topology import Bridge, Topology
 from pagetables.build import FramePool, TableBuilder
@@ -46,6 +48,8 @@ from vtd.layouts.registers import (
     RootTableAddress,
 )
 from vtd.platform import Platform, PlatformError, RoutedPort
+from vtd.software.domain import SECOND_STAGE
+from vtd.software.driver import Driver
 from vtd.software.registers import start, write
 from vtd.unit.caching.cache import Replacement, Shape
 from vtd.unit.caching.policy import AGGRESSIVE, KEEPS_STALE, CachePolicy
@@ -729,3 +733,91 @@ def test_what_is_doubtful_about_units_is_told() -> None:
     crowded = replace(xeon, cap=xeon.cap.replace(fro=0x600, nfr=0))
     assert any("PMS is reported, but FRO" in each for each in judged(crowded, described()))
     assert not judged(xeon, described())
+
+
+SATC = """
+[[structure]]
+type = "SATC"
+[[structure.scope]]
+type = 1
+path = ["3.0"]
+"""
+BUFFER, PEER_BAR = 0x8_0000, 0xE000_0000
+
+
+def integrated(
+    text: str = TWO_UNITS + SATC, *, forwards_peers: bool = False
+) -> tuple[Platform, PciFunction, AtsAgent]:
+    """An integrated device with a device-TLB, whose page 0x5000 is :data:`BUFFER`."""
+    memory, topology = PhysicalMemory(), Topology()
+    memory.add_region(0, 1 << 20)
+    bus = topology.add_root_bus()
+    peer, device = Edu(), Edu()
+    topology.add(peer, bus, 2)
+    topology.add(device, bus, 3)
+    agent = put_device_tlb(device)
+    platform = Platform.build(
+        memory, topology, build(text), PROFILES["xeon"], forwards_peers=forwards_peers
+    )
+    driver = Driver(platform.unit_of(device), memory, FramePool(0x1_0000, BUFFER))
+    domain = driver.domain(SECOND_STAGE)
+    driver.start()
+    driver.attach(topology.requester_id(device), domain, ats=True)
+    domain.map(0x5000, BUFFER, 0x1000)
+    domain.map(0x6000, PEER_BAR, 0x1000)
+    peer.config.write(0x10, PEER_BAR, 4)
+    peer.config.write(4, 2, 2)
+    device.config.write(4, 4, 2)
+    at = device.config.find_extended_capability(ExtendedCapabilityId.ATS)
+    assert at is not None
+    device.config.write(at + 6, 0x8000, 2)
+    return platform, device, agent
+
+
+@pytest.mark.section("4.4")
+def test_the_core_of_an_integrated_device_sends_and_learns_no_host_address() -> None:
+    platform, device, agent = integrated()
+    assert device.dma.write(0x5000, b"data").ok
+    assert platform.memory.read(BUFFER, 4) == b"data"
+    assert [len(agent.tlb), device.dma.read(0x5000, 4).data] == [1, b"data"]  # translated ones pass
+    (entry,) = device.dma.translate(0x5000).entries
+    assert (entry.address, entry.r, entry.w, entry.size) == (0, True, True, 0x1000)
+    for core in (device.dma, device.port, device.port.way(), device.bus_master):
+        assert not core.write_translated(BUFFER, b"core").ok
+    assert not device.port.translate(0x5000).ok
+    assert not device.port.complete_invalidation(1, 1).ok
+    assert device.port.read(0x5000, 4).data == b"data"  # past the device-TLB, untranslated
+    forged = platform.port_as(device, SourceId(0x10))
+    assert forged.source_id == platform.topology.requester_id(device)
+    assert platform.memory.read(BUFFER, 4) == b"data"
+
+
+@pytest.mark.section("4.4")
+def test_invalidations_reach_the_device_tlb_behind_the_boundary() -> None:
+    platform, device, agent = integrated()
+    assert device.dma.read(0x5000, 4).ok
+    unit = platform.unit_of(device)
+    unit.devices.invalidate(DeviceTlbInvalidateDescriptor.of(sid=0x18, addr=0x5000))
+    assert len(agent.tlb) == 0
+    assert not unit.devices.pending
+
+
+def test_a_device_in_no_satc_has_no_boundary() -> None:
+    platform, device, _ = integrated(TWO_UNITS)
+    assert device.dma.translate(0x5000).entries[0].address == BUFFER
+    assert device.port.write_translated(BUFFER, b"core").ok
+    assert platform.memory.read(BUFFER, 4) == b"core"
+
+
+@pytest.mark.section("3.17")
+def test_a_root_complex_that_forwards_goes_by_the_translated_address() -> None:
+    for forwards in (False, True):
+        platform, device, _ = integrated(TWO_UNITS, forwards_peers=forwards)
+        assert device.dma.read(0x6000, 4).ok is forwards  # the identification of the model
+        assert device.port.read(0x6000, 4).ok is forwards
+        assert not device.port.read(PEER_BAR, 4).ok  # no input address of anything
+        assert device.port.write(0x6004, bytes(4)).ok is forwards
+        forked = platform.fork()
+        copy = forked.topology.find(platform.topology.bdf(device))
+        assert copy is not None
+        assert copy.port.read(0x6000, 4).ok is forwards

@@ -6,6 +6,8 @@ carried out or refused for itself.
 
 from __future__ import annotations
 
+from typing import Any
+
 from devices.dma import (
     ATOMIC,
     DONE,
@@ -20,6 +22,7 @@ from devices.dma import (
     part_of,
     split_pages,
 )
+from devices.peer import PeerSpace
 from pagetables.memory import CUTTERS, BusError, PhysicalMemory
 from vtd.unit.caching.iotlb import NOTHING
 from vtd.unit.unit import RemappingUnit
@@ -29,10 +32,20 @@ UNSUPPORTED = Completion(CompletionStatus.UNSUPPORTED_REQUEST)
 
 
 class UnitPort(DmaPort):
-    """The port of one source-id behind ``unit``; data moves in ``memory``."""
+    """The port of one source-id behind ``unit``; data moves in ``memory``.
 
-    def __init__(self, unit: RemappingUnit, memory: PhysicalMemory, source_id: int) -> None:
+    ``peers``: where the root complex sends what is not for memory; nowhere without (3.17).
+    """
+
+    def __init__(
+        self,
+        unit: RemappingUnit,
+        memory: PhysicalMemory,
+        source_id: int,
+        peers: PeerSpace | None = None,
+    ) -> None:
         self.source_id = source_id
+        self._peers = peers
         self._unit = unit
         self._memory = memory
         self._frames = memory.frames
@@ -40,8 +53,8 @@ class UnitPort(DmaPort):
         self._counters = self._iotlb.counters
         self._space = self._iotlb.space((source_id, None, False))
 
-    def __reduce__(self) -> tuple[type[UnitPort], tuple[RemappingUnit, PhysicalMemory, int]]:
-        return UnitPort, (self._unit, self._memory, self.source_id)
+    def __reduce__(self) -> tuple[Any, ...]:
+        return UnitPort, (self._unit, self._memory, self.source_id, self._peers)
 
     def request(self, request: Request) -> Completion:
         """Carry out a request under this port's source-id.
@@ -70,12 +83,17 @@ class UnitPort(DmaPort):
                 touch()
             frame |= number & within
         if access != READ:
-            return move(self._memory, request, frame << 12 | offset)
+            done = move(self._memory, request, frame << 12 | offset)
+            return done if done.ok else self._peer(request, frame << 12 | offset)
         try:
             (data,) = CUTTERS[length](self._frames[frame], offset)
         except BusError:
-            return UNSUPPORTED
+            return self._peer(request, frame << 12 | offset)
         return _new(Completion, (SUCCESS, data, (), None))
+
+    def _peer(self, request: Request, address: int) -> Completion:
+        """Send what memory has not taken to a peer, by its address after translation (3.17)."""
+        return UNSUPPORTED if self._peers is None else self._peers.carry_out(request, address)
 
     def _in_parts(self, request: Request) -> Completion:
         if not request.well_formed:
