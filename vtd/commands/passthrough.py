@@ -244,6 +244,9 @@ def _work_row(each: WorkDone) -> dict[str, object]:
         "reads_per_request": round(each.reads_per_request, 3),
         "posted": each.posted,
         "exits": each.exits,
+        "unmaps": each.unmaps,
+        "late": each.late,
+        "invalidations": each.invalidations,
     }
 
 
@@ -265,6 +268,11 @@ def _run_lines(reach: list[Reach], work: list[WorkDone], findings: list[str]) ->
             f"{done.reads_per_request:.2f} reads a request; interrupts: {done.posted} posted, "
             f"{counted(done.exits, 'exit')}"
         )
+        if done.unmaps:
+            yield (
+                f"  its guest unmapped {counted(done.unmaps, 'page')} meanwhile, {done.late} still "
+                f"reached afterwards; {counted(done.invalidations, 'invalidation')}"
+            )
     yield from (f"audit: {each}" for each in findings)
 
 

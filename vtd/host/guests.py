@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from devices.function import PciFunction
 from pagetables.memory import PhysicalMemory
-from vtd.host.plan import Guest
+from vtd.host.plan import Guest, Policy
 from vtd.host.virtual_processor import VirtualProcessor
 from vtd.layouts.interrupt_entries import PostedInterruptDescriptor
 from vtd.software.domain import Domain
@@ -95,5 +95,8 @@ class Passed(NamedTuple):
     function: PciFunction
     unit: int
     """Base of the registers of its unit."""
+    policy: Policy
+    domain: Domain
+    """The address space that it uses."""
     handle: int | None
     """Its interrupt-remapping entry; None without interrupt remapping."""

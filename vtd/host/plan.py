@@ -194,6 +194,8 @@ class Work(Located):
     """Bytes of guest memory that its requests go to."""
     random: bool = False
     interrupts: Natural = 10
+    unmaps: Natural = 0
+    """How often the guest unmaps a page meanwhile, by the unit that it sees, and maps it again."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -261,12 +263,15 @@ def _check(plan: Plan, problems: Problems) -> None:
             problems.add(assignment.where, "guest", f"there is no guest {assignment.guest}")
         if not assignment.devices:
             problems.add(assignment.where, "devices", "none")
-    given = {name for each in plan.assignments for name in each.devices}
+    given = {name: each.guest for each in plan.assignments for name in each.devices}
+    remapping = {each.name for each in plan.guests if each.viommu is not Viommu.NONE}
     for work in plan.work:
         if work.device not in given:
             problems.add(work.where, "device", f"{work.device} is assigned to no guest")
         if not 0 < work.bytes <= PAGE:
             problems.add(work.where, "bytes", f"{work.bytes} is not from 1 to {PAGE}")
+        if work.unmaps and given.get(work.device, "") not in remapping:
+            problems.add(work.where, "unmaps", "its guest sees no remapping unit (viommu)")
 
 
 def _check_memory(guest: Guest, problems: Problems) -> None:

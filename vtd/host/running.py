@@ -204,7 +204,7 @@ class RunningHost:
             for region in self._around.regions.get(each.bdf, []):
                 _map_region(guest, domain, region.region)
         if source_id in driver.attachments.endpoints:  # an alias of another function
-            self.passed.append(Passed(each.name, guest, function, base, None))
+            self.passed.append(Passed(each.name, guest, function, base, policy, domain, None))
             return
         physical = self._around.tree.physical_function(each.bdf)
         driver.attach(
@@ -222,7 +222,7 @@ class RunningHost:
         handle = None
         if base in self._remapping and policy.interrupts is not Interrupts.UNSAFE:
             handle = self._interrupt(driver, guest, policy, source_id)
-        self.passed.append(Passed(each.name, guest, function, base, handle))
+        self.passed.append(Passed(each.name, guest, function, base, policy, domain, handle))
 
     def _space(self, guest: RunningGuest, base: int, policy: Policy) -> Domain:
         """The address space of a guest for devices with this policy behind a unit."""

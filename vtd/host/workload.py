@@ -10,10 +10,13 @@ from typing import Any
 
 from devices.dma import CompletionStatus
 from devices.interrupt_programming import remappable_message
+from pagetables.bits import BitRecord
 from pagetables.observer import Structure
+from vtd.host.guest_remapping import GuestRemapping
 from vtd.host.guests import Passed
 from vtd.host.plan import Work
 from vtd.host.running import RunningHost
+from vtd.layouts.descriptors import InvalidationWaitDescriptor
 from vtd.unit.interrupts.outcome import Interrupt, Posted
 from vtd.unit.observer import CacheName, Observer
 
@@ -36,6 +39,12 @@ class WorkDone:
     """Interrupts that reached the guest without an exit."""
     exits: int
     """Interrupts for which the guest was left."""
+    unmaps: int = 0
+    """Pages that the guest unmapped meanwhile."""
+    late: int = 0
+    """How many of them the device still reached afterwards, before caches had lost them."""
+    invalidations: int = 0
+    """Descriptors that the unit carried out meanwhile, without those that wait."""
 
     @property
     def reads_per_request(self) -> float:
@@ -47,7 +56,7 @@ class Pressure(Observer):
     """Counts what requests cost a unit."""
 
     def __init__(self) -> None:
-        self.hits = self.misses = self.reads = 0
+        self.hits = self.misses = self.reads = self.invalidations = 0
 
     def asked(self, cache: CacheName, key: Any, entry: object | None) -> None:
         """The IOTLB was asked."""
@@ -58,6 +67,10 @@ class Pressure(Observer):
     def read(self, structure: Structure, address: int, size: int, value: int) -> None:
         """A structure was read."""
         self.reads += 1
+
+    def invalidated(self, command: BitRecord) -> None:
+        """Software had something invalidated."""
+        self.invalidations += not isinstance(command, InvalidationWaitDescriptor)
 
 
 def do_work(host: RunningHost, seed: int = 0) -> Iterator[WorkDone]:
@@ -72,11 +85,17 @@ def _done(host: RunningHost, work: Work, passed: Passed, rng: random.Random) -> 
     unit = host.platform.unit_of(passed.function)
     pressure, statuses = Pressure(), Counter[CompletionStatus]()
     dma, data = passed.function.dma, bytes(work.bytes)
+    remapping = GuestRemapping(passed) if work.unmaps else None
     unit.observe(pressure)
     try:
-        for address in _addresses(work, passed, rng):
+        for number, address in enumerate(_addresses(work, passed, rng)):
+            if remapping is not None:
+                remapping.unmap_until((number + 1) * work.unmaps // work.requests)
+                remapping.need(address)
             answer = dma.write(address, data) if work.writes else dma.read(address, work.bytes)
             statuses[answer.status] += 1
+        if remapping is not None:
+            remapping.map_again()
     finally:
         unit.ignore(pressure)
     posted = exits = 0
@@ -98,6 +117,9 @@ def _done(host: RunningHost, work: Work, passed: Passed, rng: random.Random) -> 
         reads=pressure.reads,
         posted=posted,
         exits=exits,
+        unmaps=remapping.unmaps if remapping else 0,
+        late=remapping.late if remapping else 0,
+        invalidations=pressure.invalidations,
     )
 
 

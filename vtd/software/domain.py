@@ -101,6 +101,8 @@ class Domain:
         self._geometry = geometry
         self._frames = DeferredFrames(frames)
         self._changes: list[Change] = []
+        self._put_off: list[Range] = []
+        """What was unmapped and not invalidated yet."""
         self._tables: TableBuilder | None = None
         if geometry is not None:
             self._tables = TableBuilder(
@@ -152,21 +154,29 @@ class Domain:
         ``access``: READ, WRITE or both. ``physical`` is a guest physical address under nesting.
         """
         tables, rights = self.tables, _rights(access)
+        if any(start < address + length and address < end for start, end in self._put_off):
+            self.flush()
         try:
             tables.map(address, physical, length, rights, user=user, attributes=attributes)
         finally:  # what was mapped before frames ran out may be cached
             self._finish()
 
-    def unmap(self, address: int, length: int) -> int:
+    def unmap(self, address: int, length: int, *, deferred: bool = False) -> int:
         """Remove what is mapped in the range; the number of bytes that were.
 
-        No device reaches them any more when this returns, and their memory may be used again.
+        No device reaches them any more when this returns, and their memory may be used again; with
+        ``deferred`` only once :meth:`flush` has returned (6.5.3.6).
         """
         tables = self.tables
         try:
             return tables.unmap(address, length)
         finally:  # a page may have been split before frames ran out
-            self._finish()
+            self._finish(deferred=deferred)
+
+    def flush(self) -> None:
+        """Have invalidated, all at once, what deferred unmaps have left."""
+        if self._put_off:
+            self._invalidate(self._put_off, leaves_only=False)
 
     def protect(self, address: int, length: int, access: int, *, user: bool = True) -> int:
         """Give what is mapped in the range these rights; the number of bytes that are."""
@@ -209,7 +219,7 @@ class Domain:
             raise DomainError(f"domain {self.domain_id}: no guest memory at {address:#x}")
         return host
 
-    def _finish(self) -> None:
+    def _finish(self, *, deferred: bool = False) -> None:
         """Have invalidated what may be cached of the entries that changed."""
         assert self._geometry is not None  # there are tables
         first = self._geometry.kind is StageKind.FIRST
@@ -221,12 +231,23 @@ class Domain:
         ]
         self._changes.clear()
         ranges = _ranges(changes)
-        leaves_only = all(change.leaf for change in changes)
+        if deferred:
+            self._put_off += ranges
+            return
+        self._invalidate(ranges, leaves_only=all(change.leaf for change in changes))
+
+    def _invalidate(self, ranges: Sequence[Range], *, leaves_only: bool) -> None:
+        """Invalidate these ranges, or with what was put off all; table frames may go then."""
+        assert self._geometry is not None  # there are tables
         guidance = self._owner.guidance
-        self._owner.invalidator.quarantine(self._frames.allocator, self._frames.take())
-        if not changes:
+        if ranges and self._put_off:
+            self._put_off, ranges = [], [(0, 1 << 12 + 9 * self.levels)]
+            leaves_only = False
+        if not self._put_off:
+            self._owner.invalidator.quarantine(self._frames.allocator, self._frames.take())
+        if not ranges:
             owed: Iterator[Owed] = iter(())
-        elif first:
+        elif self._geometry.kind is StageKind.FIRST:
             owed = guidance.first_stage(self.users, ranges, leaves_only=leaves_only)
         else:
             users = [user for domain in (self, *self.nested) for user in domain.users]

@@ -9,6 +9,7 @@ before PASID-cache before IOTLB before device-TLB (6.5.2.12). Left out: host per
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from typing import NamedTuple
 
 from vtd.layouts.descriptors import (
@@ -304,7 +305,8 @@ class Guidance:
 
         A page that a range covers lies in one block, as 6.5.3.3 wants it, if MAMV allows that.
         """
-        blocks = [block for start, end in ranges for block in _aligned(start, end, self._cap.mamv)]
+        found = (block for start, end in ranges for block in _aligned(start, end, self._cap.mamv))
+        blocks = list(islice(found, MANY))
         return blocks if len(blocks) < MANY else None
 
 

@@ -37,6 +37,10 @@ GUEST = '[[guest]]\nname = "a"\nmemory = [{ start = 0, size = 4096 }]\n'
         (GUEST + '[policy]\nacs_override = ["all"]', "is no list of downstream, multifunction"),
         (GUEST + 'policy = 3\n[[assign]]\nguest = "a"\ndevices = ["x"]', "unknown key"),
         (GUEST + '[[work]]\ndevice = "x"', "f:4: work 1: device: x is assigned to no guest"),
+        (
+            GUEST + '[[assign]]\nguest = "a"\ndevices = ["x"]\n[[work]]\ndevice = "x"\nunmaps = 1',
+            "f:7: work 1: unmaps: its guest sees no remapping unit (viommu)",
+        ),
         (GUEST + "assign = 5", "unknown key"),
     ],
 )

@@ -96,6 +96,27 @@ def test_the_examples_run_and_isolate(name: str) -> None:
     assert list(host.findings()) == []
 
 
+@pytest.mark.parametrize("invalidation", ["strict", "deferred"])
+@pytest.mark.parametrize("viommu", ["shadow", "nested"])
+def test_a_guest_unmaps_pages_while_its_device_works(viommu: str, invalidation: str) -> None:
+    text = (PLANS / "server.toml").read_text()
+    text = text.replace('name = "web"', f'name = "web"\nviommu = "{viommu}"')
+    stage = "nested" if viommu == "nested" else "second"
+    policy = f'policy = {{ stage = "{stage}", invalidation = "{invalidation}" }}'
+    text = text.replace('devices = ["nic.vf0"]', f'devices = ["nic.vf0"]\n{policy}')
+    host = of_text(text.replace("bytes = 1500", "bytes = 1500\nunmaps = 300"))
+    done, other = do_work(host)
+    assert (done.unmaps, done.refused, other.unmaps) == (300, 0, 0)
+    if invalidation == "strict":
+        assert done.late == 0
+        assert done.invalidations >= 300
+    else:
+        assert done.late == 300
+        assert done.invalidations <= 4  # one for each full queue, and page requests aside
+    assert list(host.findings()) == []
+    assert all(each.isolated for each in try_everything(host))
+
+
 BEHIND_ONE_BRIDGE = """
 [[memory]]
 start = 0
