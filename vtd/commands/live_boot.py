@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Annotated, Any
 
 import typer
@@ -67,6 +67,12 @@ def boot(
     caches: Annotated[
         str, typer.Option(help=f"What the units keep: {', '.join(POLICIES)}.")
     ] = "aggressive",
+    collect: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER", help="Run vtd collect in the guest, and put its archives there."
+        ),
+    ] = None,
     record: Annotated[
         Path | None, typer.Option(help="Write a recording (gzip) for vtd replay.")
     ] = None,
@@ -95,7 +101,7 @@ def boot(
         description = DEFAULT_MACHINE if machine is None else read_text(machine)
         wanted = Boot(
             description,
-            tuple(filter(None, checks.split(","))),
+            (*filter(None, checks.split(",")), *(["collect"] if collect is not None else [])),
             append,
             cpus,
             caches=caches,
@@ -107,6 +113,11 @@ def boot(
         )
         with ended_by_signals():
             outcome = run(guest, wanted, time.monotonic_ns, _note)
+    if collect is not None:
+        with unusable_input(str(collect)):
+            collect.mkdir(parents=True, exist_ok=True)
+            for name, content in outcome.files.items():
+                (collect / PurePath(name).name).write_bytes(content)
     if console is not None:
         with unusable_input(str(console)):
             console.write_text(outcome.console)

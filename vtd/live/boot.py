@@ -6,6 +6,7 @@ the checks (``guest/init``). Everything is in one private folder, which is gone 
 
 from __future__ import annotations
 
+import base64
 import gzip
 import re
 import signal
@@ -25,6 +26,7 @@ from vtd.layouts.registers import Capability, ExtendedCapability
 from vtd.live import initramfs, madt
 from vtd.live.blame import blamed
 from vtd.live.defects import DEFECTS
+from vtd.live.interpreter import collector
 from vtd.live.kernel import Kernel
 from vtd.live.machine import LiveMachine
 from vtd.live.qemu import Qemu, QemuError
@@ -41,6 +43,8 @@ from vtd.unit.unit import RemappingUnit
 
 _VERDICT = re.compile(r"^check: (.*?) (ok|FAILED|skipped)(?:: ?(.*))?$")
 END = "note: end"
+FILE = "file: "
+"""Before the name and the content, in base64, of a file."""
 STEP = 0.2
 """Seconds after which it is looked whether QEMU still runs."""
 ALWAYS = "console=ttyS0 intel_iommu=on panic=-1 no_timer_check"
@@ -125,6 +129,8 @@ class Outcome:
     window: int = 0
     """Uses between a change and its invalidation, which are legal (6.5.3.6)."""
     counts: dict[str, int] = field(default_factory=dict)
+    files: dict[str, bytes] = field(default_factory=dict)
+    """What the guest gave out, by name."""
     ended: bool = False
     """Whether the guest came to its end by itself."""
     why: str = ""
@@ -138,8 +144,11 @@ def run(
     boot: Boot,
     now: Callable[[], int],
     note: Callable[[str], None] = lambda _: None,
+    watch: Callable[[LiveMachine], None] = lambda _: None,
 ) -> Outcome:
     """Boot a guest and wait for its end; ``note`` hears of each line of the checks.
+
+    ``watch`` is given the machine before anybody connects.
 
     ``now`` is the time in nanoseconds. MachineError, LiveError, KernelError or OSError if it can't
     even begin, QemuError if QEMU fails or is killed. An exception from outside, such as
@@ -169,6 +178,7 @@ def run(
             assembly.platform.topology.requester_id(function): type(function).__name__.lower()
             for function in assembly.platform.topology.functions()
         }
+        watch(machine)
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="vtd-live-")))
         server = Server(machine, folder, now)
         stack.callback(server.close)
@@ -246,12 +256,13 @@ def _initrd(guest: Guest, boot: Boot) -> bytes:
             ),
             "next/line": f"{ALWAYS} {boot.append}".encode(),
         }
+    programs = {"bin/checks": guest.program, "script": boot.script}
+    given = {path: content for path, content in programs.items() if content is not None}
     return initramfs.build(
         guest.kernel,
         guest.busybox,
         boot.checks,
-        program=guest.program,
-        script=boot.script,
+        programs={**given, **(collector() if "collect" in boot.checks else {})},
         extra=extra,
         acpi_tables=tables,
     )
@@ -300,6 +311,7 @@ class _Said:
             line = raw.decode("utf-8", "replace").strip()
             if line:
                 lines.append(line)
+            if line and not line.startswith(FILE):
                 note(line)
 
     def finish(self) -> None:
@@ -331,5 +343,11 @@ def _read_lines(outcome: Outcome, lines: list[str]) -> None:
             outcome.verdicts.append(Verdict(found[1], found[2], found[3] or ""))
         elif line == END:
             outcome.ended = True
+        elif line.startswith(FILE):
+            name, _, content = line.removeprefix(FILE).partition(" ")
+            try:
+                outcome.files[name] = base64.b64decode(content, validate=True)
+            except ValueError as error:
+                outcome.notes.append(f"{name}: {error}")
         else:
             outcome.notes.append(line.removeprefix("note: "))

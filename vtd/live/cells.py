@@ -117,10 +117,15 @@ def copy_engine(at: str = "00:08.0", more: str = "") -> str:
     return f'[[function]]\nat = "{at}"\nmodel = "ioat"\nparameters = {{ channels = 2 }}\n{more}'
 
 
-def network(more: str = "", parameters: str = "") -> str:
+def network(more: str = "", parameters: str = "", at: str = "00:08.0") -> str:
     """A network controller, and at the other end a host that answers ping."""
     values = f'link = "respond:10.0.0.1"{parameters}'
-    return f'[[function]]\nat = "00:08.0"\nmodel = "nic82576"\n{more}parameters = {{ {values} }}\n'
+    return f'[[function]]\nat = "{at}"\nmodel = "nic82576"\n{more}parameters = {{ {values} }}\n'
+
+
+def reserved(device: str) -> str:
+    """A reserved region of a device, in memory that SeaBIOS reserves at the end of 1 GiB."""
+    return f'[[region]]\nstart = 0x3fff0000\nsize = 0x10000\ndevices = ["{device}"]\n'
 
 
 DEVICES = disk() + edu() + edu("00:07.0")
@@ -291,6 +296,18 @@ def cells() -> Iterator[Cell]:
         "a virtual function by itself",
         unit() + DEVICES + network("vfs = 1\n", ", driven = true"),
         checks=("units", "network igbvf"),
+    )
+    yield _cell(
+        "collect",
+        "vtd collect as root and as an ordinary user",
+        unit("xeon", remapping=True)
+        + reserved("00:07.0")
+        + bridge("root_port")
+        + DEVICES
+        + network(at="above/00.0"),
+        append=SCALABLE,
+        checks=("units", "nvme", "collect"),
+        interrupts_remapped=True,
     )
     yield _cell(
         "suspend",

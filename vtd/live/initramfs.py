@@ -32,15 +32,15 @@ def build(
     busybox: bytes,
     checks: Iterable[str],
     *,
-    program: bytes | None = None,
-    script: bytes | None = None,
+    programs: Mapping[str, bytes] | None = None,
     extra: Mapping[str, bytes] | None = None,
     acpi_tables: Mapping[str, bytes] | None = None,
 ) -> bytes:
     """The archive for ``kernel``; KernelError if it lacks a module.
 
-    ``checks`` are lines as ``guest/init`` reads them; ``program`` is ``guest/checks.c``, compiled,
-    ``script`` runs after the checks, ``extra`` are further files.
+    ``checks`` are lines as ``guest/init`` reads them; ``programs`` are files that can be executed:
+    at ``bin/checks`` ``guest/checks.c``, compiled, at ``script`` what runs after the checks.
+    ``extra`` are further files.
     """
     archive = Archive()
     archive.character_device("dev/console", 5, 1)
@@ -52,10 +52,8 @@ def build(
     archive.add("modules/order", "".join(f"{name}.ko\n" for name in modules).encode())
     for name, content in modules.items():
         archive.add(f"modules/{name}.ko", content)
-    if program is not None:
-        archive.add("bin/checks", program, executable=True)
-    if script is not None:
-        archive.add("script", script, executable=True)
+    for path, content in (programs or {}).items():
+        archive.add(path, content, executable=True)
     for path, content in (extra or {}).items():
         archive.add(path, content)
     tables = Archive()

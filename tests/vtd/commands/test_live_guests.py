@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from tests.vtd.live.fake_qemu import FakeQemu
 from tests.vtd.live.kernel_files import BUSYBOX, RELEASE, kernel_folder
+from tests.vtd.live.newc import read_newc
 from vtd.cli import main
 from vtd.commands import live_fetch, live_guest
 from vtd.live.fetch import FetchError
@@ -82,6 +83,17 @@ def test_what_is_missing_or_wrong_is_one_line(
     out, errors = vtd("boot", *arguments, code=2)
     assert out == ""
     assert message in " ".join(errors.split())
+
+
+def test_what_a_guest_collected_is_put_into_a_folder(qemu: FakeQemu, tmp_path: Path) -> None:
+    said = "check: collect as root ok\nfile: ../collected-root.tar.gz YWJj\nnote: end\n"
+    qemu.says(said=said)
+    vtd("boot", "--checks", "units", "--collect", str(tmp_path / "new" / "folder"))
+    (archive,) = (tmp_path / "new" / "folder").iterdir()
+    assert (archive.name, archive.read_bytes()) == ("collected-root.tar.gz", b"abc")
+    entries = read_newc((qemu.folder / "initrd").read_bytes())
+    assert entries["checks"].content == b"units\ncollect\n"
+    assert "python/bin/python3" in entries
 
 
 @pytest.mark.parametrize(

@@ -89,6 +89,21 @@ def test_verdicts_and_notes_are_told_apart(qemu: FakeQemu, guest: Guest, tmp_pat
     assert left_behind(tmp_path) == []
 
 
+def test_files_of_the_guest_are_kept_and_not_told(qemu: FakeQemu, guest: Guest) -> None:
+    qemu.says(said="file: one.gz YWJj\nfile: two.gz Y!\ncheck: units ok\nnote: end\n")
+    heard: list[str] = []
+    outcome = run(guest, Boot(MACHINE, ("units",)), Clock(), heard.append)
+    assert outcome.files == {"one.gz": b"abc"}
+    assert [note.partition(":")[0] for note in outcome.notes] == ["two.gz"]
+    assert heard == ["check: units ok", "note: end"]
+
+
+def test_whoever_watches_is_given_the_machine_first(qemu: FakeQemu, guest: Guest) -> None:
+    seen: list[LiveMachine] = []
+    run(guest, Boot(MACHINE, ("units",)), Clock(), watch=seen.append)
+    assert [len(each.endpoints) for each in seen] == [4]
+
+
 def test_qemu_is_told_of_everything(qemu: FakeQemu, guest: Guest) -> None:
     run(guest, Boot(MACHINE, ("units",), append="iommu=pt", cpus=2), Clock())
     arguments = qemu.arguments

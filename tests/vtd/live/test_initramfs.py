@@ -15,7 +15,9 @@ from vtd.live.kernel import find_kernel
 
 def test_it_has_a_shell_the_modules_in_order_and_the_checks(tmp_path: Path) -> None:
     kernel = find_kernel(kernel_folder(tmp_path))
-    entries = read_newc(build(kernel, BUSYBOX, ["units 2", "nvme"], program=b"program"))
+    entries = read_newc(
+        build(kernel, BUSYBOX, ["units 2", "nvme"], programs={"bin/checks": b"program"})
+    )
     assert entries["bin/busybox"].content == BUSYBOX
     assert entries["checks"].content == b"units 2\nnvme\n"
     assert entries["bin/checks"].content == b"program"
@@ -29,7 +31,9 @@ def test_it_has_a_shell_the_modules_in_order_and_the_checks(tmp_path: Path) -> N
 
 def test_tables_come_first_where_a_kernel_looks_for_them(tmp_path: Path) -> None:
     kernel = find_kernel(kernel_folder(tmp_path))
-    data = build(kernel, BUSYBOX, [], script=b"#!/bin/sh", acpi_tables={"madt.aml": b"APIC"})
+    data = build(
+        kernel, BUSYBOX, [], programs={"script": b"#!/bin/sh"}, acpi_tables={"madt.aml": b"APIC"}
+    )
     assert list(read_newc(data))[:4] == [
         *("kernel", "kernel/firmware", "kernel/firmware/acpi", "kernel/firmware/acpi/madt.aml"),
     ]

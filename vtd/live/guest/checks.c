@@ -658,6 +658,80 @@ static void intx(struct edu *edu)
 	check_interrupt(edu, VFIO_PCI_INTX_IRQ_INDEX, "vfio intx");
 }
 
+/*
+ * What maps and unmaps cost somebody who emulates the unit: the same operation over and over, its
+ * number in a register of the edu device while it goes on, so that the host knows what it counts.
+ */
+enum { VFIO_ROUNDS = 100, DISK_ROUNDS = 300 };
+
+static void phase(struct edu *edu, uint32_t number)
+{
+	volatile uint32_t *liveness = (volatile uint32_t *)(edu->bar + 4);
+
+	*liveness = number;
+	if (*liveness != ~number)
+		fail("the device does not keep the number of an operation");
+}
+
+static void vfio_traffic(struct edu *edu, uint32_t number, const char *name, uint64_t size,
+			 void *memory)
+{
+	uint64_t base = 0x40000000;
+
+	printf("note: operation %u %d map %s\n", number, VFIO_ROUNDS, name);
+	printf("note: operation %u %d unmap %s\n", number + 1, VFIO_ROUNDS, name);
+	for (int round = 0; round < VFIO_ROUNDS; round++) {
+		phase(edu, number);
+		must_map(edu, base, size, memory, RW);
+		phase(edu, number + 1);
+		must_unmap(edu, base, size);
+		phase(edu, 0);
+	}
+}
+
+static void disk_traffic(struct edu *edu, uint32_t number, const char *name, int disk, size_t size,
+			 int write)
+{
+	uint8_t *memory = pages(size);
+
+	printf("note: operation %u %d %s\n", number, DISK_ROUNDS, name);
+	phase(edu, number);
+	for (int round = 0; round < DISK_ROUNDS; round++) {
+		off_t at = (off_t)(round % 64) * size;
+		ssize_t done = write ? pwrite(disk, memory, size, at) : pread(disk, memory, size, at);
+
+		if (done != (ssize_t)size)
+			fail("%s: %s", name, strerror(errno));
+	}
+	phase(edu, 0);
+	munmap(memory, size);
+}
+
+static int traffic(const char *bdf, const char *path)
+{
+	struct edu edu;
+	int disk = open(path, O_RDWR | O_DIRECT);
+	uint8_t *small = pages(33 * PAGE);
+	void *large = mmap(NULL, HUGE_PAGE, PROT_READ | PROT_WRITE,
+			   MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | MAP_POPULATE, -1, 0);
+
+	begin("traffic");
+	if (disk < 0 || large == MAP_FAILED || open_edu(&edu, bdf)) {
+		fail("%s, %s: %s", bdf, path, strerror(errno));
+		end();
+		return 1;
+	}
+	vfio_traffic(&edu, 1, "4 KiB", PAGE, small);
+	vfio_traffic(&edu, 3, "33 pages", 33 * PAGE, small);
+	vfio_traffic(&edu, 5, "2 MiB, one page", HUGE_PAGE, large);
+	disk_traffic(&edu, 7, "disk writes 4 KiB", disk, PAGE, 1);
+	disk_traffic(&edu, 8, "disk writes 128 KiB", disk, 32 * PAGE, 1);
+	disk_traffic(&edu, 9, "disk reads 4 KiB", disk, PAGE, 0);
+	end();
+	close_edu(&edu);
+	return failed != 0;
+}
+
 static int load_kernel(const char *kernel, const char *initrd, const char *line, int on_crash)
 {
 	int files[] = { open(kernel, O_RDONLY), open(initrd, O_RDONLY) };
@@ -753,6 +827,8 @@ int main(int argc, char **argv)
 		return one(argv[2], intx);
 	if (!strcmp(what, "provoke") && argc == 3)
 		return one(argv[2], provoke_interrupts);
+	if (!strcmp(what, "traffic") && argc == 4)
+		return traffic(argv[2], argv[3]);
 	if (!strcmp(what, "kexec") && argc == 5)
 		return load_kernel(argv[2], argv[3], argv[4], 0);
 	if (!strcmp(what, "kdump") && argc == 5)
@@ -762,7 +838,7 @@ int main(int argc, char **argv)
 	if (!strcmp(what, "self-test") && argc == 3)
 		return self_test(argv[2]);
 	fprintf(stderr, "checks vfio BDF... | again BDF | intx BDF | provoke BDF | "
-			"kexec KERNEL INITRD LINE | kdump KERNEL INITRD LINE | "
+			"traffic BDF DISK | kexec KERNEL INITRD LINE | kdump KERNEL INITRD LINE | "
 			"count TYPE CONFIG CONFIG1 SECONDS | self-test INTERFACE\n");
 	return 2;
 }

@@ -216,14 +216,17 @@ check_vfio() {
 	done
 }
 
-one_edu() { # COMMAND: with the first edu device
+one_edu() { # COMMAND [ARGUMENT]: with the first edu device
 	[ -x $CHECKS ] || { skipped "vfio $1" "no C compiler on the host"; return; }
 	function=$(edus | head -1)
 	[ -n "$function" ] || { skipped "vfio $1" "no edu device"; return; }
 	bind "$function" vfio-pci || { failed "vfio $1" "$function does not bind"; return; }
-	$CHECKS "$1" "$function"
+	command=$1
+	shift
+	$CHECKS "$command" "$function" "$@"
 }
 check_intx() { one_edu intx; }
+check_traffic() { one_edu traffic "/dev/$(disks | head -1)"; }
 
 # Interrupts that nobody programmed; the kernel prints few lines at a time, so it gets a rest before.
 check_provoke() {
@@ -299,6 +302,25 @@ carrier() {
 	done
 	echo "$1 has no carrier"
 	return 1
+}
+
+# vtd collect in this guest, as root and as an ordinary user; the archives go to the host.
+check_collect() {
+	hostname a-guest-of-vtd
+	echo "this is $(hostname)" >/dev/kmsg
+	for who in root user; do
+		archive=/tmp/collected-$who.tar.gz
+		: >"$archive"
+		chmod 666 "$archive"
+		/python/run $who collect "$archive" --redact >/tmp/said 2>&1
+		code=$?
+		while read -r line; do say "$who: $line"; done </tmp/said
+		if [ $code = 0 ]; then ok "collect as $who"; else failed "collect as $who" "exit code $code"; fi
+		for secret in "$(hostname)" $(grep -hv 00:00:00:00:00:00 /sys/class/net/*/address); do
+			zcat "$archive" | grep -qaiF "$secret" && failed "collect as $who" "$secret is in it"
+		done
+		echo "file: $(basename "$archive") $(base64 "$archive" | tr -d '\n')"
+	done
 }
 
 # The next kernel starts in this machine, with the units as this one leaves them.
