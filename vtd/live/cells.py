@@ -357,7 +357,7 @@ CONTROLS = {
     "no-interrupt-invalidation": "interrupts-xapic",
     "no-write-check": "legacy48-strict",
     "wrong-entry": "legacy48-strict",
-    "large-page-start": "legacy48-strict",
+    "large-page-start": "caches-default",
     "wrong-fault-reason": "legacy48-strict",
     "wrong-fault-source": "legacy48-strict",
     "wrong-fault-address": "legacy48-strict",

@@ -12,10 +12,13 @@ from pagetables.build import FramePool
 from pagetables.memory import PhysicalMemory
 from vtd.layouts.interrupt_entries import RemappedIrte
 from vtd.layouts.registers import FaultRecording
+from vtd.live.cells import all_cells
 from vtd.live.defects import DEFECTS
 from vtd.software.driver import Driver
 from vtd.software.registers import NoAnswerError
+from vtd.unit.caching.policy import POLICIES
 from vtd.unit.interrupts.outcome import Interrupt
+from vtd.unit.options import Options
 from vtd.unit.port import UnitPort
 from vtd.unit.registers.capabilities import PROFILES
 from vtd.unit.reporting.events import InterruptDelivered, MessageSent
@@ -32,11 +35,11 @@ FECTL, FEDATA, FEADDR, FSTS, FRCD = 0x38, 0x3C, 0x40, 0x34, 0x220
 class Kernel:
     """A unit with a driver, one device behind it, and what it says of the unit."""
 
-    def __init__(self, broken: str | None, profile: str) -> None:
+    def __init__(self, broken: str | None, profile: str, caches: str = "default") -> None:
         self.memory = PhysicalMemory()
         self.memory.add_region(0, 0x100_0000)
         capabilities = PROFILES[profile]
-        self.unit = RemappingUnit(capabilities, self.memory)
+        self.unit = RemappingUnit(capabilities, self.memory, Options(caches=POLICIES[caches]))
         self.messages: list[object] = []
         self.delivered: list[Interrupt] = []
         self.unit.subscribe(self._happened)
@@ -168,6 +171,13 @@ def test_nobody_complains_of_a_sound_unit(profile: str) -> None:
 def test_a_defect_is_complained_of(name: str) -> None:
     profile, complaint = NOTICED[name]
     assert complaint in list(Kernel(name, profile).complaints())
+
+
+@pytest.mark.parametrize("name", NOTICED)
+def test_it_shows_with_the_caches_of_its_cell(name: str) -> None:
+    profile, complaint = NOTICED[name]
+    caches = all_cells()[f"broken:{name}"].boot.caches
+    assert complaint in list(Kernel(name, profile, caches).complaints())
 
 
 SILENT = {"no-wait-status": "invalidations are not complete", "no-translation-status": "TE = 1"}
