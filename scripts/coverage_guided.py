@@ -11,7 +11,7 @@ import sys
 import atheris
 
 with atheris.instrument_imports(include=["vtd", "devices", "pagetables"]):
-    from vtd.fuzz.properties import BYTE_PROPERTIES
+    from vtd.fuzz.properties import BYTE_PROPERTIES, Tally
 
 
 def main(arguments: list[str]) -> None:
@@ -20,7 +20,7 @@ def main(arguments: list[str]) -> None:
     if not options or options[0] not in BYTE_PROPERTIES:
         sys.exit(f"usage: {program} {'|'.join(BYTE_PROPERTIES)} [LIBFUZZER OPTIONS]")
     _, check, _ = BYTE_PROPERTIES[options[0]]
-    atheris.Setup([program, *options[1:]], check)
+    atheris.Setup([program, *options[1:]], lambda data: check(data, Tally()))
     atheris.Fuzz()
 
 

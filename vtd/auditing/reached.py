@@ -26,7 +26,7 @@ from vtd.unit.observer import Observer
 from vtd.unit.requests.faults import FaultReason
 from vtd.unit.unit import RemappingUnit
 
-_GRANULARITIES: dict[type[BitRecord], type[IntEnum]] = {
+GRANULARITIES: dict[type[BitRecord], type[IntEnum]] = {
     ContextCacheInvalidateDescriptor: ContextGranularity,
     IotlbInvalidateDescriptor: IotlbGranularity,
     PasidCacheInvalidateDescriptor: PasidCacheGranularity,
@@ -34,6 +34,7 @@ _GRANULARITIES: dict[type[BitRecord], type[IntEnum]] = {
     HostPermissionInvalidateDescriptor: HostPermissionGranularity,
     InterruptEntryCacheInvalidateDescriptor: InterruptGranularity,
 }
+"""What G means in descriptors that have it."""
 FAULT_REASONS = tuple(f"{int(each):02X}h {each.text}" for each in FaultReason)
 
 
@@ -45,7 +46,7 @@ def _name(kind: DescriptorType, granularity: object = None) -> str:
 DESCRIPTOR_KINDS = tuple(
     _name(kind, each)
     for kind, record in DESCRIPTORS.items()
-    for each in _GRANULARITIES.get(record, (None,))
+    for each in GRANULARITIES.get(record, (None,))
     if not getattr(each, "name", "").startswith("RESERVED")
 )
 
@@ -69,6 +70,6 @@ class Reaching(Observer):
         kind = next((kind for kind, record in DESCRIPTORS.items() if type(command) is record), None)
         if kind is None:
             return
-        granularity = _GRANULARITIES.get(type(command))
+        granularity = GRANULARITIES.get(type(command))
         g = None if granularity is None else granularity(command.fields()["g"])
         self._descriptors[_name(kind, g)] += 1

@@ -67,6 +67,9 @@ def fuzz(
     save: Annotated[
         Path, typer.Option(help="Folder for the scenario of a failure; vtd replay runs it.")
     ] = Path(),
+    coverage: Annotated[
+        bool, typer.Option(help="List what was reached, and what never was.")
+    ] = False,
     format: Output = Format.TEXT,
 ) -> None:
     """Generate units, tables, programs and requests, and look for a case that is not right.
@@ -115,7 +118,8 @@ def fuzz(
     result.seconds = time.monotonic() - start
     files = [_save(failure, save) for failure in result.failures]
     rows = [_failure_row(*each) for each in zip(result.failures, files, strict=True)]
-    show(CommandAnswer(_document(result, rows), rows, _lines(result, files)), format)
+    lines = itertools.chain(_lines(result, files), _coverage_lines(result, whole=coverage))
+    show(CommandAnswer(_document(result, rows), rows, lines), format)
     if result.failures:
         raise typer.Exit(FOUND)
     if past is not None:
@@ -162,14 +166,39 @@ def _save(failure: Failure, folder: Path) -> Path | None:
 
 
 def _document(result: CampaignResult, failures: Sequence[Mapping[str, object]]) -> object:
+    from vtd.fuzz.coverage import never  # noqa: PLC0415 - needs an extra
+
     return {
         "cases": result.tally.cases,
         "seconds": round(result.seconds, 1),
         "seeds": len(result.seeds),
         "interrupted": result.interrupted,
         "faults": {hex(code): count for code, count in sorted(result.tally.faults.items())},
+        "coverage": [
+            {**each._asdict(), "count": count}
+            for each, count in sorted(result.tally.encounters.items())
+        ],
+        "never": [each._asdict() for each in never(result.tally.encounters)],
         "failures": failures,
     }
+
+
+def _coverage_lines(result: CampaignResult, *, whole: bool) -> Iterator[str]:
+    """How much of what could be met was, or all of it with what was not."""
+    from vtd.fuzz.coverage import never, possible  # noqa: PLC0415 - needs an extra
+
+    met, missed = result.tally.encounters, never(result.tally.encounters)
+    total = possible()
+    of = "descriptors, requests and register fields (by form, mode, outcome and access)"
+    yield f"reached {total - len(missed)} of {total} {of}"
+    if not whole:
+        return
+    yield "reached:"
+    for each, count in sorted(met.items()):
+        yield f"  {count:8}  {' '.join(part for part in each if part)}"
+    yield "never:"
+    for each in missed:
+        yield f"            {' '.join(part for part in each if part)}"
 
 
 def _failure_row(failure: Failure, path: Path | None) -> Mapping[str, object]:

@@ -41,6 +41,7 @@ from vtd.fuzz.properties import (
     differential,
 )
 from vtd.fuzz.qemu import QemuTarget
+from vtd.fuzz.request_cases import request_cases
 from vtd.fuzz.targets import (
     CaseFailedError,
     CommandTarget,
@@ -114,7 +115,7 @@ TARGETS = "oracle, library:PATH, command:COMMAND or qemu[:PREFIX]"
 TARGET_PROPERTIES = {
     "oracle": PROPERTIES,
     "library": ("tables", "driver"),
-    "command": ("protocol", "driver", "tables", "interrupts"),
+    "command": ("protocol", "driver", "tables", "interrupts", "requests"),
     "qemu": ("tables", "interrupts"),
 }
 """Properties whose cases a kind of target can be given."""
@@ -273,6 +274,8 @@ def target_cases(
         return strategies.driver_cases(units)
     if name == "protocol":
         return protocol.protocol_cases(known)
+    if name == "requests":
+        return request_cases(units)
     qemu = isinstance(target, QemuTarget)
     if name == "interrupts":
         return strategies.interrupt_cases(units, wide_data=not qemu)
@@ -316,7 +319,7 @@ def _run_bytes(job: Job, expired: Callable[[], bool]) -> CampaignResult:
             data = _dmar_like(source, data)
         result.tally.cases += 1
         try:
-            check(data)
+            check(data, result.tally)
         except Violation:
             result.failures.append(_failure(job, _shortest(check, data, expired)))
             break
@@ -338,7 +341,7 @@ def _dmar_like(source: random.Random, data: bytes) -> bytes:
 
 
 def _shortest(
-    check: Callable[[bytes], None], data: bytes, expired: Callable[[], bool]
+    check: Callable[[bytes, Tally], None], data: bytes, expired: Callable[[], bool]
 ) -> Violation:
     """Take bytes away, and then set them to 0, as long as the check fails and time is left."""
     found = _violation(check, data)
@@ -361,9 +364,9 @@ def _shortest(
     return found
 
 
-def _violation(check: Callable[[bytes], None], data: bytes) -> Violation | None:
+def _violation(check: Callable[[bytes, Tally], None], data: bytes) -> Violation | None:
     try:
-        check(data)
+        check(data, Tally())
     except Violation as violation:
         return violation
     return None

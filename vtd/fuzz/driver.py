@@ -204,7 +204,8 @@ class ModelDriver:
 
     ``scalable`` chooses the translation table mode; with ``coarse`` 1 or 2 invalidations are of a
     domain or of everything where less would do. ``departures`` of the unit may call for more
-    than the specification: AW in PASID entries of the first stage, say. Operations that make no
+    than the specification: AW in PASID entries of the first stage, say. With ``device_tlbs``
+    devices may ask for translations and pages; nothing is owed to them. Operations that make no
     sense at the moment, such as mapping what is mapped, do nothing.
     """
 
@@ -216,8 +217,10 @@ class ModelDriver:
         drop: InvalidationRule | None = None,
         coarse: int = 0,
         departures: Departures = SPECIFICATION,
+        device_tlbs: bool = False,
     ) -> None:
         self.capabilities = capabilities
+        self._device_tlbs = device_tlbs and "dt" in capabilities.features
         self._departures = departures
         self._drop = drop
         self.scalable = scalable
@@ -230,7 +233,10 @@ class ModelDriver:
             self.kinds = [kind for kind in self.kinds if kind is not PASS_THROUGH]
         if "sslps_2m" not in features:  # the second stage of a nested domain maps all memory
             self.kinds = [kind for kind in self.kinds if kind is not NESTED]
-        self.pasids = PASIDS if scalable and "pasid" in features else (None,)
+        self.pasids: tuple[int | None, ...] = (None,)
+        if scalable and "pasid" in features:
+            reach = 1 << capabilities.pasid_width
+            self.pasids = tuple(each for each in PASIDS if each is None or each < reach)
         self.domains: dict[int, Domain] = {}
         self.attached: dict[tuple[str, int | None], Domain] = {}
         self._memory = _Recorder()
@@ -300,12 +306,32 @@ class ModelDriver:
             self._driver.structures.add_context_table(source_id)
         if self.scalable:
             for source_id in DEVICES.values():
-                self._driver.attachments.add_endpoint(Endpoint(source_id))
+                self._driver.attachments.add_endpoint(
+                    Endpoint(source_id, self._device_tlbs, self._asks_for_pages)
+                )
                 for pasid in (RID_PASID, 64):
                     self._driver.structures.add_pasid_table(source_id, pasid)
         self._driver.start(interrupts="ir" in features, interrupt_entries=16)
         if "ir" in features:
             self._owed.interrupt_table()
+
+    @property
+    def _asks_for_pages(self) -> bool:
+        return self._device_tlbs and self.scalable and "prs" in self.capabilities.features
+
+    def enqueue(self, descriptor: int) -> None:
+        """Give the unit's queue a descriptor."""
+        self._owed.enqueue(descriptor)
+
+    def set_function(self, name: str, *, enabled: bool) -> None:
+        """Translation (te) or interrupt remapping (ire) off or on."""
+        command(self._registers, **{name: enabled})
+
+    def restart_queue(self) -> None:
+        """The invalidation queue off, and on again from its first place."""
+        command(self._registers, qie=False)
+        self._owed.restart()
+        command(self._registers, qie=True)
 
     def _store(self, address: int, value: int, size: int) -> None:
         self._memory.write(address, value.to_bytes(size, "little"))
@@ -340,7 +366,13 @@ class ModelDriver:
             self._driver.detach(source_id, pasid)
         if domain is not None:
             self.attached[place] = domain
-            self._driver.attach(source_id, domain.space, pasid)
+            self._driver.attach(
+                source_id,
+                domain.space,
+                pasid,
+                ats=self._device_tlbs and (self.scalable or domain.builder is not None),
+                page_requests=self._asks_for_pages,
+            )
             if self._departures.ignore_aw_without_ssts and domain.kind in (FIRST, NESTED):
                 self._set_width(device, pasid)
         if self.scalable:

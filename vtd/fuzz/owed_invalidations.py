@@ -169,11 +169,17 @@ class OwedInvalidations:
             return
         descriptor = _coarser(descriptor, self._coarse)
         if "qi" in self._capabilities.features:
-            self._enqueue(descriptor)
+            self.enqueue(descriptor)
         else:
             self._by_register(descriptor)
 
-    def _enqueue(self, descriptor: int) -> None:
+    def restart(self) -> None:
+        """The next descriptor goes to the first place of the queue."""
+        self._tail = 0
+        self._steps.append(reg_write(0x88, 8, 0))
+
+    def enqueue(self, descriptor: int) -> None:
+        """Write a descriptor and move the tail."""
         size = 32 if self._scalable else 16
         self._steps.append(mem_write(QUEUE + self._tail, descriptor.to_bytes(size, "little")))
         self._tail = (self._tail + size) % 4096

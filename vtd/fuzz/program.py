@@ -55,7 +55,8 @@ def run_program(unit: RemappingUnit, memory: PhysicalMemory, data: bytes) -> Non
                 offset = program.take(1) * 4
                 unit.write_register(offset, size, program.value() & (1 << 8 * size) - 1)
             case 2:
-                unit.read_register(program.take(2), 8 if operation & 0x20 else 4)
+                offset = program.take(1) * 4 if operation & 0x40 else program.take(2)
+                unit.read_register(offset, 8 if operation & 0x20 else 4)
             case 3 | 4:
                 address = program.take(2) << 3 & 0xFFFF8
                 memory.write(address, program.value().to_bytes(8, "little"))

@@ -8,8 +8,9 @@ the same functions.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from hypothesis import strategies as st
@@ -20,15 +21,17 @@ from vtd.auditing.debt import Kind
 from vtd.dmar import Table, validate
 from vtd.fuzz import protocol, strategies
 from vtd.fuzz.case import Case, Outcome, Step
+from vtd.fuzz.coverage import Encounter, Encounters
 from vtd.fuzz.guest_bytes import enter_bytes, walk_bytes
 from vtd.fuzz.guest_program import run_guest_program
 from vtd.fuzz.itanium_program import read_vpd_bytes, run_itanium_program
 from vtd.fuzz.program import run_program
+from vtd.fuzz.request_cases import request_cases
 from vtd.fuzz.strategies import Flavour
 from vtd.fuzz.targets import Difference, EngineTarget, FuzzTarget, OracleTarget, compare
 from vtd.inspection.injection import FailRead
 from vtd.recordings.scenario import ScenarioRun
-from vtd.unit.caching.policy import AGGRESSIVE, KEEPS_STALE, UNCACHED
+from vtd.unit.caching.policy import AGGRESSIVE, KEEPS_STALE, UNCACHED, CachePolicy
 from vtd.unit.options import Options
 from vtd.unit.registers.capabilities import PROFILES, Capabilities
 from vtd.unit.reporting.events import Event, InterruptBlocked, RequestBlocked
@@ -56,6 +59,16 @@ class Tally:
     cases: int = 0
     faults: Counter[int] = field(default_factory=Counter)
     """Fault reasons and how often."""
+    encounters: Counter[Encounter] = field(default_factory=Counter)
+    """Descriptors, requests and accesses of registers."""
+
+    @contextmanager
+    def watch(self, unit: RemappingUnit) -> Iterator[None]:
+        """Count what a unit meets meanwhile."""
+        unit.subscribe(self.add)
+        encounters = Encounters(unit, self.encounters)
+        yield
+        encounters.end()
 
     def add(self, event: Event) -> None:
         """Count a fault."""
@@ -65,6 +78,7 @@ class Tally:
     def __iadd__(self, other: Tally) -> Tally:
         self.cases += other.cases
         self.faults += other.faults
+        self.encounters += other.encounters
         return self
 
 
@@ -84,9 +98,9 @@ def check_driver(case: Case, tally: Tally) -> None:
     """A driver that keeps the rules never notices caches, and the audit finds nothing."""
     expected = OracleTarget().run(case)
     run = EngineTarget(AGGRESSIVE).start(case)
-    run.unit.subscribe(tally.add)
     audit = Audit(run.unit)
-    outcomes = carry_out(run, case, audit)
+    with tally.watch(run.unit):
+        outcomes = carry_out(run, case, audit)
     _agree(case, expected, outcomes)
     # the driver of these cases never waits, as every target completes an invalidation at once
     findings = [each for each in audit.findings if each.kind is not Kind.NOT_WAITED_FOR]
@@ -99,8 +113,9 @@ def check_tables(case: Case, tally: Tally) -> None:
     """Whatever the tables hold, the engine does what the oracle does, fault by fault."""
     expected = OracleTarget().run(case)
     run = EngineTarget(UNCACHED).start(case)
-    run.unit.subscribe(tally.add)
-    _agree(case, expected, carry_out(run, case))
+    with tally.watch(run.unit):
+        outcomes = carry_out(run, case)
+    _agree(case, expected, outcomes)
 
 
 def check_flags(case: Case, tally: Tally) -> None:
@@ -108,8 +123,9 @@ def check_flags(case: Case, tally: Tally) -> None:
     expected = OracleTarget().run(case)
     for policy in (UNCACHED, AGGRESSIVE):
         run = EngineTarget(policy).start(case)
-        run.unit.subscribe(tally.add)
-        _agree(case, expected, carry_out(run, case))
+        with tally.watch(run.unit):
+            outcomes = carry_out(run, case)
+        _agree(case, expected, outcomes)
 
 
 def check_errors(case: Case, tally: Tally) -> None:
@@ -155,16 +171,26 @@ def check_interrupts(case: Case, tally: Tally) -> None:
     expected = OracleTarget().run(case)
     for policy in (UNCACHED, AGGRESSIVE):
         run = EngineTarget(policy).start(case)
-        run.unit.subscribe(tally.add)
-        _agree(case, expected, carry_out(run, case))
+        with tally.watch(run.unit):
+            outcomes = carry_out(run, case)
+        _agree(case, expected, outcomes)
 
 
 def check_protocol(case: Case, tally: Tally) -> None:
     """The protocol of queue, tables and faults shows nothing of what is cached."""
+    _check_policies(case, tally, AGGRESSIVE)
+
+
+def check_requests(case: Case, tally: Tally) -> None:
+    """Answers show nothing of what is cached, but for the size of a piece (4.2.3, 6.2.4.1)."""
+    _check_policies(case, tally, replace(AGGRESSIVE, fractured=False))
+
+
+def _check_policies(case: Case, tally: Tally, aggressive: CachePolicy) -> None:
     run = EngineTarget(KEEPS_STALE).start(case)
-    run.unit.subscribe(tally.add)
-    expected = carry_out(run, case)
-    for policy in (UNCACHED, AGGRESSIVE):
+    with tally.watch(run.unit):
+        expected = carry_out(run, case)
+    for policy in (UNCACHED, aggressive):
         _agree(case, expected, EngineTarget(policy).run(case))
 
 
@@ -186,11 +212,13 @@ def _agree(case: Case, expected: list[Outcome], outcomes: list[Outcome]) -> None
         raise Violation(f"oracle and engine differ: {differences[0]}", case, expected)
 
 
-def differential(one: FuzzTarget, other: FuzzTarget) -> Callable[[Case, Tally], None]:
-    """A check that two targets agree on a case."""
+def differential(one: EngineTarget, other: FuzzTarget) -> Callable[[Case, Tally], None]:
+    """A check that a target agrees with the engine on a case."""
 
     def check(case: Case, tally: Tally) -> None:
-        expected = one.run(case)
+        run = one.start(case)
+        with tally.watch(run.unit):
+            expected = carry_out(run, case)
         differences = compare(case, expected, other.run(case))
         if differences:
             why = f"{one.name} and {other.name} differ: {differences[0]}"
@@ -244,21 +272,31 @@ CASE_PROPERTIES: dict[str, Property] = {
             lambda unit: protocol.protocol_cases([unit]),
             check_protocol,
         ),
+        Property(
+            "requests",
+            "requests of every kind, functions off and on: the same whatever is cached",
+            request_cases(strategies.capabilities()),
+            lambda unit: request_cases(st.just(unit)),
+            check_requests,
+        ),
     )
 }
 
 
-def check_registers(data: bytes, unit: Capabilities) -> None:
+def check_registers(data: bytes, tally: Tally) -> None:
     """Any access of software and devices has an architected result: nothing raises."""
     memory = PhysicalMemory()
     memory.add_region(0, 1 << 20)
+    kind = UNITS[sum(data[:1]) % len(UNITS)]
+    unit = RemappingUnit(kind, memory, Options(caches=AGGRESSIVE))
     try:
-        run_program(RemappingUnit(unit, memory, Options(caches=AGGRESSIVE)), memory, data)
+        with tally.watch(unit):
+            run_program(unit, memory, data)
     except Exception as error:
         raise Violation(f"{type(error).__name__}: {error} for {data.hex()}") from error
 
 
-def check_dmar(data: bytes) -> None:
+def check_dmar(data: bytes, _: Tally) -> None:
     """A table is read without loss and judged, or refused as a whole."""
     try:
         packed = Table.parse(data).pack() if len(data) >= 48 else data
@@ -269,7 +307,7 @@ def check_dmar(data: bytes) -> None:
         raise Violation(f"not given back as it was: {data.hex()}")
 
 
-def check_guest(data: bytes) -> None:
+def check_guest(data: bytes, _: Tally) -> None:
     """A guest and its hypervisor do anything: nothing raises, and cached is uncached."""
     try:
         cached = run_guest_program(data, cached=True)
@@ -280,7 +318,7 @@ def check_guest(data: bytes) -> None:
         raise Violation(f"cached mappings show for {data.hex()}")
 
 
-def check_ept(data: bytes) -> None:
+def check_ept(data: bytes, _: Tally) -> None:
     """EPT are walked as the oracle does, and lead where a unit's second stage leads."""
     try:
         walk_bytes(data)
@@ -288,7 +326,7 @@ def check_ept(data: bytes) -> None:
         raise Violation(f"{type(error).__name__}: {error} for {data.hex()}") from error
 
 
-def check_vmcs(data: bytes) -> None:
+def check_vmcs(data: bytes, _: Tally) -> None:
     """A VMCS enters exactly if no rule is broken, whatever its fields hold."""
     try:
         enter_bytes(data)
@@ -296,7 +334,7 @@ def check_vmcs(data: bytes) -> None:
         raise Violation(f"{type(error).__name__}: {error} for {data.hex()}") from error
 
 
-def check_vpd(data: bytes) -> None:
+def check_vpd(data: bytes, _: Tally) -> None:
     """Two Itanium guests do anything: accelerations change what intercepts, and nothing else."""
     try:
         read_vpd_bytes(data)
@@ -308,10 +346,10 @@ def check_vpd(data: bytes) -> None:
         raise Violation(f"accelerations show for {data.hex()}")
 
 
-BYTE_PROPERTIES: dict[str, tuple[str, Callable[[bytes], None], int]] = {
+BYTE_PROPERTIES: dict[str, tuple[str, Callable[[bytes, Tally], None], int]] = {
     "registers": (
         "programs of register accesses, descriptors, DMAs and interrupts raise nothing",
-        lambda data: check_registers(data, UNITS[sum(data[:1]) % len(UNITS)]),
+        check_registers,
         120,
     ),
     "guest": (

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import count
+from typing import Any
 
 from hypothesis import strategies as st
 
 from devices.interrupt_messages import RemappableAddress
+from pagetables.bits import Bits
 from vtd.fuzz.case import (
     DEVICES,
     Case,
@@ -27,6 +29,7 @@ from vtd.fuzz.case import (
     store,
 )
 from vtd.fuzz.places import CONTEXT_TABLES, INTERRUPTS, ROOT_TABLE, STATUS
+from vtd.fuzz.strategies import drawn_units
 from vtd.layouts.descriptors import (
     DESCRIPTORS,
     NEEDS,
@@ -83,9 +86,15 @@ EVERY_UNIT: Units = tuple(PROFILES.values())
 def units_with(
     units: Units, *needed: str, rather: Callable[[Capabilities], bool]
 ) -> st.SearchStrategy[Capabilities]:
-    """Units that have the needed functions; ``rather``: of which sort more often."""
+    """Units that have the needed functions; ``rather``: of which sort more often.
+
+    Of every unit one in four is drawn field by field.
+    """
     able = [unit for unit in units if set(needed) <= unit.features]
-    return st.sampled_from([*filter(rather, able), *filter(rather, able), *able])
+    known = st.sampled_from([*filter(rather, able), *filter(rather, able), *able])
+    if units is not EVERY_UNIT:
+        return known
+    return st.integers(0, 3).flatmap(lambda n: drawn_units(*needed) if n == 3 else known)
 
 
 def _has_queue(unit: Capabilities) -> bool:
@@ -222,11 +231,25 @@ def any_descriptors(draw: Draw, unit: Capabilities, *, wide: bool) -> int:
     else:
         value = int(record.of())
         for name, bits in record.FIELDS.items():
-            if not name.startswith("type") and draw(st.booleans()):
-                value |= bits.place(draw(st.integers(0, bits.max)) << bits.shift)
+            if not name.startswith("type"):
+                value |= bits.place(draw(_field_values(unit, name, bits)) << bits.shift)
     if draw(st.integers(0, 5)) == 0:
         value ^= 1 << draw(st.integers(12, record.WIDTH - 1))
     return value
+
+
+def _field_values(unit: Capabilities, name: str, bits: Bits[Any]) -> st.SearchStrategy[int]:
+    """Values of a field of a descriptor: legal ones mostly, and any."""
+    match name:
+        case "did" | "hptdid":
+            most = (1 << unit.did_width) - 1
+        case "am":
+            return st.sampled_from([0, 1, 8, 9, 17, 18, int(unit.cap.mamv), 31])
+        case "im":
+            most = int(unit.ecap.mhmv)
+        case _:
+            most = bits.max
+    return st.one_of(st.just(0), st.integers(0, most), st.integers(0, most), st.just(most))
 
 
 @st.composite

@@ -285,19 +285,7 @@ def table_cases(
     driver = ModelDriver(unit, scalable=scalable, departures=departures)
     if not with_pasids:
         driver.pasids = (None,)
-    begin = [
-        Operation("attach", {"device": name, "domain_id": domain, "kind": kind, "pasid": pasid})
-        for name, domain, kind, pasid in draw(
-            st.lists(
-                st.tuples(DEVICE, DOMAINS, st.integers(0, 3), PASID),
-                min_size=1,
-                max_size=4,
-                unique_by=lambda each: (each[0], each[3]),
-            )
-        )
-    ]
-    begin += draw(st.lists(st.one_of(mapping, huge_mapping), min_size=1, max_size=5))
-    driver.run(begin)
+    driver.run(draw(address_spaces()))
     broken: list[Flaw] = []
     if flavour is Flavour.FLAWED:
         broken = [draw(flaws(driver))]
@@ -309,6 +297,22 @@ def table_cases(
     if with_flags:
         driver.emit(*(mem_read(place.address, place.size) for place in driver.places()))
     return driver.case("; ".join(flaw.rule for flaw in broken) or "valid")
+
+
+@st.composite
+def address_spaces(draw: Draw) -> list[Operation]:
+    """Some devices and PASIDs get address spaces with some mappings."""
+    users = st.lists(
+        st.tuples(DEVICE, DOMAINS, st.integers(0, 3), PASID),
+        min_size=1,
+        max_size=4,
+        unique_by=lambda each: (each[0], each[3]),
+    )
+    begin = [
+        Operation("attach", {"device": name, "domain_id": domain, "kind": kind, "pasid": pasid})
+        for name, domain, kind, pasid in draw(users)
+    ]
+    return begin + draw(st.lists(st.one_of(mapping, huge_mapping), min_size=1, max_size=5))
 
 
 huge_mapping = _operation(
@@ -329,9 +333,17 @@ _ADDRESSES = (16, 0x1000, 0x20_0010, 1 << 38, 1 << 39, 1 << 47, 1 << 48, 0xFFFF_
 """Addresses that are often not mapped, or beyond a width."""
 
 
+class Aim(NamedTuple):
+    """Who asks for what."""
+
+    device: str
+    address: int
+    pasid: int | None
+
+
 @st.composite
-def requests(draw: Draw, driver: ModelDriver) -> Step:
-    """A DMA of a device to an address that is likely to mean something."""
+def aims(draw: Draw, driver: ModelDriver) -> Aim:
+    """A device, and an address that is likely to mean something."""
     used = [place for place, domain in driver.attached.items() if domain.builder is not None]
     device, pasid = draw(st.sampled_from(used or [("d0", None)]))
     if draw(st.integers(0, 7)) == 0:
@@ -342,9 +354,14 @@ def requests(draw: Draw, driver: ModelDriver) -> Step:
     addresses = list(_ADDRESSES)
     if draw(st.integers(0, 5)) and pages:
         addresses = [page + 16 for page in pages[:4] + pages[-2:]]
-    address = draw(st.sampled_from(addresses))
-    write = draw(st.booleans())
-    return driver.request(device, address, write=write, pasid=pasid)
+    return Aim(device, draw(st.sampled_from(addresses)), pasid)
+
+
+@st.composite
+def requests(draw: Draw, driver: ModelDriver) -> Step:
+    """A DMA of a device to an address that is likely to mean something."""
+    aim = draw(aims(driver))
+    return driver.request(aim.device, aim.address, write=draw(st.booleans()), pasid=aim.pasid)
 
 
 def _one_bit(entry: int) -> st.SearchStrategy[int]:

@@ -10,7 +10,7 @@ from hypothesis import given
 from vtd.fuzz.ept_oracle import EptVerdict
 from vtd.fuzz.guest_bytes import DisagreementError, enter_bytes, walk_bytes
 from vtd.fuzz.guest_strategies import vmcs_states
-from vtd.fuzz.properties import BYTE_PROPERTIES, Violation
+from vtd.fuzz.properties import BYTE_PROPERTIES, Tally, Violation
 from vtd.guest.itanium import optimizations
 from vtd.guest.itanium.causes import InterceptCause
 from vtd.guest.itanium.outcomes import Executed
@@ -67,7 +67,7 @@ def test_an_acceleration_that_does_something_else_is_found(
     monkeypatch.setitem(optimizations.HANDLERS, InterceptCause.COVER, wrong)
     program = bytes([0x20, 0x04, 35, 0, 0])  # a_cover; COVER is the 36th cause
     with pytest.raises(Violation, match="accelerations show"):
-        BYTE_PROPERTIES["vpd"][1](program)
+        BYTE_PROPERTIES["vpd"][1](program, Tally())
 
 
 @given(vmcs_states(CAPS))

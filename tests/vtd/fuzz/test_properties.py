@@ -41,7 +41,7 @@ def test_a_property_holds_of_the_engine(name: str) -> None:
 @pytest.mark.parametrize("name", BYTE_PROPERTIES)
 @given(data=st.binary(max_size=120))
 def test_bytes_are_always_dealt_with(name: str, data: bytes) -> None:
-    BYTE_PROPERTIES[name][1](data)
+    BYTE_PROPERTIES[name][1](data, Tally())
 
 
 @given(strategies.table_cases(Flavour.FLAWED))
@@ -56,7 +56,7 @@ def test_a_valid_case_breaks_no_rule(case: Case) -> None:
 
 @given(strategies.dmar_tables())
 def test_generated_dmar_tables_are_read_without_loss(data: bytes) -> None:
-    BYTE_PROPERTIES["dmar"][1](data)
+    BYTE_PROPERTIES["dmar"][1](data, Tally())
 
 
 @given(strategies.capabilities())
