@@ -235,6 +235,8 @@ def _reach_row(each: Reach) -> dict[str, object]:
 
 def _work_row(each: WorkDone) -> dict[str, object]:
     return {
+        "operation": each.operation,
+        "operations": each.operations,
         "requests": each.requests,
         "refused": each.refused,
         "bytes": each.bytes,
@@ -263,9 +265,10 @@ def _run_lines(reach: list[Reach], work: list[WorkDone], findings: list[str]) ->
         yield f"{each.device} of {each.guest}: {what}; its interrupt: {each.interrupt}"
     for done in work:
         yield (
-            f"{done.device}: {counted(done.requests, 'request')} of {done.bytes} bytes, "
-            f"{done.refused} refused; IOTLB {done.hits} hits, {done.misses} misses; "
-            f"{done.reads_per_request:.2f} reads a request; interrupts: {done.posted} posted, "
+            f"{done.device}: {done.operations} {done.operation}, {done.bytes} bytes; "
+            f"{counted(done.requests, 'DMA request')}, {done.refused} refused; "
+            f"IOTLB {done.hits} hits, {done.misses} misses; "
+            f"{done.reads_per_request:.2f} reads a DMA request; interrupts: {done.posted} posted, "
             f"{counted(done.exits, 'exit')}"
         )
         if done.unmaps:

@@ -194,6 +194,8 @@ class Work(Located):
     """Bytes of guest memory that its requests go to."""
     random: bool = False
     interrupts: Natural = 10
+    engine: bool = False
+    """Not single requests, but what the model of the device does by itself for its driver."""
     unmaps: Natural = 0
     """How often the guest unmaps a page meanwhile, by the unit that it sees, and maps it again."""
 

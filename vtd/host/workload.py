@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import random
-from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from devices.dma import CompletionStatus
+from devices.dma import Completion, Request
 from devices.interrupt_programming import remappable_message
 from pagetables.bits import BitRecord
 from pagetables.observer import Structure
+from vtd.host.engines import SingleRequests, engine_of
 from vtd.host.guest_remapping import GuestRemapping
 from vtd.host.guests import Passed
 from vtd.host.plan import Work
@@ -27,9 +28,14 @@ class WorkDone:
 
     device: str
     guest: str
+    operation: str
+    """What it did, in the plural: requests, or what its own engine does."""
+    operations: int
     requests: int
+    """DMA requests that reached the unit, each within a page."""
     refused: int
     bytes: int
+    """Of the operations that the device says it did."""
     hits: int
     """Pages of its requests that the IOTLB had."""
     misses: int
@@ -57,16 +63,33 @@ class Pressure(Observer):
 
     def __init__(self) -> None:
         self.hits = self.misses = self.reads = self.invalidations = 0
+        self.requests = self.refused = 0
+        self._counts = True
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """What happens meanwhile is nothing that the device does."""
+        self._counts = False
+        yield
+        self._counts = True
+
+    def begin(self, request: Request) -> None:
+        """A request has arrived."""
+        self.requests += self._counts
+
+    def answered(self, request: Request, answer: int | Completion) -> None:
+        """It goes on, or not."""
+        self.refused += self._counts and not isinstance(answer, int) and not answer.ok
 
     def asked(self, cache: CacheName, key: Any, entry: object | None) -> None:
         """The IOTLB was asked."""
-        if cache is CacheName.IOTLB:
+        if cache is CacheName.IOTLB and self._counts:
             self.hits += entry is not None
             self.misses += entry is None
 
     def read(self, structure: Structure, address: int, size: int, value: int) -> None:
         """A structure was read."""
-        self.reads += 1
+        self.reads += self._counts
 
     def invalidated(self, command: BitRecord) -> None:
         """Software had something invalidated."""
@@ -74,7 +97,10 @@ class Pressure(Observer):
 
 
 def do_work(host: RunningHost, seed: int = 0) -> Iterator[WorkDone]:
-    """The work that the plan names, a device after the other; ``seed`` of the random requests."""
+    """The work that the plan names, a device after the other; ``seed`` of the random requests.
+
+    HostError for an engine that can't be driven here.
+    """
     passed = {each.name: each for each in host.passed}
     for number, work in enumerate(host.plan.work):
         if work.device in passed:
@@ -82,36 +108,31 @@ def do_work(host: RunningHost, seed: int = 0) -> Iterator[WorkDone]:
 
 
 def _done(host: RunningHost, work: Work, passed: Passed, rng: random.Random) -> WorkDone:
-    unit = host.platform.unit_of(passed.function)
-    pressure, statuses = Pressure(), Counter[CompletionStatus]()
-    dma, data = passed.function.dma, bytes(work.bytes)
+    unit, pressure = host.platform.unit_of(passed.function), Pressure()
+    engine = engine_of(passed, host.physical) if work.engine else SingleRequests(passed)
     remapping = GuestRemapping(passed) if work.unmaps else None
+    size, moved = engine.size_of(work.bytes), 0
     unit.observe(pressure)
     try:
-        for number, address in enumerate(_addresses(work, passed, rng)):
+        for number, address in enumerate(_addresses(work, size, engine.first, passed, rng)):
             if remapping is not None:
-                remapping.unmap_until((number + 1) * work.unmaps // work.requests)
-                remapping.need(address)
-            answer = dma.write(address, data) if work.writes else dma.read(address, work.bytes)
-            statuses[answer.status] += 1
+                with pressure.paused():
+                    remapping.unmap_until((number + 1) * work.unmaps // work.requests)
+                    remapping.need(address)
+            moved += size * engine.move(address, size, writes=work.writes)
         if remapping is not None:
             remapping.map_again()
     finally:
         unit.ignore(pressure)
-    posted = exits = 0
-    if passed.handle is not None:
-        message = remappable_message(passed.handle)
-        for _ in range(work.interrupts):
-            outcome = dma.write(message.address, message.data.to_bytes(4, "little")).interrupt
-            posted += isinstance(outcome, Posted)
-            exits += isinstance(outcome, Interrupt)
-    done = statuses[CompletionStatus.SUCCESS]
+    posted, exits = _interrupts(passed, work.interrupts)
     return WorkDone(
         device=work.device,
         guest=passed.guest.name,
-        requests=work.requests,
-        refused=work.requests - done,
-        bytes=done * work.bytes,
+        operation=engine.operation,
+        operations=work.requests,
+        requests=pressure.requests,
+        refused=pressure.refused,
+        bytes=moved,
         hits=pressure.hits,
         misses=pressure.misses,
         reads=pressure.reads,
@@ -123,13 +144,31 @@ def _done(host: RunningHost, work: Work, passed: Passed, rng: random.Random) -> 
     )
 
 
-def _addresses(work: Work, passed: Passed, rng: random.Random) -> Iterator[int]:
-    """Device addresses of the requests, inside the first ranges that the device may reach."""
-    spans = [(device, min(size, work.span)) for device, size, _ in passed.guest.reached()]
+def _interrupts(passed: Passed, count: int) -> tuple[int, int]:
+    """Send that many interrupts; how many were posted, and how many cost an exit."""
+    posted = exits = 0
+    if passed.handle is not None:
+        message = remappable_message(passed.handle)
+        for _ in range(count):
+            data = message.data.to_bytes(4, "little")
+            outcome = passed.function.dma.write(message.address, data).interrupt
+            posted += isinstance(outcome, Posted)
+            exits += isinstance(outcome, Interrupt)
+    return posted, exits
+
+
+def _addresses(
+    work: Work, size: int, first: int, passed: Passed, rng: random.Random
+) -> Iterator[int]:
+    """Device addresses of operations, in the first range that the device may reach.
+
+    They begin ``first`` bytes into it, where the queues of an engine end.
+    """
+    spans = [(device, size) for device, size, _ in passed.guest.reached()]
     if not spans:
         return
-    start, span = spans[0]
-    slots = max(1, span // work.bytes)
+    start, room = spans[0]
+    slots = max(1, min(room - first, work.span) // size)
     for number in range(work.requests):
         slot = rng.randrange(slots) if work.random else number % slots
-        yield start + slot * work.bytes
+        yield start + first + slot * size
