@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from devices.capabilities import ExtendedCapabilityId
 from tests.vtd.host.plan_strategies import machine, plans
 from vtd.host.attempts import BYTES, MARK, try_everything
 from vtd.host.guests import Passed
@@ -159,6 +160,22 @@ def test_a_split_group_is_refused_and_does_harm_when_it_is_forced() -> None:
     guest = host.guests["a"]
     host.passed[1].function.dma.write(0x3000, b"of the other guest")
     assert host.physical.read(guest.memory[0].host + 0x3000, 18) == b"of the other guest"
+
+
+def test_whoever_has_a_physical_function_takes_virtual_ones_away() -> None:
+    text, _, _ = (PLANS / "server.toml").read_text().partition("[[work]]")
+    split = text.replace('devices = ["nic.vf0"]', 'devices = ["nic.vf0", "nic"]')
+    with pytest.raises(HostError, match="its physical function nic is given to web"):
+        of_text(split)
+    host = of_text(split, forced=True)
+    passed = {each.name: each for each in host.passed}
+    device, _, _ = next(passed["nic.vf1"].guest.reached())
+    assert passed["nic.vf1"].function.dma.write(device, MARK).ok
+    physical = passed["nic"].function
+    at = physical.config.find_extended_capability(ExtendedCapabilityId.SRIOV)
+    assert at is not None
+    physical.config.write(at + 8, 0, 2)  # VF Enable off: the driver of web may do that
+    assert not passed["nic.vf1"].function.dma.write(device, MARK).ok
 
 
 def test_a_device_without_its_reserved_region_fails_and_with_it_works() -> None:
