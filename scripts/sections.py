@@ -26,12 +26,12 @@ def sections() -> dict[str, str]:
     return {number: title for number, _, title in (line.partition(" ") for line in lines)}
 
 
-def marks(tree: ast.Module) -> Iterator[tuple[str, str]]:
-    """Name of a test and number of a section that it shows."""
+def marks(tree: ast.Module, marker: str = "section") -> Iterator[tuple[str, str]]:
+    """Name of a test and what a marker says that it shows, such as the number of a section."""
     for node in tree.body:
         if isinstance(node, ast.FunctionDef):
             for mark in node.decorator_list:
-                if isinstance(mark, ast.Call) and ast.unparse(mark.func) == "pytest.mark.section":
+                if isinstance(mark, ast.Call) and ast.unparse(mark.func) == f"pytest.mark.{marker}":
                     for number in mark.args:
                         yield node.name, str(ast.literal_eval(number))
 
@@ -59,7 +59,7 @@ def page() -> str:
     count = f"{len(rows)} of {len(titles)} sections have a test that is marked with them.\n"
     table = ["| section | title | tests |", "| --- | --- | --- |", *rows]
     without = ["", "## Without a test", "", *(f"- {each}" for each in missing), ""]
-    return HEAD + count + "\n" + "\n".join(table + without)
+    return HEAD + count + "\n" + "\n".join(table + (without if missing else [""]))
 
 
 def _link(path: Path, name: str) -> str:

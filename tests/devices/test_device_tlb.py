@@ -31,6 +31,7 @@ def translation(
     pasid=PASIDS,
     privileged=st.booleans(),
 )
+@pytest.mark.section("6.3")
 def test_a_translation_serves_its_whole_range_under_its_own_tag(
     size: int, number: int, frame: int, offset: int, pasid: int | None, privileged: bool
 ) -> None:

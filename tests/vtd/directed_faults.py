@@ -45,6 +45,11 @@ class Case:
     root: bool = False
     """The root table pointer is to blame, whatever the mode."""
 
+    @property
+    def condition(self) -> str:
+        """The row of Table 30: its code, or one of those that share the reason."""
+        return ROWS.get((self.reason, self.name), self.reason.condition)
+
     def world(self, mode: Mode) -> World:
         """The world with its one mistake."""
         world = World(mode, **self.setup)
@@ -373,3 +378,29 @@ CASES: tuple[Case, ...] = (
         {"pasid": PASID},
     ),
 )
+
+ROWS = {
+    (R.CONTEXT_INVALID, "reserved AW"): "LCT.4.1",
+    (R.CONTEXT_INVALID, "AW not in SAGAW"): "LCT.4.1",
+    (R.CONTEXT_INVALID, "reserved TT"): "LCT.4.2",
+    (R.CONTEXT_INVALID, "TT=01b without DT"): "LCT.4.2",
+    (R.CONTEXT_INVALID, "TT=10b without PT"): "LCT.4.2",
+    (R.CONTEXT_INVALID, "no top table"): "LCT.4.3",
+    (R.ADDRESS_BEYOND_WIDTH, "beyond AW"): "LGN.1.1",
+    (R.ADDRESS_BEYOND_WIDTH, "beyond MGAW"): "LGN.1.1",
+    (R.ADDRESS_BEYOND_WIDTH, "beyond the HAW"): "LGN.1.3",
+    (R.MODE_INVALID, "TTM=11b without ADMS"): "RTA.1.1",
+    (R.MODE_INVALID, "TTM=10b"): "RTA.1.2",
+    (R.MODE_INVALID, "TTM=01b without SMTS"): "RTA.1.3",
+    (R.MODE_INVALID, "SSIRWE with TTM=00b"): "RTA.1.4",
+    (R.SM_CONTEXT_INVALID, "PRE without DTE"): "SCT.4.1",
+    (R.SM_CONTEXT_INVALID, "RID_PASID beyond the directory"): "SCT.4.2",
+    (R.SM_CONTEXT_INVALID, "EPTR without PASIDE"): "SCT.4.3",
+    (R.PASID_INVALID, "AW"): "SPT.4.1",
+    (R.PASID_INVALID, "reserved PGTT"): "SPT.4.2",
+    (R.PASID_INVALID, "FSPM"): "SPT.4.3",
+    (R.PASID_INVALID, "five levels without FS5LP"): "SPT.4.3",
+    (R.PASID_INVALID, "FSPTPTR beyond AW"): "SPT.4.4",
+    (R.SM_ADDRESS_BEYOND_HAW, "beyond"): "SGN.4.2",
+}
+"""Of the cases whose reason stands for several rows."""

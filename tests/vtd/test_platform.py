@@ -821,3 +821,24 @@ def test_a_root_complex_that_forwards_goes_by_the_translated_address() -> None:
         copy = forked.topology.find(platform.topology.bdf(device))
         assert copy is not None
         assert copy.port.read(0x6000, 4).ok is forwards
+
+
+@pytest.mark.section("3.2", "3.12.7")
+def test_devices_and_interfaces_of_one_see_the_pages_of_their_domain_alone() -> None:
+    memory = PhysicalMemory()
+    memory.add_region(0, 1 << 20)
+    unit = RemappingUnit(PROFILES["xeon"], memory)
+    driver = Driver(unit, memory, FramePool(0x1_0000, BUFFER))
+    driver.start()
+    places: dict[tuple[int, int | None], int] = {(0x10, None): 0, (0x10, 5): 1, (0x10, 6): 2}
+    places |= {(0x18, None): 3, (0x18, 5): 3}
+    domains = [driver.domain(SECOND_STAGE) for _ in range(4)]
+    for number, domain in enumerate(domains):
+        memory.write(BUFFER + 0x1000 * number, bytes([number]) * 4)
+        domain.map(0x5000, BUFFER + 0x1000 * number, 0x1000)
+    for (source, pasid), number in places.items():
+        driver.attach(source, domains[number], pasid)
+    for (source, pasid), number in places.items():
+        port = UnitPort(unit, memory, source)
+        assert port.read(0x5000, 4, pasid=pasid).data == bytes([number]) * 4
+        assert not port.read(BUFFER, 4, pasid=pasid).ok

@@ -94,6 +94,7 @@ def test_domain_id_0_is_for_absent_entries_under_caching_mode() -> None:
     assert found(lint_structures(rig.unit)) == {"VTD-D03"}
 
 
+@pytest.mark.section("6.2.3.1")
 def test_a_pasid_and_domain_id_have_one_set_of_tables_across_devices() -> None:
     rig = scalable()
     other = 0xF000

@@ -178,6 +178,7 @@ def test_whoever_has_a_physical_function_takes_virtual_ones_away() -> None:
     assert not passed["nic.vf1"].function.dma.write(device, MARK).ok
 
 
+@pytest.mark.section("3.16")
 def test_a_device_without_its_reserved_region_fails_and_with_it_works() -> None:
     text, _, _ = (PLANS / "desktop.toml").read_text().partition("[[guest]]")
     rest = """

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from devices.dma import WRITE
+from devices.dma import READ, WRITE, AddressType, Completion, CompletionStatus, Request
 from pagetables.observer import Structure
 from tests.vtd.interrupt_world import POSTED, REMAPPED, InterruptWorld
-from tests.vtd.world import STATUS, Mode, World, capabilities
+from tests.vtd.world import HOST, STATUS, Mode, World, capabilities
 from vtd.inspection.memory_accesses import MemoryAccess, MemoryAccesses, Operation
 from vtd.inspection.memory_type import MemoryType
 from vtd.layouts.descriptors import InvalidationWaitDescriptor
+from vtd.layouts.entries import HostPermissionL4Entry
 from vtd.layouts.registers import RdtConfiguration
 
 S = Structure
@@ -66,6 +67,26 @@ def test_a_pasid_entry_from_the_cache_counts_like_one_that_is_read() -> None:
     started.unit.caches.iotlb.clear()
     assert started.admit() is not None
     assert len(log.accesses) == 4
+
+
+@pytest.mark.parametrize("pwsnp", [False, True])
+@pytest.mark.section("4.2.4.2", "4.2.4.3")
+def test_host_permission_tables_are_snooped_as_pwsnp_says(pwsnp: bool) -> None:
+    world = World(Mode.SECOND, capabilities(hpts=1))
+    table = 0x18000
+    world.change("context", hpte=True)
+    world.change("pasid", pwsnp=pwsnp, hptptr=table)
+    world.add("hpt4", table, HostPermissionL4Entry.of(av=True, addr=table + 0x1000))
+    started = world.start()
+    log = MemoryAccesses(started.unit)
+    kind = AddressType.TRANSLATED
+    request = Request(world.source_id, HOST, READ, 4, address_type=kind)
+    answer = started.unit.admit(request)
+    assert isinstance(answer, Completion)
+    assert answer.status is CompletionStatus.UNSUPPORTED_REQUEST  # an empty table of level 3
+    tables = [each for each in log.accesses if each.structure is S.HOST_PERMISSION]
+    assert len(tables) == 2
+    assert all(each.attributes == (MemoryType.WB, pwsnp) for each in tables)
 
 
 @pytest.mark.parametrize("c", [0, 1])

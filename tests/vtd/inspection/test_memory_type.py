@@ -137,6 +137,7 @@ def test_snooping_is_forced_by_snp_or_pgsnp() -> None:
 
 
 @pytest.mark.section("11.4.12.2")
+@pytest.mark.fields("MtrrDefaultType.e.type")
 def test_memory_is_uncacheable_while_mtrrs_are_off() -> None:
     assert mtrr_type(registers(default=6), 0x1234_5000) is UC
 
@@ -154,6 +155,7 @@ def test_memory_is_uncacheable_while_mtrrs_are_off() -> None:
     ],
 )
 @pytest.mark.section("3.11.2", "11.4.12.3")
+@pytest.mark.fields("FixedRangeMtrr.r0.r7", "MtrrDefaultType.fe")
 def test_fixed_ranges_cover_the_first_megabyte(address: int, offset: int, field: int) -> None:
     file = registers()
     file.write(offset, 8, int(WP) << 8 * field)
@@ -166,6 +168,7 @@ def test_fixed_ranges_cover_the_first_megabyte(address: int, offset: int, field:
     [((WC,), WC), ((WC, WC), WC), ((WT, WB), WT), ((UC, WB), UC), ((WC, WB), UC)],
 )
 @pytest.mark.section("3.11.2", "11.4.12.4")
+@pytest.mark.fields("VariableRangeMtrrBase.physbase.type", "VariableRangeMtrrMask.physmask.v")
 def test_overlapping_variable_ranges_have_their_precedence(
     types: tuple[MemoryType, ...], expected: MemoryType
 ) -> None:

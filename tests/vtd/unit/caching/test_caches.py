@@ -179,7 +179,7 @@ def test_tables_of_other_depth_under_the_same_domain_id_do_no_harm() -> None:
                 assert unit.admit(world.request) is not None
 
 
-@pytest.mark.section("6.2.8")
+@pytest.mark.section("6.2.8", "6.5.3.5", "6.5.3.6")
 def test_aggressive_caches_show_a_missing_invalidation() -> None:
     software = Software(Mode.LEGACY, [UNCACHED, *POLICIES.values()], caching_mode=True)
     domain = software.domains[0]
@@ -208,6 +208,7 @@ def test_aggressive_caches_show_a_missing_invalidation() -> None:
 
 @pytest.mark.parametrize("refusal", [{"w": True}, {}], ids=["not readable", "not present"])
 @pytest.mark.parametrize("level", [4, 3, 2])
+@pytest.mark.section("6.2.5.2", "6.2.5.3", "6.2.5.4")
 def test_a_nested_entry_is_kept_only_if_the_second_stage_lets_its_table_be_read(
     level: int, refusal: dict[str, bool]
 ) -> None:
@@ -253,17 +254,18 @@ def test_a_nested_entry_keeps_where_the_second_stage_had_the_table(
     assert started.admit() == HOST | PAGE
 
 
-@pytest.mark.section("6.2.5.5")
+@pytest.mark.section("6.2.5.5", "6.2.5.1")
 def test_an_entry_is_kept_even_if_its_table_maps_nothing() -> None:
     """6.2.5.1 to 6.2.5.4."""
-    for mode, name in ((Mode.NESTED, "first1"), (Mode.FIRST, "first1"), (Mode.SECOND, "second1")):
-        world = World(mode)
-        world.put(name, 0)
-        started = world.start(Options(caches=AGGRESSIVE))
-        assert started.admit() is None
-        caches = started.unit.caches
-        cache = caches.second_stage if mode is Mode.SECOND else caches.first_stage
-        assert {shift for (_, _, shift, _), _ in cache} == {39, 30, 21}
+    for levels, kept in ((4, {39, 30, 21}), (5, {48, 39, 30, 21})):
+        for mode in (Mode.NESTED, Mode.FIRST, Mode.SECOND):
+            world = World(mode, first_levels=levels, second_levels=levels)
+            world.put("second1" if mode is Mode.SECOND else "first1", 0)
+            started = world.start(Options(caches=AGGRESSIVE))
+            assert started.admit() is None
+            caches = started.unit.caches
+            cache = caches.second_stage if mode is Mode.SECOND else caches.first_stage
+            assert {shift for (_, _, shift, _), _ in cache} == kept
 
 
 # What each invalidation removes: Tables 17, 23 and 24

@@ -179,6 +179,7 @@ def test_a_broken_rule_has_its_fault_reason(
         (0xFEEF_FFF0, 16),
     ],
 )
+@pytest.mark.fault("29 i")
 def test_other_writes_to_the_range_are_no_interrupts(address: int, length: int) -> None:
     started = InterruptWorld(entry=REMAPPED.replace(fpd=True)).start()
     assert not started.port().write(address, bytes(length)).ok
@@ -191,7 +192,7 @@ def test_other_writes_to_the_range_are_no_interrupts(address: int, length: int) 
 @pytest.mark.parametrize(
     "mode", [DeliveryMode.SMI, DeliveryMode.NMI, DeliveryMode.INIT, DeliveryMode.EXT_INT]
 )
-@pytest.mark.section("5.1.4")
+@pytest.mark.section("5.1.4", "5.1.7")
 def test_delivery_modes_that_are_always_edge_triggered(mode: DeliveryMode) -> None:
     started = InterruptWorld(entry=REMAPPED.replace(dlm=mode, tm=TriggerMode.LEVEL)).start()
     outcome = started.send()
@@ -221,6 +222,7 @@ def test_a_pasid_is_ignored_while_dma_remapping_is_off() -> None:
     assert started.record().fr == 0x31  # legacy mode
 
 
+@pytest.mark.fault("29 i")
 def test_reads_of_the_range_are_blocked_but_a_zero_length_one() -> None:
     started = InterruptWorld().start()
     assert started.port().read(0xFEE0_0000, 0).ok
@@ -288,6 +290,9 @@ def interrupt_worlds(draw: st.DrawFn) -> InterruptWorld:
 @given(interrupt_worlds())
 @settings(max_examples=300)
 @pytest.mark.section("5.1.2.2", "5.1.4")
+@pytest.mark.fields(
+    "RemappedIrte.fpd.dm.rh.tm.dlm.im.sq", "PostedIrte.fpd.sq", "RemappableData.subhandle"
+)
 def test_interrupts_are_what_the_oracle_says(world: InterruptWorld) -> None:
     agree(world)
 
@@ -341,6 +346,7 @@ def test_random_entries_and_descriptors_do_nothing_but_fault(
     agree(world)
 
 
+@pytest.mark.fields("CompatibilityAddress.dm.rh.dst", "CompatibilityData.v.dlm.tm")
 def test_messages_pass_unchanged_while_remapping_is_off() -> None:
     world = InterruptWorld(enabled=False)
     world.address, world.data = 0xFEE4_2_00C, 0x8123
@@ -557,6 +563,17 @@ def test_a_notification_is_sent_when_5_2_3_says_so(on: bool, sn: bool, urgent: b
 
 
 @pytest.mark.section("5.2.3")
+@pytest.mark.parametrize("data", [0, 0xC000], ids=["edge", "level"])
+@pytest.mark.section("5.2.6")
+def test_a_posted_interrupt_is_an_edge_whatever_its_request_is(data: int) -> None:
+    world = InterruptWorld(entry=POSTED)
+    world.data = data  # trigger mode and level of the request, ignored with SHV = 0
+    outcome = world.start().send()
+    assert isinstance(outcome, Posted)
+    assert outcome.notification is not None
+    assert outcome.notification.trigger_mode is TriggerMode.EDGE
+
+
 def test_a_descriptor_error_leaves_the_descriptor_alone() -> None:
     world = InterruptWorld(entry=POSTED)
     frozen(world)

@@ -239,6 +239,7 @@ def test_hits_are_counted_one_by_one_only_while_somebody_counts() -> None:
     st.lists(st.sampled_from(["read", "translate", "translated", "page"])),
 )
 @pytest.mark.section("10.4", "11.4.13.19")
+@pytest.mark.fields("PerformanceMonitoringAddressTypeFilter.en.at")
 def test_the_address_type_filter_selects_requests(
     kinds: set[AddressType], actions: list[str]
 ) -> None:
@@ -253,6 +254,11 @@ def test_the_address_type_filter_selects_requests(
 
 @given(st.integers(0, 255), st.integers(1, 20))
 @pytest.mark.section("10.3.1", "11.4.13.23")
+@pytest.mark.fields(
+    "PerformanceMonitoringCapability.cw",
+    "PerformanceMonitoringCounter.cntr",
+    "PerformanceMonitoringOverflowStatus.os",
+)
 def test_a_counter_rolls_over_at_its_width(start: int, count: int) -> None:
     bench = Bench(capability_registers(2, width=8))
     bench.enable(E.PG_REQ_POSTED)
@@ -277,6 +283,7 @@ def test_several_events_are_added_up() -> None:
 
 
 @pytest.mark.section("10.6", "11.4.13.13")
+@pytest.mark.fields("PerformanceMonitoringInterruptStatus.pis")
 def test_an_overflow_may_send_an_interrupt() -> None:
     bench = Bench()
     unit = bench.unit
@@ -305,6 +312,7 @@ def test_a_masked_interrupt_is_withdrawn_with_its_status() -> None:
 
 
 @pytest.mark.section("10.3.2", "11.4.13.12")
+@pytest.mark.fields("PerformanceMonitoringFreezeStatus.fs")
 def test_an_overflow_may_freeze_everything() -> None:
     bench = Bench()
     bench.enable(E.PG_REQ_POSTED, E.PG_REQ_POSTED, gfo=True)
@@ -322,6 +330,9 @@ def test_an_overflow_may_freeze_everything() -> None:
 
 @pytest.mark.parametrize("cwe", [False, True])
 @pytest.mark.section("10.2", "11.4.13.15")
+@pytest.mark.fields(
+    "PerformanceMonitoringCounterConfiguration.en", "PerformanceMonitoringAddressTypeFilter.en"
+)
 def test_what_is_locked_while_a_counter_is_enabled(cwe: bool) -> None:
     constants = capability_registers(2)
     if not cwe:
@@ -378,7 +389,12 @@ def _filter(bench: Bench, group: int, events: int, offset: int) -> None:
 
 
 @pytest.mark.parametrize("what", INVALID)
-@pytest.mark.section("10.5")
+@pytest.mark.section("10.5", "11.4.13.14")
+@pytest.mark.fields(
+    "PerformanceMonitoringEventCapability.es",
+    "PerformanceMonitoringCounterConfiguration.es.egi",
+    "PerformanceMonitoringCapability.egcnt",
+)
 def test_a_wrong_configuration_can_not_be_enabled(what: str) -> None:
     bench = Bench()
     INVALID[what](bench)
@@ -419,6 +435,7 @@ def test_a_counter_may_have_capabilities_of_its_own() -> None:
 
 
 @pytest.mark.section("11.4.13.2")
+@pytest.mark.fields("PerformanceMonitoringCapability.rsvd_63_60")
 def test_the_reserved_bits_of_the_capability_have_their_documented_value() -> None:
     assert Bench().unit.read_register(0x300, 8) >> 60 == 0xF  # 11.4.13.2
 
@@ -477,6 +494,12 @@ HIT = {RID: 0x0108, DID: 5, PASID_FILTER: PASID, PTL: 1}
     ],
 )
 @pytest.mark.section("10.4", "11.4.13.16", "11.4.13.17", "11.4.13.18")
+@pytest.mark.fields(
+    "PerformanceMonitoringRequesterIdFilter.en.rid",
+    "PerformanceMonitoringDomainIdFilter.en.did",
+    "PerformanceMonitoringPasidFilter.en.pfm.pasid",
+    "PerformanceMonitoringPageTableLevelFilter.en.ptl",
+)
 def test_hits_of_the_iotlb_are_filtered_by_all_that_an_entry_has(
     filters: Mapping[int, int], counted: int
 ) -> None:

@@ -107,7 +107,7 @@ def test_any_aligned_range_can_be_asked_for(page: int, order: int) -> None:
     assert invalidation_range(encoded << 12, larger=True) == expected
 
 
-@pytest.mark.section("6.5.2.6", "7.6.1")
+@pytest.mark.section("6.5.2.6", "7.6.1", "7.8")
 def test_descriptors_become_messages_in_order() -> None:
     bench = Bench()
     with_pasid = {"sid": SOURCE_ID, "pasid": 0x45}
@@ -246,6 +246,7 @@ def test_itags_are_not_shared(itags: int, count: int) -> None:
 
 @pytest.mark.parametrize("dit", [False, True])
 @pytest.mark.section("6.5.2.5")
+@pytest.mark.fields("DeviceTlbInvalidateDescriptor.mip.pfsid_3_0.pfsid_15_4")
 def test_mip_limits_a_physical_function_where_dit_is_reported(dit: bool) -> None:
     bench = Bench(dit=dit)
     limit = {"pfsid_15_4": 0x0100, "mip": 2} if dit else {"mip": 2}
@@ -268,6 +269,7 @@ def test_mip_counts_the_requests_of_its_own_physical_function() -> None:
 
 
 @pytest.mark.section("7.7")
+@pytest.mark.fields("InvalidationWaitDescriptor.pd")
 def test_a_page_request_drain_ends_behind_the_requests_before_the_answer() -> None:
     bench = Bench()
     bench.invalidate()

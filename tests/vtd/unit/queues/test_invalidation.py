@@ -13,11 +13,12 @@ from vtd.layouts import descriptors as d
 from vtd.layouts.descriptors import DESCRIPTORS, DescriptorType
 from vtd.layouts.registers import RootTableAddress, TranslationTableMode
 from vtd.unit.caching.cache import UNBOUNDED
-from vtd.unit.caching.policy import CachePolicy
+from vtd.unit.caching.policy import AGGRESSIVE, CachePolicy
 from vtd.unit.departures import Departures
 from vtd.unit.options import Options
 from vtd.unit.registers.capabilities import Capabilities
 from vtd.unit.reporting.events import Event
+from vtd.unit.requests.request import kind_of
 
 T = DescriptorType
 LEGACY, SCALABLE, ABORT = (
@@ -260,6 +261,7 @@ def test_pasid_based_iotlb_invalidation_compares_the_address_bits_that_tag_entri
     ],
 )
 @pytest.mark.section("11.4.9.3")
+@pytest.mark.fields("InvalidationQueueAddress.dw", "InvalidationQueueErrorRecord.iqei")
 def test_descriptor_width_and_translation_table_mode_have_to_fit(
     ttm: TranslationTableMode, wide: bool, unit: Capabilities, error: int | None
 ) -> None:
@@ -276,12 +278,14 @@ def test_a_tail_within_a_wide_descriptor_is_misaligned() -> None:
 
 @pytest.mark.parametrize("size", range(7))
 @pytest.mark.section("11.4.9.2")
+@pytest.mark.fields("InvalidationQueueAddress.qs", "InvalidationQueueErrorRecord.iqei")
 def test_a_tail_beyond_the_queue_is_invalid(size: int) -> None:
     started = start(size=size)
     started.unit.write_register(0x88, 8, 0x1000 << size)
     assert started.queue_error == INVALID_TAIL
 
 
+@pytest.mark.fields("InvalidationQueueAddress.iqa")
 def test_a_queue_that_can_not_be_read_is_a_fetch_error() -> None:
     started = start()
     started.unit.write_register(0x90, 8, HOLE)
@@ -317,6 +321,7 @@ def test_an_error_is_a_fault_event() -> None:
 
 
 @pytest.mark.section("6.5.2")
+@pytest.mark.fields("InvalidationQueueHead.qh", "InvalidationQueueTail.qt")
 def test_the_queue_wraps() -> None:
     started = start()
     for number in range(600):
@@ -388,6 +393,7 @@ def test_status_address_bits_at_and_above_the_haw_are_ignored() -> None:
 
 
 @pytest.mark.section("6.5.2.10", "11.4.9.4", "11.4.9.6", "11.4.9.7")
+@pytest.mark.fields("InvalidationCompletionStatus.iwc")
 def test_completion_is_an_event_once_per_iwc() -> None:
     started = start()
     started.unit.write_register(0xA4, 4, 0x42)
@@ -512,6 +518,59 @@ def test_register_invalidation_checks_the_address_mask() -> None:
 def test_register_invalidation_without_psi_is_coarser() -> None:
     started = World(Mode.LEGACY, capabilities(psi=0)).start()
     assert iotlb_command(started, 3 << 60 | 5 << 32) == 2
+
+
+@pytest.mark.parametrize("mask", range(4))
+@pytest.mark.section("6.5.1.1", "11.4.6.1")
+@pytest.mark.fields("ContextCommand.fm.sid.did")
+def test_a_function_mask_leaves_low_bits_of_the_source_id_out(mask: int) -> None:
+    world = World(Mode.LEGACY)
+    started = world.start()
+    context, entry = world.places["context"][0], world.get("context").pack()
+    functions = [0x0108 | function for function in range(8)]
+    for source_id in functions:
+        world.memory.load(context + 16 * (source_id - 0x0108), entry)
+        assert started.admit(world.request._replace(source_id=source_id)) is not None
+    named = 0x0108 | 5
+    value = mask << 32 | named << 16 | world.get("context").did
+    assert context_command(started, 3 << 61 | value) == 3
+    left = {source_id for source_id, _ in started.unit.caches.context}
+    ignored = (0b000, 0b100, 0b110, 0b111)[mask]
+    assert left == {each for each in functions if (each ^ named) & ~ignored}
+
+
+@pytest.mark.parametrize("hint", [False, True])
+@pytest.mark.parametrize("draining", [0, 3 << 48])
+@pytest.mark.section("6.5.1.2", "11.4.6.4")
+@pytest.mark.fields("InvalidateAddress.addr.ih.am", "IotlbInvalidate.dr.dw.did")
+def test_the_hint_keeps_paging_structure_caches(hint: bool, draining: int) -> None:
+    world = World(Mode.LEGACY)
+    started = world.start(Options(caches=AGGRESSIVE))
+    assert started.admit() is not None
+    where = world.address & -0x1000 | hint << 6
+    value = 3 << 60 | draining | world.get("context").did << 32
+    assert iotlb_command(started, value, where) == 3
+    caches = started.unit.caches
+    assert caches.iotlb.peek(kind_of(world.request), world.address) is None
+    assert bool(len(caches.second_stage)) is hint
+
+
+@pytest.mark.section("6.5.4", "6.5.5")
+def test_nothing_that_was_answered_is_still_on_its_way_when_a_wait_ends() -> None:
+    world = World(Mode.SECOND)
+    started = world.start()
+    started.enable_queue(wide=True)
+    order: list[str] = []
+    names = {STATUS: "status", HOST | PAGE: "data"}
+    world.memory.watch(lambda address, _: order.append(names.get(address, "")))
+    assert started.port().write(world.address, b"data").ok
+    drained = d.IotlbInvalidateDescriptor.of(g=1, dw=True, dr=True)
+    started.submit(drained, wait())
+    assert [each for each in order if each] == ["data", "status"]
+    started.command(te=False, qie=True)
+    assert started.port().write(0xFEE0_0000, bytes(4)).interrupt is not None  # before the wait
+    started.submit(VALID[T.IEC_INV], wait())
+    assert [each for each in order if each] == ["data", "status", "status"]
 
 
 @pytest.mark.parametrize("command", [0x28, capabilities().iotlb_offset + 8])

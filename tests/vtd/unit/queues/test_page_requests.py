@@ -125,6 +125,7 @@ def test_each_row_is_answered_or_dropped(case: Case, mode: Mode, fpd: bool, last
     ("mode", "change", "reason"),
     [(Mode.SECOND, {"pre": False}, 0x47), (Mode.LEGACY, {"tt": 1}, 0x32)],
 )
+@pytest.mark.fault("RTA.3 p", "SCT.8 p")
 def test_page_requests_have_to_be_enabled(mode: Mode, change: dict[str, int], reason: int) -> None:
     world = World(mode)
     asker = Asker(world)
@@ -209,6 +210,9 @@ class Model:
     st.integers(120, 127),
 )
 @pytest.mark.section("7.4.1", "11.4.11.1", "11.4.11.2")
+@pytest.mark.fields(
+    "PageRequestQueueTail.pqt", "PageRequestQueueHead.pqh", "PageRequestQueueAddress.pqa.pqs"
+)
 def test_the_queue_fills_overflows_and_recovers(actions: list[str], used: int) -> None:
     asker, model = Asker(World(Mode.SECOND)), Model(128)
     for number in range(used):  # nearly full, with the tail near the end

@@ -307,6 +307,13 @@ def test_fault_and_iotlb_registers_sit_where_the_capabilities_say() -> None:
 
 
 @pytest.mark.section("11.4.13.1", "11.4.13.3", "11.4.13.4", "11.4.13.5", "11.4.13.6")
+@pytest.mark.fields(
+    "PerformanceMonitoringCapability.cs.ncntr",
+    "PerformanceMonitoringConfigurationOffset.cfgo",
+    "PerformanceMonitoringFreezeOffset.fzo",
+    "PerformanceMonitoringOverflowOffset.ofo",
+    "PerformanceMonitoringCounterOffset.cnto",
+)
 def test_counters_sit_where_the_offset_registers_say() -> None:
     file = counting_unit(COUNTERS)
     file.write(0x1000, 8, 0x55)
@@ -319,6 +326,7 @@ def test_counters_sit_where_the_offset_registers_say() -> None:
     assert (PerformanceMonitoringCounterEventCapability, 16) not in file
 
 
+@pytest.mark.fields("PerformanceMonitoringCapability.pasidfs.ridfs")
 def test_counter_filters_are_present_as_far_as_they_are_supported() -> None:
     requester_filter_only = {**COUNTERS, 0x300: COUNTERS[0x300] & ~(1 << 34)}
     file = counting_unit(requester_filter_only)

@@ -13,11 +13,18 @@ from vtd.unit.reporting.event_interrupt import (
     FAULT_EVENT,
     INVALIDATION_EVENT,
     PAGE_REQUEST_EVENT,
+    PERFORMANCE_EVENT,
     EventInterrupt,
     EventRegisters,
 )
 
-EVENTS = {FAULT_EVENT: 0x38, INVALIDATION_EVENT: 0xA0, PAGE_REQUEST_EVENT: 0xE0}
+EVENTS = {
+    FAULT_EVENT: 0x38,
+    INVALIDATION_EVENT: 0xA0,
+    PAGE_REQUEST_EVENT: 0xE0,
+    PERFORMANCE_EVENT: 0x328,
+}
+UNIT = capabilities(ecmds=1, pms=1, fro=0x240)
 IM, IP = 1 << 31, 1 << 30
 
 
@@ -26,7 +33,7 @@ class Bench:
 
     def __init__(self, event: EventRegisters) -> None:
         self.base = EVENTS[event]
-        self.registers = RegisterFile(capabilities())
+        self.registers = RegisterFile(UNIT)
         self.sent: list[Message] = []
         self.event = EventInterrupt(self.registers, event, self.sent.append)
 
@@ -40,6 +47,12 @@ def benches() -> Iterator[Bench]:
 
 @pytest.mark.parametrize("event", EVENTS)
 @pytest.mark.section("11.4.7.2")
+@pytest.mark.fields(
+    "FaultEventControl.im.ip",
+    "InvalidationEventControl.im.ip",
+    "PageRequestEventControl.im.ip",
+    "PerformanceMonitoringInterruptControl.im.ip",
+)
 def test_an_event_waits_while_masked_and_is_sent_on_unmasking(event: EventRegisters) -> None:
     bench = Bench(event)
     assert bench.control() == IM
@@ -75,7 +88,30 @@ def test_masking_sends_nothing() -> None:
     address=st.integers(0, (1 << 32) - 1),
     upper=st.integers(0, (1 << 32) - 1),
 )
-@pytest.mark.section("5.1.6.1", "11.4.7.3", "11.4.7.4")
+@pytest.mark.section(
+    "5.1.6.1",
+    "11.4.7.3",
+    "11.4.7.4",
+    "11.4.9.8",
+    "11.4.11.8",
+    "11.4.13.9",
+    "11.4.13.10",
+    "11.4.13.11",
+)
+@pytest.mark.fields(
+    "FaultEventData.imd",
+    "FaultEventAddress.ma",
+    "FaultEventUpperAddress.mua",
+    "InvalidationEventData.imd",
+    "InvalidationEventAddress.ma",
+    "InvalidationEventUpperAddress.mua",
+    "PageRequestEventData.imd",
+    "PageRequestEventAddress.ma",
+    "PageRequestEventUpperAddress.mua",
+    "PerformanceMonitoringInterruptData.imd",
+    "PerformanceMonitoringInterruptAddress.ma",
+    "PerformanceMonitoringInterruptUpperAddress.mua",
+)
 def test_the_message_is_what_the_registers_hold(data: int, address: int, upper: int) -> None:
     for bench in benches():
         for offset, value in ((4, data), (8, address), (12, upper)):

@@ -34,6 +34,7 @@ def command(unit: RemappingUnit, code: int, operand: int = 0) -> VirtualCommandR
     )
 )
 @pytest.mark.section("11.4.16.3")
+@pytest.mark.fields("VirtualCommand.oa.cmd")
 def test_a_pasid_has_one_owner(commands: list[tuple[int, int]]) -> None:
     unit = started()
     free = set(range(1, 8))
@@ -89,3 +90,13 @@ def test_a_pasid_is_freed_by_the_low_bits_of_the_operand() -> None:
     pasid = command(unit, ALLOCATE).rslt
     assert command(unit, FREE, (1 << 48) - (1 << 20) | pasid).sc == SUCCESS
     assert not unit.virtual_commands.pasids.allocated
+
+
+@pytest.mark.section("11.4.16.2")
+@pytest.mark.fields("VirtualCommandExtendedOperand.ob")
+def test_a_second_operand_is_kept_and_changes_no_command() -> None:
+    unit = started()
+    unit.write_register(0xE08, 8, 0x0123_4567_89AB_CDEF)
+    assert unit.read_register(0xE08, 8) == 0x0123_4567_89AB_CDEF
+    assert command(unit, ALLOCATE).rslt == 1
+    assert unit.read_register(0xE08, 8) == 0x0123_4567_89AB_CDEF

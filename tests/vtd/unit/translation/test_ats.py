@@ -137,6 +137,7 @@ def test_each_row_has_its_answer(case: Case, mode: Mode, fpd: bool) -> None:
 
 @pytest.mark.parametrize("pasid", [None, 0x45])
 @pytest.mark.parametrize("fpd", [False, True])
+@pytest.mark.fault("SCT.5 t")
 def test_a_context_entry_without_dte_is_unsupported(pasid: int | None, fpd: bool) -> None:
     world = World(Mode.SECOND, pasid=pasid)
     world.change("context", dte=False, fpd=fpd)
@@ -147,6 +148,7 @@ def test_a_context_entry_without_dte_is_unsupported(pasid: int | None, fpd: bool
 
 
 @pytest.mark.parametrize("mode", [Mode.LEGACY, Mode.LEGACY_PASS_THROUGH])
+@pytest.mark.fault("LCT.5 t")
 def test_a_context_entry_of_another_type_is_unsupported(mode: Mode) -> None:
     world = World(mode)
     started = world.start()
@@ -282,6 +284,7 @@ def test_a_translation_without_write_permission_leaves_dirty_clear() -> None:
 
 @pytest.mark.parametrize("no_write", [False, True])
 @pytest.mark.parametrize("mode", [Mode.LEGACY, *SCALABLE_MODES])
+@pytest.mark.fault("S.1 t", "S.2 t")
 def test_interrupt_addresses_without_pasid_are_for_untranslated_writes(
     mode: Mode, no_write: bool
 ) -> None:

@@ -25,6 +25,7 @@ FETCH = READ | EXECUTE_REQUESTED
 @pytest.mark.parametrize("mode", SCALABLE_MODES)
 @pytest.mark.parametrize("fpd", [False, True])
 @pytest.mark.parametrize(("version", "code"), [(8, 0x34), (7, 0x5C)])
+@pytest.mark.fault("RTA.5 u", "SPT.5 u")
 def test_a_fetch_is_refused_whatever_is_cached(
     mode: Mode, version: int, code: int, fpd: bool
 ) -> None:
@@ -51,6 +52,7 @@ def test_a_unit_that_serves_fetches_reads(version: int, ers: int, refused: bool)
 
 
 @pytest.mark.parametrize(("version", "status"), [(8, "UR"), (7, "SC")])
+@pytest.mark.fault("RTA.5 t", "SPT.5 t")
 def test_translations_for_fetches(version: int, status: str) -> None:
     world = World(Mode.FIRST, capabilities(version=version), pasid=0x45)
     started = world.start()
@@ -61,6 +63,7 @@ def test_translations_for_fetches(version: int, status: str) -> None:
     assert started.port().translate(world.address, pasid=0x45).entries[0].r
 
 
+@pytest.mark.fault("RTA.5 d")
 def test_translated_fetches_are_refused_by_version_8_alone() -> None:
     for version, passes in ((7, True), (8, False)):
         world = World(Mode.FIRST, capabilities(version=version, ptrs=1), pasid=0x45)

@@ -35,6 +35,12 @@ bounds = st.integers(0, 8).map(lambda number: number * UNIT)
 
 @given(bounds, bounds, bounds, bounds, st.integers(0, 10 * UNIT), st.integers(0, 64))
 @pytest.mark.section("11.4.8.3", "11.4.8.5")
+@pytest.mark.fields(
+    "ProtectedLowMemoryBase.plmb",
+    "ProtectedLowMemoryLimit.plml",
+    "ProtectedHighMemoryBase.phmb",
+    "ProtectedHighMemoryLimit.phml",
+)
 def test_a_region_reaches_from_its_base_to_the_end_of_its_limit(
     low_base: int, low_limit: int, high_base: int, high_limit: int, address: int, length: int
 ) -> None:
@@ -60,6 +66,7 @@ def test_low_bits_read_as_zero_and_limits_count_them_as_ones() -> None:
 
 
 @pytest.mark.section("11.4.8.1")
+@pytest.mark.fields("ProtectedMemoryEnable.epm.prs")
 def test_the_status_follows_the_enable_bit() -> None:
     started = World(Mode.LEGACY).start()
     started.unit.write_register(0x64, 4, 1 << 31)

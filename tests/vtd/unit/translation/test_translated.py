@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from devices.dma import ATOMIC, READ, WRITE, AddressType, AtomicOp, CompletionStatus, Request
 from pagetables.bits import BitRecord
+from tests.vtd.directed_faults import CASES, Case
 from tests.vtd.world import (
     HOLE,
     HOST,
@@ -163,6 +164,7 @@ REFUSALS = (
     "case", REFUSALS, ids=[f"{case.reason:02X}h {case.place} {case.fields}" for case in REFUSALS]
 )
 @pytest.mark.section("4.2.5", "7.1.3")
+@pytest.mark.fault("SCT.5 d", "SCT.10 d", "HPT.1 d", "HPT.3 d", "HPT.6 d")
 def test_each_row_blocks(case: Refusal, fpd: bool) -> None:
     world = permitting_world(pasid=PASID)
     world.change(case.place, **case.fields)
@@ -170,6 +172,47 @@ def test_each_row_blocks(case: Refusal, fpd: bool) -> None:
         world.change("context", fpd=True)
     suppressed = fpd and case.reason.qualified
     refused(world.start(), case.status, None if suppressed else case.reason)
+
+
+TRANSLATED_REASONS = {
+    *(0x01, 0x02, 0x03, 0x08, 0x09, 0x0A, 0x0B, 0x30, 0x31, 0x33, 0x38, 0x39, 0x3A, 0x40, 0x41),
+    *(0x42, 0x43, 0x46, 0x48, 0x50, 0x51, 0x52, 0x58, 0x59, 0x5A, 0x5B, 0x89),
+}
+"""The translated request columns of Table 30, but for what no other request meets."""
+ABORTED = {0x50, 0x52, 0x58, 0x5A, 0x5B}
+TRANSLATED_CASES = [
+    (case, mode)
+    for case in CASES
+    for mode in case.modes
+    if case.reason in TRANSLATED_REASONS
+    and mode is not Mode.LEGACY_PASS_THROUGH
+    and case.condition != "LCT.4.3"  # no table is walked
+    and "dt" in World(mode, **case.setup).unit.features
+]
+
+
+@pytest.mark.parametrize(
+    ("case", "mode"),
+    TRANSLATED_CASES,
+    ids=[f"{case.reason:02X}h {mode.value}: {case.name}" for case, mode in TRANSLATED_CASES],
+)
+@pytest.mark.section("7.1.3")
+def test_each_row_of_all_requests_blocks_these_too(case: Case, mode: Mode) -> None:
+    unit = World(mode, **case.setup).unit
+    checked = {"hpts": "smts" in unit.features, "hpt1gps": 0, "ptrs": "smts" in unit.features}
+    unit = replace(unit, ecap=unit.ecap.replace(**checked))
+    world = World(mode, **{**case.setup, "unit": unit})
+    if mode is Mode.LEGACY:
+        world.change("context", tt=1)
+    else:
+        world.change("context", hpte=True, eptr=True)
+        world.change("pasid", hptptr=TABLES)
+    case.breaks(world)
+    started = world.start()
+    request = translated(world, pasid=world.request.pasid)
+    assert admitted(started, request) is (CA if case.reason in ABORTED else UR)
+    record = started.record()
+    assert (record.f, record.fr, record.at) == (True, case.reason, AddressType.TRANSLATED)
 
 
 @pytest.mark.parametrize(
@@ -188,6 +231,7 @@ def test_each_row_blocks(case: Refusal, fpd: bool) -> None:
         ("hpt1", 127, R.HPT_RESERVED, CA),
     ],
 )
+@pytest.mark.fault("HPT.2 d")
 def test_reserved_bits_block(
     place: str, bit: int, reason: FaultReason, status: CompletionStatus
 ) -> None:
@@ -209,6 +253,7 @@ def test_an_address_that_is_not_valid_is_not_looked_at() -> None:
 
 
 @pytest.mark.parametrize("mode", [Mode.LEGACY, Mode.SECOND])
+@pytest.mark.fault("LGN.1.2 d", "LGN.4 d", "SGN.4.1 d", "SGN.8.3 d")
 def test_addresses_of_no_memory_are_blocked(mode: Mode) -> None:
     world = World(mode)
     if mode is Mode.LEGACY:
@@ -221,6 +266,7 @@ def test_addresses_of_no_memory_are_blocked(mode: Mode) -> None:
 
 
 @pytest.mark.parametrize("mode", [Mode.LEGACY, Mode.LEGACY_PASS_THROUGH])
+@pytest.mark.fault("LCT.5 d")
 def test_legacy_context_entries_allow_them_with_one_type_only(mode: Mode) -> None:
     started = World(mode).start()
     assert started.port().read_translated(HOST, 4).status is UR
@@ -264,6 +310,7 @@ def test_they_are_unsupported_while_remapping_is_off() -> None:
 @pytest.mark.parametrize("level", [1, 2, 3])
 @pytest.mark.parametrize("access", ACCESSES, ids=ACCESSES.values())
 @pytest.mark.section("4.2.4.1")
+@pytest.mark.fault("HPT.5 d", "HPT.6 d")
 def test_page_permissions_of_any_level_decide(access: int, level: int, permissions: int) -> None:
     world = permitting_world()
     world.put("hpt1", 0)
@@ -281,6 +328,7 @@ def test_page_permissions_of_any_level_decide(access: int, level: int, permissio
 
 @pytest.mark.parametrize("zlr", [False, True])
 @pytest.mark.parametrize("permissions", [0, READ, WRITE])
+@pytest.mark.fault("HPT.4 d")
 def test_zero_length_reads_need_any_permission_with_zlr(permissions: int, zlr: bool) -> None:
     unit = capabilities(haw=52, hpts=1, zlr=zlr)
     world = World(Mode.SECOND, unit)
@@ -297,6 +345,7 @@ def test_zero_length_reads_need_any_permission_with_zlr(permissions: int, zlr: b
 
 @pytest.mark.parametrize("size", range(4))
 @pytest.mark.section("4.2.4")
+@pytest.mark.fault("SPT.9 d")
 def test_addresses_beyond_the_table_are_blocked(size: int) -> None:
     world = permitting_world()
     world.change("pasid", hptsz=size)
@@ -435,6 +484,7 @@ def test_what_is_not_worth_keeping_is_read_again() -> None:
     assert admitted(started, translated(world)) is OK
 
 
+@pytest.mark.section("6.2.6.2")
 def test_requests_with_and_without_pasid_have_permissions_of_their_own() -> None:
     world = permitting_world(Mode.SECOND)
     started = world.start(Options(caches=AGGRESSIVE))
@@ -445,6 +495,18 @@ def test_requests_with_and_without_pasid_have_permissions_of_their_own() -> None
     started.unit.caches.context.clear()
     started.unit.caches.host_tables.clear()
     assert admitted(started, translated(world, pasid=0)) is UR
+
+
+@pytest.mark.section("6.2.6.1")
+@pytest.mark.fields("PasidEntry.hptpfd")
+def test_no_host_permission_is_prefetched_for_a_translation() -> None:
+    for forbidden in (False, True):
+        world = permitting_world()
+        world.change("pasid", hptpfd=forbidden)
+        started = world.start(Options(caches=AGGRESSIVE))
+        assert started.port().translate(world.address).entries[0].r
+        caches = started.unit.caches
+        assert len(caches.host_permissions) == len(caches.host_tables) == 0
 
 
 def test_a_unit_that_sets_the_root_table_anew_forgets_host_permissions() -> None:
