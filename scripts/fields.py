@@ -25,6 +25,7 @@ against the reserved bits and the bytes that it is made of (`tests/vtd/layouts`)
 """
 FOLDERS = ("vtd/unit", "vtd/layouts", "vtd/inspection", "vtd/software", "vtd/fuzz", "vtd")
 LISTED = 3
+"""Tests of a field that the page shows."""
 PLACES = {"context": ("ContextEntry", "ScalableContextEntry"), "pasid": ("PasidEntry",),
           "directory": ("PasidDirectoryEntry",), "root": ("RootEntry", "ScalableRootEntry"),
           "hpt4": ("HostPermissionL4Entry",), "hpt3": ("HostPermissionL3Entry",),
@@ -152,8 +153,8 @@ def _names(node: ast.AST) -> Iterator[tuple[str, tuple[str, ...]]]:
             yield name, ()
 
 
-def page() -> str:
-    """The page."""
+def page(listed: int | None = LISTED) -> str:
+    """The page, with so many tests of a field, or all."""
     tests, lines, missing, count = named(), [], [], 0
     for record in records():
         title = (record.__doc__ or "").split("\n", 1)[0].rstrip(".")
@@ -162,10 +163,7 @@ def page() -> str:
         for name, bits in fields(record).items():
             count += 1
             naming = tests.get((record.__name__, name), [])
-            links = [_link(*each) for each in naming[:LISTED]]
-            more = len(naming) - LISTED
-            if more > 0:
-                links.append(f"and {more} more")
+            links = [_link(*each) for each in naming[:listed]]
             if not naming:
                 missing.append(f"{record.__name__} {name.upper()}")
             at = f"{bits.high}" if bits.high == bits.low else f"{bits.high}:{bits.low}"
