@@ -2,8 +2,9 @@
 
 Each change is one of: a comparison, a connective, a shift or a mask turned into its neighbour, a
 number off by one, a flag inverted, a check or a call left out. Tests run on a copy of the packages,
-and only those that come to the changed line: of the module first, then of its folder, the quick
-before the slow. Prints what survives; exits with 1 if more than ``--allowed`` per cent do.
+and only those that come to the changed line, the quick ones of the module first; those above
+``--slow`` seconds run at the end, on what has survived by then. Prints what does; exits with 1 if
+more than ``--allowed`` per cent do.
 
 ``--folder`` keeps the copy and what was found. Another run goes on there: what was noticed is
 not tried again, what survived is tried with the tests as they are now.
@@ -30,7 +31,8 @@ from typing import NamedTuple
 from coverage import CoverageData
 
 ROOT = Path(__file__).resolve().parents[1]
-COPIED = ("vtd", "devices", "pagetables", "tests", "scripts", "docs", "pyproject.toml", "README.md")
+PACKAGES = ("vtd", "devices", "pagetables")
+COPIED = (*PACKAGES, "tests", "scripts", "docs", "pyproject.toml", "README.md")
 SUBJECTS = ("vtd/unit", "vtd/layouts", "pagetables")
 TESTS = (
     "tests/pagetables",
@@ -41,6 +43,8 @@ TESTS = (
 )
 NO_SUCH_TEST = 4
 """Exit code of pytest."""
+FIRST = 200
+"""How many tests run before the others are looked for."""
 PYTEST = (sys.executable, "-Bm", "pytest", "-q", "-n0", "-p", "no:cacheprovider")
 _COMPARISONS: dict[type[ast.cmpop], type[ast.cmpop]] = {
     ast.Eq: ast.NotEq, ast.NotEq: ast.Eq, ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE,
@@ -134,16 +138,18 @@ def changed(path: Path, number: int, which: int) -> Change:
 class Suite:
     """The tests, on a copy of the packages in a folder: which come to a line, and their seconds."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, slow: float) -> None:
         self._folder = folder
+        self._slow = slow
         for name in COPIED:
             if (ROOT / name).is_dir():
                 shutil.copytree(ROOT / name, folder / name, dirs_exist_ok=True)
             else:
                 shutil.copy2(ROOT / name, folder / name)
         digest = hashlib.sha256()
-        for path in sorted(folder.rglob("*.py")):
-            digest.update(path.read_bytes())
+        for name in (*PACKAGES, "tests"):
+            for path in sorted((folder / name).rglob("*.py")):
+                digest.update(path.read_bytes())
         known, of_what = folder / "seconds.json", ""
         self._seconds: dict[str, float] = {}
         if known.exists():
@@ -177,25 +183,43 @@ class Suite:
             tests += sorted(others, key=lambda test: self._rank(change.file, test))
         return tests
 
-    def _rank(self, file: str, test: str) -> tuple[bool, bool, float]:
+    def _rank(self, file: str, test: str) -> float:
+        """Its seconds, of which those of tests beside the file count less."""
         path = Path("tests") / file
         own = path.with_name(f"test_{path.name}").as_posix()
-        folder = f"{path.parent.as_posix()}/"
-        return not test.startswith(own), not test.startswith(folder), self._seconds.get(test, 0.0)
+        near = test.startswith(f"{path.parent.as_posix()}/")
+        weight = 0.1 if test.startswith(own) else 0.3 if near else 1
+        return weight * self._seconds.get(test, 0.0)
 
-    def noticed(self, change: Change) -> str:
-        """The test that fails with the change, or has no end; empty if all pass."""
-        tests = self.tests_of(change)
-        if not tests:
-            return ""
-        limit = 60 + int(10 * sum(self._seconds.get(test, 0.0) for test in tests))
+    def noticed(self, change: Change, *, slow: bool = False) -> str:
+        """The quick test that fails with the change, or has no end; empty if all pass.
+
+        ``slow``: the other tests instead.
+        """
+        tests = [
+            test
+            for test in self.tests_of(change)
+            if slow == (self._seconds.get(test, 0.0) > self._slow)
+        ]
         place = self._folder / change.file
         kept = place.rename(place.with_suffix(".kept"))
         place.write_text(change.text)
+        try:
+            for some in (tests[:FIRST], tests[FIRST:]):
+                by = self._first_failure(some)
+                if by:
+                    return by
+        finally:
+            kept.replace(place)
+        return ""
+
+    def _first_failure(self, tests: list[str]) -> str:
+        if not tests:
+            return ""
+        limit = 60 + int(10 * sum(self._seconds.get(test, 0.0) for test in tests))
         code, failed = self._run(tests, limit)
         if code == NO_SUCH_TEST:  # the change is part of a test's name
             code, failed = self._run(list(dict.fromkeys(_file(test) for test in tests)), limit)
-        kept.replace(place)
         return (failed or f"exit {code}") if code else ""
 
     def _run(self, tests: list[str], limit: int) -> tuple[int, str]:
@@ -220,6 +244,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", default="", help="files whose path has this text")
     parser.add_argument("--allowed", type=float, default=3, help="per cent that may survive")
+    parser.add_argument("--slow", type=float, default=1, help="seconds of a test that comes late")
     parser.add_argument("--folder", type=Path, help="where what is found stays (default: nowhere)")
     options = parser.parse_args()
     files = sorted(path for subject in SUBJECTS for path in (ROOT / subject).rglob("*.py"))
@@ -234,7 +259,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as temporary:
         folder = (options.folder or Path(temporary)).resolve()
         folder.mkdir(parents=True, exist_ok=True)
-        survived = sum(not by for by in judged(chosen_changes, folder))
+        survived = len(survivors(chosen_changes, folder, options.slow))
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     print(
         f"{survived} of {len(chosen)} changes survive (of {len(every)} possible);"
@@ -243,23 +268,30 @@ def main() -> int:
     return int(100 * survived > options.allowed * len(chosen))
 
 
-def judged(changes: Sequence[Change], folder: Path) -> Iterator[str]:
-    """Who notices each change; what the folder knows to be noticed is not tried again."""
+def survivors(changes: Sequence[Change], folder: Path, slow: float) -> list[Change]:
+    """What no test notices; what the folder knows to be noticed is not tried again."""
     results = folder / "results.jsonl"
     known = {}
     if results.exists():
         for line in results.read_text().splitlines():
             *key, by = json.loads(line)
             known[tuple(key)] = by
-    suite = Suite(folder)
-    for change in changes:
+    suite = Suite(folder, slow)
+
+    def noticed(change: Change, *, slow: bool) -> str:
         key = change.file, change.line, change.before, change.after
-        by = known.get(key) or suite.noticed(change)
-        with results.open("a") as out:
-            print(json.dumps([*key, by]), file=out)
+        by = known.get(key)
+        if not by:
+            by = suite.noticed(change, slow=slow)
+            with results.open("a") as out:
+                print(json.dumps([*key, by]), file=out)
+        what = by or ("SURVIVES" if slow else "survives the quick tests")
         place = f"{change.file}:{change.line}"
-        print(f"{place}: {change.before!r} -> {change.after!r}: {by or 'SURVIVES'}", flush=True)
-        yield by
+        print(f"{place}: {change.before!r} -> {change.after!r}: {what}", flush=True)
+        return by
+
+    left = [change for change in changes if not noticed(change, slow=False)]
+    return [change for change in left if not noticed(change, slow=True)]
 
 
 if __name__ == "__main__":
