@@ -6,7 +6,7 @@ import json
 from collections.abc import Collection, Iterable, Iterator
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -31,7 +31,7 @@ from vtd.commands.reading import UNUSABLE, Lspci, Unreadable, every_table, unusa
 from vtd.commands.rendering.answer import CommandAnswer, Format, Output, show
 from vtd.commands.rendering.terminal import folded, styled
 from vtd.dmar import report
-from vtd.dmar.explanation import enforcement, explain_rule
+from vtd.dmar.explanation import explain_rule, rule_row
 from vtd.dmar.report import FileFindings
 from vtd.dmar.rules import RULES, Rule, Severity, validate
 
@@ -205,24 +205,12 @@ def _print_rules(rules: list[Rule], format: FindingsFormat) -> None:
     if format is FindingsFormat.TEXT:
         typer.echo("\n\n".join(map(explain_rule, rules)))
     else:
-        typer.echo(json.dumps([_rule_json(rule) for rule in rules], indent=1))
-
-
-def _rule_json(rule: Rule) -> dict[str, Any]:
-    return {
-        "rule": rule.id,
-        "severity": str(rule.severity),
-        "title": rule.title,
-        "meaning": rule.meaning,
-        "section": rule.section,
-        "needs": rule.needs,
-        "software": enforcement(rule),
-    }
+        typer.echo(json.dumps([rule_row(rule) for rule in rules], indent=1))
 
 
 def rules_command(format: Output = Format.TEXT) -> None:
     """List every rule with its severity."""
-    rows = [_rule_json(rule) for rule in RULES.values()]
+    rows = [rule_row(rule) for rule in RULES.values()]
     show(CommandAnswer(rows, rows, map(_rule_line, RULES.values())), format)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from vtd.dmar.rules import GROUPS, RULES, Rule
 
@@ -25,6 +26,19 @@ def enforcement(rule: Rule) -> dict[str, str]:
     """What software does with a table that breaks the rule, by its name."""
     silent = dict.fromkeys(ASKED, "no check known")
     return {SOFTWARE[name]: text for name, text in (silent | rule.consumers).items()}
+
+
+def rule_row(rule: Rule) -> dict[str, Any]:
+    """The rule as JSON values."""
+    return {
+        "rule": rule.id,
+        "severity": str(rule.severity),
+        "title": rule.title,
+        "meaning": rule.meaning,
+        "section": rule.section,
+        "needs": rule.needs,
+        "software": enforcement(rule),
+    }
 
 
 def explain_rule(rule: Rule) -> str:
