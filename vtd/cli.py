@@ -34,6 +34,10 @@ COMMANDS = {
     "drive": ("vtd.commands.drive:drive", "Try a driver of yours: what it owes a unit."),
     "guest": ("vtd.commands.guest:app", "Decode VMCSs and VPDs, check VM entries, explain EPT."),
     "live": ("vtd.commands.live:app", "Boot an operating system on a machine description."),
+    "conformance": (
+        "vtd.commands.conformance:app",
+        "Test the VT-d unit of a virtual machine monitor from inside a guest.",
+    ),
     "audit": ("vtd.commands.audit:audit", "Find invalidations that a log misses."),
     "trace": ("vtd.commands.trace:app", "Make, convert and look at DMA traces."),
     "lint": ("vtd.commands.lint:lint", "Check structures, writes to them and register accesses."),

@@ -12,6 +12,7 @@ SCRIPTS = [
     "bench_dmar",
     "bench_live",
     "compare_qemu",
+    "conformance_payload",
     "dmar_rules",
     "invalidation_rules",
     "ioat_kernel_tests",

@@ -17,6 +17,7 @@ from tests.vtd.commands.test_dmar_edit import TABLE
 from tests.vtd.commands.test_fuzz_audit import CAPTURE, ROOT, STALE_TRACE
 from tests.vtd.dmar.listing.test_lspci import VERBOSE
 from vtd.cli import COMMANDS, main
+from vtd.commands.conformance import app as conformance
 from vtd.commands.dmar import app
 from vtd.commands.guest import app as guest
 from vtd.commands.live import app as live
@@ -34,6 +35,7 @@ SHADOWED = str(next(each for each in capture_folders() if each.name == "legacy48
 VECTOR = next(each for each in vector_files() if "msi" in each.name or "ir_basic" in each.name)
 BROKEN = next(each for each in malformed_tables() if "m060" in each.id).data
 REFUSED = b"DMAR: Device is ineligible for IOMMU domain attach due to platform RMRR requirement.\n"
+PROBED = ROOT / "tests" / "vtd" / "conformance" / "qemu-probe.json"
 FUZZ = "fuzz --jobs 1 --property"
 
 ENTERED = base_state(VMX_PROFILES["everything"])
@@ -198,6 +200,11 @@ SITUATIONS: dict[tuple[str, int], str] = {
     ("audit", 0): f"audit {SOUND}",
     ("audit", 1): "audit trace",
     ("audit", 2): "audit empty",
+    ("conformance probe", 2): "conformance probe nothing -o probe.json",
+    ("conformance build", 0): f"conformance build --for {PROBED} -o kit.img --cases 1",
+    ("conformance build", 2): "conformance build --for empty -o kit.img",
+    ("conformance run", 2): "conformance run qemu empty -o results.jsonl",
+    ("conformance compare", 2): "conformance compare empty",
     ("live boot", 2): "live boot absent",
     ("live matrix", 2): "live matrix nothing",
     ("drive", 0): "drive own --count 1",
@@ -221,6 +228,12 @@ ELSEWHERE = {
         "test_passthrough", "test_a_drill_whose_guard_does_nothing_is_found"
     ),
     ("fuzz", 1): ("test_fuzz_audit", "test_a_failure_is_saved_and_replays"),
+    ("conformance probe", 0): ("test_conformance", "test_a_good_unit_passes"),
+    ("conformance run", 0): ("test_conformance", "test_a_good_unit_passes"),
+    ("conformance compare", 0): ("test_conformance", "test_a_good_unit_passes"),
+    ("conformance compare", 1): (
+        "test_conformance", "test_a_broken_unit_is_found_and_the_failure_opens_in_replay"
+    ),
     ("live boot", 0): ("test_live_guests", "test_a_boot_that_goes_well_is_told"),
     ("live boot", 1): ("test_live_guests", "test_a_boot_that_goes_wrong_is_told"),
     ("live matrix", 0): ("test_live_guests", "test_cells_are_booted_once"),
@@ -237,6 +250,7 @@ ELSEWHERE = {
 """Cells that another test shows, as they take a buggy target, or a client."""
 
 GROUPS = {
+    "conformance": conformance,
     "dmar": app,
     "guest": guest,
     "live": live,

@@ -1,0 +1,63 @@
+"""Builds the payload of vtd conformance anew: format.h from the declarations, kit.bin by gcc.
+
+The same compiler makes the same bytes: no build id, no paths, no dates. ``--check`` compares.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import tempfile
+from pathlib import Path
+
+from vtd.conformance.format import c_header
+
+FOLDER = Path(__file__).parents[1] / "vtd" / "conformance" / "payload"
+SOURCES = ("start.S", "main.c", "platform.c", "unit.c", "device.c", "probe.c")
+OPTIONS = (
+    *("-m64", "-Os", "-std=gnu11", "-Wall", "-Wextra", "-Werror", "-ffreestanding", "-fPIE"),
+    *("-fno-jump-tables", "-mno-red-zone", "-mgeneral-regs-only", "-fno-stack-protector"),
+    *("-fno-asynchronous-unwind-tables", "-fcf-protection=none", "-fno-ident", "-nostdlib"),
+    *("-static", "-no-pie", "-Wl,--build-id=none", "-Wl,-z,noexecstack"),
+    *("-Wl,--no-warn-rwx-segments", "-Wl,-Tkit.ld"),
+)
+
+
+def compiler() -> str:
+    """The version of the compiler, as it says; OSError without one."""
+    done = subprocess.run(["gcc", "--version"], capture_output=True, text=True, check=True)
+    return done.stdout.partition("\n")[0]
+
+
+def compiled(folder: Path = FOLDER) -> bytes:
+    """The payload from its sources: the bytes as they are loaded."""
+    with tempfile.TemporaryDirectory() as name:
+        linked, flat = Path(name) / "kit.elf", Path(name) / "kit.bin"
+        subprocess.run(["gcc", *OPTIONS, "-o", str(linked), *SOURCES], cwd=folder, check=True)
+        subprocess.run(["objcopy", "-O", "binary", str(linked), str(flat)], check=True)
+        return flat.read_bytes()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--check", action="store_true", help="say what differs, and change nothing")
+    check = parser.parse_args().check
+    header = c_header()
+    if not check:
+        (FOLDER / "format.h").write_text(header)
+    elif (FOLDER / "format.h").read_text() != header:
+        print("format.h is not what vtd/conformance/format.py declares")
+        return 1
+    image = compiled()
+    if not check:
+        (FOLDER / "kit.bin").write_bytes(image)
+        (FOLDER / "kit.txt").write_text(f"{compiler()}\n")
+    elif (FOLDER / "kit.bin").read_bytes() != image:
+        print(f"kit.bin is not what {compiler()} makes of the sources")
+        return 1
+    print(f"kit.bin: {len(image)} bytes, {compiler()}")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

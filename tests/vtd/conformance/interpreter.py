@@ -1,0 +1,199 @@
+"""The payload's work done by the engine: a machine of one unit and edu devices, without a guest.
+
+``python -m tests.vtd.conformance.interpreter IMAGE [PROFILE [DEFECT]]`` is one for ``command:``.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from construct import Container
+
+from devices.dma import split_pages
+from pagetables.memory import PhysicalMemory
+from vtd.conformance.format import (
+    BUFFER,
+    MOST_VECTORS,
+    Begin,
+    Case,
+    Frame,
+    Header,
+    Instruction,
+    Interrupts,
+    Kind,
+    Mode,
+    Op,
+    ResetProof,
+    Status,
+)
+from vtd.conformance.probe import EDU, MapEntry
+from vtd.dmar.records import Drhd, DrhdFlags
+from vtd.dmar.records import Header as TableHeader
+from vtd.dmar.table import Table
+from vtd.live.defects import DEFECTS
+from vtd.unit.caching.policy import AGGRESSIVE
+from vtd.unit.interrupts.outcome import Interrupt, compatibility_interrupt
+from vtd.unit.options import Options
+from vtd.unit.port import UnitPort
+from vtd.unit.registers.capabilities import PROFILES, Capabilities
+from vtd.unit.reporting.events import Event, InterruptDelivered, MessageSent
+from vtd.unit.unit import RemappingUnit
+
+MEMORY = ((0, 0x9F000), (0x10_0000, 0x1FF0_0000))
+BASE = 0xFED9_0000
+PLACES = (0x20, 0x21, 0x28, 0x90)
+MSI = 0x40
+
+
+class Machine:
+    """A machine with a unit of some capabilities, perhaps a broken one."""
+
+    def __init__(self, capabilities: Capabilities, defect: str = "") -> None:
+        self.capabilities = capabilities
+        self.defect = defect
+        self.memory = PhysicalMemory()
+        for start, length in MEMORY:
+            self.memory.add_region(start, length)
+        self.interrupts: list[int] = []
+        self.buffers: dict[int, bytearray] = {}
+
+    def run(self, image: bytes) -> Iterator[bytes]:
+        """The frames that the payload would send."""
+        header = Header.parse(image)
+        self._power_on()
+        yield self._begin(header)
+        if header.mode == Mode.PROBE:
+            yield from self._probe()
+        else:
+            position = header.program
+            for _ in range(header.cases):
+                case = Case.parse(image[position:])
+                position += Case.sizeof()
+                if case.number >= header.first:
+                    output = self._case(header, image[position : position + case.size])
+                    yield frame(Kind.CASE, case.number, output, Status.DONE)
+                position += case.size
+        yield frame(Kind.END)
+
+    def _power_on(self) -> None:
+        options = Options(caches=AGGRESSIVE)
+        self.unit = RemappingUnit(self.capabilities, self.memory, options)
+        if self.defect:
+            DEFECTS[self.defect].plant(self.unit)
+        self.unit.subscribe(self._event)
+        self.interrupts.clear()
+
+    def _event(self, event: Event) -> None:
+        if isinstance(event, InterruptDelivered) and isinstance(event.outcome, Interrupt):
+            self.interrupts.append(event.outcome.vector)
+        elif isinstance(event, MessageSent):
+            self.interrupts.append(compatibility_interrupt(*event.message).vector)
+
+    def _begin(self, header: Container) -> bytes:
+        values = self.capabilities.version, self.capabilities.cap, self.capabilities.ecap
+        version, cap, ecap = values if header.unit else (0, 0, 0)
+        data = {"version": version, "capability": cap, "extended_capability": ecap}
+        return frame(Kind.BEGIN, 0, Begin.build({"digest": header.digest, **data}))
+
+    def _probe(self) -> Iterator[bytes]:
+        for start, length in MEMORY:
+            yield frame(
+                Kind.MEMORY, 0, MapEntry.build({"start": start, "length": length, "type": 1})
+            )
+        drhd = Drhd(flags=DrhdFlags.of(include_pci_all=True), segment=0, register_base=BASE).pack()
+        head = TableHeader(host_address_width=self.capabilities.host_address_width - 1)
+        table = Table.parse(head.pack_fields()[:4] + (48 + len(drhd)).to_bytes(4, "little")
+                            + head.pack_fields()[8:] + drhd).sealed()  # fmt: skip
+        yield frame(Kind.TABLE, 0, table.pack())
+        registers = (self.unit.read_register(4 * index, 4) for index in range(64))
+        yield frame(Kind.UNIT, 48, b"".join(each.to_bytes(4, "little") for each in registers))
+        for number, place in enumerate(PLACES):
+            yield frame(Kind.FUNCTION, place, configuration(number))
+
+    def _case(self, header: Container, code: bytes) -> bytes:
+        self._power_on()
+        unit = self.unit
+        self.buffers = {number: bytearray(BUFFER) for number in range(len(header.devices))}
+        values = [(0x1C, 4), (0x34, 4), (0x38, 4), (0xA0, 4), (0x80, 8), (0x88, 8)]
+        names = [field.name for field in ResetProof.subcons]
+        proof = zip(names, (unit.read_register(*each) for each in values), strict=True)
+        output = bytes(ResetProof.build(dict(proof)))
+        position = 0
+        while position < len(code):
+            what = Instruction.parse(code[position:])
+            position += Instruction.sizeof()
+            data = b""
+            if what.op in (Op.STORE, Op.FILL):
+                data = code[position : position + what.length]
+                position += (what.length + 7) & ~7
+            output += self._step(header, what, data)
+        return output
+
+    def _step(  # noqa: PLR0912 - one branch for each instruction
+        self, header: Container, what: Container, data: bytes
+    ) -> bytes:
+        device = header.devices[what.device]
+        port = UnitPort(self.unit, self.memory, device.bus << 8 | device.devfn)
+        buffer = self.buffers[what.device]
+        match what.op:
+            case Op.STORE:
+                self.memory.load(what.address, data)
+            case Op.LOAD:
+                return self.memory.read(what.address, what.length)
+            case Op.CLEAR:
+                self.memory.load(what.address, bytes(what.length))
+            case Op.WRITE:
+                self.unit.write_register(what.address, what.size, what.value)
+            case Op.READ:
+                return int(self.unit.read_register(what.address, what.size)).to_bytes(8, "little")
+            case Op.FILL:
+                buffer[what.address : what.address + len(data)] = data
+            case Op.DUMP:
+                return bytes(buffer[what.address : what.address + what.length])
+            case Op.DEVICE_READ:
+                for start, size in split_pages(what.address, what.length):
+                    done = port.read(start, size)
+                    at = what.value + start - what.address
+                    buffer[at : at + size] = done.data if done.ok else b"\xff" * size
+            case Op.DEVICE_WRITE:
+                for start, size in split_pages(what.address, what.length):
+                    at = what.value + start - what.address
+                    port.write(start, bytes(buffer[at : at + size]))
+            case Op.MESSAGE:
+                port.write(what.address, what.value.to_bytes(4, "little"))
+            case Op.INTERRUPTS:
+                came = self.interrupts[:MOST_VECTORS]
+                self.interrupts.clear()
+                vectors = came + [0] * (MOST_VECTORS - len(came))
+                return bytes(Interrupts.build({"count": len(came), "vectors": vectors}))
+        return b""
+
+
+def configuration(number: int) -> bytes:
+    """Configuration space of an edu device."""
+    space = bytearray(256)
+    space[0:4] = EDU.to_bytes(4, "little")
+    space[6] = 0x10
+    space[0x10:0x14] = (0xFE00_0000 + (number << 20)).to_bytes(4, "little")
+    space[0x34] = MSI
+    space[MSI] = 5
+    return bytes(space)
+
+
+def frame(kind: Kind, number: int = 0, data: bytes = b"", status: int = 0) -> bytes:
+    """A frame as it is sent."""
+    head = {"kind": kind, "number": number, "status": status, "length": len(data)}
+    return bytes(Frame.build({**head, "check": sum(data) & 0xFFFF_FFFF})) + data
+
+
+def main() -> None:
+    image, profile, defect = (*sys.argv[1:], *("qemu", "")[len(sys.argv) - 2 :])
+    machine = Machine(PROFILES[profile], defect)
+    for each in machine.run(Path(image).read_bytes()):
+        sys.stdout.buffer.write(each)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,107 @@
+"""Kits: which cases go in, where they go, and that the engine passes every one of them."""
+
+from dataclasses import replace
+
+import pytest
+
+from tests.vtd.conformance.interpreter import Machine
+from tests.vtd.conformance.kits import built, judged, probed
+from vtd.conformance.format import Case as CaseHead
+from vtd.conformance.format import Header, Instruction, Op, Scratch
+from vtd.conformance.image import Image, KitError
+from vtd.conformance.kit import Builder, Wanted
+from vtd.conformance.probe import Probe, Span
+from vtd.conformance.sources import PROPERTIES, generated
+from vtd.fuzz.case import Case, dma_read, dma_write, reg_read
+from vtd.unit.registers.capabilities import PROFILES
+
+
+@pytest.mark.parametrize("profile", ["qemu", "qemu-scalable", "qemu-scalable-first"])
+def test_the_engine_passes_every_generated_case(profile: str) -> None:
+    """With the most eager caches there are, and whatever the cases are about."""
+    image = built(probed(profile), 5, *PROPERTIES)
+    verdicts = judged(image, Machine(PROFILES[profile]))
+    assert len(verdicts) > 12
+    assert [(each.name, each.why) for each in verdicts if not each.passed] == []
+
+
+def instructions(image: Image) -> list[tuple[Op, int, int]]:
+    """Kind, address and length of every instruction of an image."""
+    raw = Header.build(image.header) + image.payload
+    position, found = image.header.program, []
+    for _ in range(image.header.cases):
+        case = CaseHead.parse(raw[position:])
+        position += CaseHead.sizeof()
+        end = position + case.size
+        for _ in range(case.instructions):
+            what = Instruction.parse(raw[position:])
+            position += Instruction.sizeof()
+            if what.op in (Op.STORE, Op.FILL):
+                position += (what.length + 7) & ~7
+            found.append((Op(what.op), what.address, what.length))
+        assert position == end
+    return found
+
+
+def test_nothing_is_stored_outside_the_memory_of_the_probe_or_over_the_kit() -> None:
+    probe = probed()
+    image = built(probe, 5, *PROPERTIES)
+    header = image.header
+    kit = range(header.base, header.scratch + Scratch.SIZE)
+    assert any(each.start <= kit.start and kit.stop <= each.end for each in probe.memory)
+    for op, address, length in instructions(image):
+        if op in (Op.STORE, Op.CLEAR):
+            assert any(m.start <= address and address + length <= m.end for m in probe.memory)
+            assert address + length <= kit.start or address >= kit.stop
+
+
+def wanted(
+    *steps: dict[str, object], devices: tuple[tuple[str, int], ...] = (("d0", 0x20),)
+) -> Wanted:
+    return Wanted("a", "test", Case(PROFILES["qemu"], steps, devices=devices))
+
+
+@pytest.mark.parametrize(
+    ("case", "why"),
+    [
+        (wanted(dma_read("d0", 0, 8, pasid=1)), "pasid"),
+        (wanted(dma_read("d0", 0, 8), devices=(("d0", 0x777),)), "source-id 0x0777"),
+        (wanted(dma_read("d0", 0, 0)), "reads nothing"),
+        (wanted(dma_read("d0", 0, 5000)), "4096 bytes of its buffer"),
+        (wanted({"op": "reset"}), "no way to do reset"),
+        (wanted(dma_write("d0", 1 << 40, b"12345678")), "memory"),
+        (
+            wanted({"op": "msi", "device": "d0", "address": "0xfee00000", "data": "0x10030"}),
+            "32 bits",
+        ),
+    ],
+)
+def test_what_can_not_run_is_left_out_with_its_reason(case: Wanted, why: str) -> None:
+    builder = Builder(probed())
+    assert not builder.add(case)
+    assert why in builder.left[0].why
+
+
+def test_a_case_for_another_unit_is_left_out() -> None:
+    builder = Builder(probed("qemu-scalable"))
+    builder.add(wanted(reg_read(0, 4, 0xFF)))
+    assert "other capabilities" in builder.left[0].why
+    with pytest.raises(KitError, match="no case can run there"):
+        builder.image()
+
+
+def test_a_machine_without_devices_or_memory_is_refused() -> None:
+    probe = probed()
+    with pytest.raises(KitError, match="no device"):
+        Builder(replace(probe, functions={}))
+    small = Probe((Span(0, 0x9_0000),), probe.dmar, probe.units, probe.functions)
+    builder = Builder(small)
+    builder.add(wanted(reg_read(0, 4, 0xFF)))
+    with pytest.raises(KitError, match="to spare"):
+        builder.image()
+
+
+def test_the_same_cases_make_the_same_image() -> None:
+    probe = probed()
+    assert built(probe, 3, "driver").pack() == built(probe, 3, "driver").pack()
+    assert len(list(generated(probe, "tables", 3, 0))) == 3

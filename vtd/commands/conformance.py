@@ -1,0 +1,376 @@
+"""``vtd conformance``: cases inside a virtual machine, on whatever remapping unit is there."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import shutil
+import time
+from collections import Counter
+from collections.abc import Iterator
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+from xml.etree import ElementTree
+
+import typer
+
+from vtd.commands.counted import counted
+from vtd.commands.extras import needing
+from vtd.commands.live_guest import QemuOption, ended_by_signals, store
+from vtd.commands.reading import UNUSABLE, unusable_input
+from vtd.commands.rendering.answer import CommandAnswer, Format, Output, show
+from vtd.commands.rendering.progress import StatusLine, shown_progress
+from vtd.commands.rendering.terminal import Verbatim
+from vtd.live.qemu import PROGRAM, command_of
+
+if TYPE_CHECKING:
+    from vtd.conformance.judgement import Judged
+    from vtd.conformance.kit import Left
+    from vtd.conformance.probe import Probe
+    from vtd.conformance.running import Machine
+
+FOUND = 1
+"""Exit code when a case failed, or fails that passed before."""
+PROBE_BASE = 0x200_0000
+"""Where the image that probes goes: 32 MiB, which firmware leaves alone."""
+
+app = typer.Typer(
+    help="Test the VT-d unit of a virtual machine monitor from inside a guest.",
+    invoke_without_command=True,
+    rich_markup_mode=None,
+    add_completion=False,
+)
+
+TargetArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="TARGET",
+        help="qemu, or command:COMMAND in which {image} stands for the image to boot by multiboot, "
+        "and whose standard output is the guest's first serial port.",
+    ),
+]
+UnitOption = Annotated[
+    str, typer.Option("--unit", help="qemu: options of intel-iommu, such as scalable-mode=on.")
+]
+MemoryOption = Annotated[str, typer.Option("--memory", help="qemu: memory of the guest.")]
+OutputOption = Annotated[Path, typer.Option("--output", "-o", help="The file to write.")]
+
+
+class ScoreFormat(StrEnum):
+    """Forms of a score card."""
+
+    TEXT = "text"
+    JSON = "json"
+    JSONL = "jsonl"
+    JUNIT = "junit"
+
+
+class ResetBy(StrEnum):
+    """How the unit is reset before each case."""
+
+    SOFTWARE = "software"
+    MACHINE = "machine"
+
+
+@app.callback()
+def conformance(context: typer.Context) -> None:
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+        raise typer.Exit(UNUSABLE)
+
+
+def _machine(target: str, qemu: str | None, unit: str, memory: str) -> Machine:
+    from vtd.conformance.running import CommandMachine, QemuMachine  # noqa: PLC0415
+
+    kind, _, words = target.partition(":")
+    if kind == "qemu" and not words:
+        return QemuMachine(_qemu(qemu), unit, memory)
+    if kind == "command" and words.strip():
+        try:
+            return CommandMachine(tuple(shlex.split(words)))
+        except ValueError as error:
+            raise typer.BadParameter(f"{words!r}: {error}", param_hint="TARGET") from error
+    raise typer.BadParameter(f"{target!r}: neither qemu nor command:COMMAND", param_hint="TARGET")
+
+
+def _qemu(asked: str | None) -> tuple[str, ...]:
+    if asked is not None:
+        return command_of(asked)
+    fetched = store().qemu
+    return (str(fetched) if fetched.exists() else shutil.which(PROGRAM) or PROGRAM,)
+
+
+@app.command()
+def probe(
+    target: TargetArgument,
+    output: OutputOption,
+    qemu: QemuOption = None,
+    unit: UnitOption = "",
+    memory: MemoryOption = "8G",
+    format: Output = Format.TEXT,
+) -> None:
+    """Ask a machine what it is: units, DMAR table, memory, and devices that do DMA on demand.
+
+    Nothing in it is changed. Exit code 0: a kit can be built for it. 2: wrong use, a machine that
+    does not start, or one without a unit or a device.
+    """
+    from vtd.conformance.format import Mode  # noqa: PLC0415
+    from vtd.conformance.image import make_image  # noqa: PLC0415
+    from vtd.conformance.probe import Probe  # noqa: PLC0415
+    from vtd.conformance.running import run as run_image  # noqa: PLC0415
+
+    with unusable_input("vtd conformance probe"), ended_by_signals():
+        machine = _machine(target, qemu, unit, memory)
+        collected = run_image(make_image(Mode.PROBE, PROBE_BASE), machine, time.monotonic)
+        found = Probe.of_frames(collected.frames)
+    with unusable_input(str(output)):
+        output.write_text(json.dumps(found.to_json(), indent=1) + "\n", "utf-8")
+    show(CommandAnswer(_probe_row(found), [_probe_row(found)], _probe_lines(found)), format)
+
+
+def _probe_row(found: Probe) -> dict[str, object]:
+    return {
+        "units": [
+            {
+                "base": each.base,
+                "version": each.value(0, 4),
+                "cap": hex(each.value(8, 8)),
+                "ecap": hex(each.value(16, 8)),
+            }
+            for each in found.units
+        ],
+        "memory": sum(each.end - each.start for each in found.memory),
+        "devices": [f"{source_id:04x}" for source_id in found.devices()],
+        "host_address_width": found.host_address_width,
+    }
+
+
+def _probe_lines(found: Probe) -> Iterator[str]:
+    for each in found.units:
+        yield (
+            f"unit at {each.base:#x}: VER {each.value(0, 4):#x}, CAP {each.value(8, 8):#x}, "
+            f"ECAP {each.value(16, 8):#x}"
+        )
+    size = sum(each.end - each.start for each in found.memory) >> 20
+    yield f"{size} MiB of memory, host address width {found.host_address_width}"
+    devices = ", ".join(f"{source_id:04x}h" for source_id in found.devices())
+    yield f"devices that do DMA on demand, by source-id: {devices or 'none'}"
+
+
+@app.command()
+def build(
+    machine: Annotated[Path, typer.Option("--for", help="What vtd conformance probe wrote.")],
+    output: OutputOption,
+    scenarios: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="[SCENARIO]...", help="Scenario files, or folders of them."),
+    ] = None,
+    cases: Annotated[
+        int | None,
+        typer.Option(min=0, help="Generated cases of each property; 100, or none with scenarios."),
+    ] = None,
+    property: Annotated[
+        list[str] | None,
+        typer.Option(help="tables, driver, interrupts, protocol; may be repeated. All that fit."),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="The first seed of generated cases.")] = 0,
+    reset: Annotated[
+        ResetBy, typer.Option(help="machine is slower, and shows reset values too.")
+    ] = ResetBy.SOFTWARE,
+    format: Output = Format.TEXT,
+) -> None:
+    """Make an image of cases for a machine, each with all outcomes that are right on its unit.
+
+    Cases that can't run there are listed with the reason. Exit code 0: done. 2: wrong use, an
+    unusable probe or scenario, or no case that can run.
+    """
+    with needing("fuzz", "conformance build"):
+        from vtd.conformance import sources  # noqa: PLC0415 - needs an extra
+    from vtd.conformance.format import Reset  # noqa: PLC0415
+    from vtd.conformance.kit import RECORDED, VARIANTS, Builder  # noqa: PLC0415
+    from vtd.conformance.probe import read_probe  # noqa: PLC0415
+
+    count = cases if cases is not None else 0 if scenarios else 100
+    with unusable_input(str(machine)):
+        found = read_probe(machine)
+        builder = Builder(found, reset=Reset[reset.name])
+        features = found.capabilities.features
+    fitting = [name for name, needed in sources.PROPERTIES.items() if needed <= features]
+    for name in property or ():
+        if name not in fitting:
+            raise typer.BadParameter(
+                f"{name!r}: not one of {', '.join(fitting)}", param_hint="--property"
+            )
+    for path in shown_progress(list(_files(scenarios or [])), "preparing"):
+        with unusable_input(str(path)):
+            recorded = sources.is_recorded(path)
+            builder.add(sources.scenario_case(path), RECORDED if recorded else VARIANTS)
+    with StatusLine() as status:
+        for name in (property or fitting) if count else ():
+            for done, wanted in enumerate(sources.generated(found, name, count, seed), 1):
+                builder.add(wanted)
+                status.show(f"{name}: {done} of {count}")
+    with unusable_input(str(output)):
+        image = builder.image()
+        output.write_bytes(image.pack())
+    left = [each._asdict() for each in builder.left]
+    row = {"cases": image.header.cases, "base": image.header.base, "left": left}
+    show(CommandAnswer(row, left, _build_lines(image.header.cases, builder.left)), format)
+
+
+def _files(paths: list[Path]) -> Iterator[Path]:
+    for path in paths:
+        if path.is_dir():
+            yield from sorted(each for each in path.iterdir() if each.name.endswith(_SCENARIOS))
+        else:
+            yield path
+
+
+_SCENARIOS = (".json", ".json.gz")
+
+
+def _build_lines(cases: int, left: list[Left]) -> Iterator[str]:
+    yield f"{counted(cases, 'case')} in the image, {len(left)} that can't run there"
+    for why, number in Counter(each.why for each in left).most_common():
+        names = [each.name for each in left if each.why == why]
+        yield f"  {number:5} {why}: {names[0]}{' and others' if number > 1 else ''}"
+
+
+@app.command()
+def run(
+    target: TargetArgument,
+    image: Annotated[Path, typer.Argument(help="What vtd conformance build wrote.")],
+    output: OutputOption,
+    qemu: QemuOption = None,
+    unit: UnitOption = "",
+    memory: MemoryOption = "8G",
+    silence: Annotated[
+        float, typer.Option(min=1, help="Seconds without a word after which a machine hangs.")
+    ] = 30,
+    format: Output = Format.TEXT,
+) -> None:
+    """Boot an image, and write down what came of each case; nothing is judged yet.
+
+    A machine that hangs is started again behind the case. Exit code 0: all cases were tried. 2:
+    wrong use, an unusable image, or a machine that does not start.
+    """
+    from vtd.conformance.image import read_image  # noqa: PLC0415
+    from vtd.conformance.results import results_of, write_results  # noqa: PLC0415
+    from vtd.conformance.running import run as run_image  # noqa: PLC0415
+
+    with unusable_input(str(image)):
+        kit = read_image(image)
+        if not kit.document:
+            raise ValueError("an image that probes has no cases")
+    machine = _machine(target, qemu, unit, memory)
+    total = int(kit.header.cases)
+    with unusable_input("vtd conformance run"), ended_by_signals(), StatusLine() as status:
+        collected = run_image(
+            kit,
+            machine,
+            time.monotonic,
+            silence=silence,
+            note=lambda number: status.show(f"case {number + 1} of {total}"),
+        )
+        lines = list(results_of(kit, collected, target))
+    with unusable_input(str(output)):
+        write_results(output, iter(lines))
+    row = {"cases": total, "hung": len(collected.hung), "results": str(output)}
+    hung = f", {len(collected.hung)} of them hung" if collected.hung else ""
+    said = f"{counted(total, 'case')} tried{hung}: vtd conformance compare {output}"
+    show(CommandAnswer(row, [row], [Verbatim(said)]), format)
+
+
+@app.command()
+def compare(
+    results: Annotated[Path, typer.Argument(help="What vtd conformance run wrote.")],
+    before: Annotated[
+        Path | None, typer.Argument(help="Earlier results: only what changed counts.")
+    ] = None,
+    save: Annotated[
+        Path | None,
+        typer.Option(help="Folder for the scenarios of failures; vtd replay and walk open them."),
+    ] = None,
+    format: Annotated[ScoreFormat, typer.Option(help="Form of the output.")] = ScoreFormat.TEXT,
+) -> None:
+    """Judge results: a score card by kind of case, and each failure with its cause.
+
+    A cause is a known departure from the specification that has the same outcome; see
+    docs/known-differences.md. Exit code 0: nothing failed, or nothing that passed before. 1: some
+    case did. 2: wrong use, or results that are cut, damaged or no results.
+    """
+    from vtd.conformance.judgement import judge_all  # noqa: PLC0415
+    from vtd.conformance.results import read_results  # noqa: PLC0415
+    from vtd.conformance.score import changes, score_card  # noqa: PLC0415
+
+    with unusable_input(str(results)):
+        found = read_results(results)
+        judged = list(shown_progress(list(judge_all(found)), "judging"))
+    earlier: list[Judged] | None = None
+    if before is not None:
+        with unusable_input(str(before)):
+            earlier = list(judge_all(read_results(before)))
+    changed = None if earlier is None else list(changes(earlier, judged))
+    card = score_card(judged)
+    if save is not None:
+        with unusable_input(str(save)):
+            save.mkdir(parents=True, exist_ok=True)
+            for each in judged:
+                _save(each, save)
+    rows = [_judged_row(each) for each in judged]
+    if format is ScoreFormat.JUNIT:
+        typer.echo(_junit(judged))
+    else:
+        document = {
+            "target": found.target,
+            "score": card.rows(),
+            "causes": card.cause_rows(),
+            "changed": None if changed is None else [each._asdict() for each in changed],
+            "cases": rows,
+        }
+        lines = card.lines() if changed is None else (str(each) for each in changed)
+        show(CommandAnswer(document, rows, lines), Format(format))
+    worse = card.failed if changed is None else any(each.worse for each in changed)
+    if worse:
+        raise typer.Exit(FOUND)
+
+
+def _judged_row(each: Judged) -> dict[str, object]:
+    return {
+        "name": each.name,
+        "kind": each.source,
+        "verdict": str(each.verdict),
+        "why": each.why,
+        "causes": each.causes,
+    }
+
+
+def _save(each: Judged, folder: Path) -> None:
+    """A failed case as a scenario that expects what is right."""
+    if each.result is None or not each.failed:
+        return
+    kit = each.result.case
+    expected = [allowed[0] if allowed else None for allowed in kit.allowed]
+    scenario = kit.case.scenario(kit.name, each.why, "vtd conformance", expected)
+    path = folder / f"{kit.name}.json"
+    path.write_text(json.dumps(scenario, indent=1) + "\n", "utf-8")
+
+
+def _junit(judged: list[Judged]) -> str:
+    root = ElementTree.Element("testsuites", name="vtd conformance")
+    for source in sorted({each.source for each in judged}):
+        suite = ElementTree.SubElement(root, "testsuite", name=source or "not applicable")
+        for each in judged:
+            if each.source != source:
+                continue
+            case = ElementTree.SubElement(suite, "testcase", classname=source, name=each.name)
+            if each.failed:
+                cause = ", ".join(each.causes) or "unexplained"
+                ElementTree.SubElement(case, "failure", type=cause, message=each.why)
+            elif not each.passed:
+                ElementTree.SubElement(case, "skipped", message=f"{each.verdict}: {each.why}")
+        suite.set("tests", str(len(suite)))
+        suite.set("failures", str(len(suite.findall("testcase/failure"))))
+        suite.set("skipped", str(len(suite.findall("testcase/skipped"))))
+    return ElementTree.tostring(root, encoding="unicode", xml_declaration=True)

@@ -1,0 +1,297 @@
+"""Making a kit: which cases can run on a machine, what may come of them, where all of it goes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from vtd.conformance.format import MOST_DEVICES, Mode, Op, Reset
+from vtd.conformance.image import Image, KitError, make_image, occupied
+from vtd.conformance.observing import Observed, observe
+from vtd.conformance.probe import Probe
+from vtd.conformance.program import Place, Program, Slot, UnfitError, program_of
+from vtd.conformance.retargeting import retargeted
+from vtd.fuzz.case import Case, Outcome, case_of
+from vtd.fuzz.targets import EndlessError
+from vtd.unit.caching.policy import AGGRESSIVE, KEEPS_STALE, UNCACHED, CachePolicy
+from vtd.unit.departures import FLAGS, QEMU, SPECIFICATION, Departures
+
+FORMAT = "vtd-kit-1"
+LOWEST_BASE = 0x10_0000
+HIGHEST_END = 1 << 32
+PERMITTED = Departures(**{each.name: True for each in FLAGS if each.permitted})
+Variant = tuple[CachePolicy, Departures]
+VARIANTS: tuple[Variant, ...] = (
+    (KEEPS_STALE, SPECIFICATION),
+    (AGGRESSIVE, SPECIFICATION),
+    (UNCACHED, SPECIFICATION),
+    (KEEPS_STALE, PERMITTED),
+    (AGGRESSIVE, PERMITTED),
+)
+"""What the specification allows: a unit may cache or not, and do what is left open."""
+RECORDED: tuple[Variant, ...] = ((KEEPS_STALE, QEMU),)
+"""What a recording of QEMU's unit was made of."""
+
+
+class Wanted(NamedTuple):
+    """A case that is to be in a kit."""
+
+    name: str
+    source: str
+    """Where it comes from: ``recorded``, or a property of the fuzzer."""
+    case: Case
+    compared: frozenset[int] | None = None
+    """The steps whose outcome counts; None for all."""
+
+
+class Left(NamedTuple):
+    """A case that is not in a kit."""
+
+    name: str
+    why: str
+
+
+@dataclass(frozen=True)
+class KitCase:
+    """A case of a kit, ready to be judged."""
+
+    number: int
+    name: str
+    source: str
+    case: Case
+    allowed: list[list[Outcome]]
+    """Outcomes that are right, by step; none where it is not compared."""
+    vectors: dict[int, list[list[int]]]
+    """Interrupts that are right to come up to a step since the last such, in order of vectors."""
+    unsent: frozenset[int]
+    slots: list[Slot]
+    places: dict[int, Place]
+    reset: Reset
+
+    def to_json(self) -> Any:
+        """As a document of an image has it."""
+        return {
+            "number": self.number,
+            "name": self.name,
+            "source": self.source,
+            "case": {**self.case.head(), "about": self.case.rule, "steps": self.case.steps},
+            "allowed": self.allowed,
+            "vectors": {str(step): lists for step, lists in self.vectors.items()},
+            "unsent": sorted(self.unsent),
+            "slots": self.slots,
+            "places": {str(step): place for step, place in self.places.items()},
+            "reset": self.reset,
+        }
+
+    @classmethod
+    def from_json(cls, raw: Any) -> KitCase:
+        """The case in a document; KitError if it is none."""
+        try:
+            return cls(
+                int(raw["number"]),
+                str(raw["name"]),
+                str(raw["source"]),
+                case_of(raw["case"]),
+                [list(each) for each in raw["allowed"]],
+                {int(step): lists for step, lists in raw["vectors"].items()},
+                frozenset(raw["unsent"]),
+                [Slot(*each) for each in raw["slots"]],
+                {int(step): Place(*place) for step, place in raw["places"].items()},
+                Reset(raw["reset"]),
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise KitError(f"a case with broken values: {error!r}") from error
+
+
+@dataclass
+class _Prepared:
+    wanted: Wanted
+    case: Case
+    allowed: list[list[Outcome]]
+    vectors: dict[int, list[list[int]]]
+    unsent: frozenset[int]
+    program: Program
+    frames: set[int]
+
+
+class Builder:
+    """Takes cases for one machine, and makes the image."""
+
+    def __init__(self, probe: Probe, *, reset: Reset = Reset.SOFTWARE) -> None:
+        self.probe = probe
+        self.reset = reset
+        found = probe.devices()
+        if not found:
+            raise KitError("no device that does DMA on demand: add edu devices")
+        self.devices = list(found.values())[:MOST_DEVICES]
+        self.numbers = {source_id: number for number, source_id in enumerate(found)}
+        self.left: list[Left] = []
+        self._ready: list[_Prepared] = []
+        self._memory = probe.frames
+
+    def add(self, wanted: Wanted, variants: Sequence[Variant] = VARIANTS) -> bool:
+        """Take a case if it can run on this machine; else note why it can't."""
+        try:
+            self._ready.append(self._prepare(wanted, variants))
+        except (UnfitError, EndlessError) as error:
+            self.left.append(Left(wanted.name, str(error)))
+            return False
+        return True
+
+    def _prepare(self, wanted: Wanted, variants: Sequence[Variant]) -> _Prepared:
+        case = wanted.case
+        unit, here = case.capabilities, self.probe.capabilities
+        if (unit.version, unit.cap, unit.ecap) != (here.version, here.cap, here.ecap):
+            raise UnfitError("made for a unit with other capabilities")
+        if unit.host_address_width != here.host_address_width:
+            raise UnfitError(f"made for a host address width of {unit.host_address_width}")
+        numbers = {
+            name: self.numbers[source_id]
+            for name, source_id in case.devices
+            if source_id in self.numbers
+        }
+        program_of(case, numbers, (), {})  # before the model is asked for anything
+        case, unsent = retargeted(case, variants[0][1])
+        runs = [observe(case, *variant) for variant in variants]
+        frames = set().union(*(run.frames for run in runs))
+        queue = runs[0].queue
+        if queue is not None:
+            frames |= set(range(queue.start >> 12, queue.stop >> 12))
+        stored = set().union(*(frames for run in runs for frames in run.stored))
+        outside = sorted(frame for frame in frames | stored if not self._holds(frame))
+        if outside:
+            raise UnfitError(f"needs memory at {outside[0] << 12:#x}")
+        looked = _looked(case, runs)
+        waited = {step: max(map(len, _vectors(runs, looked)[step])) for step in looked}
+        program = program_of(case, numbers, frames, waited, unsent)
+        if queue is not None:
+            program.add(Op.DRAIN, address=queue.start)
+        return _Prepared(
+            wanted,
+            case,
+            [_allowed(wanted, number, runs, unsent) for number in range(len(case.steps))],
+            _vectors(runs, looked),
+            unsent,
+            program,
+            frames,
+        )
+
+    def _holds(self, frame: int) -> bool:
+        return any(each.start <= frame < each.stop for each in self._memory)
+
+    def image(self) -> Image:
+        """The image of all cases; KitError if there is none, or no room for it."""
+        if not self._ready:
+            why = Counter(left.why for left in self.left).most_common(1)
+            raise KitError(f"no case can run there{f': {why[0][0]}' if why else ''}")
+        program = b"".join(
+            each.program.pack(number, self.reset) for number, each in enumerate(self._ready)
+        )
+        output = max(each.program.output for each in self._ready)
+        base = self._place(occupied(len(program), output))
+        cases = [
+            KitCase(
+                number,
+                each.wanted.name,
+                each.wanted.source,
+                each.case,
+                each.allowed,
+                each.vectors,
+                each.unsent,
+                each.program.slots,
+                each.program.places,
+                self.reset,
+            ).to_json()
+            for number, each in enumerate(self._ready)
+        ]
+        unit = self.probe.capabilities
+        document = {
+            "format": FORMAT,
+            "unit": {
+                "version": hex(unit.version),
+                "capability": hex(unit.cap),
+                "extended_capability": hex(unit.ecap),
+            },
+            "cases": cases,
+            "left": [left._asdict() for left in self.left],
+        }
+        return make_image(
+            Mode.CASES,
+            base,
+            program,
+            cases=len(cases),
+            unit=self.probe.unit.base,
+            devices=self.devices,
+            document=document,
+        )
+
+    def _place(self, size: int) -> int:
+        """The lowest address with so much memory below 4 GiB that no case looks at."""
+        used = set().union(*(each.frames for each in self._ready))
+        wanted = size + 4095 >> 12
+        for span in self._memory:
+            start = max(span.start, LOWEST_BASE >> 12)
+            while start + wanted <= min(span.stop, HIGHEST_END >> 12):
+                taken = [frame for frame in range(start, start + wanted) if frame in used]
+                if not taken:
+                    return start << 12
+                start = taken[-1] + 1
+        raise KitError(f"no {size >> 10} KiB of memory to spare beside the cases")
+
+
+def _looked(case: Case, runs: Sequence[Observed]) -> list[int]:
+    """The steps after which interrupts are looked for: whenever one may have come, and last."""
+    last = len(case.steps) - 1
+    return [
+        number
+        for number, step in enumerate(case.steps)
+        if step["op"] in ("msi", "events")
+        or number == last
+        or any(run.delivered[number] or run.events[number] for run in runs)
+    ]
+
+
+def _vectors(runs: Sequence[Observed], looked: Sequence[int]) -> dict[int, list[list[int]]]:
+    """By step of ``looked``: the vectors that may have come since the one before."""
+    found: dict[int, list[list[int]]] = {}
+    before = 0
+    for step in looked:
+        lists: list[list[int]] = []
+        for run in runs:
+            came = [each for number in range(before, step + 1) for each in _both(run, number)]
+            if sorted(came) not in lists:
+                lists.append(sorted(came))
+        found[step] = lists
+        before = step + 1
+    return found
+
+
+def _both(run: Observed, number: int) -> Iterator[int]:
+    for interrupt in (*run.delivered[number], *run.events[number]):
+        yield interrupt.vector
+
+
+def _allowed(
+    wanted: Wanted, number: int, runs: Sequence[Observed], unsent: frozenset[int]
+) -> list[Outcome]:
+    """The different outcomes of a step; what can't be seen in a guest is not compared."""
+    step = wanted.case.steps[number]
+    if step["op"] in ("dma_write", "events") or number in unsent:
+        return []
+    if wanted.compared is not None and number not in wanted.compared:
+        return []
+    found: list[Outcome] = []
+    for run in runs:
+        outcome = reduced(run.outcomes[number])
+        if outcome is not None and outcome not in found:
+            found.append(outcome)
+    return found
+
+
+def reduced(outcome: Outcome) -> Outcome:
+    """An outcome without what a guest can't see of an interrupt."""
+    if isinstance(outcome, dict) and "delivered" in outcome:
+        return {"delivered": {"vector": outcome["delivered"]["vector"]}}
+    return outcome

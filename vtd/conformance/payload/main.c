@@ -1,0 +1,169 @@
+/* Carries out the cases of an image, one after the other, and says what came of each. */
+#include "kit.h"
+
+static struct state *state(void)
+{
+    return (struct state *)(image.scratch + SCRATCH_STATE);
+}
+
+/* Whether the state in memory is of this image: the machine was reset on purpose. */
+static int resumed(void)
+{
+    if (state()->magic != STATE_MAGIC)
+        return 0;
+    for (unsigned index = 0; index < sizeof image.digest; index++)
+        if (state()->digest[index] != image.digest[index])
+            return 0;
+    return 1;
+}
+
+static void begin(void)
+{
+    struct begin data = {{0}, 0, 0, 0};
+    copy((uint64_t)data.digest, (uint64_t)image.digest, sizeof image.digest);
+    if (image.unit) {
+        data.version = unit_read(0, 4);
+        data.capability = unit_read(8, 8);
+        data.extended_capability = unit_read(0x10, 8);
+    }
+    frame(KIND_BEGIN, image.first, 0, &data, sizeof data);
+}
+
+/* Memory space and bus mastering on, INTx off. Another device there: the image is for another
+   machine, and would write where it must not. */
+static int devices_on(void)
+{
+    for (uint32_t index = 0; index < MOST_DEVICES; index++) {
+        const struct device *each = &image.devices[index];
+        if (!each->driver)
+            continue;
+        if (!device_is(each)) {
+            frame(KIND_PROBLEM, NO_DEVICE + index, 0, 0, 0);
+            return 0;
+        }
+        config_write(each->bus, each->devfn, 4, 0x406);
+    }
+    return 1;
+}
+
+static void prove_reset(struct reset_proof *proof)
+{
+    *proof = (struct reset_proof){unit_read(0x1c, 4), unit_read(0x34, 4), unit_read(0x38, 4),
+                                  unit_read(0xa0, 4), unit_read(0x80, 8), unit_read(0x88, 8)};
+}
+
+/* One instruction; 0, or the status that ends the case. Its output goes to *output. */
+static int step(const struct instruction *what, uint64_t data, uint64_t *output)
+{
+    const struct device *device = &image.devices[what->device % MOST_DEVICES];
+    struct interrupts seen;
+    int failed = 0;
+    switch (what->op) {
+    case OP_STORE:
+        copy(what->address, data, what->length);
+        break;
+    case OP_LOAD:
+        copy(*output, what->address, what->length);
+        *output += what->length;
+        break;
+    case OP_CLEAR:
+        clear(what->address, what->length);
+        break;
+    case OP_WRITE:
+        unit_write(what->address, what->size, what->value);
+        break;
+    case OP_READ:
+        at(uint64_t, *output) = unit_read(what->address, what->size);
+        *output += 8;
+        break;
+    case OP_FILL:
+        failed = device_fill(device, what->address, data, what->length);
+        break;
+    case OP_DUMP:
+        failed = device_dump(device, what->address, *output, what->length);
+        *output += what->length;
+        break;
+    case OP_DEVICE_READ:
+        failed = device_read(device, what->address, what->value, what->length);
+        break;
+    case OP_DEVICE_WRITE:
+        failed = device_write(device, what->address, what->value, what->length);
+        break;
+    case OP_MESSAGE:
+        device_message(device, what->address, what->value);
+        break;
+    case OP_INTERRUPTS:
+        seen = interrupts_seen(what->value);
+        copy(*output, (uint64_t)&seen, sizeof seen);
+        *output += sizeof seen;
+        break;
+    case OP_OFF:
+        failed = unit_off();
+        break;
+    case OP_DRAIN:
+        unit_drain(what->address); /* the reset finds out whether it helped */
+        break;
+    }
+    return failed ? STATUS_TIME : STATUS_DONE;
+}
+
+/* Output is collected behind the program, in memory that the image has for it. */
+static void run(const struct test_case *what)
+{
+    uint64_t next = (uint64_t)(what + 1), begin = image.scratch + SCRATCH_SIZE, output = begin;
+    int status = STATUS_DONE;
+    interrupts_seen(0);
+    prove_reset((struct reset_proof *)output);
+    output += sizeof(struct reset_proof);
+    for (uint32_t index = 0; index < what->instructions && status == STATUS_DONE; index++) {
+        const struct instruction *each = (const struct instruction *)next;
+        uint64_t data = next + sizeof *each;
+        next = data;
+        if (each->op == OP_STORE || each->op == OP_FILL)
+            next += (each->length + 7) & ~7u;
+        status = step(each, data, &output);
+    }
+    unit_off();
+    frame(KIND_CASE, what->number, status, (void *)begin, output - begin);
+}
+
+void kit(void)
+{
+    uint64_t next = (uint64_t)&image + image.program;
+    interrupts_on();
+    if (!resumed())
+        begin();
+    if (image.mode == MODE_PROBE) {
+        probe();
+        return;
+    }
+    if (!devices_on())
+        return;
+    if (!resumed()) {
+        *state() = (struct state){STATE_MAGIC, image.first, 0, 0, {0}};
+        copy((uint64_t)state()->digest, (uint64_t)image.digest, sizeof image.digest);
+    } else if (state()->running) {
+        frame(KIND_CASE, state()->next, STATUS_CRASHED, 0, 0);
+        state()->next++;
+        state()->running = state()->reset = 0;
+    }
+    for (uint32_t index = 0; index < image.cases; index++) {
+        const struct test_case *each = (const struct test_case *)next;
+        next += sizeof *each + each->size;
+        if (each->number < state()->next)
+            continue;
+        /* What software can't reset, the machine has to. */
+        if (!state()->reset && (each->reset == RESET_MACHINE || unit_reset())) {
+            state()->reset = 1;
+            restart();
+            frame(KIND_CASE, each->number, STATUS_NO_RESET, 0, 0);
+        } else {
+            state()->running = 1;
+            run(each);
+        }
+        state()->running = state()->reset = 0;
+        state()->next = each->number + 1;
+    }
+    state()->magic = 0;
+    frame(KIND_END, image.cases, 0, 0, 0);
+}

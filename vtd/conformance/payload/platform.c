@@ -1,0 +1,150 @@
+/* Ports, time, the processor and its interrupts, and the way out. */
+#include "kit.h"
+
+enum { APIC = 0xfee00000, APIC_EOI = 0xb0, APIC_TPR = 0x80, APIC_SPURIOUS = 0xf0, SPURIOUS = 0xff };
+
+struct gate {
+    uint16_t low, selector, kind, middle;
+    uint32_t high, reserved;
+} __attribute__((packed));
+
+extern const char interrupt_entries[];
+static struct interrupts seen;
+
+static uint8_t in8(uint16_t port)
+{
+    uint8_t value;
+    __asm__ volatile("inb %1, %0" : "=a"(value) : "Nd"(port));
+    return value;
+}
+
+void out8(uint16_t port, uint8_t value)
+{
+    __asm__ volatile("outb %0, %1" : : "a"(value), "Nd"(port));
+}
+
+void out32(uint16_t port, uint32_t value)
+{
+    __asm__ volatile("outl %0, %1" : : "a"(value), "Nd"(port));
+}
+
+static uint32_t in32(uint16_t port)
+{
+    uint32_t value;
+    __asm__ volatile("inl %1, %0" : "=a"(value) : "Nd"(port));
+    return value;
+}
+
+static void select(uint8_t bus, uint8_t devfn, uint8_t offset)
+{
+    out32(0xcf8, 1u << 31 | bus << 16 | devfn << 8 | offset);
+}
+
+uint32_t config_read(uint8_t bus, uint8_t devfn, uint8_t offset)
+{
+    select(bus, devfn, offset);
+    return in32(0xcfc);
+}
+
+void config_write(uint8_t bus, uint8_t devfn, uint8_t offset, uint32_t value)
+{
+    select(bus, devfn, offset);
+    out32(0xcfc, value);
+}
+
+static uint64_t now(void)
+{
+    uint32_t low, high;
+    __asm__ volatile("rdtsc" : "=a"(low), "=d"(high));
+    return (uint64_t)high << 32 | low;
+}
+
+uint64_t deadline(void)
+{
+    return now() + image.limit * 1000000ull;
+}
+
+int late(uint64_t when)
+{
+    __asm__ volatile("pause");
+    return (int64_t)(now() - when) > 0;
+}
+
+void copy(uint64_t to, uint64_t from, uint64_t length)
+{
+    __asm__ volatile("rep movsb" : "+D"(to), "+S"(from), "+c"(length) : : "memory");
+}
+
+void clear(uint64_t to, uint64_t length)
+{
+    __asm__ volatile("rep stosb" : "+D"(to), "+c"(length) : "a"(0) : "memory");
+}
+
+/* Called by every entry of the interrupt table. */
+void interrupt(uint64_t vector)
+{
+    if (vector < 32) { /* the processor complains: nothing here can be trusted any more */
+        frame(KIND_PROBLEM, vector, 0, 0, 0);
+        for (;;)
+            __asm__ volatile("cli; hlt");
+    }
+    if (vector == SPURIOUS)
+        return;
+    if (seen.count < MOST_VECTORS)
+        seen.vectors[seen.count++] = vector;
+    at(uint32_t, APIC + APIC_EOI) = 0;
+}
+
+void interrupts_on(void)
+{
+    struct gate *table = (struct gate *)(image.scratch + SCRATCH_INTERRUPT_TABLE);
+    struct { uint16_t limit; uint64_t base; } __attribute__((packed)) where = {0xfff, (uint64_t)table};
+    for (int vector = 0; vector < 256; vector++) {
+        uint64_t entry = (uint64_t)interrupt_entries + 16 * vector;
+        table[vector] = (struct gate){entry, 8, 0x8e00, entry >> 16, entry >> 32, 0};
+    }
+    __asm__ volatile("lidt %0" : : "m"(where));
+    out8(0x21, 0xff); /* the old interrupt controllers are silent */
+    out8(0xa1, 0xff);
+    at(uint32_t, APIC + APIC_TPR) = 0;
+    at(uint32_t, APIC + APIC_SPURIOUS) = 0x100 | SPURIOUS;
+}
+
+struct interrupts interrupts_seen(uint64_t wanted)
+{
+    uint64_t end = deadline();
+    do
+        __asm__ volatile("sti; nop; nop; cli" : : : "memory");
+    while (*(volatile uint8_t *)&seen.count < wanted && !late(end));
+    struct interrupts found = seen;
+    clear((uint64_t)&seen, sizeof seen);
+    return found;
+}
+
+static void say(const void *data, uint32_t length)
+{
+    const uint8_t *bytes = data;
+    for (uint32_t index = 0; index < length; index++) {
+        if (image.door == DOOR_UART)
+            for (uint64_t end = deadline(); !(in8(image.port + 5) & 0x20) && !late(end);)
+                ;
+        out8(image.port, bytes[index]);
+    }
+}
+
+void frame(uint32_t kind, uint32_t number, uint32_t status, const void *data, uint32_t length)
+{
+    struct frame head = {FRAME_MAGIC, kind, number, status, length, 0};
+    for (uint32_t index = 0; index < length; index++)
+        head.check += ((const uint8_t *)data)[index];
+    say(&head, sizeof head);
+    say(data, length);
+}
+
+void restart(void)
+{
+    out8(0xcf9, 2);
+    out8(0xcf9, 6);
+    for (uint64_t end = deadline(); !late(end);)
+        ;
+}

@@ -1,0 +1,206 @@
+"""An image carried out by a machine: results are collected, a hang is named and passed over."""
+
+from __future__ import annotations
+
+import os
+import select
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Protocol
+
+from construct import Container
+
+from vtd.conformance.format import NO_DEVICE, Begin, Kind
+from vtd.conformance.frames import Frames, Received
+from vtd.conformance.image import DEBUG_CONSOLE, SERIAL, Image, KitError, Output
+
+SILENCE = 30.0
+"""Seconds without a frame after which a machine hangs."""
+
+
+class Machine(Protocol):
+    """How to start a machine with an image."""
+
+    @property
+    def output(self) -> Output:
+        """Where results come out."""
+        ...
+
+    def command(self, image: Path) -> list[str]:
+        """The words of a command whose standard output has the results."""
+        ...
+
+
+@dataclass
+class Collected:
+    """What came of an image."""
+
+    frames: list[Received] = field(default_factory=list)
+    hung: list[int] = field(default_factory=list)
+    """Cases at which the machine went silent."""
+    complaint: str = ""
+    """The last line of the machine monitor."""
+
+
+def run(
+    image: Image,
+    machine: Machine,
+    clock: Callable[[], float],
+    *,
+    silence: float = SILENCE,
+    note: Callable[[int], None] = lambda _: None,
+) -> Collected:
+    """Have a machine carry out an image; ``note`` hears of each case that has ended.
+
+    A machine that goes silent in a case is ended and another one begins behind that. KitError if
+    no machine comes as far as its first word.
+    """
+    collected = Collected()
+    first, total = 0, image.header.cases
+    while True:
+        with tempfile.TemporaryDirectory(prefix="vtd-kit-") as folder:
+            path = Path(folder) / "kit.img"
+            path.write_bytes(image.told(machine.output, first))
+            frames = list(_one(machine.command(path), collected, clock, silence, note))
+        begun = [each for each in frames if each.kind is Kind.BEGIN]
+        if not begun:
+            said = collected.complaint or "it said nothing"
+            raise KitError(f"the machine did not start the image: {said}")
+        for each in begun:
+            _check_machine(image, Begin.parse(each.data))
+        _check_devices(image, frames)
+        collected.frames += frames
+        if frames[-1].kind is Kind.END:
+            return collected
+        first = max((each.number + 1 for each in frames if each.kind is Kind.CASE), default=first)
+        if first >= total or not total:
+            return collected
+        collected.hung.append(first)
+        first += 1
+        if first >= total:
+            return collected
+
+
+def _check_machine(image: Image, said: Container) -> None:
+    if said.digest != image.digest:
+        raise KitError("the machine ran another image")
+    for name, wanted in image.document.get("unit", {}).items():
+        if said[name] != int(wanted, 0):
+            raise KitError(
+                f"the image is for another unit: {name} is {said[name]:#x}, not {wanted}"
+            )
+
+
+def _check_devices(image: Image, frames: Sequence[Received]) -> None:
+    for each in frames:
+        if each.kind is Kind.PROBLEM and each.number >= NO_DEVICE:
+            device = image.header.devices[each.number - NO_DEVICE]
+            where = f"{device.bus:02x}:{device.devfn >> 3:02x}.{device.devfn & 7}"
+            raise KitError(f"the image is for another machine: no edu device at {where}")
+
+
+def _one(
+    command: Sequence[str],
+    collected: Collected,
+    clock: Callable[[], float],
+    silence: float,
+    note: Callable[[int], None],
+) -> Iterator[Received]:
+    """The frames of one start, up to the end or to silence."""
+    with tempfile.TemporaryFile() as complaints, _started(command, complaints) as process:
+        assert process.stdout is not None
+        frames, heard = Frames(), clock()
+        while clock() - heard < silence:
+            if not select.select([process.stdout], [], [], 0.5)[0]:
+                continue
+            data = os.read(process.stdout.fileno(), 1 << 16)
+            if not data:
+                break
+            for each in frames.feed(data):
+                heard = clock()
+                if each.kind is Kind.CASE:
+                    note(each.number)
+                yield each
+                if each.kind in (Kind.END, Kind.PROBLEM):
+                    return
+        complaints.seek(0)
+        lines = complaints.read().decode("utf-8", "replace").strip().splitlines()
+        collected.complaint = lines[-1] if lines else collected.complaint
+
+
+@contextmanager
+def _started(command: Sequence[str], complaints: IO[bytes]) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that is gone afterwards."""
+    try:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=complaints,
+            start_new_session=True,  # Ctrl-C is for this process, which ends the other
+        )
+    except OSError as error:
+        raise KitError(f"{command[0]}: {error.strerror}") from error
+    with process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+@dataclass(frozen=True)
+class QemuMachine:
+    """QEMU with its own unit and edu devices where cases expect requesters."""
+
+    qemu: tuple[str, ...]
+    unit: str = ""
+    """Options of ``intel-iommu``."""
+    memory: str = "8G"
+    more: tuple[str, ...] = ()
+    output: Output = DEBUG_CONSOLE
+
+    def command(self, image: Path) -> list[str]:
+        """The command line."""
+        options = ",".join(filter(None, ("intel-iommu", self.unit)))
+        words = [
+            *self.qemu,
+            *("-machine", "q35,kernel-irqchip=split,accel=tcg", "-cpu", "max", "-m", self.memory),
+            *("-nodefaults", "-display", "none", "-icount", "shift=10,sleep=off"),
+            *("-device", options if "intremap" in options else f"{options},intremap=on"),
+            *("-device", "pcie-root-port,id=one,addr=2,chassis=1"),
+            *("-device", "pcie-root-port,id=two,addr=3,chassis=2"),
+            *("-device", "pcie-pci-bridge,id=old,bus=two,addr=0"),
+        ]
+        for place in EDUS:
+            words += ["-device", f"edu,{place},dma_mask=0xffffffffffffffff"]
+        return [*words, "-kernel", str(image), "-debugcon", "stdio", *self.more]
+
+
+EDUS = (
+    "addr=4.0,multifunction=on",
+    "addr=4.1",
+    "addr=5.0",
+    "addr=12.0",
+    "bus=one,addr=0",
+    "bus=old,addr=1",
+)
+"""Requesters of recorded and generated cases: 0020h, 0021h, 0028h, 0090h, 0100h and 0300h."""
+
+
+@dataclass(frozen=True)
+class CommandMachine:
+    """Any machine monitor: a command in which ``{image}`` stands for the image.
+
+    Its standard output is the guest's first serial port.
+    """
+
+    words: tuple[str, ...]
+    output: Output = SERIAL
+
+    def command(self, image: Path) -> list[str]:
+        """The command line."""
+        return [word.replace("{image}", str(image)) for word in self.words]

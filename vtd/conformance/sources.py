@@ -1,0 +1,122 @@
+"""Where the cases of a kit come from: scenario files, and the strategies of the fuzzer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import seed as seeded
+from hypothesis import strategies as st
+
+from vtd.conformance.kit import Wanted
+from vtd.conformance.observing import observe
+from vtd.conformance.probe import Probe
+from vtd.fuzz import protocol, strategies
+from vtd.fuzz.case import Case, Step, case_of, mem_read
+from vtd.fuzz.targets import EndlessError
+from vtd.layouts.registers import GlobalStatus
+from vtd.recordings.scenario import broken, load_scenario
+from vtd.unit.caching.policy import KEEPS_STALE
+from vtd.unit.departures import SPECIFICATION
+
+BATCH = 50
+"""Cases of one seed."""
+STICKY = GlobalStatus.of(rtps=True, irtps=True)
+
+
+def scenario_case(path: Path) -> Wanted:
+    """The case of a scenario file; ScenarioError names what is wrong with it."""
+    raw = load_scenario(path)
+    with broken(str(path)):
+        steps = raw["steps"]
+        compared = frozenset(number for number, step in enumerate(steps) if "expect" in step)
+        name, area = str(raw.get("name", path.name)), str(raw.get("area", "scenario"))
+        return Wanted(name, area, case_of(raw), compared)
+
+
+def is_recorded(path: Path) -> bool:
+    """Whether a scenario file was recorded on QEMU's unit."""
+    return str(load_scenario(path).get("oracle", "")).startswith("QEMU")
+
+
+def generated(probe: Probe, name: str, count: int, seed: int) -> Iterator[Wanted]:
+    """``count`` cases of a property for the unit of a machine, from a seed on."""
+    cases = _strategies(probe)[name]
+    done = 0
+    while done < count:
+        for case in _batch(cases, seed, min(BATCH, count - done)):
+            done += 1
+            yield Wanted(f"{name}-{seed}-{done}", name, _for_guest(case, probe))
+        seed += 1
+
+
+def _strategies(probe: Probe) -> Mapping[str, st.SearchStrategy[Case]]:
+    unit = probe.capabilities
+    scalable = strategies.supports_scalable(unit)
+    units = st.just(unit)
+    return {
+        "tables": strategies.table_cases(units=units, scalable=scalable, with_pasids=False),
+        "driver": strategies.driver_cases(units),
+        "interrupts": strategies.interrupt_cases(units, wide_data=False),
+        "protocol": protocol.protocol_cases([unit]),
+    }
+
+
+PROPERTIES: Mapping[str, frozenset[str]] = {
+    "tables": frozenset(),
+    "driver": frozenset(),
+    "interrupts": frozenset({"ir"}),
+    "protocol": frozenset({"qi"}),
+}
+"""What can be generated, and the functions of a unit that it needs."""
+
+
+def _batch(cases: st.SearchStrategy[Case], seed: int, count: int) -> list[Case]:
+    found: list[Case] = []
+
+    @seeded(seed)
+    @settings(
+        max_examples=count,
+        deadline=None,
+        database=None,
+        phases=(Phase.generate,),
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(cases)
+    def collect(case: Case) -> None:
+        found.append(case)
+
+    collect()
+    return found
+
+
+def _for_guest(case: Case, probe: Probe) -> Case:
+    """The case on the memory that there is, with a look at what devices write.
+
+    A reset by software leaves RTPS and IRTPS set: they are not looked at.
+    """
+    memory = tuple((each.start << 12, len(each) << 12) for each in probe.frames if each)
+    case = replace(case, memory=memory)
+    try:
+        landed = observe(case, KEEPS_STALE, SPECIFICATION).landed
+    except EndlessError:
+        landed = [None] * len(case.steps)
+    steps: list[Step] = []
+    for step, where in zip(case.steps, landed, strict=True):
+        steps.append(_without_sticky(step))
+        if step["op"] == "dma_write" and where is not None and _holds(probe, *where):
+            steps.append(mem_read(*where))
+    return replace(case, steps=tuple(steps))
+
+
+def _holds(probe: Probe, address: int, length: int) -> bool:
+    return any(each.start <= address and address + length <= each.end for each in probe.memory)
+
+
+def _without_sticky(step: dict[str, Any]) -> Step:
+    if step["op"] != "reg_read" or int(step["offset"], 0) != 0x1C:
+        return step
+    return {**step, "mask": hex(int(step.get("mask", "0xffffffff"), 0) & ~STICKY)}
