@@ -54,6 +54,7 @@ from vtd.fuzz.targets import (
 )
 from vtd.unit.departures import QEMU, SPECIFICATION
 from vtd.unit.registers.capabilities import PROFILES, Capabilities, unit_named
+from vtd.workers import on_cluster
 
 CASES_PER_SEED = 100
 TARGET_CASES_PER_SEED = 25
@@ -492,22 +493,9 @@ def run_on_cluster(
     progress: Callable[[CampaignResult], None] = lambda _: None,
 ) -> CampaignResult:
     """Run jobs on a Dask cluster (needs the ``cluster`` extra)."""
-    from distributed import Client, as_completed  # noqa: PLC0415 - an extra
-
     remaining = itertools.takewhile(lambda _: not expired(), jobs)
     work = partial(_run_on_worker, expired=expired)
-    with Client(address) as client:
-        width = 2 * max(1, len(client.scheduler_info()["workers"]))
-        futures = client.map(work, list(itertools.islice(remaining, width)), pure=False)
-        running = as_completed(futures)
-
-        def results() -> Iterator[CampaignResult]:
-            for future in running:
-                yield future.result()
-                for job in itertools.islice(remaining, 1):
-                    running.add(client.submit(work, job, pure=False))
-
-        return _collect(results(), enough, progress)
+    return _collect(on_cluster(work, remaining, address), enough, progress)
 
 
 def _run_on_worker(job: Job, expired: Callable[[], bool]) -> CampaignResult:

@@ -218,6 +218,8 @@ SITUATIONS: dict[tuple[str, int], str] = {
     ("trace info", 2): "trace info empty",
     ("trace head", 0): "trace head rows",
     ("trace head", 2): "trace head empty",
+    ("sweep", 0): "sweep rows --jobs 1",
+    ("sweep", 2): "sweep empty --jobs 1",
     ("lint", 0): f"lint {SOUND}",
     ("lint", 2): "lint empty",
     ("live serve", 2): "live serve spec",
@@ -261,7 +263,7 @@ GROUPS = {
 """Commands that have commands of their own."""
 
 
-OF_TRACES = ("trace",)
+OF_TRACES = ("trace", "sweep")
 """Commands that need the batch extra."""
 
 

@@ -1,0 +1,287 @@
+"""``vtd sweep``: a trace through many cache designs at once."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+
+import typer
+from typer.core import TyperCommand
+
+from vtd.commands.counted import counted
+from vtd.commands.extras import needing
+from vtd.commands.reading import unusable_input
+from vtd.commands.rendering.answer import CommandAnswer, Format, Output, show
+from vtd.commands.rendering.progress import StatusLine
+from vtd.commands.trace import known_sources, open_rows
+
+if TYPE_CHECKING:
+    from vtd.sweeps.designs import Pass, Space
+    from vtd.sweeps.results import Result
+    from vtd.sweeps.running import Outcome, Task
+
+SHAPES = ("--iotlb", "--paging-structure")
+"""Options whose value is several words."""
+
+
+class SweepCommand(TyperCommand):
+    """A command whose shapes may be written without quotes: ``--iotlb sets=16 ways=1..16``."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Join the words of a shape, which have an equals sign, before they are parsed."""
+        joined: list[str] = []
+        within = False
+        for word in args:
+            if within and "=" in word and not word.startswith("-"):
+                joined[-1] += f" {word}"
+                continue
+            within = bool(joined) and joined[-1] in SHAPES
+            joined.append(word)
+        return super().parse_args(ctx, joined)
+
+
+app = typer.Typer(rich_markup_mode=None, add_completion=False)
+
+
+class Run(NamedTuple):
+    """How the work was divided."""
+
+    workers: int
+    seconds: float
+    cpu_seconds: float
+    """Of all tasks that were carried out now."""
+
+    @property
+    def efficiency(self) -> float | None:
+        """CPU time used of what the workers had; None if nothing had to be done."""
+        return self.cpu_seconds / (self.seconds * self.workers) if self.cpu_seconds else None
+
+
+@app.command(cls=SweepCommand)
+def sweep(
+    traces: Annotated[
+        list[str],
+        typer.Argument(metavar="TRACE...", help="As of vtd trace; Parquet is read quickest."),
+    ],
+    iotlb: Annotated[
+        str,
+        typer.Option(
+            metavar="SHAPES", help="sets=16..256 ways=1..16 policy=lru,fifo,random index=0"
+        ),
+    ] = "sets=1 ways=64",
+    paging_structure: Annotated[
+        str, typer.Option(metavar="SHAPES", help="The same, of the paging-structure cache; off.")
+    ] = "off",
+    profile: Annotated[
+        str | None,
+        typer.Option(help="Shapes that somebody published, by name, instead: see docs/traces.md."),
+    ] = None,
+    page_size: Annotated[str, typer.Option(help="4K, 2M, 1G; several with commas.")] = "4K",
+    tables: Annotated[
+        str, typer.Option(help="3-level, 4-level, 5-level, nested; several with commas.")
+    ] = "4-level",
+    invalidation: Annotated[
+        str,
+        typer.Option(
+            help="trace: its own rows; by its unmaps: strict, strict-leaves (IH), deferred; none"
+        ),
+    ] = "trace",
+    costs: Annotated[
+        str, typer.Option(help="hit=2,structure=5,read=50,outside=0 ns; walks=1; link=0 Gb/s")
+    ] = "",
+    machine: Annotated[
+        str | None,
+        typer.Option(metavar="MACHINE.toml", help="Every source has to be a function of it."),
+    ] = None,
+    output: Annotated[
+        str | None,
+        typer.Option("-o", "--output", help="File of results: JSON if .json, else Parquet."),
+    ] = None,
+    state: Annotated[
+        Path | None, typer.Option(help="File that remembers what is done, to go on from there.")
+    ] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Processes.")] = max(1, os.cpu_count() or 1),
+    dask: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="Run on this Dask cluster instead.")
+    ] = None,
+    format: Output = Format.TEXT,
+) -> None:
+    """Count misses and table reads of a trace for many IOTLBs, and what they cost.
+
+    LRU caches of all ways are counted in one pass. Every combination of what is given is a design.
+    Exit code 2: wrong use, or a trace that is wrong; then nothing is written.
+    """
+    with needing("batch", "sweep"):
+        from vtd.sweeps.costs import parse_costs  # noqa: PLC0415 - needs an extra
+        from vtd.sweeps.results import results, save  # noqa: PLC0415
+        from vtd.sweeps.running import State  # noqa: PLC0415
+        from vtd.traces.summary import summarize  # noqa: PLC0415
+
+        with unusable_input("vtd sweep"):
+            space = _space(iotlb, paging_structure, profile, page_size, tables, invalidation)
+            cost = parse_costs(costs)
+        if machine is not None:
+            known = known_sources(machine)
+            for place in traces:
+                with unusable_input(place):
+                    summarize(open_rows(place), known)
+        with unusable_input(str(state)):
+            past = None if state is None else State(state)
+        found: list[Result] = []
+        run = Run(jobs, 0.0, 0.0)
+        for place in traces:
+            with unusable_input(place):
+                outcomes, run = _outcomes(place, space.passes(), past, jobs, dask, run)
+                found += results(space, place, outcomes, cost)
+        if output is not None:
+            with unusable_input(output):
+                save(output, found)
+    rows = [_row(each) for each in found]
+    document = {"results": rows, "run": {**run._asdict(), "efficiency": run.efficiency}}
+    show(CommandAnswer(document, rows, _lines(found, run)), format)
+
+
+def _space(
+    iotlb: str,
+    structures: str,
+    profile: str | None,
+    page_size: str,
+    tables: str,
+    invalidation: str,
+) -> Space:
+    from vtd.sweeps.designs import (  # noqa: PLC0415 - needs an extra
+        INVALIDATING,
+        PAGE_SIZES,
+        TABLES,
+        Space,
+        chosen,
+        parse_shapes,
+    )
+    from vtd.sweeps.profiles import PROFILES  # noqa: PLC0415
+
+    if profile is not None:
+        names = chosen("--profile", profile, PROFILES)[:1]
+        iotlbs = tuple(PROFILES[name].iotlb for name in names)
+        tables_cached = tuple(PROFILES[name].structures for name in names)
+    else:
+        iotlbs, tables_cached = parse_shapes(iotlb), parse_shapes(structures)
+        if not all(each.ways for each in iotlbs):
+            raise ValueError("--iotlb: off is no design")
+    modes = chosen("--invalidation", invalidation, INVALIDATING)
+    return Space(
+        iotlbs,
+        tables_cached,
+        chosen("--page-size", page_size, PAGE_SIZES),
+        chosen("--tables", tables, TABLES),
+        tuple(INVALIDATING[each] for each in modes),
+    )
+
+
+def _outcomes(
+    place: str,
+    passes: Sequence[Pass],
+    past: Any,
+    jobs: int,
+    dask: str | None,
+    run: Run,
+) -> tuple[list[Outcome], Run]:
+    """The outcomes of all passes through a trace, those that are not known yet by workers."""
+    from vtd.sweeps.running import tasks_of  # noqa: PLC0415 - needs an extra
+    from vtd.workers import in_processes, on_cluster  # noqa: PLC0415
+
+    outcomes: list[Outcome] = [] if past is None else past.done(place, passes)
+    done = {each.wanted for each in outcomes}
+    left = [each for each in passes if each not in done]
+    if not left:
+        return outcomes, run
+    workers = jobs if dask is None else _workers_of(dask)
+    tasks = tasks_of(place, left, workers)
+    start, cpu = time.monotonic(), 0.0
+    with StatusLine() as status:
+        if dask is None:
+            answers = in_processes(timed, tasks, min(workers, len(tasks)))
+        else:
+            answers = on_cluster(timed, tasks, dask)
+        for number, (found, seconds) in enumerate(answers, 1):
+            status.show(f"{place}: {number} of {counted(len(tasks), 'task')} done")
+            outcomes += found
+            cpu += seconds
+            if past is not None:
+                past.keep(place, found)
+    seconds = time.monotonic() - start + run.seconds
+    return outcomes, Run(min(workers, len(tasks)), seconds, cpu + run.cpu_seconds)
+
+
+def timed(task: Task) -> tuple[list[Outcome], float]:
+    """What comes of a task, and the CPU time of its thread in seconds."""
+    from vtd.sweeps.running import carry_out  # noqa: PLC0415 - needs an extra
+
+    start = time.thread_time()
+    return carry_out(task), time.thread_time() - start
+
+
+def _workers_of(address: str) -> int:
+    with needing("cluster", "sweep"):
+        from distributed import Client  # noqa: PLC0415 - an extra
+
+        with unusable_input(address), Client(address) as client:
+            return max(1, len(client.scheduler_info()["workers"]))
+
+
+def _row(result: Result) -> dict[str, object]:
+    from dataclasses import asdict  # noqa: PLC0415
+
+    row = asdict(result)
+    del row["history"]
+    return row
+
+
+HEAD = ("sets", "ways", "policy", "pages", "tables", "structures", "invalidation")
+COUNTED = ("misses", "miss ratio", "reads/request", "reads/packet", "ns/request", "Gb/s")
+
+
+def _lines(found: Sequence[Result], run: Run) -> Iterator[str]:
+    table = [(*HEAD, *COUNTED)]
+    for trace in dict.fromkeys(each.trace for each in found):
+        mine = [each for each in found if each.trace == trace]
+        one = mine[0]
+        who = counted(one.requesters, "requester")
+        yield (
+            f"{trace}: {counted(one.requests, 'request')} of {who}, "
+            f"{counted(one.packets, 'packet')}, {counted(one.lookups, 'lookup')}"
+        )
+        rows = table + [_cells(each) for each in mine]
+        widths = [max(len(row[at]) for row in rows) for at in range(len(rows[0]))]
+        for row in rows:
+            left = [cell.ljust(width) for cell, width in zip(row[:7], widths, strict=False)]
+            right = [cell.rjust(width) for cell, width in zip(row[7:], widths[7:], strict=True)]
+            yield "  " + "  ".join([*left, *right])
+    if run.efficiency is not None:
+        who = counted(run.workers, "worker")
+        yield (
+            f"{run.cpu_seconds:.1f} s of CPU in {run.seconds:.1f} s by {who}: "
+            f"{run.efficiency:.2f} of what they had"
+        )
+
+
+def _cells(each: Result) -> tuple[str, ...]:
+    packet, bound = each.reads_per_packet, each.gigabits
+    index = f"^{each.index}" if each.index else ""
+    return (
+        f"{each.sets}{index}",
+        str(each.ways),
+        each.policy,
+        each.page_size,
+        each.tables,
+        each.structures,
+        each.invalidation,
+        str(each.misses),
+        f"{each.miss_ratio:.4f}",
+        f"{each.reads_per_request:.3f}",
+        "-" if packet is None else f"{packet:.3f}",
+        f"{each.latency:.1f}",
+        "-" if bound is None else f"{bound:.1f}",
+    )

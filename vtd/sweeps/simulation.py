@@ -1,0 +1,208 @@
+"""One run of the kernel through a trace: the caches of a pass, its counters, and their history."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vtd.sweeps import kernel
+from vtd.sweeps.designs import PAGE_SIZES, Pass
+from vtd.unit.caching.cache import Replacement, Shape
+
+Array = NDArray[Any]
+POLICIES = {
+    Replacement.LRU: kernel.LRU,
+    Replacement.FIFO: kernel.FIFO,
+    Replacement.RANDOM: kernel.RANDOM,
+}
+SEED = 0x9E3779B97F4A7C15
+"""Of random replacement, mixed with the shape's."""
+
+
+class Requesters:
+    """Pairs of source and PASID as numbers from 0 on."""
+
+    def __init__(self) -> None:
+        self._keys: Array = np.zeros(1 << 10, np.uint64)
+        self._values: Array = np.zeros(1 << 10, np.uint32)
+        self.count = 0
+
+    def numbers(self, rows: Mapping[str, Array]) -> Array:
+        """The number of each row's requester."""
+        found = np.empty(len(rows["kind"]), np.uint32)
+        sources, pasids, at = rows["source_id"], rows["pasid"], 0
+        while True:
+            done = kernel.intern(
+                sources[at:], pasids[at:], self._keys, self._values, self.count, found[at:]
+            )
+            if done >= 0:
+                self.count = done
+                return found
+            at += -1 - done
+            self.count = int(np.count_nonzero(self._keys))
+            self._grow()
+
+    def _grow(self) -> None:
+        keys, values = self._keys, self._values
+        there = keys != 0
+        pairs = keys[there] - np.uint64(1)
+        order = np.argsort(values[there])
+        self._keys = np.zeros(4 * len(keys), np.uint64)
+        self._values = np.zeros(4 * len(keys), np.uint32)
+        scratch = np.empty(len(pairs), np.uint32)
+        pairs = pairs[order]
+        kernel.intern(
+            (pairs >> np.uint64(32)).astype(np.uint32),
+            (pairs & np.uint64(0xFFFF_FFFF)).astype(np.uint32),
+            self._keys,
+            self._values,
+            0,
+            scratch,
+        )
+
+
+@dataclass
+class Counts:
+    """What was counted since the beginning, of all sizes of a pass."""
+
+    time: int
+    requests: int
+    lookups: int
+    bytes: int
+    markers: int
+    removed: int
+    """IOTLB entries that invalidations removed, from the largest cache."""
+    misses: list[int]
+    """By size."""
+    reads: list[int]
+    """Entries of the first stage met, read by walks; by size."""
+    cold: list[int]
+    """Walks from the root; by size."""
+
+
+def empty_caches(shape: Shape, ways: int, caches: int = 1) -> kernel.Cache:
+    """Caches of a shape without entries, but of so many ways."""
+    return kernel.Cache(
+        np.zeros(caches * shape.sets * ways, np.uint64),
+        np.full(caches * shape.sets * ways, kernel.HOLE, np.uint32),
+        np.zeros(caches * shape.sets, np.int64),
+        np.zeros(caches * shape.sets, np.int64),
+        shape.sets,
+        ways,
+        shape.index,
+        POLICIES[shape.replacement],
+    )
+
+
+class Simulation:
+    """The caches of one pass, and what they did so far."""
+
+    def __init__(self, wanted: Pass) -> None:
+        self.wanted = wanted
+        sizes = len(wanted.ways)
+        self._ways: Array = np.array(wanted.ways, np.int64)
+        self._iotlb = empty_caches(wanted.iotlb, wanted.ways[-1])
+        self._structures = empty_caches(wanted.structures, wanted.structures.ways or 0, sizes)
+        self._state: Array = np.zeros(kernel.SHARED, np.uint64)
+        self._state[kernel.RANDOM_STATE] = SEED ^ wanted.iotlb.seed
+        self._depths: Array = np.zeros(wanted.ways[-1] + 1, np.int64)
+        self._walks: Array = np.zeros((sizes, kernel.TOP), np.int64)
+        self._cold: Array = np.zeros(sizes, np.int64)
+        self._pending: Array = np.zeros(1, np.int64)
+        self._since: Array = np.zeros(1, np.uint64)
+
+    def feed(self, rows: Mapping[str, Array], requesters: Array, count: int) -> None:
+        """Carry out rows; ``requesters`` are numbers below ``count``."""
+        if count > len(self._pending):
+            more = max(count, 2 * len(self._pending)) - len(self._pending)
+            self._pending = np.r_[self._pending, np.zeros(more, np.int64)]
+            self._since = np.r_[self._since, np.zeros(more, np.uint64)]
+        kernel.run(
+            rows["time"],
+            rows["address"],
+            rows["length"],
+            rows["kind"],
+            rows["attributes"],
+            requesters,
+            int(self.wanted.invalidation),
+            PAGE_SIZES[self.wanted.page_size],
+            self.wanted.levels,
+            self._iotlb,
+            self._ways,
+            self._structures,
+            self._state,
+            self._depths,
+            self._walks,
+            self._cold,
+            self._pending,
+            self._since,
+        )
+
+    def counts(self, time: int) -> Counts:
+        """The counters as they are, at a time of the trace."""
+        state = self._state
+        at_least = np.cumsum(self._depths[::-1])[::-1]
+        return Counts(
+            time,
+            int(state[kernel.REQUESTS]),
+            int(state[kernel.LOOKUPS]),
+            int(state[kernel.BYTES]),
+            int(state[kernel.MARKERS]),
+            int(state[kernel.REMOVED]),
+            at_least[self._ways].tolist(),
+            (self._walks @ np.arange(kernel.TOP)).tolist(),
+            self._cold.tolist(),
+        )
+
+
+def contents(simulation: Simulation, ways: int) -> list[list[tuple[int, int]]]:
+    """Page number and requester of each IOTLB entry of one size, by set, the newest first."""
+    cache = simulation._iotlb
+    found = []
+    for at in range(cache.sets):
+        first = at * cache.ways
+        places = range(first, first + min(ways, int(cache.counts[at])))
+        kept = (place for place in places if cache.owners[place] != kernel.HOLE)
+        found.append([(int(cache.pages[place]), int(cache.owners[place])) for place in kept])
+    return found
+
+
+def simulate(
+    batches: Iterable[Mapping[str, Array]], passes: Iterable[Pass], window: int
+) -> Iterator[tuple[int, int, list[list[Counts]] | None]]:
+    """Run passes side by side through a trace, with counters after each ``window`` rows.
+
+    Yields rows and requesters so far, and at the end the history of each pass beside them.
+    """
+    simulations = [Simulation(each) for each in passes]
+    history: list[list[Counts]] = [[] for _ in simulations]
+    requesters = Requesters()
+    rows_done, left, time = 0, window, 0
+    for batch in batches:
+        numbers = requesters.numbers(batch)
+        count, at = len(numbers), 0
+        while at < count:
+            part = slice(at, at + min(left, count - at))
+            rows = {name: np.ascontiguousarray(batch[name][part]) for name in NEEDED}
+            for simulation in simulations:
+                simulation.feed(rows, numbers[part], requesters.count)
+            done = len(rows["kind"])
+            at, left, time = at + done, left - done, int(rows["time"][-1])
+            if not left:
+                left = window
+                for simulation, told in zip(simulations, history, strict=True):
+                    told.append(simulation.counts(time))
+        rows_done += count
+        yield rows_done, requesters.count, None
+    for simulation, told in zip(simulations, history, strict=True):
+        if not told or left != window:
+            told.append(simulation.counts(time))
+    yield rows_done, requesters.count, history
+
+
+NEEDED = ("time", "address", "length", "kind", "attributes")
+"""Columns that the kernel reads."""
