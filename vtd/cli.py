@@ -41,6 +41,7 @@ COMMANDS = {
     "audit": ("vtd.commands.audit:audit", "Find invalidations that a log misses."),
     "trace": ("vtd.commands.trace:app", "Make, convert and look at DMA traces."),
     "sweep": ("vtd.commands.sweep:app", "A trace through many IOTLB designs: misses, reads."),
+    "report": ("vtd.commands.report:report", "Write one HTML file about all that is given."),
     "lint": ("vtd.commands.lint:lint", "Check structures, writes to them and register accesses."),
 }
 """Name, where the function or application is, and the line of help."""

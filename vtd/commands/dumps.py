@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -49,6 +50,12 @@ def open_debugfs(path: Path, *, as_specified: bool = False) -> Inspected | None:
     units = dumped_units(files.contents)
     found = _named(units, name if place != path else None)
     return Inspected(_unit(found, _address_bits(files), as_specified), None)
+
+
+def open_named_dumps(files: Files) -> Iterator[tuple[str, RemappingUnit]]:
+    """Every unit of a folder of dumps or a collection, by its name."""
+    for each in dumped_units(files.contents):
+        yield each.name, _unit(each, _address_bits(files), as_specified=False)
 
 
 def _named(units: list[DumpedUnit], name: str | None) -> DumpedUnit:

@@ -8,9 +8,9 @@ from vtd.commands.dumps import Inspected
 from vtd.commands.images import Image, ImageOptions, InterruptTable, open_image
 from vtd.commands.option_groups import with_option_groups
 from vtd.commands.rendering.answer import CommandAnswer, Format, Output, show
-from vtd.commands.show_interrupt import entry_text, fault_text, sender_names
 from vtd.inspection.interrupt_rows import listed_row, table_row
 from vtd.inspection.interrupt_table import TableEntry, list_entries, requesters
+from vtd.inspection.interrupt_text import entry_text, fault_text, sender_names
 
 
 @with_option_groups
@@ -38,7 +38,7 @@ def irte(
 
 def _lines(inspected: Inspected, entries: Sequence[TableEntry]) -> Iterator[str]:
     table = inspected.unit.interrupts.table
-    names = sender_names(inspected.capture)
+    names = sender_names(inspected.capture.dmar if inspected.capture else None)
     state = "on" if inspected.status.ires else "off"
     yield (
         f"table of {2 << table.s} entries at {table.irta:#x}, interrupt remapping is {state}, "

@@ -90,11 +90,11 @@ def _judged(
             with path.open(encoding="utf-8") as log:
                 return lint_log(log)
     inspected = open_image(path, options, root_table=root_table, interrupt_table=interrupt_table)
-    reserved = {} if inspected.capture is None else _reserved(inspected.capture)
+    reserved = {} if inspected.capture is None else reserved_memory(inspected.capture)
     return lint_structures(inspected.unit, reserved)
 
 
-def _reserved(capture: Capture) -> dict[int, list[tuple[int, int]]]:
+def reserved_memory(capture: Capture) -> dict[int, list[tuple[int, int]]]:
     """The reserved memory of each function of a capture."""
     scopes = Scopes(capture.dmar, capture.pci)
     return {

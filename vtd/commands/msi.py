@@ -14,7 +14,6 @@ from vtd.commands.images import ImageOptions, InterruptTable, open_image, parse_
 from vtd.commands.option_groups import with_option_groups
 from vtd.commands.reading import unusable_input
 from vtd.commands.rendering.answer import CommandAnswer, Format, Output, show
-from vtd.commands.show_interrupt import entry_text, fault_text, outcome_text
 from vtd.inspection.interrupt_message import (
     DecodedMessage,
     FollowedMessage,
@@ -23,6 +22,7 @@ from vtd.inspection.interrupt_message import (
 )
 from vtd.inspection.interrupt_rows import message_row
 from vtd.inspection.interrupt_table import requesters
+from vtd.inspection.interrupt_text import entry_text, fault_text, outcome_text
 
 
 @with_option_groups

@@ -35,6 +35,13 @@ class Remark(NamedTuple):
     tone: Tone
 
 
+class Mark(NamedTuple):
+    """What a byte belongs to: the number of its field, and the tone of a remark."""
+
+    field: int | None
+    tone: Tone | None
+
+
 class Block(NamedTuple):
     """Bytes that belong together."""
 
@@ -61,17 +68,15 @@ def _block(canvas: Canvas, block: Block, top: float) -> float:
     canvas.text(end + 10, top, where, "quiet")
     top += LINE + 4
     left = MARGIN + 5 * CHARACTER
-    colours = _colours(block)
-    marks = _marks(block)
+    marks = marked_bytes(block)
     shown = block.data[: MOST_LINES * PER_LINE]
     down = top
     for start in range(0, len(shown), PER_LINE):
         canvas.text(MARGIN, down, f"{block.offset + start:03x}", "quiet")
         for column, byte in enumerate(shown[start : start + PER_LINE]):
-            at = start + column
+            field, tone = marks[start + column]
             x = left + column * BYTE
-            tone = marks.get(at)
-            kind = f"chip{colours[at] % CHIPS}" if at in colours else "plain"
+            kind = "plain" if field is None else f"chip{field % CHIPS}"
             canvas.box(x - 3, down, BYTE - 1, LINE - 2, kind, round=0)
             if tone is not None:
                 canvas.path(f"M{x - 3:.6g} {down + LINE - 3:.6g}h{BYTE - 1:.6g}", f"mark {tone}")
@@ -102,21 +107,17 @@ def _fields(canvas: Canvas, fields: Sequence[FieldBytes], x: float, top: float) 
     return top + half * LINE
 
 
-def _colours(block: Block) -> dict[int, int]:
-    """The field of each byte, by its position in the block."""
-    return {
-        at - block.offset: number
-        for number, each in enumerate(block.fields)
-        for at in range(each.offset, each.offset + each.length)
-    }
-
-
-def _marks(block: Block) -> dict[int, Tone]:
-    """The tone of the worst remark on each byte."""
-    found: dict[int, Tone] = {}
-    for each in reversed(block.remarks):
-        last = min(each.offset + max(1, each.length), block.offset + len(block.data))
-        for at in range(max(each.offset, block.offset), last):
-            tone = found.get(at - block.offset)
-            found[at - block.offset] = Tone.BAD if Tone.BAD in (tone, each.tone) else each.tone
-    return found
+def marked_bytes(block: Block) -> list[Mark]:
+    """Of each byte of a block its field and the worst remark on it."""
+    fields: dict[int, int] = {}
+    for number, field in enumerate(block.fields):
+        for at in range(field.offset, field.offset + field.length):
+            fields.setdefault(at, number)
+    tones: dict[int, Tone] = {}
+    last = block.offset + len(block.data)
+    for remark in block.remarks:
+        for at in range(remark.offset, min(last, remark.offset + max(1, remark.length))):
+            if tones.get(at) is not Tone.BAD:
+                tones[at] = remark.tone
+    places = range(block.offset, block.offset + len(block.data))
+    return [Mark(fields.get(at), tones.get(at)) for at in places]

@@ -220,6 +220,8 @@ SITUATIONS: dict[tuple[str, int], str] = {
     ("trace head", 2): "trace head empty",
     ("sweep", 0): "sweep rows --jobs 1",
     ("sweep", 2): "sweep empty --jobs 1",
+    ("report", 0): "report broken lspci fault -o out.html",
+    ("report", 2): "report empty -o out.html",
     ("lint", 0): f"lint {SOUND}",
     ("lint", 2): "lint empty",
     ("live serve", 2): "live serve spec",

@@ -1,10 +1,10 @@
-"""How interrupts, and the entries that remap them, look as text."""
+"""Interrupts, and the entries that remap them, in a few words."""
 
 from __future__ import annotations
 
 from vtd.dmar.records import DeviceScope
+from vtd.dmar.table import Table
 from vtd.layouts.interrupt_entries import DeliveryMode, DestinationMode, PostedIrte, RemappedIrte
-from vtd.recordings.capture import Capture
 from vtd.unit.interrupts.interrupt_remapping import InterruptFault
 from vtd.unit.interrupts.outcome import Interrupt, Posted
 
@@ -36,16 +36,16 @@ def fault_text(fault: InterruptFault) -> str:
     return f"blocked: fault {fault.reason:02X}h, {fault.reason.text}; {recorded}"
 
 
-def sender_names(capture: Capture | None) -> dict[int, str]:
-    """Source-ids that the DMAR table of a capture gives to I/O APICs and HPETs."""
-    if capture is None:
+def sender_names(table: Table | None) -> dict[int, str]:
+    """Source-ids that a DMAR table gives to I/O APICs and HPETs."""
+    if table is None:
         return {}
     kinds = {DeviceScope.IOAPIC: "I/O APIC", DeviceScope.MSI_CAPABLE_HPET: "HPET"}
     return {
         entry.start_bus << 8 | entry.path[0][0] << 3 | entry.path[0][1]: (
             f"{kinds[entry.type]} {entry.enumeration_id}"
         )
-        for unit in capture.dmar.units
+        for unit in table.units
         for entry in unit.scopes
         if entry.type in kinds and len(entry.path) == 1
     }
