@@ -2,7 +2,8 @@
 
 import pytest
 
-from scripts.mutants import MUTANTS, ROOT, Mutant, changed
+from scripts.mutants import ROOT, Found, changed, page
+from scripts.planted_bugs import MUTANTS, Mutant
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
@@ -21,3 +22,17 @@ def test_a_mutant_changes_its_file(mutant: Mutant) -> None:
 def test_a_mutant_without_its_place_is_refused(old: str, new: str, why: str) -> None:
     with pytest.raises(ValueError, match=f"lost: pagetables/walk.py {why}"):
         changed(Mutant("lost", "pagetables/walk.py", old, new, "tables"))
+
+
+def test_there_are_sixty_bugs_of_the_unit_with_names_of_their_own() -> None:
+    of_units = [mutant for mutant in MUTANTS if "guest" not in mutant.file]
+    assert len(of_units) >= 60
+    assert len({mutant.name for mutant in MUTANTS}) == len(MUTANTS)
+
+
+def test_the_page_has_a_row_for_each_bug() -> None:
+    found, survivor = MUTANTS[:2]
+    text = page([(found, Found("tables", 7, 1.5)), (survivor, None)], 60)
+    assert "1 of 2 bugs" in text
+    assert f"| {found.name} | `{found.file}` | tables | 7 | 1.5 |" in text
+    assert f"| {survivor.name} | `{survivor.file}` | survives | | |" in text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from typing import Annotated
@@ -13,21 +14,28 @@ from vtd.commands.reading import unusable_input
 from vtd.commands.rendering.answer import CommandAnswer, Format, Output, show
 from vtd.fuzz.driver_protocol import driver_maker
 from vtd.fuzz.tried_driver import DriverFailure, try_driver
-from vtd.unit.registers.capabilities import PROFILES
+from vtd.unit.registers.capabilities import PROFILES, unit_named
 
 FOUND = 1
 """Exit code when the driver did something wrong."""
+INTERRUPTED = 130
+"""Exit code when somebody pressed Ctrl-C."""
 
 
 def drive(
     driver: Annotated[
         str,
         typer.Argument(
-            help="python:FILE:CLASS or command:COMMAND; own is the driver of vtd.software."
+            help="python:FILE:CLASS, command:COMMAND or library:FILE (C functions); own is the "
+            "driver of vtd.software."
         ),
     ],
     profile: Annotated[
-        str, typer.Option(help=f"Capabilities of the unit: {', '.join(PROFILES)}.")
+        str,
+        typer.Option(
+            help="The unit: raw:VERSION:CAP:ECAP:HAW, or a profile, "
+            f"which is one of {', '.join(PROFILES)}."
+        ),
     ] = "xeon",
     seconds: Annotated[float, typer.Option(min=0, help="How long to go on.")] = 30.0,
     count: Annotated[
@@ -37,25 +45,34 @@ def drive(
     seed: Annotated[int, typer.Option(help="The first seed.")] = 0,
     format: Output = Format.TEXT,
 ) -> None:
-    """Try a driver: attach, map, unmap, protect, detach, interrupts, and DMAs around them.
+    """Try a driver: domains, pages, PASIDs, dirty pages, interrupts, and DMAs around them.
 
     The audit judges, and a failure is shrunk to the operations that it needs. Exit code 0: nothing
     wrong. 1: something wrong. 2: no such driver.
     """
-    if profile not in PROFILES:
-        raise typer.BadParameter(f"{profile!r}: none of {', '.join(PROFILES)}")
+    with unusable_input("--profile"):
+        unit = unit_named(profile)
     with unusable_input(driver):
         maker, end = driver_maker(OWN if driver == "own" else driver)
-    done, failure = 0, None
-    until = time.monotonic() + seconds
+    done, failure, interrupted = 0, None, False
+    until = math.inf if count else time.monotonic() + seconds
+
+    def expired() -> bool:
+        return time.monotonic() >= until
+
     try:
-        while failure is None and (done < count if count else time.monotonic() < until):
-            failure = try_driver(maker, PROFILES[profile], seed + done, operations)
-            done += 1
+        while failure is None and (done < count if count else not expired()):
+            failure = try_driver(maker, unit, seed + done, operations, expired)
+            done += failure is not None or not expired()
+    except KeyboardInterrupt:
+        interrupted = True
     finally:
         end()
-    document = {"lists": done, "failure": None if failure is None else _row(failure)}
+    row = None if failure is None else _row(failure)
+    document = {"lists": done, "interrupted": interrupted, "failure": row}
     show(CommandAnswer(document, [document], _lines(done, failure)), format)
+    if interrupted:
+        raise typer.Exit(INTERRUPTED)
     if failure is not None:
         raise typer.Exit(FOUND)
 

@@ -526,16 +526,20 @@ def _collect(
 
 
 def run_until_found(
-    name: str, seconds: float, clock: Callable[[], float], first_seed: int = 0
+    name: str,
+    seconds: float,
+    clock: Callable[[], float],
+    first_seed: int = 0,
+    target: str = "",
 ) -> CampaignResult:
-    """Run seeds of one property until it fails, or for about so many seconds of ``clock``.
+    """Run seeds of one property until it fails, or for so many seconds of ``clock``.
 
     The case that fails is not shrunk.
     """
     start = clock()
-    jobs = jobs_of([name], "", itertools.count(first_seed))
+    jobs = jobs_of([name], target, itertools.count(first_seed))
     result = _collect(
-        (run_job(job, shrink=False) for job in jobs),
+        (run_job(job, shrink=False, expired=lambda: clock() - start > seconds) for job in jobs),
         enough=lambda total: bool(total.failures) or clock() - start > seconds,
         progress=lambda _: None,
     )

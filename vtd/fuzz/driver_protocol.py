@@ -1,4 +1,4 @@
-"""A driver that is tried: what it has to do, in Python or as a process that talks line-JSON.
+"""A driver that is tried: what it has to do, in Python, in C, or as a process with line-JSON.
 
 A driver gets registers and memory, and is told what its users want. It may fail an operation with
 :class:`DriverError`, which then counts as not done. ``docs/fuzzing.md`` has the messages.
@@ -11,6 +11,7 @@ import importlib.util
 import json
 import shlex
 import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -66,15 +67,31 @@ class TriedDriver(Protocol):
     def interrupt_free(self, index: int) -> None:
         """Take an entry away."""
 
+    # What follows a driver need not have.
 
+    def attach_pasid(self, source_id: int, pasid: int, domain: int) -> None:
+        """Have requests of a function with a PASID translated by a domain."""
+
+    def detach_pasid(self, source_id: int, pasid: int) -> None:
+        """Block requests of a function with a PASID."""
+
+    def set_dirty_tracking(self, domain: int, enabled: int) -> None:
+        """Have the unit note which pages of a domain are written, or not (1 or 0)."""
+
+    def read_dirty(self, domain: int, address: int, length: int) -> list[int]:
+        """Pages of a range that were written since it was asked last, or since tracking began."""
+        ...
+
+
+OPTIONAL = "attach_pasid", "detach_pasid", "set_dirty_tracking", "read_dirty"
+"""Operations that count as not done where a driver has none."""
 DriverMaker = Callable[[Registers, Memory, int, int], TriedDriver]
 """Makes a driver of registers, memory, and the start and end of the memory that is its own."""
 
 
 def driver_maker(text: str) -> tuple[DriverMaker, Callable[[], None]]:
-    """The driver of ``python:FILE:CLASS``, ``module:NAME:CLASS`` or ``command:COMMAND``.
-
-    With what ends it. ValueError if there is none.
+    """The driver of ``python:FILE:CLASS``, ``module:NAME:CLASS``, ``command:COMMAND`` or
+    ``library:FILE``, and what ends it; ValueError if there is none.
     """
     kind, _, rest = text.partition(":")
     if kind in ("python", "module"):
@@ -83,13 +100,18 @@ def driver_maker(text: str) -> tuple[DriverMaker, Callable[[], None]]:
         if maker is None:
             raise ValueError(f"{place} has no {name}")
         return maker, lambda: None
-    if kind == "command" and rest:
+    if kind in ("command", "library") and rest:
+        command = shlex.split(rest)
+        if kind == "library":
+            if not Path(rest).is_file():
+                raise ValueError(f"{rest}: no shared library")
+            command = [sys.executable, "-m", "vtd.fuzz.library_driver", rest]
         processes: list[ProcessDriver] = []
 
         def make(registers: Registers, memory: Memory, start: int, end: int) -> TriedDriver:
             for old in processes:
                 old.end()
-            processes[:] = [ProcessDriver(shlex.split(rest), registers, memory, start, end)]
+            processes[:] = [ProcessDriver(command, registers, memory, start, end)]
             return processes[0]
 
         def end() -> None:
@@ -97,7 +119,7 @@ def driver_maker(text: str) -> tuple[DriverMaker, Callable[[], None]]:
                 process.end()
 
         return make, end
-    raise ValueError(f"{text!r}: neither python:FILE:CLASS nor command:COMMAND")
+    raise ValueError(f"{text!r}: none of python:FILE:CLASS, command:COMMAND and library:FILE")
 
 
 def _module(kind: str, place: str) -> ModuleType:
@@ -177,6 +199,25 @@ class ProcessDriver:
     def interrupt_free(self, index: int) -> None:
         """Take an entry away."""
         self._call("interrupt_free", index=index)
+
+    def attach_pasid(self, source_id: int, pasid: int, domain: int) -> None:
+        """Have a PASID use a domain."""
+        self._call("attach_pasid", source_id=source_id, pasid=pasid, domain=domain)
+
+    def detach_pasid(self, source_id: int, pasid: int) -> None:
+        """Block a PASID."""
+        self._call("detach_pasid", source_id=source_id, pasid=pasid)
+
+    def set_dirty_tracking(self, domain: int, enabled: int) -> None:
+        """Have written pages noted, or not."""
+        self._call("set_dirty_tracking", domain=domain, enabled=enabled)
+
+    def read_dirty(self, domain: int, address: int, length: int) -> list[int]:
+        """Pages that were written."""
+        pages = self._call("read_dirty", domain=domain, address=address, length=length)
+        if not isinstance(pages, list) or not all(type(page) is int for page in pages):
+            raise BrokenDriverError(f"read_dirty: {str(pages)[:80]} is no list of addresses")
+        return pages
 
     def _call(self, op: str, **arguments: int) -> object:
         limit = threading.Timer(LIMIT, self._process.kill)

@@ -33,9 +33,7 @@ class OwnDriver:
 
     def attach(self, source_id: int, domain: int) -> None:
         """With a domain that is made when it is first named."""
-        if domain not in self._domains:
-            self._domains[domain] = self._driver.domain(largest=21)
-        self._driver.attach(source_id, self._domains[domain])
+        self._driver.attach(source_id, self._made(domain))
 
     def detach(self, source_id: int) -> None:
         """The context or PASID entry goes."""
@@ -62,6 +60,28 @@ class OwnDriver:
     def interrupt_free(self, index: int) -> None:
         """An entry is nobody's any more."""
         self._driver.interrupts.free(index)
+
+    def attach_pasid(self, source_id: int, pasid: int, domain: int) -> None:
+        """A PASID entry."""
+        self._driver.attach(source_id, self._made(domain), pasid)
+
+    def detach_pasid(self, source_id: int, pasid: int) -> None:
+        """The PASID entry goes."""
+        self._driver.detach(source_id, pasid)
+
+    def set_dirty_tracking(self, domain: int, enabled: int) -> None:
+        """SSADE."""
+        self._of(domain).set_dirty_tracking(enabled=bool(enabled))
+
+    def read_dirty(self, domain: int, address: int, length: int) -> list[int]:
+        """D of each leaf; a large page counts as all of its pages."""
+        found = self._of(domain).read_and_clear_dirty(address, length)
+        return [page for start, size in found for page in range(start, start + size, 0x1000)]
+
+    def _made(self, domain: int) -> Domain:
+        if domain not in self._domains:
+            self._domains[domain] = self._driver.domain(largest=21)
+        return self._domains[domain]
 
     def _of(self, domain: int) -> Domain:
         if domain not in self._domains:
