@@ -36,6 +36,10 @@ Watcher: TypeAlias = "Callable[[int, bytes], None]"
 """Told of the address and the bytes of a store; of an exchange although it may not be made."""
 
 
+Mover: TypeAlias = "Callable[[int | None], None]"
+"""Told of a frame that is elsewhere from now on, or of None where that may be so of every frame."""
+
+
 class BusError(Exception):
     """An access that memory does not carry out; the engine turns it into the architected fault."""
 
@@ -170,6 +174,7 @@ class _Stores(dict[int, memoryview]):
         self._frames = frames
         self.changed: dict[int, array[int]] = {}
         """Frames that only this memory has, written or loaded since they were last shared."""
+        self.movers: list[Mover] = []
 
     def __missing__(self, number: int) -> memoryview:
         region = self._backing.region(number)
@@ -193,12 +198,20 @@ class _Stores(dict[int, memoryview]):
         if frame is None:
             frame = (self._backing.shared(number) if self._backing.layers else _ZERO)[:]
             self.changed[number] = self._frames[number] = frame
+            for mover in self.movers:
+                mover(number)
         return memoryview(frame).cast("B")
 
     def release(self) -> None:
         """Write to no frame in place any more."""
         self.changed = {}
         self.clear()
+        self.moved()
+
+    def moved(self) -> None:
+        """Any frame may be elsewhere."""
+        for mover in self.movers:
+            mover(None)
 
 
 class MemoryState(Mapping[int, bytes]):
@@ -283,6 +296,27 @@ class PhysicalMemory:
             for name in ("write", "load", "compare_exchange"):
                 del vars(self)[name]
 
+    @property
+    def watched(self) -> bool:
+        """Whether somebody is told of stores."""
+        return bool(self._watchers)
+
+    def follow(self, mover: Mover) -> None:
+        """Tell ``mover`` when a frame that was in ``frames`` is replaced, goes away or is shared.
+
+        Whoever keeps a pointer to a frame, or writes to one that :meth:`own` made writable in
+        place, has to know.
+        """
+        self._stores.movers.append(mover)
+
+    def own(self, number: int) -> None:
+        """Make a frame writable in place, of a copy if need be; BusError where that can't be."""
+        self._stores[number]
+
+    def is_own(self, number: int) -> bool:
+        """Whether a frame may be written in place."""
+        return number in self._stores
+
     def _announce(self, address: int, data: bytes) -> None:
         for watcher in self._watchers:
             watcher(address, data)
@@ -344,6 +378,7 @@ class PhysicalMemory:
             {number: frame for number, frame in layer.items() if number not in gone}
             for layer in backing.layers
         )
+        self._stores.moved()
 
     def host(self, address: int) -> int:
         """The address itself: these are host physical addresses."""
@@ -472,6 +507,7 @@ class PhysicalMemory:
         for known in regions[max(at - 1, 0) : at + 1]:
             _check_apart(region, known)
         regions.insert(at, region)
+        self._stores.moved()
 
 
 def _outside(region: Region, start: int, end: int) -> Iterator[Region]:

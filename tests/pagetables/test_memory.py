@@ -447,3 +447,26 @@ def test_what_the_file_does_not_have_can_not_be_mapped(
     with pytest.raises(MemoryLayoutError, match="can't map"):
         memory.map_region(0, shared_file, offset, length)
     assert memory.regions == ()
+
+
+def test_whoever_follows_hears_of_frames_that_are_elsewhere() -> None:
+    memory = PhysicalMemory()
+    memory.add_region(0, 0x10_000)
+    moves: list[int | None] = []
+    memory.follow(moves.append)
+    assert not memory.is_own(3)
+    memory.write(0x3000, b"first")  # a frame of its own, instead of a blank one
+    memory.write(0x3008, b"again")
+    assert moves == [3]
+    assert memory.is_own(3)
+    memory.snapshot()  # it is shared, until somebody writes
+    assert moves == [3, None]
+    assert not memory.is_own(3)
+    memory.own(3)
+    assert moves == [3, None, 3]
+    assert memory.is_own(3)
+    memory.remove_range(0x3000, 0x4000)
+    memory.add_region(0x3000, 0x1000, read_only=True)
+    assert moves == [3, None, 3, None, None]
+    with pytest.raises(BusError, match="read-only memory"):
+        memory.own(3)

@@ -156,7 +156,7 @@ class RemappingUnit(Remade):
             self.devices,
             EventInterrupt(self.registers, PAGE_REQUEST_EVENT, self._send),
             self._publish,
-            self._block,
+            self.block,
         )
         self._powered = True
         self._attributes = 0
@@ -316,7 +316,7 @@ class RemappingUnit(Remade):
                 try:
                     entry = self._translate(self.remapping, request, entry)
                 except TranslationFault as fault:
-                    self._block(request, fault)
+                    self.block(request, fault)
                     return REFUSED
             _, _, shift, physical, _, _, _ = entry
             physical |= address & OFFSETS[shift]
@@ -348,7 +348,7 @@ class RemappingUnit(Remade):
             try:
                 check_execute(self.remapping, request, None if kind else lookup)
             except TranslationFault as fault:
-                self._block(request, fault)
+                self.block(request, fault)
                 return REFUSED
         self._attributes = request.access & (EXECUTE_REQUESTED | NO_SNOOP)
         try:
@@ -387,7 +387,7 @@ class RemappingUnit(Remade):
             return REFUSED
         completion, fault = ats.answer(self.remapping, request)
         if fault is not None:
-            self._block(request, fault)
+            self.block(request, fault)
         source_id, address, _, _, pasid, privileged, _, _ = request
         for entry in completion.entries:
             self._publish(TranslationGiven(source_id, pasid, privileged, address, entry))
@@ -402,7 +402,7 @@ class RemappingUnit(Remade):
         try:
             translated.check(self.remapping, request)
         except TranslationFault as fault:
-            self._block(request, fault)
+            self.block(request, fault)
             return Completion(ats.REFUSALS[fault.reason.translated])
         if self._protecting and self.protected_memory.blocks(request.address, request.length):
             return REFUSED
@@ -421,7 +421,13 @@ class RemappingUnit(Remade):
             return DONE if self.page_requests.receive(source_id, message) else REFUSED
         return REFUSED
 
-    def _block(self, request: Request, fault: TranslationFault) -> None:
+    @property
+    def hears_faults(self) -> bool:
+        """Whether a fault leaves any trace: a record, or somebody is told."""
+        return bool(self._subscribers) or self.observer is not None or not self.faults.full
+
+    def block(self, request: Request, fault: TranslationFault) -> None:
+        """Record and report the fault of a request that is refused for it."""
         reason, recorded = fault.reason, fault.recorded
         if self._attributes:
             request = request._replace(access=request.access | self._attributes)

@@ -74,7 +74,7 @@ class Cache(Stateful, Generic[K, V]):
     """Entries by key, in sets; the first entry of a set is the next to be replaced.
 
     ``number`` gives the number of a key that chooses its set. ``derived`` is emptied whenever an
-    entry comes or goes: somebody keeps there what the entries amount to.
+    entry goes or becomes another: somebody keeps there what the entries amount to.
     """
 
     STATE = "counters", "_random"
@@ -152,9 +152,11 @@ class Cache(Stateful, Generic[K, V]):
         ways = self.shape.ways
         if ways == 0:
             return
-        self._derived.clear()
         entries = self._set_of(key)
-        if ways is not None and len(entries) >= ways and key not in entries:
+        if key in entries:
+            self._derived.clear()
+        elif ways is not None and len(entries) >= ways:
+            self._derived.clear()
             victim = next(iter(entries))
             if self.shape.replacement is Replacement.RANDOM:
                 victim = self._random.choice(list(entries))

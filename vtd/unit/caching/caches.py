@@ -74,6 +74,18 @@ HOST_TABLE_SHIFTS = {4: 41, 3: 33, 2: 25}
 """log2 of what a host permission entry covers, by level, of those that lead to a table."""
 
 
+class Lookups(dict[RequestKind, tuple[Target, bool]]):
+    """What context and PASID cache amount to for a kind of request: tables and privilege."""
+
+    epoch = 0
+    """How often that was forgotten."""
+
+    def clear(self) -> None:
+        """Forget it: an entry that something may depend on has gone."""
+        super().clear()
+        self.epoch += 1
+
+
 class TranslationCaches(Stateful):
     """The DMA-remapping caches of one unit, and what each invalidation removes from them."""
 
@@ -89,16 +101,15 @@ class TranslationCaches(Stateful):
 
     def __init__(self, policy: CachePolicy) -> None:
         self.policy = policy
-        self.lookups: dict[RequestKind, tuple[Target, bool]] = {}
-        """What context and PASID cache amount to for a kind of request: tables and privilege."""
+        self.lookups = Lookups()
         self.context: Cache[int, ContextCacheEntry] = Cache(policy.context, int, self.lookups)
         self.pasid: Cache[tuple[int, int], PasidCacheEntry] = Cache(policy.pasid, sum, self.lookups)
         self.iotlb = Iotlb(policy.iotlb)
         self.first_stage: Cache[StructureKey, StructureEntry] = Cache(
-            policy.paging_structure, _prefix
+            policy.paging_structure, prefix_of
         )
         self.second_stage: Cache[StructureKey, StructureEntry] = Cache(
-            policy.paging_structure, _prefix
+            policy.paging_structure, prefix_of
         )
 
         self.host_permissions: Cache[HostPermissionKey, HostPermission] = Cache(
@@ -233,7 +244,7 @@ def _page(key: HostPermissionKey | HostTableKey) -> int:
     return key[2]
 
 
-def _prefix(key: StructureKey) -> int:
+def prefix_of(key: StructureKey) -> int:
     return key[3]
 
 

@@ -53,6 +53,11 @@ class FaultRecorder(Stateful):
         registers.on_write(FaultRecording, self._record_written)
         registers.on_write(FaultStatus, self._status_written)
 
+    @property
+    def full(self) -> bool:
+        """Whether nothing is recorded any more, as one has overflowed (FSTS.PFO)."""
+        return bool(self._registers.values[self._status] & _PFO)
+
     def dma_fault(self, request: Request, reason: FaultReason) -> None:
         """Record a fault of a DMA request, with the address it asked for."""
         if self._registers.values[self._status] & _PFO:

@@ -196,7 +196,7 @@ def check_rights(remapping: Remapping, target: Target, request: Request, rights:
     """TranslationFault if ``rights`` don't let the request through (LGN.2/3, SGN.6/7)."""
     missing = _missing_right(remapping, request, rights)
     if missing is not None:
-        raise TranslationFault(_denial(target, missing), target.fpd)
+        raise TranslationFault(denial(target, missing), target.fpd)
 
 
 def _missing_right(remapping: Remapping, request: Request, rights: int) -> int | None:
@@ -208,7 +208,8 @@ def _missing_right(remapping: Remapping, request: Request, rights: int) -> int |
     return WRITE if missing & WRITE else READ
 
 
-def _denial(target: Target, right: int) -> FaultReason:
+def denial(target: Target, right: int) -> FaultReason:
+    """The reason of a request that lacks this right."""
     return target.reasons.write_denied if right & WRITE else target.reasons.read_denied
 
 
@@ -390,7 +391,7 @@ def walk_fault(
         at_top, below = _FIRST_STAGE_REASONS[rule]
         reason = at_top if top else below
     elif rule is _NOT_PRESENT:
-        reason = reasons.no_permission or _denial(target, request.access)
+        reason = reasons.no_permission or denial(target, request.access)
     elif rule is _READ_ERROR:
         reason = reasons.top_read_error if top else reasons.read_error
     else:

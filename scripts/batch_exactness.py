@@ -1,0 +1,433 @@
+"""Random requests through the batch engine and, one by one, through a unit alike: any difference?
+
+``python -m scripts.batch_exactness --requests 1000000`` goes on until so many requests were
+compared: outcomes, fault records, events, counters, caches in their order, memory. A trial is a
+unit of some profile, cache shapes, domains of every kind with holes and flaws in their tables, and
+rows of requests with driver and register accesses between them; its seed makes it again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import sys
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from devices.dma import ATOMIC, EXECUTE_REQUESTED, NO_SNOOP, READ, WRITE
+from pagetables.build import BuildError, FramePool
+from pagetables.memory import BusError, PhysicalMemory
+from vtd.batch.columns import NO_PASID, PRIVILEGED, Requests, RowKind, new_rows
+from vtd.batch.engine import run
+from vtd.batch.outcomes import OUTCOMES, Outcomes
+from vtd.batch.single import carry_out
+from vtd.layouts.entries import PasidTranslationType as Kind
+from vtd.layouts.registers import FaultRecording, FaultStatus, ProtectedMemoryEnable
+from vtd.software.domain import Domain, DomainError
+from vtd.software.driver import Driver
+from vtd.software.registers import NoAnswerError
+from vtd.unit.caching.cache import OFF, UNBOUNDED, Replacement, Shape
+from vtd.unit.caching.policy import AGGRESSIVE, CachePolicy
+from vtd.unit.options import Options
+from vtd.unit.registers.capabilities import PROFILES, Capabilities
+from vtd.unit.reporting.events import Event
+from vtd.unit.requests.faults import TranslationFault
+from vtd.unit.unit import RemappingUnit
+
+MEMORY = 1 << 28
+TABLES, GUEST_TABLES, DATA = 0x10_0000, 0x400_0000, 0x800_0000
+SOURCES = (0x0008, 0x0010, 0x0100, 0x0101, 0x3FF8)
+PASIDS = (1, 5, 0x41)
+BASES = (0, 1 << 30, 0x7F_C000_0000, 0x7FFF_FFE0_0000, 0xFEC0_0000)
+HIGH = 0xFFFF_8000_0000_0000
+
+
+class World(NamedTuple):
+    """A unit, its memory, and who drives it."""
+
+    unit: RemappingUnit
+    memory: PhysicalMemory
+    driver: Driver
+    frames: FramePool
+    domains: list[Domain]
+    events: list[Event]
+    attached: list[tuple[int, int]]
+    """Source-id and PASID."""
+    mapped: list[int]
+    """Addresses that some domain had something at."""
+
+
+def shape(draw: random.Random) -> Shape:
+    """Any shape of a cache."""
+    if draw.random() < 0.4:
+        return draw.choice([UNBOUNDED, UNBOUNDED, OFF])
+    return Shape(
+        draw.choice([1, 2, 3, 8, 64]),
+        draw.choice([1, 1, 2, 3, 8]),
+        draw.choice(list(Replacement)),
+        draw.randrange(5),
+        draw.choice([0, 0, 1]),
+    )
+
+
+def policy(draw: random.Random) -> CachePolicy:
+    """Any policy, mostly one that the kernel knows."""
+    context, pasid = (UNBOUNDED if draw.random() < 0.7 else shape(draw) for _ in range(2))
+    structures = OFF if draw.random() < 0.4 else shape(draw)
+    made = CachePolicy(context, pasid, shape(draw), structures)
+    if draw.random() < 0.04:
+        return replace(AGGRESSIVE, iotlb=made.iotlb, paging_structure=structures)
+    return made
+
+
+def capabilities(draw: random.Random) -> Capabilities:
+    """A profile, perhaps with more records."""
+    known = PROFILES[draw.choice(["xeon", "xeon", "xeon", "viommu", "qemu", "client"])]
+    if draw.random() < 0.3 and "smts" in known.features:
+        known = replace(known, ecap=known.ecap.replace(smpwcs=False, ssads=False, eafs=False))
+    return known
+
+
+def build(draw: random.Random, *, watch: bool) -> World:
+    """A machine; the same draws make the same one."""
+    memory = PhysicalMemory()
+    memory.add_region(0, MEMORY)
+    known = capabilities(draw)
+    options = Options(caches=policy(draw))
+    unit = RemappingUnit(known, memory, options)
+    events: list[Event] = []
+    if watch:
+        unit.subscribe(events.append)
+    frames = FramePool(TABLES, GUEST_TABLES)
+    scalable = "smts" in known.features and draw.random() < 0.7
+    driver = Driver(unit, memory, frames, scalable=scalable)
+    driver.start()
+    domains: list[Domain] = []
+    world = World(unit, memory, driver, frames, domains, events, [], [])
+    features = known.features
+    kinds = [Kind.SECOND_STAGE, Kind.SECOND_STAGE, Kind.PASS_THROUGH]
+    if scalable:
+        kinds = [Kind.SECOND_STAGE, Kind.FIRST_STAGE, Kind.NESTED, Kind.NESTED, Kind.PASS_THROUGH]
+    for _ in range(draw.randrange(2, 5)):
+        _add_domain(draw, world, draw.choice(kinds))
+    for source_id in SOURCES[: draw.randrange(3, len(SOURCES) + 1)]:
+        _attach(draw, world, source_id, None)
+        if scalable and "pasid" in features:
+            for pasid in PASIDS[: draw.randrange(len(PASIDS) + 1)]:
+                _attach(draw, world, source_id, pasid)
+    for domain in domains:
+        if domain.kind is Kind.SECOND_STAGE and draw.random() < 0.5:
+            try:
+                driver.set_second_stage_dirty(domain, enabled=True)
+            except DomainError:
+                break
+    _spoil(draw, world)
+    return world
+
+
+def _add_domain(draw: random.Random, world: World, kind: Kind) -> None:
+    driver, second, guest_frames = world.driver, None, None
+    try:
+        if kind is Kind.NESTED:
+            second = driver.domain(Kind.SECOND_STAGE, largest=draw.choice([12, 21, 30]))
+            second.map(0, 0, MEMORY, READ | WRITE)
+            world.domains.append(second)
+            at = GUEST_TABLES + len(world.domains) * 0x40_0000
+            guest_frames = FramePool(at, at + 0x40_0000)
+        domain = driver.domain(
+            kind,
+            levels=draw.choice([None, None, None, 5]) if kind is not Kind.PASS_THROUGH else None,
+            largest=draw.choice([12, 12, 21, 30]),
+            second=second,
+            guest_frames=guest_frames,
+        )
+    except DomainError:
+        return
+    world.domains.append(domain)
+    if kind is not Kind.PASS_THROUGH:
+        for _ in range(draw.randrange(6, 14)):
+            change(draw, world, domain, unmapping=False)
+
+
+def _attach(draw: random.Random, world: World, source_id: int, pasid: int | None) -> None:
+    if world.domains:
+        try:
+            world.driver.attach(source_id, draw.choice(world.domains), pasid)
+        except DomainError:
+            return
+        world.attached.append((source_id, NO_PASID if pasid is None else pasid))
+
+
+def change(draw: random.Random, world: World, domain: Domain, *, unmapping: bool) -> None:
+    """Map or unmap something, perhaps in the tables only."""
+    large = draw.random() < 0.2
+    length = draw.choice([0x20_0000, 0x4000_0000]) if large else draw.randrange(1, 40) << 12
+    base = draw.choice(BASES) + (0 if large else draw.randrange(0x20) << 12)
+    target = 0 if large else DATA + (draw.randrange(0x1000) << 12)
+    if draw.random() < 0.03:
+        target = 0xFEE0_0000
+    if domain.kind in (Kind.FIRST_STAGE, Kind.NESTED) and draw.random() < 0.3:
+        base |= HIGH
+    rights = draw.choice([READ, WRITE, *[READ | WRITE] * 6])
+    user = draw.random() < 0.8
+    try:
+        if not unmapping:
+            domain.map(base, target, length, rights, user=user)
+            world.mapped.append(base + draw.randrange(length))
+        elif draw.random() < 0.3:
+            domain.tables.unmap(base, length)
+        else:
+            domain.unmap(base, length)
+    except (BuildError, BusError, DomainError, NoAnswerError):  # as spoilt tables lead anywhere
+        return
+
+
+def _spoil(draw: random.Random, world: World) -> None:
+    """Flip bits of table entries."""
+    used = world.frames.used
+    for _ in range(draw.choice([0, 0, 0, 1, 5, 30])):
+        frame = draw.choice([TABLES + (draw.randrange(used) << 12), GUEST_TABLES + 0x40_0000])
+        entries = world.memory.frames[frame >> 12]
+        filled = [index for index in range(512) if entries[index]]
+        if filled:
+            at = frame + draw.choice(filled) * 8
+            word = world.memory.read_record(at, 8) ^ 1 << draw.randrange(64)
+            world.memory.write(at, word.to_bytes(8, "little"))
+
+
+def requests(draw: random.Random, world: World, count: int) -> Requests:
+    """Rows of requests, some of them strange, with changes between them."""
+    rows = new_rows(count)
+    rare = draw.choice([0.0, 0.002, 0.01, 0.05])
+    known = world.mapped or [0]
+    few = [
+        draw.choice(known) + (draw.randrange(-2, 3) << 12) & (1 << 64) - 1
+        if draw.random() < 0.95
+        else draw.choice(BASES) + (draw.randrange(0x28) << 12)
+        for _ in range(draw.choice([2, 8, 60, 400]))
+    ]
+    stray = draw.choice([0.0, 0.02, 0.3])
+    changes = draw.choice([0, 0, 0.002, 0.02])
+    source, pasid = SOURCES[0], NO_PASID
+    for number in range(count):
+        if draw.random() < 0.3:
+            source, pasid = draw.choice(world.attached or [(8, NO_PASID)])
+            if draw.random() < stray:
+                source = draw.choice(SOURCES)
+                pasid = draw.choice(PASIDS) if draw.random() < 0.3 else NO_PASID
+        address = draw.choice(few) & ~0xFFF | draw.choice([0, 8, 0x100, draw.randrange(0x1000)])
+        length = draw.choice([4, 8, 64, 256])
+        if draw.random() < 0.1:
+            length = draw.choice([0, 1, 0x1000, 0x3001, 0x8000])
+        access = draw.choice([READ, READ, WRITE])
+        attributes = PRIVILEGED if pasid != NO_PASID and draw.random() < 0.15 else 0
+        if draw.random() < 0.05:
+            access, length = ATOMIC, draw.choice([4, 8, 8, 0])
+            address &= ~7
+        kind = RowKind.DMA
+        if draw.random() < rare:
+            strange = draw.randrange(8)
+            address = draw.choice(
+                [draw.getrandbits(64), 0xFEE0_1000, 0xFFFF_FFFF_FFFF_F000, 1 << 47, address]
+            )
+            if strange == 0:
+                access = draw.choice([0, 4, 5, READ | EXECUTE_REQUESTED, READ | NO_SNOOP, 0xFF])
+            elif strange == 1:
+                attributes = draw.choice([2, 4, 3, 5])
+            elif strange == 2:
+                pasid = draw.choice([1 << 20, 0xFFFFF, 0, 0x1234])
+            elif strange == 3:
+                source = draw.choice([0, 0xFFFF, 0x0108])
+            elif strange == 4:
+                length = draw.choice([0x4_0000, 3])
+        if draw.random() < changes:
+            kind = draw.choice([RowKind.MAP, RowKind.UNMAP, RowKind.INVALIDATE, RowKind.MARKER])
+        rows[number] = (number, address, 0, length, pasid, source, kind, access, attributes)
+    return rows
+
+
+def software(world: World, seed: int) -> Any:
+    """Somebody who changes something at a row; the same for the same row."""
+
+    def act(row: Any) -> None:
+        draw = random.Random(seed * 1_000_003 + int(row["time"]))
+        tables = [each for each in world.domains if each.levels]
+        if row["kind"] != RowKind.INVALIDATE and tables and draw.random() < 0.9:
+            domain = draw.choice(tables)
+            change(draw, world, domain, unmapping=row["kind"] == RowKind.UNMAP)
+        else:
+            draw.choices(ACTIONS, ACTION_WEIGHTS)[0](draw, world)
+
+    return act
+
+
+def _invalidate_pages(draw: random.Random, world: World) -> None:
+    hint, domain_id = draw.random() < 0.5, draw.randrange(1, 5)
+    world.unit.caches.invalidate_iotlb_pages(domain_id, *_range(draw), hint=hint)
+
+
+def _invalidate_pasid_pages(draw: random.Random, world: World) -> None:
+    hint, domain_id, pasid = draw.random() < 0.5, draw.randrange(1, 5), draw.choice((0, *PASIDS))
+    world.unit.caches.invalidate_pasid_iotlb_pages(domain_id, pasid, *_range(draw), hint=hint)
+
+
+def _protect(draw: random.Random, world: World) -> None:
+    if ProtectedMemoryEnable in world.unit.registers:
+        enable = ProtectedMemoryEnable.of(epm=draw.random() < 0.5)
+        world.unit.write_register(ProtectedMemoryEnable.OFFSET or 0, 4, enable)
+
+
+def _replace_memory(draw: random.Random, world: World) -> None:
+    world.memory.remove_range(DATA + 0x100_0000, DATA + 0x110_0000)
+    world.memory.add_region(DATA + 0x100_0000, 0x10_0000)
+
+
+def _reset(draw: random.Random, world: World) -> None:
+    world.unit.reset()
+    world.driver.resume()
+
+
+def _clear_faults(draw: random.Random, world: World) -> None:
+    unit = world.unit
+    for index in range(unit.capabilities.fault_records):
+        at = unit.registers.offset(FaultRecording, index) + 12
+        unit.write_register(at, 4, 1 << 31)
+    unit.write_register(FaultStatus.OFFSET or 0, 4, 0xFFFF_FFFF)
+
+
+ACTIONS, ACTION_WEIGHTS = zip(
+    (lambda draw, world: world.unit.caches.invalidate_iotlb_domain(draw.randrange(1, 5)), 6),
+    (lambda draw, world: world.unit.caches.invalidate_context_global(), 2),
+    (lambda draw, world: world.unit.caches.invalidate_pasid_global(), 2),
+    (_invalidate_pages, 4),
+    (_invalidate_pasid_pages, 4),
+    (lambda draw, world: world.unit.caches.invalidate_iotlb_global(), 1),
+    (_clear_faults, 1),
+    (lambda draw, world: world.memory.snapshot(), 1),
+    (lambda draw, world: world.unit.restore(world.unit.snapshot()), 1),
+    (_spoil, 0.5),
+    (_protect, 0.5),
+    (_replace_memory, 0.5),
+    (_reset, 0.2),
+    strict=True,
+)
+"""What happens between requests, and how often."""
+
+
+def _range(draw: random.Random) -> tuple[int, int]:
+    size = 1 << draw.choice([12, 12, 14, 21, 30])
+    start = draw.choice(BASES) & -size
+    return start, start + size
+
+
+def plain(value: Any) -> Any:
+    """A state in which faults are equal if they say the same."""
+    if isinstance(value, TranslationFault):
+        return "fault", value.reason, value.fpd
+    if isinstance(value, tuple | list):
+        return tuple(map(plain, value))
+    if isinstance(value, dict):
+        return {key: plain(each) for key, each in value.items()}
+    return value
+
+
+class Result(NamedTuple):
+    """What a trial compared, and where the two differ."""
+
+    requests: int
+    hits: int
+    refused: int
+    differences: list[str]
+
+
+def one_by_one(world: World, rows: Requests, act: Any) -> Outcomes:
+    """The outcomes of the unit, which carries out every row itself."""
+    outcomes = np.zeros(len(rows), OUTCOMES)
+    for row, outcome in zip(rows, outcomes, strict=True):
+        if row["kind"] == RowKind.DMA:
+            carry_out(world.unit, row, outcome)
+        elif row["kind"] != RowKind.MARKER:
+            act(row)
+    return outcomes
+
+
+def trial(seed: int, count: int) -> Result:
+    """One trial of so many rows."""
+    draw = random.Random(seed)
+    watch = draw.random() < 0.3
+    here, there = (build(random.Random(seed + 1), watch=watch) for _ in range(2))
+    rows = requests(draw, here, count)
+    differences = []
+    at, parts = 0, []
+    while at < count:
+        size = draw.choices([1, 100, count], [1, 3, 9])[0]
+        part = rows[at : at + size]
+        at += size
+        parts.append((run(here.unit, part, software(here, seed)), part))
+        expected = one_by_one(there, part, software(there, seed))
+        wrong = np.flatnonzero(parts[-1][0] != expected)
+        if len(wrong):
+            first = wrong[0]
+            differences.append(
+                f"row {part[first]}: {parts[-1][0][first]}, by the unit {expected[first]}"
+            )
+            break
+        for name in here.unit.STATE:
+            ours, theirs = (
+                plain(each.snapshot())
+                if hasattr(each := getattr(world.unit, name), "snapshot")
+                else each
+                for world in (here, there)
+            )
+            if ours != theirs:
+                differences.append(f"{name}: {_where(ours, theirs)}")
+        if differences:
+            break
+    if here.memory.snapshot() != there.memory.snapshot():
+        differences.append("memory")
+    if here.events != there.events:
+        differences.append("events")
+    outcomes = np.concatenate([each for each, _ in parts])
+    dma = np.concatenate([each for _, each in parts])["kind"] == RowKind.DMA
+    return Result(
+        int(dma.sum()),
+        int(outcomes["hit"].sum()),
+        int((outcomes["status"] == 2).sum()),
+        differences,
+    )
+
+
+def _where(ours: Any, theirs: Any) -> str:
+    """The first part in which two states differ."""
+    if isinstance(ours, tuple) and isinstance(theirs, tuple) and len(ours) == len(theirs):
+        for number, (one, other) in enumerate(zip(ours, theirs, strict=True)):
+            if one != other:
+                return f"{number}, {_where(one, other)}"
+    return f"{str(ours)[:600]} is not {str(theirs)[:600]}"
+
+
+def main() -> int:
+    """Compare until there are enough; 1 if anything differs."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--requests", type=int, default=100_000)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--rows", type=int, default=3000, help="of each trial")
+    options = parser.parse_args()
+    seed, done, hits, refused, wrong = options.seed, 0, 0, 0, 0
+    while done < options.requests:
+        result = trial(seed, options.rows)
+        done, hits, refused = done + result.requests, hits + result.hits, refused + result.refused
+        for difference in result.differences:
+            print(f"seed {seed}: {difference}", file=sys.stderr)
+        wrong += bool(result.differences)
+        seed += 1
+    counts = {"requests": done, "hits": hits, "refused": refused, "differences": wrong}
+    print(json.dumps({**counts, "trials": seed - options.seed}))
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
