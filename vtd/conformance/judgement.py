@@ -7,24 +7,17 @@ it does the same: those are the cause. What none explains is said to be unexplai
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import NamedTuple
 
+from vtd.conformance.causes import causes
 from vtd.conformance.format import Status
-from vtd.conformance.kit import PERMITTED, KitCase, reduced
-from vtd.conformance.observing import Observed, observe
 from vtd.conformance.program import decode, outcomes_of
 from vtd.conformance.results import CaseResult, Results
-from vtd.fuzz.case import Case, Outcome, Step
-from vtd.fuzz.departures import RECORD, known_differences
-from vtd.fuzz.situation import is_request
-from vtd.fuzz.targets import EndlessError
+from vtd.conformance.wrong import wrong_steps
+from vtd.fuzz.case import Outcome
 from vtd.layouts.registers import GlobalStatus
-from vtd.unit.caching.policy import KEEPS_STALE
-from vtd.unit.departures import FLAGS, QEMU, Departures
 
 STICKY = GlobalStatus.of(rtps=True, irtps=True)
 """Nothing but a reset of the machine clears these."""
@@ -39,19 +32,6 @@ class Verdict(StrEnum):
     FAILED = "failed"
     INCONCLUSIVE = "inconclusive"
     NOT_APPLICABLE = "not applicable"
-
-
-class Wrong(NamedTuple):
-    """A step with an outcome that is not allowed."""
-
-    step: int
-    op: str
-    allowed: list[Outcome]
-    got: Outcome
-
-    def __str__(self) -> str:
-        allowed = " or ".join(_shown(each) for each in self.allowed)
-        return f"step {self.step} {self.op}: {allowed} expected, {_shown(self.got)} came"
 
 
 @dataclass(frozen=True)
@@ -137,127 +117,3 @@ _AFTER_RESET = {
     "queue_tail": (0xFFFF_FFFF, 0),
 }
 """Mask and value of registers."""
-
-
-def wrong_steps(
-    kit: KitCase, got: Sequence[Outcome], vectors: dict[int, list[int]]
-) -> Iterator[Wrong]:
-    """The steps whose outcome is not allowed, interrupts included."""
-    for number, (step, allowed, outcome) in enumerate(
-        zip(kit.case.steps, kit.allowed, got, strict=True)
-    ):
-        wrong = allowed and outcome is not None and outcome not in allowed
-        if wrong and not _left_over(kit.case, number, allowed, kit.allowed, got):
-            yield Wrong(number, step["op"], allowed, outcome)
-        if number in kit.vectors and sorted(vectors.get(number, [])) not in kit.vectors[number]:
-            yield Wrong(number, "interrupts", kit.vectors[number], sorted(vectors.get(number, [])))
-
-
-def _left_over(
-    case: Case,
-    number: int,
-    allowed: Sequence[Outcome],
-    all_allowed: Sequence[Sequence[Outcome]],
-    got: Sequence[Outcome],
-) -> bool:
-    """Whether a step reads a fault record whose F is clear: what else it holds means nothing."""
-    base, count = case.capabilities.fault_recording_offset, case.capabilities.fault_records
-    step = case.steps[number]
-    offset = int(step.get("offset", "0"), 0)
-    if step["op"] != "reg_read" or not base <= offset < base + 16 * count or step["size"] != 8:
-        return False
-    if offset & 8:
-        return not got[number] >> 63 and any(not each >> 63 for each in allowed)
-    high = number + 1
-    if high >= len(case.steps) or int(case.steps[high].get("offset", "0"), 0) != offset + 8:
-        return False
-    value = got[high]
-    return (
-        value is not None and not value >> 63 and any(not each >> 63 for each in all_allowed[high])
-    )
-
-
-def causes(kit: KitCase, got: Sequence[Outcome], vectors: dict[int, list[int]]) -> tuple[str, ...]:
-    """The departures that together do the same; none if none do."""
-    if _does_the_same(kit, got, vectors, QEMU):
-        return tuple(_needed(kit, got, vectors))
-    found = tuple(_by_structures(kit, got, vectors))
-    return (
-        found
-        or tuple(
-            each.name
-            for each in FLAGS
-            if not each.permitted
-            and _does_the_same(kit, got, vectors, Departures(**{each.name: True}))
-        )[:1]
-    )
-
-
-def _needed(kit: KitCase, got: Sequence[Outcome], vectors: dict[int, list[int]]) -> Iterator[str]:
-    """A smallest set of flags that does the same."""
-    names = [each.name for each in FLAGS if not each.permitted]
-    for name in list(names):
-        fewer = [other for other in names if other != name]
-        if _does_the_same(kit, got, vectors, Departures(**dict.fromkeys(fewer, True))):
-            names = fewer
-    yield from names
-
-
-def _does_the_same(
-    kit: KitCase, got: Sequence[Outcome], vectors: dict[int, list[int]], flags: Departures
-) -> bool:
-    return not list(wrong_steps(_under(kit, flags), got, vectors))
-
-
-def _under(kit: KitCase, flags: Departures) -> KitCase:
-    """The case with what a unit with departures may do."""
-    runs: list[Observed] = []
-    for choice in (flags, flags | PERMITTED):
-        with suppress(EndlessError):
-            runs.append(observe(kit.case, KEEPS_STALE, choice))
-    allowed = [
-        [reduced(run.outcomes[number]) for run in runs] if before else []
-        for number, before in enumerate(kit.allowed)
-    ]
-    looked, begin, vectors = list(kit.vectors), 0, {}
-    for step in looked:
-        span = range(begin, step + 1)
-        vectors[step] = [
-            sorted(
-                interrupt.vector
-                for number in span
-                for interrupt in (*run.delivered[number], *run.events[number])
-            )
-            for run in runs
-        ]
-        begin = step + 1
-    return KitCase(**{**vars(kit), "allowed": allowed, "vectors": vectors})
-
-
-def _by_structures(
-    kit: KitCase, got: Sequence[Outcome], vectors: dict[int, list[int]]
-) -> Iterator[str]:
-    """What the structures show of each request that differs; nothing if one is unexplained."""
-    if kit.case.capabilities.fault_recording_offset != RECORD or kit.unsent:
-        return
-    under = _under(kit, QEMU)
-    found: list[str] = []
-    for wrong in wrong_steps(under, got, vectors):
-        request = _request(kit.case.steps, wrong.step)
-        if wrong.op == "interrupts" or request is None:
-            return
-        known = known_differences(kit.case, request, list(got))
-        if known is None:
-            return
-        found += [each.name for each in known if each.name not in found]
-    yield from found
-
-
-def _request(steps: Sequence[Step], number: int) -> int | None:
-    """The last request up to a step, if it is one for memory."""
-    requests = [index for index in range(number + 1) if is_request(steps[index])]
-    return requests[-1] if requests and steps[requests[-1]]["op"] != "msi" else None
-
-
-def _shown(value: Outcome) -> str:
-    return hex(value) if isinstance(value, int) else str(value)

@@ -22,6 +22,7 @@ FORMAT = "vtd-kit-1"
 LOWEST_BASE = 0x10_0000
 HIGHEST_END = 1 << 32
 PERMITTED = Departures(**{each.name: True for each in FLAGS if each.permitted})
+ERROR_RECORD = hex(0xB0)
 Variant = tuple[CachePolicy, Departures]
 VARIANTS: tuple[Variant, ...] = (
     (KEEPS_STALE, SPECIFICATION),
@@ -164,7 +165,7 @@ class Builder:
         if outside:
             raise UnfitError(f"needs memory at {outside[0] << 12:#x}")
         looked = _looked(case, runs)
-        waited = {step: max(map(len, _vectors(runs, looked)[step])) for step in looked}
+        waited = {step: max(map(len, vectors_of(runs, looked)[step])) for step in looked}
         program = program_of(case, numbers, frames, waited, unsent)
         if queue is not None:
             program.add(Op.DRAIN, address=queue.start)
@@ -172,7 +173,7 @@ class Builder:
             wanted,
             case,
             [_allowed(wanted, number, runs, unsent) for number in range(len(case.steps))],
-            _vectors(runs, looked),
+            vectors_of(runs, looked),
             unsent,
             program,
             frames,
@@ -253,7 +254,7 @@ def _looked(case: Case, runs: Sequence[Observed]) -> list[int]:
     ]
 
 
-def _vectors(runs: Sequence[Observed], looked: Sequence[int]) -> dict[int, list[list[int]]]:
+def vectors_of(runs: Sequence[Observed], looked: Sequence[int]) -> dict[int, list[list[int]]]:
     """By step of ``looked``: the vectors that may have come since the one before."""
     found: dict[int, list[list[int]]] = {}
     before = 0
@@ -282,11 +283,22 @@ def _allowed(
         return []
     if wanted.compared is not None and number not in wanted.compared:
         return []
+    return different(wanted.case, number, runs)
+
+
+def different(case: Case, number: int, runs: Sequence[Observed]) -> list[Outcome]:
+    """The different outcomes of a step.
+
+    A unit of version 1 need not have IQERCD_REG, which later revisions brought: it may read 0.
+    """
     found: list[Outcome] = []
     for run in runs:
         outcome = reduced(run.outcomes[number])
         if outcome is not None and outcome not in found:
             found.append(outcome)
+    old = case.capabilities.version >> 4 <= 1
+    if old and case.steps[number].get("offset") == ERROR_RECORD and 0 not in found:
+        found.append(0)
     return found
 
 

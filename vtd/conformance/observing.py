@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from vtd.fuzz.case import Case, Outcome
+from vtd.fuzz.case import Case, Outcome, Step
 from vtd.fuzz.targets import EngineTarget
-from vtd.layouts.registers import GlobalStatus, InvalidationQueueAddress
+from vtd.layouts.registers import GlobalCommand, GlobalStatus, InvalidationQueueAddress
 from vtd.recordings.scenario import ScenarioRun
 from vtd.unit.caching.policy import CachePolicy
 from vtd.unit.departures import Departures
 from vtd.unit.interrupts.outcome import Interrupt, compatibility_interrupt
-from vtd.unit.reporting.events import Event, InterruptDelivered, MessageSent
+from vtd.unit.reporting.events import Event, InterruptDelivered, MessageSent, RequestBlocked
+from vtd.unit.requests.faults import FaultReason
 
-STATUS, QUEUE = 0x1C, 0x90
+COMMAND, STATUS, HEAD, TAIL, QUEUE = 0x18, 0x1C, 0x80, 0x88, 0x90
 
 
 @dataclass
@@ -25,12 +26,16 @@ class Observed:
     """Interrupts of requests that reached the processor, by step."""
     events: list[list[Interrupt]]
     """Interrupts of the unit itself, by step."""
+    blocked: list[list[FaultReason]]
+    """Faults of requests, by step."""
     remapped: list[bool]
     """Whether interrupts were remapped before the step."""
     frames: set[int]
     """Frame numbers that were read or written by anybody."""
     stored: list[set[int]]
     """Frame numbers that were written, by step."""
+    undrained: int | None
+    """The first step that switches off a queue which is not empty: software must not (6.5.2)."""
     queue: range | None
     """Where the invalidation queue is in the end, if it runs."""
     landed: list[tuple[int, int] | None]
@@ -40,13 +45,15 @@ class Observed:
 def observe(case: Case, policy: CachePolicy, departures: Departures) -> Observed:
     """Carry out a case and look at everything."""
     run: ScenarioRun = EngineTarget(policy, departures=departures).start(case)
-    seen = Observed([], [], [], [], set(), [], None, [])
+    seen = Observed([], [], [], [], [], set(), [], None, None, [])
 
     def note(event: Event) -> None:
         if isinstance(event, InterruptDelivered) and isinstance(event.outcome, Interrupt):
             seen.delivered[-1].append(event.outcome)
         elif isinstance(event, MessageSent):
             seen.events[-1].append(compatibility_interrupt(*event.message))
+        elif isinstance(event, RequestBlocked):
+            seen.blocked[-1].append(event.reason)
 
     def stored(address: int, data: bytes) -> None:
         last = (address + max(len(data), 1) - 1) >> 12
@@ -55,9 +62,12 @@ def observe(case: Case, policy: CachePolicy, departures: Departures) -> Observed
 
     run.unit.subscribe(note)
     run.memory.watch(stored)
-    for step in case.steps:
-        for by_step in (seen.delivered, seen.events):
-            by_step.append([])
+    for number, step in enumerate(case.steps):
+        if seen.undrained is None and _stops_queue(step) and _queue_runs(run):
+            seen.undrained = number
+        seen.delivered.append([])
+        seen.events.append([])
+        seen.blocked.append([])
         seen.stored.append(set())
         seen.landed.append(None)
         seen.remapped.append(bool(GlobalStatus(run.unit.read_register(STATUS, 4)).ires))
@@ -67,3 +77,17 @@ def observe(case: Case, policy: CachePolicy, departures: Departures) -> Observed
         address = InvalidationQueueAddress(run.unit.read_register(QUEUE, 8))
         seen.queue = range(address.iqa, address.iqa + (4096 << address.qs))
     return seen
+
+
+def _stops_queue(step: Step) -> bool:
+    """Whether a step writes GCMD_REG with QIE = 0."""
+    if step["op"] != "reg_write" or int(step["offset"], 0) != COMMAND:
+        return False
+    return not GlobalCommand(int(step["value"], 0)).qie
+
+
+def _queue_runs(run: ScenarioRun) -> bool:
+    """Whether there are descriptors that were not carried out."""
+    on = GlobalStatus(run.unit.read_register(STATUS, 4)).qies
+    head, tail = (run.unit.read_register(offset, 8) for offset in (HEAD, TAIL))
+    return bool(on) and head != tail

@@ -28,6 +28,9 @@ LOWEST = 0x30
 """Vectors below are the processor's and those of events."""
 EVENTS = {0x3C: 0x21, 0xA4: 0x22, 0xE4: 0x23}
 """Data registers of fault, invalidation and page request events, and the vectors that they get."""
+CONTROLS = {each - 4 for each in EVENTS}
+MASK = 1 << 31
+"""IM of the control registers."""
 ADDRESSES = {each + 4 for each in EVENTS}
 UPPER = {each + 8 for each in EVENTS}
 ENTRY = 16
@@ -43,7 +46,13 @@ def retargeted(case: Case, departures: Departures) -> tuple[Case, frozenset[int]
         return case, frozenset()
     seen = observe(case, KEEPS_STALE, departures)
     entries = list(_tables(case))
-    steps = [_step(step, entries, number, seen) for number, step in enumerate(case.steps)]
+    events = any(seen.events) or _unmasked(case)
+    steps = [
+        _events(step)
+        if events and step["op"] == "reg_write"
+        else _step(step, entries, number, seen)
+        for number, step in enumerate(case.steps)
+    ]
     changed = replace(case, steps=tuple(steps))
     again = observe(changed, KEEPS_STALE, departures)
     hidden = (
@@ -93,17 +102,31 @@ def _step(step: Step, tables: list[tuple[range, int]], number: int, seen: Observ
     match step["op"]:
         case "mem_write":
             return _entries(step, tables)
-        case "reg_write" if any(seen.events):
-            offset = int(step["offset"], 0)
-            if offset in EVENTS:
-                return {**step, "value": hex(EVENTS[offset])}
-            if offset in ADDRESSES and step["size"] == 4:
-                return {**step, "value": hex(CompatibilityAddress.of(fee=0xFEE))}
-            if offset in UPPER:
-                return {**step, "value": "0x0"}
         case "msi" if seen.delivered[number]:
             if not seen.remapped[number] or not int(step["address"], 0) & 1 << 4:
                 return _message(step)
+    return step
+
+
+def _unmasked(case: Case) -> bool:
+    """Whether events of the unit are let through at some time."""
+    return any(
+        step["op"] == "reg_write"
+        and int(step["offset"], 0) in CONTROLS
+        and not int(step["value"], 0) & MASK
+        for step in case.steps
+    )
+
+
+def _events(step: Step) -> Step:
+    """A register write that says where events of the unit go: to the APIC."""
+    offset = int(step["offset"], 0)
+    if offset in EVENTS:
+        return {**step, "value": hex(EVENTS[offset])}
+    if offset in ADDRESSES and step["size"] == 4:
+        return {**step, "value": hex(CompatibilityAddress.of(fee=0xFEE))}
+    if offset in UPPER:
+        return {**step, "value": "0x0"}
     return step
 
 

@@ -160,6 +160,20 @@ class Departures:
         needed_by=("sm_fs_*", "sm_ss_*", "random_sm_*"),
     )
     """PASID entries go too: there is no cache of their own."""
+    refuse_silent_wait: bool = _flag(
+        Chapter.QUEUES,
+        "6.5.2.9",
+        "a wait descriptor with IF, SW and FN = 0 is valid, and completes",
+    )
+    """It is refused: IQE is set, and the queue stops."""
+    resume_with_tail: bool = _flag(
+        Chapter.QUEUES,
+        "6.5.2.11",
+        "a queue that an error stopped goes on once IQE is cleared: at once, or when software "
+        "writes the tail again",
+        permitted=True,
+    )
+    """It goes on when the tail is written."""
     ignore_mhmv: bool = _flag(
         Chapter.QUEUES,
         "11.4.3",

@@ -1,7 +1,7 @@
 /* Ports, time, the processor and its interrupts, and the way out. */
 #include "kit.h"
 
-enum { APIC = 0xfee00000, APIC_EOI = 0xb0, APIC_TPR = 0x80, APIC_SPURIOUS = 0xf0, SPURIOUS = 0xff };
+enum { APIC = 0xfee00000, APIC_EOI = 0xb0, APIC_TPR = 0x80, APIC_SPURIOUS = 0xf0, SPURIOUS = 0x2f };
 
 struct gate {
     uint16_t low, selector, kind, middle;

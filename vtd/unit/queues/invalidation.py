@@ -122,7 +122,8 @@ class InvalidationQueue(Stateful):
         """Descriptors that were fetched, and are carried out when one behind them needs it."""
         self._wide_supported = bool(remapping.capabilities.features & {"smts", "adms"})
         registers.on_write(InvalidationQueueTail, self._run_on_write)
-        registers.on_write(FaultStatus, self._run_on_write)
+        if rules.resumes_once_cleared(remapping.options.departures):
+            registers.on_write(FaultStatus, self._run_on_write)
         registers.on_write(InvalidationCompletionStatus, self._completion_written)
 
     def _run_on_write(self, _: RegisterWrite[Any]) -> None:
@@ -227,6 +228,8 @@ class InvalidationQueue(Stateful):
         match descriptor:
             case InvalidationWaitDescriptor():
                 self._carry_out_pending()
+                if not rules.is_wait_supported(self._remapping.options.departures, descriptor):
+                    return self._error(Error.RESERVED_FIELD)
                 done = self._wait(descriptor)
             case DeviceTlbInvalidateDescriptor() | PasidDeviceTlbInvalidateDescriptor():
                 self._carry_out_pending()

@@ -6,6 +6,7 @@ code beside this module knows of none.
 
 from __future__ import annotations
 
+from vtd.layouts.descriptors import InvalidationWaitDescriptor
 from vtd.layouts.registers import ExtendedCapability, TranslationTableMode
 from vtd.unit.caching.caches import TranslationCaches
 from vtd.unit.departures import Departures
@@ -30,6 +31,18 @@ def is_register_interface_closed(
     """Whether register-based invalidations are ignored (6.5.1, 11.4.6)."""
     closed = beside_queue or mode is not TranslationTableMode.LEGACY or major_version >= 6
     return closed and not departures.accept_register_invalidation
+
+
+def resumes_once_cleared(departures: Departures) -> bool:
+    """Whether clearing IQE makes a stopped queue go on, without a write of the tail (6.5.2.11)."""
+    return not departures.resume_with_tail
+
+
+def is_wait_supported(departures: Departures, descriptor: InvalidationWaitDescriptor) -> bool:
+    """Whether a wait descriptor is valid that does nothing: it is (6.5.2.9)."""
+    return (
+        bool(descriptor.if_ or descriptor.sw or descriptor.fn) or not departures.refuse_silent_wait
+    )
 
 
 def is_interrupt_mask_supported(

@@ -218,6 +218,37 @@ def test_index_selective_interrupt_invalidation_is_bound_to_mhmv(
     assert recorded.queue_error is None
 
 
+@pytest.mark.parametrize("with_tail", [False, True])
+@pytest.mark.section("6.5.2.11")
+def test_a_stopped_queue_goes_on_once_the_error_is_cleared(with_tail: bool) -> None:
+    """Or, where that is the unit's choice, with the next write of the tail."""
+    options = Options(departures=Departures(resume_with_tail=with_tail))
+    started = World(Mode.LEGACY, capabilities()).start(options)
+    started.enable_queue(wide=False)
+    started.submit(0xF)
+    unit = started.unit
+    tail = unit.read_register(0x88, 8)
+    started.world.memory.load(QUEUE, VALID[T.IEC_INV].to_bytes(16, "little"))
+    unit.write_register(0x34, 4, 0x10)
+    assert unit.read_register(0x80, 8) == (0 if with_tail else tail)
+    unit.write_register(0x88, 8, tail)
+    assert unit.read_register(0x80, 8) == tail
+
+
+@pytest.mark.parametrize("fields", [{}, {"fn": 1}, {"sw": 1}, {"if_": 1}])
+@pytest.mark.section("6.5.2.9")
+def test_a_wait_descriptor_need_not_tell_anybody(fields: dict[str, int]) -> None:
+    descriptor = VALID[T.INV_WAIT].replace(if_=0, sw=0, fn=0).replace(**fields)
+    started = start(unit=capabilities())
+    started.submit(descriptor)
+    assert started.queue_error is None
+    departing = Options(departures=Departures(refuse_silent_wait=True))
+    recorded = World(Mode.LEGACY, capabilities()).start(departing)
+    recorded.enable_queue(wide=False)
+    recorded.submit(descriptor)
+    assert (recorded.queue_error is None) == bool(fields)
+
+
 def test_pasid_based_iotlb_invalidation_is_not_bound_to_psi_and_mamv() -> None:
     started = start(SCALABLE, unit=capabilities(psi=0, mamv=0))
     started.submit(VALID[T.P_IOTLB_INV].replace(g=3, am=63))
