@@ -1,7 +1,7 @@
-"""Refuse a coverage report whose line or branch coverage of `vtd` or `pagetables` is too low.
+"""Refuse a coverage report whose line or branch coverage of a package is too low.
 
-Reads the JSON that `coverage json` writes (`scripts/test` leaves it in `.coverage.json`). Each
-package has to reach both limits by itself.
+Reads the JSON that `coverage json` writes (`scripts/test` leaves it in `.coverage.json`). Each of
+`vtd`, `pagetables` and `vtd/unit`, the engine, has to reach both limits by itself.
 """
 
 import argparse
@@ -10,8 +10,11 @@ import sys
 from pathlib import Path, PurePath
 from typing import Any
 
-PACKAGES = ("vtd", "pagetables")
-LIMITS = {"line": 98.0, "branch": 95.0}
+LIMITS = {
+    "vtd": {"line": 98.0, "branch": 95.0},
+    "vtd/unit": {"line": 98.0, "branch": 97.0},
+    "pagetables": {"line": 98.0, "branch": 95.0},
+}
 COUNTERS = {
     "line": ("covered_lines", "num_statements"),
     "branch": ("covered_branches", "num_branches"),
@@ -19,11 +22,11 @@ COUNTERS = {
 
 
 def percentages(report: dict[str, Any], package: str) -> dict[str, float]:
-    """Line and branch coverage of one top-level package in percent; 100 where nothing counts."""
+    """Line and branch coverage of a package in percent; 100 where nothing counts."""
     summaries = [
         file["summary"]
         for path, file in report["files"].items()
-        if PurePath(path).parts[0] == package
+        if PurePath(path).is_relative_to(package)
     ]
     result = {}
     for kind, (covered, total) in COUNTERS.items():
@@ -39,11 +42,11 @@ def main() -> int:
     parser.add_argument("report", type=Path, help="JSON coverage report")
     report = json.loads(parser.parse_args().report.read_text())
     too_low = False
-    for package in PACKAGES:
+    for package, limits in LIMITS.items():
         for kind, percent in percentages(report, package).items():
-            figure = f"{package}: {kind} coverage {percent:.2f} % (at least {LIMITS[kind]:g} %)"
+            figure = f"{package}: {kind} coverage {percent:.2f} % (at least {limits[kind]:g} %)"
             print(figure)
-            if percent < LIMITS[kind]:
+            if percent < limits[kind]:
                 print(f"too low: {figure}", file=sys.stderr)
                 too_low = True
     return int(too_low)

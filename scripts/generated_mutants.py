@@ -172,16 +172,42 @@ class Suite:
         times = re.findall(r"^(\d+\.\d+)s call +(.*)$", done.stdout, re.MULTILINE)
         return {test: float(seconds) for seconds, test in times}
 
-    def tests_of(self, change: Change) -> list[str]:
-        """Tests that come to the changed line; all, after these, if it runs on import too."""
-        contexts = self._data.contexts_by_lineno(str(self._folder / change.file))
-        found = set(contexts.get(change.line, ()))
-        here = {name.partition("|")[0] for name in found} - {""}
-        tests = sorted(here, key=lambda test: self._rank(change.file, test))
-        if "" in found:
-            others = self._seconds.keys() - here
-            tests += sorted(others, key=lambda test: self._rank(change.file, test))
-        return tests
+    def tests_of(self, change: Change, *, slow: bool) -> list[str]:
+        """The quick tests that come to the changed line, or to what is declared there.
+
+        ``slow``: the slow ones instead, and for a declaration all others too.
+        """
+        contexts = self._contexts(change.file, {change.line})
+        tests = contexts - {""}
+        if "" in contexts:
+            tests |= self._users(change)
+        quick = {test for test in tests if self._seconds.get(test, 0.0) <= self._slow}
+        if slow:
+            tests = (self._seconds.keys() if "" in contexts else tests) - quick
+        return sorted(tests if slow else quick, key=lambda test: self._rank(change.file, test))
+
+    def _contexts(self, file: str, lines: set[int]) -> set[str]:
+        """Tests that come to lines of a file; an empty name stands for its import."""
+        found = self._data.contexts_by_lineno(str(self._folder / file))
+        names = (name for line in lines for name in found.get(line, ()))
+        return {name.partition("|")[0] for name in names}
+
+    def _users(self, change: Change) -> set[str]:
+        """Tests that name what is declared at a line, or come to a line that does."""
+        tree = ast.parse((self._folder / change.file).read_text())
+        names = [name for name, node in _declared(tree) if _holds(node, change.line)]
+        if not names:
+            return set()
+        word = re.compile(rf"\b(?:{'|'.join(names)})\b")
+        found = set()
+        for subject in SUBJECTS:
+            for path in (self._folder / subject).rglob("*.py"):
+                rows = enumerate(path.read_text().splitlines(), start=1)
+                lines = {number for number, row in rows if word.search(row)}
+                found |= self._contexts(path.relative_to(self._folder).as_posix(), lines)
+        files = {_file(test) for test in self._seconds}
+        naming = {file for file in files if word.search((self._folder / file).read_text())}
+        return found - {""} | {test for test in self._seconds if _file(test) in naming}
 
     def _rank(self, file: str, test: str) -> float:
         """Its seconds, of which those of tests beside the file count less."""
@@ -196,11 +222,7 @@ class Suite:
 
         ``slow``: the other tests instead.
         """
-        tests = [
-            test
-            for test in self.tests_of(change)
-            if slow == (self._seconds.get(test, 0.0) > self._slow)
-        ]
+        tests = self.tests_of(change, slow=slow)
         place = self._folder / change.file
         kept = place.rename(place.with_suffix(".kept"))
         place.write_text(change.text)
@@ -216,7 +238,7 @@ class Suite:
     def _first_failure(self, tests: list[str]) -> str:
         if not tests:
             return ""
-        limit = 60 + int(10 * sum(self._seconds.get(test, 0.0) for test in tests))
+        limit = 20 + int(2 * sum(self._seconds.get(test, 0.0) for test in tests))
         code, failed = self._run(tests, limit)
         if code == NO_SUCH_TEST:  # the change is part of a test's name
             code, failed = self._run(list(dict.fromkeys(_file(test) for test in tests)), limit)
@@ -236,6 +258,20 @@ class Suite:
 
 def _file(test: str) -> str:
     return test.partition("::")[0]
+
+
+def _declared(tree: ast.Module) -> Iterator[tuple[str, ast.stmt]]:
+    """What a module declares, by name."""
+    for node in tree.body:
+        match node:
+            case ast.ClassDef(name=name) | ast.FunctionDef(name=name):
+                yield name, node
+            case ast.Assign(targets=[ast.Name(id=name)]) | ast.AnnAssign(target=ast.Name(id=name)):
+                yield name, node
+
+
+def _holds(node: ast.stmt, line: int) -> bool:
+    return node.lineno <= line <= (node.end_lineno or node.lineno)
 
 
 def main() -> int:

@@ -65,6 +65,13 @@ def test_one_figure_below_its_limit_fails(
     assert run(monkeypatch, tmp_path, files) == 1
 
 
+def test_the_engine_has_a_limit_of_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    rest = summary((100_000, 100_000), (100_000, 100_000))
+    for covered, status in ((969, 1), (970, 0)):
+        files = {"vtd/unit/unit.py": summary((100, 100), (covered, 1000)), "vtd/cli.py": rest}
+        assert run(monkeypatch, tmp_path, files) == status
+
+
 def test_what_is_too_low_is_named(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

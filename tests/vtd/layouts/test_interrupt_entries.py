@@ -7,6 +7,7 @@ from vtd.layouts.interrupt_entries import (
     CompatibilityAddress,
     CompatibilityData,
     DeliveryMode,
+    DestinationMode,
     EventAddress,
     EventData,
     EventUpperAddress,
@@ -15,6 +16,7 @@ from vtd.layouts.interrupt_entries import (
     RemappableData,
     RemappedIrte,
     SourceValidationType,
+    TriggerMode,
 )
 
 RECORDS: list[type[BitRecord]] = [
@@ -91,3 +93,30 @@ def test_a_posted_interrupt_descriptor_has_a_request_bit_for_each_vector() -> No
 
 def test_event_data_is_fixed_or_lowest_priority() -> None:
     assert EventData.of(v=0x30, dlm=DeliveryMode.LOWEST_PRIORITY) == 0x130
+
+
+@pytest.mark.section("5.1.6.2")
+def test_worked_encodings_of_the_messages_of_a_unit() -> None:
+    address = EventAddress.of(fee=0xFEE, dst_7_0=0x42, rh=True, dm=DestinationMode.LOGICAL)
+    assert address == 0xFEE4_200C
+    upper = EventUpperAddress.of(dst_31_8=0x0123_4500)
+    assert upper == 0x0123_4500
+    assert EventData.of(v=0x51, dlm=DeliveryMode.LOWEST_PRIORITY) == 0x151
+    for record, reserved in ((address, 0x000F_FFF3 & ~0xFF000), (upper, 0xFF)):
+        assert record.reserved_mask(POSTING) == reserved
+        assert len(record.pack()) == 4
+    assert EventData.reserved_mask(POSTING) == 0xFFFF_FE00
+    assert len(EventData(0).pack()) == 4
+
+
+@pytest.mark.section("5.1.2.1")
+def test_worked_encodings_of_a_compatibility_format_message() -> None:
+    address = CompatibilityAddress.of(fee=0xFEE, dst=0x42, rh=True, dm=DestinationMode.LOGICAL)
+    assert address == 0xFEE4_200C
+    assert CompatibilityAddress.reserved_mask(POSTING) == 0x0000_0FE0
+    data = CompatibilityData.of(
+        v=0x23, dlm=DeliveryMode.LOWEST_PRIORITY, level=True, tm=TriggerMode.LEVEL
+    )
+    assert data == 0xC123
+    assert CompatibilityData.reserved_mask(POSTING) == 0xFFFF_3800
+    assert RemappableData.reserved_mask(POSTING) == 0xFFFF_0000
