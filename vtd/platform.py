@@ -231,6 +231,28 @@ class Platform:
                     unit.attach(source_id, function.client)
                     self._attached.append((unit, source_id))
 
+    def _repr_svg_(self) -> str:
+        """In a notebook: the functions as a tree, with the unit of each."""
+        from vtd.pictures.tree import Chip, Row, tree_svg  # noqa: PLC0415 - only notebooks need it
+
+        topology, rows = self.topology, []
+        functions = (
+            each
+            for segment in sorted({bus.segment for bus in topology.roots})
+            for each in topology.functions(segment)
+        )
+        for function in sorted(
+            functions, key=lambda each: (topology.path(each), topology.bdf(each))
+        ):
+            bdf = topology.bdf(function)
+            owner, sent = self.scopes.owner(bdf), topology.aliases(function)
+            chips = [Chip("no unit" if owner is None else f"unit {owner.unit.register_base:#x}")]
+            if len(sent) > 1:
+                chips.append(Chip(f"arrives as {sent[-1]}"))
+            depth = len(topology.path(function)[1]) - 1
+            rows.append(Row(depth, str(bdf), type(function).__name__, tuple(chips)))
+        return tree_svg(f"{len(self.units)} units, {len(rows)} functions", rows)
+
     def port_of(self, function: PciFunction) -> DmaPort:
         """A function's port: that of its unit, or behind the bridges above it."""
         unit, source_id = self.unit_of(function), self.topology.requester_id(function)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 from urllib.parse import quote
 from xml.etree import ElementTree
 
@@ -59,6 +59,22 @@ class RatedFinding(Protocol):
     def region(self) -> dict[str, int]:
         """The place as a SARIF region."""
         ...
+
+
+F = TypeVar("F", bound=RatedFinding)
+
+
+class Findings(list[F]):
+    """Findings in order; a notebook shows them as a table."""
+
+    def _repr_html_(self) -> str:
+        from vtd.pictures.markup import html_table  # noqa: PLC0415 - only notebooks need it
+
+        rows: list[list[object]] = [
+            [each.where, each.severity, each.rule, each.message] for each in self
+        ]
+        caption = f"{len(self)} finding{'s' * (len(self) != 1)}"
+        return html_table(caption, ["Where", "Severity", "Rule", "Message"], rows)
 
 
 class Found(Protocol):

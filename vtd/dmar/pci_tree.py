@@ -301,6 +301,12 @@ class PciTree:
         """The bridges above; the first conventional one is the last to put its id in."""
         return (self.functions[above] for above in reversed(self.bridges_above(bdf)))
 
+    def _repr_svg_(self) -> str:
+        """In a notebook: the functions as a tree."""
+        from vtd.dmar.tree_picture import pci_tree_svg  # noqa: PLC0415 - only notebooks need it
+
+        return pci_tree_svg(self)
+
     def to_json(self) -> str:
         """The tree as JSON that :func:`vtd.dmar.listing.parse_pci_tree` reads."""
         return json.dumps({"devices": list(map(_json, self.functions.values()))}, indent=1)

@@ -96,6 +96,13 @@ class Table:
         """Sum of the bytes inside Length, modulo 256; 0 for a right checksum."""
         return sum(self.pack()[: self.header.table_length]) & 0xFF
 
+    def _repr_svg_(self) -> str:
+        """In a notebook: bytes and fields side by side, with what the rules find."""
+        from vtd.dmar.rules import check  # noqa: PLC0415 - only notebooks need it
+        from vtd.dmar.table_picture import table_svg  # noqa: PLC0415
+
+        return table_svg(self, check(self), f"DMAR table of {self.size} bytes")
+
     def all(self, kind: type[S]) -> tuple[S, ...]:
         """The structures of one kind, in table order."""
         return tuple(each for each in self.structures if isinstance(each, kind))

@@ -65,6 +65,20 @@ class Groups:
         """Joins that the listing neither shows nor rules out."""
         return tuple(each for each in self.joins if not each.known)
 
+    def _repr_html_(self) -> str:
+        """In a notebook: a row for each group, with what its functions share."""
+        from vtd.pictures.markup import html_table  # noqa: PLC0415 - only notebooks need it
+
+        rows: list[list[object]] = [
+            [
+                number,
+                ", ".join(map(str, group)),
+                "; ".join(each.reason for each in self.joins if each.second in group),
+            ]
+            for number, group in enumerate(self.groups, 1)
+        ]
+        return html_table("Isolation groups", ["Group", "Functions", "Why"], rows)
+
     def overridden(self) -> tuple[tuple[Bdf, ...], ...]:
         """The groups that Linux would show with ``pcie_acs_override=downstream,multifunction``."""
         kept = [each for each in self.joins if not each.by_override]

@@ -86,6 +86,12 @@ class RequestExplanation(NamedTuple):
     answer: Completion | None = None
     """Of a translation request."""
 
+    def _repr_svg_(self) -> str:
+        """In a notebook: every entry with its bits."""
+        from vtd.inspection.request_picture import request_svg  # noqa: PLC0415 - only there
+
+        return request_svg(self)
+
 
 def is_interrupt(request: Request) -> bool:
     """Whether a request is none for memory, but one to the interrupt range (3.15)."""

@@ -21,6 +21,7 @@ from vtd.dmar.rules import (
 )
 from vtd.dmar.rules.rule import REGISTER, Finding, Rule
 from vtd.dmar.table import Table
+from vtd.ruling import Findings
 from vtd.severity import Severity
 
 if TYPE_CHECKING:
@@ -52,23 +53,25 @@ RULES: dict[str, Rule] = {
 
 def check(
     table: Table, platform_data: PlatformData | None = None, rules: Collection[str] | None = None
-) -> list[Finding]:
+) -> Findings[Finding]:
     """What the rules find in a table, sorted by offset; ``rules`` limits them to these ids.
 
     What has another signature is no DMAR table: that is all there is to say about it.
     """
     known = table.header.signature in header.SIGNATURES
-    return sorted(
-        finding
-        for id, rule in RULES.items()
-        if (rules is None or id in rules) and (known or id == "DMAR-H01")
-        for finding in rule.run(table, platform_data)
+    return Findings(
+        sorted(
+            finding
+            for id, rule in RULES.items()
+            if (rules is None or id in rules) and (known or id == "DMAR-H01")
+            for finding in rule.run(table, platform_data)
+        )
     )
 
 
 def validate(
     data: bytes, platform_data: PlatformData | None = None, rules: Collection[str] | None = None
-) -> list[Finding]:
+) -> Findings[Finding]:
     """What the rules find in the bytes of a table, of whatever size; never raises.
 
     Bytes too few for the fixed part break H02 and can be checked for nothing else.
@@ -76,7 +79,7 @@ def validate(
     if len(data) >= FIXED_PART:
         return check(Table.parse(data), platform_data, rules)
     if rules is not None and "DMAR-H02" not in rules:
-        return []
+        return Findings()
     message = f"{len(data)} bytes, the fixed part alone has {FIXED_PART}"
     place = Place(0, len(data))
-    return [Finding(place.offset, "DMAR-H02", Severity.ERROR, message, place.length)]
+    return Findings([Finding(place.offset, "DMAR-H02", Severity.ERROR, message, place.length)])
