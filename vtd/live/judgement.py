@@ -62,25 +62,25 @@ def _as_recorded(blocked: Blocked) -> Iterator[Blocked]:
         yield blocked._replace(target=blocked.target & (1 << width) - 1)
 
 
-def findings(outcome: Outcome) -> Iterator[str]:
-    """All that is wrong, a line each; nothing if the boot went as it has to."""
+def findings(outcome: Outcome, most: int | None = MOST) -> Iterator[str]:
+    """What is wrong, a line each, ``most`` of a kind; nothing if the boot went as it has to."""
     if not outcome.ended:
         words = f": {outcome.why}" if outcome.why else ""
         yield f"the guest did not come to its end{words}"
     for verdict in outcome.verdicts:
         if verdict.state == "FAILED":
             yield f"check {verdict.name}: {verdict.why}"
-    yield from _first(iter(outcome.audited))
-    yield from _first(_warnings(outcome))
-    yield from _first(_unprovoked(outcome))
-    yield from _first(_fault_reports(outcome))
+    yield from _first(iter(outcome.audited), most)
+    yield from _first(_warnings(outcome), most)
+    yield from _first(_unprovoked(outcome), most)
+    yield from _first(_fault_reports(outcome), most)
 
 
-def _first(lines: Iterator[str]) -> Iterator[str]:
+def _first(lines: Iterator[str], most: int | None) -> Iterator[str]:
     told: dict[str, None] = dict.fromkeys(lines)
-    yield from list(told)[:MOST]
-    if len(told) > MOST:
-        yield f"and {len(told) - MOST} more like these"
+    yield from list(told)[:most]
+    if most is not None and len(told) > most:
+        yield f"and {len(told) - most} more like these"
 
 
 def _warnings(outcome: Outcome) -> Iterator[str]:

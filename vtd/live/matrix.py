@@ -66,7 +66,8 @@ def judge(cell: Cell, release: str, outcome: Outcome) -> tuple[Verdict, list[str
     fault = cell.expected(release)
     if fault is None:
         return (Verdict.FAILED if found else Verdict.PASSED), found, found
-    others = [each for each in found if not fault.shows.search(each)]
+    everything = list(findings(outcome, None)) or found
+    others = [each for each in everything if not fault.shows.search(each)]
     if not found and not cell.certain:
         return Verdict.PASSED, found, found
     if not found:

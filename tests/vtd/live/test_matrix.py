@@ -41,6 +41,16 @@ def test_a_known_fault_has_to_show_and_nothing_else() -> None:
     assert verdict is Verdict.FAILED
     assert unexpected == [f"the Linux fault {UNALIGNED.name} does not show"]
     assert judge(replace(FIRST, certain=False), "6.1.0", outcome())[0] is Verdict.PASSED
+    assert judge(FIRST, "6.1.0", outcome(verdicts=[]))[2] == ["no check was run"]
+
+
+def test_a_fault_that_shows_more_often_than_is_listed_is_still_the_known_one() -> None:
+    stale = [f"use {each}: missing page-selective p_iotlb_inv" for each in range(90)]
+    verdict, found, unexpected = judge(FIRST, "6.1.0", outcome(audited=stale))
+    assert (verdict, unexpected) == (Verdict.LINUX, [])
+    assert found[-1] == "and 70 more like these"
+    verdict, _, unexpected = judge(FIRST, "6.1.0", outcome(audited=[*stale, "something else"]))
+    assert (verdict, unexpected) == (Verdict.FAILED, ["something else"])
 
 
 def test_a_negative_control_has_to_find_something() -> None:
