@@ -16,6 +16,7 @@ from devices.capabilities import (
     Acs,
     AcsCapabilities,
     DeviceCapabilities,
+    DeviceCapabilities2,
     DeviceControl,
     PciExpress,
     PortType,
@@ -315,11 +316,16 @@ class PciFunction:
         port_type: PortType = PortType.ENDPOINT,
         capabilities: DeviceCapabilities = _ENDPOINT,
         *,
+        capabilities2: DeviceCapabilities2 | None = None,
         offset: int | None = None,
     ) -> PciExpress:
         """A PCI Express capability; by default with function level reset."""
         self.pcie = add_pci_express(
-            self.config, port_type, capabilities=capabilities, offset=offset
+            self.config,
+            port_type,
+            capabilities=capabilities,
+            capabilities2=capabilities2 or DeviceCapabilities2(),
+            offset=offset,
         )
         self.pcie.control.on_write = self._device_control
         return self.pcie

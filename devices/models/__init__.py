@@ -8,6 +8,7 @@ from devices.function import PciFunction
 
 MODELS = {
     "dma_engine": "devices.models.dma_engine:DmaEngine",
+    "dsa": "devices.models.dsa:Dsa",
     "edu": "devices.models.edu:Edu",
     "inert": "devices.models.inert:Inert",
     "ioat": "devices.models.ioat:IoatEngine",

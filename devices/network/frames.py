@@ -167,10 +167,10 @@ def _castagnoli() -> tuple[int, ...]:
     return tuple(table)
 
 
-def crc32c(data: bytes) -> int:
-    """The CRC of SCTP (RFC 9260, appendix A)."""
+def crc32c(data: bytes, before: int = 0) -> int:
+    """The CRC of SCTP (RFC 9260, appendix A); ``before`` is that of what comes before ``data``."""
     table = _castagnoli()
-    remainder = 0xFFFF_FFFF
+    remainder = before ^ 0xFFFF_FFFF
     for byte in data:
         remainder = remainder >> 8 ^ table[(remainder ^ byte) & 0xFF]
     return remainder ^ 0xFFFF_FFFF

@@ -117,6 +117,11 @@ def copy_engine(at: str = "00:08.0", more: str = "") -> str:
     return f'[[function]]\nat = "{at}"\nmodel = "ioat"\nparameters = {{ channels = 2 }}\n{more}'
 
 
+def accelerator(at: str = "00:08.0") -> str:
+    """A Data Streaming Accelerator."""
+    return f'[[function]]\nat = "{at}"\nmodel = "dsa"\n'
+
+
 def network(more: str = "", parameters: str = "", at: str = "00:08.0") -> str:
     """A network controller, and at the other end a host that answers ping."""
     values = f'link = "respond:10.0.0.1"{parameters}'
@@ -296,6 +301,14 @@ def cells() -> Iterator[Cell]:
         "a virtual function by itself",
         unit() + DEVICES + network("vfs = 1\n", ", driven = true"),
         checks=("units", "network igbvf"),
+    )
+    yield _cell(
+        "sva",
+        "processes share their addresses with an accelerator",
+        unit("xeon", remapping=True) + DEVICES + accelerator(),
+        append=f"{SCALABLE} setcpuid=movdir64b",
+        checks=("units", "nvme", "sva"),
+        interrupts_remapped=True,
     )
     yield _cell(
         "collect",

@@ -18,6 +18,7 @@ OPTIONAL_MODULES = (
     "crc64_rocksoft_generic",
     "crc32c_generic",
     "ext4",
+    "idxd",
     "ioatdma",
     "igb",
     "igbvf",

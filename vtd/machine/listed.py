@@ -41,6 +41,7 @@ KINDS = {
 """Kinds of bridges by the type in their express capability."""
 MODELS = {
     (0x1234, 0x11E8): "edu",
+    (0x8086, 0x0B25): "dsa",
     (0x8086, 0x10C9): "nic82576",
     (0x8086, 0x2021): "ioat",
     (0x1B36, 0x0005): "testdev",

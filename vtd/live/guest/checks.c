@@ -732,6 +732,195 @@ static int traffic(const char *bdf, const char *path)
 	return failed != 0;
 }
 
+/* A work queue that this process shares its addresses with: descriptors of 64 bytes, written to a portal. */
+enum dsa_operation { NO_OP, BATCH, DRAIN, MOVE, FILL, COMPARE };
+enum { BLOCK = 2, RECORD = 4 | 8 };
+enum { ENDED_WELL = 1, PAGE_FAULT = 3, REFUSED = 4, WRITTEN = 0x80 };
+
+struct descriptor {
+	uint32_t pasid, flags_and_operation;
+	uint64_t completion, source, destination;
+	uint32_t size, interrupt;
+	uint64_t more[3];
+} __attribute__((aligned(64)));
+
+struct record {
+	volatile uint8_t status, result;
+	uint16_t reserved;
+	uint32_t completed;
+	uint64_t address, more[2];
+} __attribute__((aligned(32)));
+
+static volatile uint64_t *portal;
+static struct record *record;
+
+static struct descriptor described(enum dsa_operation operation, int flags, const void *source,
+				   const void *destination, uint32_t size)
+{
+	return (struct descriptor){
+		.flags_and_operation = (uint32_t)operation << 24 | flags,
+		.completion = flags & RECORD ? (uintptr_t)record : 0,
+		.source = (uintptr_t)source, .destination = (uintptr_t)destination, .size = size,
+	};
+}
+
+/* How a descriptor ended; the record has the rest. */
+static int carry_out(const struct descriptor *descriptor)
+{
+	const uint64_t *parts = (const void *)descriptor;
+
+	memset(record, 0, sizeof(*record));
+	__sync_synchronize();
+	for (int each = 0; each < 8; each++)
+		portal[each] = parts[each];
+	for (long patience = 0; !record->status && patience < 60 * 1000; patience++)
+		usleep(patience < 100 ? 50 : 1000);
+	if (!record->status)
+		fail("a descriptor does not end");
+	return record->status;
+}
+
+#define carried_out(...) carry_out((const struct descriptor[]){ described(__VA_ARGS__) })
+
+static void *fresh(void *at, uint64_t size, int protection)
+{
+	void *memory = mmap(at, size, protection, MAP_PRIVATE | MAP_ANONYMOUS | (at ? MAP_FIXED : 0),
+			    -1, 0);
+
+	if (memory == MAP_FAILED) {
+		perror("mmap");
+		exit(1);
+	}
+	return memory;
+}
+
+static void sva_moves(int rounds)
+{
+	enum { EACH = 1000, LENGTH = 96 };
+	struct descriptor *list = pages(EACH * sizeof(*list));
+	uint8_t *source = pages(EACH * LENGTH), *destination = pages(EACH * LENGTH);
+
+	begin("sva descriptors");
+	srandom(2);
+	for (int round = 0; round < rounds && !failed; round++) {
+		if (round % 10 == 9)
+			printf("note: %d descriptors\n", (round + 1) * EACH);
+		fill(source, EACH * LENGTH);
+		memset(destination, 0, EACH * LENGTH);
+		for (int each = 0; each < EACH; each++)
+			list[each] = described(MOVE, 0, source + each * LENGTH,
+					       destination + (EACH - 1 - each) * LENGTH, LENGTH);
+		if (carried_out(BATCH, RECORD, list, NULL, EACH) != ENDED_WELL)
+			fail("a batch ended with %#x after %u", record->status, record->completed);
+		for (int each = 0; each < EACH; each++)
+			if (memcmp(source + each * LENGTH,
+				   destination + (EACH - 1 - each) * LENGTH, LENGTH))
+				fail("round %d: part %d differs", round, each);
+	}
+	end();
+	munmap(list, EACH * sizeof(*list));
+	munmap(source, EACH * LENGTH);
+	munmap(destination, EACH * LENGTH);
+}
+
+static void sva_faults(void)
+{
+	enum { PAGES = 64 };
+	uint8_t *source = pages(PAGES * PAGE), *destination;
+	int status;
+
+	begin("sva pages that come when they are asked for");
+	fill(source, PAGES * PAGE);
+	destination = fresh(NULL, PAGES * PAGE, PROT_READ | PROT_WRITE);
+	status = carried_out(MOVE, RECORD | BLOCK, source, destination, PAGES * PAGE);
+	if (status != ENDED_WELL || memcmp(source, destination, PAGES * PAGE))
+		fail("ended with %#x", status);
+	end();
+	munmap(destination, PAGES * PAGE);
+
+	begin("sva page faults that are told");
+	destination = fresh(NULL, 2 * PAGE, PROT_READ | PROT_WRITE);
+	destination[0] = 1;
+	status = carried_out(MOVE, RECORD, source, destination, 2 * PAGE);
+	if (status != (PAGE_FAULT | WRITTEN) || record->completed != PAGE ||
+	    record->address != (uintptr_t)destination + PAGE)
+		fail("ended with %#x after %u at %#llx", status, record->completed,
+		     (unsigned long long)record->address);
+	destination[PAGE] = 1;
+	status = carried_out(MOVE, RECORD, source, destination, 2 * PAGE);
+	if (status != ENDED_WELL || memcmp(source, destination, 2 * PAGE))
+		fail("then ended with %#x", status);
+	end();
+	munmap(destination, 2 * PAGE);
+
+	begin("sva read-only");
+	destination = fresh(NULL, PAGE, PROT_READ);
+	status = carried_out(MOVE, RECORD | BLOCK, source, destination, PAGE);
+	if (status != (REFUSED | WRITTEN) || record->address != (uintptr_t)destination)
+		fail("a write ended with %#x", status);
+	status = carried_out(MOVE, RECORD | BLOCK, destination, source, PAGE);
+	if (status != ENDED_WELL || source[0] || source[PAGE - 1])
+		fail("a read ended with %#x", status);
+	end();
+	munmap(destination, PAGE);
+	munmap(source, PAGES * PAGE);
+}
+
+/* What was unmapped is gone, and what is mapped there anew is found. */
+static void sva_unmapped(void)
+{
+	uint8_t *source = pages(3 * PAGE), *seen = pages(3 * PAGE);
+	uint8_t *place = fresh(NULL, 3 * PAGE, PROT_READ | PROT_WRITE);
+
+	begin("sva unmapped");
+	for (int round = 0; round < 50 && !failed; round++) {
+		uint64_t size = (1 + round % 3) * PAGE;
+		int status;
+
+		fill(source, 3 * PAGE);
+		fresh(place, size, PROT_READ | PROT_WRITE);
+		status = carried_out(MOVE, RECORD | BLOCK, source, place, size);
+		if (status != ENDED_WELL || memcmp(source, place, size))
+			fail("round %d: ended with %#x", round, status);
+		munmap(place, size);
+		status = carried_out(MOVE, RECORD | BLOCK, place, seen, size);
+		if (status != REFUSED || record->address != (uintptr_t)place)
+			fail("round %d: after unmapping, ended with %#x", round, status);
+		fresh(place, size, PROT_READ | PROT_WRITE);
+		status = carried_out(MOVE, RECORD | BLOCK, place, seen, size);
+		if (status != ENDED_WELL)
+			fail("round %d: mapped again, ended with %#x", round, status);
+		for (uint64_t at = 0; at < size; at += 64)
+			if (seen[at])
+				fail("round %d: the device finds what was there before", round);
+	}
+	end();
+	munmap(place, 3 * PAGE);
+	munmap(source, 3 * PAGE);
+	munmap(seen, 3 * PAGE);
+}
+
+static int sva(const char *path, int rounds)
+{
+	int queue = open(path, O_RDWR);
+	void *mapped = mmap(NULL, PAGE, PROT_WRITE, MAP_SHARED, queue, 0);
+
+	begin("sva open");
+	if (queue < 0 || mapped == MAP_FAILED) {
+		fail("%s: %s", path, strerror(errno));
+		end();
+		return 1;
+	}
+	end();
+	portal = mapped;
+	record = pages(PAGE);
+	sva_faults();
+	sva_unmapped();
+	sva_moves(rounds);
+	close(queue);
+	return 0;
+}
+
 static int load_kernel(const char *kernel, const char *initrd, const char *line, int on_crash)
 {
 	int files[] = { open(kernel, O_RDONLY), open(initrd, O_RDONLY) };
@@ -827,6 +1016,8 @@ int main(int argc, char **argv)
 		return one(argv[2], intx);
 	if (!strcmp(what, "provoke") && argc == 3)
 		return one(argv[2], provoke_interrupts);
+	if (!strcmp(what, "sva") && argc == 4)
+		return sva(argv[2], atoi(argv[3]));
 	if (!strcmp(what, "traffic") && argc == 4)
 		return traffic(argv[2], argv[3]);
 	if (!strcmp(what, "kexec") && argc == 5)
@@ -838,7 +1029,7 @@ int main(int argc, char **argv)
 	if (!strcmp(what, "self-test") && argc == 3)
 		return self_test(argv[2]);
 	fprintf(stderr, "checks vfio BDF... | again BDF | intx BDF | provoke BDF | "
-			"traffic BDF DISK | kexec KERNEL INITRD LINE | kdump KERNEL INITRD LINE | "
+			"traffic BDF DISK | sva QUEUE ROUNDS | kexec KERNEL INITRD LINE | kdump KERNEL INITRD LINE | "
 			"count TYPE CONFIG CONFIG1 SECONDS | self-test INTERFACE\n");
 	return 2;
 }

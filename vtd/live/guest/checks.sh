@@ -256,6 +256,27 @@ check_ioat() {
 	say "channels: $(ls /sys/class/dma | tr '\n' ' ')"
 }
 
+# A work queue of an accelerator for user processes, by their own addresses, with so many thousand descriptors;
+# the driver loads where the kernel is told that the processor has the 64-byte store, which no check here uses.
+check_sva() {
+	[ -x $CHECKS ] || { skipped "sva" "no C compiler on the host"; return; }
+	[ -n "$(functions_of 0x8086 0x0b25)" ] || { failed "sva" "no accelerator"; return; }
+	device=/sys/bus/dsa/devices/dsa0
+	[ -e "$device" ] || { skipped "sva" "$(dmesg | grep -i idxd | tail -1)"; return; }
+	echo 0 >"$device/engine0.0/group_id"
+	for setting in group_id=0 mode=dedicated size=16 priority=10 block_on_fault=1 max_batch_size=1024 \
+		type=user name=check driver_name=user; do
+		echo "${setting#*=}" >"$device/wq0.0/${setting%%=*}" || say "${setting%%=*} is refused"
+	done
+	echo dsa0 >/sys/bus/dsa/drivers/idxd/bind || { failed "sva" "device: $(dmesg | tail -1)"; return; }
+	echo wq0.0 >/sys/bus/dsa/drivers/user/bind || { failed "sva" "queue: $(dmesg | tail -1)"; return; }
+	for turn in first second; do
+		$CHECKS sva /dev/dsa/wq0.0 "${1:-3}" || failed "sva" "$turn process"
+	done
+	echo wq0.0 >/sys/bus/dsa/drivers/user/unbind
+	echo dsa0 >/sys/bus/dsa/drivers/idxd/unbind
+}
+
 check_counters() {
 	[ -x $CHECKS ] || { skipped "counters" "no C compiler on the host"; return; }
 	units=$(ls -d /sys/bus/event_source/devices/dmar* 2>/dev/null)
