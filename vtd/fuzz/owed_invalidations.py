@@ -1,8 +1,8 @@
 """What software owes a unit after it changed a structure: the invalidations of VT-d 6.5.3.3.
 
 They go to the queue, or to registers where the unit has none (11.4.6). One rule may be dropped: the
-driver that does so is the one whose stale uses an audit has to find. Left out: device-TLBs, and the
-waiting for completion, as every target completes an invalidation at once.
+driver that does so is the one whose stale uses an audit has to find. What one change calls for is
+waited for together (6.5.2.9). Left out: device-TLBs.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ from enum import Enum
 
 from pagetables.walk import ADDRESS
 from vtd.fuzz.case import Step, mem_write, reg_write
-from vtd.fuzz.places import QUEUE
+from vtd.fuzz.places import QUEUE, STATUS
 from vtd.layouts.descriptors import (
     ContextCacheInvalidateDescriptor,
     InterruptEntryCacheInvalidateDescriptor,
     InterruptGranularity,
+    InvalidationWaitDescriptor,
     IotlbInvalidateDescriptor,
     PasidCacheGranularity,
     PasidCacheInvalidateDescriptor,
@@ -64,6 +65,8 @@ class OwedInvalidations:
         self._drop = drop
         self._tail = 0
         self._silent = False
+        self._unclosed = False
+        """Whether descriptors were given that nobody has waited for."""
 
     def context_entry(self, domain_id: int, source_id: int, function_mask: int = 0) -> None:
         """A context entry led to a domain."""
@@ -72,9 +75,14 @@ class OwedInvalidations:
         )
         self._give(InvalidationRule.CONTEXT_CACHE, cache)
         self._give(InvalidationRule.DOMAIN_AFTER_CONTEXT, _domain_iotlb(domain_id))
+        self._wait()
 
     def absent_pasid_entry(self, domain_id: int, pasid: int) -> None:
         """A PASID entry was not present, which caching mode lets a unit remember."""
+        self._pasid_cache(domain_id, pasid)
+        self._wait()
+
+    def _pasid_cache(self, domain_id: int, pasid: int) -> None:
         cache = PasidCacheInvalidateDescriptor.of(
             g=PasidCacheGranularity.PASID_IN_DOMAIN, did=domain_id, pasid=pasid
         )
@@ -82,13 +90,14 @@ class OwedInvalidations:
 
     def pasid_entry(self, domain_id: int, pasid: int, *, whole_domain: bool) -> None:
         """A PASID entry led to a domain, of which all may be cached or what the PASID used."""
-        self.absent_pasid_entry(domain_id, pasid)
+        self._pasid_cache(domain_id, pasid)
         descriptor = _domain_iotlb(domain_id)
         if not whole_domain:
             descriptor = PasidIotlbInvalidateDescriptor.of(
                 g=PasidIotlbGranularity.PASID, did=domain_id, pasid=pasid
             )
         self._give(InvalidationRule.IOTLB_AFTER_PASID, descriptor)
+        self._wait()
 
     def reused_domain(self, domain_id: int) -> None:
         """A domain-id stands for another address space."""
@@ -98,22 +107,27 @@ class OwedInvalidations:
             cache = PasidCacheInvalidateDescriptor.of(g=granularity, did=domain_id)
         self._give(InvalidationRule.DOMAIN_REUSE, cache)
         self._give(InvalidationRule.DOMAIN_REUSE, _domain_iotlb(domain_id))
+        self._wait()
 
     def pages(self, domain_id: int, address: int, length: int, *, hint: bool) -> None:
         """Second-stage entries of a range changed; ``hint``: leaf entries only."""
         cap = self._capabilities.cap
         if not cap.psi or length >> 12 >> cap.mamv > MANY:
             self._give(InvalidationRule.PAGES_AFTER_UNMAP, _domain_iotlb(domain_id))
+            self._wait()
             return
         for start, mask in _aligned(address & ADDRESS, length, cap.mamv):
             descriptor = IotlbInvalidateDescriptor.of(
                 g=IotlbGranularity.PAGE_IN_DOMAIN,
+                dr=True,
+                dw=True,
                 did=domain_id,
                 addr=start,
                 am=mask,
                 ih=self._hint(hint),
             )
             self._give(InvalidationRule.PAGES_AFTER_UNMAP, descriptor)
+        self._wait()
 
     def pasid_pages(
         self, domain_id: int, pasid: int, address: int, length: int, *, hint: bool
@@ -124,6 +138,7 @@ class OwedInvalidations:
                 g=PasidIotlbGranularity.PASID, did=domain_id, pasid=pasid
             )
             self._give(InvalidationRule.PASID_PAGES_AFTER_UNMAP, everything)
+            self._wait()
             return
         for start, mask in _aligned(address, length, self._capabilities.cap.mamv):
             descriptor = PasidIotlbInvalidateDescriptor.of(
@@ -135,6 +150,7 @@ class OwedInvalidations:
                 ih=self._hint(hint),
             )
             self._give(InvalidationRule.PASID_PAGES_AFTER_UNMAP, descriptor)
+        self._wait()
 
     def root_table(self) -> None:
         """Another root table pointer; never dropped. Nothing where hardware does it (ESRTPS)."""
@@ -144,6 +160,7 @@ class OwedInvalidations:
         if self._scalable:
             self._give(None, PasidCacheInvalidateDescriptor.of(g=PasidCacheGranularity.GLOBAL))
         self._give(None, IotlbInvalidateDescriptor.of(g=IotlbGranularity.GLOBAL, dr=True, dw=True))
+        self._wait()
 
     @contextmanager
     def nothing(self) -> Iterator[None]:
@@ -156,10 +173,12 @@ class OwedInvalidations:
         """An interrupt-remapping entry changed."""
         cache = InterruptEntryCacheInvalidateDescriptor.of(g=InterruptGranularity.INDEX, iidx=index)
         self._give(InvalidationRule.INTERRUPT_ENTRY, cache)
+        self._wait()
 
     def interrupt_table(self) -> None:
         """Another interrupt-remapping table; never dropped."""
         self._give(None, InterruptEntryCacheInvalidateDescriptor.of())
+        self._wait()
 
     def _hint(self, hint: bool) -> bool:
         return hint or self._drop is InvalidationRule.HINT_CLEAR
@@ -170,8 +189,17 @@ class OwedInvalidations:
         descriptor = _coarser(descriptor, self._coarse)
         if "qi" in self._capabilities.features:
             self.enqueue(descriptor)
+            self._unclosed = True
         else:
             self._by_register(descriptor)
+
+    def _wait(self) -> None:
+        """Nothing is to be waited for where registers invalidate (6.5.1)."""
+        if self._unclosed:
+            self.enqueue(
+                InvalidationWaitDescriptor.of(sw=True, status_data=1, status_address=STATUS)
+            )
+            self._unclosed = False
 
     def restart(self) -> None:
         """The next descriptor goes to the first place of the queue."""
@@ -197,7 +225,11 @@ class OwedInvalidations:
         where = iotlb.addr | iotlb.ih << 6 | iotlb.am
         self._steps += (
             reg_write(offset, 8, where),
-            reg_write(offset + 8, 8, 1 << 63 | iotlb.g << 60 | iotlb.did << 32),
+            reg_write(
+                offset + 8,
+                8,
+                1 << 63 | iotlb.g << 60 | iotlb.dr << 49 | iotlb.dw << 48 | iotlb.did << 32,
+            ),
         )
 
 

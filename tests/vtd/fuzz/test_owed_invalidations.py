@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from tests.vtd.world import capabilities
 from vtd.fuzz.case import Step
 from vtd.fuzz.owed_invalidations import OwedInvalidations
-from vtd.layouts.descriptors import DESCRIPTORS, DescriptorType, IotlbInvalidateDescriptor
+from vtd.layouts.descriptors import DescriptorType
 from vtd.layouts.entries import PasidTranslationType
 from vtd.software.guidance import Endpoint, Guidance, Owed, User
 from vtd.unit.registers.capabilities import Capabilities
 
-SID, DRAINS = 0x0108, IotlbInvalidateDescriptor.dr.mask | IotlbInvalidateDescriptor.dw.mask
+SID = 0x0108
 FIRST, SECOND = PasidTranslationType.FIRST_STAGE, PasidTranslationType.SECOND_STAGE
 
 units = st.builds(
@@ -37,18 +37,12 @@ class Both:
         self.guidance = Guidance(unit, scalable=scalable)
 
     def agree(self, guided: Iterable[Owed]) -> bool:
-        """Whether both want the same descriptors in the same order, drained or not."""
+        """Whether both want the same descriptors in the same order; a wait closes them."""
         stored = [step for step in self.steps if step["op"] == "mem_write"]
-        debts = [int.from_bytes(bytes.fromhex(step["hex"]), "little") for step in stored]
+        *debts, last = (int.from_bytes(bytes.fromhex(step["hex"]), "little") for step in stored)
         assert debts
-        return [_undrained(each) for each in debts] == [
-            _undrained(each.descriptor) for each in guided
-        ]
-
-
-def _undrained(descriptor: int) -> int:
-    kind = DESCRIPTORS[DescriptorType(descriptor & 15)]
-    return descriptor & ~DRAINS if kind is IotlbInvalidateDescriptor else int(descriptor)
+        assert last & 0xF == DescriptorType.INV_WAIT
+        return debts == [each.descriptor for each in guided]
 
 
 def user(domain_id: int, pasid: int, kind: PasidTranslationType) -> User:
