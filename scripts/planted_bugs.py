@@ -487,7 +487,7 @@ MUTANTS: tuple[Mutant, ...] = (
         TRANSLATE,
         "            if physical >> 20 == INTERRUPT_MEGABYTE:\n",
         "            if False:\n",
-        "tables",
+        "vectors",
     ),
     Mutant(
         "addresses beyond the width of the tables wrap",

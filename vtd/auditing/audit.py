@@ -30,9 +30,10 @@ from vtd.auditing.page_request_audit import PageRequestAudit
 from vtd.auditing.payments import Payments
 from vtd.auditing.request_words import RequestWords
 from vtd.auditing.stored_words import LOOKUP, PAGING, StoredWords
+from vtd.auditing.throttling import names_no_function
 from vtd.auditing.torn_writes import TornWrites
 from vtd.auditing.uses import Uses
-from vtd.auditing.verdicts import Verdicts, of_page_request, of_torn
+from vtd.auditing.verdicts import Verdicts, of_no_function, of_page_request, of_torn
 from vtd.auditing.waits import Waits
 from vtd.auditing.writers import calls
 from vtd.layouts.descriptors import (
@@ -75,6 +76,7 @@ class Audit(Observer):
         self._translating = False
         self._own_store: int | None = None
         self._payload: object = None
+        self._unnamed: set[str] = set()
         unit.observe(self)
         unit.subscribe(self._device_tlbs.event)
         self._watched = hasattr(self._memory, "watch")
@@ -250,6 +252,14 @@ class Audit(Observer):
                 pass
             case _:
                 self._payments.pay(command)
+                self._check_function(command)
+
+    def _check_function(self, command: BitRecord) -> None:
+        """PFSID of device-TLB invalidations; each function is named once."""
+        text = names_no_function(self._unit, command)
+        if text is not None and text not in self._unnamed:
+            self._unnamed.add(text)
+            self._verdicts.add(of_no_function(command.fields()["sid"], text))
 
     def _waited(self) -> None:
         """A wait descriptor is complete: what was paid before is closed."""

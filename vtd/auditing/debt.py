@@ -34,6 +34,8 @@ class Kind(Enum):
     """A present entry was changed by several stores: inconsistent in between."""
     PAGE_REQUEST = "page request", ERROR
     """A response that answers nothing, or a PASID that was given away while a group waited."""
+    NO_FUNCTION = "no PFSID", WARNING
+    """A device-TLB invalidation counts against no function, where the unit throttles by it."""
     UNPAID = "unpaid", WARNING
     """Not used any more, and not paid at the end."""
     WINDOW = "in the window", INFO
@@ -134,7 +136,7 @@ class Debt(NamedTuple):
         match self.kind:
             case Kind.SHARED_DOMAIN:
                 text = f"domain-id {self.owner.domain_id} stands for {self.missing}"
-            case Kind.TORN | Kind.PAGE_REQUEST:
+            case Kind.TORN | Kind.PAGE_REQUEST | Kind.NO_FUNCTION:
                 text = self.missing
             case Kind.NOT_WAITED_FOR:
                 text = f"{self.missing} was used again before a wait descriptor completed: {change}"

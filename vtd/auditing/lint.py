@@ -8,17 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from devices.source_id import SourceId
 from pagetables.bits import BitRecord
 from pagetables.observer import Structure
 from vtd.auditing.audit_log import AuditLogError, carry_out_line, read_platform_log
 from vtd.auditing.lint_rules import OF_REGISTERS, LintFinding, finding
 from vtd.auditing.lint_structures import lint_structures
+from vtd.auditing.throttling import names_no_function
 from vtd.auditing.torn_writes import TornWrites
 from vtd.layouts.descriptors import (
-    DeviceTlbInvalidateDescriptor,
     InvalidationWaitDescriptor,
-    PasidDeviceTlbInvalidateDescriptor,
 )
 from vtd.recordings.scenario import ScenarioRun
 from vtd.unit.caching.policy import AGGRESSIVE
@@ -67,16 +65,11 @@ class WriteLint(Observer):
 
     def invalidated(self, command: BitRecord) -> None:
         """What was changed before is one change, what follows another; PFSID is looked at."""
-        match command:
-            case InvalidationWaitDescriptor():
-                self._torn.waited()
-            case DeviceTlbInvalidateDescriptor() | PasidDeviceTlbInvalidateDescriptor():
-                throttles = "dit" in self._unit.capabilities.features
-                if throttles and command.sid and not command.pfsid:
-                    message = f"device-TLB invalidation of {SourceId(command.sid)}: PFSID is 0"
-                    self.findings.append(finding("Q01", message, line=self.line))
-            case _:
-                pass
+        if isinstance(command, InvalidationWaitDescriptor):
+            self._torn.waited()
+        message = names_no_function(self._unit, command)
+        if message is not None:
+            self.findings.append(finding("Q01", message, line=self.line))
 
     def _event(self, event: Event) -> None:
         if isinstance(event, RegisterMisused):

@@ -45,6 +45,13 @@ def of_page_request(found: PageRequestFinding) -> Debt:
     return Debt(Kind.PAGE_REQUEST, CacheName.DEVICE_TLB, owner, word, None, None, text, section)
 
 
+def of_no_function(source_id: int, text: str) -> Debt:
+    """What is wrong with PFSID."""
+    word = Word(Structure.QUEUE_DESCRIPTOR, 0, 0, source_id, ALL)
+    cache, owner = CacheName.DEVICE_TLB, Owner(source_id)
+    return Debt(Kind.NO_FUNCTION, cache, owner, word, None, None, text, "6.5.2.5, 6.5.2.6")
+
+
 def of_torn(torn: Torn, writer: str) -> Debt:
     """What is wrong with a change in several stores."""
     word = Word(torn.structure, torn.address, torn.size, torn.before, ALL)

@@ -17,6 +17,7 @@ from tests.vtd.auditing.rig import (
     CONTEXTS,
     DATA,
     DEVICE,
+    EVERYTHING,
     FIRST,
     INTERRUPTS,
     LEGACY,
@@ -454,6 +455,22 @@ def _(mended: bool) -> Rig:
         rig.iotlb(1, 0)
     rig.wait()
     rig.port().read(0, 4, pasid=5)
+    return rig
+
+
+@story("Linux 2018: device-TLB invalidations named no physical function")
+def _(mended: bool) -> Rig:
+    rig, table = first_stage()
+    rig.port().translate(0, 1, pasid=5)
+    table.unmap(0, 0x1000)
+    rig.pasid_iotlb(5)
+    function = DEVICE & 0xFFF0 if mended else 0
+    rig.queue.submit(
+        PasidDeviceTlbInvalidateDescriptor.of(
+            sid=DEVICE, pasid=5, s=True, addr=EVERYTHING, pfsid_15_4=function
+        )
+    )
+    rig.wait()
     return rig
 
 
