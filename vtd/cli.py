@@ -42,6 +42,7 @@ COMMANDS = {
     "trace": ("vtd.commands.trace:app", "Make, convert and look at DMA traces."),
     "sweep": ("vtd.commands.sweep:app", "A trace through many IOTLB designs: misses, reads."),
     "report": ("vtd.commands.report:report", "Write one HTML file about all that is given."),
+    "plot": ("vtd.commands.plot:plot", "Charts of sweeps: SVG, PNG or one HTML file."),
     "lint": ("vtd.commands.lint:lint", "Check structures, writes to them and register accesses."),
 }
 """Name, where the function or application is, and the line of help."""

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vtd.sweeps.costs import Costs
 from vtd.sweeps.designs import PAGE_SIZES, TABLES, Design, Space, pass_of, shape_text
-from vtd.sweeps.running import Outcome
 from vtd.traces.places import opened, replacing
+
+if TYPE_CHECKING:
+    from vtd.sweeps.running import Outcome
 
 FORMAT = "vtd-sweep-1"
 

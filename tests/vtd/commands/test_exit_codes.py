@@ -16,6 +16,7 @@ from tests.reference_data import capture_folders, vector_files
 from tests.vtd.commands.test_dmar_edit import TABLE
 from tests.vtd.commands.test_fuzz_audit import CAPTURE, ROOT, STALE_TRACE
 from tests.vtd.dmar.listing.test_lspci import VERBOSE
+from tests.vtd.plots.result_rows import result_row
 from vtd.cli import COMMANDS, main
 from vtd.commands.conformance import app as conformance
 from vtd.commands.dmar import app
@@ -115,6 +116,7 @@ FILES: Files = {
     "harm": HARM,
     "rows": b'{"address": 4096, "length": 64}',
     "workload": b'rows = 9\n[[stream]]\nkind = "nic"',
+    "results": json.dumps({"results": [result_row(ways=ways) for ways in (1, 2)]}).encode(),
     "doubtful": MACHINE + b'[[region]]\nstart = 8\nsize = 8\ndevices = ["00:02.0"]\n',
 }
 
@@ -218,6 +220,8 @@ SITUATIONS: dict[tuple[str, int], str] = {
     ("trace info", 2): "trace info empty",
     ("trace head", 0): "trace head rows",
     ("trace head", 2): "trace head empty",
+    ("plot", 0): "plot results -o out.svg",
+    ("plot", 2): "plot empty -o out.svg",
     ("sweep", 0): "sweep rows --jobs 1",
     ("sweep", 2): "sweep empty --jobs 1",
     ("report", 0): "report broken lspci fault -o out.html",
@@ -265,8 +269,8 @@ GROUPS = {
 """Commands that have commands of their own."""
 
 
-OF_TRACES = ("trace", "sweep")
-"""Commands that need the batch extra."""
+OF_TRACES = {"trace": "pyarrow", "sweep": "numba", "plot": "altair"}
+"""Commands that need an extra, and a package of it."""
 
 
 def cells() -> set[tuple[str, int]]:
@@ -330,7 +334,8 @@ def altered(path: Path) -> None:
 )
 def test_a_cell_holds(folder: Path, cell: tuple[str, int], line: str) -> None:
     if cell[0].split()[0] in OF_TRACES:
-        pytest.importorskip("pyarrow", reason="traces need the batch extra")
+        package = OF_TRACES[cell[0].split()[0]]
+        pytest.importorskip(package, reason="needs the batch or plots extra")
     result = CliRunner().invoke(main, line.split())
     assert result.exit_code == cell[1], result.output
     if cell[1] == 2:

@@ -17,7 +17,7 @@ from vtd.commands import sweep as command
 from vtd.sweeps.designs import Space, parse_shapes
 from vtd.sweeps.results import load
 from vtd.sweeps.running import Outcome, State, Task, carry_out, tasks_of
-from vtd.workers import in_processes
+from vtd.workers import in_processes, on_cluster
 
 ROOT = Path(__file__).parents[3]
 NIC = '[[stream]]\nkind = "nic"\nring = 64\nfunctions = 4\ninvalidation = "strict"\n'
@@ -151,3 +151,20 @@ def test_what_is_wrong_is_one_line_and_nothing_is_written(trace: str, tmp_path: 
     machine = str(ROOT / "examples" / "machines" / "server.toml")
     assert "is no function of the machine" in run(trace, "--machine", machine, code=2)
     assert "No such file" in run(str(tmp_path / "absent"), code=2)
+
+
+@pytest.mark.filterwarnings("default")
+def test_a_dask_cluster_survives_a_worker_that_is_killed(trace: str, tmp_path: Path) -> None:
+    distributed = pytest.importorskip("distributed", reason="needs the cluster extra")
+    passes = Space(parse_shapes("sets=1..4 ways=4")).passes()
+    tasks = [task for each in passes for task in tasks_of(trace, [each], 1)]
+    expected = [carry_out(task)[0].history[-1].misses[0] for task in tasks]
+    with distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, dashboard_address=None
+    ) as cluster:
+        jobs = [(tmp_path / "killed", task) for task in tasks]
+        found = list(on_cluster(die_once, jobs, cluster.scheduler_address))
+        words = ("--iotlb", "sets=1..4", "ways=4", "--dask", cluster.scheduler_address)
+        rows = json.loads(run(trace, *words, "--format", "json"))["results"]
+    assert sorted(found) == sorted(expected)
+    assert [row["misses"] for row in rows] == expected
