@@ -52,6 +52,30 @@ with LocalCluster(processes=False, protocol="tcp://", dashboard_address=None) as
 """A cluster of one worker, and a command that is given its address."""
 
 
+MACHINE = """
+[[unit]]
+profile = "qemu"
+base = 0xfed90000
+include_all = true
+"""
+"""A machine of one unit."""
+
+WINDOW = """
+import asyncio, sys
+from pathlib import Path
+from vtd.commands.explore import places_of
+from vtd.commands.images import ImageOptions
+from vtd.exploring.window import Explorer
+async def look():
+    app = Explorer("machine", *places_of(Path(sys.argv[-1]), ImageOptions()))
+    async with app.run_test() as pilot:
+        await pilot.press("down", "down")
+        print(*(each.label for each in app.tree.root.children))
+asyncio.run(look())
+"""
+"""A window without a terminal, on the machine that the last argument names."""
+
+
 class Trial(NamedTuple):
     """A command, the extra that it needs, and a text that it prints with it."""
 
@@ -69,6 +93,7 @@ TRIALS = (
     Trial("cores", WALK, "root entry not present"),
     Trial("fuzz", FUZZ, "cases in"),
     Trial("cluster", (*FUZZ, "--dask"), "cases in"),
+    Trial("tui", ("explore", "machine.toml"), "unit at 0xfed90000"),
 )
 
 
@@ -159,11 +184,14 @@ def trial_faults(python: Path, extras: set[str], folder: Path) -> Iterator[str]:
         command: tuple[str | Path, ...] = (python.with_name("vtd"), *trial.arguments)
         code, said = 0, trial.said
         if trial.extra is not None and trial.extra not in extras:
-            needed = trial.extra if trial.extra == "cores" or "fuzz" in extras else "fuzz"
+            first = "fuzz" if trial.extra == "cluster" and "fuzz" not in extras else None
+            needed = first or trial.extra
             code, said = 2, f"pip install '.[{needed}]'"
             command += ("tcp://localhost:9",) if trial.extra == "cluster" else ()
         elif trial.extra == "cluster":
             command = (python, "-c", CLUSTER, *command)
+        elif trial.extra == "tui":
+            command = (python, "-c", WINDOW, *command)
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
         output = done.stdout + done.stderr
         if done.returncode != code or said not in output:
@@ -183,6 +211,7 @@ def faults(folder: Path) -> Iterator[tuple[str, list[str]]]:
         lock = ("--require-hashes", "--no-deps", "--only-binary=:all:", "-r", LOCK)
         pip(environment(Path(scratch, "pip")), "download", *lock, "-d", packages)
         Path(scratch, "core").write_bytes(CORE)
+        Path(scratch, "machine.toml").write_text(MACHINE)
         everything = set().union(*EXTRAS.values())
         for extra, brings in {"": set[str](), **EXTRAS, "all": everything}.items():
             name = f"{wheel.name}[{extra}]" if extra else wheel.name

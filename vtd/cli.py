@@ -18,6 +18,10 @@ COMMANDS = {
     "replay": ("vtd.commands.replay:replay", "Replay scenarios and captures; report mismatches."),
     "mappings": ("vtd.commands.mappings:mappings", "List what each device may reach, and where."),
     "walk": ("vtd.commands.walk:walk", "Explain one translation, entry by entry."),
+    "explore": (
+        "vtd.commands.explore:explore",
+        "Browse a capture or a machine, entry by entry, in a window.",
+    ),
     "irte": ("vtd.commands.irte:irte", "List the interrupt-remapping table and who may use it."),
     "msi": ("vtd.commands.msi:msi", "Decode an interrupt message and follow it."),
     "caps": ("vtd.commands.caps:caps", "Decode capability registers; several: what differs."),

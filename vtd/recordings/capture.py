@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -20,7 +21,12 @@ from pagetables.memory import PhysicalMemory, TableMemory
 from vtd.dmar.listing import parse_pci_tree
 from vtd.dmar.pci_tree import PciTree
 from vtd.dmar.table import Table
-from vtd.layouts.registers import GlobalStatus, InterruptRemappingTableAddress, RootTableAddress
+from vtd.layouts.registers import (
+    FaultRecording,
+    GlobalStatus,
+    InterruptRemappingTableAddress,
+    RootTableAddress,
+)
 from vtd.recordings.scenario import COMPRESSED, departures_of
 from vtd.software.registers import start
 from vtd.unit.departures import QEMU, SPECIFICATION, Departures
@@ -28,7 +34,8 @@ from vtd.unit.options import Options
 from vtd.unit.registers.capabilities import Capabilities
 from vtd.unit.unit import RemappingUnit
 
-MANIFEST = "capture.json"
+MANIFEST, FAULTS = "capture.json", "faults.json"
+_RECORD = re.compile(r"FRCD\d+_LO")
 NEEDED = ("VER", "CAP", "ECAP", "GSTS", "RTADDR", "IRTA")
 
 
@@ -83,6 +90,24 @@ class Capture:
         if qemu:
             departures |= COMPRESSED
         return cls(folder, capabilities, registers, offsets, memory, dmar, pci, qemu, departures)
+
+    def fault_records(self) -> list[FaultRecording]:
+        """The fault records that were read while it ran, or else what the registers hold."""
+        path = self.folder / FAULTS
+        if path.exists():
+            try:
+                listed = [(each["lo"], each["hi"]) for each in read_json(path)["frcd_records"]]
+                return [FaultRecording(int(hi, 16) << 64 | int(lo, 16)) for lo, hi in listed]
+            except (KeyError, TypeError, ValueError) as error:
+                raise CaptureError(
+                    f"{path}: frcd_records: lo and hi have to be hexadecimal"
+                ) from error
+        names = [name.removesuffix("_LO") for name in self.registers if _RECORD.fullmatch(name)]
+        halves = (
+            (self.registers[f"{each}_LO"], self.registers.get(f"{each}_HI", 0)) for each in names
+        )
+        records = (FaultRecording(high << 64 | low) for low, high in halves)
+        return [each for each in records if each]
 
     def options(self, *, as_recorded: bool) -> Options:
         """Options of a unit that does what the recorded one did; all of QEMU's if it was that."""

@@ -129,6 +129,7 @@ SITUATIONS: dict[tuple[str, int], str] = {
     ("mappings", 0): f"mappings {SOUND}",
     ("mappings", 2): "mappings absent",
     ("walk", 0): f"walk {SHADOWED} 0x1000 --device 00:02.0",
+    ("explore", 2): "explore absent",
     ("walk", 2): "walk absent 0x1000 --device 00:02.0",
     ("irte", 0): f"irte {SOUND}",
     ("irte", 2): "irte absent",
@@ -235,6 +236,7 @@ ELSEWHERE = {
     ("passthrough drill", 1): (
         "test_passthrough", "test_a_drill_whose_guard_does_nothing_is_found"
     ),
+    ("explore", 0): ("test_explore", "test_in_a_terminal_it_is_browsed_and_left"),
     ("fuzz", 1): ("test_fuzz_audit", "test_a_failure_is_saved_and_replays"),
     ("conformance probe", 0): ("test_conformance", "test_a_good_unit_passes"),
     ("conformance run", 0): ("test_conformance", "test_a_good_unit_passes"),
