@@ -17,7 +17,7 @@ from vtd.auditing.lint_structures import lint_structures
 from vtd.auditing.live_audit import audit_live
 from vtd.commands.dmar_output import OutputFile, write_output
 from vtd.commands.dumps import open_named_dumps
-from vtd.commands.extras import refuse_without
+from vtd.commands.extras import needing
 from vtd.commands.lint import reserved_memory
 from vtd.commands.machine import machine_errors
 from vtd.commands.platform_files import read_platform
@@ -41,6 +41,7 @@ from vtd.logs.reading import lines_of
 from vtd.machine.assembly import assemble
 from vtd.machine.description import read_machine
 from vtd.page.given import UnknownInputError, recognised
+from vtd.page.reporting import add
 from vtd.recordings.capture import MANIFEST, Capture
 from vtd.recordings.live import is_live, open_lines
 from vtd.recordings.replay import replay
@@ -53,6 +54,8 @@ from vtd.unit.caching.policy import AGGRESSIVE
 
 EVENTS, KERNEL_LOG = "events.jsonl.gz", "dmesg-iommu.txt"
 SCENARIOS = (".json", ".json.gz")
+PARQUET, SWEEP = b"PAR1", b'"vtd-sweep-1"'
+"""How results of a sweep begin."""
 
 
 def report(
@@ -61,7 +64,7 @@ def report(
         typer.Argument(
             metavar="INPUT...",
             help="Captures, collections, DMAR tables, logs, lspci text, CAP and ECAP values, "
-            "memory maps, recordings, scenarios, machines and plans; - is stdin.",
+            "memory maps, recordings, scenarios, sweeps, machines and plans; - is stdin.",
         ),
     ],
     output: OutputFile,
@@ -71,10 +74,8 @@ def report(
     What is given together explains each other. The file needs nothing beside it and asks nobody.
     Exit code 0: written. 2: an input that can't be used, or that is none of these.
     """
-    try:
+    with needing("report", "report"):
         from vtd.report.page import render  # noqa: PLC0415 - needs an extra
-    except ModuleNotFoundError as error:
-        refuse_without("report", error, "report")
     contents = Contents()
     for each in inputs:
         with unusable_input(each), machine_errors():
@@ -99,6 +100,9 @@ def _read(contents: Contents, file: str) -> None:
         _read_files(contents, file, files)
     else:
         data = read_bytes(file, LARGEST_TEXT_FILE)
+        if path.is_file() and (data.startswith(PARQUET) or SWEEP in data[:64]):
+            _read_sweep(contents, file)
+            return
         if not _read_description(contents, file, data):
             _read_single(contents, file, data)
 
@@ -139,6 +143,13 @@ def _read_files(contents: Contents, file: str, files: Files) -> None:
             contents.units.append(GivenUnit(f"{file}@{name}", unit, None, ()))
     if before == (len(contents.tables), len(contents.listings), len(contents.units)) and not text:
         raise ValueError("a folder with neither tables, listings, logs nor dumps")
+
+
+def _read_sweep(contents: Contents, file: str) -> None:
+    with needing("batch", "report"):
+        from vtd.sweeps.results import load  # noqa: PLC0415 - needs an extra
+
+        contents.sweeps.append((file, load(file)))
 
 
 def _read_recording(contents: Contents, file: str, path: Path) -> None:
@@ -199,17 +210,7 @@ def _read_single(contents: Contents, file: str, data: bytes) -> None:
     except UnknownInputError:
         contents.audits.append((name, _audited(data)))
         return
-    several = len(given.tables) > 1
-    for number, table in enumerate(given.tables, 1):
-        contents.tables.append((f"{name}#{number}" if several else name, table.data))
-    if given.tree is not None:
-        contents.listings.append((name, given.tree))
-    if given.log is not None:
-        contents.logs.append((name, given.log))
-    if given.units:
-        contents.capabilities.append((name, given.units))
-    if given.reserved_memory is not None:
-        contents.memory_maps.append((name, given.reserved_memory))
+    add(contents, given)
 
 
 def _audited(data: bytes) -> LogReport:

@@ -81,6 +81,7 @@ STYLE = Markup(
     "white-space:pre}"
     ".vtd .bold{font-weight:bold}.vtd .small{font-size:10px}.vtd .large{font-size:14px}"
     ".vtd .line{stroke-width:1.2}.vtd .grid{stroke-width:.6}.vtd .mark{stroke-width:2.5}"
+    ".vtd .dash1{stroke-dasharray:7 3}.vtd .dash2{stroke-dasharray:2 3}"
     + _rules(_DAY, _DAY_CHIPS)
     + "@media (prefers-color-scheme:dark){"
     f"{_rules(_NIGHT, _NIGHT_CHIPS)}}}"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from devices.dma import READ, WRITE, Request
 from vtd.auditing.audit_log import LogReport
@@ -32,9 +32,13 @@ from vtd.report.judgements import audit_section, plan_section, replay_section
 from vtd.report.logs import log_section
 from vtd.report.machines import listing_section, machine_section
 from vtd.report.section import Section
+from vtd.report.sweeps import sweep_section
 from vtd.report.tables import table_section
 from vtd.report.units import interrupts_section, translation_section
 from vtd.unit.unit import RemappingUnit
+
+if TYPE_CHECKING:
+    from vtd.sweeps.results import Result
 
 ACCESSES = {RequestKind.READ: READ, RequestKind.WRITE: WRITE}
 
@@ -70,6 +74,7 @@ class Contents:
     plans: list[tuple[str, GivenPlan]] = field(default_factory=list)
     units: list[GivenUnit] = field(default_factory=list)
     replays: list[tuple[str, Report]] = field(default_factory=list)
+    sweeps: list[tuple[str, list[Result]]] = field(default_factory=list)
     audits: list[tuple[str, LogReport]] = field(default_factory=list)
     platform: PlatformData = field(default_factory=PlatformData)
     """What a collection holds of its machine."""
@@ -97,6 +102,8 @@ class Contents:
             yield log_section(name, seen, context, self._options(name))
         for name, report in self.replays:
             yield replay_section(name, report)
+        for name, results in self.sweeps:
+            yield sweep_section(name, results)
         for name, audited in self.audits:
             yield audit_section(name, audited)
 

@@ -24,6 +24,7 @@ pytest.importorskip("jinja2", reason="needs the report extra")
 
 from tests.vtd.report.pages import Element, parsed, written
 from vtd.inspection.reach import PageFlags, ReachedRange
+from vtd.page.reporting import report
 from vtd.report.page import POLICY, size
 from vtd.report.units import packed
 
@@ -266,6 +267,45 @@ def test_capability_registers(tmp_path: Path) -> None:
     for name in row["units"][0]["fields"]:
         shown = f"{name} differs" if name in row["differ"] else name
         assert rows[shown] == [str(each["fields"][name]) for each in row["units"]]
+
+
+def test_a_collection(tmp_path: Path) -> None:
+    name = str(ROOT / "tests" / "collections" / "guest-root.tar.gz")
+    page = check_page(written(tmp_path, name))
+    kinds = [each.attributes["data-kind"] for each in page.all("section", class_="part")]
+    assert {"machine", "table", "log"} <= set(kinds)
+    check_log(page, name)
+    groups = document("groups", name)["groups"]
+    rows = {each.cells()[0]: each.cells() for each in section(page, "machine").all("tr")}
+    for number, group in enumerate(groups, 1):
+        assert all(rows[each][2].startswith(f"group {number}") for each in group)
+
+
+def test_a_sweep(tmp_path: Path) -> None:
+    pytest.importorskip("numba", reason="sweeps need the batch extra")
+    pytest.importorskip("pyarrow", reason="sweeps need the batch extra")
+    workload, trace, results = (tmp_path / name for name in ("w.toml", "t.jsonl", "r.json"))
+    workload.write_text('[[stream]]\nkind = "nic"\nring = 16\nfunctions = 2\n')
+    arguments = ["trace", "generate", str(workload), "-o", str(trace), "--rows", "500"]
+    assert CliRunner().invoke(main, arguments).exit_code == 0
+    shapes = ["--iotlb", "sets=1..4", "ways=1..2", "policy=lru,fifo", "--jobs", "1"]
+    swept = document("sweep", str(trace), *shapes, "-o", str(results))
+    part = section(check_page(written(tmp_path, str(results))), "sweep")
+    rows = [each.cells() for each in part.all("tr", class_="design")]
+    assert [(int(row[1]), int(row[2]), row[3], int(row[8])) for row in rows] == [
+        (each["sets"], each["ways"], each["policy"], each["misses"]) for each in swept["results"]
+    ]
+    heat = [float(each.text) for each in part.all("td") if "style" in each.attributes]
+    assert sorted(heat) == sorted(round(each["miss_ratio"], 4) for each in swept["results"])
+    assert len(part.all("svg")) == 1
+
+
+def test_the_page_for_trying_gives_the_report_of_the_command(tmp_path: Path) -> None:
+    files = {"lspci": SHARED.encode(), "DMAR": clean_tables()[0].data, "log": b"DMAR: enabled\n"}
+    for name, data in files.items():
+        (tmp_path / name).write_bytes(data)
+    text = written(tmp_path, *(str(tmp_path / name) for name in files))
+    assert report(list(files.items())) == text.replace(f"{tmp_path}/", "")
 
 
 RANGES = st.lists(
