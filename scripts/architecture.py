@@ -9,10 +9,11 @@ from __future__ import annotations
 import argparse
 import ast
 from functools import cache
-from html import escape
 from pathlib import Path
 
 import grimp
+
+from vtd.pictures.canvas import CHARACTER, Canvas, Tone, clipped
 
 ROOT = Path(__file__).resolve().parents[1]
 PICTURE = ROOT / "docs" / "architecture.svg"
@@ -22,7 +23,7 @@ OPENED = ("vtd", "vtd.unit")
 STARTED_BY_NAME = {("vtd.cli", "vtd.commands")}
 """Imported when a command runs, so that no import statement shows it."""
 
-ROW, LEFT, WIDTH, STEP = 26, 20, 780, 14
+ROW, LEFT, WIDTH, STEP = 26, 20, 880, 14
 """Pixels: height of a row, indentation of a frame, right edge of the boxes, room for a curve."""
 
 GRAPH = grimp.build_graph(*TOP)
@@ -84,42 +85,27 @@ def summary(name: str) -> str:
 def picture() -> str:
     """The SVG: a box for each row, frames around packages, curves at the right."""
     rows = from_top()
-    shapes = []
+    canvas = Canvas()
     for number, name in enumerate(rows):
         indent = LEFT * (1 + sum(name.startswith(f"{each}.") for each in OPENED))
         inside = sum(row.startswith(f"{name}.") for row in rows) if name in OPENED else 0
         y, high = number * ROW + 12, inside * ROW + ROW - (2 if inside else 6)
-        shapes.append(
-            f'<rect class="{"frame" if inside else "box"}" x="{indent}" y="{y}" '
-            f'width="{WIDTH - indent}" height="{high}" rx="4"/>'
-            f'<text x="{indent + 8}" y="{y + 15}"><tspan class="name">{name}</tspan>'
-            f'<tspan dx="10">{escape(summary(name))}</tspan></text>'
-        )
-    widest = 0
+        canvas.box(indent, y, WIDTH - indent, high, Tone.NOTE if inside else Tone.PLAIN)
+        end = canvas.text(indent + 8, y + 2, name, "bold")
+        room = int((WIDTH - end - 16) / CHARACTER)
+        canvas.text(end + 10, y + 2, clipped(summary(name), room), tip=summary(name))
     for importer, imported in curves(rows):
         start, end = rows.index(importer), rows.index(imported)
         if end < start:
             raise SystemExit(f"{importer} imports {imported}, which stands above it")
         y, to, reach = start * ROW + 24, end * ROW + 20, STEP * (end - start) + 20
-        widest = max(widest, reach)
-        shapes.append(
-            f'<path d="M{WIDTH} {y}C{WIDTH + reach} {y} {WIDTH + reach} {to} {WIDTH + 5} {to}">'
-            f"<title>{importer} imports {imported}</title></path>"
+        canvas.path(
+            f"M{WIDTH} {y}C{WIDTH + reach} {y} {WIDTH + reach} {to} {WIDTH + 2} {to}"
+            f"M{WIDTH + 8} {to - 4}L{WIDTH + 2} {to}L{WIDTH + 8} {to + 4}",
+            tip=f"{importer} imports {imported}",
+            reach=WIDTH + reach * 3 / 4,
         )
-    width, height = WIDTH + widest * 3 // 4 + 10, len(rows) * ROW + 20
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" '
-        f'width="{width}" height="{height}">\n'
-        "<title>Packages of the project, each above what it imports</title>\n"
-        "<style>text{font:12px sans-serif;fill:#222}.name{font-weight:bold}rect{stroke:#557}"
-        ".box{fill:#fff}.frame{fill:#eef2fa}path{fill:none;stroke:#557;marker-end:url(#tip)}"
-        "path:hover{stroke:#c30;stroke-width:3}</style>\n"
-        '<marker id="tip" viewBox="0 0 6 6" refX="5" refY="3" markerWidth="6" markerHeight="6" '
-        'orient="auto"><polygon points="0,0 6,3 0,6" fill="#557"/></marker>\n'
-        f'<rect width="{width}" height="{height}" style="fill:#fff;stroke:none"/>\n'
-        + "\n".join(shapes)
-        + "\n</svg>\n"
-    )
+    return f"{canvas.svg('Packages of the project, each above what it imports')}\n"
 
 
 def main() -> None:

@@ -80,7 +80,8 @@ STYLE = Markup(
     ".vtd text{font-family:ui-monospace,'DejaVu Sans Mono',Consolas,monospace;font-size:12px;"
     "white-space:pre}"
     ".vtd .bold{font-weight:bold}.vtd .small{font-size:10px}.vtd .large{font-size:14px}"
-    ".vtd .line{stroke-width:1.2}.vtd .grid{stroke-width:.6}.vtd .mark{stroke-width:2.5}"
+    ".vtd .line{stroke-width:1.2}.vtd .line:hover{stroke-width:3}"
+    ".vtd .grid{stroke-width:.6}.vtd .mark{stroke-width:2.5}"
     ".vtd .dash1{stroke-dasharray:7 3}.vtd .dash2{stroke-dasharray:2 3}"
     + _rules(_DAY, _DAY_CHIPS)
     + "@media (prefers-color-scheme:dark){"
@@ -164,8 +165,11 @@ class Canvas:
         self.text(x + 5, y - 1, text)
         return x + wide
 
-    def path(self, route: str, kind: str = "line", *, tip: str | None = None) -> None:
-        """A line along an SVG path."""
+    def path(
+        self, route: str, kind: str = "line", *, tip: str | None = None, reach: float = 0
+    ) -> None:
+        """A line along an SVG path, that goes as far to the right as ``reach``."""
+        self._grow(reach, 0)
         tips = () if tip is None else (element("title", tip),)
         self._add("path", *tips, d=route, class_=kind)
 
@@ -191,7 +195,7 @@ class Canvas:
             element("title", title),
             *style,
             paper,
-            *self._shapes,
+            *(Markup(f"\n{each}") for each in self._shapes),
             xmlns="http://www.w3.org/2000/svg",
             viewBox=f"0 0 {width:.6g} {height:.6g}",
             width=float(width),
