@@ -16,6 +16,7 @@ import argparse
 import ast
 import copy
 import hashlib
+import itertools
 import json
 import random
 import re
@@ -43,8 +44,8 @@ TESTS = (
 )
 NO_SUCH_TEST = 4
 """Exit code of pytest."""
-FIRST = 200
-"""How many tests run before the others are looked for."""
+BATCHES = (0, 20, 200, None)
+"""Where the first, quickest tests end that run together, and the next; each costs an import."""
 PYTEST = (sys.executable, "-Bm", "pytest", "-q", "-n0", "-p", "no:cacheprovider")
 _COMPARISONS: dict[type[ast.cmpop], type[ast.cmpop]] = {
     ast.Eq: ast.NotEq, ast.NotEq: ast.Eq, ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE,
@@ -227,8 +228,8 @@ class Suite:
         kept = place.rename(place.with_suffix(".kept"))
         place.write_text(change.text)
         try:
-            for some in (tests[:FIRST], tests[FIRST:]):
-                by = self._first_failure(some)
+            for start, end in itertools.pairwise(BATCHES):
+                by = self._first_failure(tests[start:end])
                 if by:
                     return by
         finally:
@@ -315,7 +316,7 @@ def survivors(changes: Sequence[Change], folder: Path, slow: float) -> list[Chan
     suite = Suite(folder, slow)
 
     def noticed(change: Change, *, slow: bool) -> str:
-        key = change.file, change.line, change.before, change.after
+        key = change[:4]
         by = known.get(key)
         if not by:
             by = suite.noticed(change, slow=slow)
@@ -326,7 +327,8 @@ def survivors(changes: Sequence[Change], folder: Path, slow: float) -> list[Chan
         print(f"{place}: {change.before!r} -> {change.after!r}: {what}", flush=True)
         return by
 
-    left = [change for change in changes if not noticed(change, slow=False)]
+    survived_last = sorted(changes, key=lambda change: known.get(change[:4]) == "")
+    left = [change for change in survived_last if not noticed(change, slow=False)]
     return [change for change in left if not noticed(change, slow=True)]
 
 

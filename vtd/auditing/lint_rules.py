@@ -130,6 +130,15 @@ RULES: dict[str, RuleText] = {
             "P04", ERROR, "registers invalidate only while the queue is off", "6.5.1",
             "The command is ignored, and what should have gone stays cached.",
         ),
+        _rule(
+            "P05", ERROR, "the interrupt mode (EIME) changes while remapping is off", "11.4.10",
+            "Destinations of entries in use are read by the other mode.",
+        ),
+        _rule(
+            "P06", ERROR, "protected regions move while they are not protected",
+            "11.4.8.2 to 11.4.8.5",
+            "What is blocked while the registers change is not defined.",
+        ),
     )
 }  # fmt: skip
 """Every rule by its id."""
@@ -140,6 +149,11 @@ OF_REGISTERS = {
     "InvalidationQueueAddress": "VTD-P03",
     "ContextCommand": "VTD-P04",
     "IotlbInvalidate": "VTD-P04",
+    "InterruptRemappingTableAddress": "VTD-P05",
+    "ProtectedLowMemoryBase": "VTD-P06",
+    "ProtectedLowMemoryLimit": "VTD-P06",
+    "ProtectedHighMemoryBase": "VTD-P06",
+    "ProtectedHighMemoryLimit": "VTD-P06",
 }
 """The rule about each register of a :class:`vtd.unit.reporting.events.RegisterMisused`."""
 

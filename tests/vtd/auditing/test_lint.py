@@ -22,6 +22,7 @@ from tests.vtd.auditing.rig import (
     SECOND,
     Rig,
 )
+from tests.vtd.unit.reporting.test_protocol import WRONG, Writes, mistakes, plain_unit
 from vtd.auditing.lint import WriteLint
 from vtd.auditing.lint_rules import OF_REGISTERS, RULES, LintFinding
 from vtd.auditing.lint_structures import lint_structures
@@ -221,6 +222,14 @@ def test_register_protocol_is_told_by_its_rules() -> None:
     rig.unit.write_register(0x90, 8, 0x9000)
     rig.unit.write_register(0x18, 4, rig.command.replace(srtp=True, te=False))
     assert found(lint.findings) == {"VTD-P01", "VTD-P03"}
+
+
+@pytest.mark.parametrize("writes", [each[1] for each in WRONG], ids=[each[0] for each in WRONG])
+def test_each_departure_from_the_protocol_has_its_rule(writes: Writes) -> None:
+    unit = plain_unit()
+    lint = WriteLint(unit)
+    assert mistakes(writes, unit)
+    assert {RULES[each.rule].id[:5] for each in lint.findings} == {"VTD-P"}
 
 
 def test_every_rule_is_tried() -> None:

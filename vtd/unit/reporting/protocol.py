@@ -1,7 +1,8 @@
 """What the specification asks of software that writes registers, where a unit lets it pass.
 
-VT-d 6.5, 11.4.4.1, 11.4.5 and 11.4.9.3. A unit does what is written either way; each departure of
-software is told as an event, :class:`vtd.unit.reporting.events.RegisterMisused`.
+VT-d 6.5, 11.4.4.1, 11.4.5, 11.4.8.2 to 11.4.8.5, 11.4.9.3 and 11.4.10. A unit does what is written
+either way; each departure of software is told as an event,
+:class:`vtd.unit.reporting.events.RegisterMisused`.
 """
 
 from __future__ import annotations
@@ -13,10 +14,16 @@ from vtd.layouts.registers import (
     ContextCommand,
     GlobalCommand,
     GlobalStatus,
+    InterruptRemappingTableAddress,
     InvalidationQueueAddress,
     InvalidationQueueHead,
     InvalidationQueueTail,
     IotlbInvalidate,
+    ProtectedHighMemoryBase,
+    ProtectedHighMemoryLimit,
+    ProtectedLowMemoryBase,
+    ProtectedLowMemoryLimit,
+    ProtectedMemoryEnable,
     Register,
     RootTableAddress,
 )
@@ -58,6 +65,11 @@ class RegisterProtocol(Stateful):
             (InvalidationQueueAddress, self._queue_address),
             (ContextCommand, self._register_invalidation),
             (IotlbInvalidate, self._register_invalidation),
+            (InterruptRemappingTableAddress, self._interrupt_table),
+            (ProtectedLowMemoryBase, self._protected_region("11.4.8.2")),
+            (ProtectedLowMemoryLimit, self._protected_region("11.4.8.3")),
+            (ProtectedHighMemoryBase, self._protected_region("11.4.8.4")),
+            (ProtectedHighMemoryLimit, self._protected_region("11.4.8.5")),
         )
         for register, rule in rules:
             registers.on_write(register, self._told_by(rule))
@@ -75,6 +87,9 @@ class RegisterProtocol(Stateful):
         if changed & changed - 1:
             names = ", ".join(sorted(GlobalCommand(changed).flags())).upper()
             yield "11.4.4.1", f"several functions changed in one write: {names}"
+        required = self._capabilities.ecap.eimer
+        if command.sirtp and required and not self._registers[InterruptRemappingTableAddress].eime:
+            yield "11.4.10", "SIRTP is set without EIME, which EIMER asks for"
         self._root_set |= command.srtp
         self._interrupts_set |= command.sirtp
         if command.te and not status.tes and not self._root_set:
@@ -111,3 +126,16 @@ class RegisterProtocol(Stateful):
         asked = write.new & (1 << 63) and write.mask >> 63  # ICC, IVT
         if asked and self._registers[GlobalStatus].qies:
             yield "6.5.2", "an invalidation by register beside the queue"
+
+    def _interrupt_table(
+        self, write: RegisterWrite[InterruptRemappingTableAddress]
+    ) -> Iterator[tuple[str, str]]:
+        if write.old.eime != write.new.eime and self._registers[GlobalStatus].ires:
+            yield "11.4.10", "EIME is changed while interrupt remapping is on"
+
+    def _protected_region(self, section: str) -> Rule:
+        def rule(_: RegisterWrite[Any]) -> Iterator[tuple[str, str]]:
+            if self._registers[ProtectedMemoryEnable].prs:
+                yield section, "a protected region is moved while it is protected"
+
+        return rule

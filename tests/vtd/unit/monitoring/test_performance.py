@@ -30,6 +30,16 @@ from vtd.unit.registers.capabilities import Capabilities
 from vtd.unit.reporting.events import PageGroupResponseSent, PageRequestReceived
 from vtd.unit.unit import RemappingUnit
 
+TABLE_49 = (
+    "iommu_clocks:0 iommu_requests:1",
+    "iommu_mrds:0 iommu_atomic_ad_update:3 pg_req_posted:6 pg_req_overflow:7",
+    "ctxt_cache_lookup:0 ctxt_cache_hit:1 pasid_cache_lookup:2 pasid_cache_hit:3"
+    " ss_nonleaf_lookup:4 ss_nonleaf_hit:5 fs_nonleaf_lookup:6 fs_nonleaf_hit:7"
+    " hpt_nonleaf_lookup:8 hpt_nonleaf_hit:9",
+    "iotlb_lookup:0 iotlb_hit:1 hpt_leaf_lookup:2 hpt_leaf_hit:3",
+    "int_cache_lookup:0 int_cache_hit_nonposted:1 int_cache_hit_posted:2",
+)
+"""Each event that is modelled, with its bit, by group."""
 UNIT = capabilities(ecmds=1, pms=1, fro=0x240)
 CONFIGURATION, COUNTERS = 0x600, 0x1000
 ENABLE, DISABLE, RESET_CONFIGURATION, RESET_VALUES, FREEZE, UNFREEZE = range(240, 246)
@@ -213,6 +223,16 @@ def test_counters_equal_an_independent_count(
         if not frozen:
             expected += count.counts - before
         assert [bench.value(each) for each in range(9)] == [expected[event] for event in events]
+
+
+@pytest.mark.section("10.7")
+def test_events_have_the_numbers_of_table_49() -> None:
+    numbers: dict[tuple[int, int], str] = {}
+    for group, names in enumerate(TABLE_49):
+        for event in names.split():
+            name, _, bit = event.rpartition(":")
+            numbers[group, int(bit)] = name
+    assert {event.value: event.name.lower() for event in E} == numbers
 
 
 def test_hits_are_counted_one_by_one_only_while_somebody_counts() -> None:

@@ -14,7 +14,9 @@ from vtd.unit.unit import RemappingUnit
 TE, SRTP, QIE, IRE, SIRTP = (
     GlobalCommand.FIELDS[name].mask for name in ("te", "srtp", "qie", "ire", "sirtp")
 )
-GCMD, RTADDR, CCMD, IQT, IQA, IOTLB = 0x18, 0x20, 0x28, 0x88, 0x90, 0x508
+GCMD, RTADDR, CCMD, IQT, IQA, IRTA, IOTLB = 0x18, 0x20, 0x28, 0x88, 0x90, 0xB8, 0x508
+PMEN, PLMBASE, PLMLIMIT, PHMBASE, PHMLIMIT = 0x64, 0x68, 0x6C, 0x70, 0x78
+EIME, EPM = 1 << 11, 1 << 31
 IVT = 1 << 63
 Writes = list[tuple[int, int]]
 
@@ -41,25 +43,39 @@ WRONG: list[tuple[str, Writes, str]] = [
     ("mode switched", [(GCMD, SRTP), (GCMD, TE), (RTADDR, 1 << 10)], "TTM or SSIRWE is changed"),
     ("queue moved", [(GCMD, QIE), (IQA, 0x8000)], "the queue is moved"),
     ("context command", [(GCMD, QIE), (CCMD, IVT | 1 << 61)], "by register beside the queue"),
+    ("mode of interrupts", [(GCMD, SIRTP), (GCMD, IRE), (IRTA, EIME)], "EIME is changed while"),
+    *(
+        (
+            f"protected region {offset:x}",
+            [(PMEN, EPM), (offset, 0x20_0000)],
+            "a protected region is",
+        )
+        for offset in (PLMBASE, PLMLIMIT, PHMBASE, PHMLIMIT)
+    ),
     ("IOTLB command", [(GCMD, QIE), (IOTLB, IVT | 1 << 60)], "by register beside the queue"),
 ]
 RIGHT: list[Writes] = [
     [(RTADDR, 0x1000), (GCMD, SRTP), (GCMD, TE), (GCMD, TE | SRTP), (GCMD, 0)],
     [(GCMD, SRTP), (GCMD, TE), (GCMD, 0), (GCMD, SRTP), (GCMD, TE), (GCMD, TE)],
     [(GCMD, SIRTP), (GCMD, IRE), (GCMD, 0), (GCMD, SIRTP), (GCMD, IRE)],
+    [(IRTA, EIME), (GCMD, SIRTP), (GCMD, IRE), (IRTA, 0x4000 | EIME), (GCMD, 0), (IRTA, 0)],
+    [(PLMBASE, 0x20_0000), (PHMLIMIT, 0x20_0000), (PMEN, EPM), (PMEN, 0), (PHMBASE, 0x20_0000)],
     [(CCMD, IVT | 1 << 61), (IOTLB, IVT | 1 << 60), (IQA, 0x8000), (GCMD, QIE), (GCMD, 0)],
     [(GCMD, SRTP), (GCMD, TE), (RTADDR, 0x7000), (GCMD, SRTP | TE)],
 ]  # fmt: skip
 
 
+def plain_unit() -> RemappingUnit:
+    has = capabilities(esrtps=0, plmr=1, phmr=1, eim=1)
+    return RemappingUnit(has, World(Mode.LEGACY, has).memory)
+
+
 def mistakes(writes: Writes, unit: RemappingUnit | None = None) -> list[str]:
-    if unit is None:
-        has = capabilities(esrtps=0)
-        unit = RemappingUnit(has, World(Mode.LEGACY, has).memory)
+    unit = unit or plain_unit()
     events: list[Event] = []
     unit.subscribe(events.append)
     for offset, value in writes:
-        unit.write_register(offset, 4 if offset == GCMD else 8, value)
+        unit.write_register(offset, 4 if offset in (GCMD, PMEN, PLMBASE, PLMLIMIT) else 8, value)
     unit.unsubscribe(events.append)
     return [each.mistake for each in events if isinstance(each, RegisterMisused)]
 
@@ -67,11 +83,19 @@ def mistakes(writes: Writes, unit: RemappingUnit | None = None) -> list[str]:
 @pytest.mark.parametrize(
     ("writes", "mistake"), [each[1:] for each in WRONG], ids=[w[0] for w in WRONG]
 )
-@pytest.mark.section("6.9", "11.4.4.1")
+@pytest.mark.section("6.9", "11.4.4.1", "11.4.8.2", "11.4.8.3", "11.4.8.4", "11.4.8.5", "11.4.10")
 def test_a_rule_that_is_broken_is_told_once(writes: Writes, mistake: str) -> None:
     (told,) = mistakes(writes)
     assert told.startswith(mistake) or mistake in told
     assert not mistakes(writes[:-1])
+
+
+@pytest.mark.section("11.4.10")
+def test_a_unit_that_needs_extended_mode_is_told_of_a_table_without_it() -> None:
+    has = capabilities(eim=1, eimer=1)
+    unit = RemappingUnit(has, World(Mode.LEGACY, has).memory)
+    assert mistakes([(IRTA, EIME), (GCMD, SIRTP), (IRTA, 0)], unit) == []
+    assert mistakes([(GCMD, SIRTP)], unit) == ["SIRTP is set without EIME, which EIMER asks for"]
 
 
 @pytest.mark.parametrize("writes", RIGHT)
