@@ -173,9 +173,11 @@ def rendered(chart: Any, form: str) -> bytes:
     spec = chart.to_json(indent=None)
     match form:
         case ".svg":
-            return vl_convert.vegalite_to_svg(spec).encode()
+            drawing: str = vl_convert.vegalite_to_svg(spec)
+            return drawing.encode()
         case ".png":
-            return vl_convert.vegalite_to_png(spec, scale=SCALE)
+            image: bytes = vl_convert.vegalite_to_png(spec, scale=SCALE)
+            return image
         case ".html":
             page: str = vl_convert.vegalite_to_html(spec, bundle=True)
             return page.encode()
