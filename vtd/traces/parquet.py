@@ -20,6 +20,8 @@ from vtd.batch.columns import NO_PASID, REQUESTS, Requests
 from vtd.traces.places import opened, replacing
 from vtd.traces.rows import ROWS_AT_A_TIME, TraceError, checked, wrong
 
+READ_AT_A_TIME = 1 << 17
+"""Rows; less than a row group, of which the packed form is in memory too."""
 MAGIC = b"PAR1"
 COLUMNS: tuple[str, ...] = REQUESTS.names or ()
 REQUIRED = ("time", "source_id", "address", "length")
@@ -71,7 +73,7 @@ def _regrouped(arrays: Iterable[Requests]) -> Iterator[Requests]:
         yield np.concatenate(waiting)
 
 
-def read(place: str, size: int = ROWS_AT_A_TIME) -> Iterator[Requests]:
+def read(place: str, size: int = READ_AT_A_TIME) -> Iterator[Requests]:
     """The rows of a file, checked, in arrays of at most ``size``; TraceError, OSError."""
     for columns in read_columns(place, size):
         rows = np.empty(len(columns["time"]), REQUESTS)
@@ -80,7 +82,7 @@ def read(place: str, size: int = ROWS_AT_A_TIME) -> Iterator[Requests]:
         yield rows
 
 
-def read_columns(place: str, size: int = ROWS_AT_A_TIME) -> Iterator[dict[str, NDArray[Any]]]:
+def read_columns(place: str, size: int = READ_AT_A_TIME) -> Iterator[dict[str, NDArray[Any]]]:
     """The same with an array for each column, which is quicker where rows are not needed."""
     with opened(place) as stream:
         yield from checked(_read(stream, size))
