@@ -17,11 +17,11 @@ from vtd.conformance.wrong import Wrong, wrong_steps
 from vtd.fuzz.case import Outcome, Step
 from vtd.fuzz.departures import (
     FORGOTTEN_ROOT_FAULT,
+    KEPT_PASS_THROUGH,
     LATCHED_QUEUE_ADDRESS,
     RECORD,
     known_differences,
 )
-from vtd.fuzz.situation import is_request
 from vtd.fuzz.targets import EndlessError
 from vtd.unit.caching.policy import KEEPS_STALE
 from vtd.unit.departures import FLAGS, QEMU, Departures
@@ -120,7 +120,8 @@ def _by_requests(kit: KitCase, got: Sequence[Outcome], vectors: Vectors) -> tupl
             if _first(kit, got, vectors, forgotten | {step}) > wrong[0].step
         ]
         if not better:
-            return _by_structures(kit, got, wrong, names)
+            passed = set(_still_passed(kit.case.steps, seen, got))
+            return _by_structures(kit, got, wrong, names, passed)
         forgotten.add(better[0])
         names += [] if forgettable[better[0]] in names else [forgettable[better[0]]]
     return ()
@@ -148,8 +149,32 @@ def _forgettable(steps: Sequence[Step], seen: Observed) -> Iterator[tuple[int, s
             served.add(page)
 
 
+def _still_passed(steps: Sequence[Step], seen: Observed, got: Sequence[Outcome]) -> Iterator[int]:
+    """Requests that may have been passed through, as earlier ones of the device were.
+
+    A read of that kind has what memory has at its address, which is anything outside the case.
+    """
+    before: set[str] = set()
+    for number, step in enumerate(steps):
+        if not step["op"].startswith("dma"):
+            continue
+        if seen.physical[number] == int(step["iova"], 0):
+            before.add(step["device"])
+        elif step["device"] in before:
+            there = seen.untranslated[number]
+            outcome = got[number]
+            read = None if outcome is None else outcome.get("data")
+            blank = there is None or not bytes.fromhex(there).strip(bytes(1))
+            if step["op"] == "dma_write" or read == there or blank:
+                yield number
+
+
 def _by_structures(
-    kit: KitCase, got: Sequence[Outcome], wrong: Sequence[Wrong], names: Sequence[str]
+    kit: KitCase,
+    got: Sequence[Outcome],
+    wrong: Sequence[Wrong],
+    names: Sequence[str],
+    passed: set[int],
 ) -> tuple[str, ...]:
     """What the structures show of each request that still differs."""
     if kit.case.capabilities.fault_recording_offset != RECORD or kit.unsent:
@@ -160,13 +185,19 @@ def _by_structures(
         if each.op == "interrupts" or request is None:
             return ()
         known = known_differences(kit.case, request, list(got))
-        if known is None:
+        later = KEPT_PASS_THROUGH.name in found and each.op == "reg_read"
+        if known is not None:
+            found += [cause.name for cause in known if cause.name not in found]
+        elif request not in passed and not later:  # no fault where one was to come
             return ()
-        found += [cause.name for cause in known if cause.name not in found]
-    return tuple(found)
+        elif not later:
+            found.append(KEPT_PASS_THROUGH.name)
+    return tuple(dict.fromkeys(found))
 
 
 def _request(steps: Sequence[Step], number: int) -> int | None:
-    """The last request up to a step, if it is one for memory."""
-    requests = [index for index in range(number + 1) if is_request(steps[index])]
-    return requests[-1] if requests and steps[requests[-1]]["op"] != "msi" else None
+    """The last request for memory up to a step; none if the step is a message."""
+    if steps[number]["op"] == "msi":
+        return None
+    requests = (index for index in range(number, -1, -1) if steps[index]["op"].startswith("dma"))
+    return next(requests, None)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 
+from devices.dma import Completion, Request
+from pagetables.memory import BusError
 from vtd.fuzz.case import Case, Outcome, Step
 from vtd.fuzz.targets import EngineTarget
 from vtd.layouts.registers import GlobalCommand, GlobalStatus, InvalidationQueueAddress
@@ -11,6 +14,7 @@ from vtd.recordings.scenario import ScenarioRun
 from vtd.unit.caching.policy import CachePolicy
 from vtd.unit.departures import Departures
 from vtd.unit.interrupts.outcome import Interrupt, compatibility_interrupt
+from vtd.unit.observer import Observer
 from vtd.unit.reporting.events import Event, InterruptDelivered, MessageSent, RequestBlocked
 from vtd.unit.requests.faults import FaultReason
 
@@ -34,6 +38,10 @@ class Observed:
     """Frame numbers that were read or written by anybody."""
     stored: list[set[int]]
     """Frame numbers that were written, by step."""
+    physical: list[int | None]
+    """Where the first request of a step was let through to."""
+    untranslated: list[str | None]
+    """What memory has at the address that a read names, as text: what pass-through would give."""
     undrained: int | None
     """The first step that switches off a queue which is not empty: software must not (6.5.2)."""
     queue: range | None
@@ -45,7 +53,7 @@ class Observed:
 def observe(case: Case, policy: CachePolicy, departures: Departures) -> Observed:
     """Carry out a case and look at everything."""
     run: ScenarioRun = EngineTarget(policy, departures=departures).start(case)
-    seen = Observed([], [], [], [], [], set(), [], None, None, [])
+    seen = Observed([], [], [], [], [], set(), [], [], [], None, None, [])
 
     def note(event: Event) -> None:
         if isinstance(event, InterruptDelivered) and isinstance(event.outcome, Interrupt):
@@ -62,6 +70,7 @@ def observe(case: Case, policy: CachePolicy, departures: Departures) -> Observed
 
     run.unit.subscribe(note)
     run.memory.watch(stored)
+    run.unit.observe(_Answers(seen.physical))
     for number, step in enumerate(case.steps):
         if seen.undrained is None and _stops_queue(step) and _queue_runs(run):
             seen.undrained = number
@@ -70,6 +79,8 @@ def observe(case: Case, policy: CachePolicy, departures: Departures) -> Observed
         seen.blocked.append([])
         seen.stored.append(set())
         seen.landed.append(None)
+        seen.physical.append(None)
+        seen.untranslated.append(_untranslated(run, step))
         seen.remapped.append(bool(GlobalStatus(run.unit.read_register(STATUS, 4)).ires))
         seen.outcomes.append(run.step(step)[1])
     seen.frames = set(run.memory.frames)
@@ -91,3 +102,23 @@ def _queue_runs(run: ScenarioRun) -> bool:
     on = GlobalStatus(run.unit.read_register(STATUS, 4)).qies
     head, tail = (run.unit.read_register(offset, 8) for offset in (HEAD, TAIL))
     return bool(on) and head != tail
+
+
+def _untranslated(run: ScenarioRun, step: Step) -> str | None:
+    if step["op"] != "dma_read":
+        return None
+    with suppress(BusError):
+        return run.memory.read(int(step["iova"], 0), step["length"]).hex()
+    return None
+
+
+@dataclass
+class _Answers(Observer):
+    """Notes where requests are let through to, in the last place of a list."""
+
+    physical: list[int | None]
+
+    def answered(self, request: Request, answer: int | Completion) -> None:
+        """One request."""
+        if isinstance(answer, int) and self.physical[-1] is None:
+            self.physical[-1] = answer

@@ -260,11 +260,15 @@ def _message(vectors: Sequence[int]) -> Outcome:
 
 
 def _read(step: Step, data: bytes, allowed: Sequence[Outcome]) -> Outcome:
-    """Which of the allowed outcomes the bytes can be, or else what they look like."""
+    """Which of the allowed outcomes the bytes can be, or else what they look like.
+
+    None where they may be data as well as what a device has of a refused read.
+    """
+    start = int(step["iova"], 0)
+    spans = [(first - start, size) for first, size in split_pages(start, len(data))]
     for each in allowed:
         if could_be(step, data, each):
-            return each
-    start = int(step["iova"], 0)
+            return None if "data" in each and _any_blank(data, spans) else each
     parts: list[dict[str, Any]] = []
     for first, size in split_pages(start, len(data)):
         offset = first - start
@@ -276,6 +280,10 @@ def _read(step: Step, data: bytes, allowed: Sequence[Outcome]) -> Outcome:
     if not any("data" in part for part in parts):
         return {"fault": True}
     return {"parts": parts}
+
+
+def _any_blank(data: bytes, spans: Sequence[tuple[int, int]]) -> bool:
+    return any(_blank(data[offset:][:size], offset) for offset, size in spans)
 
 
 def could_be(step: Step, data: bytes, outcome: Outcome) -> bool:

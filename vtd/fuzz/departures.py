@@ -378,6 +378,13 @@ FORGOTTEN_ROOT_FAULT = Unfollowed(
     "FPD of a context entry that was never read counts: the fault is recorded or not, by chance",
     "by vtd conformance: agrees once the request is left out",
 )
+KEPT_PASS_THROUGH = Unfollowed(
+    "keep_pass_through",
+    "6.5.2.4, 6.5.3.3",
+    "once a PASID entry is changed and PASID cache and IOTLB are invalidated, the new entry counts",
+    "a device that was passed through stays so: its requests are not translated",
+    "by vtd conformance: a device was passed through, and reads what memory has at its address",
+)
 LATCHED_QUEUE_ADDRESS = Unfollowed(
     "read_latched_queue_address",
     "11.4.9.9",
@@ -386,14 +393,8 @@ LATCHED_QUEUE_ADDRESS = Unfollowed(
     "by vtd conformance: another address is read, with QS and DW as written",
 )
 NOT_SEEN = (
-    Unfollowed(
-        "check_canonical_by_aw",
-        "9.6",
-        "AW of a PASID entry for the first stage is ignored, or reserved where SSTS = 0",
-        "it is the width of the canonical check",
-        "not compared: the generated entries set it",
-    ),
     FORGOTTEN_ROOT_FAULT,
+    KEPT_PASS_THROUGH,
     LATCHED_QUEUE_ADDRESS,
     Unfollowed(
         "split_fault_events",

@@ -73,6 +73,13 @@ class Departures:
         needed_by=("sm_fs_*", "random_sm_fs_*"),
     )
     """Walks count as snooped, and the flags are set."""
+    check_canonical_by_aw: bool = _flag(
+        Chapter.TRANSLATION,
+        "9.6, 3.6",
+        "AW of a PASID entry has no meaning for the first stage, where FSPM says how many address "
+        "bits are checked: fault 80h",
+    )
+    """AW says it: 30 bits for 0, 39 for 1, 48 for 2."""
     check_pgtt_before_reserved: bool = _flag(
         Chapter.TRANSLATION,
         "7.1.3, SPT.3 and SPT.4",

@@ -27,6 +27,11 @@ def in_order(departures: Departures, checks: Sequence[T]) -> Iterable[T]:
     return reversed(checks) if departures.check_pgtt_before_reserved else checks
 
 
+def canonical_width(departures: Departures, entry: PasidEntry, width: int) -> int:
+    """How many bits a canonical address of a first stage with ``width`` bits has (3.6)."""
+    return min(width, 30 + 9 * entry.aw) if departures.check_canonical_by_aw else width
+
+
 def is_walk_snooped(departures: Departures, entry: PasidEntry) -> bool:
     """Whether accesses to the paging structures of a PASID are snooped: PWSNP (3.10)."""
     return entry.pwsnp or departures.snoop_every_walk

@@ -6,6 +6,7 @@ Read :func:`translate` top to bottom next to VT-d 3.4 to 3.9 and Table 30.
 from __future__ import annotations
 
 from functools import partial
+from typing import cast
 
 from devices.dma import READ, WRITE, Request
 from devices.interrupt_messages import INTERRUPT_RANGE
@@ -32,6 +33,7 @@ from vtd.unit.observer import CacheName, Observer
 from vtd.unit.requests.faults import FaultReason, TranslationFault
 from vtd.unit.requests.request import kind_of, meets_interrupts
 from vtd.unit.requests.target import Target
+from vtd.unit.translation import rules
 from vtd.unit.translation.lookup import find_tables, keep_context_fault, tag_width
 from vtd.unit.translation.remapping import Remapping
 
@@ -159,7 +161,8 @@ def find_page(remapping: Remapping, target: Target, address: int, privileged: bo
         return physical, shift, granted, False, None, second, memory
 
     geometry = first_stage.geometry
-    if not is_canonical(address, geometry.width):
+    departures, found_in = remapping.options.departures, cast(PasidEntry, target.entry)
+    if not is_canonical(address, rules.canonical_width(departures, found_in, geometry.width)):
         raise TranslationFault(FaultReason.NOT_CANONICAL, target.fpd)
     if second_stage is not None:
         if remapping.caches.second_stage.off and remapping.observer is None:

@@ -212,6 +212,18 @@ def test_recorded_units_set_flags_on_walks_that_are_not_snooped() -> None:
         assert record is not None and record.fr == reason
 
 
+@pytest.mark.parametrize(("aw", "high", "ok"), [(0, 0, True), (0, 1, False), (1, 0x1FF, False),
+                                                (1, 0xFF, True), (2, 0x1FFFF, True)])  # fmt: skip
+@pytest.mark.section("9.6")
+def test_aw_does_not_say_how_wide_a_first_stage_is(aw: int, high: int, ok: bool) -> None:
+    """It does where the unit departs so: canonical are addresses of 30, 39 or 48 bits then."""
+    world = World(Mode.FIRST, high=high)
+    world.change("pasid", aw=aw)
+    assert world.start().admit() == HOST | PAGE
+    record = world.start(Options(departures=Departures(check_canonical_by_aw=True))).refusal()
+    assert record is None if ok else record is not None and record.fr == 0x80
+
+
 @pytest.mark.parametrize("width", sorted(capabilities().address_widths))
 @pytest.mark.section("3.9")
 def test_addresses_that_legacy_mode_passes_through_are_limited_by_aw_too(
