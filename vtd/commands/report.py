@@ -81,7 +81,9 @@ def report(
         with unusable_input(each), machine_errors():
             _read(contents, each)
     names = ", ".join("stdin" if each == "-" else each for each in inputs)
-    write_output(output, render(names, list(contents.sections())).encode("utf-8", "replace"))
+    with unusable_input(names):
+        page = render(names, list(contents.sections()))
+    write_output(output, page.encode("utf-8", "replace"))
 
 
 def _read(contents: Contents, file: str) -> None:

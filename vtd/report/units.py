@@ -8,6 +8,7 @@ from typing import Any
 
 from devices.dma import READ, WRITE, Request
 from devices.source_id import SourceId
+from pagetables.extents import ListingLimitError
 from vtd.auditing.lint_rules import LintFinding
 from vtd.dmar.table import Table
 from vtd.inspection.address_map import AddressSpace, address_spaces, shared_memory
@@ -28,8 +29,8 @@ from vtd.ruling import finding_object
 from vtd.unit.requests.faults import TranslationFault
 from vtd.unit.unit import RemappingUnit
 
-MOST_ENTRIES = 10_000_000
-"""Table entries that are looked at for one source."""
+MOST_ENTRIES = 1_000_000
+"""Table entries that are looked at for one source; `vtd mappings` goes on to more."""
 MOST_WALKS, WALKS_OF_A_SPACE = 24, 3
 MOST_SHARED = 200
 PAGE_SHIFT = 12
@@ -53,6 +54,9 @@ def translation_section(
     except TranslationFault as fault:
         text = f"RTADDR_REG: {refusal(fault)}"
         return Section("translation", "Address maps", name, text, Tone.BAD, {}, commands)
+    except ListingLimitError as error:
+        text = f"too large to be shown: {error}"
+        return Section("translation", "Address maps", name, text, Tone.WARN, {}, commands)
     spaces = address_spaces(reaches)
     shared = list(shared_memory(spaces))
     ranges = sum(len(each.ranges) for each in spaces)

@@ -9,6 +9,16 @@ for (const table of document.querySelectorAll(".block")) {
     }
   };
   for (const name of ["mouseover", "focusin"]) table.addEventListener(name, (event) => light(event, true));
+  // one stop of the Tab key for all fields, the arrow keys go from one to the next
+  table.addEventListener("keydown", (event) => {
+    const row = event.target.closest("tr[data-field]");
+    const next = { ArrowDown: row?.nextElementSibling, ArrowUp: row?.previousElementSibling }[event.key];
+    if (!next?.dataset.field) return;
+    event.preventDefault();
+    row.tabIndex = -1;
+    next.tabIndex = 0;
+    next.focus();
+  });
   for (const name of ["mouseout", "focusout"]) table.addEventListener(name, (event) => light(event, false));
 }
 
