@@ -222,7 +222,7 @@ class RegisterSpace:
                 ) << 8 * byte
         return value
 
-    def write(self, offset: int, value: int, size: int) -> None:
+    def write(self, offset: int, size: int, value: int) -> None:
         """What software writes; an access of another size, or not aligned, is dropped."""
         if not self._allows(offset, size):
             return
@@ -328,7 +328,7 @@ class ConfigSpace(RegisterSpace):
             size = next(
                 size for size in (4, 2, 1) if (offset + at) % size == 0 and at + size <= len(data)
             )
-            self.write(offset + at, int.from_bytes(data[at : at + size], "little"), size)
+            self.write(offset + at, size, int.from_bytes(data[at : at + size], "little"))
             at += size
 
     def _room(self, size: int, start: int, end: int) -> int:

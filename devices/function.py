@@ -77,7 +77,7 @@ class Region(Protocol):
         """The little-endian value of ``size`` bytes."""
         ...
 
-    def write(self, offset: int, value: int, size: int) -> None:
+    def write(self, offset: int, size: int, value: int) -> None:
         """Take a little-endian value of ``size`` bytes."""
         ...
 
@@ -122,11 +122,11 @@ class Bar:
                 return region.read(offset - start, size)
         return (1 << 8 * size) - 1
 
-    def write(self, offset: int, value: int, size: int) -> None:
+    def write(self, offset: int, size: int, value: int) -> None:
         """Dropped where nothing lies."""
         for start, end, region in self._regions:
             if start <= offset and offset + size <= end:
-                region.write(offset - start, value & (1 << 8 * size) - 1, size)
+                region.write(offset - start, size, value & (1 << 8 * size) - 1)
                 return
 
 

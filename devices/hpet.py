@@ -116,7 +116,7 @@ class Hpet:
         self._count()
         return self._register(offset & ~7) >> 8 * (offset & 7) & (1 << 8 * size) - 1
 
-    def write(self, offset: int, value: int, size: int) -> None:
+    def write(self, offset: int, size: int, value: int) -> None:
         """4 or 8 bytes, aligned; anything else is dropped."""
         if size not in {4, 8} or offset % size:
             return

@@ -46,11 +46,11 @@ def enable_msi(function: PciFunction, message: Message, vectors: int = 1) -> Non
     control = MsiControl(config.read(at + 2, 2))
     if vectors not in {1 << order for order in range(control.capable + 1)}:
         raise InterruptSourceError(f"vectors: {vectors} is not one the function can have")
-    config.write(at + 4, message.address & 0xFFFF_FFFF, 4)
+    config.write(at + 4, 4, message.address & 0xFFFF_FFFF)
     if control.address64:
-        config.write(at + 8, message.address >> 32, 4)
-    config.write(at + (0xC if control.address64 else 8), message.data, 2)
-    config.write(at + 2, control.replace(enabled=vectors.bit_length() - 1, enable=1), 2)
+        config.write(at + 8, 4, message.address >> 32)
+    config.write(at + (0xC if control.address64 else 8), 2, message.data)
+    config.write(at + 2, 2, control.replace(enabled=vectors.bit_length() - 1, enable=1))
 
 
 def enable_msix(function: PciFunction, messages: Sequence[Message]) -> None:
@@ -66,18 +66,18 @@ def enable_msix(function: PciFunction, messages: Sequence[Message]) -> None:
     bar = function.bars[location.bir]
     for vector, message in enumerate(messages):
         entry = location.offset + vector * MSIX_ENTRY_SIZE
-        bar.write(entry, message.address & 0xFFFF_FFFF, 4)
-        bar.write(entry + 4, message.address >> 32, 4)
-        bar.write(entry + 8, message.data, 4)
-        bar.write(entry + 12, 0, 4)
-    config.write(at + 2, control.replace(enable=1, function_mask=0), 2)
+        bar.write(entry, 4, message.address & 0xFFFF_FFFF)
+        bar.write(entry + 4, 4, message.address >> 32)
+        bar.write(entry + 8, 4, message.data)
+        bar.write(entry + 12, 4, 0)
+    config.write(at + 2, 2, control.replace(enable=1, function_mask=0))
 
 
 def program_pin(apic: IoApic, pin: int, entry: int) -> None:
     """Write a redirection entry, the half with the mask bit last."""
     for index, half in ((1, entry >> 32), (0, entry & 0xFFFF_FFFF)):
-        apic.write(IoApicOffset.IOREGSEL, TABLE + 2 * pin + index, 4)
-        apic.write(IoApicOffset.IOWIN, half, 4)
+        apic.write(IoApicOffset.IOREGSEL, 4, TABLE + 2 * pin + index)
+        apic.write(IoApicOffset.IOWIN, 4, half)
 
 
 def program_timer(hpet: Hpet, timer: int, message: Message, ticks: int, *, periodic: bool) -> None:
@@ -86,6 +86,6 @@ def program_timer(hpet: Hpet, timer: int, message: Message, ticks: int, *, perio
     configuration = TimerConfiguration.of(
         enable=1, fsb_enable=1, periodic=periodic, set_value=periodic
     )
-    hpet.write(base + 0x10, message.address << 32 | message.data, 8)
-    hpet.write(base, configuration, 8)
-    hpet.write(base + 8, ticks, 8)
+    hpet.write(base + 0x10, 8, message.address << 32 | message.data)
+    hpet.write(base, 8, configuration)
+    hpet.write(base + 8, 8, ticks)

@@ -97,7 +97,7 @@ class IoApic:
             return self._select
         return self._read_register() if offset == IoApicOffset.IOWIN else 0
 
-    def write(self, offset: int, value: int, size: int) -> None:
+    def write(self, offset: int, size: int, value: int) -> None:
         """A memory-mapped write: 4 bytes; other sizes and offsets are dropped."""
         if size != 4:
             return

@@ -178,7 +178,7 @@ class MsixTable:
             return (1 << 8 * size) - 1
         return self._msix.entries[index] >> 8 * at & (1 << 8 * size) - 1
 
-    def write(self, offset: int, value: int, size: int) -> None:
+    def write(self, offset: int, size: int, value: int) -> None:
         """4 or 8 bytes, aligned; anything else, or outside the table, is dropped."""
         index, at = divmod(offset, MSIX_ENTRY_SIZE)
         if not _msix_access(offset, size) or index >= len(self._msix.entries):
@@ -201,7 +201,7 @@ class MsixPendingBits:
             return (1 << 8 * size) - 1
         return self._msix.pending >> 8 * offset & (1 << 8 * size) - 1
 
-    def write(self, offset: int, value: int, size: int) -> None:
+    def write(self, offset: int, size: int, value: int) -> None:
         """Pending bits belong to hardware."""
 
 

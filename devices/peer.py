@@ -25,7 +25,7 @@ def transfer(bar: Bar, offset: int, request: Request) -> Completion:
         return REFUSED
     for at, size in _accesses(offset, request.length):
         start = at - offset
-        bar.write(at, int.from_bytes(payload[start : start + size], "little"), size)
+        bar.write(at, size, int.from_bytes(payload[start : start + size], "little"))
     return DONE
 
 

@@ -213,11 +213,11 @@ class Topology:
             return (1 << 8 * size) - 1
         return function.config.read(offset, size)
 
-    def config_write(self, bdf: Bdf, offset: int, value: int, size: int) -> None:
+    def config_write(self, bdf: Bdf, offset: int, size: int, value: int) -> None:
         """A configuration write; dropped where there is no function."""
         function = self.find(bdf)
         if function is not None:
-            function.config.write(offset, value, size)
+            function.config.write(offset, size, value)
 
     def bar_at(self, address: int, segment: int = 0) -> tuple[PciFunction, Bar, int] | None:
         """The function and BAR that claim a memory address, and the offset in it, or None."""

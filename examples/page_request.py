@@ -77,8 +77,8 @@ def main() -> None:
     ):
         at = engine.config.find_extended_capability(capability)
         assert at is not None
-        engine.config.write(at + offset, value, 4 if offset == 0xC else 2)
-    engine.config.write(4, 6, 2)  # memory space and bus mastering
+        engine.config.write(at + offset, 4 if offset == 0xC else 2, value)
+    engine.config.write(4, 2, 6)  # memory space and bus mastering
 
     print(f"device    wants to write {len(TEXT)} bytes at {ADDRESS:#x}, PASID {PASID}")
     engine.submit(Write(ADDRESS, TEXT, PASID, via=Via.DEVICE_TLB))

@@ -63,10 +63,10 @@ def main() -> None:
     unit.subscribe(tell)
 
     # The host's driver: two virtual functions, and a root port that lets nothing pass sideways.
-    nic.config.write(sriov.count.offset, NumVfs.of(count=2), 2)
-    nic.config.write(sriov.control.offset, SriovControl.of(vf_enable=1, vf_mse=1), 2)
+    nic.config.write(sriov.count.offset, 2, NumVfs.of(count=2))
+    nic.config.write(sriov.control.offset, 2, SriovControl.of(vf_enable=1, vf_mse=1))
     platform.connect()  # the new functions get their ports
-    port.config.write(acs.control.offset, REDIRECTS, 2)
+    port.config.write(acs.control.offset, 2, REDIRECTS)
     for function in topology.functions():
         function.command.value = function.command.value.replace(bme=True)
     for group in isolation_groups(topology):

@@ -51,8 +51,8 @@ class Copies:
     def copy(self) -> None:
         """Let the engine carry the ring out."""
         bar = self.engine.bars[0]
-        bar.write(CHANNEL + CHAINADDR, RING, 8)
-        bar.write(CHANNEL + DMACOUNT, self.count, 2)
+        bar.write(CHANNEL + CHAINADDR, 8, RING)
+        bar.write(CHANNEL + DMACOUNT, 2, self.count)
         self.engine.clock.advance(self.count * self.engine.descriptor_nanoseconds)
         if bar.read(CHANNEL + CHANSTS, 8) & 7 != ChannelState.DONE:
             raise RuntimeError("the engine has stopped")

@@ -85,15 +85,15 @@ class Port:
 
     def send(self) -> None:
         """Send what is in the transmit ring, all but one descriptor of it."""
-        self.nic.bars[0].write(TRANSMIT + 0x10, 0, 4)
-        self.nic.bars[0].write(TRANSMIT + 0x18, self.count - 1, 4)
+        self.nic.bars[0].write(TRANSMIT + 0x10, 4, 0)
+        self.nic.bars[0].write(TRANSMIT + 0x18, 4, self.count - 1)
         self.sink.frames.clear()
 
     def receive(self) -> None:
         """Receive as many frames as buffers are free, after posting these again."""
         self.memory.write(RINGS, self.buffers)
-        self.nic.bars[0].write(RECEIVE + 0x10, 0, 4)
-        self.nic.bars[0].write(RECEIVE + 0x18, self.count - 1, 4)
+        self.nic.bars[0].write(RECEIVE + 0x10, 4, 0)
+        self.nic.bars[0].write(RECEIVE + 0x18, 4, self.count - 1)
         receive = self.nic.receive
         for _ in range(self.count - 1):
             receive(self.frame)
@@ -149,17 +149,17 @@ def port(count: int, policy: CachePolicy = KEEPS_STALE, *, offloads: bool = Fals
         (0x5000, 0x2B00),
         (0x5818, 0x3F0002),
     ):
-        write(offset, value, 4)
+        write(offset, 4, value)
     for queue, base in ((RECEIVE, RINGS), (TRANSMIT, made.transmit_ring)):
         for at, value in ((0, base), (8, 16 * count), (0xC, 0x0200_0402), (0x28, 1 << 25)):
-            write(queue + at, value, 4)
+            write(queue + at, 4, value)
     if offloads:
         first = memory.read(made.transmit_ring, 16)
         memory.write(made.transmit_ring, struct.pack("<QQ", *CONTEXT))
-        write(TRANSMIT + 0x18, 1, 4)
+        write(TRANSMIT + 0x18, 4, 1)
         memory.write(made.transmit_ring, first)
-        write(TRANSMIT + 0x10, 0, 4)
-        write(TRANSMIT + 0x18, 0, 4)
+        write(TRANSMIT + 0x10, 4, 0)
+        write(TRANSMIT + 0x18, 4, 0)
     return made
 
 

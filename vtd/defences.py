@@ -115,7 +115,7 @@ class _Registers:
     def read(self, offset: int, size: int) -> int:
         return 0
 
-    def write(self, offset: int, value: int, size: int) -> None:
+    def write(self, offset: int, size: int, value: int) -> None:
         self.written.append(value)
 
 
@@ -153,8 +153,8 @@ class _Scene:
     def firmware(self) -> None:
         """Place the registers of the peer, set the ports up, and protect memory."""
         peer = self.functions["peer"]
-        peer.config.write(0x10, PEER_BAR, 4)
-        peer.config.write(4, Command.of(mse=True), 2)
+        peer.config.write(0x10, 4, PEER_BAR)
+        peer.config.write(4, 2, Command.of(mse=True))
         peer.bars[0].place(PAGE, PAGE, self.registers)
         port = self.functions["switch.0"]
         assert isinstance(port, Bridge) and port.acs is not None
@@ -163,7 +163,7 @@ class _Scene:
             **{bit: 1 for defence, bit in ACS_BITS.items() if defence in self.defences}
         )
         if Defence.PORT_OFF in self.defences:
-            port.config.write(4, port.command.value & ~BME, 2)
+            port.config.write(4, 2, port.command.value & ~BME)
         if Defence.PROTECTED_MEMORY in self.defences:
             write = self.unit.write_register
             write(ProtectedLowMemoryBase.OFFSET or 0, 4, FOREIGN)
@@ -175,11 +175,11 @@ class _Scene:
         when = self.behaviour.when
         rogue = self.functions["rogue"]
         if when in (When.IN_USE, When.RELEASED):
-            rogue.config.write(4, Command.of(bme=True), 2)
+            rogue.config.write(4, 2, Command.of(bme=True))
         if Defence.TRANSLATION in self.defences:
             self._translate()
         if when is When.RELEASED:
-            rogue.config.write(4, 0, 2)
+            rogue.config.write(4, 2, 0)
 
     def _translate(self) -> None:
         driver = Driver(self.unit, self.memory, FramePool(TABLES, TABLES_END))

@@ -351,7 +351,7 @@ class WorkQueue:
         """Nothing is there to be read."""
         return (1 << 8 * size) - 1
 
-    def write(self, offset: int, value: int, size: int) -> None:
+    def write(self, offset: int, size: int, value: int) -> None:
         """All of a descriptor, or a part of it."""
         place, at = offset & -DESCRIPTOR_SIZE, offset % DESCRIPTOR_SIZE
         if at + size > DESCRIPTOR_SIZE:

@@ -103,7 +103,7 @@ class Edu(PciFunction):
         }
         return registers.get(offset, ones) & ones
 
-    def write(self, offset: int, value: int, size: int) -> None:
+    def write(self, offset: int, size: int, value: int) -> None:
         """A write in BAR0: 4 bytes, from 80h on also 8; others vanish."""
         if not _allowed(offset, size):
             return

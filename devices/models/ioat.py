@@ -104,9 +104,9 @@ class IoatEngine(PciFunction):
             self._want(AttentionStatus())
         return value
 
-    def write(self, offset: int, value: int, size: int) -> None:
+    def write(self, offset: int, size: int, value: int) -> None:
         """Registers in aligned pieces of 1 to 8 bytes; other writes are dropped."""
-        self.registers.write(offset, value, size)
+        self.registers.write(offset, size, value)
 
     def signal(self, channel: int) -> None:
         """Interrupt for a channel: by its own vector, or by the one that all share."""

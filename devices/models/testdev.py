@@ -86,7 +86,7 @@ class IommuTestdev(PciFunction):
             return 0
         return self._registers.get(offset, 0)
 
-    def write(self, offset: int, value: int, size: int) -> None:
+    def write(self, offset: int, size: int, value: int) -> None:
         """A write in BAR0, 4 bytes; others are dropped."""
         if size != 4:
             return

@@ -41,13 +41,13 @@ class Bench(NamedTuple):
         """Write the 16-bit control register of an extended capability."""
         at = self.function.config.find_extended_capability(capability)
         assert at is not None
-        self.function.config.write(at + (4 if capability == 0x13 else 6), value, 2)
+        self.function.config.write(at + (4 if capability == 0x13 else 6), 2, value)
 
     def allow(self, requests: int) -> None:
         """Write the page request allocation."""
         at = self.function.config.find_extended_capability(0x13)
         assert at is not None
-        self.function.config.write(at + 0xC, requests, 4)
+        self.function.config.write(at + 0xC, 4, requests)
 
 
 def make(
@@ -64,7 +64,7 @@ def make(
     )
     bench = Bench(function, agent, PagingPort())
     function.connect(bench.port)
-    function.config.write(4, 4, 2)
+    function.config.write(4, 2, 4)
     bench.port.map(0x1000, 0x9000)
     bench.port.map(0x2000, 0xA000)
     bench.port.map(0x3000, 0xB000, "r")
@@ -135,7 +135,7 @@ def test_function_reset_drops_every_translation() -> None:
 def test_nothing_leaves_without_bus_mastering() -> None:
     bench = make()
     bench.agent.read(0x1000, 4)
-    bench.function.config.write(4, 0, 2)
+    bench.function.config.write(4, 2, 0)
     assert not bench.agent.read(0x1000, 4).ok
     assert not bench.agent.write(0x1000, b"1234").ok
     assert not bench.agent.atomic(AtomicOp.SWAP, 0x1000, bytes(4)).ok
@@ -321,7 +321,7 @@ def test_without_the_page_request_capability_there_are_no_page_requests() -> Non
     function = PciFunction(Identity(0x1234, 0x11E9, 0x00FF00))
     agent = AtsAgent(function, add_ats(function.config))
     function.connect(PagingPort())
-    function.config.write(4, 4, 2)
+    function.config.write(4, 2, 4)
     assert agent.request_pages(WANTED, [0x5000]) is None
     agent.page_response(PageGroupResponse(ResponseCode.SUCCESS, 0))
 
@@ -329,15 +329,15 @@ def test_without_the_page_request_capability_there_are_no_page_requests() -> Non
 def test_a_virtual_function_shares_the_pasid_and_page_requests_of_its_physical_one() -> None:
     bench = make()
     sriov = Sriov(bench.function, total_vfs=1, first_offset=0x10, stride=0, vf_device_id=1)
-    bench.function.config.write(sriov.count.offset, 1, 2)
-    bench.function.config.write(sriov.control.offset, 1, 2)
+    bench.function.config.write(sriov.count.offset, 2, 1)
+    bench.function.config.write(sriov.control.offset, 2, 1)
     virtual = sriov.functions[0]
     agent = AtsAgent(
         virtual, add_ats(virtual.config), pages=bench.agent.pages, pasid=bench.agent.pasid
     )
     virtual.connect(bench.port)
-    virtual.config.write(4, 4, 2)
-    virtual.config.write(0x106, 0x8000, 2)
+    virtual.config.write(4, 2, 4)
+    virtual.config.write(0x106, 2, 0x8000)
     assert agent.read(0x1000, 4, pasid=7).ok
     assert agent.request_pages(WANTED, [0x5000] * 3) == 0
     assert bench.agent.request_pages(WANTED, [0x5000] * 2) is None
@@ -359,13 +359,13 @@ def test_a_device_tlb_can_be_put_in_front_of_any_model() -> None:
     agent = put_device_tlb(edu, DeviceTlb(8))
     edu.connect(port)
     assert edu.client is agent and edu.pcie is not None and edu.config.size == 4096
-    edu.config.write(4, 6, 2)
+    edu.config.write(4, 2, 6)
     at = edu.config.find_extended_capability(0xF)
     assert at is not None
     port.map(0x5000, 0x3000)
     port.ram.write(0x3010, b"page")
     for enabled in (False, True):
-        edu.config.write(at + 6, enabled << 15, 2)
+        edu.config.write(at + 6, 2, enabled << 15)
         for _ in range(3):
             assert edu.dma.read(0x5010, 4).data == b"page"
         assert port.translations == (1 if enabled else 0)

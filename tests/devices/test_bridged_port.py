@@ -77,7 +77,7 @@ def test_requests_need_bus_mastering_in_the_bridge(
     request = getattr(port, name)
     assert request(*REQUESTS[name]).status is CompletionStatus.UNSUPPORTED_REQUEST
     assert root.arrived == []
-    bridge.config.write(4, 4, 2)
+    bridge.config.write(4, 2, 4)
     assert request(*REQUESTS[name]).ok
     assert root.arrived == sent(name)
 
@@ -88,7 +88,7 @@ def test_translation_blocking_aborts_all_but_untranslated_requests(
     port: BridgedPort, bridge: Bridge, name: str
 ) -> None:
     acs = bridge.add_acs(ALL_ACS)
-    bridge.config.write(4, 4, 2)
+    bridge.config.write(4, 2, 4)
     acs.control.value = acs.control.value.replace(tb=1)
     blocked = "transl" in name
     expected = CompletionStatus.COMPLETER_ABORT if blocked else CompletionStatus.SUCCESS
@@ -106,7 +106,7 @@ def test_the_way_leads_past_bridges_that_stop_nothing_and_answers_alike(
     port: BridgedPort, bridge: Bridge, root: Root, name: str
 ) -> None:
     assert port.way() is port
-    bridge.config.write(4, 4, 2)
+    bridge.config.write(4, 2, 4)
     assert port.way() is root
     acs = bridge.add_acs(ALL_ACS)
     acs.control.value = acs.control.value.replace(tb=1)

@@ -30,7 +30,7 @@ class Scratch(BitRecord, width=64):
 def test_software_cannot_change_what_is_read_only(value: int) -> None:
     config = ConfigSpace()
     config.add(0, Identification.of(vendor_id=0x1234, device_id=0x11E8))
-    config.write(0, value, 4)
+    config.write(0, 4, value)
     assert config.read(0, 4) == 0x11E81234
 
 
@@ -39,7 +39,7 @@ def test_writing_one_clears_error_bits_and_nothing_else(before: int, written: in
     config = ConfigSpace()
     status = config.add(6, Status())
     status.value = Status(before)
-    config.write(6, written, 2)
+    config.write(6, 2, written)
     errors = sum(bits.mask for bits in Status.FIELDS.values() if bits.access.value == "RW1C")
     assert status.value == before & ~(written & errors)
 
@@ -50,7 +50,7 @@ def test_partial_accesses_add_up_to_the_bytes(writes: list[tuple[int, int, int]]
     scratch = config.add(0x40, Scratch())
     expected = bytearray(8)
     for size, at, value in writes:
-        config.write(0x40 + at, value, size)
+        config.write(0x40 + at, size, value)
         if at % size == 0:
             expected[at : at + size] = (value & (1 << 8 * size) - 1).to_bytes(size, "little")
     assert scratch.value.pack() == expected
@@ -61,7 +61,7 @@ def test_one_access_reaches_every_register_under_it() -> None:
     config = ConfigSpace()
     command = config.add(4, Command())
     config.add(6, Status.of(capabilities=1))
-    config.write(4, 0xFFFF_FFFF, 4)
+    config.write(4, 4, 0xFFFF_FFFF)
     assert command.value == 0x547
     assert config.read(4, 4) == 0x0010_0547
 
@@ -69,14 +69,14 @@ def test_one_access_reaches_every_register_under_it() -> None:
 @pytest.mark.parametrize(("offset", "size"), [(1, 2), (2, 4), (4096, 4), (-4, 4), (0, 8), (0, 3)])
 def test_an_access_that_does_not_exist_reads_all_ones(offset: int, size: int) -> None:
     config = ConfigSpace()
-    config.write(offset, 0, size)
+    config.write(offset, size, 0)
     assert config.read(offset, size) == (1 << 8 * size) - 1
 
 
 def test_reset_restores_initial_values() -> None:
     config = ConfigSpace()
     buses = config.add(0x18, BusNumbers())
-    config.write(0x18, 0x00050100, 4)
+    config.write(0x18, 4, 0x00050100)
     assert (buses.value.secondary, buses.value.subordinate) == (1, 5)
     config.reset()
     assert buses.value == 0
@@ -151,7 +151,7 @@ def test_byte_ranges_are_what_single_accesses_are(offset: int, data: bytes) -> N
         function.add_msi(4, maskable=True)
     ranged.config.write_bytes(offset, data)
     for at, byte in enumerate(data):
-        single.config.write(offset + at, byte, 1)
+        single.config.write(offset + at, 1, byte)
     assert ranged.config.dump() == single.config.dump()
     read = ranged.config.read_bytes(offset, len(data))
     dump = ranged.config.dump()

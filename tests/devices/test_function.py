@@ -29,7 +29,7 @@ class Scratch:
     def read(self, offset: int, size: int) -> int:
         return offset
 
-    def write(self, offset: int, value: int, size: int) -> None:
+    def write(self, offset: int, size: int, value: int) -> None:
         self.last = (offset, value, size)
 
 
@@ -58,7 +58,7 @@ def test_header_reads_as_declared(function: PciFunction) -> None:
 def test_all_ones_written_to_a_bar_reads_its_size(order: int, prefetchable: bool) -> None:
     function = PciFunction(IDENTITY)
     function.add_bar(1, 1 << order, prefetchable=prefetchable)
-    function.config.write(0x14, 0xFFFF_FFFF, 4)
+    function.config.write(0x14, 4, 0xFFFF_FFFF)
     value = function.config.read(0x14, 4)
     assert value & 0xF == prefetchable << 3
     assert (~(value & ~0xF) + 1) & 0xFFFF_FFFF == 1 << order
@@ -69,7 +69,7 @@ def test_a_wide_bar_is_sized_over_two_registers(order: int) -> None:
     function = PciFunction(IDENTITY)
     function.add_bar(2, 1 << order, wide=True)
     for offset in (0x18, 0x1C):
-        function.config.write(offset, 0xFFFF_FFFF, 4)
+        function.config.write(offset, 4, 0xFFFF_FFFF)
     value = function.config.read(0x18, 4) | function.config.read(0x1C, 4) << 32
     assert value & 0xF == 0x4
     assert (~(value & ~0xF) + 1) & (1 << 64) - 1 == 1 << order
@@ -86,7 +86,7 @@ def test_impossible_bars_are_refused(index: int, size: int, wide: bool) -> None:
 
 def test_a_bar_is_claimed_only_while_memory_space_is_enabled(function: PciFunction) -> None:
     bar = function.add_bar(0, 0x1000)
-    function.config.write(0x10, 0xE000_0000, 4)
+    function.config.write(0x10, 4, 0xE000_0000)
     assert function.bar_at(0xE000_0010) is None
     function.config.write(4, 2, 2)
     assert function.bar_at(0xE000_0010) == (bar, 0x10)
@@ -98,9 +98,9 @@ def test_regions_of_a_bar_see_their_own_offsets(function: PciFunction) -> None:
     scratch = Scratch()
     bar.place(0x100, 0x10, scratch)
     assert bar.read(0x104, 4) == 4
-    bar.write(0x108, 0x1_0000_0001, 4)
+    bar.write(0x108, 4, 0x1_0000_0001)
     assert scratch.last == (8, 1, 4)
-    bar.write(0x10E, 0, 4)
+    bar.write(0x10E, 4, 0)
     assert scratch.last == (8, 1, 4)
     assert bar.read(0x200, 4) == 0xFFFF_FFFF
     with pytest.raises(BarError):
@@ -113,7 +113,7 @@ def test_no_request_leaves_without_bus_master_enable(
     function.connect(port)
     port.ram.write(0x1000, b"\1\2\3\4")
     function.add_msi()
-    function.config.write(0x42, 1, 2)
+    function.config.write(0x42, 2, 1)
 
     assert not function.dma.read(0x1000, 4).ok
     assert not function.dma.write(0x1000, b"\0").ok
@@ -121,7 +121,7 @@ def test_no_request_leaves_without_bus_master_enable(
     function.send_message(0xFEE0_0000, 1)
     assert port.messages == []
 
-    function.config.write(4, 4, 2)
+    function.config.write(4, 2, 4)
     assert function.dma.read(0x1000, 4).data == b"\1\2\3\4"
     assert function.dma.write(0x1000, b"\0").ok
     assert function.dma.atomic(AtomicOp.SWAP, 0x1000, bytes(4)).data == b"\0\2\3\4"
@@ -130,7 +130,7 @@ def test_no_request_leaves_without_bus_master_enable(
 
 
 def test_an_unconnected_function_reaches_nothing(function: PciFunction) -> None:
-    function.config.write(4, 4, 2)
+    function.config.write(4, 2, 4)
     assert not function.dma.read(0, 4).ok
     assert not function.dma.write(0, b"\0").ok
     assert not function.dma.atomic(AtomicOp.SWAP, 0, bytes(4)).ok
@@ -143,10 +143,10 @@ def test_function_level_reset_clears_everything_but_the_connection(
     pcie = function.add_pci_express()
     function.add_bar(0, 0x1000)
     msix = function.add_msix(4, table=(0, 0), pending=(0, 0x800))
-    function.config.write(4, 6, 2)
-    function.config.write(0x10, 0xE000_0000, 4)
+    function.config.write(4, 2, 6)
+    function.config.write(0x10, 4, 0xE000_0000)
     msix.pending = 1
-    function.config.write(pcie.control.offset, 0x8000, 2)
+    function.config.write(pcie.control.offset, 2, 0x8000)
     assert function.config.read(4, 2) == 0
     assert function.bars[0].address == 0
     assert msix.pending == 0
@@ -156,8 +156,8 @@ def test_function_level_reset_clears_everything_but_the_connection(
 
 def test_flr_needs_the_capability(function: PciFunction) -> None:
     pcie = function.add_pci_express(PortType.ENDPOINT, DeviceCapabilities())
-    function.config.write(4, 6, 2)
-    function.config.write(pcie.control.offset, 0x8000, 2)
+    function.config.write(4, 2, 6)
+    function.config.write(pcie.control.offset, 2, 0x8000)
     assert function.config.read(4, 2) == 6
     assert pcie.control.value == 0
 
@@ -173,7 +173,7 @@ def test_the_pin_follows_the_device_unless_disabled(function: PciFunction) -> No
     function.set_intx(True)
     function.set_intx(True)
     assert function.config.read(6, 2) & 8
-    function.config.write(4, 0x400, 2)
-    function.config.write(4, 0, 2)
+    function.config.write(4, 2, 0x400)
+    function.config.write(4, 2, 0)
     function.set_intx(False)
     assert changes == [True, False, True, False]

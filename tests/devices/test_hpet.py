@@ -19,10 +19,10 @@ def make(timers: int = 3) -> tuple[Hpet, RecordingPort]:
 
 def arm(hpet: Hpet, comparator: int, configuration: int = ENABLE | FSB, timer: int = 0) -> None:
     base = 0x100 + 0x20 * timer
-    hpet.write(base, configuration, 8)
-    hpet.write(base + 8, comparator, 8)
-    hpet.write(base + 0x10, ROUTE + timer, 8)
-    hpet.write(0x10, 1, 4)
+    hpet.write(base, 8, configuration)
+    hpet.write(base + 8, 8, comparator)
+    hpet.write(base + 0x10, 8, ROUTE + timer)
+    hpet.write(0x10, 4, 1)
 
 
 @given(st.lists(st.integers(0, 1000), min_size=1), st.integers(1, 5000))
@@ -54,7 +54,7 @@ def test_timers_send_in_order_of_time() -> None:
 def test_the_period_may_differ_from_the_first_comparator() -> None:
     hpet, port = make()
     arm(hpet, 100, ENABLE | FSB | PERIODIC | SET_VALUE)
-    hpet.write(0x108, 10, 8)
+    hpet.write(0x108, 8, 10)
     hpet.clock.advance(990)
     assert len(port.messages) == 0
     hpet.clock.advance(110)
@@ -63,7 +63,7 @@ def test_the_period_may_differ_from_the_first_comparator() -> None:
 
 def test_a_32_bit_timer_wraps() -> None:
     hpet, port = make()
-    hpet.write(0xF0, 0xFFFF_FFF0, 8)
+    hpet.write(0xF0, 8, 0xFFFF_FFF0)
     arm(hpet, 0x1_0000_0010, ENABLE | FSB | MODE_32)
     hpet.clock.advance(0x1F * 10)
     assert port.messages == []
@@ -74,7 +74,7 @@ def test_a_32_bit_timer_wraps() -> None:
 def test_nothing_happens_while_disabled() -> None:
     hpet, port = make()
     arm(hpet, 10)
-    hpet.write(0x10, 0, 4)
+    hpet.write(0x10, 4, 0)
     hpet.clock.advance(1000)
     assert (hpet.counter, port.messages) == (0, [])
 
@@ -85,26 +85,26 @@ def test_without_message_delivery_only_the_status_shows_a_level_match() -> None:
     hpet.clock.advance(100)
     assert port.messages == []
     assert hpet.read(0x20, 4) == 0b10
-    hpet.write(0x20, 0b01, 4)
+    hpet.write(0x20, 4, 0b01)
     assert hpet.status == 0b10
-    hpet.write(0x20, 0b10, 4)
+    hpet.write(0x20, 4, 0b10)
     assert hpet.status == 0
 
 
 def test_the_counter_is_written_only_while_halted() -> None:
     hpet, _ = make()
-    hpet.write(0xF0, 5, 4)
-    hpet.write(0xF4, 1, 4)
+    hpet.write(0xF0, 4, 5)
+    hpet.write(0xF4, 4, 1)
     assert hpet.read(0xF0, 8) == 0x1_0000_0005
-    hpet.write(0x10, 1, 4)
-    hpet.write(0xF0, 0, 8)
+    hpet.write(0x10, 4, 1)
+    hpet.write(0xF0, 8, 0)
     assert hpet.read(0xF0, 8) == 0x1_0000_0005
     assert hpet.read(0x10, 4) == 1
 
 
 def test_capabilities_describe_the_block() -> None:
     hpet, _ = make(timers=8)
-    hpet.write(0, 0, 8)
+    hpet.write(0, 8, 0)
     assert hpet.read(4, 4) == 10_000_000
     assert hpet.read(0, 4) == 0x8086_2701
     assert hpet.read(0x100, 4) & 0x8000
@@ -113,7 +113,7 @@ def test_capabilities_describe_the_block() -> None:
 @given(st.integers(0, (1 << 64) - 1))
 def test_what_a_timer_can_do_is_read_only(value: int) -> None:
     hpet, _ = make()
-    hpet.write(0x100, value, 8)
+    hpet.write(0x100, 8, value)
     fixed = 0xFFFF_FFFF_0000_8030
     assert hpet.read(0x100, 8) & fixed == 0x8030
 
@@ -121,7 +121,7 @@ def test_what_a_timer_can_do_is_read_only(value: int) -> None:
 def test_other_accesses_read_zero_and_change_nothing() -> None:
     hpet, _ = make(timers=1)
     for offset, size in ((0x102, 4), (0x100, 2), (0x120, 8), (0x118, 8), (0x200, 4)):
-        hpet.write(offset, 0xFFFF, size)
+        hpet.write(offset, size, 0xFFFF)
         assert hpet.read(offset, size) == 0
     assert hpet.read(0x100, 8) == 0x8030
 

@@ -24,7 +24,7 @@ IDENTITY = Identity(0x1234, 0x5678, 0x00FF00)
 def connected() -> tuple[PciFunction, RecordingPort]:
     function, port = PciFunction(IDENTITY), RecordingPort()
     function.connect(port)
-    function.config.write(4, 4, 2)
+    function.config.write(4, 2, 4)
     return function, port
 
 
@@ -70,7 +70,7 @@ def test_a_pin_and_a_timer_send_what_they_are_programmed_to() -> None:
     apic.set_pin(5, True)
     program_timer(hpet, 1, remappable_message(7), 10, periodic=True)
     program_timer(hpet, 2, Message(0xFEE0_1000, 0x50), 15, periodic=False)
-    hpet.write(0x10, 1, 4)
+    hpet.write(0x10, 4, 1)
     hpet.clock.advance(300)
     seven = remappable_message(7)
     assert port.messages == [

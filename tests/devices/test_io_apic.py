@@ -26,8 +26,8 @@ def apic(port: RecordingPort) -> IoApic:
 def program(apic: IoApic, pin: int, entry: int) -> None:
     """Write an entry the way a driver does: upper half first, unmasking last."""
     for index, half in ((0x11 + 2 * pin, entry >> 32), (0x10 + 2 * pin, entry & 0xFFFF_FFFF)):
-        apic.write(0x00, index, 4)
-        apic.write(0x10, half, 4)
+        apic.write(0x00, 4, index)
+        apic.write(0x10, 4, half)
 
 
 def test_the_worked_remappable_entry_is_built_and_sent_as_printed() -> None:
@@ -67,10 +67,10 @@ def test_a_compatibility_message_carries_the_entry(
 @pytest.mark.parametrize("pins", [1, 24, 120])
 def test_every_pin_has_a_masked_entry_after_reset(port: RecordingPort, pins: int) -> None:
     apic = IoApic(port, pins)
-    apic.write(0, 1, 4)
+    apic.write(0, 4, 1)
     assert apic.read(0x10, 4) == pins - 1 << 16 | 0x20
     for pin in range(pins):
-        apic.write(0, 0x10 + 2 * pin, 4)
+        apic.write(0, 4, 0x10 + 2 * pin)
         assert apic.read(0x10, 4) == 1 << 16
         apic.set_pin(pin, True)
     assert port.messages == []
@@ -114,10 +114,10 @@ def test_a_level_waits_for_its_eoi(apic: IoApic, port: RecordingPort) -> None:
     assert apic.entries[3].remote_irr
     apic.end_of_interrupt(0x42)
     assert port.messages == [LEVEL_MESSAGE]
-    apic.write(0x40, 0x41, 4)
+    apic.write(0x40, 4, 0x41)
     assert port.messages == [LEVEL_MESSAGE, LEVEL_MESSAGE]
     apic.set_pin(3, False)
-    apic.write(0x40, 0x41, 4)
+    apic.write(0x40, 4, 0x41)
     assert not apic.entries[3].remote_irr
     assert len(port.messages) == 2
 
@@ -147,11 +147,11 @@ def test_status_bits_of_an_entry_are_read_only(value: int) -> None:
 
 
 def test_registers_that_do_not_exist_read_zero(apic: IoApic) -> None:
-    apic.write(0, 0, 4)
-    apic.write(0x10, 0x0500_0000, 4)
+    apic.write(0, 4, 0)
+    apic.write(0x10, 4, 0x0500_0000)
     assert apic.read(0x10, 4) == 0x0500_0000
     assert (apic.read(0, 4), apic.read(0, 1), apic.read(0x20, 4)) == (0, 0, 0)
-    apic.write(0, 0xFF, 4)
-    apic.write(0x10, 1, 4)
-    apic.write(0, 0, 1)
+    apic.write(0, 4, 0xFF)
+    apic.write(0x10, 4, 1)
+    apic.write(0, 1, 0)
     assert (apic.read(0, 4), apic.read(0x10, 4)) == (0xFF, 0)

@@ -30,7 +30,7 @@ def port(
     topology.add(bridge, bus, device)
     if acs:
         registers = bridge.add_acs(ALL_ACS)
-        bridge.config.write(registers.control.offset, 0x1F, 2)
+        bridge.config.write(registers.control.offset, 2, 0x1F)
     return bridge
 
 
@@ -49,7 +49,7 @@ def test_functions_of_one_device_need_access_control_each() -> None:
     assert isolation_groups(topology) == (tuple(functions),)
     registers = functions[2].add_acs(ALL_ACS)
     assert isolation_groups(topology) == (tuple(functions),)
-    functions[2].config.write(registers.control.offset, 0x1F, 2)
+    functions[2].config.write(registers.control.offset, 2, 0x1F)
     assert isolation_groups(topology) == ((functions[0], functions[1]), (functions[2],))
 
 
@@ -88,7 +88,7 @@ def test_one_open_port_on_the_way_up_is_enough() -> None:
     topology.assign_bus_numbers()
     assert len(isolation_groups(topology)) == 1
     registers = root_port.add_acs(ALL_ACS)
-    root_port.config.write(registers.control.offset, 0x1F, 2)
+    root_port.config.write(registers.control.offset, 2, 0x1F)
     groups = isolation_groups(topology)
     assert (functions[0],) in groups
     assert (functions[1],) in groups
@@ -122,5 +122,5 @@ def test_virtual_functions_are_alone() -> None:
     sriov = Sriov(physical, total_vfs=2, first_offset=0x80, stride=1, vf_device_id=1)
     topology.add_sriov(sriov)
     physical.config.write(0x110, 2, 2)
-    physical.config.write(0x108, 1, 2)
+    physical.config.write(0x108, 2, 1)
     assert len(isolation_groups(topology)) == 3

@@ -38,7 +38,7 @@ class Bytes:
         assert not offset % size
         return int.from_bytes(self.held[offset : offset + size], "little")
 
-    def write(self, offset: int, value: int, size: int) -> None:
+    def write(self, offset: int, size: int, value: int) -> None:
         self.sizes.append(size)
         assert not offset % size
         self.held[offset : offset + size] = value.to_bytes(size, "little")
@@ -66,7 +66,7 @@ class Switch:
             bridge = Bridge(Identity(0x8086, 0x9D10, 0x060400), kind)
             topology.add(bridge, bus, 0)
             bus = topology.bus_behind(bridge)
-            bridge.config.write(4, 4, 2)
+            bridge.config.write(4, 2, 4)
         self.ports, self.functions = [], []
         for device in range(2):
             port = Bridge(Identity(0x8086, 0x9D10, 0x060400), PortType.DOWNSTREAM_PORT)
@@ -74,14 +74,14 @@ class Switch:
             function = PciFunction(Identity(0x1234, 0x11E8, 0x00FF00))
             topology.add(port, bus, device)
             topology.add(function, topology.bus_behind(port), 0)
-            port.config.write(4, 4, 2)
+            port.config.write(4, 2, 4)
             self.ports.append(port)
             self.functions.append(function)
         topology.assign_bus_numbers()
         self.sender, peer = self.functions
         self.region = Bytes(0x1000)
         peer.add_bar(0, 0x1000).place(0, 0x1000, self.region)
-        peer.config.write(0x10, PEER, 4)
+        peer.config.write(0x10, 4, PEER)
         peer.config.write(4, 2, 2)
         self.root = Root()
         self.port = BridgedPort(self.root, topology, self.sender)

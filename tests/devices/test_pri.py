@@ -21,11 +21,11 @@ class Bench(NamedTuple):
 
     def control(self, value: int) -> None:
         """Write the control register."""
-        self.config.write(0x104, value, 2)
+        self.config.write(0x104, 2, value)
 
     def allow(self, requests: int) -> None:
         """Write the allocation."""
-        self.config.write(0x10C, requests, 4)
+        self.config.write(0x10C, 4, requests)
 
     def send(self, pages: list[int]) -> int | None:
         """Ask for pages to read."""

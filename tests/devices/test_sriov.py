@@ -27,8 +27,8 @@ def make(total: int = 8, first_offset: int = 0x80, stride: int = 2) -> tuple[Pci
 
 
 def enable(physical: PciFunction, count: int) -> None:
-    physical.config.write(NUM_VFS, count, 2)
-    physical.config.write(CONTROL, 0x09, 2)
+    physical.config.write(NUM_VFS, 2, count)
+    physical.config.write(CONTROL, 2, 0x09)
 
 
 @given(
@@ -73,15 +73,15 @@ def test_vfs_exist_only_while_enabled_and_num_vfs_is_fixed_meanwhile() -> None:
     physical, sriov = make()
     changes: list[int] = []
     sriov.on_change = lambda: changes.append(len(sriov.functions))
-    physical.config.write(NUM_VFS, 4, 2)
+    physical.config.write(NUM_VFS, 2, 4)
     assert sriov.functions == ()
-    physical.config.write(CONTROL, 1, 2)
+    physical.config.write(CONTROL, 2, 1)
     before = sriov.functions
-    physical.config.write(NUM_VFS, 6, 2)
-    physical.config.write(CONTROL, 9, 2)
+    physical.config.write(NUM_VFS, 2, 6)
+    physical.config.write(CONTROL, 2, 9)
     assert physical.config.read(NUM_VFS, 2) == 4
     assert sriov.functions is before
-    physical.config.write(CONTROL, 0, 2)
+    physical.config.write(CONTROL, 2, 0)
     assert sriov.functions == ()
     assert changes == [4, 0]
 
@@ -108,14 +108,14 @@ def test_a_vf_reads_as_no_device_by_itself() -> None:
 def test_vf_bars_lie_side_by_side_in_one_aperture(index: int) -> None:
     physical, sriov = make()
     enable(physical, 8)
-    physical.config.write(BAR0, 0xFFFF_FFFF, 4)
+    physical.config.write(BAR0, 4, 0xFFFF_FFFF)
     assert physical.config.read(BAR0, 4) & ~0xF == 0xFFFF_C000
-    physical.config.write(BAR0, 0x8000_0000, 4)
-    physical.config.write(BAR0 + 4, 1, 4)
+    physical.config.write(BAR0, 4, 0x8000_0000)
+    physical.config.write(BAR0 + 4, 4, 1)
     function = sriov.functions[index]
     address = 0x1_8000_0000 + index * 0x4000
     assert function.bar_at(address + 0x10) == (function.bars[0], 0x10)
-    physical.config.write(CONTROL, 1, 2)
+    physical.config.write(CONTROL, 2, 1)
     assert function.bar_at(address) is None
 
 

@@ -80,8 +80,8 @@ def test_virtual_functions_go_with_the_physical_one() -> None:
     topology, _, function = build([])
     sriov = Sriov(function, total_vfs=2, first_offset=1, stride=1, vf_device_id=1)
     topology.add_sriov(sriov)
-    function.config.write(sriov.count.offset, NumVfs.of(count=2), 2)
-    function.config.write(sriov.control.offset, SriovControl.of(vf_enable=1, vf_mse=1), 2)
+    function.config.write(sriov.count.offset, 2, NumVfs.of(count=2))
+    function.config.write(sriov.control.offset, 2, SriovControl.of(vf_enable=1, vf_mse=1))
     virtual = sriov.functions
     topology.remove(function)
     assert topology.functions() == ()
@@ -122,21 +122,21 @@ def test_the_bridge_nearest_to_the_root_decides() -> None:
 
 def test_bus_numbers_are_those_software_writes() -> None:
     topology, bridges, function = build([PortType.ROOT_PORT])
-    bridges[0].config.write(0x18, 0x00_40_40_00, 4)
+    bridges[0].config.write(0x18, 4, 0x00_40_40_00)
     assert str(topology.bdf(function)) == "0000:40:02.3"
     assert topology.find(Bdf.parse("0000:40:02.3")) is function
     assert topology.find(Bdf.parse("0000:01:02.3")) is None
-    bridges[0].config.write(0x18, 0, 4)
+    bridges[0].config.write(0x18, 4, 0)
     assert topology.find(Bdf.parse("0000:00:02.3")) is None
 
 
 def test_configuration_requests_find_their_function() -> None:
     topology, _, function = build([PortType.ROOT_PORT])
     bdf = topology.bdf(function)
-    topology.config_write(bdf, 4, 6, 2)
+    topology.config_write(bdf, 4, 2, 6)
     assert topology.config_read(bdf, 4, 2) == 6
     nowhere = Bdf.parse("0000:01:05.0")
-    topology.config_write(nowhere, 4, 6, 2)
+    topology.config_write(nowhere, 4, 2, 6)
     assert topology.config_read(nowhere, 0, 4) == 0xFFFF_FFFF
 
 
@@ -205,7 +205,7 @@ def test_phantom_functions_are_the_unused_high_function_numbers(
         PortType.ENDPOINT, DeviceCapabilities.of(phantom_functions=bits)
     )
     assert topology.phantom_ids(function) == ()
-    function.config.write(pcie.control.offset, 1 << 9, 2)
+    function.config.write(pcie.control.offset, 2, 1 << 9)
     assert [str(phantom) for phantom in topology.phantom_ids(function)] == expected
 
 
@@ -221,8 +221,8 @@ def test_buses_that_virtual_functions_carry_into_are_left_free() -> None:
     topology.add_sriov(sriov)
     topology.assign_bus_numbers()
     assert (ports[0].buses.value.subordinate, ports[1].secondary) == (2, 3)
-    physical.config.write(0x110, 4, 2)
-    physical.config.write(0x108, 1, 2)
+    physical.config.write(0x110, 2, 4)
+    physical.config.write(0x108, 2, 1)
     virtual = sriov.functions[3]
     assert topology.bdf(virtual) == Bdf.parse("0000:02:00.3")
     assert topology.find(Bdf.parse("0000:02:00.3")) is virtual
@@ -232,7 +232,7 @@ def test_buses_that_virtual_functions_carry_into_are_left_free() -> None:
     assert topology.physical_function(topology.bdf(physical)) is None
     assert topology.bridge_above(topology.bdf(virtual)) == topology.bdf(ports[0])
     assert topology.functions(1) == ()
-    ports[0].config.write(4, 4, 2)
+    ports[0].config.write(4, 2, 4)
     assert topology.refusal(virtual, topology.bdf(virtual).source_id) is None
 
 
@@ -256,21 +256,21 @@ def test_buses_run_out() -> None:
 def test_a_bridge_without_bus_mastering_stops_requests_from_below() -> None:
     topology, bridges, function = build([PortType.ROOT_PORT, None])
     source_id = topology.bdf(function).source_id
-    bridges[0].config.write(4, 4, 2)
+    bridges[0].config.write(4, 2, 4)
     assert topology.refusal(function, source_id) is CompletionStatus.UNSUPPORTED_REQUEST
-    bridges[1].config.write(4, 4, 2)
+    bridges[1].config.write(4, 2, 4)
     assert topology.refusal(function, source_id) is None
 
 
 def test_access_control_checks_source_and_address_type() -> None:
     topology, (port,), function = build([PortType.ROOT_PORT])
     acs = port.add_acs(ALL_ACS)
-    port.config.write(4, 4, 2)
+    port.config.write(4, 2, 4)
     own, forged = SourceId.parse("01:02.3"), SourceId.parse("00:02.0")
     for source_id in (own, forged):
         for address_type in AddressType:
             assert topology.refusal(function, source_id, address_type) is None
-    port.config.write(acs.control.offset, 0b11, 2)
+    port.config.write(acs.control.offset, 2, 0b11)
     abort = CompletionStatus.COMPLETER_ABORT
     assert topology.refusal(function, own) is None
     assert topology.refusal(function, forged) is abort
@@ -280,7 +280,7 @@ def test_access_control_checks_source_and_address_type() -> None:
 def test_a_memory_address_leads_to_the_function_that_claims_it() -> None:
     topology, _, function = build([PortType.ROOT_PORT])
     bar = function.add_bar(0, 0x1000)
-    function.config.write(0x10, 0xE000_0000, 4)
+    function.config.write(0x10, 4, 0xE000_0000)
     function.config.write(4, 2, 2)
     assert topology.bar_at(0xE000_0FFF) == (function, bar, 0xFFF)
     assert topology.bar_at(0xE000_1000) is None

@@ -12,7 +12,7 @@ from tests.devices.network.packets import sound
 @pytest.mark.parametrize("offloads", [False, True])
 def test_every_frame_is_sent_and_received(offloads: bool) -> None:
     made = bench_nic.port(8, offloads=offloads)
-    made.nic.bars[0].write(TRANSMIT + 0x18, 7, 4)
+    made.nic.bars[0].write(TRANSMIT + 0x18, 4, 7)
     assert made.sink.frames == [made.frame] * 7
     for number in range(8):
         made.memory.write(BUFFERS + (number << 12), bytes(bench_nic.SIZE))

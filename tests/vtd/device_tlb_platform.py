@@ -77,7 +77,7 @@ class Platform:
         self.control(ExtendedCapabilityId.PRI, 0xC, 16)
         self.control(ExtendedCapabilityId.PRI, 4, 1)
         self.control(ExtendedCapabilityId.ATS, 6, 0x8000)
-        self.engine.config.write(4, 6, 2)
+        self.engine.config.write(4, 2, 6)
 
     def _deliver(self, event: Event) -> None:
         """The processor takes the interrupts of the unit."""
@@ -88,7 +88,7 @@ class Platform:
         """Software writes a register of a capability of the engine."""
         at = self.engine.config.find_extended_capability(capability)
         assert at is not None
-        self.engine.config.write(at + offset, value, 4 if offset == 0xC else 2)
+        self.engine.config.write(at + offset, 4 if offset == 0xC else 2, value)
 
     def map(self, address: int, rights: str = "rw") -> None:
         """Give a page to the PASID; nothing has to be invalidated (6.5.3.5)."""

@@ -71,11 +71,11 @@ def test_a_request_to_a_peer_ends_where_the_port_is_off_or_nobody_claims_it() ->
     rogue, peer, victim = functions["rogue"], functions["peer"], functions["victim"]
     for function, base in ((peer, 0xC000_0000), (rogue, 0xD000_0000)):
         if function.bars:
-            function.config.write(0x10, base, 4)
+            function.config.write(0x10, 4, base)
         function.config.write(4, 2, 2)
     assert topology.peer_at(rogue, 0xC000_0008) == (peer.bars[0], 8)
     assert topology.peer_at(rogue, 0xB000_0000) is None
     assert topology.peer_at(peer, 0xC000_0008) is None  # behind its own port
     assert topology.peer_at(victim, 0xC000_0008) is None  # behind another root port
-    functions["switch.0"].config.write(4, 0, 2)
+    functions["switch.0"].config.write(4, 2, 0)
     assert topology.peer_at(rogue, 0xC000_0008) is None

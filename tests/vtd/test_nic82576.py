@@ -53,24 +53,24 @@ class Shared:
         self.nic = Nic82576()
         topology.add(self.nic, topology.add_root_bus(number=1), 0)
         topology.add_sriov(self.nic.sriov)
-        self.nic.config.write(4, 6, 2)
+        self.nic.config.write(4, 2, 6)
         if sriov:
-            self.nic.config.write(0x170, TENANTS, 2)
-            self.nic.config.write(0x168, 9, 2)
+            self.nic.config.write(0x170, 2, TENANTS)
+            self.nic.config.write(0x168, 2, 9)
         self.platform = Platform.build(self.memory, topology, build_table(TABLE), PROFILES["xeon"])
         self.unit = self.platform.unit_of(self.nic)
         driver = Driver(self.unit, self.memory, FramePool(0x10_0000, 0x20_0000), scalable=False)
         driver.start()
         functions = list(self.nic.sriov.functions) if sriov else [self.nic]
         for index, function in enumerate(functions):
-            function.config.write(4, 4, 2)
+            function.config.write(4, 2, 4)
             domain = driver.domain(Kind.SECOND_STAGE, largest=12)
             size = SIZE if sriov else SIZE * TENANTS
             domain.map(IOVA, TENANT + index * SIZE, size, READ | WRITE)
             driver.attach(topology.requester_id(function), domain)
         self.sink = Sink()
         self.nic.attach(self.sink)
-        self.nic.config.write(4, 6, 2)
+        self.nic.config.write(4, 2, 6)
         self.nic.clock.advance(SECOND)
         port = MiniIgb(self.nic, self.memory)
         for offset, value in ((0x0100, 0x0400_803A), (0x0400, 0xA), (0x5818, 3), (0x581C, 7 << 7)):
@@ -164,9 +164,9 @@ def test_a_fork_has_a_controller_of_its_own() -> None:
     fork = shared.platform.fork()
     theirs = fork.topology.find(shared.platform.topology.bdf(shared.nic))
     assert isinstance(theirs, Nic82576)
-    theirs.bars[0].write(0x0028, 7, 4)
+    theirs.bars[0].write(0x0028, 4, 7)
     assert (shared.nic.bars[0].read(0x0028, 4), theirs.bars[0].read(0x0028, 4)) == (0, 7)
-    theirs.bars[0].write(0x0000, 1 << 26, 4)
+    theirs.bars[0].write(0x0000, 4, 1 << 26)
     assert shared.nic.bars[0].read(0x0400, 4) == 0xA
     assert theirs.bars[0].read(0x0400, 4) == 0xA404_00F8
     assert len(theirs.sriov.functions) == TENANTS

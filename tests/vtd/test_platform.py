@@ -166,7 +166,7 @@ def test_a_root_port_lets_pass_what_it_is_programmed_for() -> None:
     topology.add(behind, topology.bus_behind(port), 0)
     platform.connect()
     assert behind.port.read(DATA, 4).status is CompletionStatus.UNSUPPORTED_REQUEST
-    port.config.write(4, 4, 2)  # bus master enable
+    port.config.write(4, 2, 4)  # bus master enable
     assert behind.port.read(DATA, 4).ok
     acs.control.value = acs.control.value.replace(sv=1, tb=1)
     assert behind.port.write(DATA, b"dma!").ok
@@ -256,10 +256,10 @@ class Machine:
     def enable_vfs(self, count: int) -> None:
         """Take away the virtual functions that there are and make others."""
         config, sriov = self.sriov.physical.config, self.sriov
-        config.write(sriov.control.offset, 0, 2)
-        config.write(sriov.count.offset, count, 2)
+        config.write(sriov.control.offset, 2, 0)
+        config.write(sriov.count.offset, 2, count)
         if count:
-            config.write(sriov.control.offset, 1, 2)
+            config.write(sriov.control.offset, 2, 1)
         self.virtual += sriov.functions
 
     def renumber(self, secondary: int) -> None:
@@ -299,7 +299,7 @@ def change_way(m: Machine, change: Any) -> None:
             functions = m.functions
             functions[number % len(functions)].config.write(4, 4 * on, 2)
         case ("bridge", on):
-            m.bridge.config.write(4, 4 * on, 2)
+            m.bridge.config.write(4, 2, 4 * on)
         case ("acs", validation, blocking):
             m.acs.control.value = m.acs.control.value.replace(sv=validation, tb=blocking)
         case ("renumber", number):
@@ -324,11 +324,11 @@ def test_every_change_of_the_way_takes_effect_at_the_next_request(program: list[
 
 def test_a_virtual_function_that_is_disabled_reaches_nothing() -> None:
     m = Machine()
-    m.bridge.config.write(4, 4, 2)
+    m.bridge.config.write(4, 2, 4)
     m.enable_vfs(2)
     first, second = m.sriov.functions
     for function in (first, second):
-        function.config.write(4, 4, 2)
+        function.config.write(4, 2, 4)
     assert m.send(first.dma, AddressType.UNTRANSLATED) == (UR, [(OTHERS, 0x0118)])
     assert m.send(second.port, AddressType.UNTRANSLATED) == (UR, [(OTHERS, 0x0119)])
     m.enable_vfs(0)
@@ -344,9 +344,9 @@ def test_a_bridge_that_is_added_later_carries_what_is_plugged_in_behind_it() -> 
     port.buses.value = BusNumbers.of(primary=0, secondary=7, subordinate=7)
     late = Edu()
     m.topology.add(late, m.topology.bus_behind(port), 2)
-    late.config.write(4, 4, 2)
+    late.config.write(4, 2, 4)
     assert m.send(late.dma, AddressType.UNTRANSLATED) == (UR, [])
-    port.config.write(4, 4, 2)
+    port.config.write(4, 2, 4)
     assert m.send(late.dma, AddressType.UNTRANSLATED) == (UR, [(OTHERS, 0x0710)])
 
 
@@ -354,7 +354,7 @@ def test_the_way_leads_past_bridges_that_stop_nothing() -> None:
     m = Machine()
     assert isinstance(m.direct.port.way(), UnitPort)
     assert isinstance(m.behind.port.way(), BridgedPort)
-    m.bridge.config.write(4, 4, 2)
+    m.bridge.config.write(4, 2, 4)
     assert isinstance(m.behind.port.way(), UnitPort)
     m.acs.control.value = m.acs.control.value.replace(tb=1)
     assert isinstance(m.behind.port.way(), BridgedPort)
@@ -364,7 +364,7 @@ def test_a_function_that_no_unit_covers_reaches_nothing() -> None:
     m = Machine()
     stranger = Edu()
     m.topology.add(stranger, m.topology.add_root_bus(segment=1), 4)
-    stranger.config.write(4, 4, 2)
+    stranger.config.write(4, 2, 4)
     assert m.send(stranger.dma, AddressType.UNTRANSLATED) == (UR, [])
     with pytest.raises(PlatformError, match=r"0001:00:04\.0: no unit covers it"):
         m.platform.connect()
@@ -765,12 +765,12 @@ def integrated(
     driver.attach(topology.requester_id(device), domain, ats=True)
     domain.map(0x5000, BUFFER, 0x1000)
     domain.map(0x6000, PEER_BAR, 0x1000)
-    peer.config.write(0x10, PEER_BAR, 4)
+    peer.config.write(0x10, 4, PEER_BAR)
     peer.config.write(4, 2, 2)
-    device.config.write(4, 4, 2)
+    device.config.write(4, 2, 4)
     at = device.config.find_extended_capability(ExtendedCapabilityId.ATS)
     assert at is not None
-    device.config.write(at + 6, 0x8000, 2)
+    device.config.write(at + 6, 2, 0x8000)
     return platform, device, agent
 
 

@@ -129,7 +129,7 @@ class Connectivity:
         nic.attach(self.wire)
         self.assembly.clock.advance(1_000_000_000)  # until the link is up
         for register, value in ((MRQC, 2 | MRQC_VMDQ), (TCTL, TCTL_ENABLE)):
-            nic.bars[0].write(register.offset, value, 4)
+            nic.bars[0].write(register.offset, 4, value)
         for who, place in PLACES.items():
             self.memory.write(place + SECRET, secret_of(who))
         unit = self.assembly.platform.unit_of(nic)
@@ -214,7 +214,7 @@ class Connectivity:
                 (TXDCTL.offset_of(0), QUEUE_ENABLE),
                 (first + 0x18, 1),
             ):
-                bar.write(at(offset), value, 4)
+                bar.write(at(offset), 4, value)
             return b"".join(self.wire.frames)
 
         return read
@@ -235,7 +235,7 @@ class Connectivity:
                 (0x10, own, 8),
                 (0x06, 1, 2),
             ):
-                bar.write(CHANNEL_SIZE + offset, value, size)
+                bar.write(CHANNEL_SIZE + offset, size, value)
             engine.clock.advance(engine.descriptor_nanoseconds)
             return self.memory.read(own + TAKEN, FRAME).rstrip(b"\0")
 

@@ -135,5 +135,5 @@ def move(edu: Edu, iova: int, length: int, *, to_memory: bool) -> None:
         (EduRegister.DMA_COUNT, length),
         (EduRegister.DMA_COMMAND, DmaCommand.of(run=1, to_memory=to_memory)),
     ):
-        edu.write(register, value, 8)
+        edu.write(register, 8, value)
     edu.clock.advance(DMA_NANOSECONDS)

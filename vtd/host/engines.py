@@ -121,11 +121,11 @@ class NvmeEngine(QueueEngine):
         self._tails = [0, 0]
         self._queues = [self.base, self.base + 2 * FRAME_SIZE]
         write, last = self._bar.write, self.ENTRIES - 1
-        write(0x14, 0, 4)  # CC: off
-        write(0x24, last << 16 | last, 4)
-        write(0x28, self.base, 8)
-        write(0x30, self.base + FRAME_SIZE, 8)
-        write(0x14, 1 | 6 << 16 | 4 << 20, 4)  # CC: on, entries of 64 and 16 bytes
+        write(0x14, 4, 0)  # CC: off
+        write(0x24, 4, last << 16 | last)
+        write(0x28, 8, self.base)
+        write(0x30, 8, self.base + FRAME_SIZE)
+        write(0x14, 4, 1 | 6 << 16 | 4 << 20)  # CC: on, entries of 64 and 16 bytes
         if self._bar.read(0x1C, 4) != 1:
             raise HostError(f"{passed.name}: the controller does not start")
         completions = self._queues[1] + FRAME_SIZE
@@ -154,8 +154,8 @@ class NvmeEngine(QueueEngine):
         completion = self._queues[queue] + FRAME_SIZE + 16 * tail
         self._store(completion, bytes(16))
         self._tails[queue] = (tail + 1) % self.ENTRIES
-        self._bar.write(0x1000 + 8 * queue, self._tails[queue], 4)
-        self._bar.write(0x1004 + 8 * queue, self._tails[queue], 4)
+        self._bar.write(0x1000 + 8 * queue, 4, self._tails[queue])
+        self._bar.write(0x1004 + 8 * queue, 4, self._tails[queue])
         entry = CompletionEntry.unpack(self._load(completion, 16))
         return bool(entry) and not entry.status
 
@@ -181,7 +181,7 @@ class IoatCopies(QueueEngine):
             (0x00, ChannelControl.of(rearm=1, abort_on_error=1), 2),
             (0x10, self.base, 8),
         ):
-            self._bar.write(CHANNEL_SIZE + offset, value, size)
+            self._bar.write(CHANNEL_SIZE + offset, size, value)
 
     def move(self, address: int, size: int, *, writes: bool) -> bool:
         """A descriptor behind the last one."""
@@ -194,7 +194,7 @@ class IoatCopies(QueueEngine):
         )
         self._store(self.base + 64 * place, descriptor.pack())
         self._count = self._count + 1 & 0xFFFF
-        self._bar.write(CHANNEL_SIZE + 0x06, self._count, 2)
+        self._bar.write(CHANNEL_SIZE + 0x06, 2, self._count)
         self._device.clock.advance(self._device.descriptor_nanoseconds)
         done = self._bar.read(CHANNEL_SIZE + 0x08, 8) & 3 == ChannelState.DONE
         if not done:  # halted, as something was refused
@@ -228,9 +228,9 @@ class Frames(QueueEngine):
             self._mac = b"\xff" * 6
             self._receive, self._transmit = RDBAL.offset_of(0), TDBAL.offset_of(0)
             accepted = RCTL_ENABLE | RCTL_LONG | RCTL_STRIP_CRC | RCTL_UNICAST_PROMISCUOUS | 1 << 15
-            nic.bars[0].write(RCTL.offset, accepted, 4)
-            nic.bars[0].write(TCTL.offset, TCTL_ENABLE, 4)
-            nic.bars[0].write(MRQC.offset, 0, 4)
+            nic.bars[0].write(RCTL.offset, 4, accepted)
+            nic.bars[0].write(TCTL.offset, 4, TCTL_ENABLE)
+            nic.bars[0].write(MRQC.offset, 4, 0)
         else:
             self._mac = self._ask(nic)
             self._receive, self._transmit = 0x2800, 0x3800
@@ -243,10 +243,10 @@ class Frames(QueueEngine):
         if owner is not None:
             owner.start()
         write, mailbox = self._bar.write, 0x0C40
-        write(0x0000, 1 << 26, 4)
+        write(0x0000, 4, 1 << 26)
         write(mailbox, 4, 4)
-        write(0x0800, 1, 4)
-        write(mailbox, 1, 4)
+        write(0x0800, 4, 1)
+        write(mailbox, 4, 1)
         if owner is not None:
             owner.service()
         low, high = self._bar.read(0x0804, 4), self._bar.read(0x0808, 4)
@@ -254,14 +254,14 @@ class Frames(QueueEngine):
 
     def _start_ring(self, at: int, ring: int) -> None:
         control = at + TXDCTL.offset_of(0) - TDBAL.offset_of(0)
-        self._bar.write(control, 0, 4)
+        self._bar.write(control, 4, 0)
         for offset, value in ((0, ring & 0xFFFF_FFFF), (4, ring >> 32), (8, 16 * self.ENTRIES)):
-            self._bar.write(at + offset, value, 4)
+            self._bar.write(at + offset, 4, value)
         if at == self._receive:
-            self._bar.write(at + SRRCTL.offset_of(0) - RDBAL.offset_of(0), self.ONE_BUFFER, 4)
-        self._bar.write(at + 0x10, 0, 4)
-        self._bar.write(at + 0x18, 0, 4)
-        self._bar.write(control, QUEUE_ENABLE, 4)
+            self._bar.write(at + SRRCTL.offset_of(0) - RDBAL.offset_of(0), 4, self.ONE_BUFFER)
+        self._bar.write(at + 0x10, 4, 0)
+        self._bar.write(at + 0x18, 4, 0)
+        self._bar.write(control, 4, QUEUE_ENABLE)
 
     def move(self, address: int, size: int, *, writes: bool) -> bool:
         """Receive a frame into memory, or send one from there."""
@@ -271,7 +271,7 @@ class Frames(QueueEngine):
         place = self._received % self.ENTRIES
         self._received += 1
         self._store(self.base + 16 * place, address.to_bytes(8, "little") + bytes(8))
-        self._bar.write(self._receive + 0x18, self._received % self.ENTRIES, 4)
+        self._bar.write(self._receive + 0x18, 4, self._received % self.ENTRIES)
         header = self._mac + self.OUTSIDE + self.TYPE
         self._nic.receive(header + bytes(size - len(header)))
         return bool(self._load(self.base + 16 * place + 8, 1)[0] & 1)  # DD
@@ -282,7 +282,7 @@ class Frames(QueueEngine):
         descriptor = size << 14 << 32 | self.SEND | size
         data = address.to_bytes(8, "little") + descriptor.to_bytes(8, "little")
         self._store(self.base + FRAME_SIZE + 16 * place, data)
-        self._bar.write(self._transmit + 0x18, self._sent % self.ENTRIES, 4)
+        self._bar.write(self._transmit + 0x18, 4, self._sent % self.ENTRIES)
         return bool(self._load(self.base + FRAME_SIZE + 16 * place + 12, 1)[0] & 1)  # DD
 
 

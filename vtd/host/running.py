@@ -197,7 +197,7 @@ class RunningHost:
         driver = self.drivers[base]
         domain = self._space(guest, base, policy)
         function.config.write(
-            COMMAND, function.command.value | BME, 2
+            COMMAND, 2, function.command.value | BME
         )  # as the guest's driver does
         source_id = int(self.platform.topology.requester_id(function))
         if policy.rmrr is Rmrr.MAP:
@@ -319,7 +319,7 @@ def switch_ats(function: PciFunction, *, on: bool) -> None:
     at = function.config.find_extended_capability(ExtendedCapabilityId.ATS)
     if at is None:
         raise HostError("the function has no ATS capability")
-    function.config.write(at + ATS_CONTROL, AtsControl.of(enable=on), 2)
+    function.config.write(at + ATS_CONTROL, 2, AtsControl.of(enable=on))
 
 
 def switch_page_requests_on(function: PciFunction) -> None:
@@ -328,8 +328,8 @@ def switch_page_requests_on(function: PciFunction) -> None:
     if at is None:
         raise HostError("the function has no page request capability")
     capacity = function.config.read(at + PRI_CAPACITY, 4)
-    function.config.write(at + PRI_ALLOCATION, capacity, 4)
-    function.config.write(at + PRI_CONTROL, PriControl.of(enable=True), 2)
+    function.config.write(at + PRI_ALLOCATION, 4, capacity)
+    function.config.write(at + PRI_CONTROL, 2, PriControl.of(enable=True))
 
 
 def _map_region(guest: RunningGuest, domain: Domain, region: RmrrStructure) -> None:

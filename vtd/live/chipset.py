@@ -85,9 +85,9 @@ class RegisterWindow:
             self._looked_at(offset, size)
         return self._unit.read(offset, size)
 
-    def write(self, offset: int, value: int, size: int) -> None:
+    def write(self, offset: int, size: int, value: int) -> None:
         """A register."""
-        self._unit.write(offset, value, size)
+        self._unit.write(offset, size, value)
 
 
 class ServedChipset(ServedFunction):

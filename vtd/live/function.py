@@ -82,7 +82,7 @@ class ServedFunction:
         bar = self._bars.get(region)
         if bar is None or count not in SIZES or offset + count > bar.size:
             raise RequestError(errno.EINVAL)
-        bar.write(offset, int.from_bytes(data, "little"), count)
+        bar.write(offset, count, int.from_bytes(data, "little"))
 
     def reset(self) -> None:
         """Reset the function, and show what it has."""

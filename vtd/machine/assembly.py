@@ -298,9 +298,9 @@ def _switch_on(part: Part, function: PciFunction) -> None:
     if isinstance(made_of, DescribedFunction):
         sriov = function.sriov
         if sriov is not None and made_of.vfs:
-            function.config.write(sriov.count.offset, NumVfs.of(count=made_of.vfs), 2)
+            function.config.write(sriov.count.offset, 2, NumVfs.of(count=made_of.vfs))
             on = SriovControl.of(vf_enable=1, vf_mse=1)
-            function.config.write(sriov.control.offset, on, 2)
+            function.config.write(sriov.control.offset, 2, on)
         masters = (function, *(sriov.functions if sriov else ()))
     elif isinstance(made_of, DescribedVmd):
         masters = (function,)
@@ -311,4 +311,4 @@ def _switch_on(part: Part, function: PciFunction) -> None:
             function.acs.control.value = AcsControl.of(**dict.fromkeys(bits, 1))
         masters = (function,)
     for each in masters if made_of.bus_master else ():
-        each.config.write(4, each.command.value | BME, 2)
+        each.config.write(4, 2, each.command.value | BME)

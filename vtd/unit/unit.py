@@ -262,11 +262,8 @@ class RemappingUnit(Remade):
             self.observer.settled()
 
     read = read_register
+    write = write_register
     """A unit is a region like those of devices."""
-
-    def write(self, offset: int, value: int, size: int) -> None:
-        """The same as :meth:`write_register`, its arguments in the order of all regions."""
-        self.write_register(offset, size, value)
 
     def attach(self, source_id: int, client: AtsClient) -> None:
         """Send invalidation requests and page group responses for ``source_id`` to ``client``."""

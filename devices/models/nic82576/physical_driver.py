@@ -184,7 +184,7 @@ class PhysicalDriver:
         return self._bar.read(offset, 4)
 
     def _write(self, offset: int, value: int) -> None:
-        self._bar.write(offset, value, 4)
+        self._bar.write(offset, 4, value)
 
     def _add(self, offset: int, bits: int) -> None:
         self._write(offset, self._read(offset) | bits)

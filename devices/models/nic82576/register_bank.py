@@ -42,11 +42,11 @@ class RegisterBank:
             self.values[register + index] = value & ~register.read_clears
         return value & ALL
 
-    def write(self, offset: int, value: int, size: int) -> None:
+    def write(self, offset: int, size: int, value: int) -> None:
         """4 aligned bytes, or 8 as two of them; anything else is dropped."""
         if size == 8 and not offset & 3:
-            self.write(offset, value & ALL, 4)
-            self.write(offset + 4, value >> 32, 4)
+            self.write(offset, 4, value & ALL)
+            self.write(offset + 4, 4, value >> 32)
             return
         cell = CELLS.get(offset)
         if cell is None or size != 4:

@@ -105,13 +105,13 @@ class VirtualRegisters:
             return self._owner.bank.values[self._windows[offset]] >> self._shift & _OWN
         return 0
 
-    def write(self, offset: int, value: int, size: int) -> None:
+    def write(self, offset: int, size: int, value: int) -> None:
         """4 aligned bytes, or 8 as two of them; anything else is dropped."""
         if size == 8 and not offset & 3:
-            self.write(offset, value & 0xFFFF_FFFF, 4)
-            self.write(offset + 4, value >> 32, 4)
+            self.write(offset, 4, value & 0xFFFF_FFFF)
+            self.write(offset + 4, 4, value >> 32)
         elif offset in self._shown:
-            self._owner.bank.write(self._shown[offset], value, size)
+            self._owner.bank.write(self._shown[offset], size, value)
         elif offset == _CTRL and size == 4:
             if value & CTRL_RESET:
                 self._owner.reset_virtual(self._index)

@@ -127,7 +127,7 @@ class Controller:
         }
         return registers.get(offset & ~7, 0) >> 8 * (offset & 7) & (1 << 8 * size) - 1
 
-    def write(self, offset: int, value: int, size: int) -> None:
+    def write(self, offset: int, size: int, value: int) -> None:
         """A register or doorbell: 4 or 8 bytes, aligned; anything else is dropped."""
         if size not in {4, 8} or offset % size:
             return

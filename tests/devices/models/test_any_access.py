@@ -60,7 +60,7 @@ def apply(region: Region, accesses: list[tuple[bool, int, int, int]], align: boo
     for write, at, value, size in accesses:
         offset = at & -size if align else at
         if write:
-            region.write(offset, value & (1 << 8 * size) - 1, size)
+            region.write(offset, size, value & (1 << 8 * size) - 1)
         else:
             assert 0 <= region.read(offset, size) < 1 << 8 * size
 
@@ -76,7 +76,7 @@ def test_a_model_survives_any_access(
 ) -> None:
     function = make()
     function.connect(RecordingPort())
-    function.config.write(4, 6, 2)
+    function.config.write(4, 2, 6)
     for _ in range(2):
         for region in function.bars.values():
             apply(region, bar, align)
@@ -95,5 +95,5 @@ def test_an_interrupt_controller_survives_any_access(
     for pin in range(120):
         apic.set_pin(pin, True)
     apply(hpet, accesses, align)
-    hpet.write(0x10, 1, 4)
+    hpet.write(0x10, 4, 1)
     hpet.clock.advance(nanoseconds)

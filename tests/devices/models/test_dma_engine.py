@@ -57,10 +57,10 @@ def start(engine: DmaEngine, port: RecordingPort, allocation: int = 4) -> None:
     for capability, offset, value in ((0x1B, 6, 1), (0x13, 4, 1), (0x0F, 6, 0x8000)):
         at = config.find_extended_capability(capability)
         assert at is not None
-        config.write(at + offset, value, 2)
+        config.write(at + offset, 2, value)
         if capability == 0x13:
-            config.write(at + 0xC, allocation, 4)
-    config.write(4, 6, 2)
+            config.write(at + 0xC, 4, allocation)
+    config.write(4, 2, 6)
 
 
 def ok(outcomes: list[CommandOutcome]) -> list[bool]:
@@ -127,7 +127,7 @@ def test_ats_requests_need_bus_mastering_and_somebody_who_takes_messages() -> No
     engine.submit(*requests)
     assert ok(engine.run()) == [True, False]  # all addresses are physical there
     start(engine, PagingPort())
-    engine.config.write(4, 0, 2)
+    engine.config.write(4, 2, 0)
     engine.submit(*requests)
     assert ok(engine.run()) == [False, False]
 

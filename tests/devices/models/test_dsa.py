@@ -42,11 +42,11 @@ class Host:
         for page in range(0, MISSING, 0x1000):
             self.port.map(page, page, pasid=PASID)
         self.device.connect(self.port)
-        self.device.config.write(4, 6, 2)
+        self.device.config.write(4, 2, 6)
         self.registers, self.portals = self.device.bars[0], self.device.bars[2]
         for vector in range(2):
             for offset, value in ((0, 0xFEE0_0000), (4, 0), (8, vector), (12, 0)):
-                self.registers.write(MSIX_TABLE + 16 * vector + offset, value, 4)
+                self.registers.write(MSIX_TABLE + 16 * vector + offset, 4, value)
         assert self.device.msix is not None
         self.device.msix.control.value = self.device.msix.control.value.replace(enable=1)
         for capability, offset, value in (
@@ -57,7 +57,7 @@ class Host:
         ):
             at = self.device.config.find_extended_capability(capability)
             assert at is not None
-            self.device.config.write(at + offset, value, 4 if offset == 0xC else 2)
+            self.device.config.write(at + offset, 4 if offset == 0xC else 2, value)
         self.set(GENCTRL, 1)
         self.configure(**configuration)
         if enabled:
@@ -77,7 +77,7 @@ class Host:
         raw = GroupConfiguration.of(**values).pack()
         for at in range(0, 64, 8):
             value = int.from_bytes(raw[at : at + 8], "little")
-            self.registers.write(GROUPS + 64 * number + at, value, 8)
+            self.registers.write(GROUPS + 64 * number + at, 8, value)
 
     def enable(self) -> None:
         assert self.command(Command.ENABLE_DEVICE) is CommandError.NONE
@@ -87,7 +87,7 @@ class Host:
         return self.registers.read(offset, 4)
 
     def set(self, offset: int, value: int) -> None:
-        self.registers.write(offset, value, 4)
+        self.registers.write(offset, 4, value)
 
     def command(self, command: Command, operand: int = 0) -> CommandError:
         """As idxd: with an interrupt, whose cause is written back."""
@@ -106,7 +106,7 @@ class Host:
         self.ram.write(RECORD, bytes(32))
         for at in range(0, 64, 8):
             value = int.from_bytes(raw[at : at + 8], "little")
-            self.portals.write(0x1000 + at, value, 8)
+            self.portals.write(0x1000 + at, 8, value)
         self.device.clock.advance(1_000_000)
 
     @property
@@ -335,16 +335,16 @@ def test_a_descriptor_may_arrive_in_any_pieces() -> None:
     host.ram.write(RECORD, bytes(32))
     raw = Descriptor.of(operation=Operation.NO_OP, flags=ASKED, completion=RECORD).pack()
     for at in (32, 0, 48, 16, 8, 24, 40):
-        host.portals.write(0x40 + at, int.from_bytes(raw[at : at + 8], "little"), 8)
+        host.portals.write(0x40 + at, 8, int.from_bytes(raw[at : at + 8], "little"))
     host.device.clock.advance(10_000)
     assert host.status() is Status.NONE
     for at in (60, 56):
-        host.portals.write(0x40 + at, int.from_bytes(raw[at : at + 4], "little"), 4)
+        host.portals.write(0x40 + at, 4, int.from_bytes(raw[at : at + 4], "little"))
     host.device.clock.advance(10_000)
     assert host.status() is Status.SUCCESS
     assert host.portals.read(0x40, 8) == 2**64 - 1
     host.ram.write(RECORD, bytes(32))
-    host.portals.write(0x80, int.from_bytes(raw, "little"), 64)
+    host.portals.write(0x80, 64, int.from_bytes(raw, "little"))
     host.device.clock.advance(10_000)
     assert host.status() is Status.SUCCESS
 
@@ -357,7 +357,7 @@ def test_a_queue_takes_no_more_than_its_size() -> None:
     )  # fmt: skip
     for number in range(4):
         one = raw.replace(destination=TARGET + number)
-        host.portals.write(0, int(one), 64)
+        host.portals.write(0, 64, int(one))
     host.device.clock.advance(1_000_000)
     assert host.ram.read(TARGET, 4) == b"\1\1\0\0"
 

@@ -15,14 +15,14 @@ RUN, TO_MEMORY, INTERRUPT = 1, 2, 4
 def make(dma_mask: int = (1 << 28) - 1) -> tuple[Edu, RecordingPort]:
     edu, port = Edu(dma_mask), RecordingPort()
     edu.connect(port)
-    edu.config.write(4, 6, 2)
+    edu.config.write(4, 2, 6)
     return edu, port
 
 
 def transfer(edu: Edu, source: int, destination: int, count: int, command: int) -> None:
     bar = edu.bars[0]
     for offset, value in ((0x80, source), (0x88, destination), (0x90, count), (0x98, command)):
-        bar.write(offset, value, 8)
+        bar.write(offset, 8, value)
 
 
 def test_it_is_found_as_edu() -> None:
@@ -36,14 +36,14 @@ def test_it_is_found_as_edu() -> None:
 @given(st.integers(0, 0xFFFF_FFFF))
 def test_liveness_reads_the_complement(value: int) -> None:
     edu, _ = make()
-    edu.bars[0].write(4, value, 4)
+    edu.bars[0].write(4, 4, value)
     assert edu.bars[0].read(4, 4) == value ^ 0xFFFF_FFFF
 
 
 @given(st.one_of(st.integers(0, 40), st.integers(0, 0xFFFF_FFFF)))
 def test_factorial_is_modulo_2_to_the_32(number: int) -> None:
     edu, _ = make()
-    edu.bars[0].write(8, number, 4)
+    edu.bars[0].write(8, 4, number)
     expected = math.factorial(number) & 0xFFFF_FFFF if number <= 40 else 0
     assert edu.bars[0].read(8, 4) == expected
 
@@ -74,8 +74,8 @@ def test_a_transfer_takes_100_ms_and_holds_its_registers() -> None:
     edu.clock.advance(DMA_NANOSECONDS - 1)
     assert edu.busy
     assert edu.buffer[:4] == bytes(4)
-    edu.bars[0].write(0x80, 0, 8)
-    edu.bars[0].write(0x98, 0, 8)
+    edu.bars[0].write(0x80, 8, 0)
+    edu.bars[0].write(0x98, 8, 0)
     assert edu.bars[0].read(0x80, 8) == 0x1000
     edu.clock.advance(1)
     assert not edu.busy
@@ -86,7 +86,7 @@ def test_a_transfer_takes_100_ms_and_holds_its_registers() -> None:
 
 def test_a_command_without_run_is_ignored() -> None:
     edu, _ = make()
-    edu.bars[0].write(0x98, INTERRUPT, 4)
+    edu.bars[0].write(0x98, 4, INTERRUPT)
     assert edu.bars[0].read(0x98, 4) == 0
 
 
@@ -128,12 +128,12 @@ def test_the_dma_mask_cuts_the_address() -> None:
 def test_the_pin_is_held_until_acknowledged() -> None:
     edu, _ = make()
     bar = edu.bars[0]
-    bar.write(0x60, 0b11, 4)
+    bar.write(0x60, 4, 0b11)
     assert edu.intx
-    bar.write(0x64, 0b01, 4)
+    bar.write(0x64, 4, 0b01)
     assert edu.intx
     assert bar.read(0x24, 4) == 0b10
-    bar.write(0x64, 0b10, 4)
+    bar.write(0x64, 4, 0b10)
     assert not edu.intx
     bar.write(0x60, 0, 4)
     assert not edu.intx
@@ -141,14 +141,14 @@ def test_the_pin_is_held_until_acknowledged() -> None:
 
 def test_msi_is_sent_on_each_raise() -> None:
     edu, port = make()
-    edu.config.write(0x44, 0xFEE0_0018, 4)
-    edu.config.write(0x4C, 0x41, 2)
-    edu.config.write(0x42, 1, 2)
-    edu.bars[0].write(0x20, 0xFF, 4)
+    edu.config.write(0x44, 4, 0xFEE0_0018)
+    edu.config.write(0x4C, 2, 0x41)
+    edu.config.write(0x42, 2, 1)
+    edu.bars[0].write(0x20, 4, 0xFF)
     assert edu.bars[0].read(0x20, 4) == 0x80
-    edu.bars[0].write(8, 5, 4)
-    edu.bars[0].write(0x60, 2, 4)
-    edu.bars[0].write(0x64, 3, 4)
+    edu.bars[0].write(8, 4, 5)
+    edu.bars[0].write(0x60, 4, 2)
+    edu.bars[0].write(0x64, 4, 3)
     assert port.messages == [(0xFEE0_0018, 0x41)] * 2
     assert not edu.intx
 
@@ -156,7 +156,7 @@ def test_msi_is_sent_on_each_raise() -> None:
 @pytest.mark.parametrize(("offset", "size"), [(4, 8), (4, 2), (0x80, 2), (0x60, 4), (0xA0, 8)])
 def test_other_accesses_read_all_ones(offset: int, size: int) -> None:
     edu, _ = make()
-    edu.bars[0].write(offset, 0, size)
+    edu.bars[0].write(offset, size, 0)
     assert edu.bars[0].read(offset, size) == (1 << 8 * size) - 1
 
 
@@ -170,14 +170,14 @@ def test_reset_stops_the_transfer() -> None:
 def test_a_transfer_may_take_no_time_or_any() -> None:
     edu, port = Edu(transfer_time=0), RecordingPort()
     edu.connect(port)
-    edu.config.write(4, 6, 2)
+    edu.config.write(4, 2, 6)
     edu.buffer[:4] = b"word"
     transfer(edu, BUFFER_START, 0x2000, 4, RUN | TO_MEMORY)
     assert not edu.busy
     assert port.memory.read(0x2000, 4) == b"word"
     slow = Edu(transfer_time=2 * DMA_NANOSECONDS)
     slow.connect(port)
-    slow.config.write(4, 6, 2)
+    slow.config.write(4, 2, 6)
     transfer(slow, BUFFER_START, 0x3000, 4, RUN | TO_MEMORY)
     slow.clock.advance(DMA_NANOSECONDS)
     assert slow.busy

@@ -30,22 +30,22 @@ class Host:
         for page in range(0, 0x10_0000, 0x1000):
             self.port.map(page, page)
         self.device.connect(self.port)
-        self.device.config.write(4, 6, 2)
+        self.device.config.write(4, 2, 6)
         self.bar = self.device.bars[0]
         self.base = 0x80 * (channel + 1)
         if vectors:
             assert self.device.msix is not None
             for vector in range(channels):
                 for offset, value in ((0, 0xFEE0_0000), (4, 0), (8, vector), (12, 0)):
-                    self.bar.write(MSIX_TABLE + 16 * vector + offset, value, 4)
+                    self.bar.write(MSIX_TABLE + 16 * vector + offset, 4, value)
             self.device.msix.control.value = self.device.msix.control.value.replace(enable=1)
-            self.bar.write(3, 0x09, 1)
+            self.bar.write(3, 1, 0x09)
 
     def get(self, register: int, size: int = 4) -> int:
         return self.bar.read(self.base + register, size)
 
     def set(self, register: int, value: int, size: int = 4) -> None:
-        self.bar.write(self.base + register, value, size)
+        self.bar.write(self.base + register, size, value)
 
     @property
     def state(self) -> ChannelState:
@@ -57,7 +57,7 @@ class Host:
             self.set(CHANCMD, SUSPEND, 1)
             assert self.state not in (ACTIVE, DONE)
         self.set(CHANERR, self.get(CHANERR))
-        self.device.config.write(ERRORS, self.device.config.read(ERRORS, 4), 4)
+        self.device.config.write(ERRORS, 4, self.device.config.read(ERRORS, 4))
         self.set(CHANCMD, RESET, 1)
         assert self.get(CHANCMD, 1) == 0
         assert self.state is HALTED
@@ -324,7 +324,7 @@ def test_without_vectors_a_message_may_be_shared() -> None:
     host = Host(vectors=False)
     host.device.single.control.value = host.device.single.control.value.replace(enable=1)
     address = host.device.single.address.offset
-    host.device.config.write(address, 0xFEE0_1000, 4)
+    host.device.config.write(address, 4, 0xFEE0_1000)
     host.bar.write(3, 1, 1)
     host.start()
     host.descriptor(0, interrupt=1)
@@ -339,7 +339,7 @@ def test_a_reset_of_the_function_ends_everything() -> None:
     host.descriptor(0)
     host.set(DMACOUNT, 1, 2)
     host.device.reset()
-    host.device.config.write(4, 6, 2)
+    host.device.config.write(4, 2, 6)
     host.device.clock.advance(1_000_000)
     assert host.ram.read(DESTINATION, 64) == bytes(64)
     assert host.state is HALTED
@@ -378,7 +378,7 @@ def test_whatever_is_written_nothing_raises_and_no_dma_gets_past_the_port(
     for register, value, size in ((CHAINADDR, RING, 8), (CHANCTRL, RUN, 2), (DMACOUNT, 9, 2)):
         host.set(register, value, size)
     for offset, value, size in writes:
-        host.bar.write(offset & -size, value & (1 << 8 * size) - 1, size)
+        host.bar.write(offset & -size, size, value & (1 << 8 * size) - 1)
         host.device.clock.advance(nanoseconds // 8)
     host.device.clock.advance(nanoseconds)
     assert host.state in ChannelState

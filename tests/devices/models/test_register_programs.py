@@ -35,7 +35,7 @@ class Bench:
         self.function = function
         self.port = FencedPort(FENCE.start, FENCE.stop)
         function.connect(self.port)
-        function.config.write(4, 6, 2)
+        function.config.write(4, 2, 6)
         for page in range(0, 0x1_0000, 0x1000):
             self.port.ram.write(page, self.random.randbytes(64) * 64)
         self.before = self._outside()
@@ -47,8 +47,8 @@ class Bench:
     def check(self) -> None:
         assert self._outside() == self.before
 
-    def write(self, offset: int, value: int, size: int) -> None:
-        self.function.bars[0].write(offset, value & (1 << 8 * size) - 1, size)
+    def write(self, offset: int, size: int, value: int) -> None:
+        self.function.bars[0].write(offset, size, value & (1 << 8 * size) - 1)
 
 
 def ioat_program(bench: Bench) -> None:
@@ -63,21 +63,21 @@ def ioat_program(bench: Bench) -> None:
         ).pack())  # fmt: skip
     channel = 0x80 * draw.randint(1, 2)
     plausible: tuple[Callable[[], None], ...] = (
-        lambda: bench.write(channel + 0x10, draw.choice(ADDRESSES), 8),
-        lambda: bench.write(channel + 0x18, draw.choice(ADDRESSES), 8),
-        lambda: bench.write(channel, draw.choice((0x1D, 9, words(draw))), 2),
-        lambda: bench.write(channel + 4, 1 << draw.randrange(8), 1),
-        lambda: bench.write(channel + 6, draw.randrange(16), 2),
-        lambda: bench.write(3, draw.getrandbits(8), 1),
-        lambda: bench.write(draw.randrange(0x180) & -4, words(draw), 4),
-        lambda: bench.write(0x2000 + 4 * draw.randrange(8), words(draw), 4),
+        lambda: bench.write(channel + 0x10, 8, draw.choice(ADDRESSES)),
+        lambda: bench.write(channel + 0x18, 8, draw.choice(ADDRESSES)),
+        lambda: bench.write(channel, 2, draw.choice((0x1D, 9, words(draw)))),
+        lambda: bench.write(channel + 4, 1, 1 << draw.randrange(8)),
+        lambda: bench.write(channel + 6, 2, draw.randrange(16)),
+        lambda: bench.write(3, 1, draw.getrandbits(8)),
+        lambda: bench.write(draw.randrange(0x180) & -4, 4, words(draw)),
+        lambda: bench.write(0x2000 + 4 * draw.randrange(8), 4, words(draw)),
     )
     if draw.random() < 0.8:
         for offset, value, size in (
             (4, 0x20, 1), (0x10, draw.choice(ADDRESSES), 8), (0x18, draw.choice(ADDRESSES), 8),
             (0, 0x1D, 2), (6, draw.randrange(8), 2),
         ):  # fmt: skip
-            bench.write(channel + offset, value, size)
+            bench.write(channel + offset, size, value)
         bench.function.clock.advance(draw.randrange(2_000))
     for act in draw.choices(plausible, k=4):
         act()
@@ -91,11 +91,11 @@ def nvme_program(bench: Bench) -> None:
     draw = bench.random
     running = bench.function.bars[0].read(0x1C, 4) & 3 == 1
     if draw.random() < (0.05 if running else 0.9):
-        bench.write(0x14, 0, 4)
-        bench.write(0x24, draw.choice((0x0007_0007, 0x000F_000F, words(draw))), 4)
+        bench.write(0x14, 4, 0)
+        bench.write(0x24, 4, draw.choice((0x0007_0007, 0x000F_000F, words(draw))))
         for register, usual in ((0x28, 0x1000), (0x30, 0x5000)):
-            bench.write(register, usual if draw.random() < 0.9 else draw.choice(ADDRESSES), 8)
-        bench.write(0x14, draw.choice((1, 1, words(draw) | 1)), 4)
+            bench.write(register, 8, usual if draw.random() < 0.9 else draw.choice(ADDRESSES))
+        bench.write(0x14, 4, draw.choice((1, 1, words(draw) | 1)))
     for at in (*range(0x1000, 0x1200, 64), *draw.sample(range(0x1200, 0x4000, 64), 2)):
         psdt = draw.choice((0, 0, 0, 0, 1, 2, 3))
         pointer = SglDescriptor.of(
@@ -111,9 +111,9 @@ def nvme_program(bench: Bench) -> None:
             cdw12=draw.randrange(16), cdw13=0,
         ).pack())  # fmt: skip
     for _ in range(4):
-        bench.write(0x1000 + 4 * draw.choice((0, 0, 1, 2, 3, 4)), draw.randrange(10), 4)
+        bench.write(0x1000 + 4 * draw.choice((0, 0, 1, 2, 3, 4)), 4, draw.randrange(10))
     if draw.random() < 0.2:
-        bench.write(draw.randrange(0x2000) & -4, words(draw), 4)
+        bench.write(draw.randrange(0x2000) & -4, 4, words(draw))
 
 
 def campaign(name: str, programs: int, seed: int) -> Counter[str]:
@@ -137,8 +137,8 @@ def benches(name: str, seed: int) -> list[Bench]:
     device = Nvme(blocks=64, namespaces=2, vfs=1)
     found = [Bench(device, seed)]
     assert device.sriov is not None
-    device.config.write(device.sriov.count.offset, 1, 2)
-    device.config.write(device.sriov.control.offset, 9, 2)
+    device.config.write(device.sriov.count.offset, 2, 1)
+    device.config.write(device.sriov.control.offset, 2, 9)
     for resource in (0, 1):
         device.subsystem.assign(1, resource, 3)
     device.subsystem.switch(1, online=True)

@@ -13,7 +13,7 @@ from tests.devices.ports import PagingPort, RecordingPort
 def make(port: RecordingPort) -> IommuTestdev:
     device = IommuTestdev(port.ram)
     device.connect(port)
-    device.config.write(4, 6, 2)
+    device.config.write(4, 2, 6)
     return device
 
 
@@ -29,7 +29,7 @@ def run(device: IommuTestdev, address: int, expected: int, length: int, attribut
         0x14: 1,
     }
     for offset, value in registers.items():
-        bar.write(offset, value, 4)
+        bar.write(offset, 4, value)
     assert bar.read(0x10, 4) == Result.ARMED
     assert bar.read(0, 4) == 0
     return bar.read(0x10, 4)
@@ -88,18 +88,18 @@ def test_a_trigger_works_once_per_arming() -> None:
     run(device, 0, 0, 4)
     bar.read(0, 4)
     assert device.result == Result.NOT_ARMED
-    bar.write(0x14, 1, 4)
-    bar.write(0x14, 0, 4)
+    bar.write(0x14, 4, 1)
+    bar.write(0x14, 4, 0)
     assert device.result == Result.IDLE
 
 
 def test_accesses_are_4_bytes() -> None:
     device = make(RecordingPort())
     bar = device.bars[0]
-    bar.write(0x0C, 5, 8)
-    bar.write(0x0C, 5, 2)
+    bar.write(0x0C, 8, 5)
+    bar.write(0x0C, 2, 5)
     assert (bar.read(0x0C, 4), bar.read(0x0C, 2)) == (0, 0xFFFF)
-    bar.write(0x40, 5, 4)
+    bar.write(0x40, 4, 5)
     assert (bar.read(0x40, 4), bar.read(0x14, 4)) == (0, 0)
 
 

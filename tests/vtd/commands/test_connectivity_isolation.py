@@ -45,20 +45,20 @@ class Wild:
         self.scene.nic.receive(BROADCAST)
 
     def _write(self, offset: int, value: int) -> None:
-        self.bar.write(offset, value, 4)
+        self.bar.write(offset, 4, value)
 
 
 def scene() -> Connectivity:
     """The demo's machine; the host lets broadcasts into all pools."""
     found = Connectivity()
     write = found.nic.bars[0].write
-    write(0x0018, 1 << 14, 4)
-    write(0x0100, 1 << 1 | 1 << 15 | 1 << 26, 4)
-    write(0x581C, 7 << 7 | 1 << 30, 4)
+    write(0x0018, 4, 1 << 14)
+    write(0x0100, 4, 1 << 1 | 1 << 15 | 1 << 26)
+    write(0x581C, 4, 7 << 7 | 1 << 30)
     for pool in range(8):
-        write(0x5AD0 + 4 * pool, 0x8800_2600 | 1 << 24 | 1 << 27, 4)
+        write(0x5AD0 + 4 * pool, 4, 0x8800_2600 | 1 << 24 | 1 << 27)
     for register in (0x0C8C, 0x0C90):
-        write(register, 0xFF, 4)
+        write(register, 4, 0xFF)
     return found
 
 

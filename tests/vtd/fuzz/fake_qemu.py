@@ -75,7 +75,7 @@ class Machine:
             return ""
         space = self.functions[self.config >> 8 & 0xFF].config
         if command == "outl":
-            space.write(self.config & 0xFC, numbers[1], 4)
+            space.write(self.config & 0xFC, 4, numbers[1])
         else:
             return hex(space.read(self.config & 0xFC, 4))
         return ""
@@ -88,7 +88,7 @@ class Machine:
             found = edu.bar_at(address)
             if found is not None:
                 bar, offset = found
-                bar.write(offset, value, size)
+                bar.write(offset, size, value)
                 return
         self.unit.write_register(address - REGISTERS, size, value)
 

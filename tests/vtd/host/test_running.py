@@ -174,7 +174,7 @@ def test_whoever_has_a_physical_function_takes_virtual_ones_away() -> None:
     physical = passed["nic"].function
     at = physical.config.find_extended_capability(ExtendedCapabilityId.SRIOV)
     assert at is not None
-    physical.config.write(at + 8, 0, 2)  # VF Enable off: the driver of web may do that
+    physical.config.write(at + 8, 2, 0)  # VF Enable off: the driver of web may do that
     assert not passed["nic.vf1"].function.dma.write(device, MARK).ok
 
 

@@ -75,11 +75,11 @@ def test_firmware_is_asked_to_have_turned_bus_mastering_on_by_the_class() -> Non
 def test_where_the_bar_is_is_told_when_it_is_switched_on() -> None:
     chipset, told = Chipset(units(FIRST)), list[int]()
     chipset.on_placed = told.append
-    chipset.config.write(0x10, 0xFFFF_FFFF, 4)  # sizing
-    chipset.config.write(0x10, 0xFC00_0000, 4)
+    chipset.config.write(0x10, 4, 0xFFFF_FFFF)  # sizing
+    chipset.config.write(0x10, 4, 0xFC00_0000)
     assert not told
-    chipset.config.write(4, Command.of(mse=1), 2)
-    chipset.config.write(4, Command.of(mse=1, bme=1), 2)
+    chipset.config.write(4, 2, Command.of(mse=1))
+    chipset.config.write(4, 2, Command.of(mse=1, bme=1))
     assert told == [0xFC00_0000]
 
 

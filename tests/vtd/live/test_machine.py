@@ -132,7 +132,7 @@ def test_a_bar_elsewhere_than_the_table_says_is_told() -> None:
     machine = served_machine(notes.append)
     for address in (0xFC00_0000, BASE):
         machine.chipset.reset()
-        machine.chipset.config.write(0x10, address, 4)
+        machine.chipset.config.write(0x10, 4, address)
         machine.chipset.config.write(4, 2, 2)
     (note,) = notes
     assert "0xfc000000" in note

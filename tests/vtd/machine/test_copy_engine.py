@@ -57,8 +57,8 @@ def test_a_withdrawn_mapping_is_a_data_error_and_one_fault_record(
         memory.write(at, descriptor.pack())
     bar = engine.bars[0]
     for offset, value, size in ((0x80, 0x1D, 2), (0x98, COMPLETION, 8), (0x90, RING, 8)):
-        bar.write(offset, value, size)
-    bar.write(0x86, COPIES, 2)
+        bar.write(offset, size, value)
+    bar.write(0x86, 2, COPIES)
     assembly.clock.advance(DONE_BEFORE * engine.descriptor_nanoseconds)
     page = withdrawn + 4096 * (DONE_BEFORE + 1)
     domain.unmap(page, 4096)

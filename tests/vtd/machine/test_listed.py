@@ -111,7 +111,7 @@ def test_the_domain_of_a_vmd_endpoint_carries_its_id_and_belongs_to_its_unit() -
     assert unit is assembly.platform.unit_of(vmd)
     assembly.platform.memory.add_region(0, 0x1000)
     assert disk.dma.write(0x10, b"unmapped").ok
-    vmd.config.write(4, 0, 2)
+    vmd.config.write(4, 2, 0)
     assert not disk.dma.write(0x10, b"stopped!").ok
     assert assembly.platform.memory.read(0x10, 8) == b"unmapped"
     assert assembly.surroundings.pci is not None

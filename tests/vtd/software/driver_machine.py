@@ -204,7 +204,7 @@ class Machine:
         engine = DmaEngine()
         engine.connect(self.ports[device])
         self.unit.attach(device, engine.ats)
-        engine.config.write(4, 6, 2)  # memory space and bus mastering
+        engine.config.write(4, 2, 6)  # memory space and bus mastering
         return engine
 
     def _enable(self, device: int) -> None:
@@ -216,7 +216,7 @@ class Machine:
             config = self.engines[device].config
             at = config.find_extended_capability(capability)
             assert at is not None
-            config.write(at + 6, value, 2)
+            config.write(at + 6, 2, value)
 
     def run(self, steps: int) -> None:
         """Do some things, and look at what devices reach after each."""

@@ -222,6 +222,6 @@ def test_a_unit_is_a_region_that_a_bar_can_hold() -> None:
     unit = World(Mode.LEGACY).start().unit
     bar = PciFunction(Identity(0x8086, 0x1234, 0x088000)).add_bar(0, 0x1000)
     bar.place(0, 0x1000, unit)
-    bar.write(0x40, 0xFEE0_1000, 4)  # FEADDR_REG
+    bar.write(0x40, 4, 0xFEE0_1000)  # FEADDR_REG
     assert bar.read(0x40, 4) == unit.read_register(0x40, 4) == 0xFEE0_1000
     assert bar.read(0x8, 8) == unit.capabilities.cap

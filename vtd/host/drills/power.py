@@ -22,7 +22,7 @@ def suspend(guarded: bool) -> Iterator[Check]:
     scene.topology.assign_bus_numbers()
     if guarded:
         scene.driver.resume()
-    scene.device("engine").config.write(COMMAND, BME, 2)
+    scene.device("engine").config.write(COMMAND, 2, BME)
     answer = scene.write("engine", PAGE, b"of a guest ")
     yield Check("memory of the host is not written", scene.physical.read(PAGE, 11) == TEXT)
     there = scene.memory("a", PAGE, 11) == b"of a guest "
@@ -42,7 +42,7 @@ def crash(guarded: bool) -> Iterator[Check]:
     driver = scene.second_driver()
     command(scene.unit, te=False)
     driver.start()
-    scene.device("engine").config.write(COMMAND, BME, 2)
+    scene.device("engine").config.write(COMMAND, 2, BME)
     late = scene.write("engine", PAGE, b"from before")
     yield Check("with tables of its own, old devices reach nothing", not late.ok)
 

@@ -25,7 +25,7 @@ def function_level_reset(guarded: bool) -> Iterator[Check]:
     if guarded:
         scene.device("engine").reset()
     scene.driver.attach(source_id, scene.domain("b"))
-    scene.device("engine").config.write(COMMAND, BME, 2)
+    scene.device("engine").config.write(COMMAND, 2, BME)
     scene.land()
     late = scene.memory("b", PAGE, len(LATE))
     yield Check("nothing of the guest before arrives in the next one", late != LATE)
@@ -38,7 +38,7 @@ def guest_reset(guarded: bool) -> Iterator[Check]:
     if guarded:
         scene.device("engine").reset()
     scene.fill("a", PAGE, b"a new kernel ...")
-    scene.device("engine").config.write(COMMAND, BME, 2)
+    scene.device("engine").config.write(COMMAND, 2, BME)
     scene.land()
     kernel = scene.memory("a", PAGE, 16)
     yield Check("what the guest loads stays as it loads it", kernel == b"a new kernel ...")
@@ -56,7 +56,7 @@ def surprise_removal(guarded: bool) -> Iterator[Check]:
         scene.driver.detach(source_id)
     new = Inert()
     scene.topology.add(new, bus, device=0)
-    new.config.write(COMMAND, BME, 2)
+    new.config.write(COMMAND, 2, BME)
     new.dma.write(PAGE, LATE)
     late = scene.memory("a", PAGE, len(LATE))
     yield Check("what is plugged in does not inherit its address space", late != LATE)
@@ -75,10 +75,10 @@ def physical_function_reset(guarded: bool) -> Iterator[Check]:
     if guarded:
         for source_id in ids:
             scene.driver.detach(source_id)
-    nic.config.write(sriov.count.offset, NumVfs.of(count=1), 2)
-    nic.config.write(sriov.control.offset, SriovControl.of(vf_enable=1, vf_mse=1), 2)
+    nic.config.write(sriov.count.offset, 2, NumVfs.of(count=1))
+    nic.config.write(sriov.control.offset, 2, SriovControl.of(vf_enable=1, vf_mse=1))
     (new,) = sriov.functions
-    new.config.write(COMMAND, BME, 2)
+    new.config.write(COMMAND, 2, BME)
     new.dma.write(PAGE, LATE)
     late = scene.memory("a", PAGE, len(LATE))
     yield Check("a new virtual function does not inherit an address space", late != LATE)
@@ -102,8 +102,8 @@ def bridge_hotplug(guarded: bool) -> Iterator[Check]:
     if guarded:
         for name, guest in guests.items():
             scene.driver.attach(scene.source_id(name), scene.domain(guest))
-    port.config.write(COMMAND, BME, 2)
-    new.config.write(COMMAND, BME, 2)
+    port.config.write(COMMAND, 2, BME)
+    new.config.write(COMMAND, 2, BME)
     answers = [scene.write(name, PAGE, name.encode()) for name in names]
     yield Check("devices work under their new ids", all(each.ok for each in answers))
     at = [scene.memory(guests[name], PAGE, len(name)) for name in ("nic.vf1", "disk")]

@@ -161,10 +161,10 @@ class Scene:
         engine = self.device("engine")
         assert isinstance(engine, Edu)  # as described
         engine.buffer[: len(data)] = data
-        engine.write(EduRegister.DMA_SOURCE, BUFFER_START, 8)
-        engine.write(EduRegister.DMA_DESTINATION, address, 8)
-        engine.write(EduRegister.DMA_COUNT, len(data), 8)
-        engine.write(EduRegister.DMA_COMMAND, 0b11, 8)
+        engine.write(EduRegister.DMA_SOURCE, 8, BUFFER_START)
+        engine.write(EduRegister.DMA_DESTINATION, 8, address)
+        engine.write(EduRegister.DMA_COUNT, 8, len(data))
+        engine.write(EduRegister.DMA_COMMAND, 8, 0b11)
 
     def land(self) -> None:
         """Everything that is on its way arrives."""

@@ -45,18 +45,18 @@ class Rings:
     def start(self, srrctl: int = 0x0200_0402) -> None:
         bar = self.bar
         for at, ring in ((self.tx, self.tx_ring), (self.rx, self.rx_ring)):
-            bar.write(at + 0x28, 0, 4)
-            bar.write(at + 0x08, 16 * ENTRIES, 4)
-            bar.write(at + 0x00, ring + self.shift & 0xFFFF_FFFF, 4)
-            bar.write(at + 0x04, ring + self.shift >> 32, 4)
-            bar.write(at + 0x10, 0, 4)
-            bar.write(at + 0x18, 0, 4)
-        bar.write(self.tx + 0x28, 1 << 25 | 0x10108, 4)
-        bar.write(self.rx + 0x0C, srrctl, 4)
-        bar.write(self.rx + 0x28, 1 << 25 | 0x10108, 4)
+            bar.write(at + 0x28, 4, 0)
+            bar.write(at + 0x08, 4, 16 * ENTRIES)
+            bar.write(at + 0x00, 4, ring + self.shift & 0xFFFF_FFFF)
+            bar.write(at + 0x04, 4, ring + self.shift >> 32)
+            bar.write(at + 0x10, 4, 0)
+            bar.write(at + 0x18, 4, 0)
+        bar.write(self.tx + 0x28, 4, 1 << 25 | 0x10108)
+        bar.write(self.rx + 0x0C, 4, srrctl)
+        bar.write(self.rx + 0x28, 4, 1 << 25 | 0x10108)
         for index in range(ENTRIES):
             self.post(index)
-        bar.write(self.rx + 0x18, ENTRIES - 1, 4)
+        bar.write(self.rx + 0x18, 4, ENTRIES - 1)
 
     def post(self, index: int) -> None:
         packet = self.rx_buffers + BUFFER * index + self.shift
@@ -83,7 +83,7 @@ class Rings:
         return (self.tail - 1) % ENTRIES
 
     def ring_bell(self) -> None:
-        self.bar.write(self.tx + 0x18, self.tail, 4)
+        self.bar.write(self.tx + 0x18, 4, self.tail)
 
     def done(self, index: int) -> bool:
         return bool(self.ram.read(self.tx_ring + 16 * index + 12, 1)[0] & 1)
@@ -100,7 +100,7 @@ class Rings:
             data += self.ram.read(at, length)
             header += self.ram.read(at + BUFFER // 2, split >> 5 & 0x3FF)
             self.post(self.next)
-            self.bar.write(self.rx + 0x18, self.next, 4)
+            self.bar.write(self.rx + 0x18, 4, self.next)
             self.next = (self.next + 1) % ENTRIES
             if status & 2:
                 return Received(data, header, status, vlan, info & 15, rss_hash)
@@ -120,7 +120,7 @@ class MiniIgb:
         return self.bar.read(offset, 4)
 
     def write(self, offset: int, value: int) -> None:
-        self.bar.write(offset, value, 4)
+        self.bar.write(offset, 4, value)
 
     def set(self, offset: int, bits: int) -> None:
         self.write(offset, self.read(offset) | bits)
@@ -173,7 +173,7 @@ class MiniIgb:
 
     def probe(self) -> None:
         """What igb insists on before it has a network device."""
-        self.nic.config.write(4, 6, 2)
+        self.nic.config.write(4, 2, 6)
         assert self.read(0x0018) >> 22 & 3 == 0
         assert not self.read(0x5B54) & 0xE
         assert self.read(0x0010) >> 11 & 15 == 2
@@ -229,8 +229,8 @@ class MiniIgb:
 
     def enable_vfs(self, count: int, *, macs: bool = True) -> None:
         """SR-IOV on, pool ``count`` the physical function's."""
-        self.nic.config.write(0x170, count, 2)
-        self.nic.config.write(0x168, 9, 2)
+        self.nic.config.write(0x170, 2, count)
+        self.nic.config.write(0x168, 2, 9)
         self.write(0x5818, 3)
         self.write(0x581C, count << 7 | 1 << 30)
         self.write(0x0C84, 0xFF)
@@ -243,8 +243,8 @@ class MiniIgb:
 def enable_msix(function: PciFunction, bar: Bar, count: int, base: int = 0x40) -> None:
     for vector in range(count):
         for at, value in ((0, 0xFEE0_0000), (4, 0), (8, base + vector), (12, 0)):
-            bar.write(16 * vector + at, value, 4)
-    function.config.write(0x72, 0x8000, 2)
+            bar.write(16 * vector + at, 4, value)
+    function.config.write(0x72, 2, 0x8000)
 
 
 class PfAgent:
@@ -352,7 +352,7 @@ class MiniIgbvf:
         return self.bar.read(offset, 4)
 
     def write(self, offset: int, value: int) -> None:
-        self.bar.write(offset, value, 4)
+        self.bar.write(offset, 4, value)
 
     def ask(self, *words: int) -> list[int]:
         """A message to the physical function, and its answer."""
@@ -374,7 +374,7 @@ class MiniIgbvf:
 
     def reset(self) -> bool:
         """Whether the physical function answered, and with an address."""
-        self.function.config.write(4, 4, 2)
+        self.function.config.write(4, 2, 4)
         self.write(0x0000, 1 << 26)
         for _ in range(200):
             if not self.read(0x0C40) & (1 << 6 | 1 << 7):

@@ -68,7 +68,7 @@ class Bench:
         self.sink = Sink()
         self.nic.attach(self.sink)
         self.nic.config.write(0x170, 2, 2)
-        self.nic.config.write(0x168, 9, 2)
+        self.nic.config.write(0x168, 2, 9)
         self.functions: list[PciFunction] = [self.nic, *self.nic.sriov.functions]
         self.ports = []
         for function in self.functions:
@@ -76,18 +76,18 @@ class Bench:
             for page in range(0, RAM_SIZE // 16, 0x1000):
                 port.ram.write(page, self.random.randbytes(64) * 64)
             function.connect(port)
-            function.config.write(4, 6, 2)
+            function.config.write(4, 2, 6)
             self.ports.append(port)
             enable_msix(function, function.bars[3], 3)
         for at in range(0x1700, 0x1720, 4):
-            self.nic.bars[0].write(at, 0x8180_8281, 4)
+            self.nic.bars[0].write(at, 4, 0x8180_8281)
         for number in (1, 2):
             for offset, value in ((0x1700, 0x8081), (0x1740, 0x82), (0x1524, 7)):
-                self.bar(number).write(offset, value, 4)
+                self.bar(number).write(offset, 4, value)
         self.before = [port.ram.read(0x8000, RAM_SIZE - 0x8000) for port in self.ports]
         self.nic.clock.advance(1_000_000_000)
         for offset, value in ((0x0100, 0x0400_803A), (0x0400, 0xA), (0x5818, 3), (0x581C, 2 << 7)):
-            self.nic.bars[0].write(offset, value, 4)
+            self.nic.bars[0].write(offset, 4, value)
 
     def bar(self, number: int) -> Bar:
         return self.functions[number].bars[0]
@@ -111,7 +111,7 @@ def test_nothing_raises_and_refused_requests_change_nothing(
     bench = Bench(seed)
     for number, accesses in writes:
         for offset, value in accesses:
-            bench.bar(number).write(offset if not number else offset & 0x3FFF, value, 4)
+            bench.bar(number).write(offset if not number else offset & 0x3FFF, 4, value)
         for frame in frames:
             bench.nic.receive(frame)
         bench.nic.clock.advance(10_000_000)
@@ -152,19 +152,19 @@ def prepare(bench: Bench) -> None:
             fill_rings(bench, port)
     for offset, value in ((0x0000, 0x40), (0x0100, 0x0400_803A), (0x0400, 0xA), (0x5000, 0x2B00)):
         if draw.random() < 0.8:
-            write(offset, value, 4)
+            write(offset, 4, value)
     if draw.random() < 0.2:
-        write(0x0020, draw.getrandbits(31) & ~(0x1F << 21) | 1 << 21, 4)
-        write(0x0014, draw.getrandbits(12) | 1, 4)
+        write(0x0020, 4, draw.getrandbits(31) & ~(0x1F << 21) | 1 << 21)
+        write(0x0014, 4, draw.getrandbits(12) | 1)
     if draw.random() < 0.2:
-        write(0x1514, draw.choice((0xC000_0011, 0, 0x10)), 4)
-        write(0x1524, 0x1FF_FFFF, 4)
-        write(0x00D0, 0x77D4_FBFD, 4)
+        write(0x1514, 4, draw.choice((0xC000_0011, 0, 0x10)))
+        write(0x1524, 4, 0x1FF_FFFF)
+        write(0x00D0, 4, 0x77D4_FBFD)
     if draw.random() < 0.02:
-        bench.nic.config.write(0x168, draw.choice((8, 9)), 2)
-    write(0x5818, 0x00FF_0000 | draw.choice((0, 2, 3, 3, 5)), 4)
+        bench.nic.config.write(0x168, 2, draw.choice((8, 9)))
+    write(0x5818, 4, 0x00FF_0000 | draw.choice((0, 2, 3, 3, 5)))
     if draw.random() < 0.1:
-        write(0x3500, draw.choice((1 << 31, 0, 0xFFFF, draw.getrandbits(32))), 4)
+        write(0x3500, 4, draw.choice((1 << 31, 0, 0xFFFF, draw.getrandbits(32))))
 
 
 def start_queues(bench: Bench) -> None:
@@ -173,12 +173,12 @@ def start_queues(bench: Bench) -> None:
     for queue in draw.sample((0, 1, 2, 5, 8, 9), 2):
         for base, ring in ((0xC000, 0x1000), (0xE000, 0x2000)):
             at = base + 0x40 * queue
-            write(at, ring if draw.random() < 0.9 else draw.getrandbits(16), 4)
-            write(at + 4, 0 if draw.random() < 0.95 else 1, 4)
-            write(at + 8, 16 * draw.choice((8, 16, 64)), 4)
-            write(at + 0xC, draw.choice((1, 2, 0x0200_0402, 0x0A00_0402, 0x0400_0201)), 4)
-            write(at + 0x28, 1 << 25, 4)
-            write(at + 0x18, draw.randrange(8), 4)
+            write(at, 4, ring if draw.random() < 0.9 else draw.getrandbits(16))
+            write(at + 4, 4, 0 if draw.random() < 0.95 else 1)
+            write(at + 8, 4, 16 * draw.choice((8, 16, 64)))
+            write(at + 0xC, 4, draw.choice((1, 2, 0x0200_0402, 0x0A00_0402, 0x0400_0201)))
+            write(at + 0x28, 4, 1 << 25)
+            write(at + 0x18, 4, draw.randrange(8))
 
 
 def register_program(bench: Bench, length: int) -> None:
@@ -195,7 +195,7 @@ def register_program(bench: Bench, length: int) -> None:
         if draw.random() < 0.3:
             assert 0 <= bar.read(offset, 4) < 1 << 32
         else:
-            bar.write(offset, value, 4)
+            bar.write(offset, 4, value)
         if draw.random() < 0.2:
             bench.nic.receive(draw.choice(FRAMES))
         if draw.random() < 0.1:

@@ -47,21 +47,21 @@ class Rules:
     def program(self, bank: RegisterBank) -> None:
         for index, (address, pools) in enumerate(self.exact.items()):
             at = 0x5400 + 8 * index if index < 2 else 0x54E0 + 8 * index
-            bank.write(at, int.from_bytes(address[:4], "little"), 4)
-            bank.write(at + 4, int.from_bytes(address[4:], "little") | 1 << 31 | pools << 18, 4)
+            bank.write(at, 4, int.from_bytes(address[:4], "little"))
+            bank.write(at + 4, 4, int.from_bytes(address[4:], "little") | 1 << 31 | pools << 18)
         for address in self.hashed:
             bits = (address[5] << 8 | address[4]) >> (4, 3, 2, 0)[self.hash_bits] & 0xFFF
             at = (0x5200 if address[0] & 1 else 0xA000) + 4 * (bits >> 5)
-            bank.write(at, bank.read(at, 4) | 1 << (bits & 31), 4)
+            bank.write(at, 4, bank.read(at, 4) | 1 << (bits & 31))
         for vlan in self.table:
             at = 0x5600 + 4 * (vlan >> 5)
-            bank.write(at, bank.read(at, 4) | 1 << (vlan & 31), 4)
+            bank.write(at, 4, bank.read(at, 4) | 1 << (vlan & 31))
         for index, (vlan, pools) in enumerate(self.members.items()):
-            bank.write(0x5D00 + 4 * index, 1 << 31 | pools << 12 | vlan, 4)
-        bank.write(0x0100, self.filtering << 18 | self.hash_bits << 12, 4)
+            bank.write(0x5D00 + 4 * index, 4, 1 << 31 | pools << 12 | vlan)
+        bank.write(0x0100, 4, self.filtering << 18 | self.hash_bits << 12)
         control = self.default << 7 | self.no_default << 29 | self.replication << 30
-        bank.write(0x581C, control, 4)
-        bank.write(0x0C8C, self.enabled, 4)
+        bank.write(0x581C, 4, control)
+        bank.write(0x0C8C, 4, self.enabled)
         flags = {
             27: self.broadcast,
             25: self.overflow_multicast,
@@ -72,7 +72,7 @@ class Rules:
         }
         for pool in range(8):
             value = sum((pools >> pool & 1) << bit for bit, pools in flags.items())
-            bank.write(0x5AD0 + 4 * pool, value | 2000, 4)
+            bank.write(0x5AD0 + 4 * pool, 4, value | 2000)
 
     def pools(self, destination: bytes, vlan: int | None, length: int, inside: bool) -> set[int]:
         """Who gets a frame: the text of the rules, step by step."""

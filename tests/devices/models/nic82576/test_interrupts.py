@@ -120,12 +120,12 @@ def test_a_cause_is_never_forgotten(operations: list[str | int], interval: int, 
         elif operation in {"mask", "unmask"}:
             driver.write(0x1528 if operation == "mask" else 0x1524, 2)
         elif operation in {"hold", "release"}:
-            nic.bars[3].write(28, int(operation == "hold"), 4)
+            nic.bars[3].write(28, 4, int(operation == "hold"))
         else:
-            nic.config.write(0x72, nic.config.read(0x72, 2) ^ 0x4000, 2)
+            nic.config.write(0x72, 2, nic.config.read(0x72, 2) ^ 0x4000)
         owed = owed and not machine.messages()
-    nic.bars[3].write(28, 0, 4)
-    nic.config.write(0x72, 0x8000, 2)
+    nic.bars[3].write(28, 4, 0)
+    nic.config.write(0x72, 2, 0x8000)
     driver.write(0x1524, 2)
     nic.clock.advance(10_000_000)
     assert bool(machine.messages()) >= owed
@@ -164,7 +164,7 @@ def test_msi_has_one_vector_for_everything() -> None:
     machine = Machine()
     machine.up()
     for at, value, size in ((0x54, 0xFEE0_0000, 4), (0x5C, 0x77, 2), (0x52, 1, 2)):
-        machine.nic.config.write(at, value, size)
+        machine.nic.config.write(at, size, value)
     rings = machine.driver.open()
     machine.driver.write(0x1514, 0)
     machine.driver.write(0x00D0, 0x81)
@@ -219,7 +219,7 @@ def test_virtual_functions_have_moderation_of_their_own() -> None:
 def test_queues_of_a_virtual_function_that_is_gone_are_the_ports() -> None:
     machine = VirtualMachines()
     machine.start_guests()
-    machine.nic.config.write(0x168, 0, 2)
+    machine.nic.config.write(0x168, 2, 0)
     assert not machine.driver.read(0x0008) >> 14 & 0x1F
     enable_msix(machine.nic, machine.nic.bars[3], 10)
     machine.driver.write(0x1700, 0x8585)

@@ -29,7 +29,7 @@ class Driven:
         self.sink = Sink()
         self.nic.attach(self.sink)
         self.nic.config.write(0x170, 2, 2)
-        self.nic.config.write(0x168, 9, 2)
+        self.nic.config.write(0x168, 2, 9)
         self.nic.clock.advance(SECOND)
         self.guests, self.rings = [], []
         for function in self.nic.sriov.functions:

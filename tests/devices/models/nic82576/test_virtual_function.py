@@ -57,8 +57,8 @@ def test_every_queue_uses_the_memory_of_its_own_function(machine: VirtualMachine
 def test_without_a_physical_driver_the_mailbox_stays_in_reset() -> None:
     machine = Machine()
     machine.driver.probe()
-    machine.nic.config.write(0x170, 1, 2)
-    machine.nic.config.write(0x168, 9, 2)
+    machine.nic.config.write(0x170, 2, 1)
+    machine.nic.config.write(0x168, 2, 9)
     assert not MiniIgbvf(machine.nic.sriov.functions[0], machine.port.ram, 0, None).reset()
 
 
@@ -103,7 +103,7 @@ def test_a_reset_stops_its_queues_and_tells_the_other_side(
     if how == "register":
         guest.write(0x0000, 1 << 26)
     else:
-        guest.function.config.write(0xA8, 0x8000, 2)
+        guest.function.config.write(0xA8, 2, 0x8000)
     assert driver.read(0x0C88) == 2
     assert not driver.read(0x0C8C) & 2
     assert not driver.read(0x0C90) & 2
@@ -204,7 +204,7 @@ def test_rss_moves_a_frame_to_the_second_queue_of_its_pool(machine: VirtualMachi
 
 def test_status_tells_how_many_there_are(machine: VirtualMachines) -> None:
     assert machine.driver.read(0x0008) >> 14 & 0x1F == 2 | 1 << 4
-    machine.nic.config.write(0x168, 0, 2)
+    machine.nic.config.write(0x168, 2, 0)
     assert machine.driver.read(0x0008) >> 14 & 0x1F == 0
 
 
@@ -278,8 +278,8 @@ def test_requester_ids_are_where_the_parameters_place_them(
     topology = Topology()
     topology.add(nic, topology.add_root_bus(number=1), 0)
     topology.add_sriov(nic.sriov)
-    nic.config.write(0x170, 7, 2)
-    nic.config.write(0x168, 9, 2)
+    nic.config.write(0x170, 2, 7)
+    nic.config.write(0x168, 2, 9)
     ids = [topology.bdf(function).source_id for function in nic.sriov.functions]
     start = SourceId.parse(first)
     assert ids == [SourceId(start + stride * index) for index in range(7)]

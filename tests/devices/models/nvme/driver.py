@@ -30,7 +30,7 @@ class Host:
         for page in range(0, 0x10_0000, 0x1000):
             self.port.map(page, page)
         self.device.connect(self.port)
-        self.device.config.write(4, 6, 2)
+        self.device.config.write(4, 2, 6)
         self.tails = [0, 0]
         self.heads = [0, 0]
         self.phases = [1, 1]
@@ -39,10 +39,10 @@ class Host:
 
     def start(self) -> None:
         bar = self.device.bars[0]
-        bar.write(0x24, (ENTRIES - 1) << 16 | ENTRIES - 1, 4)
+        bar.write(0x24, 4, (ENTRIES - 1) << 16 | ENTRIES - 1)
         for offset, value in ((0x28, ADMIN_SQ), (0x2C, 0), (0x30, ADMIN_CQ), (0x34, 0)):
-            bar.write(offset, value, 4)
-        bar.write(0x14, ENABLE, 4)
+            bar.write(offset, 4, value)
+        bar.write(0x14, 4, ENABLE)
         assert bar.read(0x1C, 4) == 1
 
     def create_io_queues(self, vector: int = 1) -> None:
@@ -56,7 +56,7 @@ class Host:
         command = Submission.of(opcode=opcode, cid=self.tails[qid], **fields)
         self.ram.write(base + 64 * self.tails[qid], command.pack())
         self.tails[qid] = (self.tails[qid] + 1) % ENTRIES
-        self.device.bars[0].write(0x1000 + 8 * qid, self.tails[qid], 4)
+        self.device.bars[0].write(0x1000 + 8 * qid, 4, self.tails[qid])
 
     def reap(self, qid: int) -> CompletionEntry | None:
         """Take one completion, if there is one, and ring the head doorbell."""
@@ -66,7 +66,7 @@ class Host:
             return None
         self.heads[qid] = (self.heads[qid] + 1) % ENTRIES
         self.phases[qid] ^= self.heads[qid] == 0
-        self.device.bars[0].write(0x1004 + 8 * qid, self.heads[qid], 4)
+        self.device.bars[0].write(0x1004 + 8 * qid, 4, self.heads[qid])
         return entry
 
     def result(self, opcode: int, **fields: int) -> int:

@@ -28,12 +28,12 @@ def test_registers_read_as_declared() -> None:
     assert bar.read(0, 8) == CAPABILITIES
     assert bar.read(4, 4) == CAPABILITIES >> 32
     assert bar.read(8, 4) == VERSION
-    bar.write(0x28, 0x1_2345_6789, 8)
+    bar.write(0x28, 8, 0x1_2345_6789)
     assert bar.read(0x28, 8) == 0x1_2345_6000
-    bar.write(0x24, 0xFFFF_FFFF, 4)
+    bar.write(0x24, 4, 0xFFFF_FFFF)
     assert bar.read(0x24, 4) == 0x0FFF_0FFF
     for offset, size in ((2, 4), (0, 2), (0x200, 4)):
-        bar.write(offset, 0xFFFF, size)
+        bar.write(offset, size, 0xFFFF)
         assert bar.read(offset, size) == 0
 
 
@@ -128,10 +128,10 @@ def test_a_full_completion_queue_holds_commands_back(host: Host) -> None:
 def test_completions_interrupt_through_msix(host: Host) -> None:
     at = host.device.config.find_capability(0x11)
     assert at is not None
-    host.device.config.write(at + 2, 0x8000, 2)
+    host.device.config.write(at + 2, 2, 0x8000)
     for vector in (0, 1):
         for offset, value in ((0, 0xFEE0_0000), (8, 0x40 + vector), (12, 0)):
-            host.device.bars[0].write(MSIX_TABLE + 16 * vector + offset, value, 4)
+            host.device.bars[0].write(MSIX_TABLE + 16 * vector + offset, 4, value)
     host.admin(Admin.ABORT)
     host.io(Io.FLUSH, 0, 1)
     assert host.port.messages == [(0xFEE0_0000, 0x40), (0xFEE0_0000, 0x41)]
@@ -177,8 +177,8 @@ def test_admin_commands_are_checked(
 def test_queues_are_deleted_in_order(host: Host) -> None:
     assert host.admin(Admin.DELETE_SQ, cdw10=1) == 0
     assert host.admin(Admin.DELETE_CQ, cdw10=1) == 0
-    host.device.bars[0].write(0x1008, 1, 4)
-    host.device.bars[0].write(0x100C, 1, 4)
+    host.device.bars[0].write(0x1008, 4, 1)
+    host.device.bars[0].write(0x100C, 4, 1)
     assert host.reap(1) is None
 
 
@@ -215,11 +215,11 @@ def test_refused_queue_memory_stops_the_controller(host: Host, page: int) -> Non
 
 def test_disabling_resets_the_controller(host: Host) -> None:
     bar = host.device.bars[0]
-    bar.write(0x14, ENABLE | 1 << 14, 4)
+    bar.write(0x14, 4, ENABLE | 1 << 14)
     assert bar.read(0x1C, 4) == 1 | 2 << 2
-    bar.write(0x14, 0, 4)
+    bar.write(0x14, 4, 0)
     assert bar.read(0x1C, 4) == 0
-    bar.write(0x14, 0, 4)
+    bar.write(0x14, 4, 0)
     host.submit(1, Io.FLUSH, nsid=1)
     assert host.reap(1) is None
 
@@ -227,8 +227,8 @@ def test_disabling_resets_the_controller(host: Host) -> None:
 @pytest.mark.parametrize(("queues", "mps"), [(0, 0), (0x0007_0007, 5)])
 def test_an_impossible_configuration_is_fatal(queues: int, mps: int) -> None:
     host = Host(start=False)
-    host.device.bars[0].write(0x24, queues, 4)
-    host.device.bars[0].write(0x14, ENABLE | mps << 7, 4)
+    host.device.bars[0].write(0x24, 4, queues)
+    host.device.bars[0].write(0x14, 4, ENABLE | mps << 7)
     assert host.device.bars[0].read(0x1C, 4) == 2
 
 
@@ -240,7 +240,7 @@ def test_an_async_event_request_stays_outstanding(host: Host) -> None:
 
 def test_doorbells_outside_their_queue_are_ignored(host: Host) -> None:
     for offset in (0x1008, 0x100C, 0x1FF8):
-        host.device.bars[0].write(offset, ENTRIES, 4)
+        host.device.bars[0].write(offset, 4, ENTRIES)
     assert host.io(Io.FLUSH, 0, 1) == 0
 
 

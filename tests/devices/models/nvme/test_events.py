@@ -30,19 +30,19 @@ def log(host: Host, page: int, length: int = 512, *, retain: bool = False) -> by
 def test_a_wrong_doorbell_is_an_error_event_told_once_until_the_log_is_read() -> None:
     host = Host()
     host.submit(0, Admin.ASYNC_EVENT)
-    host.device.bars[0].write(0x1010, 1, 4)  # there is no queue 2
+    host.device.bars[0].write(0x1010, 4, 1)  # there is no queue 2
     assert event(host) == (0, 0, 1)
     host.submit(0, Admin.ASYNC_EVENT)
-    host.device.bars[0].write(0x1000, ENTRIES, 4)
+    host.device.bars[0].write(0x1000, 4, ENTRIES)
     assert event(host) is None
     log(host, 1)
-    host.device.bars[0].write(0x1000, ENTRIES, 4)
+    host.device.bars[0].write(0x1000, 4, ENTRIES)
     assert event(host) == (0, 1, 1)
 
 
 def test_an_event_waits_for_a_request() -> None:
     host = Host()
-    host.device.bars[0].write(0x1010, 1, 4)
+    host.device.bars[0].write(0x1010, 4, 1)
     host.submit(0, Admin.ASYNC_EVENT)
     assert event(host) == (0, 0, 1)
 
@@ -114,7 +114,7 @@ def test_features_are_kept_have_defaults_and_end_with_the_controller() -> None:
     saved = Admin.SET_FEATURES, {"cdw10": 1 << 31 | 1}
     assert host.admin(saved[0], **saved[1]) == Status.NOT_SAVEABLE
     assert host.admin(Admin.SET_FEATURES, cdw10=0x7F) == Status.BAD_FIELD
-    host.device.bars[0].write(0x14, 0, 4)
+    host.device.bars[0].write(0x14, 4, 0)
     again = Host(host.device, port=host.port)
     assert again.result(Admin.GET_FEATURES, cdw10=0x01) == 0
 
@@ -125,17 +125,17 @@ def test_the_pin_is_asserted_while_completions_are_to_be_taken(masked: bool) -> 
     host.create_io_queues(vector=0)
     bar = host.device.bars[0]
     if masked:
-        bar.write(INTMS, 1, 4)
+        bar.write(INTMS, 4, 1)
         assert (bar.read(INTMS, 4), bar.read(INTMC, 4)) == (1, 1)
     host.submit(1, Io.FLUSH, nsid=1)
     assert host.device.intx is not masked
     if masked:
-        bar.write(INTMC, 1, 4)
+        bar.write(INTMC, 4, 1)
         assert host.device.intx
     at = host.device.config.find_capability(0x11)
     assert at is not None
     for enabled in (0x8000, 0):
-        host.device.config.write(at + 2, enabled, 2)
+        host.device.config.write(at + 2, 2, enabled)
         assert host.device.intx is not bool(enabled)
     assert host.reap(1) is not None
     assert not host.device.intx
@@ -147,7 +147,7 @@ def test_a_full_admin_queue_holds_events_back() -> None:
     for _ in range(ENTRIES - 2):
         host.submit(0, Admin.ABORT)
     host.submit(0, Admin.ABORT)
-    host.device.bars[0].write(0x1010, 1, 4)
+    host.device.bars[0].write(0x1010, 4, 1)
     results = []
     while (entry := host.reap(0)) is not None:
         results.append(entry.result)

@@ -81,7 +81,7 @@ def test_the_host_decides_by_flush_fua_and_the_cache_feature() -> None:
             if durable == "flush":
                 assert host.io(Io.FLUSH, 0, 1, nsid=0xFFFF_FFFF) == 0
             if durable == "shutdown":
-                host.device.bars[0].write(0x14, 1 | 1 << 14, 4)
+                host.device.bars[0].write(0x14, 4, 1 | 1 << 14)
             assert isinstance(host.device, Nvme)
             host.device.lose_power(seed)
             assert host.storage[0] == ord("y") or not durable

@@ -18,8 +18,8 @@ def device_with_functions(count: int = 3) -> tuple[Nvme, Host]:
     device = Nvme(blocks=64, vfs=count)
     host = Host(device)
     assert device.sriov is not None
-    device.config.write(device.sriov.count.offset, count, 2)
-    device.config.write(device.sriov.control.offset, 9, 2)
+    device.config.write(device.sriov.count.offset, 2, count)
+    device.config.write(device.sriov.control.offset, 2, 9)
     return device, host
 
 
@@ -41,11 +41,11 @@ def test_a_function_works_once_it_was_given_queues_and_switched_on() -> None:
     assert device.sriov is not None
     function = device.sriov.functions[0]
     early = Host(function, start=False)
-    early.device.bars[0].write(0x24, 0x0007_0007, 4)
-    early.device.bars[0].write(0x14, ENABLE, 4)
+    early.device.bars[0].write(0x24, 4, 0x0007_0007)
+    early.device.bars[0].write(0x14, 4, ENABLE)
     assert early.fatal  # it is offline
     bring_up(host, 1)
-    early.device.bars[0].write(0x14, 0, 4)
+    early.device.bars[0].write(0x14, 4, 0)
     guest = Host(function)
     assert guest.port is not host.port
     assert guest.result(Admin.SET_FEATURES, cdw10=7, cdw11=0x0007_0007) == 0x0001_0001
@@ -110,7 +110,7 @@ def test_enabling_functions_again_leaves_nothing_behind_and_a_device_can_be_copi
     device, _ = device_with_functions()
     assert device.sriov is not None
     for enabled in (0, 9) * 5:
-        device.config.write(device.sriov.control.offset, enabled, 2)
+        device.config.write(device.sriov.control.offset, 2, enabled)
     assert len(device.subsystem.changed_namespaces) == 4
     copied = pickle.loads(pickle.dumps(device))
     assert copied.subsystem.namespaces[1].blocks == 64
