@@ -42,6 +42,7 @@ from vtd.fuzz.properties import (
 )
 from vtd.fuzz.qemu import QemuTarget
 from vtd.fuzz.request_cases import request_cases
+from vtd.fuzz.shrinking import shrunk
 from vtd.fuzz.targets import (
     CaseFailedError,
     CommandTarget,
@@ -222,8 +223,25 @@ def run_job(
             raise broken[0] from None
         if not violations:
             raise
-        result.failures.append(_failure(job, violations[-1]))
+        found = violations[-1]
+        if shrink:
+            attempt = partial(_attempt, check, job.target)
+            found = shrunk(found, job.property, attempt, expired)
+        result.failures.append(_failure(job, found))
     return result
+
+
+def _attempt(check: Callable[[Case, Tally], None], target: str, case: Case) -> Violation | None:
+    """How a case fails, if it does."""
+    try:
+        check(case, Tally())
+    except Violation as violation:
+        return violation
+    except CaseFailedError as error:
+        return Violation(f"{target}: {error}", case)
+    except Exception as error:
+        return Violation(f"{type(error).__name__}: {error}", case)
+    return None
 
 
 def _check_qemu(engine: EngineTarget, qemu: QemuTarget) -> Callable[[Case, Tally], None]:

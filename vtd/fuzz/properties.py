@@ -40,15 +40,24 @@ UNITS = tuple(PROFILES.values())
 
 
 class Violation(Exception):  # noqa: N818 - what a property reports
-    """A case that a property does not hold for; ``outcomes`` are the right ones, if known."""
+    """A case that a property does not hold for; ``outcomes`` are the right ones, if known.
+
+    ``difference``: the first step that has another outcome.
+    """
 
     def __init__(
-        self, why: str, case: Case | None = None, outcomes: Sequence[Outcome] = ()
+        self,
+        why: str,
+        case: Case | None = None,
+        outcomes: Sequence[Outcome] = (),
+        difference: Difference | None = None,
     ) -> None:
         super().__init__(why if case is None else f"{why} [{case.rule}]")
         self.why = why
         self.case = case
         self.outcomes = list(outcomes)
+        self.mark: object = why if difference is None else difference._replace(number=0)
+        """What cases that fail in the same way have in common."""
 
 
 @dataclass
@@ -206,7 +215,8 @@ def take(run: ScenarioRun, step: Step, audit: Audit | None, number: int) -> Outc
 def _agree(case: Case, expected: list[Outcome], outcomes: list[Outcome]) -> None:
     differences: list[Difference] = compare(case, expected, outcomes)
     if differences:
-        raise Violation(f"oracle and engine differ: {differences[0]}", case, expected)
+        why = f"oracle and engine differ: {differences[0]}"
+        raise Violation(why, case, expected, differences[0])
 
 
 def differential(one: EngineTarget, other: FuzzTarget) -> Callable[[Case, Tally], None]:
@@ -219,7 +229,7 @@ def differential(one: EngineTarget, other: FuzzTarget) -> Callable[[Case, Tally]
         differences = compare(case, expected, other.run(case))
         if differences:
             why = f"{one.name} and {other.name} differ: {differences[0]}"
-            raise Violation(why, case, expected)
+            raise Violation(why, case, expected, differences[0])
 
     return check
 

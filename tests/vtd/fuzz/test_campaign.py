@@ -168,7 +168,9 @@ def test_a_shared_library_agrees_and_its_buggy_sister_is_caught(tmp_path: Path) 
     found = run_jobs(
         jobs_of(["tables"], buggy, range(20)), enough=lambda total: bool(total.failures)
     )
-    assert found.failures
+    (failure,) = found.failures
+    assert failure.scenario is not None
+    assert len(failure.scenario["steps"]) < 12, failure.scenario["steps"]
 
 
 @pytest.mark.filterwarnings("default")

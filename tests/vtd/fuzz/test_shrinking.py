@@ -1,0 +1,58 @@
+"""Steps that a failure does not need are left out, but none that keeps caches and tables agreed."""
+
+from __future__ import annotations
+
+from vtd.fuzz.case import Case, dma_read
+from vtd.fuzz.driver import ModelDriver
+from vtd.fuzz.properties import Violation
+from vtd.fuzz.shrinking import shrunk
+from vtd.unit.registers.capabilities import PROFILES
+
+WANTED = dma_read("d0", 0x1234, 8)
+
+
+def fails_with_the_read(case: Case) -> Violation | None:
+    if WANTED not in case.steps:
+        return None
+    return Violation("the read", case)
+
+
+def failing() -> Violation:
+    driver = ModelDriver(PROFILES["client"])
+    driver.attach("d0", 1, 0)
+    driver.map(1, 0, 0, 4)
+    driver.emit(WANTED)
+    driver.detach("d0")
+    return Violation("the read", driver.case())
+
+
+def never() -> bool:
+    return False
+
+
+def test_nothing_is_left_that_can_go() -> None:
+    found = shrunk(failing(), "tables", fails_with_the_read, never)
+    assert found.case is not None
+    assert found.case.steps == (WANTED,)
+
+
+def test_commands_and_invalidations_stay_where_caches_count() -> None:
+    found = shrunk(failing(), "driver", fails_with_the_read, never)
+    assert found.case is not None
+    rest = [step for step in found.case.steps if step != WANTED]
+    queue = [step for step in rest if step["op"] == "mem_write"]
+    assert queue and all(step["addr"].startswith("0x104") for step in queue)
+    assert {step["op"] for step in rest} == {"mem_write", "reg_write"}
+
+
+def test_another_failure_does_not_count() -> None:
+    def fails_otherwise(case: Case) -> Violation | None:
+        return Violation("something else", case)
+
+    whole = failing()
+    assert shrunk(whole, "tables", fails_otherwise, never) is whole
+
+
+def test_time_that_is_up_ends_it() -> None:
+    whole = failing()
+    assert shrunk(whole, "tables", fails_with_the_read, lambda: True) is whole
