@@ -82,7 +82,10 @@ class AddressMap {
     this.box = box;
     this.ranges = unpacked(JSON.parse(document.getElementById(box.dataset.packed).textContent));
     this.most = Math.max(2 ** (Number(box.dataset.width) - 12), this.ranges.at(-1).end);
-    this.view = [0, this.most];
+    const [first, last] = [this.ranges[0], this.ranges.at(-1)];
+    const margin = Math.ceil((last.end - first.start) / 32);
+    this.used = [Math.max(0, first.start - margin), Math.min(this.most, last.end + margin)];
+    this.view = this.used;
     this.canvas = box.querySelector("canvas");
     this.told = box.querySelector("output");
     this.tools = box.querySelector(".tools");
@@ -90,7 +93,7 @@ class AddressMap {
     box.classList.add("drawn");
     this.tools.addEventListener("click", (event) => this.act(event.target.dataset.do));
     this.canvas.addEventListener("keydown", (event) => {
-      const what = { "+": "in", "=": "in", "-": "out", ArrowLeft: "left", ArrowRight: "right", Home: "all" }[event.key];
+      const what = { "+": "in", "=": "in", "-": "out", ArrowLeft: "left", ArrowRight: "right", Home: "all", End: "used" }[event.key];
       if (!what) return;
       event.preventDefault();
       this.act(what);
@@ -116,6 +119,7 @@ class AddressMap {
   act(what) {
     const [from, to] = this.view, wide = to - from, middle = (from + to) / 2;
     if (what === "all") this.show(0, this.most);
+    if (what === "used") this.show(...this.used);
     if (what === "in") this.show(Math.floor(middle - wide / 8), Math.ceil(middle + wide / 8));
     if (what === "out") this.show(Math.floor(middle - wide * 2), Math.ceil(middle + wide * 2));
     if (what === "left") this.show(from - Math.ceil(wide / 4), to - Math.ceil(wide / 4));
