@@ -297,7 +297,7 @@ def change_way(m: Machine, change: Any) -> None:
     match change:
         case ("function", number, on):
             functions = m.functions
-            functions[number % len(functions)].config.write(4, 4 * on, 2)
+            functions[number % len(functions)].config.write(4, 2, 4 * on)
         case ("bridge", on):
             m.bridge.config.write(4, 2, 4 * on)
         case ("acs", validation, blocking):

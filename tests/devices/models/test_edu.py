@@ -135,7 +135,7 @@ def test_the_pin_is_held_until_acknowledged() -> None:
     assert bar.read(0x24, 4) == 0b10
     bar.write(0x64, 4, 0b10)
     assert not edu.intx
-    bar.write(0x60, 0, 4)
+    bar.write(0x60, 4, 0)
     assert not edu.intx
 
 
