@@ -131,6 +131,7 @@ check_rebind() {
 		for _ in 1 2 3; do
 			echo "$function" >/sys/bus/pci/drivers/nvme/unbind
 			echo "$function" >/sys/bus/pci/drivers/nvme/bind
+			alive "$function" >/dev/null || break # the driver gives up if it is unbound while it begins
 		done
 		verdict "rebind $function" alive "$function"
 	done
@@ -142,6 +143,7 @@ check_rescan() {
 		for _ in 1 2; do
 			echo 1 >"/sys/bus/pci/devices/$function/remove"
 			echo 1 >/sys/bus/pci/rescan
+			alive "$function" >/dev/null || break
 		done
 		verdict "remove and rescan $function" alive "$function"
 	done
