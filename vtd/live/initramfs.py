@@ -6,7 +6,7 @@ kernel looks for it there before anything else.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from importlib import resources
 
 from vtd.live.cpio import Archive
@@ -18,20 +18,21 @@ OPTIONAL_MODULES = (
     "crc64_rocksoft_generic",
     "crc32c_generic",
     "ext4",
-    "idxd",
     "ioatdma",
     "igb",
     "igbvf",
 )
 """Checksums that older kernels look for by another name than their modules have; a file system;
 drivers of devices that a machine may have."""
+OF_CHECKS = {"sva": "idxd"}
+"""Drivers that complain where they have nothing to do, by the check that needs them."""
 FILES = resources.files("vtd.live") / "guest"
 
 
 def build(
     kernel: Kernel,
     busybox: bytes,
-    checks: Iterable[str],
+    checks: Sequence[str],
     *,
     programs: Mapping[str, bytes] | None = None,
     extra: Mapping[str, bytes] | None = None,
@@ -49,7 +50,8 @@ def build(
     archive.add("init", (FILES / "init").read_bytes(), executable=True)
     archive.add("checks.sh", (FILES / "checks.sh").read_bytes())
     archive.add("checks", "".join(f"{line}\n" for line in checks).encode())
-    modules = kernel.load_order((*filter(kernel.has, OPTIONAL_MODULES), *MODULES))
+    wanted = [OF_CHECKS[name] for line in checks if (name := line.partition(" ")[0]) in OF_CHECKS]
+    modules = kernel.load_order((*filter(kernel.has, (*OPTIONAL_MODULES, *wanted)), *MODULES))
     archive.add("modules/order", "".join(f"{name}.ko\n" for name in modules).encode())
     for name, content in modules.items():
         archive.add(f"modules/{name}.ko", content)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.vtd.live.kernel_files import BUSYBOX, kernel_folder
+from tests.vtd.live.kernel_files import BUSYBOX, kernel_folder, module
 from tests.vtd.live.newc import read_newc
 from vtd.live import madt
 from vtd.live.initramfs import FILES, build
@@ -27,6 +27,14 @@ def test_it_has_a_shell_the_modules_in_order_and_the_checks(tmp_path: Path) -> N
     ]
     assert all(f"modules/{name}" in entries for name in order)
     assert "script" not in entries
+
+
+def test_a_driver_of_one_check_is_there_for_it_alone(tmp_path: Path) -> None:
+    folder = kernel_folder(tmp_path)
+    (next(folder.rglob("nvme.ko*")).parent / "idxd.ko").write_bytes(module())
+    kernel = find_kernel(folder)
+    for checks, there in ((["units", "sva 3"], True), (["units"], False)):
+        assert ("modules/idxd.ko" in read_newc(build(kernel, BUSYBOX, checks))) == there
 
 
 def test_tables_come_first_where_a_kernel_looks_for_them(tmp_path: Path) -> None:
