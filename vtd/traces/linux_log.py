@@ -32,6 +32,8 @@ _SEVERAL = re.compile(r"dma_addrs=\{([^}]*)\} sizes=\{([^}]*)\}")
 _UNMAP_SG = re.compile(r"phys_addrs=\{([^}]*)\}")
 ACCESS = {"TO_DEVICE": READ, "FROM_DEVICE": WRITE}
 LARGEST = 0xFFFF_F000
+"""Bytes of a row."""
+LARGEST_MAPPING = 1 << 48
 
 
 def recognizes(line: str) -> bool:
@@ -57,19 +59,26 @@ def read(lines: Iterable[tuple[int, str]], source: int | None = None) -> Iterato
         if now < start:
             raise TraceError(f"line {number}, column time: before the first line; see --sort")
         time = now - start
-        if event.startswith("dma_"):
-            named = True
-            yield from _dma_event(time, event, told, lists)
-        elif event in ("map", "unmap") and not named and (iova := _IOVA.match(told)):
-            if source is None:
-                raise TraceError(
-                    f"line {number}, column source_id: iommu:{event} names no device: give --source"
-                )
-            address, target, size = int(iova[1], 16), int(iova[2] or "0", 16), int(iova[3])
-            for at, length in _parts(address, size):
-                yield _row(time, at, length, source, event == "map", target + at - address)
-                if event == "map":
-                    yield TraceRow(time, at, 0, length, source_id=source, access=WRITE)
+        try:
+            if event.startswith("dma_"):
+                named = True
+                yield from _dma_event(time, event, told, lists)
+            elif event in ("map", "unmap") and not named and (iova := _IOVA.match(told)):
+                yield from _iommu_event(time, event, iova, source)
+        except ValueError as error:
+            raise TraceError(f"line {number}, {error}") from error
+
+
+def _iommu_event(
+    time: int, event: str, iova: re.Match[str], source: int | None
+) -> Iterator[TraceRow]:
+    if source is None:
+        raise TraceError(f"column source_id: iommu:{event} names no device: give --source")
+    address, target, size = int(iova[1], 16), int(iova[2] or "0", 16), int(iova[3])
+    for at, length in _parts(address, size):
+        yield _row(time, at, length, source, event == "map", target + at - address)
+        if event == "map":
+            yield TraceRow(time, at, 0, length, source_id=source, access=WRITE)
 
 
 def _dma_event(
@@ -127,6 +136,8 @@ def _row(time: int, address: int, length: int, source: int, maps: bool, target: 
 
 
 def _parts(address: int, size: int) -> Iterator[tuple[int, int]]:
-    """A range in rows that a length of 32 bits can tell."""
+    """A range in rows that a length of 32 bits can tell; TraceError for what no kernel maps."""
+    if size > LARGEST_MAPPING:
+        raise TraceError(f"column length: {size} bytes are more than any kernel maps")
     for start in range(0, size, LARGEST):
         yield address + start, min(LARGEST, size - start)

@@ -112,6 +112,8 @@ def _lines(stream: BinaryIO) -> Iterator[tuple[int, str]]:
     number = 0
     while line := plain.readline(LONGEST_LINE):
         number += 1
+        if len(line) == LONGEST_LINE:
+            raise TraceError(f"line {number}: longer than {LONGEST_LINE >> 20} MiB")
         yield number, line.decode("utf-8", "replace").rstrip("\r\n")
 
 

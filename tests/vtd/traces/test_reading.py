@@ -11,6 +11,9 @@ import pytest
 pytest.importorskip("pyarrow", reason="traces need the batch extra")
 pytest.importorskip("numpy", reason="traces need the batch extra")
 
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from vtd.batch.columns import ONLY_LEAVES, REQUESTS, RowKind
 from vtd.traces.reading import Reading, read_trace
 from vtd.traces.rows import TraceError, TraceRow, in_arrays, parse_source
@@ -174,3 +177,28 @@ def test_what_is_wrong_is_named_by_line(text: str | bytes, said: str) -> None:
 
 def test_the_columns_of_a_row_are_those_of_an_array() -> None:
     assert TraceRow._fields == REQUESTS.names
+
+
+DAMAGE = [b"", b"9" * 30, b"-", b"\0", b"\xff", b"{", b",", b"f" * 20]
+SAMPLES = [QEMU, HYPERSIO, FTRACE, PERF, BLKPARSE, BLOCK_EVENTS, '{"address": 1, "length": 2}\n']
+
+
+@settings(max_examples=150)
+@given(st.data())
+def test_a_log_with_damage_gives_rows_or_one_line(data: st.DataObject) -> None:
+    text = data.draw(st.sampled_from(SAMPLES)).encode()
+    for _ in range(data.draw(st.integers(1, 4))):
+        at = data.draw(st.integers(0, len(text)))
+        put = data.draw(
+            st.sampled_from([b"", b"9" * 30, b"-", b"\0", b"\xff", b"{", b",", b"f" * 20])
+        )
+        text = text[:at] + put + text[at + data.draw(st.integers(0, 5)) :]
+    try:
+        rows_of(text, Reading(source=8, form=data.draw(st.sampled_from([None, "csv", "jsonl"]))))
+    except TraceError as error:
+        assert "\n" not in str(error)
+
+
+def test_a_line_without_end_is_refused() -> None:
+    with pytest.raises(TraceError, match="line 1: longer than 1 MiB"):
+        rows_of(bytes(3 << 20))
