@@ -9,6 +9,7 @@ anything is not so, 2 if it cannot be found out.
 from __future__ import annotations
 
 import argparse
+import json
 import shutil
 import struct
 import subprocess
@@ -76,6 +77,37 @@ asyncio.run(look())
 """A window without a terminal, on the machine that the last argument names."""
 
 
+WORKLOAD = 'rows = 9\n[[stream]]\nkind = "nic"\n'
+TRACE = '{"time": 0, "address": 4096, "length": 64}\n'
+NUMBERS = [
+    "sets",
+    "ways",
+    "entries",
+    "index",
+    "requesters",
+    "requests",
+    "lookups",
+    "misses",
+    "miss_ratio",
+    "reads",
+    "reads_per_request",
+    "packets",
+    "latency",
+    "bytes",
+    "duration",
+    "removed",
+    "reads_per_packet",
+    "gigabits",
+]
+TEXTS = ["trace", "policy", "page_size", "tables", "structures", "invalidation"]
+HISTORY = {name: [1] for name in ("time", "requests", "packets", "reads")}
+RESULTS = json.dumps(
+    {"results": [dict.fromkeys(NUMBERS, 1) | dict.fromkeys(TEXTS, "") | {"history": HISTORY}]}
+)
+"""Results of a sweep of one design, enough to draw."""
+INPUTS = {"workload.toml": WORKLOAD, "trace.jsonl": TRACE, "results.json": RESULTS}
+
+
 class Trial(NamedTuple):
     """A command, the extra that it needs, and a text that it prints with it."""
 
@@ -93,6 +125,9 @@ TRIALS = (
     Trial("cores", WALK, "root entry not present"),
     Trial("fuzz", FUZZ, "cases in"),
     Trial("cluster", (*FUZZ, "--dask"), "cases in"),
+    Trial("batch", ("trace", "generate", "workload.toml", "-o", "made.parquet"), "9 rows"),
+    Trial("batch", ("sweep", "trace.jsonl", "--iotlb", "ways=1..2", "--jobs", "1"), "miss ratio"),
+    Trial("plots", ("plot", "results.json", "-o", "drawn.svg"), "drawn.svg: 1 design"),
     Trial("tui", ("explore", "machine.toml"), "unit at 0xfed90000"),
 )
 
@@ -210,6 +245,8 @@ def faults(folder: Path) -> Iterator[tuple[str, list[str]]]:
         packages = Path(scratch, "packages")
         lock = ("--require-hashes", "--no-deps", "--only-binary=:all:", "-r", LOCK)
         pip(environment(Path(scratch, "pip")), "download", *lock, "-d", packages)
+        for name, text in INPUTS.items():
+            Path(scratch, name).write_text(text)
         Path(scratch, "core").write_bytes(CORE)
         Path(scratch, "machine.toml").write_text(MACHINE)
         everything = set().union(*EXTRAS.values())

@@ -38,7 +38,7 @@ def plot(
 
         found = []
         for place in files:
-            with unusable_input(place):
+            with unusable_input(place), needing("batch", "plot"):
                 found += load(place)
         with unusable_input("vtd plot"):
             names = None if chart is None else chosen("--chart", chart, CHARTS)
