@@ -144,8 +144,7 @@ class Dsa(PciFunction):
             return
         descriptor = s.Descriptor(int.from_bytes(raw, "little"))
         self._waiting.append(Work(self, queue, configuration, descriptor))
-        if self._alarm is None:
-            self._alarm = self.clock.after(self.descriptor_nanoseconds, self._run)
+        self._begin()
 
     def interrupt(self, vector: int) -> bool:
         """Raise an interrupt; False if there is no such vector."""
@@ -177,13 +176,21 @@ class Dsa(PciFunction):
             self.interrupt(0)
 
     def _run(self) -> None:
-        """Carry out the first descriptor, as far as it gets."""
+        """Carry out descriptors while time passes, up to one that waits for a page."""
         self._alarm = None
-        pause = self._waiting[0].step() if self._waiting else Pause.PAGE
-        if pause is Pause.DONE:
-            self._waiting.popleft()
-            self._settle()
-        if pause is not Pause.PAGE and self._waiting and self._alarm is None:
+        while self._waiting and self._alarm is None:
+            pause = self._waiting[0].step()
+            if pause is Pause.PAGE:
+                return
+            if pause is Pause.DONE:
+                self._waiting.popleft()
+                self._settle()
+            if not self.clock.skip(self.descriptor_nanoseconds):
+                self._begin()
+
+    def _begin(self) -> None:
+        """Have the next descriptor carried out, if there is one."""
+        if self._waiting and self._alarm is None:
             self._alarm = self.clock.after(self.descriptor_nanoseconds, self._run)
 
     def _go_on(self) -> None:

@@ -14,6 +14,8 @@ from vtd.live.sockets import ANCILLARY, CHUNK, Listener, received
 
 READABLE = EPOLLIN | EPOLLHUP | EPOLLERR
 """There is something to read, if only that the client has gone."""
+SHORT = 1e-4
+"""Seconds that are not slept: the operating system would make a millisecond of them."""
 MAX_BACKLOG = 1 << 21
 """Bytes that wait to be sent from which on nothing more is read."""
 
@@ -102,7 +104,8 @@ class Server:
             waits.append(self._time + due - self._clock.now)
         if end is not None:
             waits.append(end)
-        return max(min(waits) - self._now(), 0) / 1e9
+        seconds = (min(waits) - self._now()) / 1e9
+        return seconds if seconds >= SHORT else 0
 
     def _send_messages(self) -> None:
         """Send what one client's command, or time, had to be told to another client."""
