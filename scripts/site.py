@@ -16,6 +16,7 @@ import tempfile
 import zipfile
 from collections.abc import Iterator
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 
 from scripts.release import ReleaseError, build, run
@@ -34,8 +35,8 @@ PYODIDE = (
     "pyodide-lock.json",
 )
 """The files of the npm package that a worker loads."""
-PACKAGES = ("construct",)
-"""What our wheel needs in the page, beside itself."""
+PACKAGES, REPORT = ("construct",), ("jinja2", "markupsafe")
+"""What our wheel needs in the page, beside itself; and for reports, if that is installed."""
 CAPTURE = ROOT / "tests" / "captures" / "edu-faults-legacy48"
 EPOCH = (1980, 1, 1, 0, 0, 0)
 
@@ -56,7 +57,8 @@ def _ours(wheel: Path) -> Iterator[tuple[str, bytes]]:
 
 
 def _packages() -> Iterator[tuple[str, bytes]]:
-    for package in PACKAGES:
+    reporting = all(find_spec(each) for each in REPORT)
+    for package in (*PACKAGES, *(REPORT if reporting else ())):
         for file in metadata.files(package) or ():
             if file.suffix == ".py":
                 yield str(file), file.read_binary()

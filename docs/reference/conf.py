@@ -1,5 +1,6 @@
 """How Sphinx makes the reference from the docstrings; ``scripts/docs`` runs it."""
 
+from importlib.util import find_spec
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -16,6 +17,9 @@ apidoc_modules = [
     }
     for package in ("vtd", "devices", "pagetables")
 ]
+# Extras that are not installed: modules that need them are documented all the same.
+EXTRAS = ("altair", "distributed", "fsspec", "jinja2", "numba", "pyarrow", "textual", "vl_convert")
+autodoc_mock_imports = [name for name in EXTRAS if find_spec(name) is None]
 autodoc_default_options = {"no-value": True}
 autodoc_member_order = "bysource"
 

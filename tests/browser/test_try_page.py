@@ -216,6 +216,21 @@ def test_an_edited_table_and_sarif_are_those_of_the_commands(
     status.filter(has_text="Not edited: 'x' is not FLAG=0|1").wait_for()
 
 
+def test_the_report_is_that_of_the_command(
+    tried: Watched, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("jinja2", reason="the report extra is not installed")
+    monkeypatch.chdir(tmp_path)
+    give(tried, INPUTS["table and log"])
+    names = [name for name, _ in INPUTS["table and log"]]
+    for name, data in INPUTS["table and log"]:
+        Path(name).write_bytes(data)
+    assert CliRunner().invoke(main, ["report", *names, "-o", "out.html"]).exit_code == 0
+    with tried.page.expect_download(timeout=PATIENCE) as saved:
+        tried.page.get_by_role("button", name="Report").click()
+    assert Path(saved.value.path()).read_bytes() == Path("out.html").read_bytes()
+
+
 def test_dropped_and_pasted_things_are_taken(tried: Watched) -> None:
     give(tried, [])
     page = tried.page

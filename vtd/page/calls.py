@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from importlib.util import find_spec
 from typing import Any
 
 from vtd.dmar.written_edits import EDITS
@@ -11,8 +12,9 @@ from vtd.page.answers import Inputs, Page, sarif
 
 
 def about() -> str:
-    """What the page has to know before anything was given: the edits, with their forms."""
-    return json.dumps({"edits": [[name, form] for name, (form, _) in EDITS.items()]})
+    """What the page has to know first: the edits with their forms, whether it can make a report."""
+    edits = [[name, form] for name, (form, _) in EDITS.items()]
+    return json.dumps({"edits": edits, "report": find_spec("jinja2") is not None})
 
 
 def answers(inputs: Any) -> str:
@@ -23,6 +25,13 @@ def answers(inputs: Any) -> str:
 def findings_as_sarif(inputs: Any) -> str:
     """The findings in every table as SARIF."""
     return sarif(_inputs(inputs))
+
+
+def report(inputs: Any) -> str:
+    """The report about the inputs as HTML."""
+    from vtd.page import reporting  # noqa: PLC0415 - half a second, for those who want it
+
+    return reporting.report(_inputs(inputs))
 
 
 def edited(inputs: Any, edits: Any) -> bytes:

@@ -24,6 +24,7 @@ engine.onmessage = ({ data }) => {
     ready = true;
     find("edit-name").replaceChildren(...data.ready.edits.map(([name, form]) => made("option", { value: name, "data-form": form }, name)));
     hint();
+    find("report").hidden = !data.ready.report;
     if (!state.inputs.length) say("Ready.");
     document.body.dataset.ready = "yes";
   } else if (data.failed) {
@@ -194,6 +195,11 @@ function download(id, title, action) {
   find("downloads").append(button);
 }
 download("json", "All answers as JSON", async () => save("answers.json", JSON.stringify(state.row, null, 1), "application/json"));
+download("report", "Report", async () => {
+  say("Writing the report…");
+  save("report.html", await ask("report", pairs()), "text/html");
+  say("The report was saved: one file, which asks nobody.");
+});
 download("sarif", "Findings as SARIF", async () => save("findings.sarif", await ask("findings_as_sarif", pairs()), "application/json"));
 
 function hint() {
