@@ -176,7 +176,8 @@ def _rule(cache: CacheName, word: Word, now: int | None) -> Rule:
     if by_cache is not None:
         return by_cache
     if structure is Structure.PASID and cache is not CacheName.HOST_PERMISSION:
-        return Rule.PASID_ENTRY_DOMAIN_IOTLB if _needs_domain(word, now) else Rule.PASID_ENTRY_IOTLB
+        whole = cache is CacheName.SECOND_STAGE or _needs_domain(word, now)  # Table 24
+        return Rule.PASID_ENTRY_DOMAIN_IOTLB if whole else Rule.PASID_ENTRY_IOTLB
     return _OTHERS.get(structure, Rule.SECOND_STAGE_IOTLB)
 
 

@@ -25,6 +25,8 @@ CAP_REG.CM = 1, which does not apply to first-stage tables (6.1, 6.5.3.3).
 
 `tests/vtd/auditing/test_invalidation_rules.py` has two cases of each rule, by its name: a driver
 that forgets this one invalidation, which is reported, and one that gives it, which is not.
+`tests/vtd/auditing/test_guidance_tables.py` does so for each row of Table 28, in each mode and for
+RID_PASID and other PASIDs, and `test_field_bugs.py` plays bugs that drivers had.
 
 | rule | change | owed | stage | section |
 | --- | --- | --- | --- | --- |"""
