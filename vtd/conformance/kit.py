@@ -289,16 +289,17 @@ def _allowed(
 def different(case: Case, number: int, runs: Sequence[Observed]) -> list[Outcome]:
     """The different outcomes of a step.
 
-    A unit of version 1 need not have IQERCD_REG, which later revisions brought: it may read 0.
+    IQERCD_REG means something after an error only, and keeps it through a reset by software. A unit
+    of version 1 need not have it, as later revisions brought it: it may read 0.
     """
     found: list[Outcome] = []
     for run in runs:
         outcome = reduced(run.outcomes[number])
         if outcome is not None and outcome not in found:
             found.append(outcome)
-    old = case.capabilities.version >> 4 <= 1
-    if old and case.steps[number].get("offset") == ERROR_RECORD and 0 not in found:
-        found.append(0)
+    if case.steps[number].get("offset") == ERROR_RECORD:
+        old = case.capabilities.version >> 4 <= 1
+        return [] if 0 in found else [*found, *([0] if old else [])]
     return found
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import select
+import signal
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Protocol
@@ -134,7 +135,7 @@ def _one(
 
 @contextmanager
 def _started(command: Sequence[str], complaints: IO[bytes]) -> Iterator[subprocess.Popen[bytes]]:
-    """A process that is gone afterwards."""
+    """A process in a group of its own, which is gone afterwards."""
     try:
         process = subprocess.Popen(
             command,
@@ -149,7 +150,8 @@ def _started(command: Sequence[str], complaints: IO[bytes]) -> Iterator[subproce
         try:
             yield process
         finally:
-            process.kill()
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)  # with what it started itself
 
 
 @dataclass(frozen=True)

@@ -47,7 +47,8 @@ int device_dump(const struct device *device, uint64_t place, uint64_t data, uint
     return failed;
 }
 
-/* The device's own message (MSI with a 64-bit address) is set up as the wanted one, and sent. */
+/* The device's own message (MSI with a 64-bit address) is set up as the wanted one, and sent; what
+   is read from the device last comes behind it. */
 void device_message(const struct device *device, uint64_t address, uint32_t data)
 {
     uint8_t bus = device->bus, devfn = device->devfn, message = device->message;
@@ -57,4 +58,5 @@ void device_message(const struct device *device, uint64_t address, uint32_t data
     config_write(bus, devfn, message, 1u << 16);
     at(uint32_t, device->registers + RAISE) = 1;
     at(uint32_t, device->registers + ACKNOWLEDGE) = 1;
+    (void)at(uint32_t, device->registers);
 }

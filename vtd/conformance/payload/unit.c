@@ -18,12 +18,14 @@ uint64_t unit_read(uint64_t offset, unsigned size)
     return size == 8 ? at(uint64_t, image.unit + offset) : at(uint32_t, image.unit + offset);
 }
 
+/* The write has arrived once a read has come back: a device's requests would not wait for it. */
 void unit_write(uint64_t offset, unsigned size, uint64_t value)
 {
     if (size == 8)
         at(uint64_t, image.unit + offset) = value;
     else
         at(uint32_t, image.unit + offset) = value;
+    unit_read(0, 4);
 }
 
 /* Wait until the bits of a register are as wanted; 1 if they don't become so. */
