@@ -22,7 +22,7 @@ from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
 from resource import RUSAGE_CHILDREN, getrusage
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from rich.console import Console
 from rich.table import Table
@@ -54,6 +54,9 @@ from vtd.unit.caching.cache import UNBOUNDED, Shape
 from vtd.unit.caching.policy import KEEPS_STALE, UNCACHED, CachePolicy
 from vtd.unit.options import Options
 from vtd.unit.registers.capabilities import PROFILES, Capabilities
+
+if TYPE_CHECKING:
+    from scripts.bench_batch import Cost
 
 PAGES = 4096
 BATCH = 16
@@ -384,9 +387,10 @@ def main() -> int:
         return print_changes(options.before, options.rounds, as_json=options.format == "json")
     figures = measure(options.rounds, _tell)
     tables = bench_dmar.measure()
+    batch = batch_costs(options.rounds)
     if options.format == "json":
-        rows = [*(each._asdict() for each in figures), *(each._asdict() for each in tables)]
-        print(json.dumps(rows))
+        rows: list[Figure | bench_dmar.Measured | Cost] = [*figures, *tables, *batch]
+        print(json.dumps([each._asdict() for each in rows]))
         return 0
     shown = Table("case", "us", "x empty call")
     for figure in figures:
@@ -396,7 +400,22 @@ def main() -> int:
     for measured in tables:
         dmar.add_row(measured.name, f"{measured.milliseconds:.2f}", f"{measured.target:g}")
     Console().print(dmar)
+    if batch:
+        requests = Table("request in an array", "ns")
+        for cost in batch:
+            requests.add_row(cost.name, f"{cost.nanoseconds:.1f}")
+        Console().print(requests)
     return 0
+
+
+def batch_costs(rounds: int) -> list[Cost]:
+    """What requests cost in arrays of them, if the ``batch`` extra is installed."""
+    if find_spec("numba") is None or find_spec("numpy") is None:
+        _tell("batch: not measured, needs the batch extra")
+        return []
+    from scripts import bench_batch  # noqa: PLC0415 - not installed everywhere
+
+    return bench_batch.measure(machine, IOVA, rounds, _tell)
 
 
 def print_changes(revision: str, rounds: int, *, as_json: bool) -> int:

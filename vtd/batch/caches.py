@@ -70,18 +70,14 @@ class ArrayIotlb(Iotlb):
     """Whoever works on the arrays."""
 
     @staticmethod
-    def replace(iotlb: Iotlb, generator: Words) -> ArrayIotlb:
-        """Make an IOTLB one in an array. It stays the same object, as ports and the unit know it.
-
-        ``generator``: 625 words for the random numbers of its shape.
-        """
+    def replace(iotlb: Iotlb) -> ArrayIotlb:
+        """Make an IOTLB one in an array. It stays the same object, as ports have it."""
         entries, counters = iotlb.snapshot()[-1], iotlb.counters.snapshot()
         iotlb.__class__ = ArrayIotlb
         assert isinstance(iotlb, ArrayIotlb)
         bounded = iotlb.shape.ways is not None
         iotlb.store, iotlb.kinds = Store(iotlb.shape, moves=bounded), Store(UNBOUNDED)
-        iotlb._words = generator
-        iotlb._random = Generator(generator, iotlb._random)
+        iotlb._random = Generator(iotlb.store, iotlb._random)
         iotlb._rows, iotlb._tags, iotlb._faults = [], [], [None]
         iotlb._numbers = {}
         spaces, iotlb._spaces = iotlb._spaces, {}
@@ -94,7 +90,6 @@ class ArrayIotlb(Iotlb):
             each.clear()
         return iotlb
 
-    _words: Words
     _rows: list[RequestKind]
     """Kinds in the order of their rows."""
     _tags: list[IotlbTags]
@@ -107,7 +102,7 @@ class ArrayIotlb(Iotlb):
         return self._adopt(kind, Space(kind)) if space is None else space
 
     def _adopt(self, kind: RequestKind, space: Space) -> Space:
-        row = self.kinds.put(self._words, packed(kind), 0, 0, -1, 0)
+        row = self.kinds.put(packed(kind), 0, 0, -1, 0)
         self._rows.append(kind)
         sizes: Any = {shift: Pages(self, row, shift) for shift in SHIFTS}
         space.small = sizes.pop(PAGE_SHIFT)
@@ -146,7 +141,7 @@ class ArrayIotlb(Iotlb):
             self._faults.append(fault)
         grants = rights | snoop << k.SNOOP_BIT | self.number_of(kind, tags) << k.TAGS_AT
         place = address >> shift, row << 6 | shift
-        self.store.put(self._words, *place, physical, grants, number)
+        self.store.put(*place, physical, grants, number)
         self.store.take_counts(self.counters)
 
     def line(self, row: int) -> Line:
@@ -260,11 +255,10 @@ def _shifted(address: int, shifts: Words) -> Words:
 class ArrayStructureCache(Cache[StructureKey, StructureEntry]):
     """A paging-structure cache in an array."""
 
-    def __init__(self, cache: Cache[StructureKey, StructureEntry], generator: Words) -> None:
+    def __init__(self, cache: Cache[StructureKey, StructureEntry]) -> None:
         super().__init__(cache.shape, prefix_of)
-        self._words = generator
-        self._random = Generator(generator, cache._random)
         self.store = Store(cache.shape)
+        self._random = Generator(self.store, cache._random)
         self._tags: list[tuple[int, int | None]] = []
         self._numbers: dict[tuple[int, int | None], int] = {}
         for key, entry in cache:
@@ -343,7 +337,7 @@ class ArrayStructureCache(Cache[StructureKey, StructureEntry]):
         domain_id, pasid, shift, prefix = key
         tag = self.number_of((domain_id, pasid)) << 6 | shift
         where = entry.width << k.WIDTH_AT | (0 if entry.host is None else entry.host + 1)
-        self.store.put(self._words, prefix, tag, entry.frame, entry.rights, where)
+        self.store.put(prefix, tag, entry.frame, entry.rights, where)
 
     def remove(self, matches: Callable[[StructureKey, StructureEntry], bool]) -> int:
         doomed = [row for row in self._rows() if matches(*self._entry(row))]

@@ -42,15 +42,27 @@ LOG = 1 << 14
 """How many faults the kernel meets before they are recorded."""
 
 
-def run(unit: RemappingUnit, rows: Requests, software: Software | None = None) -> Outcomes:
-    """Carry out the rows of an array in their order; the outcome of each.
+def run(
+    unit: RemappingUnit,
+    rows: Requests,
+    software: Software | None = None,
+    outcomes: Outcomes | None = None,
+) -> Outcomes:
+    """Carry out the rows of an array in their order; the outcome of each, in ``outcomes`` if given.
 
     ValueError, with all before it done, for a row that is none, or that asks for ``software`` where
-    there is none.
+    there is none; with nothing done for an array of another type, or outcomes of another length.
     """
     if rows.dtype != REQUESTS:
         raise ValueError(f"rows: an array of type REQUESTS is needed, not {rows.dtype}")
-    return engine_of(unit).run(np.ascontiguousarray(rows), software)
+    if outcomes is None:
+        outcomes = np.empty(len(rows), OUTCOMES)
+    elif outcomes.dtype != OUTCOMES or outcomes.shape != rows.shape:
+        raise ValueError(f"outcomes: {len(rows)} of type OUTCOMES are needed")
+    if not outcomes.flags.c_contiguous:
+        raise ValueError("outcomes: the array has gaps")
+    engine_of(unit).run(np.ascontiguousarray(rows), outcomes, software)
+    return outcomes
 
 
 def engine_of(unit: RemappingUnit) -> Engine:
@@ -83,28 +95,23 @@ class Engine:
             or policy.prefetched_pages
             or policy.trust_cached_rights
         )
-        self._generators = np.zeros((3, 625), np.int64)
         self._control = np.zeros(k.CONTROL, np.int64)
-        self._log = np.zeros((LOG, k.LOGGED), np.int64)
+        self._log = np.zeros(LOG * k.LOGGED, np.int64)
         self._frames = Store(UNBOUNDED)
         self._targets = np.zeros(k.TARGET, np.int64)
         self._known: dict[int, _Known] = {}
         self._by_place: dict[int, Target] = {}
         if self._able and self._memory is not None:
             caches = unit.caches
-            self._iotlb = ArrayIotlb.replace(caches.iotlb, self._generators[0])
+            self._iotlb = ArrayIotlb.replace(caches.iotlb)
             self._iotlb.owner = self
-            caches.first_stage = self._first = ArrayStructureCache(
-                caches.first_stage, self._generators[1]
-            )
-            caches.second_stage = self._second = ArrayStructureCache(
-                caches.second_stage, self._generators[2]
-            )
+            self._first = ArrayStructureCache(caches.first_stage)
+            self._second = ArrayStructureCache(caches.second_stage)
+            caches.first_stage, caches.second_stage = self._first, self._second
             self._memory.follow(self._frame_moved)
 
-    def run(self, rows: Requests, software: Software | None = None) -> Outcomes:
+    def run(self, rows: Requests, outcomes: Outcomes, software: Software | None = None) -> None:
         """See :func:`run`."""
-        outcomes = np.zeros(len(rows), OUTCOMES)
         at = 0
         while at < len(rows):
             if self._is_kernels():
@@ -113,10 +120,11 @@ class Engine:
                     break
             else:
                 done = 0
+            if not done:
+                outcomes[at] = NOTHING
             if done >= 0:
                 self._carry_out(at, rows[at], outcomes[at], done, software)
                 at += 1
-        return outcomes
 
     def _is_kernels(self) -> bool:
         """Whether the kernel may carry out anything now."""
@@ -179,8 +187,8 @@ class Engine:
         control[k.LOOKUPS] = control[k.FAULTS] = 0
         stopped = k.run(
             control,
-            rows.view(np.int64).reshape(-1, REQUESTS.itemsize // 8),
-            outcomes.view(np.int64).reshape(-1, OUTCOMES.itemsize // 8),
+            rows.view(np.int64),
+            outcomes.view(np.int64),
             self._iotlb.store.words,
             self._first.store.words,
             self._second.store.words,
@@ -188,7 +196,6 @@ class Engine:
             self._targets,
             self._frames.words,
             self._log,
-            self._generators,
         )
         for cache in (self._iotlb, self._first, self._second):
             cache.store.take_counts(cache.counters)
@@ -220,7 +227,7 @@ class Engine:
             state = k.OWNED
         with suppress(BusError):
             pointer = pointer_to(memory.frames[number])
-        self._frames.put(self._generators[0], number, 0, pointer, state, 0)
+        self._frames.put(number, 0, pointer, state, 0)
 
     def _frame_moved(self, number: int | None) -> None:
         if number is None:
@@ -232,7 +239,7 @@ class Engine:
 
     def _record_faults(self, rows: Requests, outcomes: Outcomes, count: int) -> None:
         """Have the unit record what the kernel met, in its order."""
-        log = self._log[:count]
+        log = self._log.reshape(-1, k.LOGGED)[:count]
         causes, inverse = np.unique(log[:, k.LOGGED_WHY], return_inverse=True)
         faults = [self._fault(int(cause)) for cause in causes]
         reasons = np.array([int(fault.reason) for fault in faults], np.uint8)[inverse]
@@ -276,6 +283,7 @@ class Engine:
         return TranslationFault(reason, target.fpd)
 
 
+NOTHING = np.zeros((), OUTCOMES)[()]
 RULES = tuple(WalkRule)
 MOST_ATTRIBUTES = max(AddressType) << ADDRESS_TYPE_SHIFT | PRIVILEGED
 

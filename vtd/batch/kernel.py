@@ -70,13 +70,26 @@ def save(typing: Any, pointer: Any, value: Any) -> Any:
     return types.void(types.int64, types.int64), generate
 
 
+@intrinsic  # type: ignore[untyped-decorator]
+def pointer(typing: Any, array: Any) -> Any:
+    """The words of an array without their bounds, which are one argument instead of seven."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        made = context.make_array(signature.args[0])(context, builder, arguments[0])
+        return made.data
+
+    return types.CPointer(types.int64)(array), generate
+
+
 # Header of a store
 MASK, INDEX, SETS, FREE, USED, CAPACITY, SIZE = range(7)
 WAYS, SET_COUNT, SET_SHIFT, REFRESHES, RANDOM, MOVES = range(7, 13)
 """The shape; whether a use makes an entry the newest, whether a renewed one becomes so."""
 HITS, MISSES, INSERTIONS, EVICTIONS = range(13, 17)
 """What was counted since the last time somebody took the counts."""
-HEADER = 24
+DRAWS = 24
+"""A Mersenne Twister: 624 words, and which comes next."""
+HEADER = 656
 UNBOUNDED_WAYS = -1
 
 # A row: two keys, what there is, neighbours in the order of replacement, next of the same hash
@@ -158,12 +171,8 @@ def use(store: Any, row: int) -> None:
         renew(store, row)
 
 
-@compiled
-def remove(store: Any, row: int) -> None:
-    """Take an entry out."""
-    head = set_of(store, store[row])
-    _unlink(store, head, row)
-    store[head + COUNT] -= 1
+@inner
+def _unhash(store: Any, row: int) -> None:
     at = _place(store, store[row], store[row + TAG])
     if store[at] == row:
         store[at] = store[row + CHAIN]
@@ -172,6 +181,15 @@ def remove(store: Any, row: int) -> None:
         while store[before + CHAIN] != row:
             before = store[before + CHAIN]
         store[before + CHAIN] = store[row + CHAIN]
+
+
+@compiled
+def remove(store: Any, row: int) -> None:
+    """Take an entry out."""
+    head = set_of(store, store[row])
+    _unlink(store, head, row)
+    store[head + COUNT] -= 1
+    _unhash(store, row)
     store[row + CHAIN] = store[FREE]
     store[row + TAG] = -1
     store[FREE] = row
@@ -179,44 +197,56 @@ def remove(store: Any, row: int) -> None:
 
 
 @compiled
-def put(store: Any, generator: Any, key: int, tag: int, one: int, two: int, three: int) -> int:
+def put(store: Any, key: int, tag: int, one: int, two: int, three: int) -> int:
     """Keep an entry as the newest; a full set loses one first. There has to be a row left."""
-    store[INSERTIONS] += 1
     row = find(store, key, tag)
-    if row:
-        if store[MOVES]:
-            renew(store, row)
+    if not row:
+        return add(store, key, tag, one, two, three)
+    store[INSERTIONS] += 1
+    if store[MOVES]:
+        renew(store, row)
+    store[row + ONE], store[row + TWO], store[row + THREE] = one, two, three
+    return row
+
+
+@inner
+def add(store: Any, key: int, tag: int, one: int, two: int, three: int) -> int:
+    """As :func:`put`, for an entry that there is not yet."""
+    head = set_of(store, key)
+    if store[head + COUNT] == store[WAYS]:
+        row = store[head + OLDEST]
+        if store[RANDOM]:
+            for _ in range(below(store, store[WAYS])):
+                row = store[row + NEWER]
+        _unlink(store, head, row)
+        _unhash(store, row)
+        store[EVICTIONS] += 1
     else:
-        head = set_of(store, key)
-        if store[WAYS] > 0 and store[head + COUNT] == store[WAYS]:
-            victim = store[head + OLDEST]
-            if store[RANDOM]:
-                for _ in range(below(generator, store[WAYS])):
-                    victim = store[victim + NEWER]
-            remove(store, victim)
-            store[EVICTIONS] += 1
         row = store[FREE]
         if row:
             store[FREE] = store[row + CHAIN]
         else:
             row = HEADER + store[USED] * ROW
             store[USED] += 1
-        store[row], store[row + TAG] = key, tag
-        at = _place(store, key, tag)
-        store[row + CHAIN] = store[at]
-        store[at] = row
-        _link(store, head, row)
         store[head + COUNT] += 1
         store[SIZE] += 1
+    store[row], store[row + TAG] = key, tag
     store[row + ONE], store[row + TWO], store[row + THREE] = one, two, three
-    return row
+    at = _place(store, key, tag)
+    store[row + CHAIN] = store[at]
+    store[at] = row
+    _link(store, head, row)
+    store[INSERTIONS] += 1
+    return row  # type: ignore[no-any-return]
 
 
 @compiled
 def clear(store: Any) -> None:
     """Take everything out."""
-    store[store[INDEX] : store[INDEX] + store[MASK] + 1] = 0
-    store[store[SETS] : store[SETS] + store[SET_COUNT] * SET] = 0
+    for at in range(store[INDEX], store[INDEX] + store[MASK] + 1):
+        store[at] = 0
+    for at in range(store[SETS], store[SETS] + store[SET_COUNT] * SET):
+        store[at] = 0
     for row in range(HEADER, HEADER + store[USED] * ROW, ROW):
         store[row + TAG] = -1
     store[FREE] = store[USED] = store[SIZE] = 0
@@ -243,30 +273,27 @@ def ordered(store: Any, head: int, rows: Any) -> None:
 
 
 @inner
-def below(generator: Any, count: int) -> int:
-    """A random number below ``count``, as :meth:`random.Random.choice` draws it.
-
-    ``generator``: the 624 words of a Mersenne Twister, and which comes next.
-    """
+def below(store: Any, count: int) -> int:
+    """A random number below ``count``, as :meth:`random.Random.choice` draws it."""
     bits = 0
     while count >> bits:
         bits += 1
     while True:
-        number = _draw(generator) >> 32 - bits
+        number = _draw(store) >> 32 - bits
         if number < count:
             return number
 
 
 @inner
-def _draw(generator: Any) -> int:
-    if generator[624] >= 624:
+def _draw(store: Any) -> int:
+    if store[DRAWS + 624] >= 624:
         for each in range(624):
-            word = generator[each] & 0x8000_0000 | generator[(each + 1) % 624] & 0x7FFF_FFFF
-            twisted = generator[(each + 397) % 624] ^ word >> 1
-            generator[each] = twisted ^ 0x9908_B0DF if word & 1 else twisted
-        generator[624] = 0
-    word = generator[generator[624]]
-    generator[624] += 1
+            word = store[DRAWS + each] & 0x8000_0000 | store[DRAWS + (each + 1) % 624] & 0x7FFF_FFFF
+            twisted = store[DRAWS + (each + 397) % 624] ^ word >> 1
+            store[DRAWS + each] = twisted ^ 0x9908_B0DF if word & 1 else twisted
+        store[DRAWS + 624] = 0
+    word = store[DRAWS + store[DRAWS + 624]]
+    store[DRAWS + 624] += 1
     word ^= word >> 11
     word ^= word << 7 & 0x9D2C_5680
     word ^= word << 15 & 0xEFC6_0000
@@ -310,7 +337,10 @@ UNKNOWN_FRAME, FRAME_TO_OWN, LEFT_TO_UNIT, NO_ROOM, LOG_FULL = range(16, 21)
 # Notes of a walk, and of the whole run
 FRAME, NEEDS_CHANGE, READS, FAULT_SHIFT, FAULT_STAGE, MISSING = range(6)
 LEAF, LEAF_SHIFT, LEAF_RIGHTS, LEAF_FRAME, LEAF_PLACE = range(6, 11)
-NOTES = 16
+STORES, MEMO, MEMOS, MEMO_WORDS = 16, 17, 256, 8
+"""Where the lowest tables are that walks came to in this run: stage, and number of stores until
+then, address bits, pointer, rights, frame. Nobody else changes tables meanwhile."""
+NOTES = MEMO + MEMOS * MEMO_WORDS
 
 # A frame: pointer, and whether it may be written in place
 POINTER, OWN = ONE, TWO
@@ -332,6 +362,7 @@ def _set_flags(
         if load(place) != entry:
             return LEFT_TO_UNIT
         save(place, entry | flags)
+        notes[STORES] += 1
     return FOUND
 
 
@@ -346,7 +377,6 @@ def _walk(
     stage: int,
     frames: Any,
     cache: Any,
-    generator: Any,
     address: int,
     real: bool,
     notes: Any,
@@ -372,17 +402,28 @@ def _walk(
                 break
         if not row and real:
             cache[MISSES] += 1
+    known, memo = 0, MEMO + ((address >> 21) + stage * 7 & MEMOS - 1) * MEMO_WORDS
+    this = notes[STORES] << 32 | stage
+    if not cached and notes[memo] == this and notes[memo + 1] == address >> 21:
+        done = count - 1
+        pointer, rights, known = notes[memo + 2], notes[memo + 3], notes[memo + 4]
+        notes[READS] += done
     for level in range(done, count):
         at = stage + STEPS + level * STEP
         shift = targets[at]
         notes[FAULT_SHIFT] = shift
-        row = find(frames, frame, 0)
-        if not row:
-            notes[FRAME] = frame
-            return UNKNOWN_FRAME
-        pointer = frames[row + POINTER]
-        if not pointer:
-            return READ_ERROR
+        row = known
+        if not known:
+            row = find(frames, frame, 0)
+            if not row:
+                notes[FRAME] = frame
+                return UNKNOWN_FRAME
+            pointer = frames[row + POINTER]
+            if not pointer:
+                return READ_ERROR
+            if level == count - 1 and (real or not notes[NEEDS_CHANGE]):
+                notes[memo], notes[memo + 1] = notes[STORES] << 32 | stage, address >> 21
+                notes[memo + 2], notes[memo + 3], notes[memo + 4] = pointer, rights, row
         place = pointer + (address >> shift & 511) * 8
         entry = load(place)
         notes[READS] += 1
@@ -398,7 +439,7 @@ def _walk(
         frame = entry >> 12 & FRAME_NUMBER
         if cached and real:
             prefix, width = _prefix(address, shift), targets[stage + TAG_WIDTH] << WIDTH_AT
-            put(cache, generator, prefix, tag | shift, frame, rights, width)
+            put(cache, prefix, tag | shift, frame, rights, width)
     if not rights & present:
         return NOT_PRESENT
     if not entry & targets[at + 2] or entry & targets[at + 3]:
@@ -421,7 +462,6 @@ def _walk_guest_table(
     target: int,
     frames: Any,
     second: Any,
-    generator: Any,
     address: int,
     need: int,
     denied: int,
@@ -434,7 +474,7 @@ def _walk_guest_table(
     if address >> targets[target + WIDTH]:
         return TABLE_BEYOND_WIDTH
     notes[FAULT_STAGE] = SECOND_STAGE
-    code = _walk(targets, stage, frames, second, generator[2], address, real, notes)
+    code = _walk(targets, stage, frames, second, address, real, notes)
     if code:
         return code
     notes[FAULT_STAGE], notes[FAULT_SHIFT] = FIRST_STAGE, shift
@@ -453,7 +493,6 @@ def _set_guest_flags(
     target: int,
     frames: Any,
     second: Any,
-    generator: Any,
     place: int,
     host: int,
     entry: int,
@@ -468,7 +507,7 @@ def _set_guest_flags(
         return NOT_SNOOPED
     stage, shift = target + SECOND_STAGE, notes[FAULT_SHIFT]
     code = _walk_guest_table(
-        targets, target, frames, second, generator, place, targets[stage + WRITABLE],
+        targets, target, frames, second, place, targets[stage + WRITABLE],
         TABLE_NOT_WRITABLE, real, notes,
     )  # fmt: skip
     if code:
@@ -495,7 +534,6 @@ def _walk_guest(
     frames: Any,
     first: Any,
     second: Any,
-    generator: Any,
     address: int,
     real: bool,
     notes: Any,
@@ -536,7 +574,7 @@ def _walk_guest(
         host = known_host
         if frame != known:
             code = _walk_guest_table(
-                targets, target, frames, second, generator, frame << 12, readable,
+                targets, target, frames, second, frame << 12, readable,
                 TABLE_NOT_READABLE, real, notes,
             )  # fmt: skip
             if code:
@@ -545,7 +583,7 @@ def _walk_guest(
             if cached and real and reached:
                 where = targets[stage + TAG_WIDTH] << WIDTH_AT | host + 1
                 prefix = _prefix(address, reached)
-                put(first, generator[1], prefix, tag | reached, frame, rights, where)
+                put(first, prefix, tag | reached, frame, rights, where)
         row = find(frames, host, 0)
         if not row:
             notes[FRAME] = host
@@ -561,7 +599,7 @@ def _walk_guest(
             break
         if accessed and entry & accessed != accessed:
             code = _set_guest_flags(
-                targets, target, frames, second, generator, frame << 12 | number << 3, host,
+                targets, target, frames, second, frame << 12 | number << 3, host,
                 entry, accessed, real, notes,
             )  # fmt: skip
             if code:
@@ -573,7 +611,7 @@ def _walk_guest(
         return RESERVED
     if entry & accessed != accessed:
         code = _set_guest_flags(
-            targets, target, frames, second, generator, frame << 12 | number << 3, host,
+            targets, target, frames, second, frame << 12 | number << 3, host,
             entry, accessed, real, notes,
         )  # fmt: skip
         if code:
@@ -598,7 +636,6 @@ def _translate(
     frames: Any,
     first: Any,
     second: Any,
-    generator: Any,
     address: int,
     access: int,
     privileged: int,
@@ -630,11 +667,9 @@ def _translate(
             return NOT_CANONICAL
         if mode == FIRST:
             notes[FAULT_STAGE] = FIRST_STAGE
-            code = _walk(targets, one, frames, first, generator[1], address, real, notes)
+            code = _walk(targets, one, frames, first, address, real, notes)
         else:
-            code = _walk_guest(
-                targets, target, frames, first, second, generator, address, real, notes
-            )
+            code = _walk_guest(targets, target, frames, first, second, address, real, notes)
         if code:
             return code
         rights, shift = notes[LEAF_RIGHTS], notes[LEAF_SHIFT]
@@ -651,7 +686,7 @@ def _translate(
         if mode == NESTED and physical >> width:
             return FIRST_BEYOND_WIDTH
         notes[FAULT_STAGE] = SECOND_STAGE
-        code = _walk(targets, two, frames, second, generator[2], physical, real, notes)
+        code = _walk(targets, two, frames, second, physical, real, notes)
         if code:
             return code
         granted &= notes[LEAF_RIGHTS] >> targets[two + RIGHTS_AT]
@@ -676,7 +711,7 @@ def _translate(
                     return NOT_SNOOPED
                 if mode == NESTED:
                     code = _set_guest_flags(
-                        targets, target, frames, second, generator, first_place, first_frame,
+                        targets, target, frames, second, first_place, first_frame,
                         first_leaf, dirty, real, notes,
                     )  # fmt: skip
                 else:
@@ -706,7 +741,8 @@ def _translate(
 
 # Of a row of requests, as words
 DMA, MARKER = int(RowKind.DMA), int(RowKind.MARKER)
-ADDRESS_WORD, LENGTH_WORD, KIND_WORD = 1, 3, 4
+ADDRESS_WORD, LENGTH_WORD, KIND_WORD, REQUEST = 1, 3, 4, 5
+OUTCOME = 2
 # What is carried from call to call
 AT_ROW, AT_ADDRESS, EPOCH, LOOKUPS, FAULTS, NEEDED = range(6)
 CONTROL = 8
@@ -730,38 +766,39 @@ PAGE_NUMBER = (1 << 52) - 1
 
 @compiled
 def run(
-    control: Any,
-    rows: Any,
-    outcomes: Any,
-    iotlb: Any,
-    first: Any,
-    second: Any,
-    kinds: Any,
-    targets: Any,
-    frames: Any,
-    log: Any,
-    generator: Any,
+    control_words: Any,
+    row_words: Any,
+    outcome_words: Any,
+    iotlb_words: Any,
+    first_words: Any,
+    second_words: Any,
+    kind_words: Any,
+    target_words: Any,
+    frame_words: Any,
+    log_words: Any,
 ) -> int:
-    """Carry out requests from row AT_ROW on; why it stopped, FOUND at the end.
-
-    ``rows`` and ``outcomes`` are words. ``generator`` has three rows of 625 words, for the IOTLB
-    and the two paging-structure caches.
-    """
-    notes = np.zeros(NOTES, np.int64)
+    """Carry out requests from row AT_ROW on; why it stopped, FOUND at the end."""
+    note_words = np.zeros(NOTES, np.int64)
+    control, rows, outcomes = pointer(control_words), pointer(row_words), pointer(outcome_words)
+    iotlb, first, second = pointer(iotlb_words), pointer(first_words), pointer(second_words)
+    kinds, targets, frames = pointer(kind_words), pointer(target_words), pointer(frame_words)
+    log, notes = pointer(log_words), pointer(note_words)
+    count, room = len(row_words) // REQUEST, len(log_words) // LOGGED
     last_key, kind, marks = -1, 0, 0
     at, faults = control[AT_ROW], control[FAULTS]
     code = FOUND
-    while at < len(rows):
-        word, address = rows[at, KIND_WORD], rows[at, ADDRESS_WORD]
+    while at < count:
+        word, address = rows[at * REQUEST + KIND_WORD], rows[at * REQUEST + ADDRESS_WORD]
         about, access = word >> 32 & 0xFF, word >> 40 & 0xFF
         attributes = word >> 48 & 0xFF
         if about == MARKER:
+            outcomes[at * OUTCOME] = outcomes[at * OUTCOME + 1] = 0
             at += 1
             continue
         if about != DMA or not 0 < access <= ATOMIC or attributes > PRIVILEGED:
             code = LEFT_TO_UNIT
             break
-        lengths = rows[at, LENGTH_WORD]
+        lengths = rows[at * REQUEST + LENGTH_WORD]
         length, pasid = lengths & 0xFFFF_FFFF, lengths >> 32 & 0xFFFF_FFFF
         key = pasid | (word & 0xFFFF) << 32 | (attributes & PRIVILEGED) << 48
         if key != last_key:
@@ -782,7 +819,7 @@ def run(
                 code = LEFT_TO_UNIT
                 break
             elif control[AT_ADDRESS]:
-                outcome = outcomes[at, 1]
+                outcome = outcomes[at * OUTCOME + 1]
                 page += control[AT_ADDRESS]
                 left -= control[AT_ADDRESS]
                 control[AT_ADDRESS] = 0
@@ -806,7 +843,7 @@ def run(
                 physical = iotlb[entry + LEADS_TO] | page & (1 << shift) - 1
             else:
                 code = _miss(
-                    control, iotlb, first, second, kinds, targets, frames, generator,
+                    control, iotlb, first, second, kinds, targets, frames,
                     kind, entry, page, access, length, notes,
                 )  # fmt: skip
                 if code >= UNKNOWN_FRAME:
@@ -815,8 +852,11 @@ def run(
                 outcome = (outcome & ~HIT) + (notes[READS] << READS_AT)
                 physical = notes[PHYSICAL]
                 if code:
-                    log[faults, LOGGED_ROW], log[faults, LOGGED_ADDRESS] = at, page
-                    log[faults, LOGGED_WHY] = (
+                    log[faults * LOGGED + LOGGED_ROW], log[faults * LOGGED + LOGGED_ADDRESS] = (
+                        at,
+                        page,
+                    )
+                    log[faults * LOGGED + LOGGED_WHY] = (
                         code
                         | notes[FAULT_SHIFT] << WHY_SHIFT
                         | notes[FAULT_STAGE] << WHY_STAGE
@@ -828,24 +868,24 @@ def run(
                     failed, code = True, FOUND
             if failed:
                 outcome = outcome & ~0xFF | STATUS_REFUSED
-                outcomes[at, 0] = 0
+                outcomes[at * OUTCOME] = 0
             elif not outcome & 0xFF:
                 outcome |= STATUS_PASSED
-                outcomes[at, 0] = physical
+                outcomes[at * OUTCOME] = physical
             part = 4096 - (page & 0xFFF)
             if left <= part or access == ATOMIC or (failed and access == READ):
                 break
             page += part
             left -= part
-            if faults == len(log):
+            if faults == room:
                 code = LOG_FULL
                 break
-        outcomes[at, 1] = outcome
+        outcomes[at * OUTCOME + 1] = outcome
         if code:
             control[AT_ADDRESS] = page - address
             break
         at += 1
-        if faults == len(log):
+        if faults == room:
             code = LOG_FULL
             break
     control[AT_ROW], control[FAULTS], control[NEEDED] = at, faults, notes[FRAME]
@@ -861,7 +901,6 @@ def _miss(
     kinds: Any,
     targets: Any,
     frames: Any,
-    generator: Any,
     kind: int,
     entry: int,
     address: int,
@@ -879,7 +918,7 @@ def _miss(
     privileged = kinds[kind + MARKS] & IS_PRIVILEGED
     notes[FAULT_SHIFT] = notes[FAULT_STAGE] = notes[MISSING] = 0
     code = _translate(
-        targets, target, frames, first, second, generator, address, access, privileged, False, notes
+        targets, target, frames, first, second, address, access, privileged, False, notes
     )
     if code >= UNKNOWN_FRAME:
         return code
@@ -889,7 +928,7 @@ def _miss(
         return LEFT_TO_UNIT
     if notes[NEEDS_CHANGE]:
         code = _translate(
-            targets, target, frames, first, second, generator, address, access, privileged, True,
+            targets, target, frames, first, second, address, access, privileged, True,
             notes,
         )  # fmt: skip
         if code >= UNKNOWN_FRAME:
@@ -906,7 +945,10 @@ def _miss(
         granted = notes[GRANTED] | notes[SNOOP_IT] << SNOOP_BIT | targets[target + TAGS] << TAGS_AT
         number, tag = address >> shift & (1 << 64 - shift) - 1, kind << 6 | shift
         start = notes[PHYSICAL] >> shift << shift
-        put(iotlb, generator[0], number, tag, start, granted, 0)
+        if entry:
+            put(iotlb, number, tag, start, granted, 0)
+        else:
+            add(iotlb, number, tag, start, granted, 0)
         if shift == 21:
             kinds[kind + MARKS] |= HAS_2M
         elif shift == 30:

@@ -62,10 +62,10 @@ class Store:
         """The row with these keys, 0 if there is none."""
         return int(k.find(self.words, key, tag))
 
-    def put(self, generator: Words, key: int, tag: int, *what: int) -> int:
+    def put(self, key: int, tag: int, *what: int) -> int:
         """Keep a row; one that has to go for it goes first."""
         self.make_room()
-        return int(k.put(self.words, generator, key, tag, *what))
+        return int(k.put(self.words, key, tag, *what))
 
     def remove(self, row: int) -> None:
         """Take a row out."""
@@ -95,17 +95,20 @@ class Store:
 
 
 class Generator(random.Random):
-    """A Mersenne Twister whose state is where the kernel draws from it as well."""
+    """A Mersenne Twister whose state is in a store, where the kernel draws from it."""
 
-    def __init__(self, words: Words, other: random.Random) -> None:
-        self._words = words
+    def __init__(self, store: Store, other: random.Random) -> None:
+        self._store = store
         super().__init__()
         self.setstate(other.getstate())
 
     def getstate(self) -> tuple[Any, ...]:
         """As of any Mersenne Twister."""
-        return 3, tuple(self._words.tolist()), None
+        return 3, tuple(self._store.words[DRAWS].tolist()), None
 
     def setstate(self, state: tuple[Any, ...]) -> None:
         """Go on from a state."""
-        self._words[:] = state[1]
+        self._store.words[DRAWS] = state[1]
+
+
+DRAWS = slice(k.DRAWS, k.DRAWS + 625)
