@@ -11,13 +11,17 @@ coherent, and under cache policies that keep faults, fractions or the pages behi
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from devices.dma import ATOMIC, AddressType, Request, part_of
+from devices.source_id import Bdf, SourceId
 from pagetables.geometry import StageKind
 from pagetables.memory import OFFSET, BusError, Frame, PhysicalMemory
 from pagetables.walk import WalkFault, WalkRule
@@ -28,6 +32,7 @@ from vtd.batch.outcomes import OUTCOMES, Outcomes
 from vtd.batch.single import carry_out, request_of
 from vtd.batch.store import Store
 from vtd.batch.targets import target_words
+from vtd.platform import Platform
 from vtd.unit.caching.cache import UNBOUNDED
 from vtd.unit.requests.faults import FaultReason, TranslationFault
 from vtd.unit.requests.request import RequestKind, kind_of
@@ -36,6 +41,7 @@ from vtd.unit.translation.lookup import LEGACY_MODE
 from vtd.unit.translation.translate import denial, walk_fault
 from vtd.unit.unit import RemappingUnit
 
+Numbers = NDArray[np.int64]
 Software = Callable[[Any], None]
 """Carries out a row that is not a request: an invalidation, a map, an unmap."""
 LOG = 1 << 14
@@ -43,15 +49,16 @@ LOG = 1 << 14
 
 
 def run(
-    unit: RemappingUnit,
+    machine: RemappingUnit | Platform,
     rows: Requests,
     software: Software | None = None,
     outcomes: Outcomes | None = None,
 ) -> Outcomes:
     """Carry out the rows of an array in their order; the outcome of each, in ``outcomes`` if given.
 
-    ValueError, with all before it done, for a row that is none, or that asks for ``software`` where
-    there is none; with nothing done for an array of another type, or outcomes of another length.
+    Those of a platform go to the unit that covers their source-id. ValueError, with all before it
+    done, for a row that is none, or that asks for ``software`` where there is none; with nothing
+    done for an array of another type, outcomes of another length, a source-id without unit.
     """
     if rows.dtype != REQUESTS:
         raise ValueError(f"rows: an array of type REQUESTS is needed, not {rows.dtype}")
@@ -61,8 +68,70 @@ def run(
         raise ValueError(f"outcomes: {len(rows)} of type OUTCOMES are needed")
     if not outcomes.flags.c_contiguous:
         raise ValueError("outcomes: the array has gaps")
-    engine_of(unit).run(np.ascontiguousarray(rows), outcomes, software)
+    rows = np.ascontiguousarray(rows)
+    if isinstance(machine, Platform):
+        units = [*machine.units.values()]
+        owners = _owners(machine, rows, units)
+    else:
+        units, owners = [machine], np.zeros(0, np.int64)
+    engines = [engine_of(unit) for unit in units]
+    if len(engines) == 1:
+        engines[0].run(rows, outcomes, software)
+        return outcomes
+    for start, end, by_software in _stretches(rows):
+        if by_software:
+            engines[owners[start]].run(rows[start:end], outcomes[start:end], software, start)
+        elif all(engine.is_alone for engine in engines):
+            _side_by_side(engines, owners[start:end], rows[start:end], outcomes[start:end], start)
+        else:
+            changes = np.flatnonzero(np.diff(owners[start:end])) + start + 1
+            for first, last in pairwise([start, *changes.tolist(), end]):
+                engine = engines[owners[first]]
+                engine.run(rows[first:last], outcomes[first:last], software, first)
     return outcomes
+
+
+def _owners(platform: Platform, rows: Requests, units: list[RemappingUnit]) -> Numbers:
+    """For each row the number of the unit that covers its source-id."""
+    sources, inverse = np.unique(rows["source_id"], return_inverse=True)
+    numbers = np.zeros(len(sources), np.int64)
+    for place, source_id in enumerate(sources.tolist()):
+        bdf = Bdf(source_id >> 16, SourceId(source_id & 0xFFFF))
+        owner = platform.scopes.owner(bdf)
+        if owner is None:
+            row = int(np.flatnonzero(inverse == place)[0])
+            raise ValueError(f"row {row}, source_id: no unit covers {bdf}")
+        numbers[place] = units.index(platform.units[owner.unit.register_base])
+    return numbers[inverse]
+
+
+def _stretches(rows: Requests) -> Iterator[tuple[int, int, bool]]:
+    """Parts of an array by start and end: rows of software one by one, all between them at once."""
+    start = 0
+    requests = (rows["kind"] == RowKind.DMA) | (rows["kind"] == RowKind.MARKER)
+    for place in np.flatnonzero(~requests).tolist():
+        if start < place:
+            yield start, place, False
+        yield place, place + 1, True
+        start = place + 1
+    if start < len(rows):
+        yield start, len(rows), False
+
+
+def _side_by_side(
+    engines: list[Engine], owners: Numbers, rows: Requests, outcomes: Outcomes, first: int
+) -> None:
+    """The rows of each unit, on a thread of its own."""
+
+    def act(number: int) -> None:
+        places = np.flatnonzero(owners == number)
+        mine = np.empty(len(places), OUTCOMES)
+        engines[number].run(rows[places], mine, None, first)
+        outcomes[places] = mine
+
+    with ThreadPoolExecutor(len(engines)) as pool:
+        for done in [pool.submit(act, number) for number in np.unique(owners).tolist()]:
+            done.result()
 
 
 def engine_of(unit: RemappingUnit) -> Engine:
@@ -110,8 +179,26 @@ class Engine:
             caches.first_stage, caches.second_stage = self._first, self._second
             self._memory.follow(self._frame_moved)
 
-    def run(self, rows: Requests, outcomes: Outcomes, software: Software | None = None) -> None:
-        """See :func:`run`."""
+    @property
+    def is_alone(self) -> bool:
+        """Whether nothing that other units do changes what this one does, nor the reverse.
+
+        So it is in legacy mode, which sets no flags in tables, while nobody is told of faults.
+        """
+        return (
+            self._is_kernels()
+            and self._remapping.mode is LEGACY_MODE
+            and not self.unit.has_subscribers
+        )
+
+    def run(
+        self,
+        rows: Requests,
+        outcomes: Outcomes,
+        software: Software | None = None,
+        number: int = 0,
+    ) -> None:
+        """See :func:`run`; ``number`` is that of the first row."""
         at = 0
         while at < len(rows):
             if self._is_kernels():
@@ -123,7 +210,7 @@ class Engine:
             if not done:
                 outcomes[at] = NOTHING
             if done >= 0:
-                self._carry_out(at, rows[at], outcomes[at], done, software)
+                self._carry_out(number + at, rows[at], outcomes[at], done, software)
                 at += 1
 
     def _is_kernels(self) -> bool:

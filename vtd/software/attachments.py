@@ -89,13 +89,19 @@ class Attachments:
         self.structures.store(self.structures.context_entry(endpoint.source_id), entry)
         self.invalidate(self.guidance.context_entry_added(endpoint))
 
+    def domain_of(self, source_id: int, pasid: int | None = None) -> Domain:
+        """The domain of requests of a function with or without PASID; DomainError if none."""
+        if (source_id, pasid) not in self._users:
+            raise DomainError(f"source-id {source_id:#x}, PASID {pasid}: not attached")
+        _, domain = self._users[source_id, pasid]
+        return domain
+
     def detach(self, source_id: int, pasid: int | None = None) -> None:
         """Take the domain away from a function, or from one PASID of it.
 
         When this returns nothing of it is cached, and no page request of it is waiting (7.10).
         """
-        if (source_id, pasid) not in self._users:
-            raise DomainError(f"source-id {source_id:#x}, PASID {pasid}: not attached")
+        self.domain_of(source_id, pasid)
         user, domain = self._users.pop((source_id, pasid))
         domain.users.remove(user)
         if not self.structures.scalable:

@@ -419,9 +419,14 @@ class RemappingUnit(Remade):
         return REFUSED
 
     @property
+    def has_subscribers(self) -> bool:
+        """Whether somebody is told of events."""
+        return bool(self._subscribers)
+
+    @property
     def hears_faults(self) -> bool:
         """Whether a fault leaves any trace: a record, or somebody is told."""
-        return bool(self._subscribers) or self.observer is not None or not self.faults.full
+        return self.has_subscribers or self.observer is not None or not self.faults.full
 
     def block(self, request: Request, fault: TranslationFault) -> None:
         """Record and report the fault of a request that is refused for it."""

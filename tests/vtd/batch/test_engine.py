@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +13,7 @@ from hypothesis import given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
 from devices.dma import READ, WRITE, Request  # noqa: E402
+from scripts import bench  # noqa: E402
 from scripts.batch_exactness import trial  # noqa: E402
 from tests.vtd.world import Mode, World  # noqa: E402
 from vtd.batch.columns import Requests, RowKind, new_rows  # noqa: E402
@@ -22,7 +24,7 @@ from vtd.unit.reporting.events import RequestBlocked  # noqa: E402
 from vtd.unit.requests.faults import FaultReason  # noqa: E402
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=5, deadline=None)
 @given(st.integers(0, 1 << 32))
 def test_a_batch_is_the_same_as_its_requests_one_by_one(seed: int) -> None:
     assert trial(seed, 200).differences == []
@@ -124,6 +126,16 @@ def test_a_row_that_there_is_not_is_named(column: str, value: int, message: str)
 def test_another_array_is_refused() -> None:
     with pytest.raises(ValueError, match="an array of type REQUESTS is needed, not float64"):
         run(World(Mode.LEGACY).start().unit, np.zeros(3))
+
+
+def test_the_example_of_the_page_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    page = (Path(__file__).parents[3] / "docs" / "batch.md").read_text()
+    example = page.split("```python\n")[1].split("```")[0].replace("1_000_000", "1_000")
+    made = bench.machine()
+    (unit,) = made.platform.units.values()
+    source_id = made.platform.topology.requester_id(made.function)
+    exec(example, {"unit": unit, "source_id": source_id})
+    assert capsys.readouterr().out.startswith("0.488 ")  # 512 pages are new
 
 
 def test_without_numba_the_extra_is_named() -> None:
