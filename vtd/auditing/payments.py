@@ -7,7 +7,6 @@ from vtd.auditing.copies import Copy
 from vtd.auditing.domain_ids import DomainIds
 from vtd.auditing.frames_left import FramesLeft
 from vtd.auditing.outdated import Outdated
-from vtd.auditing.significance import change
 from vtd.auditing.stored_words import LOOKUP, Change
 from vtd.auditing.waits import Waits
 from vtd.layouts.descriptors import (
@@ -69,11 +68,8 @@ class Payments:
         self.wasteful += not needed
 
     def _refilled(self, copy: Copy) -> bool:
-        """Whether a unit may have it again at once, as nothing of it has changed (6.5.3.6)."""
-        if copy.refused or copy.cache not in _REFILLED:
-            return False
-        via = copy.via
-        return via is None or not change(via, self._outdated.stored.current(via))
+        """Whether a unit may have a translation again at once, as nothing of it has changed."""
+        return copy.cache is CacheName.IOTLB and not copy.refused
 
     def _undrained(self, descriptor: BitRecord) -> str:
         """Which of DR and DW an iotlb_inv leaves out; others drain what they concern (6.5.4)."""
@@ -90,10 +86,6 @@ class Payments:
         if changed is not None:
             self._domain_ids.left(copy)
             self._frames.left(copy, undrained)
-
-
-_REFILLED = CacheName.IOTLB, CacheName.FIRST_STAGE, CacheName.SECOND_STAGE
-"""Caches of what devices ask for; others are filled by the first request."""
 
 
 def _describe(descriptor: BitRecord) -> str:
