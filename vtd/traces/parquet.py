@@ -93,9 +93,10 @@ def _read(stream: BinaryIO, size: int) -> Iterator[dict[str, NDArray[Any]]]:
         file = pq.ParquetFile(stream)
         names = _columns(file.schema_arrow)
         first = 0
-        for batch in file.iter_batches(size, columns=names, use_threads=False):
-            yield _arrays(batch, first)
-            first += batch.num_rows
+        for group in range(file.num_row_groups):  # all at once, their packed forms would pile up
+            for batch in file.iter_batches(size, [group], names, use_threads=False):
+                yield _arrays(batch, first)
+                first += batch.num_rows
     except (pa.ArrowException, OSError) as error:
         why = str(error).splitlines()[0].rstrip(".")
         raise TraceError(f"no Parquet file, or only a part of one: {why}") from error

@@ -16,8 +16,8 @@ from devices.dma import EXECUTE_REQUESTED, NO_SNOOP, READ, WRITE
 from devices.source_id import Bdf, SourceId
 from vtd.batch.columns import NO_PASID, REQUESTS, Requests, RowKind
 
-ROWS_AT_A_TIME = 1 << 20
-"""Rows of a row group: some 40 MB in memory."""
+ROWS_AT_A_TIME = 1 << 18
+"""Rows of a row group: some 10 MB in memory."""
 LARGEST_PASID = (1 << 20) - 1
 Columns = Mapping[str, NDArray[Any]] | Requests
 """Rows as columns by name: arrays of their own, or of one array of rows."""
