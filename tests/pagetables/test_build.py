@@ -282,6 +282,14 @@ def test_write_only_pages_are_for_the_second_stage() -> None:
         bench.builder.map(0, 0, PAGE, "-w")
 
 
+@pytest.mark.parametrize("user", [True, False])
+@pytest.mark.parametrize("rights", ["rw", "r-", "-w"])
+def test_the_second_stage_has_no_privileges(rights: str, user: bool) -> None:
+    bench = Bench(second_stage_geometry(4, ALL_SIZES))
+    bench.builder.map(0, 0, PAGE, rights, user=user)
+    assert bench.listing() == [(0, PAGE, 0, rights)]
+
+
 def test_running_out_of_frames_leaves_what_was_mapped() -> None:
     bench = Bench(second_stage_geometry(4, SMALL_ONLY), frames=6)
     bench.builder.map(0, 0, BIG)

@@ -13,6 +13,7 @@ from vtd.layouts.registers import FaultRecording, FaultStatus
 from vtd.unit.departures import QEMU, SPECIFICATION, Departures
 from vtd.unit.options import Options
 from vtd.unit.requests.faults import FaultReason
+from vtd.unit.unit import RemappingUnit
 
 PPF, PFO, IQE = 1 << 1, 1 << 0, 1 << 4
 REASON = 0x08
@@ -156,6 +157,48 @@ def test_logging_goes_on_where_it_stopped() -> None:
     started.admit(Request(0x78, 0, READ))
     assert started.record(1).sid == 0x78
     assert started.status().fri == 1
+
+
+@pytest.mark.section("7.2.1")
+def test_a_unit_that_software_has_not_touched_records_from_the_first_record_on() -> None:
+    has = capabilities(nfr=1, irreq=1)
+    unit = RemappingUnit(has, World(Mode.LEGACY, has).memory)
+    unit.faults.interrupt_fault(7, 0xFEE0_0000, 3, FaultReason.IR_REMAPPING_REQUIRED)
+    record = unit.registers[FaultRecording, 0]
+    assert (record.f, record.sid, record.fi) == (True, 7, 3 << 48)
+
+
+@pytest.mark.section("7.2.1")
+def test_under_overflow_faults_of_interrupts_are_lost_though_a_record_is_free() -> None:
+    started = start(1)
+    for number in (1, 2):
+        started.unit.faults.interrupt_fault(number, 0xFEE0_0000, 0, FaultReason.IR_NOT_PRESENT)
+    started.unit.write_register(started.unit.capabilities.fault_recording_offset + 12, 4, 1 << 31)
+    started.unit.faults.interrupt_fault(3, 0xFEE0_0000, 0, FaultReason.IR_NOT_PRESENT)
+    assert started.status() == FaultStatus.of(pfo=True)
+    started.unit.write_register(0x34, 4, PFO)
+    started.unit.faults.interrupt_fault(4, 0xFEE0_0000, 0, FaultReason.IR_NOT_PRESENT)
+    assert (started.record().f, started.record().sid) == (True, 4)
+
+
+@pytest.mark.parametrize(
+    ("commands", "index"),
+    [
+        ([{"qie": True}], 1),
+        ([{"ire": True}, {"te": False}], 1),
+        ([{"ire": True}, {"te": False}, {"ire": False}], 0),
+        ([{"te": False}], 0),
+    ],
+)
+@pytest.mark.section("7.2.1")
+def test_only_a_unit_that_remaps_nothing_goes_back_to_the_first_record(
+    commands: list[dict[str, bool]], index: int
+) -> None:
+    started = start(4)
+    started.admit(Request(1, 0, READ))
+    for command in commands:
+        started.command(**command)
+    assert started.unit.faults.next_index == index
 
 
 @pytest.mark.section("11.4.7.1")
