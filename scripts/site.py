@@ -14,13 +14,14 @@ import shutil
 import sys
 import tempfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from html import escape
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 
 from scripts.release import ReleaseError, build, run
-from scripts.site_pages import PLACES, SitePages, navigation
+from scripts.site_pages import PLACES, SitePages, navigation, page_of, relative
 from vtd.machine.assembly import assemble
 from vtd.machine.description import read_machine
 
@@ -92,18 +93,25 @@ def write_try_page(folder: Path, places: list[str]) -> None:
 
 
 def write_documentation(places: list[str]) -> None:
-    """Every page of the repository, and the list of those of ``docs``."""
+    """Every page of the repository, and the list of those of ``docs``, decisions last."""
     sources = run("git", "ls-files", "-co", "--exclude-standard", "*.md", cwd=ROOT).split()
     pages = SitePages(ROOT, SITE, places)
-    titles = pages.write(sources)
-    items = "\n".join(
-        f'<li><a href="{source.removeprefix("docs/").removesuffix(".md")}.html">{title}</a></li>'
+    titles = pages.write(source for source in sources if (ROOT / source).exists())
+    decisions = {each for each in titles if each.startswith("docs/decisions/")}
+    others = {each for each in titles if each.startswith("docs/")} - decisions
+    content = "<h1>Documentation</h1>\n" + _listed(titles, others)
+    content += "<h2>Decisions</h2>\n" + _listed(titles, decisions)
+    pages.write_page("docs/index.html", "Documentation", content)
+
+
+def _listed(titles: Mapping[str, str], sources: set[str]) -> str:
+    """A list of pages by their titles."""
+    items = [
+        f'<li><a href="{relative("docs/index.html", page_of(source))}">{escape(title)}</a></li>\n'
         for source, title in sorted(titles.items(), key=lambda each: each[1].lower())
-        if source.startswith("docs/")
-    )
-    pages.write_page(
-        "docs/index.html", "Documentation", f"<h1>Documentation</h1>\n<ul>\n{items}\n</ul>"
-    )
+        if source in sources
+    ]
+    return f"<ul>\n{''.join(items)}</ul>\n"
 
 
 def main() -> int:
