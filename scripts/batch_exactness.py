@@ -12,6 +12,7 @@ import argparse
 import json
 import random
 import sys
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -410,20 +411,22 @@ def _where(ours: Any, theirs: Any) -> str:
 
 
 def main() -> int:
-    """Compare until there are enough; 1 if anything differs."""
+    """Compare until there are enough, or Ctrl-C; 1 if anything differs."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--requests", type=int, default=100_000)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--rows", type=int, default=3000, help="of each trial")
     options = parser.parse_args()
     seed, done, hits, refused, wrong = options.seed, 0, 0, 0, 0
-    while done < options.requests:
-        result = trial(seed, options.rows)
-        done, hits, refused = done + result.requests, hits + result.hits, refused + result.refused
-        for difference in result.differences:
-            print(f"seed {seed}: {difference}", file=sys.stderr)
-        wrong += bool(result.differences)
-        seed += 1
+    with suppress(KeyboardInterrupt):
+        while done < options.requests:
+            result = trial(seed, options.rows)
+            seed, done = seed + 1, done + result.requests
+            hits, refused = hits + result.hits, refused + result.refused
+            wrong += bool(result.differences)
+            for difference in result.differences:
+                print(f"seed {seed - 1}: {difference}", file=sys.stderr)
+            print(f"{done} requests, {wrong} trials differ", file=sys.stderr)
     counts = {"requests": done, "hits": hits, "refused": refused, "differences": wrong}
     print(json.dumps({**counts, "trials": seed - options.seed}))
     return 1 if wrong else 0
