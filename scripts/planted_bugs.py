@@ -339,7 +339,7 @@ MUTANTS: tuple[Mutant, ...] = (
         INTERRUPTS,
         "(entry.urg or not before.sn)",
         "not before.sn",
-        "interrupts",
+        "vectors",
     ),
     Mutant(
         "ON is not looked at",
@@ -445,7 +445,7 @@ MUTANTS: tuple[Mutant, ...] = (
         TRANSLATE,
         "if request.zero_length_read and rights & WRITE and remapping.capabilities.cap.zlr:",
         "if False:",
-        REQUESTS,
+        "vectors",
     ),
     Mutant(
         "a zero-length read needs no R although ZLR is not reported",
@@ -473,7 +473,7 @@ MUTANTS: tuple[Mutant, ...] = (
         TRANSLATE,
         "    granted &= rights >> second_stage.geometry.rights_at\n",
         "",
-        "tables",
+        "vectors",
     ),
     Mutant(
         "a nested page is as large as its larger stage",
