@@ -186,6 +186,16 @@ def test_pages_are_small_where_unit_or_caller_do_not_want_superpages(
     assert [page[1] for page in bench.listing()] == [PAGE] * 1024
 
 
+@pytest.mark.parametrize("size", [PAGE, BIG, HUGE])
+def test_every_byte_of_a_page_is_where_the_page_is(size: int) -> None:
+    bench = Bench(second_stage_geometry(4, ALL_SIZES))
+    bench.builder.map(2 * size, 7 * size, 2 * size)
+    for offset in (0, 1, PAGE - 1, size - 1, size, 2 * size - 1):
+        assert bench.builder.physical(2 * size + offset) == 7 * size + offset
+    assert bench.builder.physical(2 * size - 1) is None
+    assert bench.builder.physical(4 * size) is None
+
+
 def test_a_superpage_is_split_where_a_part_changes() -> None:
     bench = Bench(second_stage_geometry(4, ALL_SIZES))
     bench.builder.map(0, 0, HUGE)

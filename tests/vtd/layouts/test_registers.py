@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -86,6 +88,14 @@ def test_build_after_parse_gives_the_same_bytes(
 def test_registers_sit_where_the_table_of_the_specification_says() -> None:
     declared = {register.OFFSET: register for register in REGISTERS if register.OFFSET is not None}
     assert declared == FIXED_OFFSETS
+
+
+@pytest.mark.section("11.4")
+def test_registers_are_aligned_to_their_width_and_end_before_the_next() -> None:
+    assert {register.WIDTH for register in REGISTERS} == {32, 64, 128}
+    ends = [(offset, offset + FIXED_OFFSETS[offset].WIDTH // 8) for offset in sorted(FIXED_OFFSETS)]
+    assert [start for start, end in ends if start % min(end - start, 8)] == []
+    assert [end for (_, end), (start, _) in pairwise(ends) if end > start] == []
 
 
 def test_arrays_reach_the_last_offset_of_the_table() -> None:
