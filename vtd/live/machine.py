@@ -123,12 +123,12 @@ class LiveMachine:
         return {str(bdf): bus for bdf, bus in bridges.items()}
 
     def left_on(self) -> list[int]:
-        """Units, by the address of their registers, that translate or remap interrupts.
+        """Units, by the address of their registers, that translate DMA.
 
-        An operating system that shuts down, or resets the machine, switches them off.
+        An operating system that shuts down switches that off; interrupts Linux lets be remapped.
         """
-        status = {base: unit.registers[GlobalStatus] for base, unit in self.platform.units.items()}
-        return [base for base, each in status.items() if each.tes or each.ires]
+        units = self.platform.units.items()
+        return [base for base, unit in units if unit.registers[GlobalStatus].tes]
 
     def counts(self) -> dict[str, int]:
         """What has been going on since the beginning.
