@@ -121,7 +121,12 @@ def _by_requests(kit: KitCase, got: Sequence[Outcome], vectors: Vectors) -> tupl
         ]
         if not better:
             passed = set(_still_passed(kit.case.steps, seen, got))
-            return _by_structures(kit, got, wrong, names, passed)
+            lost = {
+                step: name
+                for step, name in forgettable.items()
+                if step not in forgotten and _agrees_without(kit, got, vectors, step)
+            }
+            return _by_structures(kit, got, wrong, names, passed, lost)
         forgotten.add(better[0])
         names += [] if forgettable[better[0]] in names else [forgettable[better[0]]]
     return ()
@@ -131,6 +136,18 @@ def _first(kit: KitCase, got: Sequence[Outcome], vectors: Vectors, without: set[
     """The first step that is wrong once some are left out."""
     found = wrong_steps(under(kit, QEMU, frozenset(without)), got, vectors)
     return next((each.step for each in found), len(kit.case.steps))
+
+
+def _agrees_without(kit: KitCase, got: Sequence[Outcome], vectors: Vectors, step: int) -> bool:
+    """Whether nothing is wrong from a request up to the next one, once it is left out."""
+    later = (
+        number
+        for number in range(step + 1, len(kit.case.steps))
+        if kit.case.steps[number]["op"].startswith("dma")
+    )
+    end = next(later, len(kit.case.steps))
+    left = wrong_steps(under(kit, QEMU, frozenset({step})), got, vectors)
+    return not any(step <= each.step < end for each in left)
 
 
 def _forgettable(steps: Sequence[Step], seen: Observed) -> Iterator[tuple[int, str]]:
@@ -175,6 +192,7 @@ def _by_structures(
     wrong: Sequence[Wrong],
     names: Sequence[str],
     passed: set[int],
+    lost: Mapping[int, str],
 ) -> tuple[str, ...]:
     """What the structures show of each request that still differs."""
     if kit.case.capabilities.fault_recording_offset != RECORD or kit.unsent:
@@ -188,6 +206,8 @@ def _by_structures(
         later = KEPT_PASS_THROUGH.name in found and each.op == "reg_read"
         if known is not None:
             found += [cause.name for cause in known if cause.name not in found]
+        elif request in lost:
+            found.append(lost[request])
         elif request not in passed and not later:  # no fault where one was to come
             return ()
         elif not later:

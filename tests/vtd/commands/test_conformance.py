@@ -32,7 +32,7 @@ def kit(tmp_path_factory: pytest.TempPathFactory) -> Path:
         probe, image = folder / "probe.json", folder / "kit.img"
         for command in (
             ("probe", MACHINE, "-o", probe),
-            ("build", "--for", probe, "-o", image, "--cases", 3),
+            ("build", "--for", probe, "-o", image, "--cases", 2),
             ("run", MACHINE, image, "-o", folder / "results.jsonl"),
             ("run", f"{MACHINE} qemu wrong-entry", image, "-o", folder / "broken.jsonl.gz"),
         ):
@@ -170,7 +170,7 @@ def test_a_machine_that_goes_silent_is_started_again_behind_the_case(
     words = f"command:env PYTHONPATH={ROOT} {shlex.quote(sys.executable)} {script} {{image}}"
     small = tmp_path / "kit.img"
     made = run(
-        "build", "--for", kit / "probe.json", "-o", small, "--cases", 4, "--property", "driver"
+        "build", "--for", kit / "probe.json", "-o", small, "--cases", 3, "--property", "driver"
     )
     assert made.exit_code == 0
     results = tmp_path / "results.jsonl"
