@@ -15,6 +15,7 @@ from vtd.sweeps.simulation import NEEDED, Array, Counts, simulate
 from vtd.traces import parquet
 from vtd.traces.places import opened, size_of
 from vtd.traces.reading import read_trace
+from vtd.traces.rows import TraceError
 
 WINDOWS = 100
 """Times of a trace at which counters are kept."""
@@ -56,7 +57,9 @@ def is_parquet(trace: str) -> bool:
 
 
 def count_rows(trace: str) -> int:
-    """How many rows a trace has."""
+    """How many rows a trace has; TraceError for one that can't be read several times."""
+    if trace == "-":
+        raise TraceError("a sweep reads its trace several times: vtd trace convert - -o FILE first")
     if is_parquet(trace):
         return parquet.count_rows(trace)
     return sum(len(rows) for rows in read_trace(trace))

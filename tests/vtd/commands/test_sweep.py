@@ -151,6 +151,7 @@ def test_what_is_wrong_is_one_line_and_nothing_is_written(trace: str, tmp_path: 
     machine = str(ROOT / "examples" / "machines" / "server.toml")
     assert "is no function of the machine" in run(trace, "--machine", machine, code=2)
     assert "No such file" in run(str(tmp_path / "absent"), code=2)
+    assert "several times: vtd trace convert" in run("-", "--jobs", "1", code=2)
 
 
 @pytest.mark.filterwarnings("default")
