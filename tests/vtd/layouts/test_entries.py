@@ -38,6 +38,13 @@ def bits(high: int, low: int) -> int:
     return (1 << high + 1) - (1 << low)
 
 
+@pytest.mark.parametrize("record", [ContextEntry, PasidEntry])
+def test_a_domain_id_has_16_bits(record: type[BitRecord]) -> None:
+    assert record.of(did=0xFFFF).pack() != record.of().pack()
+    with pytest.raises(ValueError, match="did"):
+        record.of(did=0x1_0000)
+
+
 @pytest.mark.parametrize("record", RECORDS)
 @given(data=st.data())
 def test_build_after_parse_gives_the_same_bytes(
