@@ -20,7 +20,8 @@ apidoc_modules = [
 # Extras that are not installed: modules that need them are documented all the same.
 EXTRAS = ("altair", "distributed", "fsspec", "jinja2", "numba", "pyarrow", "textual", "vl_convert")
 autodoc_mock_imports = [name for name in EXTRAS if find_spec(name) is None]
-autodoc_default_options = {"no-value": True}
+# What a package only passes on is described where it is; Sphinx 9.0 takes two such for duplicates.
+autodoc_default_options = {"no-value": True, "ignore-module-all": True}
 autodoc_member_order = "bysource"
 
 # What a docstring refers to has to be there, as far as it is ours: Python's own names would need
