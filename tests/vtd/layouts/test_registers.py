@@ -98,6 +98,17 @@ def test_registers_are_aligned_to_their_width_and_end_before_the_next() -> None:
     assert [end for (_, end), (start, _) in pairwise(ends) if end > start] == []
 
 
+@pytest.mark.parametrize(
+    "register",
+    [r.InvalidationQueueAddress, r.PageRequestQueueAddress],
+    ids=lambda each: each.__name__,
+)
+@pytest.mark.section("11.4.9.3", "11.4.11.3")
+def test_queues_have_up_to_128_pages(register: type[r.Register]) -> None:
+    size = register.FIELDS["qs" if register is r.InvalidationQueueAddress else "pqs"]
+    assert size.mask == 7
+
+
 def test_arrays_reach_the_last_offset_of_the_table() -> None:
     last = {
         register: register.OFFSET + (register.COUNT - 1) * register.STRIDE

@@ -100,6 +100,21 @@ def test_one_of_several_keys_of_a_lookup_is_no_miss() -> None:
     assert (cache.counters.hits, cache.counters.misses) == (1, 1)
 
 
+@pytest.mark.parametrize("way", ["find", "use"])
+@pytest.mark.parametrize(
+    ("replacement", "left"), [(Replacement.LRU, [1, 3]), (Replacement.FIFO, [2, 3])]
+)
+def test_an_entry_that_is_used_stays_longer_where_the_oldest_use_goes_first(
+    replacement: Replacement, left: list[int], way: str
+) -> None:
+    cache: Cache[int, str] = Cache(Shape(ways=2, replacement=replacement), int)
+    for key in (1, 2):
+        cache.put(key, "entry")
+    assert getattr(cache, way)(1) == "entry"
+    cache.put(3, "entry")
+    assert sorted(key for key, _ in cache) == left
+
+
 @pytest.mark.parametrize(("ways", "sets", "index"), [(-1, 1, 0), (1, 0, 0), (1, 1, -1)])
 def test_a_shape_that_can_not_be_is_refused(ways: int, sets: int, index: int) -> None:
     with pytest.raises(ValueError, match="cache shape"):
