@@ -357,6 +357,7 @@ class Nvme(Stream):
 
 
 KINDS: dict[str, type[Stream]] = {each.name: each for each in (Sequential, Random, Nic, Nvme)}
+"""The streams that a workload may name."""
 
 
 def _access(direction: Direction) -> int:
