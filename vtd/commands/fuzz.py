@@ -118,7 +118,11 @@ def fuzz(
     result.seconds = time.monotonic() - start
     files = [_save(failure, save) for failure in result.failures]
     rows = [_failure_row(*each) for each in zip(result.failures, files, strict=True)]
-    lines = itertools.chain(_lines(result, files), _coverage_lines(result, whole=coverage))
+    lines = itertools.chain(
+        _summary_lines(result),
+        _coverage_lines(result, whole=coverage),
+        _failure_lines(result, files),
+    )
     show(CommandAnswer(_document(result, rows), rows, lines), format)
     if result.failures:
         raise typer.Exit(FOUND)
@@ -211,7 +215,7 @@ def _failure_row(failure: Failure, path: Path | None) -> Mapping[str, object]:
     }
 
 
-def _lines(result: CampaignResult, files: list[Path | None]) -> Iterator[str]:
+def _summary_lines(result: CampaignResult) -> Iterator[str]:
     cases, seconds = result.tally.cases, max(result.seconds, 0.001)
     yield (
         f"{counted(cases, 'case')} in {seconds:.1f} s ({cases / seconds:.0f} per second), "
@@ -221,6 +225,9 @@ def _lines(result: CampaignResult, files: list[Path | None]) -> Iterator[str]:
         yield "fault codes met:"
         for code, count in sorted(result.tally.faults.items()):
             yield f"  {code:#04x} {count:8}  {REASONS[code].text}"
+
+
+def _failure_lines(result: CampaignResult, files: list[Path | None]) -> Iterator[str]:
     for failure, path in zip(result.failures, files, strict=True):
         yield f"{failure.property_name}: {failure.why}"
         if path is not None:
