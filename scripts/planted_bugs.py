@@ -293,7 +293,7 @@ MUTANTS: tuple[Mutant, ...] = (
         QUEUE,
         "and not registers[FaultStatus] & _STOPPED\n",
         "\n",
-        PROTOCOL,
+        "vectors",
     ),
     Mutant(
         "no fault event",
@@ -314,7 +314,7 @@ MUTANTS: tuple[Mutant, ...] = (
         FAULTS,
         "registers[FaultStatus] = registers[FaultStatus].replace(pfo=True)\n",
         "pass\n",
-        "tables",
+        "vectors",
     ),
     Mutant(
         "every fault goes to the first record",
