@@ -23,7 +23,7 @@ from vtd.layouts.entries import (
 from vtd.layouts.interrupt_entries import PostedIrte, RemappedIrte
 from vtd.unit.caching.policy import AGGRESSIVE
 from vtd.unit.interrupts.outcome import Message
-from vtd.unit.monitoring.performance import PerformanceEvent, capability_registers
+from vtd.unit.monitoring.performance import LEVELS, PerformanceEvent, capability_registers
 from vtd.unit.observer import CacheName, Observer
 from vtd.unit.options import Options
 from vtd.unit.registers.capabilities import Capabilities
@@ -223,6 +223,11 @@ def test_counters_equal_an_independent_count(
         if not frozen:
             expected += count.counts - before
         assert [bench.value(each) for each in range(9)] == [expected[event] for event in events]
+
+
+@pytest.mark.section("11.4.13.20")
+def test_page_table_levels_have_the_bits_of_the_filter() -> None:
+    assert {12 + 9 * bit: bit for bit in range(5)} == LEVELS
 
 
 @pytest.mark.section("10.7")
