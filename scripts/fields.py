@@ -30,7 +30,7 @@ PLACES = {"context": ("ContextEntry", "ScalableContextEntry"), "pasid": ("PasidE
           "directory": ("PasidDirectoryEntry",), "root": ("RootEntry", "ScalableRootEntry"),
           "hpt4": ("HostPermissionL4Entry",), "hpt3": ("HostPermissionL3Entry",),
           "hpt2": ("HostPermissionL2Entry",), "hpt1": ("HostPermissionL1Entry",)}  # fmt: skip
-"""Structures by their names in tests/vtd/world.py."""
+"""Structures by their names in tests/support/world.py."""
 SHARED = {"type_3_0", "type_6_4"}
 """Fields of every descriptor, which tests of any of them need."""
 

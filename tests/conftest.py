@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-pytest_plugins = ("tests.fault_coverage",)
+pytest_plugins = ("tests.support.fault_coverage",)
 
 REFERENCE_FOLDER = Path(__file__).resolve().parents[2] / "shared"
 

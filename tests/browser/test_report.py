@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from tests.browser.browser import Served, Watched, browser, missing, served
 from tests.page_inputs import EXAMPLES, FAULTS
-from tests.reference_data import CAPTURES
+from tests.support.reference_data import CAPTURES
 from vtd.cli import main
 
 pytest.importorskip("jinja2", reason="the report extra is not installed")

@@ -10,7 +10,7 @@ import pytest
 
 from tests.browser.browser import Watched, browser, missing
 from tests.page_inputs import INPUTS
-from tests.reference_data import CAPTURES
+from tests.support.reference_data import CAPTURES
 
 pytest.importorskip("jinja2", reason="needs the report extra")
 

@@ -23,7 +23,7 @@ from devices.function import Identity, PciFunction
 from devices.models.edu import Edu
 from devices.pri import PageRequestInterface
 from devices.sriov import Sriov
-from tests.devices.ports import PagingPort, RecordingPort
+from tests.support.ports import PagingPort, RecordingPort
 
 EVERYTHING = InvalidationRequest(0, 1 << 64, False, None, 5)
 WANTED = Request(0, 0x5000, READ)

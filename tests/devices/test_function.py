@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from devices.capabilities import DeviceCapabilities, PortType
 from devices.dma import AtomicOp
 from devices.function import BarError, Identity, PciFunction
-from tests.devices.ports import RecordingPort
+from tests.support.ports import RecordingPort
 
 IDENTITY = Identity(
     0x1234,

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from devices.hpet import Hpet
-from tests.devices.ports import RecordingPort
+from tests.support.ports import RecordingPort
 
 ENABLE, PERIODIC, SET_VALUE, MODE_32, FSB, LEVEL = 1 << 2, 1 << 3, 1 << 6, 1 << 8, 1 << 14, 1 << 1
 ROUTE = 0xFEE0_0018_0000_0055

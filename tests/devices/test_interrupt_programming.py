@@ -16,7 +16,7 @@ from devices.interrupt_programming import (
     remappable_message,
 )
 from devices.io_apic import IoApic, remappable_entry
-from tests.devices.ports import RecordingPort
+from tests.support.ports import RecordingPort
 
 IDENTITY = Identity(0x1234, 0x5678, 0x00FF00)
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from devices.io_apic import IoApic, RedirectionEntry, message, remappable_entry
-from tests.devices.ports import RecordingPort
+from tests.support.ports import RecordingPort
 
 EDGE = 0x0300_0000_0000_0041
 LEVEL = EDGE | 1 << 15

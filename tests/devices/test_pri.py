@@ -9,7 +9,7 @@ from devices.capabilities import add_pri
 from devices.config_space import ConfigSpace
 from devices.dma import READ, PageGroupResponse, Request, ResponseCode
 from devices.pri import PageRequestInterface
-from tests.devices.ports import PagingPort
+from tests.support.ports import PagingPort
 
 
 class Bench(NamedTuple):

@@ -6,7 +6,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 from scripts.notebook import NOTEBOOK, ROOT, executed, outputs
-from tests.vtd.world import Mode, World
+from tests.support.world import Mode, World
 from vtd.dmar.listing import parse_pci_tree
 from vtd.dmar.rules.rule import Finding
 from vtd.inspection.isolation_groups import isolation_groups

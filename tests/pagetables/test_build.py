@@ -17,8 +17,8 @@ from pagetables.geometry import Geometry, StageKind, first_stage_geometry, secon
 from pagetables.memory import PhysicalMemory
 from pagetables.nested import GuestMemory
 from pagetables.walk import ADDRESS, Stage, WalkFault, place, walk
-from tests import oracle
-from tests.strategies import geometries
+from tests.support import oracle
+from tests.support.strategies import geometries
 
 PAGE, BIG, HUGE = 1 << 12, 1 << 21, 1 << 30
 TABLES = 0x100_0000

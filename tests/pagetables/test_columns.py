@@ -18,7 +18,7 @@ from pagetables.extents import ListingLimitError, Page
 from pagetables.geometry import StageKind
 from pagetables.memory import PhysicalMemory
 from pagetables.walk import Stage, WalkFault, place, walk
-from tests.strategies import (
+from tests.support.strategies import (
     POOL,
     NestedScene,
     Path,

@@ -28,9 +28,9 @@ from pagetables.geometry import StageKind, first_stage_geometry, second_stage_ge
 from pagetables.images import load_capture
 from pagetables.memory import PhysicalMemory
 from pagetables.walk import Stage, WalkFault, WalkRule, place, walk
-from tests import oracle
-from tests.reference_data import capture_folders
-from tests.strategies import (
+from tests.support import oracle
+from tests.support.reference_data import capture_folders
+from tests.support.strategies import (
     POOL,
     NestedScene,
     Scene,

@@ -10,8 +10,8 @@ from pagetables.geometry import (
     first_stage_geometry,
     second_stage_geometry,
 )
-from tests.oracle import Tables, reserved_bits
-from tests.strategies import geometry_of, implementations
+from tests.support.oracle import Tables, reserved_bits
+from tests.support.strategies import geometry_of, implementations
 
 
 def expected_masks(kind: StageKind, unit: Implementation, number: int) -> tuple[int, int]:

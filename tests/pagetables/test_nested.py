@@ -21,8 +21,8 @@ from pagetables.walk import (
     set_flags,
     walk,
 )
-from tests import oracle
-from tests.strategies import NestedScene, addresses, nested_scenes
+from tests.support import oracle
+from tests.support.strategies import NestedScene, addresses, nested_scenes
 
 PLAIN = Implementation(46, 16, frozenset({"sslps_2m"}))
 

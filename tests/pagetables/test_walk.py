@@ -9,8 +9,8 @@ from pagetables.geometry import StageKind, first_stage_geometry, second_stage_ge
 from pagetables.memory import PhysicalMemory
 from pagetables.observer import EntryObserver, Structure
 from pagetables.walk import ADDRESS, Leaf, Stage, WalkFault, WalkRule, place, set_flags, walk
-from tests import oracle
-from tests.strategies import (
+from tests.support import oracle
+from tests.support.strategies import (
     POOL,
     Flaw,
     Path,

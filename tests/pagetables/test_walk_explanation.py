@@ -23,8 +23,8 @@ from pagetables.walk_explanation import (
     explain_nested_walk,
     explain_walk,
 )
-from tests import oracle
-from tests.strategies import (
+from tests.support import oracle
+from tests.support.strategies import (
     POOL,
     NestedScene,
     Path,

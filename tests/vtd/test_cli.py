@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from tests.reference_data import CAPTURES, VECTORS
+from tests.support.reference_data import CAPTURES, VECTORS
 from vtd.cli import COMMANDS, main
 
 CAPTURE = str(CAPTURES / "edu-faults-legacy48")

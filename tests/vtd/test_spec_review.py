@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from devices.dma import READ, WRITE, AddressType, CompletionStatus, PageRequest, Request
-from tests.vtd.interrupt_world import (
+from tests.support.interrupt_world import (
     DESCRIPTOR,
     HOLE,
     POSTED,
@@ -14,7 +14,7 @@ from tests.vtd.interrupt_world import (
     WAITING,
     InterruptWorld,
 )
-from tests.vtd.world import HOST, PAGE, SECOND_TABLES, Mode, Started, World, capabilities
+from tests.support.world import HOST, PAGE, SECOND_TABLES, Mode, Started, World, capabilities
 from vtd.layouts import descriptors as d
 from vtd.layouts.entries import TranslationType
 from vtd.layouts.registers import (

@@ -18,7 +18,7 @@ from devices.models import MODELS, find_model
 from devices.models.edu import DMA_NANOSECONDS
 from devices.sriov import Sriov, VirtualFunction
 from pagetables.memory import PhysicalMemory
-from tests.devices.ports import RecordingPort
+from tests.support.ports import RecordingPort
 
 VALUES = st.one_of(
     st.integers(0, 0xFFFF),

@@ -26,7 +26,7 @@ from devices.models.dma_engine import (
     Write,
 )
 from devices.source_id import SourceId
-from tests.devices.ports import PagingPort, RecordingPort
+from tests.support.ports import PagingPort, RecordingPort
 
 
 class ServingPort(PagingPort):

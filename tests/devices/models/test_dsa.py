@@ -24,7 +24,7 @@ from devices.models.dsa_structures import (
     Status,
 )
 from devices.network.frames import crc32c
-from tests.devices.ports import PagingPort
+from tests.support.ports import PagingPort
 
 SOURCE, TARGET, RECORD, LIST, MISSING = 0x1_0000, 0x2_0000, 0x3_0000, 0x4_0000, 0x8_0000
 PASID = 0x1234

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from devices.models.edu import BUFFER_SIZE, BUFFER_START, DMA_NANOSECONDS, Edu, EduError
-from tests.devices.ports import RecordingPort
+from tests.support.ports import RecordingPort
 
 RUN, TO_MEMORY, INTERRUPT = 1, 2, 4
 

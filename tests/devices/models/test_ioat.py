@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from devices.models.ioat import ERRORS, MSIX_TABLE, IoatEngine
 from devices.models.ioat_structures import RECOVERABLE, ChannelState, Descriptor
-from tests.devices.ports import PagingPort
+from tests.support.ports import PagingPort
 
 RING, COMPLETION, SOURCE, DESTINATION = 0x1_0000, 0x2_0000, 0x3_0000, 0x4_0000
 CHANCTRL, CHANCMD, DMACOUNT, CHANSTS, CHAINADDR, CHANCMP, CDAR, CHANERR = (

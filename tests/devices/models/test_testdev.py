@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from devices.dma import DirectPort
 from devices.models.testdev import IommuTestdev, Result
 from pagetables.memory import PhysicalMemory
-from tests.devices.ports import PagingPort, RecordingPort
+from tests.support.ports import PagingPort, RecordingPort
 
 
 def make(port: RecordingPort) -> IommuTestdev:

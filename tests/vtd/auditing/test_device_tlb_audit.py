@@ -17,13 +17,13 @@ from devices.capabilities import ExtendedCapabilityId
 from devices.device_tlb import DeviceTlb
 from devices.models.dma_engine import Read, Via, Write
 from pagetables.bits import BitRecord
-from tests.vtd.device_tlb_platform import (
+from tests.support.device_tlb_platform import (
     PAGES,
     PASID,
     SOURCE_ID,
     Platform,
 )
-from tests.vtd.world import capabilities
+from tests.support.world import capabilities
 from vtd.auditing.device_tlb_audit import Misuse
 from vtd.layouts.descriptors import ContextCacheInvalidateDescriptor
 from vtd.layouts.entries import PasidEntry, ScalableContextEntry

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.reference_data import name_of, recordings
+from tests.support.reference_data import name_of, recordings
 from tests.vtd.auditing.rig import (
     CONTEXTS,
     DATA,

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from devices.dma import READ, Request
-from tests.reference_data import name_of, recordings
+from tests.support.reference_data import name_of, recordings
 from tests.vtd.recordings.recorded_machine import FIRST, RecordedMachine, work
 from vtd.auditing.audit import Audit
 from vtd.auditing.audit_log import LogReport

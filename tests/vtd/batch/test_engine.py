@@ -15,7 +15,7 @@ from hypothesis import strategies as st  # noqa: E402
 from devices.dma import READ, WRITE, Request  # noqa: E402
 from scripts import bench  # noqa: E402
 from scripts.batch_exactness import trial  # noqa: E402
-from tests.vtd.world import Mode, World  # noqa: E402
+from tests.support.world import Mode, World  # noqa: E402
 from vtd.batch.columns import Requests, RowKind, new_rows  # noqa: E402
 from vtd.batch.engine import run  # noqa: E402
 from vtd.batch.outcomes import Status  # noqa: E402

@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 import pytest
 from typer.testing import CliRunner, Result
 
-from tests.reference_data import VECTORS
+from tests.support.reference_data import VECTORS
 from vtd.cli import main
 
 ROOT = Path(__file__).parents[3]

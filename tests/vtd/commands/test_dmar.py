@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from tests.dmar_corpus import CleanTable, clean_tables, malformed_tables
+from tests.support.dmar_corpus import CleanTable, clean_tables, malformed_tables
 from vtd.commands.dmar import app
 from vtd.commands.reading import LARGEST_TABLE_FILE
 from vtd.dmar.rules import RULES, Severity, validate

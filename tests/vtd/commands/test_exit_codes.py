@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from tests.dmar_corpus import malformed_tables
-from tests.reference_data import capture_folders, vector_files
+from tests.support.dmar_corpus import malformed_tables
+from tests.support.reference_data import capture_folders, vector_files
 from tests.vtd.commands.test_dmar_edit import TABLE
 from tests.vtd.commands.test_fuzz_audit import CAPTURE, ROOT, STALE_TRACE
 from tests.vtd.dmar.listing.test_lspci import VERBOSE

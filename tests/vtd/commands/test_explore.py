@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from tests.reference_data import CAPTURES
+from tests.support.reference_data import CAPTURES
 from vtd.cli import main
 
 CAPTURE = str(CAPTURES / "legacy48-strict")

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from tests.reference_data import CAPTURES, VECTORS
+from tests.support.reference_data import CAPTURES, VECTORS
 from vtd.cli import main
 
 LEGACY = str(CAPTURES / "legacy48-strict")

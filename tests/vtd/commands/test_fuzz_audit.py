@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from tests.reference_data import RECORDINGS
+from tests.support.reference_data import RECORDINGS
 from vtd.cli import main
 
 ROOT = Path(__file__).resolve().parents[3]

@@ -12,9 +12,9 @@ from typer.testing import CliRunner
 from devices.interrupt_messages import RemappableAddress
 from pagetables.images import load_capture
 from pagetables.memory import PhysicalMemory
-from tests import nested_image
-from tests.nested_image import BASE, GUEST, IOVA, PASID, PHYSICAL, ROOT_POINTER
-from tests.reference_data import CAPTURES, RECORDINGS, capture_folders
+from tests.support import nested_image
+from tests.support.nested_image import BASE, GUEST, IOVA, PASID, PHYSICAL, ROOT_POINTER
+from tests.support.reference_data import CAPTURES, RECORDINGS, capture_folders
 from tests.vtd.recordings.recorded_machine import RecordedMachine
 from tests.vtd.recordings.small_capture import SmallCapture
 from vtd.cli import main

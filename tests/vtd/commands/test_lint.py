@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from tests.reference_data import capture_folders, name_of
+from tests.support.reference_data import capture_folders, name_of
 from vtd.auditing.lint import lint_log
 from vtd.cli import main
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from typer.testing import CliRunner
 
-from tests.reference_data import CAPTURES
+from tests.support.reference_data import CAPTURES
 from tests.vtd.dmar.listing.test_lspci import VERBOSE
 from vtd.cli import main
 from vtd.dmar.rules import validate

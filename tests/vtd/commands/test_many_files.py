@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from tests.dmar_corpus import clean_tables, malformed_tables
+from tests.support.dmar_corpus import clean_tables, malformed_tables
 from vtd.cli import main
 
 GOOD = next(each for each in clean_tables() if each.id.endswith("synthetic-multiseg2")).data

@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given
 from typer.testing import CliRunner
 
-from tests.dmar_corpus import clean_tables, malformed_tables
-from tests.dmar_strategies import damaged_tables
-from tests.reference_data import capture_folders
+from tests.support.dmar_corpus import clean_tables, malformed_tables
+from tests.support.dmar_strategies import damaged_tables
+from tests.support.reference_data import capture_folders
+from tests.support.world import Mode, World
+from tests.support.world_strategies import hostile_worlds
 from tests.vtd.commands.test_groups import SHARED
-from tests.vtd.world import Mode, World
-from tests.vtd.world_strategies import hostile_worlds
 from vtd.cli import main
 from vtd.dmar.decoded import decoded
 from vtd.dmar.records import FIXED_PART

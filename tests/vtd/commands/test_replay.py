@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from tests.reference_data import CAPTURES, RECORDINGS, VECTORS
+from tests.support.reference_data import CAPTURES, RECORDINGS, VECTORS
 from tests.vtd.recordings.small_capture import SmallCapture
 from vtd.cli import main
 from vtd.recordings.values import Json

@@ -5,8 +5,8 @@ import tomllib
 import pytest
 from hypothesis import given
 
-from tests.dmar_corpus import CleanTable, MalformedTable, clean_tables, malformed_tables
-from tests.dmar_strategies import any_bytes, tables
+from tests.support.dmar_corpus import CleanTable, MalformedTable, clean_tables, malformed_tables
+from tests.support.dmar_strategies import any_bytes, tables
 from vtd.dmar.description import build, describe
 from vtd.dmar.records import Andd, Header
 from vtd.dmar.table import Table, TableError

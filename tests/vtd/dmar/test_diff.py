@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 
-from tests.dmar_corpus import clean_tables
-from tests.dmar_strategies import tables
+from tests.support.dmar_corpus import clean_tables
+from tests.support.dmar_strategies import tables
 from vtd.dmar.diff import diff
 from vtd.dmar.edit import add_rmrr, drop_rmrr, move_device, set_flag
 from vtd.dmar.records import (

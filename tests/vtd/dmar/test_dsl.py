@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.dmar_corpus import clean_tables
+from tests.support.dmar_corpus import clean_tables
 from tests.vtd.dmar.test_inputs import acpidump
 from vtd.dmar.description import build
 from vtd.dmar.inputs import find_tables

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.dmar_corpus import clean_tables
+from tests.support.dmar_corpus import clean_tables
 from vtd.dmar.edit import add_rmrr, drop_rmrr, move_device, parse_device, set_flag
 from vtd.dmar.records import DeviceScope, Drhd, Rmrr
 from vtd.dmar.rules import check

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.dmar_corpus import clean_tables
+from tests.support.dmar_corpus import clean_tables
 from vtd.dmar.hex_dump import DumpError, hex_blobs
 from vtd.dmar.inputs import dmar_tables
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.dmar_corpus import clean_tables
+from tests.support.dmar_corpus import clean_tables
 from vtd.dmar.description import build, describe
 from vtd.dmar.inputs import find_tables
 from vtd.dmar.records import STRUCTURES

@@ -1,7 +1,7 @@
 """Audits and assignment policies: what a table says about protection and about guests."""
 
 from devices.source_id import Bdf
-from tests.dmar_corpus import clean_tables
+from tests.support.dmar_corpus import clean_tables
 from vtd.dmar.assignment import reserved_regions
 from vtd.dmar.description import build
 from vtd.dmar.edit import add_rmrr, set_flag

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.dmar_strategies import scope_entries, structures
+from tests.support.dmar_strategies import scope_entries, structures
 from vtd.dmar.records import (
     STRUCTURES,
     Andd,

@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.dmar_corpus import malformed_tables
+from tests.support.dmar_corpus import malformed_tables
 from vtd.dmar.report import FileFindings, to_json, to_jsonl, to_junit, to_sarif
 from vtd.dmar.rules import RULES, Severity, validate
 

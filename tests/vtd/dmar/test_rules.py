@@ -5,8 +5,8 @@ import re
 import pytest
 from hypothesis import given
 
-from tests.dmar_corpus import CleanTable, MalformedTable, clean_tables, malformed_tables
-from tests.dmar_strategies import any_bytes, tables
+from tests.support.dmar_corpus import CleanTable, MalformedTable, clean_tables, malformed_tables
+from tests.support.dmar_strategies import any_bytes, tables
 from vtd.dmar.description import build
 from vtd.dmar.rules import GROUPS, RULES, Finding, Severity, check, validate
 from vtd.dmar.table import Table

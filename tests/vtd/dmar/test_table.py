@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.dmar_corpus import CleanTable, MalformedTable, clean_tables, malformed_tables
-from tests.dmar_strategies import any_bytes, tables
+from tests.support.dmar_corpus import CleanTable, MalformedTable, clean_tables, malformed_tables
+from tests.support.dmar_strategies import any_bytes, tables
 from vtd.dmar.decoded import decoded
 from vtd.dmar.records import Drhd, Rmrr
 from vtd.dmar.table import Table, TableError

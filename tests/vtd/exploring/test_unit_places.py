@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from tests.reference_data import capture_folders
+from tests.support.reference_data import capture_folders
 from vtd.cli import main
 from vtd.commands.explore import places_of
 from vtd.commands.images import ImageOptions

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.reference_data import capture_folders
+from tests.support.reference_data import capture_folders
 from vtd.commands.explore import places_of
 from vtd.commands.images import ImageOptions
 

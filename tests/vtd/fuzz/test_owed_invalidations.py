@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.vtd.world import capabilities
+from tests.support.world import capabilities
 from vtd.fuzz.case import Step
 from vtd.fuzz.owed_invalidations import OwedInvalidations
 from vtd.layouts.descriptors import DescriptorType

@@ -11,7 +11,7 @@ from pagetables.bits import Implementation
 from pagetables.geometry import second_stage_geometry
 from pagetables.memory import PhysicalMemory
 from pagetables.walk import Stage, WalkFault, output, walk
-from tests.strategies import INDEXES, POOL, Scene
+from tests.support.strategies import INDEXES, POOL, Scene
 from tests.vtd.guest.machine import RAM, VE_PAGE, WB, Machine
 from vtd.fuzz.ept_oracle import EptVerdict, ept_verdict
 from vtd.fuzz.guest_strategies import ept_entries

@@ -10,8 +10,8 @@ import pytest
 
 from devices.interrupt_messages import RemappableAddress
 from pagetables.memory import PhysicalMemory
+from tests.support.world import capabilities
 from tests.vtd.guest.machine import DESCRIPTOR, VIRTUAL_APIC, Machine, state_of
-from tests.vtd.world import capabilities
 from vtd.guest.x86.apic import IRR
 from vtd.guest.x86.capabilities import REVISION, VMX_PROFILES
 from vtd.guest.x86.exits import ExitReason, VmExit

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from tests.reference_data import capture_folders
+from tests.support.reference_data import capture_folders
 from vtd.cli import main
 from vtd.inspection.debugfs import DebugfsError, dumped_units
 

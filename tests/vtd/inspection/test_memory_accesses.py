@@ -6,8 +6,8 @@ import pytest
 
 from devices.dma import READ, WRITE, AddressType, Completion, CompletionStatus, Request
 from pagetables.observer import Structure
-from tests.vtd.interrupt_world import POSTED, REMAPPED, InterruptWorld
-from tests.vtd.world import HOST, STATUS, Mode, World, capabilities
+from tests.support.interrupt_world import POSTED, REMAPPED, InterruptWorld
+from tests.support.world import HOST, STATUS, Mode, World, capabilities
 from vtd.inspection.memory_accesses import MemoryAccess, MemoryAccesses, Operation
 from vtd.inspection.memory_type import MemoryType
 from vtd.layouts.descriptors import InvalidationWaitDescriptor

@@ -10,7 +10,7 @@ from devices.dma import NO_SNOOP, READ, WRITE
 from pagetables.first_stage import FirstStagePage2M, FirstStagePage4K
 from pagetables.memory import PhysicalMemory
 from pagetables.second_stage import SecondStagePage4K
-from tests.vtd.world import Mode, World
+from tests.support.world import Mode, World
 from vtd.inspection.memory_type import (
     EFFECTIVE,
     MemoryType,

@@ -6,8 +6,16 @@ from hypothesis import strategies as st
 
 from devices.dma import READ, REFUSED, WRITE, AddressType, NoWrite, Request
 from pagetables.walk_explanation import EntryRole
-from tests.nested_image import BASE, IOVA, NO_ENTRY, PASID, ROOT_POINTER, SIZE, nested_memory
-from tests.reference_data import CAPTURES
+from tests.support.nested_image import (
+    BASE,
+    IOVA,
+    NO_ENTRY,
+    PASID,
+    ROOT_POINTER,
+    SIZE,
+    nested_memory,
+)
+from tests.support.reference_data import CAPTURES
 from vtd.inspection.request_explanation import (
     cached,
     explain_request,

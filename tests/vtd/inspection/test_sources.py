@@ -3,7 +3,7 @@
 import pytest
 
 from devices.source_id import SourceId
-from tests.nested_image import (
+from tests.support.nested_image import (
     BASE,
     CONTEXT,
     DIRECTORY,
@@ -16,7 +16,7 @@ from tests.nested_image import (
     SIZE,
     nested_memory,
 )
-from tests.reference_data import CAPTURES
+from tests.support.reference_data import CAPTURES
 from vtd.inspection.sources import list_sources, pages
 from vtd.layouts.registers import GlobalStatus, RootTableAddress, TranslationTableMode
 from vtd.recordings.capture import Capture

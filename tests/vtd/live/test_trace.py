@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from devices.dma import WRITE
-from tests.vtd.interrupt_world import InterruptWorld
-from tests.vtd.world import HOST, PAGE, Mode, World
+from tests.support.interrupt_world import InterruptWorld
+from tests.support.world import HOST, PAGE, Mode, World
 from vtd.layouts.descriptors import IotlbInvalidateDescriptor
 from vtd.layouts.registers import IotlbGranularity
 from vtd.live.trace import Trace

@@ -14,7 +14,7 @@ from devices.models.edu import Edu
 from devices.source_id import Bdf, SourceId
 from devices.topology import Bridge
 from pagetables.build import FramePool
-from tests.machine_strategies import damaged_documents, machines
+from tests.support.machine_strategies import damaged_documents, machines
 from vtd.dmar.rules import Severity, validate
 from vtd.dmar.table import Table
 from vtd.machine.assembly import assemble

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 
 from devices.source_id import Bdf
-from tests.machine_strategies import machines
+from tests.support.machine_strategies import machines
 from vtd.dmar.diff import diff
 from vtd.dmar.listing import parse_pci_tree
 from vtd.dmar.pci_tree import PciFunction, PciTree

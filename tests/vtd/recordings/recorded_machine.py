@@ -10,7 +10,7 @@ from typing import Any
 from devices.dma import READ, WRITE, Completion, Request
 from pagetables.build import FramePool
 from pagetables.memory import PhysicalMemory
-from tests.vtd.world import capabilities
+from tests.support.world import capabilities
 from vtd.dmar.description import build
 from vtd.recordings.live_recorder import LiveRecorder
 from vtd.software.driver import Driver

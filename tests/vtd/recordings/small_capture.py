@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.reference_data import CAPTURES
+from tests.support.reference_data import CAPTURES
 from vtd.layouts.entries import (
     AddressWidth,
     ContextEntry,

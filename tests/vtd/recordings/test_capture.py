@@ -9,7 +9,7 @@ import pytest
 
 from pagetables.images import ImageError
 from pagetables.unchanged import UnchangedMemory
-from tests.reference_data import CAPTURES, capture_folders
+from tests.support.reference_data import CAPTURES, capture_folders
 from vtd.layouts.registers import GlobalStatus, TranslationTableMode
 from vtd.recordings.capture import Capture, CaptureError, read_json_lines
 from vtd.unit.departures import QEMU, SPECIFICATION

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.reference_data import VECTORS, name_of, vector_files
+from tests.support.reference_data import VECTORS, name_of, vector_files
 from vtd.recordings.replay import replay, run_scenario
 from vtd.recordings.scenario import Scenario, load_scenario
 from vtd.recordings.values import Json, ScenarioError

@@ -11,7 +11,7 @@ import pytest
 
 from devices.dma import Request
 from pagetables.images import ImageError
-from tests.reference_data import CAPTURES, capture_folders
+from tests.support.reference_data import CAPTURES, capture_folders
 from tests.vtd.recordings.small_capture import SmallCapture
 from vtd.recordings.capture import Capture, CaptureError
 from vtd.recordings.replay_capture import replay_capture, run_capture

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from devices.dma import PageRequest
-from tests.reference_data import name_of, recordings
+from tests.support.reference_data import name_of, recordings
+from tests.support.world import capabilities
 from tests.vtd.recordings.recorded_machine import (
     DATA,
     FIRST,
@@ -20,7 +21,6 @@ from tests.vtd.recordings.recorded_machine import (
     parsed,
     work,
 )
-from tests.vtd.world import capabilities
 from vtd.dmar.description import build
 from vtd.recordings.live import LiveHead, begins_live, is_live, open_live_file
 from vtd.recordings.replay_live import LiveRun, live_run, replay_live

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from devices.dma import AtomicOp
-from tests.reference_data import VECTORS
+from tests.support.reference_data import VECTORS
 from vtd.recordings import steps
 from vtd.recordings.scenario import Scenario, ScenarioRun, load_scenario
 from vtd.recordings.steps import STEPS, Step, parse_step, parse_steps

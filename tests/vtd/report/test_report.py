@@ -15,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from tests.dmar_corpus import clean_tables, malformed_tables
-from tests.reference_data import capture_folders, recordings, vector_files
+from tests.support.dmar_corpus import clean_tables, malformed_tables
+from tests.support.reference_data import capture_folders, recordings, vector_files
 from tests.vtd.commands.test_groups import SHARED
 from vtd.cli import main
 

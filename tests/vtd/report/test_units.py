@@ -7,9 +7,9 @@ from hypothesis import given, settings
 
 pytest.importorskip("jinja2", reason="needs the report extra")
 
+from tests.support.world import Mode, World
+from tests.support.world_strategies import hostile_worlds
 from tests.vtd.report.pages import parsed
-from tests.vtd.world import Mode, World
-from tests.vtd.world_strategies import hostile_worlds
 from vtd.inspection.request_explanation import explain_request
 from vtd.inspection.request_rows import StepRow, request_row
 from vtd.report import units

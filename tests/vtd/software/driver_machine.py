@@ -17,7 +17,7 @@ from devices.dma import READ, WRITE
 from devices.models.dma_engine import DmaEngine
 from pagetables.build import FramePool
 from pagetables.memory import PhysicalMemory
-from tests.vtd.world import capabilities
+from tests.support.world import capabilities
 from vtd.auditing.audit import Audit
 from vtd.auditing.device_tlb_audit import DeviceTlbAudit
 from vtd.layouts.entries import PasidTranslationType

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from pagetables.build import FramePool
 from pagetables.memory import PhysicalMemory
-from tests.vtd.world import capabilities
+from tests.support.world import capabilities
 from vtd.auditing.audit import Audit
 from vtd.layouts.descriptors import InvalidationWaitDescriptor
 from vtd.layouts.entries import PasidTranslationType

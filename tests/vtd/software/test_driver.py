@@ -10,7 +10,7 @@ from devices.dma import READ, WRITE, PageRequest
 from devices.interrupt_messages import RemappableAddress
 from pagetables.build import BuildError, FramePool
 from pagetables.memory import PhysicalMemory
-from tests.vtd.world import capabilities
+from tests.support.world import capabilities
 from vtd.layouts.descriptors import (
     DeviceTlbInvalidateDescriptor,
     IotlbInvalidateDescriptor,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pagetables.memory import PhysicalMemory
-from tests.vtd.world import capabilities
+from tests.support.world import capabilities
 from vtd.layouts.descriptors import (
     ContextCacheInvalidateDescriptor,
     IotlbInvalidateDescriptor,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from devices.interrupt_programming import remappable_message
+from tests.support.world import capabilities
 from tests.vtd.software.test_driver import SID, Bench
-from tests.vtd.world import capabilities
 from vtd.layouts.interrupt_entries import (
     PostedInterruptDescriptor,
     PostedIrte,

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from devices.capabilities import ExtendedCapabilityId
 from devices.dma import PageRequest
-from tests.vtd.device_tlb_platform import EVENT, PASID, SOURCE_ID, Platform
+from tests.support.device_tlb_platform import EVENT, PASID, SOURCE_ID, Platform
 from vtd.layouts.descriptors import PageRequestDescriptor
 from vtd.software.page_request_handler import PageRequestHandler
 from vtd.unit.reporting.events import PageGroupResponseSent

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.reference_data import CAPTURES, VECTORS
+from tests.support.reference_data import CAPTURES, VECTORS
 from vtd.recordings.capture import Capture
 from vtd.recordings.replay import Report, run_scenario
 from vtd.recordings.replay_capture import run_capture

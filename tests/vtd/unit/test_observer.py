@@ -25,10 +25,10 @@ from devices.interrupt_messages import RemappableAddress
 from pagetables import first_stage, second_stage
 from pagetables.bits import BitRecord
 from pagetables.observer import Structure
-from tests.vtd.interrupt_world import DESCRIPTOR, POSTED, InterruptWorld
-from tests.vtd.interrupt_world import TABLE as INTERRUPT_TABLE
-from tests.vtd.world import FIRST_TABLES, HOST, PAGE, QUEUE, STATUS, Mode, Started, World
-from tests.vtd.world import capabilities as has
+from tests.support.interrupt_world import DESCRIPTOR, POSTED, InterruptWorld
+from tests.support.interrupt_world import TABLE as INTERRUPT_TABLE
+from tests.support.world import FIRST_TABLES, HOST, PAGE, QUEUE, STATUS, Mode, Started, World
+from tests.support.world import capabilities as has
 from vtd.auditing.audit import Audit
 from vtd.inspection.injection import FailRange, FailRead
 from vtd.layouts import descriptors as d

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from devices import dma
 from devices.dma import AddressType, Atomic, AtomicOp, Completion, CompletionStatus, Request
-from tests.vtd.world import HOLE, HOST, INTERRUPTS, PAGE, Mode, Started, World, capabilities
+from tests.support.world import HOLE, HOST, INTERRUPTS, PAGE, Mode, Started, World, capabilities
 from vtd.unit.observer import Observer
 from vtd.unit.reporting.events import InterruptBlocked, InterruptDelivered, RequestBlocked
 from vtd.unit.requests.faults import FaultReason

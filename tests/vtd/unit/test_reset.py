@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from devices.dma import READ, InvalidationRequest, PageGroupResponse, Request
-from tests.vtd.world import HOST, PAGE, Mode, World, capabilities
+from tests.support.world import HOST, PAGE, Mode, World, capabilities
 from vtd.layouts.descriptors import DeviceTlbInvalidateDescriptor, IotlbInvalidateDescriptor
 from vtd.layouts.registers import FaultStatus
 from vtd.unit.departures import Departures

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from devices.dma import ATOMIC, READ, WRITE, Request
 from devices.function import Identity, PciFunction
-from tests.vtd.world import (
+from tests.support.world import (
     HOST,
     INTERRUPTS,
     PAGE,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from devices.models.nic82576.controller import Nic82576
 from devices.network.link import Sink
 from tests.devices.models.nic82576.drivers import MiniIgb, MiniIgbvf, PfAgent, Rings
-from tests.devices.ports import RecordingPort
+from tests.support.ports import RecordingPort
 
 SECOND = 1_000_000_000
 OUTSIDE = b"\2\0\0\0\0\x09"

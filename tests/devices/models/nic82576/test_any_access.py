@@ -16,7 +16,7 @@ from devices.network.link import Sink
 from tests.devices.models.nic82576.drivers import enable_msix
 from tests.devices.models.nic82576.machines import OUTSIDE, frame_for, vf_mac
 from tests.devices.network.packets import ip_packet
-from tests.devices.ports import RAM_SIZE, RecordingPort
+from tests.support.ports import RAM_SIZE, RecordingPort
 
 OFFSETS = sorted(CELLS)
 HOT = [

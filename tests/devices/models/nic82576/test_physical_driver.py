@@ -6,7 +6,7 @@ from devices.models.nic82576.controller import Nic82576
 from devices.network.link import Sink
 from tests.devices.models.nic82576.drivers import LINK_UP, MiniIgbvf, PfAgent, Rings
 from tests.devices.models.nic82576.machines import OUTSIDE, SECOND, frame_for
-from tests.devices.ports import RecordingPort
+from tests.support.ports import RecordingPort
 
 GROUP = bytes((1, 0, 0x5E, 0, 0, 7))
 

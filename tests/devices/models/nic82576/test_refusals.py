@@ -9,7 +9,7 @@ from devices.models.nic82576.controller import Nic82576
 from devices.network.link import Sink
 from tests.devices.models.nic82576.drivers import MiniIgb
 from tests.devices.models.nic82576.machines import SECOND, Machine, frame_for
-from tests.devices.ports import RecordingPort
+from tests.support.ports import RecordingPort
 
 FRAME = frame_for(b"\2\0\0\0\0\1")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from devices.function import PciFunction
 from devices.models.nvme.function import Nvme
 from devices.models.nvme.structures import Admin, CompletionEntry, Submission
-from tests.devices.ports import PagingPort
+from tests.support.ports import PagingPort
 
 ADMIN_SQ, ADMIN_CQ, IO_SQ, IO_CQ, LIST, DATA = (
     0x1000, 0x2000, 0x3000, 0x4000, 0x5000, 0x1_0000,

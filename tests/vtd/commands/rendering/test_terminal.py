@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.reference_data import CAPTURES
+from tests.support.reference_data import CAPTURES
 from vtd.commands.rendering.terminal import DEEPER, STYLES, Verbatim, fold_line, folded
 
 ROOT = Path(__file__).parents[4]

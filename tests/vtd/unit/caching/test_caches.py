@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from devices.dma import ATOMIC, READ, WRITE
-from tests.vtd.table_software import DEVICES, PASID, Software
-from tests.vtd.world import FIRST_TABLES, HOST, PAGE, Mode, World
+from tests.support.table_software import DEVICES, PASID, Software
+from tests.support.world import FIRST_TABLES, HOST, PAGE, Mode, World
 from vtd.layouts.descriptors import ContextCacheInvalidateDescriptor, IotlbInvalidateDescriptor
 from vtd.layouts.entries import PasidTranslationType, ScalableContextEntry
 from vtd.layouts.registers import ContextGranularity, IotlbGranularity

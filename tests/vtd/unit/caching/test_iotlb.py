@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from devices.dma import READ, WRITE
 from devices.interrupt_messages import INTERRUPT_RANGE
-from tests.vtd.world import HOST, PAGE, Mode, World
+from tests.support.world import HOST, PAGE, Mode, World
 from vtd.layouts.entries import PasidTranslationType
 from vtd.unit.caching.cache import OFF, UNBOUNDED, Cache, Replacement, Shape
 from vtd.unit.caching.iotlb import Iotlb, IotlbEntry, canonical_range

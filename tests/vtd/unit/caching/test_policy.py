@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from devices.dma import ATOMIC, READ, WRITE, AddressType, NoWrite
 from pagetables.bits import BitRecord
-from tests.vtd.interrupt_world import REMAPPED, TABLE, InterruptWorld
-from tests.vtd.world import (
+from tests.support.interrupt_world import REMAPPED, TABLE, InterruptWorld
+from tests.support.world import (
     HOLE,
     HOST,
     PAGE,

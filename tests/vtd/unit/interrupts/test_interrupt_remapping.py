@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from devices.interrupt_messages import RemappableAddress
-from tests import fault_coverage
-from tests.interrupt_oracle import Blocked, Recorded, Sent
-from tests.vtd.interrupt_world import (
+from tests.support import fault_coverage
+from tests.support.interrupt_oracle import Blocked, Recorded, Sent
+from tests.support.interrupt_world import (
     DESCRIPTOR,
     HOLE,
     INDEX,
@@ -22,7 +22,7 @@ from tests.vtd.interrupt_world import (
     StartedInterrupts,
     message,
 )
-from tests.vtd.world import capabilities
+from tests.support.world import capabilities
 from vtd.layouts.descriptors import InterruptEntryCacheInvalidateDescriptor
 from vtd.layouts.interrupt_entries import DeliveryMode, RemappedIrte, TriggerMode
 from vtd.unit.caching.policy import AGGRESSIVE, KEEPS_STALE, UNCACHED

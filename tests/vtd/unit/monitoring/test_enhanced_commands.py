@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pagetables.memory import PhysicalMemory
-from tests.vtd.world import capabilities
+from tests.support.world import capabilities
 from vtd.layouts.registers import (
     EnhancedCommandCapability,
     EnhancedCommandExtendedOperand,

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from devices.dma import AddressType, PageRequest
 from devices.interrupt_messages import RemappableAddress
 from pagetables.observer import Structure
-from tests.vtd.world import HOST, PAGE, Mode, Started, World, capabilities
+from tests.support.world import HOST, PAGE, Mode, Started, World, capabilities
 from vtd.layouts import registers as r
 from vtd.layouts.entries import (
     HostPermissionL2Entry,

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from devices.dma import InvalidationRequest, PageGroupResponse
 from pagetables.bits import BitRecord
-from tests.vtd.device_tlb_platform import SOURCE_ID, Platform
-from tests.vtd.world import capabilities
+from tests.support.device_tlb_platform import SOURCE_ID, Platform
+from tests.support.world import capabilities
 from vtd.layouts.descriptors import (
     DeviceTlbInvalidateDescriptor,
     PageGroupResponseDescriptor,

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pagetables.bits import BitRecord
-from tests.vtd.world import HOLE, HOST, PAGE, QUEUE, STATUS, Mode, Started, World, capabilities
+from tests.support.world import HOLE, HOST, PAGE, QUEUE, STATUS, Mode, Started, World, capabilities
 from vtd.layouts import descriptors as d
 from vtd.layouts.descriptors import DESCRIPTORS, DescriptorType
 from vtd.layouts.registers import RootTableAddress, TranslationTableMode

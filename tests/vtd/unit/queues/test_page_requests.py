@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from devices.dma import READ, WRITE, PageGroupResponse, PageRequest
-from tests.vtd.directed_faults import CASES, Case
-from tests.vtd.world import HOLE, SCALABLE_MODES, Mode, Started, World, capabilities
+from tests.support.directed_faults import CASES, Case
+from tests.support.world import HOLE, SCALABLE_MODES, Mode, Started, World, capabilities
 from vtd.layouts.descriptors import PageRequestDescriptor
 from vtd.layouts.registers import PageRequestEventControl, PageRequestStatus
 from vtd.unit.caching.policy import AGGRESSIVE

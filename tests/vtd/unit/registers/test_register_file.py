@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pagetables.bits import Access
-from tests.reference_data import vector_files
+from tests.support.reference_data import vector_files
 from vtd.layouts.registers import (
     Capability,
     EnhancedCommand,

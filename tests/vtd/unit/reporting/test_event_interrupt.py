@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.vtd.world import capabilities
+from tests.support.world import capabilities
 from vtd.unit.interrupts.outcome import Message
 from vtd.unit.registers.register_file import RegisterFile
 from vtd.unit.reporting.event_interrupt import (

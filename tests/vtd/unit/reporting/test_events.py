@@ -1,7 +1,7 @@
 """What subscribers of a unit are told."""
 
 from devices.dma import READ, Request
-from tests.vtd.world import HOLE, Mode, World
+from tests.support.world import HOLE, Mode, World
 from vtd.unit.interrupts.outcome import Message, compatibility_interrupt
 from vtd.unit.reporting.events import (
     InterruptBlocked,

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from devices.dma import ATOMIC, READ, WRITE, Request
-from tests.vtd.world import HOLE, Mode, Started, World, capabilities
+from tests.support.world import HOLE, Mode, Started, World, capabilities
 from vtd.layouts.registers import FaultRecording, FaultStatus
 from vtd.unit.departures import QEMU, SPECIFICATION, Departures
 from vtd.unit.options import Options

@@ -6,7 +6,7 @@ import pickle
 
 import pytest
 
-from tests.vtd.world import Mode, World, capabilities
+from tests.support.world import Mode, World, capabilities
 from vtd.layouts.registers import GlobalCommand
 from vtd.unit.reporting.events import Event, RegisterMisused
 from vtd.unit.unit import RemappingUnit

@@ -10,7 +10,7 @@ from pagetables.build import FramePool
 from pagetables.memory import PhysicalMemory
 from pagetables.observer import Structure
 from pagetables.stores import ProcessorStores
-from tests.vtd.world import HOST, PAGE, Mode, Started, World, capabilities
+from tests.support.world import HOST, PAGE, Mode, Started, World, capabilities
 from vtd.auditing.audit_log import audit_scenario
 from vtd.layouts.descriptors import IotlbInvalidateDescriptor
 from vtd.layouts.entries import AddressWidth, ContextEntry, RootEntry

@@ -2,10 +2,10 @@
 
 import pytest
 
-from tests import fault_coverage
-from tests.translation_oracle import Refused
-from tests.vtd.directed_faults import CASES, Case
-from tests.vtd.world import Mode, World
+from tests.support import fault_coverage
+from tests.support.directed_faults import CASES, Case
+from tests.support.translation_oracle import Refused
+from tests.support.world import Mode, World
 from vtd.unit.reporting.events import RequestBlocked
 from vtd.unit.requests.faults import Answer, FaultReason, TranslationFault
 

@@ -21,10 +21,9 @@ from devices.dma import (
     CompletionStatus,
     TranslationEntry,
 )
-from tests.translation_oracle import Refused
-from tests.vtd.auditing.rig import DATA, FIRST, SECOND, Rig
-from tests.vtd.directed_faults import CASES, Case
-from tests.vtd.world import (
+from tests.support.directed_faults import CASES, Case
+from tests.support.translation_oracle import Refused
+from tests.support.world import (
     HOST,
     INTERRUPTS,
     PAGE,
@@ -34,7 +33,8 @@ from tests.vtd.world import (
     World,
     capabilities,
 )
-from tests.vtd.world_strategies import flawed_worlds, valid_worlds
+from tests.support.world_strategies import flawed_worlds, valid_worlds
+from tests.vtd.auditing.rig import DATA, FIRST, SECOND, Rig
 from vtd.layouts.entries import PasidEntry, PasidTranslationType
 from vtd.unit.caching.policy import AGGRESSIVE, KEEPS_STALE, POLICIES, CachePolicy
 from vtd.unit.options import Options

@@ -15,7 +15,7 @@ from devices.dma import (
     PageRequest,
     Request,
 )
-from tests.vtd.world import HOST, PAGE, QUEUE, SCALABLE_MODES, Mode, World, capabilities
+from tests.support.world import HOST, PAGE, QUEUE, SCALABLE_MODES, Mode, World, capabilities
 from vtd.layouts.descriptors import PageRequestDescriptor
 from vtd.unit.requests.faults import FaultReason
 

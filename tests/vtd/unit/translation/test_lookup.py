@@ -4,7 +4,7 @@ import pytest
 
 from devices.dma import READ, WRITE, Request
 from pagetables.observer import CountReads
-from tests.vtd.world import HOST, LEGACY_MODES, PAGE, SCALABLE_MODES, Mode, World, capabilities
+from tests.support.world import HOST, LEGACY_MODES, PAGE, SCALABLE_MODES, Mode, World, capabilities
 from vtd.inspection.injection import FailRead
 from vtd.layouts.entries import PasidTranslationType
 from vtd.unit.caching.policy import POLICIES, UNCACHED, CachePolicy

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from devices.dma import READ, REFUSED, WRITE, Request
-from tests.vtd.world import HOST, PAGE, Mode, Started, World, capabilities
+from tests.support.world import HOST, PAGE, Mode, Started, World, capabilities
 
 UNIT = 1 << 21
 """Bytes of the smallest region."""

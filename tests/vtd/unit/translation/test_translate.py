@@ -5,12 +5,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from devices.dma import READ, WRITE
-from tests import fault_coverage
-from tests.fault_coverage import LEGAL, ROOT
-from tests.translation_oracle import Refused
-from tests.vtd.directed_faults import CASES
-from tests.vtd.world import HOST, PAGE, Mode, World, capabilities
-from tests.vtd.world_strategies import flawed_worlds, hostile_worlds, valid_worlds, worlds_for
+from tests.support import fault_coverage
+from tests.support.directed_faults import CASES
+from tests.support.fault_coverage import LEGAL, ROOT
+from tests.support.translation_oracle import Refused
+from tests.support.world import HOST, PAGE, Mode, World, capabilities
+from tests.support.world_strategies import flawed_worlds, hostile_worlds, valid_worlds, worlds_for
 from vtd.layouts.entries import AddressWidth
 from vtd.unit.caching.policy import POLICIES
 from vtd.unit.departures import SPECIFICATION, Departures

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from devices.dma import ATOMIC, READ, WRITE, AddressType, AtomicOp, CompletionStatus, Request
 from pagetables.bits import BitRecord
-from tests.vtd.directed_faults import CASES, Case
-from tests.vtd.world import (
+from tests.support.directed_faults import CASES, Case
+from tests.support.world import (
     HOLE,
     HOST,
     INTERRUPTS,

@@ -17,7 +17,7 @@ from pagetables.first_stage import EXTENDED_ACCESSED
 from pagetables.geometry import Geometry, StageKind, first_stage_geometry, second_stage_geometry
 from pagetables.memory import PhysicalMemory
 from pagetables.walk import Stage
-from tests.oracle import Nesting, Tables, Words
+from tests.support.oracle import Nesting, Tables, Words
 
 FEATURES = ("sslps_1g", "sslps_2m", "fs1gp", "sc", "ssirwe")
 INDEXES = (0, 1, 2, 511)

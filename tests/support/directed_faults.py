@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from devices.dma import ATOMIC, WRITE
-from tests.vtd.world import (
+from tests.support.world import (
     FIRST_TABLES,
     HOLE,
     INTERRUPTS,

@@ -4,9 +4,9 @@ from pathlib import Path
 
 from tests.conftest import find_reference_folder
 
-VECTORS = Path(__file__).parent / "vectors"
-CAPTURES = Path(__file__).parent / "captures"
-RECORDINGS = Path(__file__).parent / "recordings"
+VECTORS = Path(__file__).parents[1] / "vectors"
+CAPTURES = Path(__file__).parents[1] / "captures"
+RECORDINGS = Path(__file__).parents[1] / "recordings"
 
 
 def vector_files() -> list[Path]:

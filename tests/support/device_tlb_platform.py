@@ -11,7 +11,7 @@ from devices.device_tlb import DeviceTlb
 from devices.models.dma_engine import CommandOutcome, DmaEngine, Read, Via, Write
 from pagetables.build import FramePool
 from pagetables.memory import PhysicalMemory
-from tests.vtd.world import capabilities
+from tests.support.world import capabilities
 from vtd.auditing.device_tlb_audit import DeviceTlbAudit
 from vtd.layouts.descriptors import PageRequestDescriptor
 from vtd.software.domain import FIRST_STAGE

@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
-_OWN = Path(__file__).parent / "dmar"
-_WHOLE = Path(__file__).resolve().parents[2] / "shared" / "dmar"
+_OWN = Path(__file__).parents[1] / "dmar"
+_WHOLE = Path(__file__).resolve().parents[3] / "shared" / "dmar"
 
 COLLECTION = "whole" if _WHOLE.is_dir() else "own"
 """Which of the two it is; part of the test ids."""

@@ -7,8 +7,8 @@ from typing import Any
 from hypothesis import strategies as st
 
 from devices.dma import ATOMIC, READ, WRITE
-from tests.vtd.directed_faults import Case
-from tests.vtd.world import (
+from tests.support.directed_faults import Case
+from tests.support.world import (
     DIRECTORY,
     EVERYTHING,
     HOLE,

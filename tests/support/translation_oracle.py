@@ -1,9 +1,9 @@
 """The whole translation written for reading: from memory, root pointer and request to the outcome.
 
 VT-d 3.4 to 3.9, chapter 9 and Table 30 by bit numbers. It shares no code with the engine; page
-tables are those of :mod:`tests.oracle`. Where the specification leaves the order of checks open,
-every fault reason that it permits is in the answer. Left out: ATS, caches, the interrupt range as
-an input.
+tables are those of :mod:`tests.support.oracle`. Where the specification leaves the order of checks
+open, every fault reason that it permits is in the answer. Left out: ATS, caches, the interrupt
+range as an input.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from tests.oracle import Failed, Mapped, Nesting, Tables, Words
-from tests.oracle import set_dirty as set_dirty_flags
-from tests.oracle import translate as translate_pages
+from tests.support.oracle import Failed, Mapped, Nesting, Tables, Words
+from tests.support.oracle import set_dirty as set_dirty_flags
+from tests.support.oracle import translate as translate_pages
 
 
 @dataclass(frozen=True)

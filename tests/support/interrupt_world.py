@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from devices.interrupt_messages import RemappableAddress
 from pagetables.bits import BitRecord
 from pagetables.memory import PhysicalMemory
-from tests import interrupt_oracle
-from tests.oracle import Words
+from tests.support import interrupt_oracle
 from tests.support.meddling import Meddling
-from tests.vtd.world import capabilities
+from tests.support.oracle import Words
+from tests.support.world import capabilities
 from vtd.layouts.interrupt_entries import PostedInterruptDescriptor, PostedIrte, RemappedIrte
 from vtd.layouts.registers import FaultRecording, InterruptRemappingTableAddress
 from vtd.unit.caching.policy import UNCACHED

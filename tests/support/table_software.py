@@ -13,7 +13,7 @@ from devices.dma import READ, WRITE, AtomicOp, Request
 from pagetables.bits import BitRecord
 from pagetables.build import BuildError, FramePool
 from pagetables.memory import PhysicalMemory
-from tests.vtd.world import KINDS, LEGACY_MODES, Mode, capabilities
+from tests.support.world import KINDS, LEGACY_MODES, Mode, capabilities
 from vtd.layouts.entries import PasidTranslationType
 from vtd.software.domain import Domain
 from vtd.software.driver import Driver

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tests.oracle import Words
+from tests.support.oracle import Words
 
 
 @dataclass(frozen=True)

@@ -26,10 +26,10 @@ from pagetables.second_stage import (
     SecondStagePage2M,
     SecondStagePage4K,
 )
-from tests.oracle import Words
 from tests.support.meddling import Meddling
-from tests.translation_oracle import Ask, Refused, Unit
-from tests.translation_oracle import translate as expected_translation
+from tests.support.oracle import Words
+from tests.support.translation_oracle import Ask, Refused, Unit
+from tests.support.translation_oracle import translate as expected_translation
 from vtd.layouts.entries import (
     ContextEntry,
     PasidDirectoryEntry,

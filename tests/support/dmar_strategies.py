@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from pagetables.bits import BitRecord
-from tests.dmar_corpus import clean_tables
+from tests.support.dmar_corpus import clean_tables
 from vtd.dmar.records import (
     STRUCTURES,
     DeviceScope,
