@@ -101,7 +101,7 @@ class LimitAccesses(Observer):
         self.left -= 1
         if self.left < 0:
             raise EndlessError(
-                f"no end of accesses, the last one to a {structure.value} at {address:#x}"
+                f"no end of accesses, the last one: {structure.value} at {address:#x}"
             )
 
 

@@ -126,9 +126,7 @@ def test_a_case_that_keeps_the_engine_busy_for_ever_ends(monkeypatch: pytest.Mon
     monkeypatch.setattr("vtd.fuzz.targets.MOST_ACCESSES", 1)
     driver = ModelDriver(PROFILES["client"])
     driver.emit(dma_read("d0", 0x1000, 8), dma_read("d1", 0x1000, 8))
-    with pytest.raises(
-        EndlessError, match="no end of accesses, the last one to a root entry at 0x"
-    ):
+    with pytest.raises(EndlessError, match=r"no end of accesses, the last one: [a-z ]+ at 0x\d"):
         EngineTarget().run(driver.case())
 
 
