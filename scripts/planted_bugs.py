@@ -115,7 +115,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "vtd/unit/caching/iotlb.py",
         "first, last = start >> shift, end - 1 >> shift",
         "first, last = -(-start >> shift), end - 1 >> shift",
-        "driver",
+        "vectors",
     ),
     Mutant(
         "domain-id used again meets old translations",

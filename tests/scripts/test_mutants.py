@@ -36,3 +36,10 @@ def test_the_page_has_a_row_for_each_bug() -> None:
     assert "1 of 2 bugs" in text
     assert f"| {found.name} | `{found.file}` | tables | 7 | 1.5 |" in text
     assert f"| {survivor.name} | `{survivor.file}` | survives | | |" in text
+
+
+def test_the_page_in_the_documentation_has_every_bug_as_found() -> None:
+    rows = (ROOT / "docs" / "planted-bugs.md").read_text().splitlines()[6:]
+    for mutant, row in zip(MUTANTS, rows, strict=True):
+        assert row.startswith(f"| {mutant.name} | `{mutant.file}` | ")
+        assert "survives" not in row.removeprefix(f"| {mutant.name}")
