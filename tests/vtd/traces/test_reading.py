@@ -166,7 +166,7 @@ def test_unsorted_lines_are_named_unless_they_are_to_be_sorted() -> None:
         ('{"address": 1, "length": 4294967296}\n', "row 0, column length: 4294967296 does not fit"),
         ("time,address\n1,2\n3,zz\n", "line 3, column address: 'zz' is no number"),
         (QEMU.replace("00:03.00", "00:03.09"), "line 3, column source_id"),
-        (gzip.compress(b'{"address": 1}\n' * 900)[:60], "not all of a gzip file"),
+        (gzip.compress(b'{"address": 1}\n' * 900, mtime=0)[:60], "not all of a gzip file"),
     ],
 )
 def test_what_is_wrong_is_named_by_line(text: str | bytes, said: str) -> None:
