@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pagetables.bits import BitRecord, Bits
-from scripts.sections import ROOT, TESTS, marks
+from scripts.sections import ROOT, TESTS, link, marks
 from vtd.layouts import descriptors, entries, interrupt_entries, registers
 
 PAGE = ROOT / "docs" / "fields.md"
@@ -163,7 +163,7 @@ def page(listed: int | None = LISTED) -> str:
         for name, bits in fields(record).items():
             count += 1
             naming = tests.get((record.__name__, name), [])
-            links = [_link(*each) for each in naming[:listed]]
+            links = [link(*each) for each in naming[:listed]]
             if not naming:
                 missing.append(f"{record.__name__} {name.upper()}")
             at = f"{bits.high}" if bits.high == bits.low else f"{bits.high}:{bits.low}"
@@ -171,11 +171,6 @@ def page(listed: int | None = LISTED) -> str:
     total = f"{count - len(missing)} of {count} fields are named by a test of their own.\n"
     without = ["", "## By generated tests only", "", *(f"- {each}" for each in missing), ""]
     return HEAD + total + "\n".join([*lines, *(without if missing else [""])])
-
-
-def _link(path: Path, name: str) -> str:
-    text = name.removeprefix("test_").replace("_", " ")
-    return f"[{text}](../{path.relative_to(ROOT).as_posix()})"
 
 
 def main() -> None:

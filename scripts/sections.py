@@ -52,7 +52,7 @@ def page() -> str:
     tests, titles = shown(), sections()
     missing = [f"{number} {title}" for number, title in titles.items() if number not in tests]
     rows = [
-        f"| {number} | {title} | {'<br>'.join(_link(*each) for each in tests[number])} |"
+        f"| {number} | {title} | {'<br>'.join(link(*each) for each in tests[number])} |"
         for number, title in titles.items()
         if number in tests
     ]
@@ -62,7 +62,8 @@ def page() -> str:
     return HEAD + count + "\n" + "\n".join(table + (without if missing else [""]))
 
 
-def _link(path: Path, name: str) -> str:
+def link(path: Path, name: str) -> str:
+    """A link to the file of a test, named by the test in words."""
     text = name.removeprefix("test_").replace("_", " ")
     return f"[{text}](../{path.relative_to(ROOT).as_posix()})"
 

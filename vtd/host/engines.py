@@ -23,6 +23,7 @@ from devices.models.nic82576.registers import (
     MRQC,
     QUEUE_ENABLE,
     RCTL,
+    RCTL_BROADCAST,
     RCTL_ENABLE,
     RCTL_LONG,
     RCTL_STRIP_CRC,
@@ -44,6 +45,8 @@ from vtd.host.running import HostError
 
 PAGES = 16
 """Pages that the queues of an engine may take."""
+ACCEPTED = RCTL_ENABLE | RCTL_LONG | RCTL_STRIP_CRC | RCTL_UNICAST_PROMISCUOUS | RCTL_BROADCAST
+"""RCTL of a physical function: every frame to one station or to all."""
 
 
 class Engine(ABC):
@@ -227,8 +230,7 @@ class Frames(QueueEngine):
         if function is nic:
             self._mac = b"\xff" * 6
             self._receive, self._transmit = RDBAL.offset_of(0), TDBAL.offset_of(0)
-            accepted = RCTL_ENABLE | RCTL_LONG | RCTL_STRIP_CRC | RCTL_UNICAST_PROMISCUOUS | 1 << 15
-            nic.bars[0].write(RCTL.offset, 4, accepted)
+            nic.bars[0].write(RCTL.offset, 4, ACCEPTED)
             nic.bars[0].write(TCTL.offset, 4, TCTL_ENABLE)
             nic.bars[0].write(MRQC.offset, 4, 0)
         else:

@@ -10,6 +10,7 @@ everything of the domain after each 256 unmaps, as Linux does (or after 10 ms, w
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields
 from enum import StrEnum
 from typing import ClassVar
@@ -69,7 +70,7 @@ MAY_BE_ZERO = ("pasids", "base", "start", "interval", "stride")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Stream:
+class Stream(ABC):
     """What all kinds have in common; ``rate`` turns of ``interval`` ns, or from ``gigabits``."""
 
     name: ClassVar[str]
@@ -113,17 +114,17 @@ class Stream:
         return self.functions * max(1, self.pasids)
 
     @property
+    @abstractmethod
     def bytes_on_wire(self) -> int:
         """Of one turn."""
-        raise NotImplementedError
 
+    @abstractmethod
     def areas(self) -> dict[str, int]:
         """Sizes of what each tenant has mapped for good, in the order of their addresses."""
-        raise NotImplementedError
 
+    @abstractmethod
     def requests(self, sequence: Numbers) -> list[tuple[Numbers, int, int]]:
         """Address, length and access of each request of the turns with these numbers."""
-        raise NotImplementedError
 
     def buffer(self, sequence: Numbers) -> tuple[Numbers, int]:
         """Address and length of what is mapped for a turn; length 0 for nothing."""
