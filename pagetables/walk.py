@@ -189,36 +189,6 @@ def walk(
     return entry, shift, rights, frame, index
 
 
-def walk_last(
-    memory: TableMemory,
-    stage: Stage,
-    address: int,
-    frame: int,
-    rights: int,
-    observer: EntryObserver | None = None,
-) -> Leaf:
-    """The last step of a walk, from a table of 4 KiB pages and the rights so far.
-
-    WalkFault as of :func:`walk`.
-    """
-    geometry = stage.geometry
-    steps = geometry.steps
-    if stage.accessed or observer is not None:
-        return walk(memory, stage, address, None, (len(steps) - 1, frame, rights), observer)
-    shift, _, _, reserved = steps[-1]
-    index = address >> shift & 511
-    try:
-        entry = memory.frames[frame][index]
-    except BusError as error:
-        raise _fault(_rule(error, WalkRule.READ_ERROR), stage, shift) from error
-    rights &= entry
-    if not rights & geometry.present:
-        raise _fault(WalkRule.NOT_PRESENT, stage, shift)
-    if entry & reserved:
-        raise _fault(WalkRule.RESERVED, stage, shift)
-    return entry, shift, rights, frame, index
-
-
 STRUCTURES = {
     StageKind.FIRST: Structure.FIRST_STAGE,
     StageKind.SECOND: Structure.SECOND_STAGE,

@@ -11,7 +11,7 @@ from typing import cast
 from devices.dma import READ, WRITE, Request
 from devices.interrupt_messages import INTERRUPT_RANGE
 from pagetables.geometry import INDEX_BITS, PAGE_SHIFT, StageKind
-from pagetables.memory import TableMemory
+from pagetables.memory import BusError, TableMemory
 from pagetables.nested import GuestMemory
 from pagetables.second_stage import SNOOP
 from pagetables.walk import (
@@ -23,7 +23,6 @@ from pagetables.walk import (
     WalkRule,
     set_flags,
     walk,
-    walk_last,
 )
 from vtd.layouts.entries import PasidEntry
 from vtd.unit.caching.cache import Cache
@@ -266,7 +265,18 @@ def walk_tables(
     _, frame, rights, _, _, refused = lowest
     if refused is not None:
         raise _refused(lowest, stage)
-    return walk_last(memory, stage, address, frame, rights, observer)
+    steps = stage.geometry.steps
+    if observer is None and not stage.accessed:
+        shift, _, _, reserved = steps[-1]
+        index = address >> shift & 511
+        try:
+            entry = memory.frames[frame][index]
+        except BusError:
+            entry = 0
+        granted = rights & entry
+        if granted & stage.geometry.present and not entry & reserved:
+            return entry, shift, granted, frame, index
+    return walk(memory, stage, address, None, (len(steps) - 1, frame, rights), observer)
 
 
 def _refused(entry: StructureEntry, stage: Stage) -> WalkFault:
