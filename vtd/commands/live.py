@@ -27,6 +27,7 @@ from vtd.commands.rendering.progress import StatusLine
 from vtd.commands.rendering.terminal import Verbatim
 from vtd.live.blame import blamed
 from vtd.live.defects import DEFECTS
+from vtd.live.invalidated_interrupts import InvalidatedInterrupts
 from vtd.live.machine import LiveMachine
 from vtd.live.qemu_arguments import qemu_arguments
 from vtd.live.server import Server
@@ -119,6 +120,7 @@ def serve(
                 Trace(f"unit {base:#x}", unit, _note)
         units = list(machine.platform.units.values())
         audits = [UnitAudit(unit, lambda: "a device") for unit in units] if audit else []
+        kept = [InvalidatedInterrupts(unit) for unit in units] if audit else []
         folder = sockets or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="vtd-")))
         with unusable_input(str(folder)):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -143,6 +145,7 @@ def serve(
         for each in audits:
             report.add(each)
         counts, found = machine.counts(), [str(use) for use in blamed(report)]
+        found += [line for each in kept for line in each.findings]
         summary: dict[str, Any] = {**counts, "findings": found}
         lines_at_end = _lines(counts, report, found) if audit else [", ".join(_counted(counts))]
         show(CommandAnswer(summary, [summary], lines_at_end, compact=True), format)

@@ -27,6 +27,7 @@ from vtd.live import initramfs, madt
 from vtd.live.blame import blamed
 from vtd.live.defects import DEFECTS
 from vtd.live.interpreter import collector
+from vtd.live.invalidated_interrupts import InvalidatedInterrupts
 from vtd.live.kernel import Kernel
 from vtd.live.machine import LiveMachine
 from vtd.live.qemu import Qemu, QemuError
@@ -123,7 +124,7 @@ class Outcome:
     console: str = ""
     blocked: list[Blocked] = field(default_factory=list)
     audited: list[str] = field(default_factory=list)
-    """What the audit holds against the guest."""
+    """What the audit holds against the guest, and invalidated entries that a unit used."""
     uses: int = 0
     """Uses of cached entries that the audit checked."""
     window: int = 0
@@ -171,7 +172,9 @@ def run(
             about = {"devices": machine.described(), "bridges": machine.bridges()}
             kernel = guest.kernel.release
             LiveRecorder(lines.write, assembly.table, units, kernel=kernel, **about)
-        audits = [UnitAudit(unit, lambda: None) for unit in units] if boot.audited else []
+        audited = units if boot.audited else []
+        audits = [UnitAudit(unit, lambda: None) for unit in audited]
+        kept = [InvalidatedInterrupts(unit) for unit in audited]
         for unit in units:
             unit.subscribe(lambda event: _note_blocked(outcome, event))
         outcome.devices = {
@@ -217,6 +220,7 @@ def run(
         report.add(audit)
     outcome.uses, outcome.window = report.uses, len(report.window)
     outcome.audited = [str(each) for each in blamed(report)]
+    outcome.audited += [line for each in kept for line in each.findings]
     _read_lines(outcome, said.lines)
     return outcome
 
