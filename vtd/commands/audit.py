@@ -13,7 +13,8 @@ import typer
 from vtd.auditing.audit_log import LogReport, audit_log, audit_scenario
 from vtd.auditing.live_audit import audit_live
 from vtd.commands.counted import counted
-from vtd.commands.reading import read_text, unusable_input
+from vtd.commands.inputs import Inputs
+from vtd.commands.reading import read_text
 from vtd.commands.rendering.answer import CommandAnswer, Format, Output, show
 from vtd.recordings.capture import MANIFEST
 from vtd.recordings.live import begins_live, is_live, open_lines
@@ -21,8 +22,6 @@ from vtd.recordings.scenario import load_scenario
 from vtd.rows import Hex
 from vtd.unit.caching.policy import POLICIES
 
-FOUND = 1
-"""Exit code when an invalidation is missing."""
 EVENTS = "events.jsonl.gz"
 
 
@@ -53,19 +52,18 @@ def audit(
         raise typer.BadParameter(
             f"{cache!r} is none of {', '.join(POLICIES)}", param_hint="--cache"
         )
-    reports = []
+    reports, inputs = [], Inputs()
     for path in logs:
-        with unusable_input(str(path)):
+        with inputs.reading(str(path)):
             report = _audit(path, cache)
             if not report.lines:
                 raise ValueError("empty: nothing to audit")
-        reports.append((path, report))
+            reports.append((path, report))
     document = [_file_row(*each) for each in reports]
     rows = ({"file": each["file"], **finding} for each in document for finding in each["findings"])
     lines = (line for path, report in reports for line in _lines(path, report, window=window))
     show(CommandAnswer(document, rows, lines), format)
-    if any(report.findings for _, report in reports):
-        raise typer.Exit(FOUND)
+    inputs.end(found=any(report.findings for _, report in reports))
 
 
 def _file_row(path: Path, report: LogReport) -> dict[str, Any]:

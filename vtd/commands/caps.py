@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from vtd.commands.inputs import Inputs
 from vtd.commands.reading import read_files, read_text, unusable_input
 from vtd.commands.rendering.answer import CommandAnswer, Format, Output, show
 from vtd.inspection.capability_rows import (
@@ -19,9 +20,6 @@ from vtd.inspection.collection import LOG, Files
 from vtd.inspection.debugfs import dump_text
 from vtd.inspection.register_listings import ListedUnit, listed_units, sysfs_units
 from vtd.numbers import parse_hexadecimal
-
-CONTRADICTION = 1
-"""Exit code when registers contradict themselves."""
 
 
 def caps(
@@ -48,13 +46,15 @@ def caps(
     Notes are what units of older revisions show. Exit code 0: no contradiction. 1: registers
     contradict themselves. 2: wrong use.
     """
+    inputs = Inputs()
     with unusable_input("caps"):
         given = None if version is None else _version(version)
-        units = [Decoded.of(each, given, host_width) for each in _listed(values)]
+        units = [Decoded.of(each, given, host_width) for each in _listed(values, inputs)]
+    if not units:
+        inputs.end(found=False)
     document = capabilities_row(units)
     show(CommandAnswer(document, document["units"], capability_lines(units)), format)
-    if any(each.contradictions for each in units):
-        raise typer.Exit(CONTRADICTION)
+    inputs.end(found=any(each.contradictions for each in units))
 
 
 def _version(text: str) -> int:
@@ -65,21 +65,23 @@ def _version(text: str) -> int:
     return parse_hexadecimal(major) << 4 | parse_hexadecimal(minor)
 
 
-def _listed(values: list[str]) -> list[ListedUnit]:
+def _listed(values: list[str], inputs: Inputs) -> list[ListedUnit]:
     """The units that the arguments give, or the files they name; ValueError if there is none."""
-    if any(value == "-" or Path(value).exists() for value in values):
-        units = [unit for value in values for unit in _read(value)]
-        return list(dict.fromkeys(units))
-    return listed_pairs(values)
+    if not any(value == "-" or Path(value).exists() for value in values):
+        return listed_pairs(values)
+    units: list[ListedUnit] = []
+    for value in values:
+        with inputs.reading(value):
+            units += _read(value)
+    return list(dict.fromkeys(units))
 
 
 def _read(file: str) -> list[ListedUnit]:
-    with unusable_input(file):
-        files = read_files(file)
-        units = _units_in(files) if files else listed_units(read_text(file))
-        if not units:
-            raise ValueError("no line with cap and ecap of a unit")
-        return units
+    files = read_files(file)
+    units = _units_in(files) if files else listed_units(read_text(file))
+    if not units:
+        raise ValueError("no line with cap and ecap of a unit")
+    return units
 
 
 def _units_in(files: Files) -> list[ListedUnit]:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Iterator
-from enum import StrEnum
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -16,7 +15,9 @@ from vtd.commands.configuration import (
     read_configuration,
     without_known,
 )
-from vtd.commands.dmar_output import COLOURS, FINDINGS, Level
+from vtd.commands.dmar_output import COLOURS, Level
+from vtd.commands.findings import FindingsFormat, chosen_rules, print_findings, rule_ids
+from vtd.commands.inputs import Inputs
 from vtd.commands.platform_files import (
     Hpet,
     Madt,
@@ -27,23 +28,13 @@ from vtd.commands.platform_files import (
     Srat,
     read_platform,
 )
-from vtd.commands.reading import UNUSABLE, Lspci, Unreadable, every_table, unusable_input
+from vtd.commands.reading import Lspci, Unreadable, every_table, unusable_input
 from vtd.commands.rendering.answer import CommandAnswer, Format, Output, show
-from vtd.commands.rendering.terminal import folded, styled
+from vtd.commands.rendering.terminal import styled
 from vtd.dmar import report
 from vtd.dmar.explanation import explain_rule, rule_row
 from vtd.dmar.report import FileFindings
 from vtd.dmar.rules import RULES, Rule, Severity, validate
-
-
-class FindingsFormat(StrEnum):
-    """Formats of findings."""
-
-    TEXT = "text"
-    JSON = "json"
-    JSONL = "jsonl"
-    SARIF = "sarif"
-    JUNIT = "junit"
 
 
 def validate_command(
@@ -93,7 +84,7 @@ def validate_command(
     that can't be read.
     """
     if explain:
-        _print_rules([RULES[id] for id in _rule_ids(explain)], format)
+        _print_rules([RULES[id] for id in rule_ids(RULES, explain)], format)
         return
     if not files:
         raise typer.BadParameter("a FILE is needed, - for stdin", param_hint="FILE")
@@ -103,17 +94,15 @@ def validate_command(
         file_of_known = str(baseline) if baseline else settled.baseline
         known = read_baseline(file_of_known) if file_of_known else frozenset()
     given = PlatformFiles(memory_map, madt, hpet, srat, lspci, namespace, registers)
-    results = []
+    results, inputs = [], Inputs()
     for file in files:
         for result in _judged(file, given, settings):
             results.append(without_known(result, known))
             if result.unreadable:
+                inputs.unusable = True
                 typer.echo(f"vtd: {result.file}: {result.findings[0].message}", err=True)
-    _print_findings(results, format, settings.threshold(""))
-    if any(result.unreadable for result in results):
-        raise typer.Exit(UNUSABLE)
-    if any(map(settings.fails, results)):
-        raise typer.Exit(FINDINGS)
+    print_findings(results, format, ("vtd dmar", RULES), settings.threshold(""), _finding_lines)
+    inputs.end(found=any(map(settings.fails, results)))
 
 
 class _Settings:
@@ -136,7 +125,7 @@ class _Settings:
         """The ids of the rules to check."""
         settled = self._configuration.settings(file)
         select, ignore = self._select or settled.select, self._ignore or settled.ignore
-        return set(_rule_ids(select) if select else RULES) - set(_rule_ids(ignore or []))
+        return chosen_rules(RULES, select, ignore)
 
     def threshold(self, file: str) -> Severity:
         """The lowest severity that fails."""
@@ -160,36 +149,6 @@ def _judged(file: str, given: PlatformFiles, settings: _Settings) -> Iterator[Fi
             continue
         platform = platform or read_platform(given, None if file == "-" else file)
         yield FileFindings(each.name, validate(each.data, platform, settings.rules(each.name)))
-
-
-def _rule_ids(texts: Iterable[str]) -> list[str]:
-    """The rules whose ids begin with one of the words, with or without ``DMAR-``."""
-    found: list[str] = []
-    for word in (word.strip().upper() for text in texts for word in text.split(",")):
-        beginning = "DMAR-" + word.removeprefix("DMAR-")
-        matching = [id for id in RULES if id.startswith(beginning)]
-        if not word or not matching:
-            raise typer.BadParameter(f"{word!r} is the beginning of no rule id")
-        found += matching
-    return found
-
-
-def _print_findings(
-    results: list[FileFindings], format: FindingsFormat, threshold: Severity
-) -> None:
-    match format:
-        case FindingsFormat.JSON:
-            text = report.to_json(results)
-        case FindingsFormat.JSONL:
-            text = report.to_jsonl(results)
-        case FindingsFormat.SARIF:
-            text = report.to_sarif(results)
-        case FindingsFormat.JUNIT:
-            text = report.to_junit(results, threshold)
-        case FindingsFormat.TEXT:
-            text = "\n".join(folded(line for result in results for line in _finding_lines(result)))
-    if text:
-        typer.echo(text)
 
 
 def _finding_lines(result: FileFindings) -> Iterator[str]:

@@ -9,16 +9,16 @@ from typing import Annotated, NamedTuple
 
 import typer
 
-from vtd import ruling
 from vtd.auditing.lint import lint_log
 from vtd.auditing.lint_rules import RULES, LintFinding
 from vtd.auditing.lint_structures import lint_structures
-from vtd.commands.dmar_output import COLOURS, FINDINGS, Level
-from vtd.commands.dmar_validate import FindingsFormat
+from vtd.commands.dmar_output import COLOURS, Level
+from vtd.commands.findings import FindingsFormat, chosen_rules, print_findings, rule_ids
 from vtd.commands.images import ImageOptions, InterruptTable, RootTable, open_image
+from vtd.commands.inputs import Inputs
 from vtd.commands.option_groups import with_option_groups
-from vtd.commands.reading import read_text, unusable_input
-from vtd.commands.rendering.terminal import folded, styled
+from vtd.commands.reading import read_text
+from vtd.commands.rendering.terminal import styled
 from vtd.dmar.scopes import Scopes
 from vtd.recordings.capture import Capture
 
@@ -66,29 +66,28 @@ def lint(
     that can't be read.
     """
     if explain:
-        _explain(_ids(explain), format)
+        _explain(rule_ids(RULES, explain), format)
         return
     if not files:
         raise typer.BadParameter("one is needed, - for stdin", param_hint="FILE")
-    chosen = set(_ids(select) if select else RULES) - set(_ids(ignore or []))
-    results = []
+    chosen, results, inputs = chosen_rules(RULES, select, ignore), [], Inputs()
     for path in files:
-        found = _judged(path, options, root_table, interrupt_table)
-        results.append(FileLint(str(path), [each for each in found if each.rule in chosen]))
-    _print(results, format, fail_on)
-    if any(each.severity >= fail_on.severity for result in results for each in result.findings):
-        raise typer.Exit(FINDINGS)
+        with inputs.reading(str(path)):
+            found = _judged(path, options, root_table, interrupt_table)
+            results.append(FileLint(str(path), [each for each in found if each.rule in chosen]))
+    print_findings(results, format, ("vtd lint", RULES), fail_on.severity, _lines)
+    severities = [each.severity for result in results for each in result.findings]
+    inputs.end(found=any(each >= fail_on.severity for each in severities))
 
 
 def _judged(
     path: Path, options: ImageOptions, root_table: int | None, interrupt_table: int | None
 ) -> list[LintFinding]:
     if str(path) == "-" or path.suffix in LOGS:
-        with unusable_input(str(path)):
-            if str(path) == "-":
-                return lint_log(read_text("-").splitlines())
-            with path.open(encoding="utf-8") as log:
-                return lint_log(log)
+        if str(path) == "-":
+            return lint_log(read_text("-").splitlines())
+        with path.open(encoding="utf-8") as log:
+            return lint_log(log)
     inspected = open_image(path, options, root_table=root_table, interrupt_table=interrupt_table)
     reserved = {} if inspected.capture is None else reserved_memory(inspected.capture)
     return lint_structures(inspected.unit, reserved)
@@ -101,17 +100,6 @@ def reserved_memory(capture: Capture) -> dict[int, list[tuple[int, int]]]:
         bdf.source_id: [(region.base, region.limit + 1) for region in scopes.regions(bdf)]
         for bdf in capture.pci.functions
     }
-
-
-def _ids(texts: list[str]) -> list[str]:
-    found: list[str] = []
-    for word in (word.strip().upper() for text in texts for word in text.split(",")):
-        beginning = "VTD-" + word.removeprefix("VTD-")
-        matching = [id for id in RULES if id.startswith(beginning)]
-        if not word or not matching:
-            raise typer.BadParameter(f"{word!r} is the beginning of no rule id")
-        found += matching
-    return found
 
 
 def _explain(ids: list[str], format: FindingsFormat) -> None:
@@ -132,22 +120,6 @@ def _explain(ids: list[str], format: FindingsFormat) -> None:
         for id in ids
     ]
     typer.echo(json.dumps(rows, indent=1))
-
-
-def _print(results: list[FileLint], format: FindingsFormat, fail_on: Level) -> None:
-    match format:
-        case FindingsFormat.JSON:
-            text = ruling.to_json(results)
-        case FindingsFormat.JSONL:
-            text = ruling.to_jsonl(results)
-        case FindingsFormat.SARIF:
-            text = ruling.to_sarif("vtd lint", RULES, results)
-        case FindingsFormat.JUNIT:
-            text = ruling.to_junit("vtd lint", results, fail_on.severity)
-        case FindingsFormat.TEXT:
-            text = "\n".join(folded(line for result in results for line in _lines(result)))
-    if text:
-        typer.echo(text)
 
 
 def _lines(result: FileLint) -> Iterator[str]:

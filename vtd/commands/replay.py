@@ -12,7 +12,8 @@ import typer
 from vtd.commands.counted import counted
 from vtd.commands.extras import refuse_without
 from vtd.commands.images import ChosenDepartures
-from vtd.commands.reading import UNUSABLE, unusable_input
+from vtd.commands.inputs import Inputs
+from vtd.commands.reading import UNUSABLE
 from vtd.commands.rendering.answer import CommandAnswer, Format, Output, show
 from vtd.commands.rendering.progress import shown_progress
 from vtd.commands.show_walk import walk_lines
@@ -27,8 +28,6 @@ from vtd.recordings.traced_requests import TracedRequest, TracedRequests
 from vtd.recordings.values import ScenarioError
 from vtd.unit.caching.policy import POLICIES
 
-MISMATCH = 1
-"""Exit code when some outcome was another one."""
 SUFFIXES = (".json", ".json.gz")
 LIVE_SUFFIXES = (".jsonl", ".jsonl.gz")
 
@@ -69,12 +68,15 @@ def replay(
             f"{cache!r} is none of {', '.join(POLICIES)}", param_hint="--cache"
         )
     caches = None if cache is None else POLICIES[cache]
-    paths = [path for each in inputs for path in _find(each)]
+    given, paths = Inputs(), []
+    for each in inputs:
+        with given.reading(str(each)):
+            paths += _find(each)
     reports: list[Report] = []
     traces: list[TracedRequests | None] = []
     for path in shown_progress(paths, "replaying"):
         traced = TracedRequests() if trace else None
-        with unusable_input(str(path)):
+        with given.reading(str(path)):
             follow = None if traced is None else traced.follow
             if not path.is_dir() and (is_live(path) or path.name.endswith(LIVE_SUFFIXES)):
                 report = replay_live(path, follow, departures=departures, caches=caches)
@@ -86,11 +88,12 @@ def replay(
                 run = replay_capture if path.is_dir() else replay_scenario
                 report = run(path, follow, departures=departures)
             reports.append(report)
-        traces.append(traced)
+            traces.append(traced)
+    if not reports:
+        given.end(found=False)
     rows = (_row(*each) for each in zip(reports, traces, strict=True))
     show(CommandAnswer({"files": rows}, rows, _all_lines(reports, traces)), format)
-    if any(report.mismatches for report in reports):
-        raise typer.Exit(MISMATCH)
+    given.end(found=any(report.mismatches for report in reports))
 
 
 def _by_target(path: Path, name: str) -> Report:
@@ -104,8 +107,7 @@ def _by_target(path: Path, name: str) -> Report:
     try:
         other = campaign.open_target(name)
     except TargetError as error:
-        typer.echo(f"vtd replay: {error}", err=True)
-        raise typer.Exit(UNUSABLE) from error
+        raise typer.BadParameter(str(error), param_hint="--target") from error
     try:
         return replay_on(path, other)
     except TargetError as error:
@@ -117,18 +119,17 @@ def _by_target(path: Path, name: str) -> Report:
 
 def _find(path: Path) -> list[Path]:
     """The scenario files and capture folders at or below a path."""
-    with unusable_input(str(path)):
-        if (path / MANIFEST).exists() or not path.is_dir():
-            return [path]
-        found = []
-        for child in sorted(path.iterdir()):
-            if child.is_dir():
-                found += _find(child) if _holds_any(child) else []
-            elif _is_one(child):
-                found.append(child)
-        if not found:
-            raise ScenarioError("no scenario file, live recording or capture in it")
-        return found
+    if (path / MANIFEST).exists() or not path.is_dir():
+        return [path]
+    found = []
+    for child in sorted(path.iterdir()):
+        if child.is_dir():
+            found += _find(child) if _holds_any(child) else []
+        elif _is_one(child):
+            found.append(child)
+    if not found:
+        raise ScenarioError("no scenario file, live recording or capture in it")
+    return found
 
 
 def _holds_any(folder: Path) -> bool:

@@ -18,6 +18,7 @@ from vtd.auditing.live_audit import audit_live
 from vtd.commands.dmar_output import OutputFile, write_output
 from vtd.commands.dumps import open_named_dumps
 from vtd.commands.extras import needing
+from vtd.commands.inputs import Inputs
 from vtd.commands.lint import reserved_memory
 from vtd.commands.machine import machine_errors
 from vtd.commands.platform_files import read_platform
@@ -72,18 +73,23 @@ def report(
     """Write one HTML file about everything given: tables, machine, address maps, walks, faults.
 
     What is given together explains each other. The file needs nothing beside it and asks nobody.
-    Exit code 0: written. 2: an input that can't be used, or that is none of these.
+    Exit code 0: written. 2: an input that can't be used, or that is none of these: the report is
+    about the others.
     """
     with needing("report", "report"):
         from vtd.report.page import render  # noqa: PLC0415 - needs an extra
-    contents = Contents()
+    contents, given, names = Contents(), Inputs(), []
     for each in inputs:
-        with unusable_input(each), machine_errors():
+        with given.reading(each), machine_errors():
             _read(contents, each)
-    names = ", ".join("stdin" if each == "-" else each for each in inputs)
-    with unusable_input(names):
-        page = render(names, list(contents.sections()))
+            names.append("stdin" if each == "-" else each)
+    if not names:
+        given.end(found=False)
+    subject = ", ".join(names)
+    with unusable_input(subject):
+        page = render(subject, list(contents.sections()))
     write_output(output, page.encode("utf-8", "replace"))
+    given.end(found=False)
 
 
 def _read(contents: Contents, file: str) -> None:

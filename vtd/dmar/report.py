@@ -18,7 +18,6 @@ __all__ = [
     "statements_to_sarif",
     "to_json",
     "to_jsonl",
-    "to_junit",
     "to_sarif",
     "unreadable",
 ]
@@ -70,11 +69,6 @@ def statements_to_sarif(file: str, statements: Iterable[Statement]) -> str:
 def to_sarif(results: Iterable[FileFindings]) -> str:
     """A SARIF 2.1.0 log; regions are byte offsets into the table."""
     return ruling.to_sarif("vtd dmar", RULES, results)
-
-
-def to_junit(results: Iterable[FileFindings], fail_on: Severity) -> str:
-    """A JUnit report: a suite per table, a case per finding; those below ``fail_on`` pass."""
-    return ruling.to_junit("vtd dmar", results, fail_on)
 
 
 def _region(place: Place) -> dict[str, int]:

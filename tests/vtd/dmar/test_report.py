@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.dmar_corpus import malformed_tables
-from vtd.dmar.report import FileFindings, to_json, to_jsonl, to_junit, to_sarif
+from vtd import ruling
+from vtd.dmar.report import FileFindings, to_json, to_jsonl, to_sarif
 from vtd.dmar.rules import RULES, Severity, validate
 
 RESULTS = [FileFindings(each.id, validate(each.data)) for each in malformed_tables()]
@@ -52,12 +53,12 @@ def test_file_names_survive_in_every_format(file: str) -> None:
     assert json.loads(to_json(results))[0]["file"] == file
     location = json.loads(to_sarif(results))["runs"][0]["results"][0]["locations"][0]
     assert location["physicalLocation"]["artifactLocation"]["uri"].isascii()
-    ElementTree.fromstring(to_junit(results, Severity.ERROR))
+    ElementTree.fromstring(ruling.to_junit("vtd dmar", results, Severity.ERROR))
 
 
 def test_junit_counts_what_reaches_the_level() -> None:
     for level in Severity:
-        root = ElementTree.fromstring(to_junit(RESULTS, level))
+        root = ElementTree.fromstring(ruling.to_junit("vtd dmar", RESULTS, level))
         for suite, (_, findings, *_) in zip(root, RESULTS, strict=True):
             reaching = sum(each.severity >= level for each in findings)
             assert suite.get("failures") == str(reaching)
@@ -65,5 +66,7 @@ def test_junit_counts_what_reaches_the_level() -> None:
 
 
 def test_junit_has_a_case_for_a_table_without_findings() -> None:
-    root = ElementTree.fromstring(to_junit([FileFindings("table", [])], Severity.ERROR))
+    root = ElementTree.fromstring(
+        ruling.to_junit("vtd dmar", [FileFindings("table", [])], Severity.ERROR)
+    )
     assert [case.get("name") for case in root.iter("testcase")] == ["no findings"]

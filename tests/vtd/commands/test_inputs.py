@@ -1,0 +1,57 @@
+"""Several inputs of one command: an unusable one is told, and hides none of the others."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from tests.support.reference_data import capture_folders, vector_files
+from tests.vtd.commands.test_fuzz_audit import CAPTURE
+from vtd.cli import main
+
+REGISTERS = "DMAR: dmar0: reg_base_addr fed90000 ver 1:0 cap c0000020660462 ecap f0101a\n"
+GOOD = {
+    "lint": CAPTURE,
+    "audit": capture_folders()[0],
+    "replay": vector_files()[0],
+    "caps": Path("registers"),
+}
+BAD = {"truncated": b"{", "empty": b"", "random": bytes(range(256)) * 4}
+
+
+@pytest.mark.parametrize("kind", [*BAD, "missing"])
+@pytest.mark.parametrize("command", GOOD)
+def test_an_unusable_input_hides_none_of_the_others(
+    command: str, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("registers").write_text(REGISTERS)
+    bad = Path("bad.jsonl")
+    if kind in BAD:
+        bad.write_bytes(BAD[kind])
+    good = str(GOOD[command])
+    arguments = [command, "--format", "json"]
+    alone = CliRunner().invoke(main, [*arguments, good])
+    assert alone.exit_code == 0, alone.output
+    for order in ([good, "bad.jsonl"], ["bad.jsonl", good]):
+        both = CliRunner().invoke(main, [*arguments, *order])
+        assert both.exit_code == 2
+        assert len(both.stderr.splitlines()) == 1
+        assert both.stderr.startswith("vtd: bad.jsonl: ")
+        assert json.loads(both.stdout) == json.loads(alone.stdout)
+
+
+def test_a_report_is_about_what_can_be_used(tmp_path: Path) -> None:
+    pytest.importorskip("jinja2", reason="the extra report is not installed")
+    page = tmp_path / "report.html"
+    table = str(CAPTURE / "DMAR.bin")
+    missing = str(tmp_path / "missing")
+    result = CliRunner().invoke(main, ["report", missing, table, "-o", str(page)])
+    assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+    assert missing in result.stderr
+    assert "DRHD" in page.read_text()
+    result = CliRunner().invoke(main, ["report", missing, "-o", str(tmp_path / "none")])
+    assert (result.exit_code, (tmp_path / "none").exists()) == (2, False)
