@@ -1,9 +1,10 @@
-"""Random requests through the batch engine and, one by one, through a unit alike: any difference?
+"""Random requests through the batch engine and, one by one, through units alike: any difference?
 
 ``python -m scripts.batch_exactness --requests 1000000`` goes on until so many requests were
 compared: outcomes, fault records, events, counters, caches in their order, memory. A trial is a
-unit of some profile, cache shapes, domains of every kind with holes and flaws in their tables, and
-rows of requests with driver and register accesses between them; its seed makes it again.
+unit of some profile, or a platform of several, which may share root table and domains (6.10), cache
+shapes, domains of every kind with holes and flaws in their tables, and rows of requests with driver
+and register accesses between them; its seed makes it again.
 """
 
 from __future__ import annotations
@@ -14,19 +15,25 @@ import random
 import sys
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from devices.dma import ATOMIC, EXECUTE_REQUESTED, NO_SNOOP, READ, WRITE
+from devices.source_id import SourceId
+from devices.topology import Topology
 from pagetables.build import BuildError, FramePool
+from pagetables.geometry import PAGE_SHIFT
 from pagetables.memory import BusError, PhysicalMemory
 from vtd.batch.columns import NO_PASID, PRIVILEGED, Requests, RowKind, new_rows
 from vtd.batch.engine import run
 from vtd.batch.outcomes import OUTCOMES, Outcomes
 from vtd.batch.single import carry_out
+from vtd.dmar.description import build as build_table
 from vtd.layouts.entries import PasidTranslationType as Kind
 from vtd.layouts.registers import FaultRecording, FaultStatus, ProtectedMemoryEnable
+from vtd.platform import Platform
 from vtd.software.domain import Domain, DomainError
 from vtd.software.driver import Driver
 from vtd.software.registers import NoAnswerError
@@ -40,25 +47,46 @@ from vtd.unit.unit import RemappingUnit
 
 MEMORY = 1 << 28
 TABLES, GUEST_TABLES, DATA = 0x10_0000, 0x400_0000, 0x800_0000
+GUEST_POOL = 0x20_0000
 SOURCES = (0x0008, 0x0010, 0x0100, 0x0101, 0x3FF8)
+SCOPED = (0x0008, 0x0010, 0x0100)
+"""Sources that a unit of their own may cover."""
+REGISTERS = 0xFED9_0000
 PASIDS = (1, 5, 0x41)
 BASES = (0, 1 << 30, 0x7F_C000_0000, 0x7FFF_FFE0_0000, 0xFEC0_0000)
 HIGH = 0xFFFF_8000_0000_0000
 
 
-class World(NamedTuple):
-    """A unit, its memory, and who drives it."""
+class Part(NamedTuple):
+    """A unit, and who drives it."""
 
     unit: RemappingUnit
-    memory: PhysicalMemory
     driver: Driver
+    attacher: Driver
+    """Whose structures it uses: its own driver's, or those of the first unit."""
+
+
+class World(NamedTuple):
+    """A unit, or a platform of several, their memory, and who drives them."""
+
+    machine: RemappingUnit | Platform
+    parts: list[Part]
+    covered: dict[int, int]
+    """The unit of each source that another one than the last covers."""
+    memory: PhysicalMemory
     frames: FramePool
-    domains: list[Domain]
-    events: list[Event]
+    domains: dict[Domain, int]
+    """With log2 of the largest page of each."""
+    events: list[tuple[int, Event]]
+    """By unit."""
     attached: list[tuple[int, int]]
     """Source-id and PASID."""
     mapped: list[int]
     """Addresses that some domain had something at."""
+
+    def part_of(self, source_id: int) -> Part:
+        """The unit that covers a source."""
+        return self.parts[self.covered.get(source_id, -1)]
 
 
 def shape(draw: random.Random) -> Shape:
@@ -96,67 +124,113 @@ def build(draw: random.Random, *, watch: bool) -> World:
     """A machine; the same draws make the same one."""
     memory = PhysicalMemory()
     memory.add_region(0, MEMORY)
-    known = capabilities(draw)
-    options = Options(caches=policy(draw))
-    unit = RemappingUnit(known, memory, options)
-    events: list[Event] = []
-    if watch:
-        unit.subscribe(events.append)
+    apart = draw.sample(SCOPED, draw.choice([0, 0, 0, 1, 2]))
+    alike = capabilities(draw) if draw.random() < 0.7 else None
+    units = [
+        RemappingUnit(alike or capabilities(draw), memory, Options(caches=policy(draw)))
+        for _ in range(len(apart) + 1)
+    ]
+    machine = _platform(memory, units, apart) if apart else units[0]
     frames = FramePool(TABLES, GUEST_TABLES)
-    scalable = "smts" in known.features and draw.random() < 0.7
-    driver = Driver(unit, memory, frames, scalable=scalable)
-    driver.start()
-    domains: list[Domain] = []
-    world = World(unit, memory, driver, frames, domains, events, [], [])
-    features = known.features
-    kinds = [Kind.SECOND_STAGE, Kind.SECOND_STAGE, Kind.PASS_THROUGH]
-    if scalable:
-        kinds = [Kind.SECOND_STAGE, Kind.FIRST_STAGE, Kind.NESTED, Kind.NESTED, Kind.PASS_THROUGH]
-    for _ in range(draw.randrange(2, 5)):
-        _add_domain(draw, world, draw.choice(kinds))
+    covered = {source_id: number for number, source_id in enumerate(apart)}
+    world = World(machine, [], covered, memory, frames, {}, [], [], [])
+    sharing = alike is not None and draw.random() < 0.5
+    for number, unit in enumerate(units):
+        if watch:
+            unit.subscribe(partial(_note, world.events, number))
+        _add_part(draw, world, unit, sharing=sharing and number > 0)
     for source_id in SOURCES[: draw.randrange(3, len(SOURCES) + 1)]:
-        _attach(draw, world, source_id, None)
-        if scalable and "pasid" in features:
+        driver = world.part_of(source_id).attacher
+        _attach(draw, world, driver, source_id, None)
+        if driver.scalable and "pasid" in driver.capabilities.features:
             for pasid in PASIDS[: draw.randrange(len(PASIDS) + 1)]:
-                _attach(draw, world, source_id, pasid)
-    for domain in domains:
-        if domain.kind is Kind.SECOND_STAGE and draw.random() < 0.5:
-            try:
-                driver.set_second_stage_dirty(domain, enabled=True)
-            except DomainError:
-                break
+                _attach(draw, world, driver, source_id, pasid)
+    for part in world.parts:
+        for domain in part.driver.domains.values():
+            if domain.kind is Kind.SECOND_STAGE and draw.random() < 0.5:
+                with suppress(DomainError):
+                    part.driver.set_second_stage_dirty(domain, enabled=True)
     _spoil(draw, world)
     return world
 
 
-def _add_domain(draw: random.Random, world: World, kind: Kind) -> None:
-    driver, second, guest_frames = world.driver, None, None
+def _note(events: list[tuple[int, Event]], number: int, event: Event) -> None:
+    events.append((number, event))
+
+
+def _platform(memory: PhysicalMemory, units: list[RemappingUnit], apart: list[int]) -> Platform:
+    """A platform whose last unit covers all but a source of each other one."""
+    lines, bases = [], [REGISTERS + number * 0x1000 for number in range(len(units))]
+    for base in bases:
+        lines += ["[[structure]]", 'type = "DRHD"', f"register_base = {base}"]
+        if base == bases[-1]:
+            lines.append('flags = ["include_pci_all"]')
+            continue
+        source_id = SourceId(apart[base - REGISTERS >> 12])
+        lines += ["[[structure.scope]]", 'type = "pci_endpoint"', f"start_bus = {source_id.bus}"]
+        lines.append(f'path = ["{source_id.device:02x}.{source_id.function}"]')
+    table = build_table("\n".join(lines))
+    return Platform(memory, Topology(), table, dict(zip(bases, units, strict=True)))
+
+
+def _add_part(draw: random.Random, world: World, unit: RemappingUnit, *, sharing: bool) -> None:
+    """Have a unit driven, with structures and domains of its own or those of the first unit."""
+    features = unit.capabilities.features
+    first = world.parts[0].attacher if sharing else None
+    scalable = "smts" in features and draw.random() < 0.7
+    driver = Driver(
+        unit, world.memory, world.frames, scalable=first.scalable if first else scalable
+    )
+    if first is not None:
+        driver.structures = first.structures
+    driver.start()
+    world.parts.append(Part(unit, driver, first or driver))
+    if first is not None:
+        return
+    kinds = [Kind.SECOND_STAGE, Kind.SECOND_STAGE, Kind.PASS_THROUGH]
+    if scalable:
+        kinds = [Kind.SECOND_STAGE, Kind.FIRST_STAGE, Kind.NESTED, Kind.NESTED, Kind.PASS_THROUGH]
+    for _ in range(draw.randrange(2, 5)):
+        _add_domain(draw, world, driver, draw.choice(kinds))
+
+
+def _add_domain(draw: random.Random, world: World, driver: Driver, kind: Kind) -> None:
+    second, guest_frames = None, None
     try:
         if kind is Kind.NESTED:
-            second = driver.domain(Kind.SECOND_STAGE, largest=draw.choice([12, 21, 30]))
-            second.map(0, 0, MEMORY, READ | WRITE)
-            world.domains.append(second)
-            at = GUEST_TABLES + len(world.domains) * 0x40_0000
-            guest_frames = FramePool(at, at + 0x40_0000)
+            below = draw.choice([12, 21, 30])
+            second = driver.domain(Kind.SECOND_STAGE, largest=below)
+            world.domains[second] = below
+            at = GUEST_TABLES + len(world.domains) * GUEST_POOL
+            guest_frames = FramePool(at, at + GUEST_POOL)
+            if below == PAGE_SHIFT:
+                second.map(at, at, GUEST_POOL, READ | WRITE)
+                second.map(DATA, DATA, 4 << 20, READ | WRITE)
+            else:
+                second.map(0, 0, MEMORY, READ | WRITE)
+        largest = draw.choice([12, 12, 21, 30])
         domain = driver.domain(
             kind,
             levels=draw.choice([None, None, None, 5]) if kind is not Kind.PASS_THROUGH else None,
-            largest=draw.choice([12, 12, 21, 30]),
+            largest=largest,
             second=second,
             guest_frames=guest_frames,
         )
     except DomainError:
         return
-    world.domains.append(domain)
+    world.domains[domain] = largest
     if kind is not Kind.PASS_THROUGH:
         for _ in range(draw.randrange(6, 14)):
             change(draw, world, domain, unmapping=False)
 
 
-def _attach(draw: random.Random, world: World, source_id: int, pasid: int | None) -> None:
-    if world.domains:
+def _attach(
+    draw: random.Random, world: World, driver: Driver, source_id: int, pasid: int | None
+) -> None:
+    domains = [*driver.domains.values()]
+    if domains:
         try:
-            world.driver.attach(source_id, draw.choice(world.domains), pasid)
+            driver.attach(source_id, draw.choice(domains), pasid)
         except DomainError:
             return
         world.attached.append((source_id, NO_PASID if pasid is None else pasid))
@@ -164,10 +238,10 @@ def _attach(draw: random.Random, world: World, source_id: int, pasid: int | None
 
 def change(draw: random.Random, world: World, domain: Domain, *, unmapping: bool) -> None:
     """Map or unmap something, perhaps in the tables only."""
-    large = draw.random() < 0.2
-    length = draw.choice([0x20_0000, 0x4000_0000]) if large else draw.randrange(1, 40) << 12
+    large = draw.random() < 0.2 and world.domains[domain] > PAGE_SHIFT
+    length = 1 << world.domains[domain] if large else draw.randrange(1, 40) << 12
     base = draw.choice(BASES) + (0 if large else draw.randrange(0x20) << 12)
-    target = 0 if large else DATA + (draw.randrange(0x1000) << 12)
+    target = 0 if large else DATA + (draw.randrange(0x400) << 12)
     if draw.random() < 0.03:
         target = 0xFEE0_0000
     if domain.kind in (Kind.FIRST_STAGE, Kind.NESTED) and draw.random() < 0.3:
@@ -190,7 +264,7 @@ def _spoil(draw: random.Random, world: World) -> None:
     """Flip bits of table entries."""
     used = world.frames.used
     for _ in range(draw.choice([0, 0, 0, 1, 5, 30])):
-        frame = draw.choice([TABLES + (draw.randrange(used) << 12), GUEST_TABLES + 0x40_0000])
+        frame = draw.choice([TABLES + (draw.randrange(used) << 12), GUEST_TABLES + GUEST_POOL])
         entries = world.memory.frames[frame >> 12]
         filled = [index for index in range(512) if entries[index]]
         if filled:
@@ -260,39 +334,39 @@ def software(world: World, seed: int) -> Any:
             domain = draw.choice(tables)
             change(draw, world, domain, unmapping=row["kind"] == RowKind.UNMAP)
         else:
-            draw.choices(ACTIONS, ACTION_WEIGHTS)[0](draw, world)
+            draw.choices(ACTIONS, ACTION_WEIGHTS)[0](draw, world, draw.choice(world.parts))
 
     return act
 
 
-def _invalidate_pages(draw: random.Random, world: World) -> None:
+def _invalidate_pages(draw: random.Random, world: World, part: Part) -> None:
     hint, domain_id = draw.random() < 0.5, draw.randrange(1, 5)
-    world.unit.caches.invalidate_iotlb_pages(domain_id, *_range(draw), hint=hint)
+    part.unit.caches.invalidate_iotlb_pages(domain_id, *_range(draw), hint=hint)
 
 
-def _invalidate_pasid_pages(draw: random.Random, world: World) -> None:
+def _invalidate_pasid_pages(draw: random.Random, world: World, part: Part) -> None:
     hint, domain_id, pasid = draw.random() < 0.5, draw.randrange(1, 5), draw.choice((0, *PASIDS))
-    world.unit.caches.invalidate_pasid_iotlb_pages(domain_id, pasid, *_range(draw), hint=hint)
+    part.unit.caches.invalidate_pasid_iotlb_pages(domain_id, pasid, *_range(draw), hint=hint)
 
 
-def _protect(draw: random.Random, world: World) -> None:
-    if ProtectedMemoryEnable in world.unit.registers:
+def _protect(draw: random.Random, world: World, part: Part) -> None:
+    if ProtectedMemoryEnable in part.unit.registers:
         enable = ProtectedMemoryEnable.of(epm=draw.random() < 0.5)
-        world.unit.write_register(ProtectedMemoryEnable.OFFSET or 0, 4, enable)
+        part.unit.write_register(ProtectedMemoryEnable.OFFSET or 0, 4, enable)
 
 
-def _replace_memory(draw: random.Random, world: World) -> None:
+def _replace_memory(draw: random.Random, world: World, part: Part) -> None:
     world.memory.remove_range(DATA + 0x100_0000, DATA + 0x110_0000)
     world.memory.add_region(DATA + 0x100_0000, 0x10_0000)
 
 
-def _reset(draw: random.Random, world: World) -> None:
-    world.unit.reset()
-    world.driver.resume()
+def _reset(draw: random.Random, world: World, part: Part) -> None:
+    part.unit.reset()
+    part.driver.resume()
 
 
-def _clear_faults(draw: random.Random, world: World) -> None:
-    unit = world.unit
+def _clear_faults(draw: random.Random, world: World, part: Part) -> None:
+    unit = part.unit
     for index in range(unit.capabilities.fault_records):
         at = unit.registers.offset(FaultRecording, index) + 12
         unit.write_register(at, 4, 1 << 31)
@@ -300,16 +374,16 @@ def _clear_faults(draw: random.Random, world: World) -> None:
 
 
 ACTIONS, ACTION_WEIGHTS = zip(
-    (lambda draw, world: world.unit.caches.invalidate_iotlb_domain(draw.randrange(1, 5)), 6),
-    (lambda draw, world: world.unit.caches.invalidate_context_global(), 2),
-    (lambda draw, world: world.unit.caches.invalidate_pasid_global(), 2),
+    (lambda draw, world, part: part.unit.caches.invalidate_iotlb_domain(draw.randrange(1, 5)), 6),
+    (lambda draw, world, part: part.unit.caches.invalidate_context_global(), 2),
+    (lambda draw, world, part: part.unit.caches.invalidate_pasid_global(), 2),
     (_invalidate_pages, 4),
     (_invalidate_pasid_pages, 4),
-    (lambda draw, world: world.unit.caches.invalidate_iotlb_global(), 1),
+    (lambda draw, world, part: part.unit.caches.invalidate_iotlb_global(), 1),
     (_clear_faults, 1),
-    (lambda draw, world: world.memory.snapshot(), 1),
-    (lambda draw, world: world.unit.restore(world.unit.snapshot()), 1),
-    (_spoil, 0.5),
+    (lambda draw, world, part: world.memory.snapshot(), 1),
+    (lambda draw, world, part: part.unit.restore(part.unit.snapshot()), 1),
+    (lambda draw, world, part: _spoil(draw, world), 0.5),
     (_protect, 0.5),
     (_replace_memory, 0.5),
     (_reset, 0.2),
@@ -349,7 +423,7 @@ def one_by_one(world: World, rows: Requests, act: Any) -> Outcomes:
     outcomes = np.zeros(len(rows), OUTCOMES)
     for row, outcome in zip(rows, outcomes, strict=True):
         if row["kind"] == RowKind.DMA:
-            carry_out(world.unit, row, outcome)
+            carry_out(world.part_of(int(row["source_id"])).unit, row, outcome)
         elif row["kind"] != RowKind.MARKER:
             act(row)
     return outcomes
@@ -367,7 +441,7 @@ def trial(seed: int, count: int) -> Result:
         size = draw.choices([1, 100, count], [1, 3, 9])[0]
         part = rows[at : at + size]
         at += size
-        parts.append((run(here.unit, part, software(here, seed)), part))
+        parts.append((run(here.machine, part, software(here, seed)), part))
         expected = one_by_one(there, part, software(there, seed))
         wrong = np.flatnonzero(parts[-1][0] != expected)
         if len(wrong):
@@ -376,15 +450,11 @@ def trial(seed: int, count: int) -> Result:
                 f"row {part[first]}: {parts[-1][0][first]}, by the unit {expected[first]}"
             )
             break
-        for name in here.unit.STATE:
-            ours, theirs = (
-                plain(each.snapshot())
-                if hasattr(each := getattr(world.unit, name), "snapshot")
-                else each
-                for world in (here, there)
-            )
-            if ours != theirs:
-                differences.append(f"{name}: {_where(ours, theirs)}")
+        for number, units in enumerate(zip(*(world.parts for world in (here, there)), strict=True)):
+            for name in RemappingUnit.STATE:
+                ours, theirs = (_state(getattr(each.unit, name)) for each in units)
+                if ours != theirs:
+                    differences.append(f"unit {number}, {name}: {_where(ours, theirs)}")
         if differences:
             break
     if here.memory.snapshot() != there.memory.snapshot():
@@ -399,6 +469,10 @@ def trial(seed: int, count: int) -> Result:
         int((outcomes["status"] == 2).sum()),
         differences,
     )
+
+
+def _state(part: Any) -> Any:
+    return plain(part.snapshot()) if hasattr(part, "snapshot") else part
 
 
 def _where(ours: Any, theirs: Any) -> str:

@@ -812,7 +812,7 @@ def run(
         outcome = HIT
         if (address & 0xFFF) + length > 4096 or access == ATOMIC:
             if access == ATOMIC:
-                if length and address % length:
+                if length and np.uint64(address) % np.uint64(length):
                     code = LEFT_TO_UNIT
                     break
             elif -(1 << 33) < address < 0:

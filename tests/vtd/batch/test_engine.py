@@ -12,7 +12,7 @@ pytest.importorskip("numba", reason="needs the batch extra")
 from hypothesis import given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
-from devices.dma import READ, WRITE, Request  # noqa: E402
+from devices.dma import ATOMIC, READ, WRITE, Request  # noqa: E402
 from scripts import bench  # noqa: E402
 from scripts.batch_exactness import trial  # noqa: E402
 from tests.support.world import Mode, World  # noqa: E402
@@ -28,6 +28,15 @@ from vtd.unit.requests.faults import FaultReason  # noqa: E402
 @given(st.integers(0, 1 << 32))
 def test_a_batch_is_the_same_as_its_requests_one_by_one(seed: int) -> None:
     assert trial(seed, 200).differences == []
+
+
+def test_an_atomic_is_aligned_by_its_whole_address() -> None:
+    world = World(Mode.LEGACY)
+    addresses = [(1 << 64) - 4, (1 << 64) - 1, (1 << 64) - 3]  # modulo 3: 0, 0, 1
+    rows = new_rows(3, address=addresses, length=3, access=ATOMIC)
+    rows["source_id"] = world.request.source_id
+    beyond = int(FaultReason.ADDRESS_BEYOND_WIDTH)
+    assert run(world.start().unit, rows)["reason"].tolist() == [beyond, beyond, 0]
 
 
 @pytest.mark.slow
