@@ -32,6 +32,7 @@ from vtd.unit.port import UnitPort
 from vtd.unit.registers.capabilities import Capabilities
 from vtd.unit.state import State
 from vtd.unit.unit import RemappingUnit, without_registers
+from vtd.unremapped_port import UnremappedPort
 
 
 class PlatformError(ValueError):
@@ -45,8 +46,9 @@ UNITS_AND_TABLE = ("DMAR-U07", "DMAR-K09", "DMAR-K10", "DMAR-K14")
 class RoutedPort(DmaPort):
     """The port of one function of a platform, wherever the topology has its requests arrive.
 
-    A function that no unit covers, or that is not plugged in any more, reaches nothing. ``inside``:
-    of the isolation boundary, if it has one (4.4).
+    A function that is not plugged in any more reaches nothing, as does one that no unit covers if
+    the platform does not let those through. ``inside``: of the isolation boundary, if it has one
+    (4.4).
     """
 
     def __init__(self, platform: Platform, function: PciFunction, *, inside: bool = False) -> None:
@@ -81,7 +83,9 @@ class Platform:
 
     PlatformError if a structure has no unit or a unit no structure. ``forwards_peers``: the root
     complex sends requests that remapping has taken to the BAR of a function of the segment there,
-    which is its choice (3.17). Integrated devices in an SATC have an isolation boundary (4.4).
+    which is its choice (3.17). ``unremapped``: requests of functions that no unit covers go past
+    all units (8.3); otherwise there may be no such function. Integrated devices in an SATC have an
+    isolation boundary (4.4).
     """
 
     def __init__(
@@ -92,6 +96,7 @@ class Platform:
         units: Mapping[int, RemappingUnit],
         *,
         forwards_peers: bool = False,
+        unremapped: bool = False,
     ) -> None:
         described = {unit.register_base for unit in table.units}
         for base in sorted(described ^ set(units)):
@@ -101,6 +106,7 @@ class Platform:
         self.topology = topology
         self.units = dict(units)
         self.forwards_peers = forwards_peers
+        self.unremapped = unremapped
         self.scopes = Scopes(table, topology)
         self.warnings: list[str] = []
         """What is doubtful about the units, and about the units and the table together."""
@@ -117,12 +123,14 @@ class Platform:
         options: Options | None = None,
         *,
         forwards_peers: bool = False,
+        unremapped: bool = False,
     ) -> Platform:
         """Make the units that ``table`` describes and connect every function of ``topology``.
 
         ``capabilities`` are those of all units, or of each by register base. PlatformError if they
-        contradict themselves or the table, or if some function has no unit; what is only doubtful
-        is in ``warnings``. A table as bytes is read first, with TableError if it is none.
+        contradict themselves or the table, or if some function has no unit and is not let through
+        ``unremapped``; what is only doubtful is in ``warnings``. A table as bytes is read first,
+        with TableError if it is none.
         """
         if isinstance(table, bytes):
             table = Table.parse(table)
@@ -138,7 +146,9 @@ class Platform:
             if contradictions:
                 raise PlatformError(f"register base {base:#x}: {'; '.join(contradictions)}")
             units[base] = RemappingUnit(known, memory, options)
-        platform = cls(memory, topology, table, units, forwards_peers=forwards_peers)
+        platform = cls(
+            memory, topology, table, units, forwards_peers=forwards_peers, unremapped=unremapped
+        )
         platform.connect()
         platform._judge()
         return platform
@@ -191,12 +201,12 @@ class Platform:
         return self.units[owner.unit.register_base]
 
     def connect(self) -> None:
-        """Give every function its port; PlatformError if no unit covers one.
+        """Give every function its port; PlatformError if no unit covers one that has to have one.
 
         What changes later (virtual functions, bus numbers, bridges) is followed without this, until
         another platform takes the functions over.
         """
-        for function in self._functions():
+        for function in () if self.unremapped else self._functions():
             self.unit_of(function)
         for function in self._functions():
             self._join(function)
@@ -254,12 +264,11 @@ class Platform:
         return tree_svg(f"{len(self.units)} units, {len(rows)} functions", rows)
 
     def port_of(self, function: PciFunction) -> DmaPort:
-        """A function's port: that of its unit, or behind the bridges above it."""
-        unit, source_id = self.unit_of(function), self.topology.requester_id(function)
+        """A function's port: where its requests arrive, or behind the bridges above it."""
         peers = None
         if self.forwards_peers:
             peers = PeerSpace(self.topology, self.topology.bdf(function).segment)
-        port = UnitPort(unit, self.memory, source_id, peers)
+        port = self._arriving(function, self.topology.requester_id(function), peers)
         forwarded = self.topology.is_forwarded(function)
         return BridgedPort(port, self.topology, function) if forwarded else port
 
@@ -272,8 +281,16 @@ class Platform:
         if function.boundary is not None:
             return function.port.way()
         _, *aliases = self.topology.aliases(function)
-        port = UnitPort(self.unit_of(function), self.memory, aliases[-1] if aliases else source_id)
+        port = self._arriving(function, aliases[-1] if aliases else source_id)
         return BridgedPort(port, self.topology, function, source_id)
+
+    def _arriving(
+        self, function: PciFunction, source_id: SourceId, peers: PeerSpace | None = None
+    ) -> DmaPort:
+        """What requests of a function come to at the root: its unit, or memory itself."""
+        if self.unremapped and self.scopes.owner(self.topology.bdf(function)) is None:
+            return UnremappedPort(self.memory, source_id)
+        return UnitPort(self.unit_of(function), self.memory, source_id, peers)
 
     def io_apic_port(self, number: int) -> UnitPort:
         """The port of the I/O APIC with this id (8.3.1.1); PlatformError if no unit lists it."""

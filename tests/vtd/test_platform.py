@@ -53,6 +53,7 @@ from vtd.software.driver import Driver
 from vtd.software.registers import start, write
 from vtd.unit.caching.cache import Replacement, Shape
 from vtd.unit.caching.policy import AGGRESSIVE, KEEPS_STALE, CachePolicy
+from vtd.unit.interrupts.outcome import Interrupt
 from vtd.unit.options import Options
 from vtd.unit.port import UnitPort
 from vtd.unit.registers.capabilities import PROFILES, Capabilities
@@ -432,6 +433,36 @@ def test_a_device_that_no_unit_covers_is_named() -> None:
     topology.add(Edu(), topology.add_root_bus(segment=1), 4)
     with pytest.raises(PlatformError, match=r"0001:00:04\.0: no unit covers it"):
         Platform.build(PhysicalMemory(), topology, table(), QEMU)
+
+
+@given(
+    st.integers(0, 0xFFF) | st.integers(0xFEE0_0000, 0xFEE0_1000),
+    st.binary(max_size=8),
+    st.sampled_from(AddressType),
+)
+def test_a_function_that_no_unit_covers_may_go_past_all_units(
+    address: int, data: bytes, kind: AddressType
+) -> None:
+    memory, topology, stranger = PhysicalMemory(), Topology(), Edu()
+    memory.add_region(0, 0x1000)
+    topology.add(stranger, topology.add_root_bus(segment=1), 4)
+    platform = Platform.build(memory, topology, table(), QEMU, unremapped=True)
+    start(platform.units[OTHERS], GlobalStatus.of(rtps=True, tes=True, ires=True), ROOT)
+    stranger.command.value = stranger.command.value.replace(bme=True)
+    request = Request(0, address, WRITE, len(data), address_type=kind, payload=data)
+    answer = stranger.port.request(request)
+    if address >= 0xFEE0_0000:
+        interrupts = len(data) == 4 and not address & 3 and kind is AddressType.UNTRANSLATED
+        assert isinstance(answer.interrupt, Interrupt) == answer.ok == interrupts
+    elif answer.ok:
+        assert memory.read(address, len(data)) == data
+    else:
+        assert kind & 1 or address + len(data) > 0x1000
+    assert not platform.units[OTHERS].read_register(0x34, 4)
+    spoofed = platform.port_as(stranger, SourceId(0x10)).write(8, b"as another")
+    assert spoofed.ok
+    with pytest.raises(PlatformError, match=r"0001:00:04\.0: no unit covers it"):
+        platform.unit_of(stranger)
 
 
 def test_units_and_structures_have_to_agree() -> None:

@@ -160,5 +160,5 @@ def _lines(units: list[Mapping[str, object]], rows: list[Mapping[str, object]]) 
         what = f"virtual function of {of}" if of else f"{row['name']} ({row['model']})"
         yield (
             f"{'  ' * row['depth']}{row['function']} {what}{sent}: group {row['group']}, "
-            f"unit {row['unit']} ({row['reason']})"
+            f"unit {row['unit'] or 'none'} ({row['reason']})"
         )

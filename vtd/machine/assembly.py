@@ -21,7 +21,6 @@ from devices.sriov import NumVfs, Sriov, SriovControl, SriovError, VirtualFuncti
 from devices.topology import Bridge, Topology, TopologyError
 from pagetables.memory import MemoryLayoutError, PhysicalMemory
 from vtd.dmar.platform_data import PlatformData
-from vtd.dmar.scopes import Scopes
 from vtd.dmar.table import Table
 from vtd.machine.description import (
     ISOLATING,
@@ -73,7 +72,8 @@ def assemble(
     """Build a machine; MachineError names everything that keeps it from being built.
 
     ``memory`` given is used with what is in it, beside the ranges of the description. ``options``
-    are those of all units, ``models`` further device models.
+    are those of all units, ``models`` further device models. Requests of functions that no unit
+    covers go past all units, as on a real machine.
     """
     problems = Problems(file)
     memory = memory or PhysicalMemory()
@@ -94,14 +94,10 @@ def assemble(
     _check_devices(machine, functions, topology, units, problems)
     problems.check()
     table = make_table(machine, topology, units, functions)
-    scopes = Scopes(table, topology)
-    for part in parts:
-        bdf = topology.bdf(functions[part.name])
-        if scopes.owner(bdf) is None:
-            problems.add(part.where, "at", f"no unit has {bdf} in its scope")
-    problems.check()
     capabilities = {each.unit.base: each.capabilities for each in units}
-    platform = Platform.build(memory, topology, table, capabilities, options)
+    platform = Platform.build(
+        memory, topology, table, capabilities, options, unremapped=True
+    )
     for part in parts:
         _switch_on(part, functions[part.name])
     surroundings = platform_data(topology, units)

@@ -50,7 +50,6 @@ def _function_rows(assembly: Assembly) -> Iterator[Mapping[str, object]]:
         ):
             bdf = topology.bdf(function)
             owner = scopes.owner(bdf)
-            assert owner is not None  # or the machine had not been built
             name = names.get(function)
             physical = topology.physical_function(bdf)
             kind = "bridge" if isinstance(function, Bridge) else models.get(name or "")
@@ -61,7 +60,7 @@ def _function_rows(assembly: Assembly) -> Iterator[Mapping[str, object]]:
                 "virtual_function_of": None if physical is None else str(physical),
                 "depth": len(topology.path(function)[1]) - 1,
                 "requester_ids": [str(each) for each in topology.aliases(function)],
-                "unit": Hex(owner.unit.register_base),
-                "reason": owner.reason.value,
+                "unit": Hex(owner.unit.register_base) if owner else None,
+                "reason": owner.reason.value if owner else "no unit covers it",
                 "group": next(n for n, group in enumerate(groups, 1) if function in group),
             }

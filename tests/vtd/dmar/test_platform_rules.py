@@ -101,6 +101,7 @@ SOUND = {
     "K15": PlatformData(registers=registers(Capability.of(nd=0)), pci=tree("00:1c.0")),
     "K12": PlatformData(pci=tree("00:1c.0")),
     "K13": PlatformData(pci=tree("00:1c.0")),
+    "K16": PlatformData(pci=tree("00:1c.0", functions=("00:02.0", "00:1c.0", "01:00.0"))),
 }
 SEVENTEEN = ("00:1c.0", *(f"01:{number:02x}.0" for number in range(16)))
 SIXTEEN = SEVENTEEN[:-1]
@@ -129,6 +130,7 @@ BROKEN = [
         48,
     ),
     ("K12", PlatformData(pci=tree(functions=("0001:00:01.0", "00:02.0"))), 48),
+    ("K16", PlatformData(pci=PciTree([PciFunction(Bdf.parse("00:03.0"), header_known=True)])), 48),
 ]
 
 

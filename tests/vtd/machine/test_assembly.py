@@ -150,11 +150,6 @@ WRONG = {
         UNIT + '[[memory]]\nstart = 0\nsize = "4 GiB"\n',
         ["m:1: unit 1: base: its registers overlap the memory from 0x0 on"],
     ),
-    "nobody's function": (
-        '[[unit]]\nbase = 0xfed90000\nprofile = "qemu"\ndevices = ["00:02.0"]\n'
-        '[[function]]\nat = "00:02.0"\n[[function]]\nat = "00:03.0"\n',
-        ["m:7: function 2: at: no unit has 0000:00:03.0 in its scope"],
-    ),
     "unknown device": (
         UNIT + '[[region]]\nstart = 0x1000\nsize = 0x1000\ndevices = ["x"]\n',
         ["m:5: region 1: devices: there is no x"],

@@ -314,6 +314,27 @@ def functions_without_unit(table: Table, platform: PlatformData) -> Hits:
 
 
 @platform_rule(
+    "DMAR-K16",
+    WARNING,
+    "every function of a segment that has units is under one",
+    "8.3",
+    "PCI tree",
+    judges_absence=True,
+    linux="leaves it without translation",
+)
+def function_without_unit(table: Table, platform: PlatformData) -> Hits:
+    """Its DMA and interrupts go past all units. Bridges are left out: they rarely send anything."""
+    if platform.pci is None:
+        return
+    covered = {unit.segment for unit in table.units}
+    scopes = Scopes(table, platform.pci)
+    for bdf, function in sorted(platform.pci.functions.items()):
+        known = bdf.segment in covered and function.is_bridge is False
+        if known and scopes.owner(bdf) is None and not scopes.undecided(bdf, Drhd):
+            yield Place(FIXED_PART, 0), f"{bdf} is under no unit"
+
+
+@platform_rule(
     "DMAR-K13",
     WARNING,
     "the start bus of a PCI entry is a root bus",
