@@ -23,9 +23,9 @@ from vtd.host.plan import Plan, PlanFile, read_plan
 from vtd.host.plan_picture import plan_svg
 from vtd.host.plan_rows import plan_row, verdict_row
 from vtd.host.planner import Judgement, Nearest, judge, nearest
+from vtd.host.rules import Kind
 from vtd.host.running import HostError, RunningHost
 from vtd.host.surroundings import Surroundings
-from vtd.host.verdicts import Kind
 from vtd.host.workload import WorkDone, do_work
 from vtd.machine.assembly import Assembly, assemble
 from vtd.machine.description import Machine, read_machine

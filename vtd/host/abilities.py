@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from pagetables.geometry import first_stage_geometry
-from vtd.host import ownership, verdicts
+from vtd.host import ownership, reasons
 from vtd.host.costs import counted_entries
 from vtd.host.ownership import Assigned
 from vtd.host.plan import (
@@ -20,8 +20,9 @@ from vtd.host.plan import (
     Stage,
     Viommu,
 )
+from vtd.host.reasons import Reason
 from vtd.host.surroundings import FEATURES, Surroundings
-from vtd.host.verdicts import Kind, Verdict, set_policy
+from vtd.host.verdicts import Verdict, set_policy
 from vtd.machine.reading import Where
 from vtd.unit.registers.capabilities import Capabilities
 
@@ -30,28 +31,28 @@ class Need(NamedTuple):
     """What a policy needs of a unit: the mnemonics of its flags, and what to do without."""
 
     asked: Callable[[Policy], bool]
-    what: str
+    reason: Reason
     flags: tuple[str, ...]
     instead: dict[str, Any]
 
 
 NEEDS = (
-    Need(lambda p: p.interrupts is Interrupts.POSTED, "posted interrupts", ("ir", "pi"),
+    Need(lambda p: p.interrupts is Interrupts.POSTED, reasons.NO_POSTING, ("ir", "pi"),
          {"interrupts": Interrupts.REMAPPED}),
-    Need(lambda p: p.stage is Stage.FIRST, "first-stage translation", ("smts", "fsts"),
+    Need(lambda p: p.stage is Stage.FIRST, reasons.NO_FIRST, ("smts", "fsts"),
          {"stage": Stage.SECOND}),
-    Need(lambda p: p.stage is Stage.NESTED, "nested translation", ("smts", "nest", "fsts", "ssts"),
+    Need(lambda p: p.stage is Stage.NESTED, reasons.NO_NESTING, ("smts", "nest", "fsts", "ssts"),
          {"stage": Stage.SECOND}),
-    Need(lambda p: p.ats, "device-TLBs", ("dt",), {"ats": False, "page_requests": False}),
-    Need(lambda p: p.page_requests, "page requests", ("prs", "dt"), {"page_requests": False}),
-    Need(lambda p: p.pasid, "PASIDs", ("smts", "pasid"), {"pasid": False}),
-    Need(lambda p: p.dirty_tracking, "dirty flags of the second stage", ("smts", "ssads"),
+    Need(lambda p: p.ats, reasons.NO_DEVICE_TLBS, ("dt",), {"ats": False, "page_requests": False}),
+    Need(lambda p: p.page_requests, reasons.NO_REQUESTS, ("prs", "dt"), {"page_requests": False}),
+    Need(lambda p: p.pasid, reasons.NO_PASIDS, ("smts", "pasid"), {"pasid": False}),
+    Need(lambda p: p.dirty_tracking, reasons.NO_DIRTY, ("smts", "ssads"),
          {"dirty_tracking": False}),
-    Need(lambda p: p.page_size == 21 and p.stage is not Stage.FIRST, "2 MiB pages", ("sslps_2m",),
+    Need(lambda p: p.page_size == 21 and p.stage is not Stage.FIRST, reasons.NO_2M, ("sslps_2m",),
          {"page_size": 12}),
-    Need(lambda p: p.page_size == 30 and p.stage is not Stage.FIRST, "1 GiB pages", ("sslps_1g",),
+    Need(lambda p: p.page_size == 30 and p.stage is not Stage.FIRST, reasons.NO_1G, ("sslps_1g",),
          {"page_size": 21}),
-    Need(lambda p: p.page_size == 30 and p.stage is Stage.FIRST, "1 GiB pages", ("fs1gp",),
+    Need(lambda p: p.page_size == 30 and p.stage is Stage.FIRST, reasons.NO_FIRST_1G, ("fs1gp",),
          {"page_size": 21}),
 )  # fmt: skip
 """What policies ask of units (11.4.2, 11.4.3)."""
@@ -66,27 +67,23 @@ def unit_capabilities(devices: list[Assigned]) -> Iterator[Verdict]:
         features = each.capabilities.features
         second = each.policy.stage is Stage.SECOND
         if second and each.base in scalable and "ssts" not in features:
-            text = "in scalable mode, which others want, its unit has no second stage (SSTS)"
             change = set_policy(each.assignment, stage=Stage.FIRST)
-            yield each.verdict(verdicts.CAPABILITY, Kind.CONTRADICTION, text, change)
+            yield each.verdict(reasons.NO_SCALABLE_SECOND, change)
         for need in NEEDS:
             missing = [flag.upper() for flag in need.flags if flag not in features]
             if need.asked(each.policy) and missing:
-                text = f"{need.what}: its unit has no {', '.join(missing)}"
                 change = set_policy(each.assignment, **need.instead)
-                yield each.verdict(verdicts.CAPABILITY, Kind.CONTRADICTION, text, change)
+                yield each.verdict(need.reason, change, flags=", ".join(missing))
 
 
 def interrupt_isolation(devices: list[Assigned]) -> Iterator[Verdict]:
     """Without remapping a device can send any interrupt; with it only its own."""
     for each in devices:
         if each.policy.interrupts is Interrupts.UNSAFE:
-            text = "its writes to FEEx_xxxxh raise any interrupt of the host"
-            yield each.verdict(verdicts.ISOLATION, Kind.NOTE, text)
+            yield each.verdict(reasons.UNSAFE)
         elif each.capabilities is not None and "ir" not in each.capabilities.features:
-            text = "its unit has no interrupt remapping: it can raise any interrupt of the host"
             change = set_policy(each.assignment, interrupts=Interrupts.UNSAFE)
-            yield each.verdict(verdicts.ISOLATION, Kind.REFUSED, text, change)
+            yield each.verdict(reasons.NO_INTERRUPT_REMAPPING, change)
 
 
 def address_widths(plan: Plan, devices: list[Assigned]) -> Iterator[Verdict]:
@@ -96,14 +93,12 @@ def address_widths(plan: Plan, devices: list[Assigned]) -> Iterator[Verdict]:
             continue
         width = input_width(each.capabilities, each.policy.stage)
         if width is None:
-            text = "its unit has no second-stage tables (SAGAW)"
             change = set_policy(each.assignment, stage=Stage.FIRST)
-            yield each.verdict(verdicts.CAPABILITY, Kind.CONTRADICTION, text, change)
+            yield each.verdict(reasons.NO_TABLES, change)
             continue
         end = max(memory.end for memory in plan.guest(each.guest).memory)
         if end > 1 << width:
-            text = f"memory of {each.guest} reaches {end:#x}: its unit translates {width} bits"
-            yield each.verdict(verdicts.WIDTH, Kind.CONTRADICTION, text)
+            yield each.verdict(reasons.WIDTH, guest=each.guest, end=end, width=width)
 
 
 def input_width(capabilities: Capabilities, stage: Stage) -> int | None:
@@ -122,65 +117,59 @@ def device_features(around: Surroundings, devices: list[Assigned]) -> Iterator[V
     for each in devices:
         asked = [name for name in FEATURES if getattr(each.policy, name)]
         if asked and around.features is None:
-            text = f"whether it has {', '.join(asked)} is not known"
-            yield each.verdict(verdicts.FEATURE, Kind.UNKNOWN, text)
+            yield each.verdict(reasons.FEATURES_OPEN, names=", ".join(asked))
             continue
         has = (around.features or {}).get(each.bdf, frozenset())
         for name in asked:
             if name not in has:
-                text = f"it has no {name} capability"
                 change = set_policy(each.assignment, **{name: False})
-                yield each.verdict(verdicts.FEATURE, Kind.CONTRADICTION, text, change)
+                yield each.verdict(reasons.WITHOUT[name], change)
         if "ats" in asked and "ats" in has:
-            text = "it sends translated addresses, which no table checks"
-            yield each.verdict(verdicts.TRUST, Kind.NOTE, text)
+            yield each.verdict(reasons.TRUSTED)
 
 
 def behaviour(plan: Plan, devices: list[Assigned]) -> Iterator[Verdict]:
-    """What follows from policies that every unit can carry out."""
+    """What follows from policies together, and with the guest."""
+    scalable = ownership.scalable_units(devices)
     for each in devices:
         policy, guest = each.policy, plan.guest(each.guest)
         if policy.invalidation is Invalidation.DEFERRED:
-            text = "reaches unmapped pages until the next global invalidation"
-            yield each.verdict(verdicts.WINDOW, Kind.NOTE, text)
+            yield each.verdict(reasons.DEFERRED)
         if policy.memory is Backing.PAGE_REQUESTS and not policy.page_requests:
-            text = "memory that is not pinned, and no page requests: DMA to it faults"
             change = set_policy(each.assignment, memory=Backing.PINNED)
-            yield each.verdict(verdicts.REQUESTED, Kind.REFUSED, text, change)
+            yield each.verdict(reasons.UNASKED, change)
         if policy.memory is Backing.PAGE_REQUESTS and policy.stage is Stage.NESTED:
-            text = f"{each.guest} owns the first stage: its host can't answer for that"
             change = set_policy(each.assignment, memory=Backing.PINNED)
-            yield each.verdict(verdicts.REQUESTED, Kind.CONTRADICTION, text, change)
+            yield each.verdict(reasons.NESTED_REQUESTS, change, guest=each.guest)
         if policy.page_requests and not policy.ats:
-            text = "page requests come from devices that translate for themselves (ats)"
             change = set_policy(each.assignment, page_requests=False)
-            yield each.verdict(verdicts.REQUESTED, Kind.CONTRADICTION, text, change)
+            yield each.verdict(reasons.REQUESTS_WITHOUT_ATS, change)
         if policy.dirty_tracking and policy.ats:
-            text = "its device-TLB is invalidated in every round: it holds pages as dirty already"
-            yield each.verdict(verdicts.MIGRATION, Kind.NOTE, text)
-        yield from _tables(each, guest)
+            yield each.verdict(reasons.TRACKED_TLB)
+        if policy.shared_tables:
+            flag = "smpwcs" if each.base in scalable else "c"
+            yield from _shared(each, guest, flag)
+        yield from _nested(each, guest)
 
 
-def _tables(each: Assigned, guest: Guest) -> Iterator[Verdict]:
+def _shared(each: Assigned, guest: Guest, flag: str) -> Iterator[Verdict]:
+    """EPT that is the second stage too; ``flag`` says whether the unit snoops page walks (3.10)."""
+    change = set_policy(each.assignment, shared_tables=False)
+    if each.policy.stage is Stage.FIRST:
+        yield each.verdict(reasons.SHARED_FIRST, change)
+    if guest.viommu is Viommu.SHADOW:
+        yield each.verdict(reasons.SHARED_SHADOW, change, guest=guest.name)
+    if each.capabilities and flag not in each.capabilities.features:
+        yield each.verdict(reasons.SHARED_UNSNOOPED, change, flag=flag.upper())
+
+
+def _nested(each: Assigned, guest: Guest) -> Iterator[Verdict]:
     policy = each.policy
-    if policy.shared_tables and policy.stage is Stage.FIRST:
-        text = "EPT has the format of a second stage, not of a first"
-        change = set_policy(each.assignment, shared_tables=False)
-        yield each.verdict(verdicts.SHARED, Kind.CONTRADICTION, text, change)
-    if policy.shared_tables and guest.viommu is Viommu.SHADOW:
-        text = f"a shadow of what {guest.name} maps for its devices is no map of its memory"
-        change = set_policy(each.assignment, shared_tables=False)
-        yield each.verdict(verdicts.SHARED, Kind.CONTRADICTION, text, change)
-    if policy.shared_tables and each.capabilities and "c" not in each.capabilities.features:
-        text = "its unit does not snoop tables (C = 0): the processor writes EPT without flushing"
-        change = set_policy(each.assignment, shared_tables=False)
-        yield each.verdict(verdicts.SHARED, Kind.REFUSED, text, change)
     if (policy.stage is Stage.NESTED) != (guest.viommu is Viommu.NESTED):
-        text = f"stage nested and viommu nested go together: {guest.name} owns the first stage"
         change = set_policy(
             each.assignment, stage=Stage.NESTED if guest.viommu is Viommu.NESTED else Stage.SECOND
         )
-        yield each.verdict(verdicts.CAPABILITY, Kind.CONTRADICTION, text, change)
+        yield each.verdict(reasons.ONE_NESTED, change, guest=guest.name)
 
 
 def own_tables(guest: Guest, capabilities: Capabilities) -> int:
@@ -199,9 +188,8 @@ def room_for_tables(plan: Plan, devices: list[Assigned]) -> Iterator[Verdict]:
         guest = plan.guest(each.guest)
         needed = own_tables(guest, each.capabilities) * PAGE
         if needed >= guest.largest.size:
-            text = f"the first stage of {guest.name} needs {needed:#x} bytes of its memory"
             change = set_policy(each.assignment, stage=Stage.SECOND)
-            yield each.verdict(verdicts.MEMORY, Kind.CONTRADICTION, text, change)
+            yield each.verdict(reasons.TABLE_ROOM, change, guest=guest.name, needed=needed)
 
 
 def memory(plan: Plan, around: Surroundings) -> Iterator[Verdict]:
@@ -211,5 +199,5 @@ def memory(plan: Plan, around: Surroundings) -> Iterator[Verdict]:
     pinned = {each.guest for each in plan.assignments if each.policy.memory is Backing.PINNED}
     needed = sum(guest.size for guest in plan.guests if guest.name in pinned)
     if needed > around.memory:
-        text = f"guests with devices have {needed:#x} bytes, the host {around.memory:#x}"
-        yield Verdict(verdicts.MEMORY, Kind.CONTRADICTION, Where(name="guest"), "host", text)
+        text = reasons.HOST_MEMORY.text.format(needed=needed, there=around.memory)
+        yield Verdict(reasons.HOST_MEMORY, Where(name="guest"), "host", text)

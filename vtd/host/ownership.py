@@ -10,10 +10,19 @@ from devices.capabilities import PortType
 from devices.source_id import Bdf
 from vtd.dmar.assignment import DISPLAY, USB, ReservedRegion
 from vtd.dmar.records import Drhd
-from vtd.host import verdicts
+from vtd.host import reasons
 from vtd.host.plan import PAGE, Assignment, Guest, GuestMemory, Plan, Policy, Rmrr, Stage
+from vtd.host.reasons import Reason
 from vtd.host.surroundings import Device, Surroundings, UnknownDeviceError
-from vtd.host.verdicts import Kind, Verdict, add_devices, drop_device, set_memory, set_override
+from vtd.host.verdicts import (
+    Change,
+    Verdict,
+    add_devices,
+    drop_device,
+    set_memory,
+    set_override,
+    set_policy,
+)
 from vtd.unit.registers.capabilities import Capabilities
 
 
@@ -44,13 +53,12 @@ class Assigned(NamedTuple):
         """Where the registers of its unit are."""
         return self.unit.register_base if self.unit else None
 
-    def verdict(
-        self, rule: verdicts.Rule, kind: Kind, text: str, *changes: verdicts.Change
-    ) -> Verdict:
-        """A verdict about this device; leaving it with the host always helps."""
-        if kind in (Kind.CONTRADICTION, Kind.REFUSED):
+    def verdict(self, reason: Reason, *changes: Change, **words: object) -> Verdict:
+        """A verdict about this device, in words; leaving it with the host always helps."""
+        if reason.stops:
             changes = (*changes, drop_device(self.assignment, self.name))
-        return Verdict(rule, kind, self.assignment.where, self.name, text, changes)
+        text = reason.text.format(**words)
+        return Verdict(reason, self.assignment.where, self.name, text, changes)
 
 
 def assigned_devices(plan: Plan, around: Surroundings) -> tuple[list[Assigned], list[Verdict]]:
@@ -63,9 +71,9 @@ def assigned_devices(plan: Plan, around: Surroundings) -> tuple[list[Assigned], 
             try:
                 device = around.device(name)
             except UnknownDeviceError as error:
-                kind, where = Kind.CONTRADICTION, assignment.where
+                text = reasons.NO_DEVICE.text.format(name=error)
                 change = drop_device(assignment, name)
-                wrong.append(Verdict(verdicts.DEVICE, kind, where, name, str(error), (change,)))
+                wrong.append(Verdict(reasons.NO_DEVICE, assignment.where, name, text, (change,)))
                 continue
             unit = around.unit(device.bdf)
             capabilities = around.capabilities.get(unit.register_base) if unit else None
@@ -74,25 +82,18 @@ def assigned_devices(plan: Plan, around: Surroundings) -> tuple[list[Assigned], 
             if other is not each:
                 wrong.append(_twice(each, other))
             elif around.is_bridge(device.bdf):
-                text = f"{device.bdf} is a bridge: it stays with the host"
-                wrong.append(each.verdict(verdicts.DEVICE, Kind.CONTRADICTION, text))
+                wrong.append(each.verdict(reasons.BRIDGE, bdf=device.bdf))
             else:
                 found.append(each)
     return found, wrong
 
 
 def _twice(each: Assigned, other: Assigned) -> Verdict:
-    if each.device.queue or other.device.queue:
-        if each.guest != other.guest:
-            text = (
-                f"a queue of {each.bdf}, as {other.name} of {other.guest}: all queues "
-                "of a function have its requester id, so a unit gives them one address space"
-            )
-            return each.verdict(verdicts.REQUESTER, Kind.CONTRADICTION, text)
-        text = f"{each.guest} has {other.name} of the same function already"
-    else:
-        text = f"{each.bdf} is given to {other.guest} already"
-    return each.verdict(verdicts.DEVICE, Kind.CONTRADICTION, text)
+    words = {"bdf": each.bdf, "name": other.name, "guest": other.guest}
+    if each.guest == other.guest:
+        return each.verdict(reasons.TWICE, **words)
+    queues = each.device.queue or other.device.queue
+    return each.verdict(reasons.QUEUES if queues else reasons.GIVEN, **words)
 
 
 def scalable_units(devices: Iterable[Assigned]) -> set[int | None]:
@@ -117,7 +118,8 @@ def groups(plan: Plan, around: Surroundings, devices: list[Assigned]) -> Iterato
     for each in devices:
         group = around.group(each.bdf, plan.policy.acs_override)
         if plan.policy.acs_override and group != around.group(each.bdf):
-            yield each.verdict(verdicts.GROUP, Kind.NOTE, _hidden(each, around, group))
+            shared = [bdf for bdf in around.group(each.bdf) if bdf not in group]
+            yield each.verdict(reasons.OVERRIDE, others=", ".join(map(around.name, shared)))
         others = [
             bdf
             for bdf in group
@@ -126,12 +128,6 @@ def groups(plan: Plan, around: Surroundings, devices: list[Assigned]) -> Iterato
         if others and (group, each.guest) not in told:
             told.add((group, each.guest))
             yield _split(each, others, owners, around, plan)
-
-
-def _hidden(each: Assigned, around: Surroundings, group: tuple[Bdf, ...]) -> str:
-    shared = [bdf for bdf in around.group(each.bdf) if bdf not in group]
-    names = ", ".join(map(around.name, shared))
-    return f"the ACS override hides that requests between it and {names} may bypass the unit"
 
 
 def _split(
@@ -143,13 +139,12 @@ def _split(
 ) -> Verdict:
     group = set(around.group(each.bdf, plan.policy.acs_override))
     joins = [join for join in around.groups.joins if {join.first, join.second} <= group]
-    reasons = dict.fromkeys(join.reason for join in joins)
+    why = "; ".join(dict.fromkeys(join.reason for join in joins))
     whose = ", ".join(
         f"{around.name(bdf)} ({owners[bdf].guest if bdf in owners else 'host'})" for bdf in others
     )
-    text = f"in one group with {whose}: {'; '.join(reasons)}"
     if any(not join.known for join in joins):
-        return each.verdict(verdicts.GROUP, Kind.UNKNOWN, text)
+        return each.verdict(reasons.GROUP_OPEN, others=whose, why=why)
     changes = []
     free = tuple(around.name(bdf) for bdf in others if bdf not in owners)
     if len(free) == len(others):
@@ -157,7 +152,7 @@ def _split(
     overridden = around.group(each.bdf, ("downstream", "multifunction"))
     if not plan.policy.acs_override and set(overridden).isdisjoint(others):
         changes.append(set_override("downstream", "multifunction"))
-    return each.verdict(verdicts.GROUP, Kind.CONTRADICTION, text, *changes)
+    return each.verdict(reasons.GROUP, *changes, others=whose, why=why)
 
 
 def functions_of_one_device(around: Surroundings, devices: list[Assigned]) -> Iterator[Verdict]:
@@ -167,8 +162,7 @@ def functions_of_one_device(around: Surroundings, devices: list[Assigned]) -> It
         physical = around.tree.physical_function(each.bdf) or each.bdf
         other = owners.setdefault((physical.segment, physical.source_id >> 3), each)
         if other.guest != each.guest:
-            text = f"{other.name} of {other.guest} is part of the same device"
-            yield each.verdict(verdicts.ONE_DEVICE, Kind.NOTE, text)
+            yield each.verdict(reasons.ONE_DEVICE, name=other.name, guest=other.guest)
 
 
 def peers(around: Surroundings, devices: list[Assigned]) -> Iterator[Verdict]:
@@ -192,8 +186,7 @@ def peers(around: Surroundings, devices: list[Assigned]) -> Iterator[Verdict]:
             ]
             if others and not around.redirects(port):
                 names = ", ".join(map(around.name, others))
-                text = f"{around.name(port)} has no ACS: it can write to the registers of {names}"
-                yield each.verdict(verdicts.PEERS, Kind.NOTE, text)
+                yield each.verdict(reasons.PEERS, port=around.name(port), others=names)
 
 
 def units(around: Surroundings, devices: list[Assigned]) -> Iterator[Verdict]:
@@ -201,14 +194,9 @@ def units(around: Surroundings, devices: list[Assigned]) -> Iterator[Verdict]:
     for each in devices:
         if each.unit is None:
             undecided = around.scopes.undecided(each.bdf, Drhd)
-            kind = Kind.UNKNOWN if undecided else Kind.REFUSED
-            text = f"{each.bdf}: no unit covers it"
-            if undecided:
-                text = f"{each.bdf}: its unit depends on bridges that are not known"
-            yield each.verdict(verdicts.UNIT, kind, text)
+            yield each.verdict(reasons.UNIT_OPEN if undecided else reasons.NO_UNIT, bdf=each.bdf)
         elif each.capabilities is None:
-            text = f"the registers of its unit at {each.unit.register_base:#x} are not known"
-            yield each.verdict(verdicts.CAPABILITY, Kind.UNKNOWN, text)
+            yield each.verdict(reasons.UNIT_REGISTERS, base=each.unit.register_base)
 
 
 def virtual_functions(around: Surroundings, devices: list[Assigned]) -> Iterator[Verdict]:
@@ -218,8 +206,7 @@ def virtual_functions(around: Surroundings, devices: list[Assigned]) -> Iterator
         physical = around.tree.physical_function(each.bdf)
         owner = owners.get(physical) if physical is not None else None
         if owner is not None and owner.guest != each.guest:
-            text = f"its physical function {owner.name} is given to {owner.guest}"
-            yield each.verdict(verdicts.PHYSICAL, Kind.REFUSED, text)
+            yield each.verdict(reasons.PHYSICAL, name=owner.name, guest=owner.guest)
 
 
 def regions(plan: Plan, around: Surroundings, devices: list[Assigned]) -> Iterator[Verdict]:
@@ -234,17 +221,12 @@ def regions(plan: Plan, around: Surroundings, devices: list[Assigned]) -> Iterat
             case Rmrr.MAP:
                 yield from _holes(plan.guest(each.guest), each, needed)
             case Rmrr.RELAX if relaxable:
-                text = f"its region {ranges} is left out: for early boot only"
-                yield each.verdict(verdicts.REGION, Kind.NOTE, text)
+                yield each.verdict(reasons.REGION_LEFT_OUT, ranges=ranges)
             case Rmrr.RELAX if relaxable is None:
-                text = f"region {ranges}: its class is not known"
-                yield each.verdict(verdicts.REGION, Kind.UNKNOWN, text)
+                yield each.verdict(reasons.REGION_OPEN, ranges=ranges)
             case _:
-                text = f"needs the reserved region {ranges}"
-                change = verdicts.set_policy(
-                    each.assignment, rmrr=Rmrr.RELAX if relaxable else Rmrr.MAP
-                )
-                yield each.verdict(verdicts.REGION, Kind.REFUSED, text, change)
+                change = set_policy(each.assignment, rmrr=Rmrr.RELAX if relaxable else Rmrr.MAP)
+                yield each.verdict(reasons.REGION, change, ranges=ranges)
 
 
 def _relaxable(around: Surroundings, bdf: Bdf) -> bool | None:
@@ -258,15 +240,14 @@ def _holes(guest: Guest, each: Assigned, needed: Iterable[ReservedRegion]) -> It
     for one in needed:
         start = one.region.base & -PAGE
         end = one.region.end + PAGE - 1 & -PAGE
+        words = {"guest": guest.name, "range": f"{start:#x}-{end - 1:#x}"}
         if any(memory.start < end and start < memory.end for memory in guest.memory):
-            text = f"memory of {guest.name} lies over the region {start:#x}-{end - 1:#x}"
             left = _without(guest, start, end)
             hole = set_memory(guest, left, f"no memory from {start:#x} to {end - 1:#x}")
             changes = (hole,) if left.memory else ()
-            yield each.verdict(verdicts.HOLE, Kind.CONTRADICTION, text, *changes)
+            yield each.verdict(reasons.MEMORY_OVER_REGION, *changes, **words)
         else:
-            text = f"it can write to {start:#x}-{end - 1:#x}, which firmware uses too"
-            yield each.verdict(verdicts.REGION, Kind.NOTE, text)
+            yield each.verdict(reasons.REGION_MAPPED, **words)
 
 
 def _without(guest: Guest, start: int, end: int) -> Guest:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from vtd.host.planner import Judgement, Nearest
+from vtd.host.rules import Kind
 from vtd.host.surroundings import Surroundings
-from vtd.host.verdicts import Kind, Verdict
+from vtd.host.verdicts import Verdict
 from vtd.pictures.canvas import Tone
 from vtd.pictures.markup import Markup
 from vtd.pictures.tree import Chip, Row, tree_svg

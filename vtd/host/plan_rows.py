@@ -50,6 +50,7 @@ def verdict_row(each: Verdict) -> dict[str, object]:
         "title": each.rule.title,
         "section": each.rule.section or None,
         "kind": each.kind.value,
+        "reason": each.reason.name,
         "line": each.where.line,
         "subject": each.subject,
         "text": each.text,

@@ -8,8 +8,9 @@ from vtd.host import abilities, ownership
 from vtd.host.costs import GuestCost, guest_costs
 from vtd.host.ownership import Assigned
 from vtd.host.plan import Plan
+from vtd.host.rules import Kind
 from vtd.host.surroundings import Surroundings
-from vtd.host.verdicts import Change, Kind, Verdict
+from vtd.host.verdicts import Change, Verdict
 
 ROUNDS = 64
 """Changes that are tried one after the other before a plan counts as hopeless."""

@@ -99,9 +99,9 @@ class Surroundings:
             try:
                 bdf = parse_address(known)
             except (SourceIdError, ValueError) as error:
-                raise UnknownDeviceError(f"there is no {name}") from error
+                raise UnknownDeviceError(name) from error
         if bdf not in self.tree.functions:
-            raise UnknownDeviceError(f"there is no {name}")
+            raise UnknownDeviceError(name)
         return Device(bdf, queue)
 
     def name(self, bdf: Bdf) -> str:

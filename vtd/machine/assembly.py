@@ -95,9 +95,7 @@ def assemble(
     problems.check()
     table = make_table(machine, topology, units, functions)
     capabilities = {each.unit.base: each.capabilities for each in units}
-    platform = Platform.build(
-        memory, topology, table, capabilities, options, unremapped=True
-    )
+    platform = Platform.build(memory, topology, table, capabilities, options, unremapped=True)
     for part in parts:
         _switch_on(part, functions[part.name])
     surroundings = platform_data(topology, units)

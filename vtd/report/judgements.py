@@ -9,8 +9,8 @@ from vtd.auditing.audit_log import LogReport
 from vtd.host.plan_picture import plan_svg
 from vtd.host.plan_rows import plan_row
 from vtd.host.planner import Judgement, Nearest
+from vtd.host.rules import Kind
 from vtd.host.surroundings import Surroundings
-from vtd.host.verdicts import Kind
 from vtd.pictures.canvas import Tone
 from vtd.pictures.timeline import Lane, Mark
 from vtd.plain import plain

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from vtd.host.plan import Interrupts, read_plan
-from vtd.host.verdicts import RULES
+from vtd.host.rules import RULES
 from vtd.machine.reading import MachineError
 
 PAGE = Path(__file__).parents[3] / "docs" / "passthrough.md"

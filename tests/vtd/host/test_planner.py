@@ -9,8 +9,8 @@ import pytest
 
 from vtd.host.plan import PlanFile, read_plan
 from vtd.host.planner import Judgement, judge, nearest
+from vtd.host.rules import ONE_DEVICE, RULES, Kind
 from vtd.host.surroundings import Surroundings
-from vtd.host.verdicts import ONE_DEVICE, RULES, Kind
 from vtd.machine.assembly import assemble
 
 PLANS = Path(__file__).parents[3] / "examples" / "plans"
