@@ -1,7 +1,8 @@
 """Feed random and mutated logs to the reader: ``python -m scripts.fuzz_logs``.
 
-Logs are put together from the messages of every version of Linux, from faults of every system, and
-from lines about the platform, then broken, quoted, joined, shuffled and changed in single bytes.
+Logs are put together from the messages of every version of Linux, from faults of every system, from
+lines about the platform, and from lines of the logs of a folder, then broken, quoted, joined,
+shuffled and changed in single bytes.
 Every input has to be read and shown as text and as JSON without an error, and none may take longer
 than the limit.
 """
@@ -15,6 +16,7 @@ import random
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 from scripts.log_coverage import formats, sample
@@ -79,12 +81,22 @@ class Outcome(NamedTuple):
     failures: list[str]
 
 
-def inputs(rng: random.Random, count: int) -> Iterator[bytes]:
-    """Logs of some lines, mutated; now and then a large one."""
+def inputs(rng: random.Random, count: int, folder: Path | None = None) -> Iterator[bytes]:
+    """Logs of some lines, mutated; now and then a large one.
+
+    With a folder every other input is a run of lines of one of its files.
+    """
     known = [line for each in formats() for line in sample(each.text)] + OTHERS.splitlines()
+    files = sorted(folder.rglob("*")) if folder else []
+    real = [file.read_text("utf-8", "replace").splitlines() for file in files if file.is_file()]
+    real = list(filter(None, real))
     for number in range(count):
         large = number % LARGE == LARGE - 1
-        lines = rng.choices(known, k=rng.randrange(1, 12) if not large else 3000)
+        if real and number % 2:
+            start = rng.randrange(len(log := rng.choice(real)))
+            lines = log[start : start + rng.randrange(1, 12)]
+        else:
+            lines = rng.choices(known, k=rng.randrange(1, 12) if not large else 3000)
         prefix = rng.choice(PREFIXES)
         text = rng.choice(("\n", "\n", "\r\n", "")).join(prefix + line for line in lines)
         for _ in range(rng.choice((0, 1, 1, 2, 5))):
@@ -126,12 +138,12 @@ def _shown(log: Log) -> str:
     return "" if text else "nothing shown"
 
 
-def campaign(seed: int, count: int) -> Outcome:
+def campaign(seed: int, count: int, folder: Path | None = None) -> Outcome:
     """Read ``count`` inputs."""
     rng = random.Random(seed)
     failures: list[str] = []
     slowest = 0.0
-    for number, data in enumerate(inputs(rng, count)):
+    for number, data in enumerate(inputs(rng, count, folder)):
         began = time.process_time()
         try:
             wrong = check(data, number % SHOWN == 0)
@@ -151,8 +163,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--inputs", type=int, default=1_000_000)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--folder", type=Path, help="of logs to start from as well")
     arguments = parser.parse_args()
-    outcome = campaign(arguments.seed, arguments.inputs)
+    outcome = campaign(arguments.seed, arguments.inputs, arguments.folder)
     for failure in outcome.failures[:20]:
         print(failure)
     print(

@@ -1,13 +1,15 @@
 """Feed mutated text to every reader: ``python -m scripts.fuzz_readers [COUNT] [SEED] [FOLDER]``.
 
-Listings, logs with registers, dumps, iasl source, memory maps and debugfs dumps, each mutated from
-small sound ones and from the text files of a folder. A reader has to answer or refuse with a
-ValueError, in less time than the limit.
+Listings, registers, table dumps, iasl source, memory maps and debugfs dumps, each mutated from
+small sound ones and from the files of a folder (text, and DMAR tables). The readers take turns, so
+each gets an eighth of COUNT. A reader has to answer or refuse with a ValueError, in less time than
+the limit. Logs have a campaign of their own, ``scripts.fuzz_logs``.
 """
 
 from __future__ import annotations
 
 import argparse
+import gzip
 import random
 import sys
 import time
@@ -30,7 +32,8 @@ from vtd.inspection.register_listings import listed_units
 
 LIMIT = 1.0
 """Seconds of processor time an input may take."""
-TABLES = Path(__file__).resolve().parents[1] / "tests" / "dmar"
+TESTS = Path(__file__).resolve().parents[1] / "tests"
+TABLES, CAPTURES = TESTS / "dmar", TESTS / "captures"
 
 LISTING = """\
 00:02.0 VGA compatible controller [0300]: Acme [8086:1234] (rev 04)
@@ -139,7 +142,8 @@ def _archive(text: str) -> None:
 READERS: dict[str, Callable[[str], object]] = {
     "lspci": _listing,
     "registers": listed_units,
-    "tables": _table,
+    "dumps": _table,
+    "source": _table,
     "memory map": parse_memory_map,
     "debugfs": _debugfs,
     "sysfs": _sysfs,
@@ -157,7 +161,9 @@ def dump(data: bytes, start: int = 0) -> str:
 
 def seeds(folder: Path | None) -> dict[str, list[str]]:
     """Sound inputs of every reader."""
-    tables = [file.read_bytes() for file in sorted(TABLES.rglob("*.bin"))]
+    files = [file for file in sorted(folder.rglob("*")) if file.is_file()] if folder else []
+    binaries = [each for each in files if each.suffix in (".bin", ".dmar")]
+    tables = [file.read_bytes() for file in (*sorted(TABLES.rglob("*.bin")), *binaries)]
     tables = [data for data in tables if 48 <= len(data) < 600]
     sources = []
     for data in tables:
@@ -169,17 +175,24 @@ def seeds(folder: Path | None) -> dict[str, list[str]]:
     found = {
         "lspci": listings,
         "registers": [LOG],
-        "tables": [*map(dump, tables), *(dump(each, 0x7000) for each in tables), *sources],
+        "dumps": [*map(dump, tables), *(dump(each, 0x7000) for each in tables)],
+        "source": sources,
         "memory map": [MAP, *MAP.splitlines()],
-        "debugfs": ["\f".join(DUMPS.values())],
+        "debugfs": ["\f".join(DUMPS.values()), *map(_captured, sorted(CAPTURES.glob("*/debugfs")))],
         "sysfs": [bytes(range(256)).decode("latin-1") * 2],
         "archive": [Files({"lspci.txt": LISTING.encode()}).archive().decode("latin-1")],
     }
-    for file in sorted(folder.iterdir()) if folder else []:
+    for file in files:
         text = file.read_bytes()[:20000].decode("utf-8", "replace")
-        for name in ("lspci", "registers", "tables", "memory map"):
+        for name in ("lspci", "registers", "dumps", "source", "memory map"):
             found[name].append(text)
     return {name: list(filter(accepted(name), texts)) for name, texts in found.items()}
+
+
+def _captured(folder: Path) -> str:
+    """The beginning of each kind of dump of a captured guest."""
+    dumps = (gzip.decompress(next(folder.glob(f"*{name}*")).read_bytes()) for name in DUMPS)
+    return "\f".join("\n".join(each.decode().splitlines()[:40]) for each in dumps)
 
 
 def accepted(name: str) -> Callable[[str], bool]:
