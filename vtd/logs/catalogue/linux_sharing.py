@@ -31,7 +31,7 @@ MESSAGES = (
             r"(?:page request queue|iopf queue)",
             "the page request queue could not be set up, so devices can't share the memory of "
             "processes", "memory of the machine; kernel version"),
-    problem("5.10-6.1", r"No PASID available|Failed A?SID allocation|Failed to alloc ioasid",
+    problem("5.10-6.3", r"No PASID available|Failed A?SID allocation|Failed to alloc ioasid",
             "all PASIDs are in use", _DEVICE),
     problem("5.4-", r"Invalid PASID|IOMMU: .*Unexpected error code|Trying to free unknown IOASID|"
             r"Cannot free active IOASID|Failed to get pasid entry of PASID|"
@@ -50,7 +50,7 @@ MESSAGES = (
            r"s2 domain is not compatible|Failed to attach domain to iommu",
            "a feature of scalable mode that was asked for is not there; the request is refused",
            "ECAP of the unit: vtd caps"),
-    normal("5.10-6.1",
+    normal("5.10-6.3",
            r"Register custom PASID allocator|IOASID allocator|No custom IOASID allocators|"
            r"[Aa]llocator active with outstanding IOASID",
            "how PASIDs are given out"),
