@@ -230,6 +230,14 @@ def put_in_context(log: Log, table: Table | None, platform: PlatformData) -> tup
 def contradictions(log: Log, context: Context) -> Iterator[MessageGroup]:
     """What the log says against the table that was given, or a fault against the log."""
     table, facts = context.table, log.facts
+    listed = sorted(each.number for each in facts.system_devices if each.kind == "IOAPIC")
+    if unlisted := sorted(facts.unlisted.keys() - set(listed)) if listed else []:
+        yield MessageGroup(
+            Weight.PROBLEM,
+            f"the machine has I/O APIC {', '.join(map(str, unlisted))}, the table lists "
+            f"{', '.join(map(str, listed))}: the ids of MADT and DMAR disagree (rule DMAR-K02)",
+            "both tables; a firmware that gives the same id in both",
+        )
     if table is not None:
         bases = {unit.register_base for unit in table.units}
         strange = sorted(set(facts.units) - bases)

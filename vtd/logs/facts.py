@@ -17,7 +17,7 @@ from vtd.dmar.ranges import RangeSet
 WORDS = (
     r"Linux version |BIOS-e820|reg_base_addr|RMRR base:|DRHD base|RMRR address range|RMRR: \[|"
     r"identity map for device|\(XEN\) +[0-9a-f]{16} - |PCI bridge to \[bus|"
-    r": \[[0-9a-f]{4}:[0-9a-f]{4}\] type "
+    r": \[[0-9a-f]{4}:[0-9a-f]{4}\] type |has no mapping iommu"
 )
 """Regular expression that finds the lines to read."""
 
@@ -40,6 +40,7 @@ _REGION = re.compile(
     re.ASCII,
 )
 _IO_APIC = re.compile(r"(IOAPIC|HPET) id (\d+) under DRHD base +(?:0x)?([0-9a-f]{1,16})", re.ASCII)
+_UNLISTED = re.compile(r"ioapic (\d+) has no mapping iommu", re.ASCII)
 _IDENTITY = re.compile(
     r"identity map for device (\S+) \[(?:0x)?([0-9a-f]{1,16}) - (?:0x)?([0-9a-f]{1,16})\]",
     re.ASCII,
@@ -94,6 +95,8 @@ class Facts:
     """CAP and ECAP of units by register base; None for a unit that only the table names."""
     regions: dict[Region, None] = field(default_factory=dict)
     system_devices: dict[SystemDevice, None] = field(default_factory=dict)
+    unlisted: dict[int, None] = field(default_factory=dict)
+    """I/O APICs, by id, that the kernel found under no unit."""
     _functions: dict[Bdf, PciFunction] = field(default_factory=dict)
 
     def read(self, line: str) -> None:
@@ -131,6 +134,9 @@ class Facts:
     def _system_device(self, match: re.Match[str]) -> None:
         device = SystemDevice(match[1], int(match[2]), int(match[3], 16))
         self.system_devices[device] = None
+
+    def _no_unit(self, match: re.Match[str]) -> None:
+        self.unlisted[int(match[1])] = None
 
     def _memory(self, match: re.Match[str]) -> None:
         self.has_memory_map = True
@@ -171,6 +177,7 @@ _READERS: tuple[tuple[str, re.Pattern[str], Callable[[Facts, re.Match[str]], Non
     ("RMRR", _REGION, Facts._region),
     ("under DRHD", _IO_APIC, Facts._system_device),
     ("DRHD base:", _DRHD, Facts._drhd),
+    ("no mapping iommu", _UNLISTED, Facts._no_unit),
     ("identity map", _IDENTITY, Facts._identity),
     ("Linux version", _VERSION, Facts._version),
 )

@@ -110,6 +110,22 @@ def _linux_reason(match: Match, line: int) -> LoggedFault:
     )
 
 
+def _linux_masked(match: Match, line: int) -> Decoded:
+    """What is left of a line whose numbers were replaced; None if it is only cut short."""
+    kind = _kind(match["access"]) if match["access"] else RequestKind.INTERRUPT
+    place = re.fullmatch(_MASKED_BDF, "".join(match["where"].split()), re.ASCII)
+    number = re.fullmatch(r"(?:0x)?[0-9a-f]{1,16}", match["addr"] or "", re.ASCII)
+    if place and (number or not match["addr"]):
+        return None
+    address = int(number[0], 16) if number else None
+    fault = LoggedFault(line, kind, _hex_bdf(place) if place else None, address)
+    reason = re.search(_REASON, match.string, re.ASCII)
+    return fault._replace(
+        system="Xen" if _is_xen(match.string) else "Linux",
+        reason=_linux_reason(reason, line).reason if reason else None,
+    )
+
+
 def _linux_whole(match: Match, line: int) -> LoggedFault:
     fault = _linux_half(match, line)
     return fault._replace(reason=_linux_reason(match, line).reason)
@@ -217,14 +233,20 @@ def _illumos_where(match: Match, line: int) -> LoggedFault:
     )
 
 
-_HEX = r"(?:0x)?([0-9a-f]{1,16})(?![0-9a-f])"
+_HEX = r"(?:0x)?([0-9a-f]{1,16})(?![0-9a-zA-Z*?])"
 _HALF = (
     r"(?:\[(DMA Read|DMA Write)(?: (?:NO_PASID|w/o PASID|PASID (?:0x)?([0-9a-f]{1,8})))?\]"
     r"|\[?(INTR-REMAP|UNKNOWN)\]?:?)\s*"
-    r"Request device \[{1,2}(?:([0-9a-f]{4}):)?"
+    r"Request [Dd]evice \[{1,2}(?:([0-9a-f]{4}):)?"
     r"(?:0x)?([0-9a-f]{2}):(?:0x)?([01][0-9a-f])\.([0-7])\]"
     rf"(?: PASID (?:0x)?([0-9a-f]{{1,8}}))? fault (?:addr|index) {_HEX}"
 )
+_MASKED = (
+    r"(?:\[(?P<access>DMA Read|DMA Write)[^\]\[]*\]|\[?(?:INTR-REMAP|UNKNOWN)\]?:?)\s*"
+    r"Request [Dd]evice \[{1,2}(?P<where>[^\]\[]{0,24})\][^\[]{0,24}? ?fault (?:addr|index)"
+    r"(?:\s+(?P<addr>[^\s,\[]+))?"
+)
+"""A fault line in which somebody replaced numbers: ``[xx:00.0]``, ``fault addr ff***``."""
 _REASON = (
     r"(?:\[fault reason |(?:DMAR|INTR-REMAP|UNKNOWN): reason (?=[0-9a-f]{2} - ))"
     r"(?P<reason>(?:0x)?[0-9a-f]{1,4})(?P<suffix>h?)(?:\]| - )"
@@ -239,6 +261,10 @@ _XEN = "iommu_page_fault_do_one in xen/drivers/passthrough/vtd/iommu.c"
 _EDK2 = "VTdDxe, VtdReg.c and IntelVTdPeiDxeLib of edk2-platforms; Slim Bootloader prints the same"
 _BROADCOM = "Broadcom knowledge base articles 345237, 392714, 394974"
 _BDF = r"(?P<bus>[0-9a-f]{2}):(?P<dev>[01][0-9a-f])\.(?P<fn>[0-7])"
+_MASKED_BDF = (
+    r"(?:(?P<segment>[0-9a-f]{4}):)?(?:0x)?(?P<bus>[0-9a-f]{2}):(?:0x)?(?P<dev>[01][0-9a-f])\."
+    r"(?P<fn>[0-7])"
+)
 _FULL_BDF = rf"(?P<segment>[0-9a-f]{{4}}):{_BDF}"
 
 
@@ -256,9 +282,15 @@ def _form(
 
 
 FORMS = (
-    _form("Linux, Xen", "Request device", Role.WHOLE, rf"{_HALF}{_BETWEEN}{_REASON}", _linux_whole,
+    _form("Linux, Xen", "Request device|Request Device", Role.WHOLE,
+          rf"{_HALF}{_BETWEEN}{_REASON}", _linux_whole,
           f"{_LINUX}; {_XEN}"),
-    _form("Linux, Xen", "Request device", Role.BEGINS, _HALF, _linux_half, f"{_LINUX}; {_XEN}"),
+    _form("Linux, Xen", "Request device|Request Device", Role.BEGINS, _HALF, _linux_half,
+          f"{_LINUX}; {_XEN}"),
+    _form("Linux, Xen", "Request device|Request Device", Role.WHOLE, rf"{_MASKED}.*{_REASON}",
+          _linux_masked, f"{_LINUX}, with numbers that somebody replaced"),
+    _form("Linux, Xen", "Request device|Request Device", Role.BEGINS, _MASKED, _linux_masked,
+          f"{_LINUX}, with numbers that somebody replaced"),
     _form("Linux, Xen", "fault reason|: reason ", Role.COMPLETES, _REASON, _linux_reason,
           f"{_LINUX}; {_XEN}"),
     _form("FreeBSD", " fault acc ", Role.WHOLE,

@@ -16,7 +16,7 @@ _HEADS = (
     r"<\d{1,3}>(?:1 )?",  # syslog priority
     r"\d+,\d+,\d+,[-c+](?:,[^;]*)?;",  # /dev/kmsg
     r"(?:kern|user|daemon|syslog)\s*:\s*[a-z]+\s*:",  # dmesg -x
-    r"\[\s*\d+\.\d+(?:[,<][^\]]*)?\]",  # seconds since the start
+    r"\[\s*[+<]?\s*\d+\.\d+(?:[,<>][^\]]*)?\]",  # seconds since the start, or since the last
     r"\[\s*[TC]\d+\]",  # the thread or processor that printed
     r"\[[A-Z][a-z]{2} [A-Z][a-z]{2} +\d+ [\d:]+ \d{4}\]",  # dmesg -T
     r"\[?\d{4}-\d\d-\d\d[T ][\d:.,]{5,18}(?:Z|[+-]\d\d:?\d\d)?\]?:?",

@@ -13,7 +13,7 @@ from itertools import islice
 from vtd.logs.fault_forms import WORDS as FAULT_WORDS
 
 _TOPIC = re.compile(
-    r"DMAR|dmar|[Ii][Oo][Mm][Mm][Uu]|[Vv][Tt]-[dD]\b|VTD|VTd|DRHD|INTR-REMAP|IRTE|PASID|RMRR|PRQ\b|IOASID|"
+    r"DMAR|dmar|[Ii][Oo][Mm][Mm][Uu]|[Vv][Tt]-[dD]\b|VTD|VTd|DRHD|drhd\d|IOTLB|INTR-REMAP|IRTE|PASID|RMRR|PRQ\b|IOASID|"
     r"ioasid|[Ii]nterrupt[ -]?[Rr]emapping|[Ii]ntr-remap|I[Rr][Qq][ -][Rr]emapping|"
     r"irq[ -]remapping|DMA remapping|identity map|\b[Ii]ova\b|IOVA|\bIR[0-9]+: failed|"
     + "|".join(map(re.escape, FAULT_WORDS))
@@ -21,7 +21,7 @@ _TOPIC = re.compile(
 """Words that only lines about remapping have, and those of faults."""
 _WORDS = (
     *("dmar", "iommu", "vt-d", "vtd", "drhd", "remap", "irte", "pasid", "rmrr", "prq", "ioasid"),
-    *("identity map", "iova", ": failed to allocate bitmap"),
+    *("identity map", "iova", "iotlb", ": failed to allocate bitmap"),
     *(word.lower() for word in FAULT_WORDS),
 )
 """One of these is in lower case in every line that ``_TOPIC`` finds."""
@@ -83,6 +83,12 @@ PHRASES = (
     "pci-dma: ",
     "vfio_dma_map",
     " is not viable",
+    "within the iommu_group are bound",
+    "i/o virtualisation ",
+    "depends on iommu_supports_eim",
+    "fault recording overflow",
+    "sva feature",
+    "ivhd error",
     "amd-vi",
     "smmu",
     "reserved memory;",

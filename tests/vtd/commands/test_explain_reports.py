@@ -109,6 +109,59 @@ REPORTS = {
         ">> addr 0x1026a4000 [fault reason 0x51] SM: Present bit in Directory Entry is\n>> clear\n",
         1, ("0000:00:0d.2: DMA read", "0x1026a4000", "0x51"), ("unknown  ", "missing"),
     ),
+    "numbers replaced by the one who asks": Report(
+        "DMAR: [DMA Write] Request Device [  :  :  .  ] fault addr\n"
+        "DMAR: [fault reason 05] PTE Write access is not set\n"
+        "DMAR: [DMA Read] Request device [06:00.0] fault addr ffxxxxxx [fault reason 06] y\n",
+        1, ("unknown device: DMA write", "the device and the address", "0x05 no write permission",
+            "0000:06:00.0: DMA read", "does not tell the address", "0x06 no read"),
+        ("unknown  ", "0x0-0xfff", "null pointer"),
+    ),
+    "group not viable": Report(
+        "qemu: -device vfio-pci,host=1: vfio 0000:c6:00.0: group 10 is not viable\n"
+        "Please ensure all devices within the iommu_group are bound to their vfio bus driver.\n",
+        1, ("problem  line 1", "(2 lines)", "vtd groups"), ("unknown  ",),
+    ),
+    "virt-host-validate": Report(
+        "  QEMU: Checking if IOMMU is enabled by kernel       : PASS\n"
+        "  QEMU: Checking for device assignment IOMMU support : WARN (No ACPI DMAR table found)\n",
+        1, ("problem  line 2", "no DMAR table", "normal   line 1"), ("unknown  ",),
+    ),
+    "patched kernel": Report(
+        "DMAR: Intel-IOMMU: assuming all RMRRs are relaxable. This can lead to instability\n",
+        0, ("notice   line 1", "vtd dmar rmrr"),
+    ),
+    "x2APIC without remapping": Report(
+        "x2apic: IRQ remapping doesn't support X2APIC mode\n", 0, ("or not at all",),
+        ("interrupts are remapped in xAPIC mode: ",),
+    ),
+    "Xen without an IOMMU": Report(
+        "(XEN) Not enabling x2APIC: depends on iommu_supports_eim.\n"
+        "(XEN) IVHD Error: no information for IO-APIC 0x82\n"
+        "(XEN) I/O virtualisation disabled\n"
+        "libxl__device_pci_add: PCI device 0000:00:19.0 cannot be assigned - no IOMMU?\n",
+        1, ("Xen uses no IOMMU, so no device", "Xen's tools refused", "3 problem, 1 notice"),
+        ("unknown  ",),
+    ),
+    "Genode lost faults": Report(
+        "[init -> platform_drv] Error: Fault recording overflow\n"
+        "[init -> platform_drv] Error: Faults records for drhd1\n"
+        "[init -> platform_drv] Warning: Performed IOTLB invalidation with different granularity\n",
+        0, ("some were lost", "1 notice, 2 normal, 0 unknown"),
+    ),
+    "SVA refused": Report(
+        "idxd 0000:f2:01.0: Unable to turn on SVA feature.\n", 0, ("notice   line 1", "PASIDs"),
+    ),
+    "times since the last line": Report(
+        "[  +0.000011] DMAR: [DMA Read] Request device [00:02.0] fault addr 1000\n"
+        "[<    0.000021>] DMAR: [fault reason 06] PTE Read access is not set\n",
+        1, ("0000:00:02.0: DMA read", "0x06 no read"), ("missing", "+0.0", "0.000021"),
+    ),
+    "ids of I/O APICs disagree": Report(
+        "DMAR-IR: IOAPIC id 2 under DRHD base  0xfed91000 IOMMU 1\n"
+        "DMAR-IR: [Firmware Bug]: ioapic 0 has no mapping iommu, interrupt remapping will be off\n",
+        1, ("the machine has I/O APIC 0, the table lists 2", "MADT and DMAR disagree"),
+    ),
     "half of a fault": Report(
         "DMAR:[DMA Write] Request device [00:01.0] fault addr 1000 \n",
         1, ("missing: the log does not tell the reason",),

@@ -65,6 +65,9 @@ MESSAGES = (
     problem("", r"Event logged \[\w*FAULT|\bIO_PAGE_FAULT\b",
             "a fault that an AMD I/O MMU reports; its numbers are not read here",
             "the device that the line names; its driver"),
+    problem("", r"IVHD Error|AMD-Vi: (?:Error|Unable)",
+            "an AMD I/O MMU could not be set up; what it says is not read here",
+            "firmware setup: IOMMU; firmware updates"),
     notice("", r"AMD-Vi|AMD IOMMU|\bIVRS\b|arm-smmu|SMMU",
            "an IOMMU of another maker than Intel; what it says is not read here"),
     normal("",
@@ -79,9 +82,23 @@ MESSAGES = (
             r"vfio_dma_map\(.*\) = -",
             "the kernel refused to translate the device for a guest: a reserved region, no "
             "interrupt remapping, or too little locked memory", "the kernel log of that moment"),
-    notice("", r"within the iommu_group are bound|group \d+ is not viable",
-           "the device shares its isolation group with others that are not handed over",
-           "which port lacks access control (ACS)"),
+    problem("", r"within the iommu_group are bound|group \d+ is not viable",
+            "the device was not handed over: it shares its isolation group with others that still "
+            "have drivers of the host",
+            "what is in the group, and which port lacks access control (ACS): vtd groups"),
+    problem("", r"Checking .*IOMMU.*: +(?:WARN|FAIL).*(?:No ACPI DMAR table|disabled in BIOS)",
+            "virt-host-validate found no DMAR table, so no device can be handed over; inside a "
+            "container it can't see the tables of the host", "firmware setup: VT-d"),
+    problem("", r"Checking .*IOMMU.*: +(?:WARN|FAIL)",
+            "virt-host-validate found that the kernel uses no IOMMU", "intel_iommu=on"),
+    normal("", r"Checking .*IOMMU.*: +PASS", "virt-host-validate found what it looked for"),
+    notice("", r"assuming all RMRRs are relaxable",
+           "this kernel is patched, and was told to hand devices with reserved memory (RMRR) to "
+           "virtual machines; firmware may go on using that memory",
+           "vtd dmar rmrr tells which devices and regions"),
+    notice("", r"[Uu]nable to turn on (?:user )?SVA feature|[Uu]ser SVA .*fail",
+           "the device can't share the memory of processes: PASIDs or page requests are off for "
+           "it, here or in its unit", "scalable mode: intel_iommu=on,sm_on; ECAP: vtd caps"),
     problem("", r"[Ii]ncorrect checksum in table \[DMAR\]",
             "the checksum of the table is wrong (rule DMAR-H05)", FIRMWARE),
     notice("", r"(?:WARNING|BUG): .*(?:dmar|iommu|remapping|intel-svm)\S*\.c:\d+",

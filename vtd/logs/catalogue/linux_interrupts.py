@@ -52,6 +52,9 @@ MESSAGES = (
            r"This will leave your machine vulnerable to irq-injection",
            "firmware asks to leave x2APIC off (flag X2APIC_OPT_OUT of the table)",
            "intremap=no_x2apic_optout overrides it, where firmware copes"),
+    notice("4.4-", r"IRQ remapping doesn't support X2APIC",
+           "x2APIC stays off: interrupts are remapped in xAPIC mode, or not at all",
+           "whether a line says that IRQ remapping is enabled"),
     notice("2.6.32-", r"doesn't support X2APIC|does not support EIM|EIM not supported|"
            r"IRQ remapping in xapic mode|x2apic not enabled.*(?:remapping|xapic)|"
            r"Not enabling x2apic",

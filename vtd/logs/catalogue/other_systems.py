@@ -58,6 +58,14 @@ _XEN = (
             r"IO-APIC index .* (?:invalid|empty entry)|unexpected context entry|"
             r"cannot disable Queued Invalidation|no upstream bridge for|\[VT-D\].*unknown\(\d+\): ",
             "Xen could not set something up, named in the line", "Xen version; " + FIRMWARE),
+    problem("", r"I/O virtualisation disabled",
+            "Xen uses no IOMMU, so no device can be handed over safely",
+            "earlier lines tell why; firmware setup: VT-d; iommu= of the command line"),
+    problem("", r"cannot be assigned - no IOMMU|not assignable without IOMMU",
+            "Xen's tools refused to hand the device over: Xen uses no IOMMU",
+            "xl dmesg: lines with VT-d and I/O virtualisation; firmware setup: VT-d"),
+    notice("", r"Not enabling x2APIC: depends on",
+           "x2APIC stays off: a unit can't remap its interrupts (ECAP.EIM), or none is in use"),
     notice("", r"It's \w+ to assign|reassignment may cause|disabling IGD VT-d|disabling ISOCH VT-d|"
            r"Ignore unknown DMAR structure|Inconsistency between chipset registers|"
            r"Cannot access VTISOCHCTRL|failed to disable idle handshake|"
@@ -71,7 +79,7 @@ _XEN = (
            r"\[VT-D\]d\[?\w+\]?:(?:PCIe?|Hostbridge): |:(?:PCIe?|Hostbridge): (?:map|unmap|skip) ",
            "what Xen found in the table, or set up for a device"),
     normal("", r"Intel VT-d (?:iommu \d+ supported|Snoop|Dom0|Queued|Interrupt|Posted|Shared)|"
-           r"I/O virtualisation (?:enabled|disabled)|Dom0 mode: |Interrupt remapping enabled|"
+           r"I/O virtualisation enabled|Dom0 mode: |Interrupt remapping enabled|"
            r"[Mm]asked (?:VT-d error|UR) signaling",
            "what Xen uses of the units"),
     notice("", r"iommu_fault_status: ", "the unit reports faults, or an error of its queue"),
@@ -161,6 +169,16 @@ _WINDOWS = (
 )
 _HYPERVISORS = (
     normal("", r"Faults records for drhd", "the fault records that follow are of this unit"),
+    notice(
+        "",
+        r"Fault recording overflow",
+        "faults came faster than they were read, and some were lost",
+    ),
+    normal(
+        "",
+        r"Performed IOTLB invalidation with different granularity",
+        "the unit invalidated more than it was asked to, as it may",
+    ),
     normal(
         "",
         r"vtd_iommu_translate|vtd_iova_to_\w+: detected",
