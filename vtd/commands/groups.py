@@ -21,7 +21,8 @@ def groups(
     file: Annotated[
         str,
         typer.Argument(
-            metavar="FILE", help="lspci -vvv as root, a copy of sysfs, JSON, or a collection."
+            metavar="FILE",
+            help="lspci -vvv as root, groups by a script, dmesg, copied sysfs, JSON, a collection.",
         ),
     ],
     svg: SvgFile = None,
@@ -29,8 +30,8 @@ def groups(
 ) -> None:
     """Form isolation groups as Linux does, and say which port lacks which ACS bit.
 
-    What a listing does not show counts as not isolated and is named. Exit code 0, 2 for unusable
-    input.
+    What a listing does not show counts as not isolated and is named, unless the listing tells the
+    groups themselves. Exit code 0, 2 for unusable input.
     """
     tree = read_pci_tree(file)
     with unusable_input(file):
@@ -44,12 +45,17 @@ def groups(
 
 
 def _lines(found: Groups, tree: PciTree) -> Iterator[str]:
+    listed = dict(listed_groups(tree))
     for number, group in enumerate(found.groups, 1):
-        yield f"group {number}: {', '.join(map(str, group))}"
+        numbers = {listed[bdf] for bdf in group if bdf in listed}
+        own = f" (group {numbers.pop()} of the listing)" if len(numbers) == 1 else ""
+        yield f"group {number}{own}: {', '.join(map(str, group))}"
         for join in found.joins:
             if join.second in group:
                 mark = "" if join.known else "not known: "
                 yield f"  {join.second} with {join.first}: {mark}{join.reason}"
+    for bdf in found.unplaced:
+        yield f"{bdf}: below a bridge that the listing lacks, so its group may be larger"
     for bdf, quirk in found.trusted:
         yield f"{bdf} counts as isolated: {quirk.value} ({SOURCE})"
     overridden = found.overridden()

@@ -6,13 +6,13 @@ import json
 import re
 from typing import Any
 
-_TIME = re.compile(r"\[ *\d+\.\d+\]")
+_START = re.compile(r"\s*(?:\{|\[\s*[\[{\"\]]|\[[\s\d.,-]*\]\s*\Z)")
+"""An object or a list; a number in brackets with text behind is the time of a line of a log."""
 
 
 def is_json(text: str) -> bool:
     """Whether a text is meant as a JSON object or list."""
-    start = text.lstrip()
-    return start[:1] == "{" or (start[:1] == "[" and not _TIME.match(start))
+    return _START.match(text) is not None
 
 
 def json_list(text: str, key: str) -> list[Any]:

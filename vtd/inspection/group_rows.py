@@ -6,15 +6,20 @@ from collections.abc import Iterator
 from typing import Any
 
 from devices.source_id import Bdf
-from vtd.dmar.pci_tree import PciTree, PciTreeError
+from vtd.dmar.pci_tree import PciFunction, PciTree, PciTreeError
 from vtd.inspection.acs_quirks import SOURCE
 from vtd.inspection.isolation_groups import Groups, Join
 
 
+def closed_bridges(tree: PciTree) -> list[PciFunction]:
+    """Bridges whose buses are not known, nor the group in which the kernel put them."""
+    return [each for each in tree.closed_bridges if each.group is None]
+
+
 def require_buses(tree: PciTree) -> None:
-    """PciTreeError if the listing does not show which bus is behind which bridge."""
-    if tree.closed_bridges:
-        missing = ", ".join(str(each.bdf) for each in tree.closed_bridges[:4])
+    """PciTreeError if a listing shows neither the bus behind a bridge nor the groups."""
+    if closed := closed_bridges(tree):
+        missing = ", ".join(str(each.bdf) for each in closed[:4])
         raise PciTreeError(f"PCI tree: no buses of the bridges {missing} (lspci -vvv shows them)")
 
 
@@ -30,7 +35,8 @@ def groups_row(found: Groups, tree: PciTree) -> dict[str, Any]:
             }
             for each in found.joins
         ],
-        "certain": not found.unknown,
+        "certain": not found.unknown and not found.unplaced,
+        "unplaced": [str(bdf) for bdf in found.unplaced],
         "trusted": [
             {"function": str(bdf), "reason": quirk.value, "source": SOURCE}
             for bdf, quirk in found.trusted

@@ -5,7 +5,7 @@ function joins the bridge above it unless every port up to the root redirects pe
 what sends with a bridge's id joins that bridge, and functions of one device join unless they have
 ACS. A device that Linux knows to send with another id of its bus joins the function that has it.
 ACS bits that a port's capability lacks count as hard-wired. What a listing does not show is taken
-for not isolated, and said.
+for not isolated, and said, unless the listing names the group that the kernel formed.
 """
 
 from __future__ import annotations
@@ -28,6 +28,13 @@ ONE_FUNCTION_IS_ENOUGH = (
     PortType.ROOT_COMPLEX_ENDPOINT,
 )
 """Kinds that need ACS only beside other functions of the device."""
+BELOW_A_PORT = (
+    PortType.ENDPOINT,
+    PortType.LEGACY_ENDPOINT,
+    PortType.UPSTREAM_PORT,
+    PortType.PCIE_TO_PCI_BRIDGE,
+)
+HOST_BRIDGE = 0x0600
 NAMES = {"sv": "SrcValid", "rr": "ReqRedir", "cr": "CmpltRedir", "uf": "UpstreamFwd"}
 """ACS bits as lspci writes them."""
 
@@ -59,6 +66,8 @@ class Groups:
     joins: tuple[Join, ...]
     trusted: tuple[tuple[Bdf, Quirk], ...]
     """Functions that count as isolated for a quirk of Linux."""
+    unplaced: tuple[Bdf, ...] = ()
+    """Functions below a bridge that the listing lacks, and that names no group for them."""
 
     @property
     def unknown(self) -> tuple[Join, ...]:
@@ -87,13 +96,54 @@ class Groups:
 
 def isolation_groups(tree: PciTree) -> Groups:
     """The groups of the functions in a listing."""
-    joins = tuple(_joins(tree))
+    joins = tuple(dict.fromkeys(_settled(tree, _joins(tree))))
     trusted = tuple(
         (each.bdf, found)
         for each in tree.functions.values()
         if (found := quirk(each)) not in (None, Quirk.SHIFTED_CONTROL)
     )
-    return Groups(_closure(sorted(tree.functions), joins), joins, trusted)
+    unplaced = tuple(filter(lambda bdf: _is_unplaced(tree, bdf), sorted(tree.functions)))
+    return Groups(_closure(sorted(tree.functions), joins), joins, trusted, unplaced)
+
+
+def _settled(tree: PciTree, joins: Iterable[Join]) -> Iterator[Join]:
+    """The joins; where the listing shows too little to tell, the groups that it names tell."""
+    told: dict[Bdf, Join] = {}
+    named: dict[int, Bdf] = {}
+    for bdf, each in sorted(tree.functions.items()):
+        first = bdf if each.group is None else named.setdefault(each.group, bdf)
+        if first != bdf:
+            why = f"the listing has both in group {each.group}; lspci -vvv as root shows why"
+            told[bdf] = Join(first, bdf, why)
+    for join in joins:
+        one, other = (tree.functions[bdf] for bdf in (join.first, join.second))
+        if join.known or None in (one.group, other.group):
+            yield join
+        elif one.group == other.group:
+            yield told.get(join.second) or told[join.first]
+    for bdf, join in told.items():
+        if not (tree.functions[bdf].express_known and tree.functions[join.first].express_known):
+            yield join
+
+
+def _is_unplaced(tree: PciTree, bdf: Bdf) -> bool:
+    """Whether a function is, or is likely to be, below a bridge that is not listed.
+
+    A bus behind a port has device 0 only; integrated devices and those of root buses say so.
+    """
+    function = tree.functions[bdf]
+    if bdf.source_id.bus == 0 or bdf.source_id.device or function.group is not None:
+        return False
+    if tree.bridges_above(bdf) or _is_virtual(tree, function):
+        return False
+    if function.express_known:
+        return function.express_type in BELOW_A_PORT
+    beside = (each.source_id.device for each in tree.functions if _on_bus(each, bdf))
+    return function.class_code != HOST_BRIDGE and not any(beside)
+
+
+def _on_bus(one: Bdf, other: Bdf) -> bool:
+    return (one.segment, one.source_id.bus) == (other.segment, other.source_id.bus)
 
 
 def _closure(functions: Iterable[Bdf], joins: Iterable[Join]) -> tuple[tuple[Bdf, ...], ...]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from devices.source_id import Bdf, SourceIdError
+from vtd.dmar.listing.kernel_log import function_in
 from vtd.dmar.pci_tree import PciFunction, PciTree
 from vtd.dmar.ranges import RangeSet
 
@@ -45,26 +46,6 @@ _IDENTITY = re.compile(
     r"identity map for device (\S+) \[(?:0x)?([0-9a-f]{1,16}) - (?:0x)?([0-9a-f]{1,16})\]",
     re.ASCII,
 )
-_FUNCTION = re.compile(
-    r"pci ([0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]): \[[0-9a-f]{4}:[0-9a-f]{4}\] "
-    r"type ([0-9a-f]{2}) class (?:0x)?([0-9a-f]{6})(?: (PCIe [\w ]+|conventional PCI[\w ]*))?",
-    re.ASCII,
-)
-_BRIDGE = re.compile(
-    r"pci ([0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]): PCI bridge to "
-    r"\[bus ([0-9a-f]{2})(?:-([0-9a-f]{2}))?",
-    re.ASCII,
-)
-_EXPRESS = {
-    "PCIe Endpoint": 0,
-    "PCIe Legacy Endpoint": 1,
-    "PCIe Root Port": 4,
-    "PCIe Switch Upstream Port": 5,
-    "PCIe Switch Downstream Port": 6,
-    "PCIe to PCI": 7,
-    "PCIe Root Complex Integrated Endpoint": 9,
-    "PCIe Root Complex Event Collector": 10,
-}
 
 
 class Region(NamedTuple):
@@ -105,6 +86,10 @@ class Facts:
             if word in line and (match := pattern.search(line)):
                 take(self, match)
                 return
+        function = function_in(line)
+        if function is not None:
+            known = self._functions.get(function.bdf)
+            self._functions[function.bdf] = known.merged(function) if known else function
 
     @property
     def pci(self) -> PciTree | None:
@@ -144,33 +129,8 @@ class Facts:
         if end > start and match[4].lower().startswith(("reserved", "acpi nvs", "type 20")):
             self.reserved_memory.add(start, end)
 
-    def _function(self, match: re.Match[str]) -> None:
-        bdf = _bdf(match[1])
-        if bdf is None:
-            return
-        express = _EXPRESS.get(next((k for k in _EXPRESS if (match[4] or "").startswith(k)), ""))
-        self._functions[bdf] = PciFunction(
-            bdf, class_code=int(match[3], 16) >> 8, express_type=express
-        )
-
-    def _bridge(self, match: re.Match[str]) -> None:
-        bdf = _bdf(match[1])
-        if bdf is None:
-            return
-        known = self._functions.get(bdf)
-        secondary, subordinate = int(match[2], 16), int(match[3] or match[2], 16)
-        self._functions[bdf] = PciFunction(
-            bdf,
-            class_code=known.class_code if known else None,
-            secondary_bus=secondary,
-            subordinate_bus=subordinate,
-            express_type=known.express_type if known else None,
-        )
-
 
 _READERS: tuple[tuple[str, re.Pattern[str], Callable[[Facts, re.Match[str]], None]], ...] = (
-    ("] type ", _FUNCTION, Facts._function),
-    ("PCI bridge to", _BRIDGE, Facts._bridge),
     ("e820", _E820, Facts._memory),
     ("(XEN)", _E820, Facts._memory),
     ("reg_base_addr", _UNIT, Facts._unit),

@@ -9,7 +9,7 @@ from vtd.dmar.pci_tree import PciTree
 from vtd.dmar.scope_rows import scope_row
 from vtd.dmar.scopes import Scopes
 from vtd.dmar.table import Table
-from vtd.inspection.group_rows import groups_row
+from vtd.inspection.group_rows import closed_bridges, groups_row
 from vtd.inspection.isolation_groups import Groups, isolation_groups
 from vtd.inspection.machine_picture import machine_svg
 from vtd.machine.assembly import Assembly
@@ -28,7 +28,8 @@ def listing_section(
     """The section about the functions of a listing; ``table`` tells units and regions."""
     scopes = Scopes(table, tree) if table is not None else None
     # without the buses of every bridge who is behind whom is not known, nor are the groups
-    found = isolation_groups(tree) if not tree.closed_bridges else None
+    closed = closed_bridges(tree)
+    found = isolation_groups(tree) if not closed else None
     commands = [command("groups", name)] if found else []
     if scopes is not None and table_name:
         commands.append(command("dmar", "scope", table_name, "BDF", "--lspci", name))
@@ -36,7 +37,7 @@ def listing_section(
     if len(tree.functions) <= MOST_DRAWN:
         picture = machine_svg(tree, found, scopes, inline=True)
     groups = counted(len(found.groups), "isolation group") if found else "groups not known"
-    certain = found is not None and not found.unknown
+    certain = found is not None and not found.unknown and not found.unplaced
     return Section(
         "machine",
         "Machine",
@@ -46,7 +47,7 @@ def listing_section(
         {
             "functions": list(_functions(tree, found, scopes)),
             "groups": plain(groups_row(found, tree)) if found else None,
-            "closed_bridges": [str(each.bdf) for each in tree.closed_bridges],
+            "closed_bridges": [str(each.bdf) for each in closed],
             "with_table": scopes is not None,
             "units": [],
             "picture": picture,

@@ -67,3 +67,69 @@ def test_groups_of_a_patched_kernel_are_told(tmp_path: Path) -> None:
 )
 def test_a_listing_without_buses_is_refused(tmp_path: Path, listing: str, message: str) -> None:
     assert message in run(tmp_path, listing, code=2)
+
+
+SCRIPT = """\
+IOMMU Group 0:
+        00:02.0 Display controller [0380]: Acme Graphics [8086:1912] (rev 06)
+IOMMU Group 2:
+        00:01.0 PCI bridge [0604]: Acme Controller (x16) [8086:1901] (rev 07)
+        01:00.0 VGA compatible controller [0300]: Acme [10de:2184] (rev a1)
+        01:00.1 Audio device [0403]: Acme [10de:1aeb] (rev a1)
+"""
+ONE_LINE = """\
+`IOMMU Group 2 00:01.0 PCI bridge [0604]: Acme Controller (x16) [8086:1901] (rev 07)
+IOMMU Group 0 00:02.0 Display controller [0380]: Acme Graphics [8086:1912] (rev 06)
+IOMMU Group 2 01:00.0 VGA compatible controller [0300]: Acme [10de:2184] (rev a1)
+IOMMU Group 2 01:00.1 Audio device [0403]: Acme [10de:1aeb] (rev a1)
+"""
+FLAGS = """\
+00:01.0 PCI bridge: Acme Controller (x16) (rev 07) (prog-if 00 [Normal decode])
+\tFlags: bus master, fast devsel, latency 0, IRQ 120, IOMMU group 2
+\tBus: primary=00, secondary=01, subordinate=01, sec-latency=0
+\tCapabilities: <access denied>
+00:02.0 Display controller: Acme Graphics (rev 06)
+\tFlags: bus master, fast devsel, latency 0, IRQ 16, IOMMU group 0
+01:00.0 VGA compatible controller: Acme (rev a1)
+\tFlags: bus master, fast devsel, latency 0, IRQ 16, IOMMU group 2
+01:00.1 Audio device: Acme (rev a1)
+\tFlags: bus master, fast devsel, latency 0, IRQ 16, IOMMU group 2
+"""
+DMESG = """\
+[    0.4] pci 0000:00:01.0: [8086:1901] type 01 class 0x060400
+[    0.4] pci 0000:01:00.0: [10de:2184] type 00 class 0x030000
+[    0.5] pci 0000:00:02.0: Adding to iommu group 0
+[    0.5] pci 0000:00:01.0: Adding to iommu group 2
+[    0.5] pci 0000:01:00.0: Adding to iommu group 2
+[    0.5] pci 0000:01:00.1: Adding to iommu group 2
+"""
+OLD_DMESG = """\
+[  +0.000011] iommu: Adding device 0000:00:02.0 to group 0
+[  +0.000011] iommu: Adding device 0000:00:01.0 to group 2
+[  +0.000011] iommu: Adding device 0000:01:00.0 to group 2
+[  +0.000011] iommu: Adding device 0000:01:00.1 to group 2
+"""
+
+
+@pytest.mark.parametrize("listing", [SCRIPT, ONE_LINE, FLAGS, DMESG, OLD_DMESG])
+def test_groups_that_a_listing_names_are_those_of_the_kernel(tmp_path: Path, listing: str) -> None:
+    answer = json.loads(run(tmp_path, listing, "--format", "json"))
+    assert answer["groups"] == [["0000:00:01.0", "0000:01:00.0", "0000:01:00.1"], ["0000:00:02.0"]]
+    assert answer["certain"]
+    assert len(answer["joins"]) == 2
+    assert all("the listing has both in group 2" in join["reason"] for join in answer["joins"])
+    assert "group 2 (group 0 of the listing): 0000:00:02.0" in run(tmp_path, listing)
+
+
+def test_a_group_below_a_bridge_that_is_not_listed_may_be_larger(tmp_path: Path) -> None:
+    listing = f("0a:00.0", "end")
+    assert "0000:0a:00.0: below a bridge that the listing lacks" in run(tmp_path, listing)
+    answer = json.loads(run(tmp_path, listing, "--format", "json"))
+    assert (answer["unplaced"], answer["certain"]) == (["0000:0a:00.0"], False)
+
+
+def test_functions_of_a_root_bus_are_below_no_bridge(tmp_path: Path) -> None:
+    places = "ff:00.0 Host bridge", "80:00.0 System peripheral", "80:04.0 System peripheral"
+    listing = "\n".join(f"{place} [0880]: Acme [8086:1]" for place in places)
+    listing = listing.replace("bridge [0880]", "bridge [0600]")
+    assert json.loads(run(tmp_path, listing, "--format", "json"))["unplaced"] == []

@@ -38,7 +38,7 @@ CLASS_NAMES = {
 VMD_NAME = "volume management device"
 
 _ADDRESS = r"(?:[0-9a-f]{4,8}:)?[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]"
-_QUOTE = r"[\s>|*+#]*"
+_QUOTE = r"[\s>|*+#`]*"
 _HEADING = re.compile(rf"{_QUOTE}(?:Slot:\s+)?({_ADDRESS})(?:\s+(.*))?", re.ASCII)
 _NAMED = r"\S[^:]*\[[0-9a-f]{4}\]|(?:Class )?[0-9a-f]{4}|(?i:" + "|".join(CLASS_NAMES) + ")"
 _PREFIXED = re.compile(rf".*?[\s\]:>|-]({_ADDRESS}) ((?:{_NAMED}): .*)", re.ASCII)
@@ -85,7 +85,7 @@ _VF_PLACES = re.compile(r"VF offset: (\d+),\s+[>|\s]*stride: (\d+)", re.ASCII)
 _VF_ENABLED = re.compile(r"IOVCtl:\s+Enable([+-])")
 _PHANTOM = re.compile(r"PhantFunc ([0-7])")
 _PHANTOM_ENABLED = re.compile(r"PhantFunc\+")
-_GROUP = re.compile(r"IOMMU ?[gG]roup:\s+(\d+)", re.ASCII)
+_GROUP = re.compile(r"IOMMU ?[gG]roup:?\s+(\d+)", re.ASCII)
 _GROUP_HEADING = re.compile(rf"{_QUOTE}IOMMU Group (\d+)\b", re.ASCII)
 """What scripts print in front of the functions of a group, or above them."""
 _MEMORY = re.compile(r"Memory at ([0-9a-f]{4,16}) .*?\[size=(\d+)([KMGT]?)\]", re.ASCII)
