@@ -341,7 +341,8 @@ class PciFunction:
 
     def set_intx(self, level: bool) -> None:
         """Drive the interrupt pin; ``on_intx`` hears of changes unless software disabled it."""
-        self.status.value = self.status.value.replace(intx=level)
+        if self.status.value.intx != level:
+            self.status.value = self.status.value.replace(intx=level)
         driven = level and not self.command.value.intx_disable
         if driven != self.intx:
             self.intx = driven

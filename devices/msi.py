@@ -248,16 +248,18 @@ class Msix:
         """
         if not self.enabled or not 0 <= vector < len(self.entries):
             return
+        entry = self.entries[vector]
         if self.host is not None:
             self.host(vector)
-        else:
+        elif entry.mask or self.control.value.function_mask:
             self.pending |= 1 << vector
-            self.release()
+        else:
+            self._send(entry.address, entry.data)
 
     def release(self) -> None:
         """Send every pending message that is not masked any more."""
         control = self.control.value
-        if not control.enable or control.function_mask:
+        if not self.pending or not control.enable or control.function_mask:
             return
         for vector, entry in enumerate(self.entries):
             if self.pending >> vector & 1 and not entry.mask:

@@ -74,13 +74,13 @@ class Store:
 
     def find_kernel(self, asked: str | None, modules: Path | None = None) -> Kernel:
         """A kernel by path, by the beginning of its release, or the newest; KernelError."""
-        if asked is not None and (modules is not None or Path(asked).exists()):
+        if asked is not None and (Path(asked).exists() or "/" in asked):
             return find_kernel(Path(asked), modules)
         fitting = [kernel for kernel in self.kernels() if kernel.release.startswith(asked or "")]
         if not fitting:
             named = f" {asked}" if asked else ""
             raise KernelError(f"no kernel{named} in {self.folder}: see vtd live fetch")
-        return fitting[-1]
+        return fitting[-1] if modules is None else find_kernel(fitting[-1].image, modules)
 
     def read_busybox(self, asked: Path | None = None) -> bytes:
         """A static busybox: the one asked for, that of the store, or the machine's own."""

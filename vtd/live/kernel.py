@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import lzma
+import os
 import re
 import subprocess
 import zlib
@@ -37,18 +38,21 @@ class Kernel:
         return image_release(self.image)
 
     @cached_property
-    def _files(self) -> dict[str, Path]:
-        return {
-            module_name(path): path
-            for path in sorted(self.modules.rglob("*.ko*"))
-            if path.name.endswith(_SUFFIXES)
-        }
+    def _files(self) -> dict[str, str]:
+        paths = sorted(
+            os.path.join(folder, name)  # noqa: PTH118 - there are thousands
+            for folder, _, names in os.walk(self.modules)
+            for name in names
+            if name.endswith(_SUFFIXES)
+        )
+        return {module_name(path.rpartition("/")[2]): path for path in paths}
 
     @cached_property
     def _built_in(self) -> frozenset[str]:
         listed = self.modules / "modules.builtin"
         try:
-            return frozenset(module_name(Path(line)) for line in listed.read_text().split())
+            lines = listed.read_text().split()
+            return frozenset(module_name(line.rpartition("/")[2]) for line in lines)
         except OSError:
             return frozenset()
 
@@ -70,7 +74,7 @@ class Kernel:
                 return
             if name not in self._files:
                 raise KernelError(f"{self.modules}: no module {name}{by}")
-            content = read_module(self._files[name])
+            content = read_module(Path(self._files[name]))
             for each in dependencies(content):
                 need(each, f", which {name} needs")
             found[name] = content
@@ -80,9 +84,9 @@ class Kernel:
         return found
 
 
-def module_name(path: Path) -> str:
-    """The name of the module in a file."""
-    return path.name.partition(".")[0].replace("-", "_")
+def module_name(file: str) -> str:
+    """The name of the module in a file of this name."""
+    return file.partition(".")[0].replace("-", "_")
 
 
 def dependencies(module: bytes) -> list[str]:

@@ -165,6 +165,21 @@ def test_kernels_are_found_by_release_or_path(store: Store, tmp_path: Path) -> N
     assert store.find_kernel(None).release == RELEASE
 
 
+def test_other_modules_go_with_a_release_too(store: Store, tmp_path: Path) -> None:
+    kernel_folder(store.folder / "kernels" / "one")
+    modules = tmp_path / "others"
+    (modules / "kernel").mkdir(parents=True)
+    assert store.find_kernel("6.9", modules).modules == modules
+    assert store.find_kernel(None, modules).modules == modules
+    with pytest.raises(KernelError, match=f"{tmp_path}: no modules in it"):
+        store.find_kernel("6.9", tmp_path)
+
+
+def test_a_path_that_is_not_there_is_said_to_be_none(store: Store) -> None:
+    with pytest.raises(KernelError, match=r"/nowhere/vmlinuz: No such file"):
+        store.find_kernel("/nowhere/vmlinuz")
+
+
 def test_a_busybox_with_an_interpreter_is_passed_over(store: Store) -> None:
     header = bytearray(64)
     header[:4] = b"\x7fELF"
