@@ -1,39 +1,50 @@
 """Makes small changes of the engine at random places and shows that fast tests notice them.
 
-Each change is one of: a comparison, a connective, a shift or a mask turned into its neighbour, a
-number off by one, a flag inverted, a check or a call left out. Tests run on a copy of the packages,
-and only those that come to the changed line, the quick ones of the module first; those above
-``--slow`` seconds run at the end, on what has survived by then. Prints what does; exits with 1 if
-more than ``--allowed`` per cent do.
+The changes are those of :mod:`scripts.small_changes`. The tests run once with coverage; then each
+change meets the tests that come to its line, quick ones and those beside the module first, until
+one fails; slow tests come at the end, to what has survived by then. One process
+collects the tests and is forked for each change, which other code of functions makes in place; a
+module is imported anew only where the change is run by its import. Properties are not made small.
 
-``--folder`` keeps the copy and what was found. Another run goes on there: what was noticed is
-not tried again, what survived is tried with the tests as they are now.
+Prints what survives; exits with 1 if more than ``--allowed`` per cent do. What is listed in
+``scripts/equivalent_changes.toml`` as a change of nothing, with its reason, is counted apart.
+
+``--folder`` keeps the coverage and what was found. Another run goes on there: what was noticed
+is not tried again, what survived meets only the tests of files that have changed since.
 """
 
 from __future__ import annotations
 
 import argparse
-import ast
-import copy
+import gc
 import hashlib
-import itertools
 import json
+import os
 import random
 import re
 import resource
-import shutil
+import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import NamedTuple
+import tomllib
+import traceback
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cache, partial
+from importlib.machinery import SourceFileLoader
+from itertools import zip_longest
+from pathlib import Path, PurePath
+from types import CodeType, FunctionType
+from typing import NamedTuple, TextIO
 
+import hypothesis
+import pytest
 from coverage import CoverageData
 
-ROOT = Path(__file__).resolve().parents[1]
+from scripts.small_changes import ROOT, Change, changes
+
 PACKAGES = ("vtd", "devices", "pagetables")
-COPIED = (*PACKAGES, "tests", "scripts", "docs", "pyproject.toml", "README.md")
 SUBJECTS = ("vtd/unit", "vtd/layouts", "pagetables")
 TESTS = (
     "tests/pagetables",
@@ -42,237 +53,374 @@ TESTS = (
     "tests/vtd/test_spec_review.py",
     "tests/vtd/recordings/test_replay.py",
 )
-NO_SUCH_TEST = 4
-"""Exit code of pytest."""
-BATCHES = (0, 20, 200, None)
-"""Where the first, quickest tests end that run together, and the next; each costs an import."""
-PYTEST = (sys.executable, "-Bm", "pytest", "-q", "-n0", "-p", "no:cacheprovider")
-_COMPARISONS: dict[type[ast.cmpop], type[ast.cmpop]] = {
-    ast.Eq: ast.NotEq, ast.NotEq: ast.Eq, ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE,
-    ast.GtE: ast.Gt, ast.In: ast.NotIn, ast.NotIn: ast.In, ast.Is: ast.IsNot, ast.IsNot: ast.Is,
-}  # fmt: skip
-_OPERATORS: dict[type[ast.operator], type[ast.operator]] = {
-    ast.LShift: ast.RShift, ast.RShift: ast.LShift, ast.BitAnd: ast.BitOr, ast.BitOr: ast.BitAnd,
-    ast.Add: ast.Sub, ast.Sub: ast.Add,
-}  # fmt: skip
+OPTIONS = ("-qq", "-s", "-n0", "-p", "no:cacheprovider", "--assert=plain")
+EQUIVALENT = ROOT / "scripts" / "equivalent_changes.toml"
+BY_IMPORT = "by import"
+SLOW = 1.0
+"""Seconds of a test that comes late."""
+ERRORS = os.fdopen(os.dup(2), "w", buffering=1)
+"""For what goes wrong while pytest is silent."""
+MEMORY = 8 << 30
+"""What a changed engine may take."""
 
 
-class Change(NamedTuple):
-    """A changed statement of a file."""
+class Coverage:
+    """Which tests come to a line, and how many seconds they took, as of the first run."""
 
-    file: str
-    line: int
-    before: str
-    after: str
-    text: str
-    """The whole file with it."""
-
-
-def changes(node: ast.AST) -> Iterator[ast.AST]:
-    """Each small change of a node, as what stands in its place."""
-    match node:
-        case ast.Compare(ops=[op]) if type(op) in _COMPARISONS:
-            yield _with(node, ops=[_COMPARISONS[type(op)]()])
-        case ast.BoolOp():
-            yield _with(node, op=ast.Or() if isinstance(node.op, ast.And) else ast.And())
-        case ast.BinOp() if type(node.op) in _OPERATORS:
-            yield _with(node, op=_OPERATORS[type(node.op)]())
-        case ast.UnaryOp(op=ast.Not()):
-            yield node.operand
-        case ast.Constant(value=bool()):
-            yield _with(node, value=not node.value)
-        case ast.Constant(value=int(number)):
-            yield _with(node, value=number + 1)
-        case ast.If(body=[ast.Return() | ast.Raise() | ast.Continue() | ast.Break()], orelse=[]):
-            yield _with(node, test=ast.Constant(False))
-        case ast.Expr(value=ast.Call()):
-            yield ast.Pass()
-
-
-def _with(node: ast.AST, **fields: object) -> ast.AST:
-    new = copy.copy(node)
-    for name, value in fields.items():
-        setattr(new, name, value)
-    return new
-
-
-def places(node: ast.AST) -> Iterator[ast.AST]:
-    """Nodes below one that run, so no annotations."""
-    for name, value in ast.iter_fields(node):
-        if name in ("annotation", "returns", "decorator_list"):
-            continue
-        for each in value if isinstance(value, list) else [value]:
-            if isinstance(each, ast.AST):
-                yield each
-                yield from places(each)
-
-
-class _Put(ast.NodeTransformer):
-    def __init__(self, old: ast.AST, new: ast.AST) -> None:
-        self._old, self._new = old, new
-
-    def visit(self, node: ast.AST) -> ast.AST:
-        return self._new if node is self._old else self.generic_visit(node)
-
-
-def all_changes(path: Path) -> list[tuple[int, int]]:
-    """Number of the node and of its change, for each small change of a file."""
-    return [
-        (number, which)
-        for number, node in enumerate(places(ast.parse(path.read_text())))
-        for which, _ in enumerate(changes(node))
-    ]
-
-
-def changed(path: Path, number: int, which: int) -> Change:
-    """The file with one of these."""
-    tree = ast.parse(path.read_text())
-    old = list(places(tree))[number]
-    new = list(changes(old))[which]
-    before, after, line = ast.unparse(old), ast.unparse(new), getattr(old, "lineno", 0)
-    ast.fix_missing_locations(ast.copy_location(new, old))
-    _Put(old, new).visit(tree)
-    name = path.relative_to(ROOT).as_posix()
-    return Change(name, line, before, after, ast.unparse(ast.fix_missing_locations(tree)))
-
-
-class Suite:
-    """The tests, on a copy of the packages in a folder: which come to a line, and their seconds."""
-
-    def __init__(self, folder: Path, slow: float) -> None:
-        self._folder = folder
-        self._slow = slow
-        for name in COPIED:
-            if (ROOT / name).is_dir():
-                shutil.copytree(ROOT / name, folder / name, dirs_exist_ok=True)
-            else:
-                shutil.copy2(ROOT / name, folder / name)
-        digest = hashlib.sha256()
-        for name in (*PACKAGES, "tests"):
-            for path in sorted((folder / name).rglob("*.py")):
-                digest.update(path.read_bytes())
-        known, of_what = folder / "seconds.json", ""
-        self._seconds: dict[str, float] = {}
-        if known.exists():
-            of_what, self._seconds = json.loads(known.read_text())
-        if of_what != digest.hexdigest():
-            self._seconds = self._run_all()
-            known.write_text(json.dumps([digest.hexdigest(), self._seconds]))
-        self._data = CoverageData(str(folder / ".coverage"))
+    def __init__(self, folder: Path, tests: Sequence[str]) -> None:
+        known = folder / "tests.json"
+        self._file = folder / "coverage"
+        self.tests = tests
+        sources = _digests(*PACKAGES)
+        if not known.exists():
+            known.write_text(json.dumps([sources, _digests("tests"), self._measured()]))
+        of_what, self._tests, self.seconds = json.loads(known.read_text())
+        if of_what != sources:
+            raise SystemExit(f"{folder} is about other sources: give another folder")
+        self._data = CoverageData(str(self._file))
         self._data.read()
+        self._lines = cache(self._data.contexts_by_lineno)
 
-    def _run_all(self) -> dict[str, float]:
+    def _measured(self) -> dict[str, float]:
         measured = [f"--cov={subject.replace('/', '.')}" for subject in SUBJECTS]
-        contexts = ("-vv", "--durations=0", "--cov-context=test", "--cov-report=")
+        contexts = ("-vvv", "--durations=0", "--cov-context=test", "--cov-report=")
+        pytest_ = (sys.executable, "-Bm", "pytest", *OPTIONS[2:-1])
         done = subprocess.run(
-            [*PYTEST, *contexts, *measured, *TESTS],
-            cwd=self._folder, capture_output=True, check=False, text=True,
+            [*pytest_, *contexts, *measured, *self.tests],
+            cwd=ROOT, env={**os.environ, "COVERAGE_FILE": str(self._file)},
+            capture_output=True, check=False, text=True,
         )  # fmt: skip
         if done.returncode:
             raise SystemExit(f"the tests fail without a change:\n{done.stdout[-2000:]}")
-        times = re.findall(r"^(\d+\.\d+)s call +(.*)$", done.stdout, re.MULTILINE)
-        return {test: float(seconds) for seconds, test in times}
+        times = re.findall(r"^(\d+\.\d+)s \w+ +(.*)$", done.stdout, re.MULTILINE)
+        seconds: dict[str, float] = defaultdict(float)
+        for took, test in times:
+            seconds[test] += float(took)
+        return seconds
 
-    def tests_of(self, change: Change, *, slow: bool) -> list[str]:
-        """The quick tests that come to the changed line, or to what is declared there.
+    def contexts(self, file: str, lines: Iterable[int]) -> set[str]:
+        """Tests that come to lines of a file; an empty name stands for an import."""
+        found = self._lines(str(ROOT / file))
+        return {name.partition("|")[0] for line in lines for name in found.get(line, ())}
 
-        ``slow``: the slow ones instead, and for a declaration all others too.
-        """
-        contexts = self._contexts(change.file, {change.line})
-        tests = contexts - {""}
-        if "" in contexts:
-            tests |= self._users(change)
-        quick = {test for test in tests if self._seconds.get(test, 0.0) <= self._slow}
-        if slow:
-            tests = (self._seconds.keys() if "" in contexts else tests) - quick
-        return sorted(tests if slow else quick, key=lambda test: self._rank(change.file, test))
+    def fresh(self) -> set[str]:
+        """Files of tests that have changed since."""
+        now = _digests("tests")
+        return {file for file in now if now[file] != self._tests.get(file)}
 
-    def _contexts(self, file: str, lines: set[int]) -> set[str]:
-        """Tests that come to lines of a file; an empty name stands for its import."""
-        found = self._data.contexts_by_lineno(str(self._folder / file))
-        names = (name for line in lines for name in found.get(line, ()))
-        return {name.partition("|")[0] for name in names}
+
+def _digests(*folders: str) -> dict[str, str]:
+    paths = sorted(path for folder in folders for path in (ROOT / folder).rglob("*.py"))
+    return {
+        path.relative_to(ROOT).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in paths
+    }
+
+
+class Trial(NamedTuple):
+    """A change, and the tests that it meets, in their order."""
+
+    change: Change
+    tests: list[str]
+
+
+class Plan:
+    """Which tests a change meets: those that come to its line.
+
+    Where an import comes to it, also those that have to do with what is declared there.
+    """
+
+    def __init__(self, coverage: Coverage) -> None:
+        self._coverage = coverage
+        self._fresh = sorted(coverage.fresh())
+
+    def by_import(self, change: Change) -> bool:
+        """Whether an import comes to its line."""
+        return "" in self._coverage.contexts(change.file, [change.line])
+
+    def near(self, change: Change) -> list[str]:
+        """Quick tests of the module's folder."""
+        return [each for each in self._quick(change) if _near(change.file, each)]
+
+    def quick(self, change: Change) -> list[str]:
+        """Quick tests elsewhere."""
+        return [each for each in self._quick(change) if not _near(change.file, each)]
+
+    def slow(self, change: Change) -> list[str]:
+        """The others."""
+        return self._ordered(change, lambda seconds: seconds > SLOW)
+
+    def fresh(self, _change: Change) -> list[str]:
+        """Files of tests that are not as they were."""
+        return self._fresh
+
+    def _quick(self, change: Change) -> list[str]:
+        return self._ordered(change, lambda seconds: seconds <= SLOW)
+
+    def _ordered(self, change: Change, wanted: Callable[[float], bool]) -> list[str]:
+        seconds = self._coverage.seconds
+        found = self._coverage.contexts(change.file, [change.line])
+        if "" in found:
+            found = (found | self._users(change)) - {""}
+        chosen = [test for test in found if wanted(seconds.get(test, 0.0))]
+        return sorted(chosen, key=lambda test: (seconds.get(test, 0.0), test))
 
     def _users(self, change: Change) -> set[str]:
-        """Tests that name what is declared at a line, or come to a line that does."""
-        tree = ast.parse((self._folder / change.file).read_text())
-        names = [name for name, node in _declared(tree) if _holds(node, change.line)]
-        if not names:
+        """Tests that name what is declared at the change, or come to a line that does."""
+        if not change.declares:
             return set()
-        word = re.compile(rf"\b(?:{'|'.join(names)})\b")
+        word = re.compile(rf"\b{change.declares}\b")
         found = set()
-        for subject in SUBJECTS:
-            for path in (self._folder / subject).rglob("*.py"):
-                rows = enumerate(path.read_text().splitlines(), start=1)
-                lines = {number for number, row in rows if word.search(row)}
-                found |= self._contexts(path.relative_to(self._folder).as_posix(), lines)
-        files = {_file(test) for test in self._seconds}
-        naming = {file for file in files if word.search((self._folder / file).read_text())}
-        return found - {""} | {test for test in self._seconds if _file(test) in naming}
+        for path, text in _sources():
+            rows = enumerate(text.splitlines(), start=1)
+            lines = [number for number, row in rows if word.search(row)]
+            found |= self._coverage.contexts(path, lines)
+        tests = self._coverage.seconds
+        files = {test.partition("::")[0] for test in tests}
+        naming = {file for file in files if word.search((ROOT / file).read_text())}
+        return found | {test for test in tests if test.partition("::")[0] in naming}
 
-    def _rank(self, file: str, test: str) -> float:
-        """Its seconds, of which those of tests beside the file count less."""
-        path = Path("tests") / file
-        own = path.with_name(f"test_{path.name}").as_posix()
-        near = test.startswith(f"{path.parent.as_posix()}/")
-        weight = 0.1 if test.startswith(own) else 0.3 if near else 1
-        return weight * self._seconds.get(test, 0.0)
 
-    def noticed(self, change: Change, *, slow: bool = False) -> str:
-        """The quick test that fails with the change, or has no end; empty if all pass.
+def _near(file: str, test: str) -> bool:
+    return test.startswith(f"tests/{PurePath(file).parent.as_posix()}/")
 
-        ``slow``: the other tests instead.
-        """
-        tests = self.tests_of(change, slow=slow)
-        place = self._folder / change.file
-        kept = place.rename(place.with_suffix(".kept"))
-        place.write_text(change.text)
+
+@cache
+def _sources() -> list[tuple[str, str]]:
+    paths = [path for subject in SUBJECTS for path in (ROOT / subject).rglob("*.py")]
+    return [(path.relative_to(ROOT).as_posix(), path.read_text()) for path in paths]
+
+
+class Trials:
+    """Instead of pytest's loop over tests: each change meets its own, in a fork."""
+
+    def __init__(self, trials: Sequence[Trial], seconds: dict[str, float], out: TextIO) -> None:
+        self._trials, self._seconds, self._out = trials, seconds, out
+        self._failed = False
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        """Write for each change which test failed; nothing if none did."""
+        items: dict[str, list[pytest.Item]] = defaultdict(list)
+        for item in session.items:
+            items[item.nodeid].append(item)
+            if self._seconds.get(item.nodeid, 0.0) <= SLOW:
+                items[item.nodeid.partition("::")[0]].append(item)
+        functions = defaultdict(list)
+        for each in gc.get_objects():
+            if isinstance(each, FunctionType):
+                functions[each.__code__.co_filename].append(each)
+        gc.freeze()
+        for trial in self._trials:
+            chosen = [item for test in trial.tests for item in items[test]]
+            put = partial(_put, functions[str(ROOT / trial.change.file)], trial.change)
+            last = _last(_forked(partial(self._try, put, chosen)))
+            print(last, file=self._out, flush=True)
+        return True
+
+    def _try(self, put: Callable[[], bool], items: list[pytest.Item], out: TextIO) -> None:
+        """Write each test when it begins, and an empty line after the last that passes."""
+        if not put():
+            print(BY_IMPORT, file=out)
+            return
+        self.run(items, out)
+
+    def run(self, items: list[pytest.Item], out: TextIO) -> None:
+        """Run tests up to the first that fails or has no end."""
+        for item, following in zip_longest(items, items[1:]):
+            print(item.nodeid, file=out, flush=True)
+            limit = 5 + 5 * self._seconds.get(item.nodeid, 1.0)
+            signal.setitimer(signal.ITIMER_PROF, limit)  # whose signal ends the process
+            item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
+            if self._failed:
+                return
+        print(file=out)
+
+    def pytest_internalerror(self, excrepr: object) -> None:
+        """Say what went wrong here, not in a test."""
+        print(excrepr, file=ERRORS)
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Note a failure."""
+        self._failed |= report.failed
+
+
+class Imported(Trials):
+    """One change, in a process that has not yet imported what it changes."""
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        """Write for the change which test failed, or that they can't even be collected."""
+        [(_, tests)] = self._trials
+        if session.testsfailed:
+            print("collection", file=self._out)
+            return True
+        order = {test: place for place, test in enumerate(tests)}
+        known = self._seconds.keys() - order.keys()
+        chosen = [item for item in session.items if item.nodeid not in known]
+        chosen.sort(key=lambda item: order.get(item.nodeid, -1))
+        self.run(chosen, self._out)
+        return True
+
+
+def _put(functions: list[FunctionType], change: Change) -> bool:
+    """Give functions of a module the code of the changed one; False if none is another."""
+    codes = {(code.co_qualname, code.co_firstlineno): code for code in _codes(change.code())}
+    other = []
+    for function in functions:
+        old = function.__code__
+        new = codes.get((old.co_qualname, old.co_firstlineno), old)
+        if new != old:
+            if new.co_freevars != old.co_freevars:
+                return False
+            other.append((function, new))
+    for function, new in other:
+        function.__code__ = new
+    return bool(other)
+
+
+def _codes(code: CodeType) -> Iterator[CodeType]:
+    yield code
+    for each in code.co_consts:
+        if isinstance(each, CodeType):
+            yield from _codes(each)
+
+
+def _forked(work: Callable[[TextIO], object]) -> Iterator[str]:
+    """Lines that work in a process of its own writes, and what ended it if it was a signal."""
+    reading, writing = os.pipe()
+    process = os.fork()
+    if not process:
+        os.close(reading)
         try:
-            for start, end in itertools.pairwise(BATCHES):
-                by = self._first_failure(tests[start:end])
-                if by:
-                    return by
+            with os.fdopen(writing, "w") as out:
+                work(out)
+        except BaseException:
+            traceback.print_exc(file=ERRORS)
         finally:
-            kept.replace(place)
-        return ""
-
-    def _first_failure(self, tests: list[str]) -> str:
-        if not tests:
-            return ""
-        limit = 20 + int(2 * sum(self._seconds.get(test, 0.0) for test in tests))
-        code, failed = self._run(tests, limit)
-        if code == NO_SUCH_TEST:  # the change is part of a test's name
-            code, failed = self._run(list(dict.fromkeys(_file(test) for test in tests)), limit)
-        return (failed or f"exit {code}") if code else ""
-
-    def _run(self, tests: list[str], limit: int) -> tuple[int, str]:
-        """The exit code, and the first test that fails; ``limit`` is in seconds of CPU time."""
-        names = self._folder / "tests.txt"
-        names.write_text("\n".join(tests))
-        done = subprocess.run(
-            ["sh", "-c", 'ulimit -t "$0"; exec "$@"', str(limit), *PYTEST, "-x", f"@{names}"],
-            cwd=self._folder, capture_output=True, check=False, text=True,
-        )  # fmt: skip
-        failed = re.search(r"^(?:FAILED|ERROR) (\S+)", done.stdout, re.MULTILINE)
-        return done.returncode, failed[1] if failed else ""
+            os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading) as lines:
+        for line in lines:
+            yield line.removesuffix("\n")
+    os.waitpid(process, 0)
 
 
-def _file(test: str) -> str:
-    return test.partition("::")[0]
+def _last(lines: Iterator[str]) -> str:
+    *_, last = lines
+    return last
 
 
-def _declared(tree: ast.Module) -> Iterator[tuple[str, ast.stmt]]:
-    """What a module declares, by name."""
-    for node in tree.body:
-        match node:
-            case ast.ClassDef(name=name) | ast.FunctionDef(name=name):
-                yield name, node
-            case ast.Assign(targets=[ast.Name(id=name)]) | ast.AnnAssign(target=ast.Name(id=name)):
-                yield name, node
+def _silent(*arguments: str, plugin: Trials) -> int:
+    """Run pytest without its output, and without making failures small."""
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for stream in (0, 1, 2):
+        os.dup2(nowhere, stream)
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    phases = (hypothesis.Phase.explicit, hypothesis.Phase.generate)
+    default = hypothesis.settings.get_profile("default")
+    hypothesis.settings.register_profile(
+        "changed", default, phases=phases, database=None, derandomize=True, max_examples=50,
+        deadline=None, suppress_health_check=list(hypothesis.HealthCheck),
+    )  # fmt: skip
+    return pytest.main(
+        [*OPTIONS, "--hypothesis-profile=changed", "--rootdir", str(ROOT), *arguments], [plugin]
+    )
 
 
-def _holds(node: ast.stmt, line: int) -> bool:
-    return node.lineno <= line <= (node.end_lineno or node.lineno)
+def in_place(
+    trials: Sequence[Trial], seconds: dict[str, float], tests: Sequence[str]
+) -> Iterator[tuple[Trial, str]]:
+    """What notices each change of a function; ``BY_IMPORT`` if it is not one of a function."""
+
+    def work(out: TextIO) -> None:
+        _silent(*tests, plugin=Trials(trials, seconds, out))
+
+    if trials:
+        yield from zip(trials, _forked(work), strict=True)
+
+
+def imported(trial: Trial, seconds: dict[str, float]) -> str:
+    """What notices a change that an import runs."""
+    files = list(dict.fromkeys(test.partition("::")[0] for test in trial.tests))
+
+    def work(out: TextIO) -> None:
+        _load_changed(trial.change)
+        code = _silent(*files, plugin=Imported([trial], seconds, out))
+        if code in (pytest.ExitCode.USAGE_ERROR, pytest.ExitCode.INTERNAL_ERROR):
+            print("import", file=out)
+
+    return _last(_forked(work)) if files else ""
+
+
+def _load_changed(change: Change) -> None:
+    """Have Python find the change where it would read the file."""
+    path, code, load = str(ROOT / change.file), change.code(), SourceFileLoader.get_code
+
+    def get_code(loader: SourceFileLoader, name: str) -> CodeType | None:
+        return code if loader.path == path else load(loader, name)
+
+    setattr(SourceFileLoader, "get_code", get_code)  # noqa: B010
+
+
+class Campaign:
+    """What is known of changes, from a folder, and what tests find."""
+
+    def __init__(self, folder: Path, tests: Sequence[str]) -> None:
+        self._results = folder / "results.jsonl"
+        self._coverage = Coverage(folder, tests)
+        self._plan = Plan(self._coverage)
+        self._known: dict[str, str] = {}
+        if self._results.exists():
+            lines = self._results.read_text().splitlines()
+            self._known = dict(json.loads(line) for line in lines)
+
+    def survivors(self, chosen: Sequence[Change]) -> list[Change]:
+        """The changes that no test notices."""
+        last = [each for each in chosen if self._known.get(_key(each)) == ""]
+        new = [each for each in chosen if _key(each) not in self._known]
+        last = self._left(last, self._plan.fresh)
+        for tests in (self._plan.near, self._plan.quick, self._plan.slow):
+            new = self._left(new, tests)
+        self._note((change, "") for change in new)
+        return [each for each in chosen if each in {*last, *new}]
+
+    def _left(self, met: Sequence[Change], tests: Callable[[Change], list[str]]) -> list[Change]:
+        """Those that survive these tests."""
+        trials = [Trial(change, tests(change)) for change in met]
+        left = []
+        for trial, by in self._met(trials):
+            if by:
+                self._note([(trial.change, by)])
+            else:
+                left.append(trial.change)
+        return left
+
+    def _met(self, trials: list[Trial]) -> Iterator[tuple[Trial, str]]:
+        seconds, left = self._coverage.seconds, []
+        for trial, by in in_place(trials, seconds, self._coverage.tests):
+            if by == BY_IMPORT or (not by and self._plan.by_import(trial.change)):
+                left.append(trial)
+            else:
+                yield trial, by
+        for trial in left:
+            yield trial, imported(trial, seconds)
+
+    def _note(self, found: Iterable[tuple[Change, str]]) -> None:
+        with self._results.open("a") as out:
+            for change, by in found:
+                print(json.dumps([_key(change), by]), file=out)
+                print(f"{change}: {by or 'SURVIVES'}", file=sys.stderr, flush=True)
+
+
+def _key(change: Change) -> str:
+    return f"{change.file} {change.number}"
+
+
+def equivalent() -> dict[tuple[str, str, str, str], str]:
+    """Why a change is none: by file, line of the source, text before and after."""
+    rows = tomllib.loads(EQUIVALENT.read_text())["change"]
+    return {(row["file"], row["line"], row["before"], row["after"]): row["reason"] for row in rows}
 
 
 def main() -> int:
@@ -280,56 +428,31 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=500, help="changes")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", default="", help="files whose path has this text")
+    parser.add_argument("--tests", nargs="+", default=TESTS, help="files or folders of tests")
     parser.add_argument("--allowed", type=float, default=3, help="per cent that may survive")
-    parser.add_argument("--slow", type=float, default=1, help="seconds of a test that comes late")
     parser.add_argument("--folder", type=Path, help="where what is found stays (default: nowhere)")
     options = parser.parse_args()
     files = sorted(path for subject in SUBJECTS for path in (ROOT / subject).rglob("*.py"))
-    every = [
-        (path, *change)
-        for path in files
-        if options.only in path.as_posix()
-        for change in all_changes(path)
-    ]
+    names = [path.relative_to(ROOT).as_posix() for path in files]
+    every = [change for name in names if options.only in name for change in changes(name)]
     chosen = random.Random(options.seed).sample(every, min(options.count, len(every)))
-    chosen_changes = [changed(*each) for each in chosen]  # before anybody edits the files
     with tempfile.TemporaryDirectory() as temporary:
         folder = (options.folder or Path(temporary)).resolve()
         folder.mkdir(parents=True, exist_ok=True)
-        survived = len(survivors(chosen_changes, folder, options.slow))
+        survived = Campaign(folder, options.tests).survivors(chosen)
+    reasons = equivalent()
+    unexplained = 0
+    for change in survived:
+        reason = reasons.get(change.place)
+        unexplained += reason is None
+        print(f"{change}: {reason or 'SURVIVES'}")
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     print(
-        f"{survived} of {len(chosen)} changes survive (of {len(every)} possible);"
+        f"{unexplained} of {len(chosen)} changes (of {len(every)} possible) survive, and"
+        f" {len(survived) - unexplained} that change nothing;"
         f" {used.ru_utime + used.ru_stime:.0f} s of CPU time"
     )
-    return int(100 * survived > options.allowed * len(chosen))
-
-
-def survivors(changes: Sequence[Change], folder: Path, slow: float) -> list[Change]:
-    """What no test notices; what the folder knows to be noticed is not tried again."""
-    results = folder / "results.jsonl"
-    known = {}
-    if results.exists():
-        for line in results.read_text().splitlines():
-            *key, by = json.loads(line)
-            known[tuple(key)] = by
-    suite = Suite(folder, slow)
-
-    def noticed(change: Change, *, slow: bool) -> str:
-        key = change[:4]
-        by = known.get(key)
-        if not by:
-            by = suite.noticed(change, slow=slow)
-            with results.open("a") as out:
-                print(json.dumps([*key, by]), file=out)
-        what = by or ("SURVIVES" if slow else "survives the quick tests")
-        place = f"{change.file}:{change.line}"
-        print(f"{place}: {change.before!r} -> {change.after!r}: {what}", flush=True)
-        return by
-
-    survived_last = sorted(changes, key=lambda change: known.get(change[:4]) == "")
-    left = [change for change in survived_last if not noticed(change, slow=False)]
-    return [change for change in left if not noticed(change, slow=True)]
+    return int(100 * unexplained > options.allowed * len(chosen))
 
 
 if __name__ == "__main__":
