@@ -11,7 +11,7 @@ import struct
 from array import array
 from enum import Enum
 
-from pagetables.memory import FrameReader, FrameSource, PhysicalMemory
+from pagetables.memory import FrameReader, FrameSource, PhysicalMemory, Watcher
 
 LINE = 64
 FRAME = 4096
@@ -171,3 +171,11 @@ class UnsnoopedMemory:
     def write(self, address: int, data: bytes) -> None:
         """Store ``data``, which is always snooped."""
         self.snooped.write(address, data)
+
+    def watch(self, watcher: Watcher) -> None:
+        """Have ``watcher`` told of each later store when it is made, not when it shows here."""
+        self.snooped.watch(watcher)
+
+    def ignore(self, watcher: Watcher) -> None:
+        """Tell ``watcher`` of no later store; ValueError if it is told of none now."""
+        self.snooped.ignore(watcher)

@@ -38,6 +38,7 @@ from vtd.auditing.waits import Waits
 from vtd.auditing.writers import calls
 from vtd.layouts.descriptors import (
     ContextCacheInvalidateDescriptor,
+    HostPermissionInvalidateDescriptor,
     InvalidationWaitDescriptor,
     IotlbInvalidateDescriptor,
     PageGroupResponseDescriptor,
@@ -70,7 +71,9 @@ class Audit(Observer):
         self._frames = FramesLeft(self._stored, self._verdicts)
         self._payments = Payments(self._outdated, self._waits, self._domain_ids, self._frames)
         self._caches = CacheCopies(self._outdated, self._uses, self._domain_ids)
-        self._device_tlbs = DeviceTlbCopies(self._outdated, self._uses, self._payments)
+        self._device_tlbs = DeviceTlbCopies(
+            self._outdated, self._uses, self._payments, self._verdicts
+        )
         self._torn = TornWrites(self._memory)
         self._page_requests = PageRequestAudit(unit)
         self._translating = False
@@ -251,6 +254,8 @@ class Audit(Observer):
             case PageGroupResponseDescriptor():
                 pass
             case _:
+                if isinstance(command, HostPermissionInvalidateDescriptor):
+                    self._device_tlbs.permissions_invalidated(command)
                 self._payments.pay(command)
                 self._check_function(command)
 
@@ -272,6 +277,8 @@ class Audit(Observer):
 
     def _store(self, address: int, data: bytes) -> None:
         """Something is about to be stored: by software, unless the unit or a device said so."""
+        frames = range(address >> 12, (address + max(len(data), 1) - 1 >> 12) + 1)
+        self._stored.touched(frames)
         if address == self._own_store:
             self._own_store = None
             return
@@ -284,7 +291,7 @@ class Audit(Observer):
         torn = self._torn.stored(address, data, self._verdicts.line)
         if torn is not None:
             self._verdicts.add(of_torn(torn, str(self._writer())))
-        for frame in range(address >> 12, (address + max(len(data), 1) - 1 >> 12) + 1):
+        for frame in frames:
             self._stored.store(frame, address, len(data))
             self._frames.store(frame, len(data))
 

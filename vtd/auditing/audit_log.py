@@ -186,8 +186,12 @@ def read_platform_log(
     def steps() -> Iterator[tuple[int, Step]]:
         for here, text in lines:
             raw = _parsed(here, text)
-            with _problems_of(here):
-                yield here, parse_step(raw, STEPS_AND_DESCRIPTORS)
+            try:
+                step = parse_step(raw, STEPS_AND_DESCRIPTORS)
+            except BROKEN:
+                with _problems_of(here):
+                    raise
+            yield here, step
 
     return scenario, steps()
 
@@ -200,10 +204,9 @@ def _audit_steps(
         run = ScenarioRun(scenario, as_recorded=scenario.recorded_on_qemu, caches=policy)
     here = 0
     audits = UnitAudit(run.unit, lambda: f"line {here}")
-    for here, step in steps:
+    for here in carry_out_lines(run, steps):
         audits.at(here)
-        report.lines = here
-        carry_out_line(run, here, step)
+    report.lines = here
     report.add(audits)
     return report
 
@@ -220,30 +223,32 @@ class InvalidateStep(Step):
 STEPS_AND_DESCRIPTORS = {**STEPS, **kinds_of(InvalidateStep)}
 
 
-def carry_out_line(run: ScenarioRun, line: int, step: Step) -> None:
-    """Take the step of a line; AuditLogError if it can't be taken."""
-    try:
-        _carry_out(run, step)
-    except BROKEN:
-        with _problems_of(line):
-            raise
+def carry_out_lines(run: ScenarioRun, steps: Iterable[tuple[int, Step]]) -> Iterator[int]:
+    """Each line, before its step is taken; AuditLogError if one can't be taken."""
+    take = run.carry_out  # made anew at each look
+    for line, step in steps:
+        yield line
+        try:
+            if isinstance(step, InvalidateStep):
+                _carry_out(run.unit, _descriptor(step.descriptor))
+            else:
+                take(step)
+        except BROKEN:
+            with _problems_of(line):
+                raise
 
 
-def _carry_out(run: ScenarioRun, step: Step) -> None:
-    if not isinstance(step, InvalidateStep):
-        run.carry_out(step)
-        return
-    record = _descriptor(step.descriptor)
+def _carry_out(unit: RemappingUnit, record: BitRecord | None) -> None:
     match record:
         case None:
             return
         case DeviceTlbInvalidateDescriptor() | PasidDeviceTlbInvalidateDescriptor():
-            run.unit.devices.invalidate(record)
+            unit.devices.invalidate(record)
         case _:
-            invalidate(run.unit.remapping, run.unit.interrupts, record)
-    if run.unit.observer is not None:
-        run.unit.observer.invalidated(record)
-        run.unit.observer.invalidated(_WAIT)  # what is not in the log was waited for
+            invalidate(unit.remapping, unit.interrupts, record)
+    if unit.observer is not None:
+        unit.observer.invalidated(record)
+        unit.observer.invalidated(_WAIT)  # what is not in the log was waited for
 
 
 _WAIT = InvalidationWaitDescriptor.of()

@@ -19,7 +19,12 @@ from vtd.auditing.stored_words import LOOKUP, PAGING
 from vtd.auditing.uses import Uses
 from vtd.layouts.entries import ContextEntry, PasidEntry, ScalableContextEntry
 from vtd.layouts.registers import TranslationTableMode
-from vtd.unit.caching.caches import ContextCacheEntry, PasidCacheEntry, StructureKey
+from vtd.unit.caching.caches import (
+    FIRST_STAGE_KINDS,
+    ContextCacheEntry,
+    PasidCacheEntry,
+    StructureKey,
+)
 from vtd.unit.caching.iotlb import IotlbEntry
 from vtd.unit.observer import CacheName
 from vtd.unit.requests.request import RequestKind
@@ -77,7 +82,7 @@ class CacheCopies:
                 pass
 
     def _iotlb_asked(self, kind: RequestKind, address: int, entry: IotlbEntry | None) -> None:
-        space = self._copies.iotlb.get(kind, {})
+        space = self._copies.iotlb[kind]
         copy = space.get(address >> 12)
         if copy is None and entry is not None and entry.shift > 12:
             line = self._copies.large.get((kind, entry.shift, address >> entry.shift))
@@ -97,8 +102,9 @@ class CacheCopies:
     def _iotlb_copy(
         self, kind: RequestKind, number: int, entry: IotlbEntry, words: tuple[Word, ...]
     ) -> Copy:
-        space = self._copies.iotlb.setdefault(kind, {})
-        tags = entry.tags
+        space, tags = self._copies.iotlb[kind], entry.tags
+        space.domain_ids.add(tags.domain_id)
+        space.has_first_stage |= tags.kind in FIRST_STAGE_KINDS
         legacy = self._unit.remapping.mode is TranslationTableMode.LEGACY
         return self._outdated.put(
             Copy(

@@ -7,6 +7,7 @@ is kept as the 4 KiB pieces that were used (6.5.3.2). Left out: whether a copy i
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Hashable, Iterable, Iterator
 from itertools import chain
 from typing import Any
@@ -42,8 +43,8 @@ class Copy:
     """One entry that some cache may hold."""
 
     __slots__ = (
-        "cache", "domain_id", "early", "gone", "key", "kind", "number", "older", "pasid", "place",
-        "refused", "shift", "source_id", "start", "via", "words",
+        "cache", "domain_id", "early", "gone", "intact", "key", "kind", "number", "older", "pasid",
+        "place", "refused", "shift", "source_id", "start", "via", "words",
     )  # fmt: skip
 
     def __init__(
@@ -85,6 +86,8 @@ class Copy:
         """One with the same key that was made before something changed."""
         self.early = ""
         """The invalidation that covered it at a time when it could be made again."""
+        self.intact = -1
+        """As of which version of its words it is known to be what they say."""
         self.gone = False
         """Whether an invalidation has removed it."""
 
@@ -131,6 +134,16 @@ _WHOLE = (CacheName.FIRST_STAGE, CacheName.SECOND_STAGE, CacheName.DEVICE_TLB)
 """Not kept in pieces."""
 
 
+class Space(dict[int, Copy]):
+    """IOTLB copies of one kind of request, by page."""
+
+    def __init__(self) -> None:
+        self.domain_ids: set[int] = set()
+        """All that it ever had copies of."""
+        self.has_first_stage = False
+        """Whether it ever had copies of first-stage tables."""
+
+
 class Copies:
     """The copies of all caches of one unit and of the device-TLBs behind it."""
 
@@ -139,7 +152,7 @@ class Copies:
         self._addresses = (1 << address_width) - 1
         self.context: dict[int, Copy] = {}
         self.pasid: dict[tuple[int, int], Copy] = {}
-        self.iotlb: dict[RequestKind, dict[int, Copy]] = {}
+        self.iotlb: defaultdict[RequestKind, Space] = defaultdict(Space)
         self.large: dict[tuple[RequestKind, int, int], Copy] = {}
         """The last piece of each large page, by log2 of its size and its number."""
         self.tables: dict[CacheName, dict[StructureKey, Copy]] = {
@@ -278,10 +291,12 @@ class Copies:
         """Copies of the IOTLB: what a range is of depends on the stage (Tables 23 and 24)."""
         found: list[Copy] = []
         for space in self.iotlb.values():
+            if domain_id not in space.domain_ids:
+                continue
             copies: Iterable[Copy] = space.values()
-            if pages is not None and pages[1] - pages[0] >> 12 < len(space) and pasid is not None:
-                near = range(pages[0] >> 12, pages[1] >> 12)
-                copies = [copy for number in near if (copy := space.get(number))]
+            by_page = pasid is not None or not space.has_first_stage
+            if pages is not None and by_page and pages[1] - pages[0] >> 12 < len(space):
+                copies = [copy for number in _numbers(*pages) if (copy := space.get(number))]
             for copy in copies:
                 if copy.domain_id != domain_id or pasid not in (None, copy.pasid):
                     continue
@@ -304,6 +319,12 @@ class Copies:
             return found
         start, end = _span(descriptor.addr, descriptor.am)
         return [copy for copy in found if copy.meets(start, end)]
+
+
+def _numbers(start: int, end: int) -> set[int]:
+    """Pages of a range; first-stage addresses are canonical."""
+    ranges = {(start, end), *(canonical_range(start, end, width) for width in (48, 57))}
+    return {number for low, high in ranges for number in range(low >> 12, high >> 12)}
 
 
 def _span(address: int, mask: int) -> Range:

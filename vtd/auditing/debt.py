@@ -145,6 +145,11 @@ class Debt(NamedTuple):
                     f"{entry}: its page was used again after {change}, and requests may have been "
                     f"under way: missing {self.missing}"
                 )
+            case Kind.WRONG_ORDER if self.rule is Rule.HPT_REDUCED:
+                text = (
+                    f"{entry} is outdated since {change}: {self.early} came before {self.missing}, "
+                    "which it has to follow"
+                )
             case Kind.WRONG_ORDER:
                 text = (
                     f"{entry} may have been made again after {change}: {self.early} came before "

@@ -5,10 +5,13 @@ from __future__ import annotations
 from devices.dma import InvalidationRequest, Request
 from devices.source_id import SourceId
 from vtd.auditing.copies import Copy
-from vtd.auditing.debt import Pointer
+from vtd.auditing.debt import Kind, Pointer
 from vtd.auditing.outdated import Outdated
 from vtd.auditing.payments import Payments
 from vtd.auditing.uses import Uses
+from vtd.auditing.verdicts import Verdicts
+from vtd.layouts.descriptors import HostPermissionInvalidateDescriptor
+from vtd.software.invalidation_rules import Rule
 from vtd.unit.observer import CacheName
 from vtd.unit.reporting.events import (
     DeviceTlbInvalidationCompleted,
@@ -22,7 +25,9 @@ from vtd.unit.reporting.events import (
 class DeviceTlbCopies:
     """Follows what the devices behind a unit hold."""
 
-    def __init__(self, outdated: Outdated, uses: Uses, payments: Payments) -> None:
+    def __init__(
+        self, outdated: Outdated, uses: Uses, payments: Payments, verdicts: Verdicts
+    ) -> None:
         self._outdated = outdated
         self._unit = outdated.unit
         self._copies = outdated.copies
@@ -30,6 +35,7 @@ class DeviceTlbCopies:
         self._read = outdated.read
         self._uses = uses
         self._payments = payments
+        self._verdicts = verdicts
         self._outputs: dict[tuple[int, int, int], list[Copy]] = {}
         """What device-TLBs hold, by source-id, log2 of the size and output page."""
         self._clients: dict[int, object] = {}
@@ -64,7 +70,7 @@ class DeviceTlbCopies:
         self._clients.setdefault(given.source_id, self._unit.devices.clients.get(given.source_id))
         self.forget_replaced()
         kind = given.source_id, given.pasid, given.privileged
-        known = self._copies.iotlb.get(kind, {}).get(given.address >> 12)
+        known = self._copies.iotlb[kind].get(given.address >> 12)
         words = tuple(self._read.lookup.values()) if known is None else known.words
         words = tuple(word for word in words if word.structure is not Pointer.ROOT)  # 6.6: not owed
         shift, start = entry.size.bit_length() - 1, given.address & -entry.size
@@ -97,15 +103,43 @@ class DeviceTlbCopies:
                 for copy in list(self._copies.devices.get(source_id, {}).values()):
                     copy.drop()
 
+    def permissions_invalidated(self, descriptor: HostPermissionInvalidateDescriptor) -> None:
+        """Permissions went: what device-TLBs may have of their pages had to go first (6.5.3.4)."""
+        for permission in self._copies.covered(descriptor):
+            outdated = self._outdated.harmful(permission) is not None
+            if not outdated or self._outdated.remaker(permission) is not None:
+                continue
+            for copy in self._held(permission.source_id or 0, permission.start or 0):
+                changed = self._outdated.harmful(copy)
+                if changed is not None and not self._is_sent(copy):
+                    debt = self._verdicts.debt(Kind.WRONG_ORDER, copy, changed)
+                    rule = Rule.HPT_REDUCED
+                    self._verdicts.add(
+                        debt._replace(rule=rule, section=rule.section, early=rule.descriptor)
+                    )
+
+    def _is_sent(self, copy: Copy) -> bool:
+        """Whether an invalidation is on its way to the device."""
+        return any(
+            source_id == copy.source_id
+            and copy.number <= sent
+            and copy in self._copies.given(source_id, request)
+            for (source_id, request), sent in self._sent.items()
+        )
+
+    def _held(self, source_id: int, address: int) -> list[Copy]:
+        """Translations to an address that a device may have."""
+        return [
+            copy
+            for shift in (12, 21, 30)
+            for copy in self._outputs.get((source_id, shift, address >> shift), ())
+            if not copy.gone
+        ]
+
     def _translated(self, request: Request) -> None:
         """A device used a translation: one that still holds, or it is late."""
         self.forget_replaced()
-        held = [
-            copy
-            for shift in (12, 21, 30)
-            for copy in self._outputs.get((request.source_id, shift, request.address >> shift), ())
-            if not copy.gone
-        ]
+        held = self._held(request.source_id, request.address)
         if held and all(self._outdated.harmful(copy) is not None for copy in held):
             self._uses.use(held[-1])
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 
 from pagetables.bits import BitRecord
 from pagetables.observer import Structure
-from vtd.auditing.audit_log import AuditLogError, carry_out_line, read_platform_log
+from vtd.auditing.audit_log import AuditLogError, carry_out_lines, read_platform_log
 from vtd.auditing.lint_rules import OF_REGISTERS, LintFinding, finding
 from vtd.auditing.lint_structures import lint_structures
 from vtd.auditing.throttling import names_no_function
@@ -106,8 +106,7 @@ def lint_log(lines: Iterable[str]) -> list[LintFinding]:
     scenario, steps = read_platform_log(every())
     run = ScenarioRun(scenario, as_recorded=scenario.recorded_on_qemu, caches=AGGRESSIVE)
     watching = WriteLint(run.unit)
-    for line, step in steps:
+    for line in carry_out_lines(run, steps):
         watching.line = line
-        carry_out_line(run, line, step)
     watching.detach()
     return [*watching.findings, *lint_structures(run.unit)]

@@ -95,17 +95,24 @@ class Outdated:
     def remaker(self, copy: Copy) -> Copy | None:
         """An outdated copy in a cache that is to be invalidated first, of which this is made."""
         source_id = copy.source_id
-        if source_id is None or copy.cache is CacheName.HOST_PERMISSION:
+        if source_id is None:
             return None
         above: list[Copy | None] = []
         if copy.cache is not CacheName.CONTEXT:
             above.append(self.copies.context.get(source_id))
         if copy.cache in (CacheName.IOTLB, CacheName.DEVICE_TLB) and copy.pasid is not None:
             above.append(self.copies.pasid.get((source_id, copy.pasid)))
+        if copy.cache is CacheName.HOST_PERMISSION:  # 6.5.3.4
+            entries = {word.address for word in copy.words if word.structure is Structure.PASID}
+            above += (
+                each
+                for (source, _), each in self.copies.pasid.items()
+                if source == source_id and each.words[-1].address in entries
+            )
         if copy.cache is CacheName.DEVICE_TLB:
             start, end = copy.start or 0, (copy.start or 0) + (1 << copy.shift)
             for privileged in (False, True):
-                space = self.copies.iotlb.get((source_id, copy.pasid, privileged), {})
+                space = self.copies.iotlb[source_id, copy.pasid, privileged]
                 if end - start >> 12 < len(space):
                     above += (space.get(number) for number in range(start >> 12, end >> 12))
                 else:

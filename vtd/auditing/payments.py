@@ -12,6 +12,7 @@ from vtd.auditing.waits import Waits
 from vtd.layouts.descriptors import (
     ContextCacheInvalidateDescriptor,
     DeviceTlbInvalidateDescriptor,
+    HostPermissionInvalidateDescriptor,
     IotlbInvalidateDescriptor,
     PasidCacheInvalidateDescriptor,
     PasidDeviceTlbInvalidateDescriptor,
@@ -97,4 +98,5 @@ _NAMES: dict[type[BitRecord], str] = {
     PasidCacheInvalidateDescriptor: "pc_inv",
     IotlbInvalidateDescriptor: "iotlb_inv",
     PasidIotlbInvalidateDescriptor: "p_iotlb_inv",
+    HostPermissionInvalidateDescriptor: "hpt_inv",
 }

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-from pagetables.memory import BusError
+from pagetables.memory import BusError, PhysicalMemory
 from pagetables.observer import Structure
 from vtd.auditing.copies import Copy
 from vtd.auditing.debt import Pointer, Word
@@ -40,15 +40,20 @@ class StoredWords:
         self._unit = unit
         self._memory = unit.remapping.memory
         self._writer = writer
+        self._shows_stores = isinstance(self._memory, PhysicalMemory)
+        """Whether nothing changes but by stores: others show them later."""
         self.now = 0
         """Counts stores and completed waits."""
+        self._version = 0
+        """Counts whatever may have changed a word."""
         self._stores: dict[int, tuple[int, object]] = {}
         """Of quadwords in frames that have structures: when and by whom they were last stored."""
         self._pointers: dict[Pointer, int] = {}
         """When they were last set."""
         self._filled: dict[int, tuple[int, int]] = {}
         """When software last stored something in a frame, and how many bytes."""
-        self._frames: set[int] = set()
+        self._frames: dict[int, int] = {}
+        """Frames that have structures, and the version at which something was last stored there."""
         self._read: dict[int, Word] = {}
         """Records as they were last read."""
 
@@ -64,7 +69,7 @@ class StoredWords:
             and known.structure is structure
         ):
             return known
-        self._frames.add(address >> 12)
+        self._frames.setdefault(address >> 12, 0)
         word = self._read[address] = Word(structure, address, size, value, mask)
         return word
 
@@ -83,12 +88,20 @@ class StoredWords:
 
     def changes(self, copy: Copy) -> Iterator[Change]:
         """The words that software changed, from the root on."""
+        if copy.intact == self._version:
+            return
+        known, intact, frames = copy.intact, self._shows_stores, self._frames
         for word in copy.words:
+            if word.size and frames[word.address >> 12] <= known:
+                continue
             now = self.current(word)
             if now != word.value:
                 bits = change(word, now)
                 if bits:
+                    intact = False
                     yield Change(word, now, bits)
+        if intact:
+            copy.intact = self._version
 
     def changed_at(self, word: Word) -> int | None:
         """When software last stored it; None if it was not seen."""
@@ -107,6 +120,14 @@ class StoredWords:
     def set_pointer(self, pointer: Pointer) -> None:
         """Software has set where tables begin."""
         self._pointers[pointer] = self.now
+        self._version += 1
+
+    def touched(self, frames: range) -> None:
+        """Somebody stores something in these frames."""
+        for frame in frames:
+            if frame in self._frames:
+                self._version += 1
+                self._frames[frame] = self._version
 
     def store(self, frame: int, address: int, length: int) -> None:
         """Software stores something, in this frame too."""

@@ -32,9 +32,12 @@ class Verdicts:
         rule, missing = owed_for(copy.cache, owner, word, now, reuse=reuse)
         section = "6.5.3.6" if kind is Kind.WINDOW else rule.section
         if kind is Kind.WRONG_ORDER:
-            section = "6.5.2.6" if copy.cache is CacheName.DEVICE_TLB else "6.5.2.1"
+            section = _ORDER.get(copy.cache, "6.5.2.1")
         writer = self._stored.writer_of(word)
         return Debt(kind, copy.cache, owner, word, now, writer, missing, section, rule, copy.early)
+
+
+_ORDER = {CacheName.DEVICE_TLB: "6.5.2.6", CacheName.HOST_PERMISSION: "6.5.3.4"}
 
 
 def of_page_request(found: PageRequestFinding) -> Debt:

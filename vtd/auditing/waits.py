@@ -12,6 +12,8 @@ from vtd.auditing.copies import Copy
 from vtd.layouts.descriptors import (
     ContextCacheInvalidateDescriptor,
     DeviceTlbInvalidateDescriptor,
+    HostPermissionGranularity,
+    HostPermissionInvalidateDescriptor,
     InterruptEntryCacheInvalidateDescriptor,
     IotlbInvalidateDescriptor,
     PasidCacheInvalidateDescriptor,
@@ -78,7 +80,9 @@ def _tags(copy: Copy) -> Iterator[Tag]:
     yield EVERYTHING
     if copy.source_id is not None:
         yield "source", copy.source_id
-    if copy.domain_id is not None and copy.cache is not CacheName.DEVICE_TLB:
+    if copy.cache is CacheName.HOST_PERMISSION:
+        yield "HPT domain", copy.domain_id or 0
+    elif copy.domain_id is not None and copy.cache is not CacheName.DEVICE_TLB:
         yield "domain", copy.domain_id
 
 
@@ -99,5 +103,8 @@ def _concerns(descriptor: BitRecord) -> Iterator[tuple[Tag, int]]:
             yield ("domain", descriptor.did), 2
         case DeviceTlbInvalidateDescriptor() | PasidDeviceTlbInvalidateDescriptor():
             yield ("source", descriptor.sid), 3
+        case HostPermissionInvalidateDescriptor():
+            everything = descriptor.g == HostPermissionGranularity.GLOBAL
+            yield (EVERYTHING if everything else ("HPT domain", descriptor.hptdid)), 4
         case InterruptEntryCacheInvalidateDescriptor():
             yield "interrupts", 0

@@ -69,6 +69,7 @@ class Rule(Enum):
     HPT_CONTEXT = "context entry: HPTE or EPTR 1 to 0", DOMAIN, "hpt_inv", "6.5.3.4"
     HPT_PASID = "PASID entry: HPTSZ, HPTPTR or HPTDID", DOMAIN, "hpt_inv", "6.5.3.4"
     HPT_TABLES = "host permission tables", PAGES, "hpt_inv", "6.5.3.4"
+    HPT_REDUCED = "permissions of pages whose translations changed", PAGES, "hpt_inv", "6.5.3.4"
     INTERRUPT_POINTER = (
         "Set Interrupt Remapping Table Pointer without ESIRTPS",
         GLOBAL,

@@ -70,6 +70,26 @@ def test_a_platform_log_names_the_lines_of_write_and_use() -> None:
     assert report.to_json()["findings"][0]["missing"].startswith("page-selective iotlb_inv")
 
 
+def test_stores_that_wait_in_cache_lines_have_writers_too() -> None:
+    """6.8: the unit sees them after the flush; who made them is known before."""
+    steps: list[dict[str, Any]] = [{**HEAD, "stores_wait": True}]
+    for step in (*SETUP, DMA, CHANGE, DMA):
+        steps.append(step)
+        if step["op"] == "mem_write":
+            steps.append({"op": "mem_flush", "addr": step["addr"], "length": 64})
+    (finding,) = audit_log(map(json.dumps, steps)).findings
+    assert isinstance(finding.use, Debt)
+    assert finding.use.writer == f"line {steps.index(CHANGE) + 1}"
+
+
+def test_a_device_that_writes_to_tables_changes_them() -> None:
+    """What is found to be as it was read is looked at again after the store of anybody."""
+    tables = store(0x13008, 0x13003)
+    itself = {**DMA, "iova": "0x1000", "hex": (0x90003).to_bytes(8, "little").hex()}
+    (finding,) = audit_log(lines(tables, DMA, DMA, itself, DMA)).findings
+    assert finding.line == 15
+
+
 def test_a_descriptor_counts_as_the_invalidation_it_is() -> None:
     assert not audit_log(lines(DMA, CHANGE, PAGE_INVALIDATION, DMA)).findings
 

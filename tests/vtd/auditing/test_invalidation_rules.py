@@ -26,6 +26,7 @@ from tests.vtd.auditing.rig import (
     ROOT,
     SECOND,
     Rig,
+    leaf,
 )
 from vtd.layouts.entries import (
     HostPermissionL1Entry,
@@ -34,6 +35,7 @@ from vtd.layouts.entries import (
     HostPermissionL4Entry,
 )
 from vtd.layouts.interrupt_entries import RemappedIrte
+from vtd.recordings.scenario import SilentDevice
 from vtd.software.invalidation_rules import Rule
 
 Case = Callable[[bool], Rig]
@@ -124,10 +126,16 @@ def _(given: bool) -> Rig:
     return root_pointer(given, "iotlb", "legacy")
 
 
-def with_permissions() -> tuple[Rig, int]:
+class PermittedRig(Rig):
+    """One with the table whose pages a host permission table allows."""
+
+    permitted: TableBuilder
+
+
+def with_permissions() -> tuple[PermittedRig, int]:
     """A device whose translated requests a host permission table has to allow."""
-    rig = Rig(cap=NO_ESRTPS, ecap={"hpts": True})
-    table = rig.first()
+    rig = PermittedRig(cap=NO_ESRTPS, ecap={"hpts": True})
+    table = rig.permitted = rig.first()
     table.map(0, DATA, 0x1000)
     rig.context(hpte=True)
     rig.pasid(0, FIRST, table=table, hptptr=PERMISSIONS, hptdid=9)
@@ -190,12 +198,68 @@ def _(given: bool) -> Rig:
 @case(Rule.HPT_TABLES)
 def _(given: bool) -> Rig:
     rig, address = with_permissions()
-    rig.put(PERMISSIONS + 0x3000 + (DATA >> 17) * 16, HostPermissionL1Entry.of(pp=0x1111_1111))
+    permit(rig, 0x1111_1111)
     if given:
         rig.permissions(9, DATA)
     rig.wait()
     rig.port().write_translated(address, b"y")
     return rig
+
+
+@case(Rule.HPT_REDUCED)
+def _(given: bool) -> Rig:
+    """6.5.3.4: a device that still has the translation would meet a fault."""
+    rig, _ = with_permissions()
+    where, entry = leaf(rig, rig.permitted, 0)
+    rig.memory.load(where, (entry & ~1).to_bytes(8, "little"))
+    rig.pasid_iotlb(0, address=0)
+    if given:
+        rig.device_tlb(address=0)
+        rig.wait()
+    permit(rig, 0)
+    rig.permissions(9, DATA)
+    if not given:
+        rig.device_tlb(address=0)
+    rig.wait()
+    return rig
+
+
+def permit(rig: Rig, rights: int) -> None:
+    """Change what a host permission table allows for the pages about DATA."""
+    rig.put(PERMISSIONS + 0x3000 + (DATA >> 17) * 16, HostPermissionL1Entry.of(pp=rights))
+
+
+@pytest.mark.section("6.5.3.4")
+@pytest.mark.parametrize("early", [False, True])
+def test_permissions_are_invalidated_after_the_entries_that_lead_to_them(early: bool) -> None:
+    """A stale context entry would have the cache filled again."""
+    rig, _ = with_permissions()
+    rig.context(hpte=False)
+    if early:
+        rig.permissions(9)
+    rig.cc()
+    rig.pc(1)
+    rig.iotlb(1)
+    rig.device_tlb()
+    if not early:
+        rig.permissions(9)
+    rig.wait()
+    found = [(debt.title, debt.section, debt.early) for debt in rig.audit.findings]
+    assert found == ([("wrong order", "6.5.3.4", "hpt_inv")] if early else [])
+
+
+@pytest.mark.section("6.5.3.4")
+def test_an_invalidation_on_its_way_to_the_device_counts() -> None:
+    """Descriptors are in order; that the device takes its time is no fault of the driver."""
+    rig, _ = with_permissions()
+    rig.unit.attach(DEVICE, SilentDevice())
+    where, entry = leaf(rig, rig.permitted, 0)
+    rig.memory.load(where, (entry & ~1).to_bytes(8, "little"))
+    permit(rig, 0)
+    rig.pasid_iotlb(0, address=0)
+    rig.device_tlb(address=0)
+    rig.permissions(9, DATA)
+    assert "wrong order" not in rig.verdicts
 
 
 def root_entry(given: bool, forgotten: str) -> Rig:
