@@ -13,7 +13,10 @@ from pathlib import Path
 from vtd.conformance.format import c_header
 
 FOLDER = Path(__file__).parents[1] / "vtd" / "conformance" / "payload"
-SOURCES = ("start.S", "main.c", "platform.c", "unit.c", "device.c", "probe.c")
+SOURCES = (
+    *("start.S", "main.c", "platform.c", "unit.c", "probe.c"),
+    *("device.c", "edu.c", "nvme.c"),
+)
 OPTIONS = (
     *("-m64", "-Os", "-std=gnu11", "-Wall", "-Wextra", "-Werror", "-ffreestanding", "-fPIE"),
     *("-fno-jump-tables", "-mno-red-zone", "-mgeneral-regs-only", "-fno-stack-protector"),

@@ -35,6 +35,14 @@ FOUND = 1
 PROBE_BASE = 0x200_0000
 """Where the image that probes goes: 32 MiB, which firmware leaves alone."""
 
+
+class DeviceKind(StrEnum):
+    """What does DMA in a machine that is made for the purpose."""
+
+    EDU = "edu"
+    NVME = "nvme"
+
+
 app = typer.Typer(
     help="Test the VT-d unit of a virtual machine monitor from inside a guest.",
     invoke_without_command=True,
@@ -54,6 +62,9 @@ UnitOption = Annotated[
     str, typer.Option("--unit", help="qemu: options of intel-iommu, such as scalable-mode=on.")
 ]
 MemoryOption = Annotated[str, typer.Option("--memory", help="qemu: memory of the guest.")]
+DeviceOption = Annotated[
+    DeviceKind, typer.Option("--device", help="qemu: what does DMA; nvme has disks in memory.")
+]
 OutputOption = Annotated[Path, typer.Option("--output", "-o", help="The file to write.")]
 
 
@@ -80,12 +91,13 @@ def conformance(context: typer.Context) -> None:
         raise typer.Exit(UNUSABLE)
 
 
-def _machine(target: str, qemu: str | None, unit: str, memory: str) -> Machine:
+def _machine(target: str, qemu: str | None, unit: str, memory: str, device: DeviceKind) -> Machine:
+    from vtd.conformance.format import Driver  # noqa: PLC0415
     from vtd.conformance.running import CommandMachine, QemuMachine  # noqa: PLC0415
 
     kind, _, words = target.partition(":")
     if kind == "qemu" and not words:
-        return QemuMachine(_qemu(qemu), unit, memory)
+        return QemuMachine(_qemu(qemu), unit, memory, Driver[device.name])
     if kind == "command" and words.strip():
         try:
             return CommandMachine(tuple(shlex.split(words)))
@@ -108,6 +120,7 @@ def probe(
     qemu: QemuOption = None,
     unit: UnitOption = "",
     memory: MemoryOption = "8G",
+    device: DeviceOption = DeviceKind.EDU,
     format: Output = Format.TEXT,
 ) -> None:
     """Ask a machine what it is: units, DMAR table, memory, and devices that do DMA on demand.
@@ -121,7 +134,7 @@ def probe(
     from vtd.conformance.running import run as run_image  # noqa: PLC0415
 
     with unusable_input("vtd conformance probe"), ended_by_signals():
-        machine = _machine(target, qemu, unit, memory)
+        machine = _machine(target, qemu, unit, memory, device)
         collected = run_image(make_image(Mode.PROBE, PROBE_BASE), machine, time.monotonic)
         found = Probe.of_frames(collected.frames)
     with unusable_input(str(output)):
@@ -147,6 +160,8 @@ def _probe_row(found: Probe) -> dict[str, object]:
 
 
 def _probe_lines(found: Probe) -> Iterator[str]:
+    from vtd.conformance.devices import REACHES  # noqa: PLC0415
+
     for each in found.units:
         yield (
             f"unit at {each.base:#x}: VER {each.value(0, 4):#x}, CAP {each.value(8, 8):#x}, "
@@ -154,8 +169,13 @@ def _probe_lines(found: Probe) -> Iterator[str]:
         )
     size = sum(each.end - each.start for each in found.memory) >> 20
     yield f"{size} MiB of memory, host address width {found.host_address_width}"
-    devices = ", ".join(f"{source_id:04x}h" for source_id in found.devices())
+    devices = ", ".join(
+        f"{source_id:04x}h {REACHES[device.driver].name}"
+        for source_id, device in found.devices().items()
+    )
     yield f"devices that do DMA on demand, by source-id: {devices or 'none'}"
+    for place, why in found.unusable().items():
+        yield f"not usable: NVMe {place >> 8:02x}:{place >> 3 & 31:02x}.{place & 7}: {why}"
 
 
 @app.command()
@@ -178,6 +198,9 @@ def build(
     reset: Annotated[
         ResetBy, typer.Option(help="machine is slower, and shows reset values too.")
     ] = ResetBy.SOFTWARE,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="NVMe disks may lose what they hold.")
+    ] = False,
     format: Output = Format.TEXT,
 ) -> None:
     """Make an image of cases for a machine, each with all outcomes that are right on its unit.
@@ -194,7 +217,7 @@ def build(
     count = cases if cases is not None else 0 if scenarios else 100
     with unusable_input(str(machine)):
         found = read_probe(machine)
-        builder = Builder(found, reset=Reset[reset.name])
+        builder = Builder(found, reset=Reset[reset.name], overwrite=overwrite)
         features = found.capabilities.features
     fitting = [name for name, needed in sources.PROPERTIES.items() if needed <= features]
     for name in property or ():
@@ -245,6 +268,7 @@ def run(
     qemu: QemuOption = None,
     unit: UnitOption = "",
     memory: MemoryOption = "8G",
+    device: DeviceOption = DeviceKind.EDU,
     silence: Annotated[
         float, typer.Option(min=1, help="Seconds without a word after which a machine hangs.")
     ] = 30,
@@ -263,7 +287,7 @@ def run(
         kit = read_image(image)
         if not kit.document:
             raise ValueError("an image that probes has no cases")
-    machine = _machine(target, qemu, unit, memory)
+    machine = _machine(target, qemu, unit, memory, device)
     total = int(kit.header.cases)
     with unusable_input("vtd conformance run"), ended_by_signals(), StatusLine() as status:
         collected = run_image(

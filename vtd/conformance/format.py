@@ -34,8 +34,8 @@ MOST_DEVICES = 8
 MOST_VECTORS = 15
 NO_DEVICE = 0x100
 """Of a problem: added to the number of the device; below are vectors of exceptions."""
-BUFFER = 4096
-"""Bytes that a device keeps."""
+NVME_COMMANDS = 256
+"""Entries of a submission queue; none is free again before the next case."""
 
 
 class Mode(IntEnum):
@@ -57,6 +57,7 @@ class Driver(IntEnum):
 
     NONE = 0
     EDU = 1
+    NVME = 2
 
 
 class Reset(IntEnum):
@@ -107,6 +108,8 @@ class Status(IntEnum):
     """The machine does not reset itself."""
     CRASHED = 3
     """The machine began anew in the middle of it."""
+    NO_DEVICE = 4
+    """A device can't be made ready."""
 
 
 class Kind(IntEnum):
@@ -121,6 +124,8 @@ class Kind(IntEnum):
     FUNCTION = 7
     PROBLEM = 8
     """An exception of the processor, or a device that is not where the image says."""
+    CONTROLLER = 9
+    """CAP of the NVMe controller of a function."""
 
 
 class Scratch(IntEnum):
@@ -133,7 +138,13 @@ class Scratch(IntEnum):
     STAGING = 0x17000
     QUEUE = 0x18000
     STATE = 0x19000
-    SIZE = 0x1A000
+    ADMIN = 0x1A000
+    """Of NVMe: admin commands, their completions, and a completion queue that stays full."""
+    COMPLETIONS = 0x1B000
+    FULL = 0x1C000
+    MORE_TABLES = 0x1D000
+    """Page tables for what lies above the first 16 GiB."""
+    SIZE = 0x25000
 
 
 Device = Struct(
@@ -255,6 +266,8 @@ def _lines() -> Iterator[str]:
         "MOST_DEVICES",
         "MOST_VECTORS",
         "NO_DEVICE",
+        "PAGE",
+        "NVME_COMMANDS",
     ):
         yield f"#define {name} {globals()[name]:#x}"
     for enumeration in _ENUMERATIONS:

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 from construct import Container, StreamError
 
+from vtd.conformance.devices import Device
 from vtd.conformance.format import MOST_DEVICES, PAGE, VERSION, Door, Header, Mode, Scratch
 
 Json = Any
@@ -31,16 +32,6 @@ LIMIT = 2000
 
 class KitError(ValueError):
     """A kit, probe or result that can't be used: says which, and what is wrong."""
-
-
-class Device(NamedTuple):
-    """A device that does DMA on demand, as the payload is told of it."""
-
-    driver: int
-    bus: int
-    devfn: int
-    message: int
-    registers: int
 
 
 class Output(NamedTuple):

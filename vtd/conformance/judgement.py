@@ -96,6 +96,7 @@ _ENDINGS = {
     None: (Verdict.FAILED, "the machine went silent"),
     Status.TIME: (Verdict.FAILED, "the unit or a device did not answer in time"),
     Status.NO_RESET: (Verdict.INCONCLUSIVE, "the machine does not reset itself"),
+    Status.NO_DEVICE: (Verdict.INCONCLUSIVE, "a device can't be made ready"),
     Status.CRASHED: (Verdict.INCONCLUSIVE, "the machine began anew in the middle of it"),
 }
 

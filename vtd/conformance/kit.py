@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from vtd.conformance.format import MOST_DEVICES, Mode, Op, Reset
+from vtd.conformance.devices import REACHES, Numbered
+from vtd.conformance.format import MOST_DEVICES, Driver, Mode, Op, Reset
 from vtd.conformance.image import Image, KitError, make_image, occupied
 from vtd.conformance.observing import Observed, observe
 from vtd.conformance.probe import Probe
@@ -118,16 +119,35 @@ class _Prepared:
 
 
 class Builder:
-    """Takes cases for one machine, and makes the image."""
+    """Takes cases for one machine, and makes the image.
 
-    def __init__(self, probe: Probe, *, reset: Reset = Reset.SOFTWARE) -> None:
+    ``overwrite``: NVMe disks may lose what they hold, and are left alone without.
+    """
+
+    def __init__(
+        self, probe: Probe, *, reset: Reset = Reset.SOFTWARE, overwrite: bool = False
+    ) -> None:
         self.probe = probe
         self.reset = reset
-        found = probe.devices()
+        there = probe.devices()
+        found = {
+            source_id: device
+            for source_id, device in there.items()
+            if overwrite or device.driver != Driver.NVME
+        }
         if not found:
-            raise KitError("no device that does DMA on demand: add edu devices")
-        self.devices = list(found.values())[:MOST_DEVICES]
-        self.numbers = {source_id: number for number, source_id in enumerate(found)}
+            disks = ", ".join(f"{source_id:04x}h" for source_id in there)
+            raise KitError(
+                f"no device that does DMA on demand may be used: --overwrite allows disks {disks}"
+                if disks
+                else "no device that does DMA on demand: add edu devices, or NVMe with cmb_size_mb"
+            )
+        used = list(found.items())[:MOST_DEVICES]
+        self.devices = [device for _, device in used]
+        self.numbers = {
+            source_id: Numbered(number, REACHES[device.driver])
+            for number, (source_id, device) in enumerate(used)
+        }
         self.left: list[Left] = []
         self._ready: list[_Prepared] = []
         self._memory = probe.frames

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from construct import Int32ul, Int64ul, Struct
 
+from vtd.conformance.devices import Device
 from vtd.conformance.format import Driver, Kind
 from vtd.conformance.frames import Received
-from vtd.conformance.image import Device, KitError
+from vtd.conformance.image import KitError
 from vtd.dmar.table import Table
 from vtd.layouts.registers import GlobalStatus
 from vtd.unit.registers.capabilities import Capabilities
@@ -27,6 +28,10 @@ USABLE = 1
 """The type of ordinary memory in a memory map."""
 EDU = 0x11E8_1234
 BRIDGE_CLASS = 0x0604
+NVME_CLASS = 0x01_08_02
+MSI, EXPRESS, MSI_X = 0x05, 0x10, 0x11
+MEMORY_BUFFER = 1 << 57
+"""CAP.CMBS of an NVMe controller."""
 PCIE_TO_PCI = 7
 MapEntry = Struct("start" / Int64ul, "length" / Int64ul, "type" / Int32ul)
 
@@ -65,12 +70,14 @@ class Probe:
     units: tuple[UnitFound, ...]
     functions: dict[int, bytes]
     """Configuration spaces by bus and devfn."""
+    controllers: dict[int, int] = field(default_factory=dict)
+    """CAP of NVMe controllers whose registers can be seen, by bus and devfn."""
 
     @classmethod
     def of_frames(cls, frames: Iterable[Received]) -> Probe:
         """What a machine said; KitError if that is not all of it, or makes no sense."""
         memory: list[Span] = []
-        table, units, functions = b"", [], {}
+        table, units, functions, controllers = b"", [], {}, {}
         last = None
         for each in frames:
             last = each.kind
@@ -86,11 +93,13 @@ class Probe:
                     units.append(UnitFound(base, each.data))
                 case Kind.FUNCTION:
                     functions[each.number] = each.data
+                case Kind.CONTROLLER:
+                    controllers[each.number] = int.from_bytes(each.data, "little")
                 case Kind.PROBLEM:
                     raise KitError(f"the payload met exception {each.number}")
         if last is not Kind.END:
             raise KitError("the probe is cut: the machine did not come to its end")
-        return cls(tuple(memory), table, tuple(units), functions).checked()
+        return cls(tuple(memory), table, tuple(units), functions, controllers).checked()
 
     def checked(self) -> Probe:
         """The same, if it can be true; KitError says what can't."""
@@ -147,19 +156,42 @@ class Probe:
         """What can do DMA on demand, by the source-id of its requests."""
         found = {}
         for place, space in self.functions.items():
-            registers = _word(space, 0x10) & ~0xF
-            message = _capability(space, 5)
-            if _word(space, 0) == EDU and registers and message is not None:
-                bus, devfn = place >> 8, place & 0xFF
-                source_id = self._alias(bus, place)
-                found[source_id] = Device(Driver.EDU, bus, devfn, message, registers)
+            device = self._edu(place, space) or self._nvme(place, space)
+            if device is not None:
+                found[self._alias(place >> 8, place)] = device
         return found
+
+    def unusable(self) -> dict[int, str]:
+        """NVMe controllers that the kit can't use, by bus and devfn, and why."""
+        return {
+            place: "its registers can't be seen"
+            if place not in self.controllers
+            else "it has no memory for its queue, which would be requests too"
+            for place, space in self.functions.items()
+            if _word(space, 8) >> 8 == NVME_CLASS and self._nvme(place, space) is None
+        }
+
+    def _edu(self, place: int, space: bytes) -> Device | None:
+        registers, message = _word(space, 0x10) & ~0xF, _capability(space, MSI)
+        if _word(space, 0) != EDU or not registers or message is None:
+            return None
+        return Device(Driver.EDU, place >> 8, place & 0xFF, message, registers)
+
+    def _nvme(self, place: int, space: bytes) -> Device | None:
+        """A controller with a memory buffer: its queue is then no request of its own."""
+        message = _capability(space, MSI_X)
+        buffered = self.controllers.get(place, 0) & MEMORY_BUFFER
+        if _word(space, 8) >> 8 != NVME_CLASS or message is None or not buffered:
+            return None
+        upper = _word(space, 0x14) if _word(space, 0x10) & 4 else 0
+        registers = upper << 32 | _word(space, 0x10) & ~0xF
+        return Device(Driver.NVME, place >> 8, place & 0xFF, message, registers)
 
     def _alias(self, bus: int, source_id: int) -> int:
         """The source-id that requests of a bus have at the root complex (3.9.1)."""
         for place, space in self.functions.items():
             if _word(space, 8) >> 16 == BRIDGE_CLASS and space[0x19] == bus:
-                express = _capability(space, 0x10)
+                express = _capability(space, EXPRESS)
                 if express is not None and space[express + 2] >> 4 == PCIE_TO_PCI:
                     source_id = bus << 8
                 return self._alias(place >> 8, source_id)
@@ -175,6 +207,7 @@ class Probe:
                 {"base": hex(each.base), "registers": each.registers.hex()} for each in self.units
             ],
             "functions": {f"{place:04x}": space.hex() for place, space in self.functions.items()},
+            "controllers": {f"{place:04x}": hex(cap) for place, cap in self.controllers.items()},
         }
 
     @classmethod
@@ -194,6 +227,9 @@ class Probe:
             functions = {
                 int(place, 16): bytes.fromhex(space) for place, space in raw["functions"].items()
             }
+            controllers = {
+                int(place, 16): int(cap, 0) for place, cap in raw.get("controllers", {}).items()
+            }
             dmar = bytes.fromhex(raw["dmar"])
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise KitError(f"a probe with broken values: {error!r}") from error
@@ -201,7 +237,7 @@ class Probe:
             raise KitError("a probe with a configuration space that is not one of 256 bytes")
         if any(len(each.registers) != 256 for each in units):
             raise KitError("a probe with a unit whose registers are not 256 bytes")
-        return cls(memory, dmar, units, functions).checked()
+        return cls(memory, dmar, units, functions, controllers).checked()
 
 
 def read_probe(path: Path) -> Probe:

@@ -6,6 +6,7 @@ write is in it before, each read goes to a place of its own, and the buffer is l
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -13,8 +14,9 @@ from typing import Any, NamedTuple
 from construct import Container
 
 from devices.dma import split_pages
-from vtd.conformance.format import BUFFER, Instruction, Interrupts, Op, Reset, ResetProof
+from vtd.conformance.devices import Numbered
 from vtd.conformance.format import Case as CaseHead
+from vtd.conformance.format import Instruction, Interrupts, Op, Reset, ResetProof
 from vtd.conformance.retargeting import LOWEST
 from vtd.fuzz.case import Case, Outcome, Step
 
@@ -76,14 +78,14 @@ class Program:
 
 def program_of(
     case: Case,
-    devices: Mapping[str, int],
+    devices: Mapping[str, Numbered],
     frames: Iterable[int],
     interrupts: Mapping[int, int],
     unsent: frozenset[int] = frozenset(),
 ) -> Program:
     """The program of a case.
 
-    ``devices``: the number that each has in the image. ``frames`` are cleared before.
+    ``devices``: those that there are, by the names of the case. ``frames`` are cleared before.
     ``interrupts``: the steps after which interrupts are looked for, and how many have to be waited
     for. UnfitError if the case needs something that there isn't.
     """
@@ -97,7 +99,7 @@ def program_of(
         blank = BLANK * (place.length // len(BLANK) + 1)
         buffer += (data or blank)[: place.length]
     for name, buffer in used.items():
-        program.add(Op.FILL, device=devices[name], data=bytes(buffer))
+        program.add(Op.FILL, device=devices[name].number, data=bytes(buffer))
     for number, step in enumerate(case.steps):
         if number not in unsent:
             _step(program, number, step, devices)
@@ -106,14 +108,15 @@ def program_of(
             program.slots.append(Slot(number, "interrupts", Interrupts.sizeof()))
     program.add(Op.OFF)
     for name, buffer in used.items():
-        program.add(Op.DUMP, device=devices[name], length=len(buffer))
+        program.add(Op.DUMP, device=devices[name].number, length=len(buffer))
         program.slots.append(Slot(-1, "buffer", len(buffer), name))
     return program
 
 
-def _places(case: Case, devices: Mapping[str, int]) -> Iterator[tuple[int, Place]]:
+def _places(case: Case, devices: Mapping[str, Numbered]) -> Iterator[tuple[int, Place]]:
     """A place in the buffer for each transfer."""
     ends: dict[str, int] = {}
+    commands: Counter[str] = Counter()
     for number, step in enumerate(case.steps):
         if step["op"] not in _OPERATIONS:
             raise UnfitError(f"no way to do {step['op']} here")
@@ -126,16 +129,22 @@ def _places(case: Case, devices: Mapping[str, int]) -> Iterator[tuple[int, Place
         tagged = [key for key in ("pasid", "privileged", "execute") if step.get(key) is not None]
         if tagged:
             raise UnfitError(f"no device that sends requests with {tagged[0]}")
+        reach = devices[name].reach
+        commands[name] += 1
+        if reach.commands and commands[name] > reach.commands:
+            raise UnfitError(f"{reach.name} does {reach.commands} transfers and messages of a case")
         if step["op"] == "msi":
-            if int(step["data"], 0) >> 16 or int(step["address"], 0) & 3:
+            if int(step["data"], 0) >> reach.message_bits or int(step["address"], 0) & 3:
                 raise UnfitError("no device whose message has data of 32 bits")
             continue
         length = step.get("length", len(step.get("hex", "")) // 2)
         if not length:
             raise UnfitError("no device that reads nothing")
+        if why := reach.refusal(int(step["iova"], 0), length):
+            raise UnfitError(why)
         start = ends.get(name, 0)
-        if start + length > BUFFER:
-            raise UnfitError(f"transfers of {name} need more than the {BUFFER} bytes of its buffer")
+        if start + length > reach.buffer:
+            raise UnfitError(f"transfers need more than the {reach.buffer} bytes {reach.name} has")
         ends[name] = start + length
         yield number, Place(name, start, length)
 
@@ -145,7 +154,7 @@ _OPERATIONS = frozenset(
 )
 
 
-def _step(program: Program, number: int, step: Step, devices: Mapping[str, int]) -> None:
+def _step(program: Program, number: int, step: Step, devices: Mapping[str, Numbered]) -> None:
     match step["op"]:
         case "mem_write":
             program.add(Op.STORE, address=int(step["addr"], 0), data=bytes.fromhex(step["hex"]))
@@ -162,7 +171,7 @@ def _step(program: Program, number: int, step: Step, devices: Mapping[str, int])
             place = program.places[number]
             program.add(
                 Op.DEVICE_READ if kind == "dma_read" else Op.DEVICE_WRITE,
-                device=devices[place.device],
+                device=devices[place.device].number,
                 address=int(step["iova"], 0),
                 value=place.offset,
                 length=place.length,
@@ -170,7 +179,7 @@ def _step(program: Program, number: int, step: Step, devices: Mapping[str, int])
         case "msi":
             program.add(
                 Op.MESSAGE,
-                device=devices[step["device"]],
+                device=devices[step["device"]].number,
                 address=int(step["address"], 0),
                 value=int(step["data"], 0),
             )

@@ -15,7 +15,8 @@ from typing import IO, Protocol
 
 from construct import Container
 
-from vtd.conformance.format import NO_DEVICE, Begin, Kind
+from vtd.conformance.devices import REACHES
+from vtd.conformance.format import NO_DEVICE, Begin, Driver, Kind
 from vtd.conformance.frames import Frames, Received
 from vtd.conformance.image import DEBUG_CONSOLE, SERIAL, Image, KitError, Output
 
@@ -101,7 +102,8 @@ def _check_devices(image: Image, frames: Sequence[Received]) -> None:
         if each.kind is Kind.PROBLEM and each.number >= NO_DEVICE:
             device = image.header.devices[each.number - NO_DEVICE]
             where = f"{device.bus:02x}:{device.devfn >> 3:02x}.{device.devfn & 7}"
-            raise KitError(f"the image is for another machine: no edu device at {where}")
+            name = REACHES[device.driver].name
+            raise KitError(f"the image is for another machine: no {name} device at {where}")
 
 
 def _one(
@@ -156,12 +158,13 @@ def _started(command: Sequence[str], complaints: IO[bytes]) -> Iterator[subproce
 
 @dataclass(frozen=True)
 class QemuMachine:
-    """QEMU with its own unit and edu devices where cases expect requesters."""
+    """QEMU with its own unit and devices where cases expect requesters."""
 
     qemu: tuple[str, ...]
     unit: str = ""
     """Options of ``intel-iommu``."""
     memory: str = "8G"
+    device: Driver = Driver.EDU
     more: tuple[str, ...] = ()
     output: Output = DEBUG_CONSOLE
 
@@ -177,12 +180,17 @@ class QemuMachine:
             *("-device", "pcie-root-port,id=two,addr=3,chassis=2"),
             *("-device", "pcie-pci-bridge,id=old,bus=two,addr=0"),
         ]
-        for place in EDUS:
-            words += ["-device", f"edu,{place},dma_mask=0xffffffffffffffff"]
+        for number, place in enumerate(PLACES):
+            if self.device is Driver.EDU:
+                words += ["-device", f"edu,{place},dma_mask=0xffffffffffffffff"]
+            elif not place.startswith("bus=old"):  # NVMe is PCI Express
+                disk = f"id=disk{number},if=none,snapshot=on,driver=raw,file.driver=null-co"
+                words += ["-drive", f"{disk},file.size=1M,file.read-zeroes=on"]
+                words += ["-device", f"nvme,{place},serial=kit,drive=disk{number},cmb_size_mb=1"]
         return [*words, "-kernel", str(image), "-debugcon", "stdio", *self.more]
 
 
-EDUS = (
+PLACES = (
     "addr=4.0,multifunction=on",
     "addr=4.1",
     "addr=5.0",

@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import seed as seeded
 from hypothesis import strategies as st
 
+from vtd.conformance.devices import REACHES, Reach
 from vtd.conformance.kit import Wanted
 from vtd.conformance.observing import observe
 from vtd.conformance.probe import Probe
@@ -100,17 +101,40 @@ def _for_guest(case: Case, probe: Probe) -> Case:
     switches off a queue that is not empty, which software must not (6.5.2).
     """
     memory = tuple((each.start << 12, len(each) << 12) for each in probe.frames if each)
-    case = replace(case, memory=memory)
+    reaches = _reaches(case, probe)
+    steps = [_widened(step, reaches.get(step.get("device", ""))) for step in case.steps]
+    case = replace(case, memory=memory, steps=tuple(steps))
     try:
         seen = observe(case, KEEPS_STALE, SPECIFICATION)
     except EndlessError:
         return case  # which is then left out
-    steps: list[Step] = []
+    steps = []
     for step, where in list(zip(case.steps, seen.landed, strict=True))[: seen.undrained]:
         steps.append(_without_sticky(step))
         if step["op"] == "dma_write" and where is not None and _holds(probe, *where):
             steps.append(mem_read(*where))
     return replace(case, steps=tuple(steps))
+
+
+def _reaches(case: Case, probe: Probe) -> dict[str, Reach]:
+    """What the devices of a case can do, by their names there."""
+    found = probe.devices()
+    return {
+        name: REACHES[found[source_id].driver]
+        for name, source_id in case.devices
+        if source_id in found
+    }
+
+
+def _widened(step: Step, reach: Reach | None) -> Step:
+    """A transfer as the device can do it; what it writes is repeated."""
+    if reach is None or not step.get("length"):
+        return step
+    address, length = reach.widened(int(step["iova"], 0), step["length"])
+    wide = {**step, "iova": hex(address), "length": length}
+    if "hex" in step:
+        wide["hex"] = (step["hex"] * (length // step["length"] + 1))[: 2 * length]
+    return wide
 
 
 def _holds(probe: Probe, address: int, length: int) -> bool:

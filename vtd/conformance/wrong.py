@@ -8,6 +8,9 @@ from typing import NamedTuple
 from vtd.conformance.kit import KitCase
 from vtd.fuzz.case import Case, Outcome
 
+LONGEST = 64
+"""Characters of an outcome that are shown."""
+
 
 class Wrong(NamedTuple):
     """A step with an outcome that is not allowed."""
@@ -61,4 +64,5 @@ def _left_over(
 
 
 def _shown(value: Outcome) -> str:
-    return hex(value) if isinstance(value, int) else str(value)
+    text = hex(value) if isinstance(value, int) else str(value)
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."

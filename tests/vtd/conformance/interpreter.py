@@ -14,10 +14,10 @@ from construct import Container
 from devices.dma import split_pages
 from pagetables.memory import PhysicalMemory
 from vtd.conformance.format import (
-    BUFFER,
     MOST_VECTORS,
     Begin,
     Case,
+    Driver,
     Frame,
     Header,
     Instruction,
@@ -44,15 +44,19 @@ from vtd.unit.unit import RemappingUnit
 MEMORY = ((0, 0x9F000), (0x10_0000, 0x1FF0_0000))
 BASE = 0xFED9_0000
 PLACES = (0x20, 0x21, 0x28, 0x90)
-MSI = 0x40
+MESSAGE = 0x40
+NVME_CLASS, MEMORY_BUFFER = 0x01_08_02, 1 << 57
 
 
 class Machine:
     """A machine with a unit of some capabilities, perhaps a broken one."""
 
-    def __init__(self, capabilities: Capabilities, defect: str = "") -> None:
+    def __init__(
+        self, capabilities: Capabilities, defect: str = "", *, driver: Driver = Driver.EDU
+    ) -> None:
         self.capabilities = capabilities
         self.defect = defect
+        self.driver = driver
         self.memory = PhysicalMemory()
         for start, length in MEMORY:
             self.memory.add_region(start, length)
@@ -110,12 +114,14 @@ class Machine:
         registers = (self.unit.read_register(4 * index, 4) for index in range(64))
         yield frame(Kind.UNIT, 48, b"".join(each.to_bytes(4, "little") for each in registers))
         for number, place in enumerate(PLACES):
-            yield frame(Kind.FUNCTION, place, configuration(number))
+            yield frame(Kind.FUNCTION, place, configuration(number, self.driver))
+            if self.driver is Driver.NVME:
+                yield frame(Kind.CONTROLLER, place, MEMORY_BUFFER.to_bytes(8, "little"))
 
     def _case(self, header: Container, code: bytes) -> bytes:
         self._power_on()
         unit = self.unit
-        self.buffers = {number: bytearray(BUFFER) for number in range(len(header.devices))}
+        self.buffers = {number: bytearray(1 << 16) for number in range(len(header.devices))}
         values = [(0x1C, 4), (0x34, 4), (0x38, 4), (0xA0, 4), (0x80, 8), (0x88, 8)]
         names = [field.name for field in ResetProof.subcons]
         proof = zip(names, (unit.read_register(*each) for each in values), strict=True)
@@ -171,14 +177,17 @@ class Machine:
         return b""
 
 
-def configuration(number: int) -> bytes:
-    """Configuration space of an edu device."""
+def configuration(number: int, driver: Driver = Driver.EDU) -> bytes:
+    """Configuration space of a device."""
     space = bytearray(256)
-    space[0:4] = EDU.to_bytes(4, "little")
+    identity, message = (EDU, 0x05) if driver is Driver.EDU else (0x0010_1B36, 0x11)
+    space[0:4] = identity.to_bytes(4, "little")
     space[6] = 0x10
+    if driver is Driver.NVME:
+        space[9:12] = NVME_CLASS.to_bytes(3, "little")
     space[0x10:0x14] = (0xFE00_0000 + (number << 20)).to_bytes(4, "little")
-    space[0x34] = MSI
-    space[MSI] = 5
+    space[0x34] = MESSAGE
+    space[MESSAGE] = message
     return bytes(space)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tests.vtd.conformance.interpreter import Machine
-from vtd.conformance.format import Kind, Mode, Status
+from vtd.conformance.format import Driver, Kind, Mode, Status
 from vtd.conformance.frames import Frames, Received
 from vtd.conformance.image import DEBUG_CONSOLE, Image, make_image
 from vtd.conformance.judgement import Judged, judge_all
@@ -21,14 +21,15 @@ def received(machine: Machine, image: Image) -> Iterator[Received]:
     return Frames().feed(b"".join(machine.run(image.told(DEBUG_CONSOLE))))
 
 
-def probed(profile: str = "qemu") -> Probe:
+def probed(profile: str = "qemu", driver: Driver = Driver.EDU) -> Probe:
     """A machine with the unit of a profile."""
-    return Probe.of_frames(received(Machine(PROFILES[profile]), make_image(Mode.PROBE, 0x200_0000)))
+    machine = Machine(PROFILES[profile], driver=driver)
+    return Probe.of_frames(received(machine, make_image(Mode.PROBE, 0x200_0000)))
 
 
 def built(probe: Probe, count: int, *properties: str, seed: int = 0) -> Image:
-    """A kit of generated cases."""
-    builder = Builder(probe)
+    """A kit of generated cases; disks may be overwritten."""
+    builder = Builder(probe, overwrite=True)
     for name in properties:
         for wanted in generated(probe, name, count, seed):
             builder.add(wanted)

@@ -7,12 +7,12 @@ import pytest
 from tests.vtd.conformance.interpreter import Machine
 from tests.vtd.conformance.kits import built, judged, probed
 from vtd.conformance.format import Case as CaseHead
-from vtd.conformance.format import Header, Instruction, Op, Scratch
+from vtd.conformance.format import Driver, Header, Instruction, Op, Scratch
 from vtd.conformance.image import Image, KitError
 from vtd.conformance.kit import Builder, Wanted
 from vtd.conformance.probe import Probe, Span
 from vtd.conformance.sources import PROPERTIES, generated
-from vtd.fuzz.case import Case, dma_read, dma_write, reg_read
+from vtd.fuzz.case import Case, dma_read, dma_write, msi, reg_read
 from vtd.unit.registers.capabilities import PROFILES
 
 
@@ -23,6 +23,46 @@ def test_the_engine_passes_every_generated_case(profile: str) -> None:
     verdicts = judged(image, Machine(PROFILES[profile]))
     assert len(verdicts) > 8
     assert [(each.name, each.why) for each in verdicts if not each.passed] == []
+
+
+def test_the_engine_passes_every_case_that_is_made_for_nvme() -> None:
+    probe = probed(driver=Driver.NVME)
+    image = built(probe, 5, *PROPERTIES)
+    verdicts = judged(image, Machine(PROFILES["qemu"], driver=Driver.NVME))
+    assert len(verdicts) > 12
+    assert [(each.name, each.why) for each in verdicts if not each.passed] == []
+    moved = [
+        (address, length)
+        for op, address, length in instructions(image)
+        if op in (Op.DEVICE_READ, Op.DEVICE_WRITE)
+    ]
+    assert moved
+    assert all(length % 512 == 0 and address % 4 == 0 for address, length in moved)
+
+
+def test_disks_are_left_alone_unless_they_may_be_overwritten() -> None:
+    probe = probed(driver=Driver.NVME)
+    with pytest.raises(KitError, match="--overwrite allows disks 0020h, 0021h, 0028h, 0090h"):
+        Builder(probe)
+    assert all(each.driver == Driver.NVME for each in Builder(probe, overwrite=True).devices)
+
+
+@pytest.mark.parametrize(
+    ("steps", "why"),
+    [
+        ([dma_read("d0", 0x20_0000, 8)], "NVMe moves 512 bytes from a multiple of 4"),
+        ([dma_read("d0", 0x20_0002, 512)], "NVMe moves 512 bytes from a multiple of 4"),
+        ([dma_read("d0", 0x20_0F00, 8192)], "NVMe moves 2 pages at once"),
+        ([dma_read("d0", 0x20_0000, 512)] * 129, "65536 bytes NVMe has"),
+        ([msi("d0", 0xFEE0_0010, 0)] * 255, "254 transfers and messages"),
+    ],
+)
+def test_what_nvme_can_not_do_is_left_out_with_its_reason(
+    steps: list[dict[str, object]], why: str
+) -> None:
+    builder = Builder(probed(driver=Driver.NVME), overwrite=True)
+    assert not builder.add(wanted(*steps))
+    assert why in builder.left[0].why
 
 
 def instructions(image: Image) -> list[tuple[Op, int, int]]:
@@ -67,7 +107,7 @@ def wanted(
         (wanted(dma_read("d0", 0, 8, pasid=1)), "pasid"),
         (wanted(dma_read("d0", 0, 8), devices=(("d0", 0x777),)), "source-id 0x0777"),
         (wanted(dma_read("d0", 0, 0)), "reads nothing"),
-        (wanted(dma_read("d0", 0, 5000)), "4096 bytes of its buffer"),
+        (wanted(dma_read("d0", 0, 5000)), "4096 bytes edu has"),
         (wanted({"op": "reset"}), "no way to do reset"),
         (wanted(dma_write("d0", 1 << 40, b"12345678")), "memory"),
         (

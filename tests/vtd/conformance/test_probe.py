@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tests.vtd.conformance.interpreter import Machine, frame
 from tests.vtd.conformance.kits import probed, received
-from vtd.conformance.format import Kind, Mode
+from vtd.conformance.format import Driver, Kind, Mode
 from vtd.conformance.frames import Frames
 from vtd.conformance.image import DEBUG_CONSOLE, KitError, make_image
 from vtd.conformance.probe import Probe, Span, UnitFound, read_probe
@@ -33,6 +33,20 @@ def test_requesters_behind_a_bridge_have_its_source_id() -> None:
     found = read_probe(RECORDED).devices()
     assert list(found) == [0x20, 0x21, 0x28, 0x90, 0x100, 0x300]
     assert (found[0x300].bus, found[0x300].devfn) == (3, 8)
+
+
+def test_nvme_needs_memory_of_its_own_for_its_queue() -> None:
+    probe = probed(driver=Driver.NVME)
+    assert list(probe.devices()) == [0x20, 0x21, 0x28, 0x90]
+    assert probe.unusable() == {}
+    assert Probe.from_json(json.loads(json.dumps(probe.to_json()))) == probe
+    plain = replace(probe, controllers={**probe.controllers, 0x21: 0})
+    assert list(plain.devices()) == [0x20, 0x28, 0x90]
+    assert "no memory for its queue" in plain.unusable()[0x21]
+    unseen = replace(probe, controllers={})
+    assert unseen.devices() == {}
+    assert set(unseen.unusable()) == {0x20, 0x21, 0x28, 0x90}
+    assert "can't be seen" in unseen.unusable()[0x20]
 
 
 def test_a_probe_comes_back_from_its_document() -> None:

@@ -1,62 +1,57 @@
-/* Devices that do DMA when they are told to: QEMU's edu. */
+/* Devices that do DMA when they are told to, each by its driver. */
 #include "kit.h"
-
-#define EDU 0x11e81234
-enum { BUFFER = 0x40000, RAISE = 0x60, ACKNOWLEDGE = 0x64, SOURCE = 0x80, TARGET = 0x88, COUNT = 0x90, GO = 0x98 };
 
 /* Whether the device is where the image has it. */
 int device_is(const struct device *device)
 {
-    return config_read(device->bus, device->devfn, 0) == EDU &&
-           (config_read(device->bus, device->devfn, 0x10) & ~0xfu) == device->registers;
+    return device->driver == DRIVER_NVME ? nvme_is(device) : edu_is(device);
 }
 
-static int transfer(const struct device *device, uint64_t from, uint64_t to, uint32_t length, int out)
+/* The device is made ready for a case; remapping is off. */
+int device_begin(const struct device *device)
 {
-    uint64_t registers = device->registers;
-    at(uint64_t, registers + SOURCE) = from;
-    at(uint64_t, registers + TARGET) = to;
-    at(uint64_t, registers + COUNT) = length;
-    at(uint64_t, registers + GO) = 1 | out << 1;
-    for (uint64_t end = deadline(); at(uint64_t, registers + GO) & 1;)
-        if (late(end))
-            return 1;
-    return 0;
+    return device->driver == DRIVER_NVME ? nvme_begin(device) : 0;
 }
 
 int device_read(const struct device *device, uint64_t address, uint64_t place, uint32_t length)
 {
-    return transfer(device, address, BUFFER + place, length, 0);
+    return device->driver == DRIVER_NVME ? nvme_transfer(device, address, place, length, 0)
+                                         : edu_transfer(device, address, place, length, 0);
 }
 
 int device_write(const struct device *device, uint64_t address, uint64_t place, uint32_t length)
 {
-    return transfer(device, BUFFER + place, address, length, 1);
+    return device->driver == DRIVER_NVME ? nvme_transfer(device, address, place, length, 1)
+                                         : edu_transfer(device, address, place, length, 1);
 }
 
+int device_message(const struct device *device, uint64_t address, uint32_t data)
+{
+    return device->driver == DRIVER_NVME ? nvme_message(device, address, data)
+                                         : edu_message(device, address, data);
+}
+
+/* What a device keeps is set and seen by way of a page of memory. */
 int device_fill(const struct device *device, uint64_t place, uint64_t data, uint32_t length)
 {
-    copy(image.scratch + SCRATCH_STAGING, data, length);
-    return device_read(device, image.scratch + SCRATCH_STAGING, place, length);
+    uint64_t staging = image.scratch + SCRATCH_STAGING;
+    for (uint32_t done = 0, part; done < length; done += part) {
+        part = length - done < PAGE ? length - done : PAGE;
+        copy(staging, data + done, part);
+        if (device_read(device, staging, place + done, part))
+            return 1;
+    }
+    return 0;
 }
 
 int device_dump(const struct device *device, uint64_t place, uint64_t data, uint32_t length)
 {
-    int failed = device_write(device, image.scratch + SCRATCH_STAGING, place, length);
-    copy(data, image.scratch + SCRATCH_STAGING, length);
-    return failed;
-}
-
-/* The device's own message (MSI with a 64-bit address) is set up as the wanted one, and sent; what
-   is read from the device last comes behind it. */
-void device_message(const struct device *device, uint64_t address, uint32_t data)
-{
-    uint8_t bus = device->bus, devfn = device->devfn, message = device->message;
-    config_write(bus, devfn, message + 4, address);
-    config_write(bus, devfn, message + 8, address >> 32);
-    config_write(bus, devfn, message + 12, data);
-    config_write(bus, devfn, message, 1u << 16);
-    at(uint32_t, device->registers + RAISE) = 1;
-    at(uint32_t, device->registers + ACKNOWLEDGE) = 1;
-    (void)at(uint32_t, device->registers);
+    uint64_t staging = image.scratch + SCRATCH_STAGING;
+    for (uint32_t done = 0, part; done < length; done += part) {
+        part = length - done < PAGE ? length - done : PAGE;
+        if (device_write(device, staging, place + done, part))
+            return 1;
+        copy(data + done, staging, part);
+    }
+    return 0;
 }

@@ -6,12 +6,15 @@
 #define MOST_DEVICES 0x8
 #define MOST_VECTORS 0xf
 #define NO_DEVICE 0x100
+#define PAGE 0x1000
+#define NVME_COMMANDS 0x100
 #define MODE_PROBE 0x0
 #define MODE_CASES 0x1
 #define DOOR_PLAIN 0x0
 #define DOOR_UART 0x1
 #define DRIVER_NONE 0x0
 #define DRIVER_EDU 0x1
+#define DRIVER_NVME 0x2
 #define RESET_SOFTWARE 0x0
 #define RESET_MACHINE 0x1
 #define OP_STORE 0x1
@@ -31,6 +34,7 @@
 #define STATUS_TIME 0x1
 #define STATUS_NO_RESET 0x2
 #define STATUS_CRASHED 0x3
+#define STATUS_NO_DEVICE 0x4
 #define KIND_BEGIN 0x1
 #define KIND_CASE 0x2
 #define KIND_END 0x3
@@ -39,13 +43,18 @@
 #define KIND_UNIT 0x6
 #define KIND_FUNCTION 0x7
 #define KIND_PROBLEM 0x8
+#define KIND_CONTROLLER 0x9
 #define SCRATCH_PAGE_TABLES 0x0
 #define SCRATCH_STACK 0x12000
 #define SCRATCH_INTERRUPT_TABLE 0x16000
 #define SCRATCH_STAGING 0x17000
 #define SCRATCH_QUEUE 0x18000
 #define SCRATCH_STATE 0x19000
-#define SCRATCH_SIZE 0x1a000
+#define SCRATCH_ADMIN 0x1a000
+#define SCRATCH_COMPLETIONS 0x1b000
+#define SCRATCH_FULL 0x1c000
+#define SCRATCH_MORE_TABLES 0x1d000
+#define SCRATCH_SIZE 0x25000
 #ifndef __ASSEMBLER__
 #include <stdint.h>
 struct device {

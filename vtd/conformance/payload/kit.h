@@ -15,6 +15,7 @@ uint64_t deadline(void);
 int late(uint64_t when);
 void copy(uint64_t to, uint64_t from, uint64_t length);
 void clear(uint64_t to, uint64_t length);
+uint64_t reach(uint64_t address);
 void interrupts_on(void);
 struct interrupts interrupts_seen(uint64_t wanted);
 void frame(uint32_t kind, uint32_t number, uint32_t status, const void *data, uint32_t length);
@@ -29,11 +30,21 @@ int unit_reset(void);
 
 /* device.c: whatever can do DMA; 0 is success, 1 no end in time */
 int device_is(const struct device *device);
+int device_begin(const struct device *device);
 int device_fill(const struct device *device, uint64_t place, uint64_t data, uint32_t length);
 int device_dump(const struct device *device, uint64_t place, uint64_t data, uint32_t length);
 int device_read(const struct device *device, uint64_t address, uint64_t place, uint32_t length);
 int device_write(const struct device *device, uint64_t address, uint64_t place, uint32_t length);
-void device_message(const struct device *device, uint64_t address, uint32_t data);
+int device_message(const struct device *device, uint64_t address, uint32_t data);
+
+/* edu.c, nvme.c: the drivers; out is towards memory */
+int edu_is(const struct device *device);
+int edu_transfer(const struct device *device, uint64_t address, uint64_t place, uint32_t length, int out);
+int edu_message(const struct device *device, uint64_t address, uint32_t data);
+int nvme_is(const struct device *device);
+int nvme_begin(const struct device *device);
+int nvme_transfer(const struct device *device, uint64_t address, uint64_t place, uint32_t length, int out);
+int nvme_message(const struct device *device, uint64_t address, uint32_t data);
 
 /* probe.c */
 void probe(void);

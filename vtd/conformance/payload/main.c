@@ -46,6 +46,15 @@ static int devices_on(void)
     return 1;
 }
 
+static int devices_begin(void)
+{
+    int failed = 0;
+    for (uint32_t index = 0; index < MOST_DEVICES; index++)
+        if (image.devices[index].driver)
+            failed |= device_begin(&image.devices[index]);
+    return failed;
+}
+
 static void prove_reset(struct reset_proof *proof)
 {
     *proof = (struct reset_proof){unit_read(0x1c, 4), unit_read(0x34, 4), unit_read(0x38, 4),
@@ -90,7 +99,7 @@ static int step(const struct instruction *what, uint64_t data, uint64_t *output)
         failed = device_write(device, what->address, what->value, what->length);
         break;
     case OP_MESSAGE:
-        device_message(device, what->address, what->value);
+        failed = device_message(device, what->address, what->value);
         break;
     case OP_INTERRUPTS:
         seen = interrupts_seen(what->value);
@@ -157,6 +166,8 @@ void kit(void)
             state()->reset = 1;
             restart();
             frame(KIND_CASE, each->number, STATUS_NO_RESET, 0, 0);
+        } else if (devices_begin()) {
+            frame(KIND_CASE, each->number, STATUS_NO_DEVICE, 0, 0);
         } else {
             state()->running = 1;
             run(each);

@@ -80,6 +80,32 @@ void clear(uint64_t to, uint64_t length)
     __asm__ volatile("rep stosb" : "+D"(to), "+c"(length) : "a"(0) : "memory");
 }
 
+/* The table below an entry, made from spare pages where there is none; 0 if they are used up. */
+static uint64_t *below(uint64_t *entry)
+{
+    static uint64_t used = SCRATCH_MORE_TABLES;
+    if (!(*entry & 1)) {
+        if (used == SCRATCH_SIZE)
+            return 0;
+        clear(image.scratch + used, PAGE);
+        *entry = (image.scratch + used) | 3;
+        used += PAGE;
+    }
+    return (uint64_t *)(*entry & ~0xfffull);
+}
+
+/* The address, with 2 MiB around it mapped; 0 if it can't be. */
+uint64_t reach(uint64_t address)
+{
+    uint64_t *table = (uint64_t *)(image.scratch + SCRATCH_PAGE_TABLES);
+    for (int shift = 39; shift > 21 && table; shift -= 9)
+        table = below(&table[address >> shift & 0x1ff]);
+    if (!table || address >> 48)
+        return 0;
+    table[address >> 21 & 0x1ff] = (address & ~0x1fffffull) | 0x83;
+    return address;
+}
+
 /* Called by every entry of the interrupt table. */
 void interrupt(uint64_t vector)
 {

@@ -2,7 +2,7 @@
 #include "kit.h"
 
 extern const uint32_t boot_magic, boot_information;
-enum { LOADED_BY_MULTIBOOT = 0x2badb002, HAS_MAP = 1 << 6, CONFIGURATION = 64, UNIT_SIZE = 256 };
+enum { LOADED_BY_MULTIBOOT = 0x2badb002, HAS_MAP = 1 << 6, CONFIGURATION = 64, UNIT_SIZE = 256, NVME = 0x010802 };
 
 static int equal(uint64_t address, const char *text, int length)
 {
@@ -62,6 +62,16 @@ static void units(uint64_t table)
     }
 }
 
+/* CAP of an NVMe controller whose registers can be seen. */
+static void controller(uint32_t number, const uint32_t *space)
+{
+    uint64_t base = (space[4] & ~0xfu) | (space[4] & 4 ? (uint64_t)space[5] << 32 : 0);
+    if (space[2] >> 8 != NVME || !(space[1] & 2) || !base || !reach(base))
+        return;
+    uint64_t capabilities = at(uint64_t, base);
+    frame(KIND_CONTROLLER, number, 0, &capabilities, sizeof capabilities);
+}
+
 static void functions(void)
 {
     uint32_t space[CONFIGURATION];
@@ -75,6 +85,7 @@ static void functions(void)
             for (unsigned index = 0; index < CONFIGURATION; index++)
                 space[index] = config_read(bus, devfn, 4 * index);
             frame(KIND_FUNCTION, bus << 8 | devfn, 0, space, sizeof space);
+            controller(bus << 8 | devfn, space);
             if (!(devfn & 7) && !(space[3] >> 16 & 0x80))
                 devfn |= 7;
         }
