@@ -5,15 +5,19 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pagetables.geometry import PAGE_SHIFT
-from vtd.batch.columns import Requests, RowKind
+from vtd.batch.columns import Requests, RowKind, new_rows
 from vtd.batch.engine import Software, run
 from vtd.batch.outcomes import Status
 from vtd.batch.single import request_of
 from vtd.inspection.request_explanation import RequestExplanation, cached, explain_request
+from vtd.unit.caching.cache import Replacement, Shape
 from vtd.unit.caching.iotlb import IotlbEntry
 from vtd.unit.unit import RemappingUnit
+
+Pages = NDArray[np.uint64]
 
 
 class RowExplanation(NamedTuple):
@@ -26,9 +30,13 @@ class RowExplanation(NamedTuple):
     last_use: int | None
     """The row before that asked for the same page in the same way, if there is one."""
     pages_since: int
-    """How many other pages were asked for since then, or since the first row."""
+    """How many other pages of anybody were asked for since then, or since the first row."""
+    in_set: int
+    """How many of these have their place in the same set of the IOTLB."""
     others: int
     """How many rows since then were about something else, as invalidations are."""
+    shape: Shape
+    """Of the IOTLB."""
     request: RequestExplanation
     """Its way through the structures and tables, as ``vtd walk`` tells it."""
 
@@ -37,12 +45,29 @@ class RowExplanation(NamedTuple):
         """Why the IOTLB had what it had, in a line."""
         if self.entry is not None:
             return f"hit: a page of {1 << self.entry.shift:#x} bytes from {self.entry.address:#x}"
+        if self.shape.ways == 0:
+            return "miss: there is no IOTLB"
         if self.last_use is None:
             return "miss: the first use of this page"
-        gone = f"row {self.last_use} used this page, and {self.pages_since} others since then"
-        if self.others:
-            gone += f"; {self.others} rows of software came between"
-        return f"miss: {gone}"
+        used = f"row {self.last_use} used this page"
+        if self.invalidated:
+            return f"miss: {used}, and an invalidation since then removed it"
+        pages = "1 other page" if self.pages_since == 1 else f"{self.pages_since} other pages"
+        ways = "" if self.shape.sets == 1 else f", {self.in_set} of them in its set"
+        between = f"; {self.others} rows of software came between" if self.others else ""
+        size = "1 way" if self.shape.ways == 1 else f"{self.shape.ways} ways"
+        return f"miss: {used}, then {pages}{ways} of {size}{between}"
+
+    @property
+    def invalidated(self) -> bool:
+        """Whether only an invalidation can have removed what was there at the last use.
+
+        An LRU cache evicts nothing before as many others as it has ways came to its set.
+        """
+        if self.entry is not None or self.last_use is None or self.shape.ways == 0:
+            return False
+        unbounded = self.shape.ways is None or self.in_set < self.shape.ways
+        return unbounded and self.shape.replacement is Replacement.LRU
 
 
 def explain_row(
@@ -63,24 +88,55 @@ def explain_row(
     entry = cached(unit.caches.iotlb, request)
     explanation = explain_request(unit.remapping, request)
     (outcome,) = run(unit, rows[number : number + 1], software)
-    before = rows[:number]
-    alike = (before["kind"] == RowKind.DMA) & (before["address"] >> PAGE_SHIFT == _page(row))
+    reached = explanation.outcome
+    shift = PAGE_SHIFT if reached is None else reached.length.bit_length() - 1
+    page, before, shape = request.address >> shift, rows[:number], unit.caches.iotlb.shape
+    first, last = _pages(before, shift)
+    alike = (before["kind"] == RowKind.DMA) & (first <= page) & (page <= last)
     for column in ("source_id", "pasid"):
         alike &= before[column] == row[column]
     uses = np.flatnonzero(alike)
     since = before[uses[-1] + 1 if len(uses) else 0 :]
     requests = since["kind"] == RowKind.DMA
-    pages = np.unique(since[requests]["address"] >> PAGE_SHIFT)
+    pages = touched_pages(since[requests], shift)["address"] >> np.uint64(shift)
     return RowExplanation(
         Status(int(outcome["status"])),
         int(outcome["reads"]),
         entry,
         int(uses[-1]) if len(uses) else None,
         len(pages),
+        int(np.count_nonzero(_set_of(shape, pages) == shape.set_of(page))),
         int((~requests & (since["kind"] != RowKind.MARKER)).sum()),
+        shape,
         explanation,
     )
 
 
-def _page(row: np.void) -> int:
-    return int(row["address"]) >> PAGE_SHIFT
+def _pages(rows: Requests, shift: int) -> tuple[Pages, Pages]:
+    """Numbers of the first and the last page of each row."""
+    ends = rows["address"] + np.maximum(rows["length"], 1) - np.uint64(1)
+    return rows["address"] >> np.uint64(shift), ends >> np.uint64(shift)
+
+
+def touched_pages(rows: Requests, shift: int) -> Requests:
+    """Source, PASID and address of each page that requests touch, once, in this order.
+
+    Pages have 2^``shift`` bytes.
+    """
+    first, last = _pages(rows, shift)
+    counts = (last - first).astype(np.int64) + 1
+    within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+    pages = np.repeat(first, counts) + within.astype(np.uint64)
+    sources, pasids = (np.repeat(rows[name], counts) for name in ("source_id", "pasid"))
+    order = np.lexsort((pages, pasids, sources))
+    columns = sources[order], pasids[order], pages[order]
+    fresh = np.zeros(len(order), bool)
+    fresh[:1] = True
+    for each in columns:
+        fresh[1:] |= each[1:] != each[:-1]
+    sources, pasids, pages = (each[fresh] for each in columns)
+    return new_rows(len(pages), source_id=sources, pasid=pasids, address=pages << np.uint64(shift))
+
+
+def _set_of(shape: Shape, pages: Pages) -> Pages:
+    return (pages >> np.uint64(shape.index)) % np.uint64(shape.sets)

@@ -9,39 +9,28 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
-from typer.core import TyperCommand
 
 from vtd.commands.counted import counted
+from vtd.commands.design_options import (
+    DesignCommand,
+    Invalidations,
+    IotlbShapes,
+    PageSizes,
+    ProfileName,
+    StructureShapes,
+    TableKinds,
+    space_of,
+)
 from vtd.commands.extras import needing
 from vtd.commands.reading import unusable_input
 from vtd.commands.rendering.answer import CommandAnswer, Format, Output, show
 from vtd.commands.rendering.progress import StatusLine
-from vtd.commands.trace import known_sources, open_rows
+from vtd.commands.trace_files import known_sources, open_rows
 
 if TYPE_CHECKING:
-    from vtd.sweeps.designs import Pass, Space
+    from vtd.sweeps.designs import Pass
     from vtd.sweeps.results import Result
     from vtd.sweeps.running import Outcome, Task
-
-SHAPES = ("--iotlb", "--paging-structure")
-"""Options whose value is several words."""
-
-
-class SweepCommand(TyperCommand):
-    """A command whose shapes may be written without quotes: ``--iotlb sets=16 ways=1..16``."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Join the words of a shape, which have an equals sign, before they are parsed."""
-        joined: list[str] = []
-        within = False
-        for word in args:
-            if within and "=" in word and not word.startswith("-"):
-                joined[-1] += f" {word}"
-                continue
-            within = bool(joined) and joined[-1] in SHAPES
-            joined.append(word)
-        return super().parse_args(ctx, joined)
-
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
@@ -60,35 +49,18 @@ class Run(NamedTuple):
         return self.cpu_seconds / (self.seconds * self.workers) if self.cpu_seconds else None
 
 
-@app.command(cls=SweepCommand)
+@app.command(cls=DesignCommand)
 def sweep(
     traces: Annotated[
         list[str],
         typer.Argument(metavar="TRACE...", help="As of vtd trace; Parquet is read quickest."),
     ],
-    iotlb: Annotated[
-        str,
-        typer.Option(
-            metavar="SHAPES", help="sets=16..256 ways=1..16 policy=lru,fifo,random index=0"
-        ),
-    ] = "sets=1 ways=64",
-    paging_structure: Annotated[
-        str, typer.Option(metavar="SHAPES", help="The same, of the paging-structure cache; off.")
-    ] = "off",
-    profile: Annotated[
-        str | None,
-        typer.Option(help="Shapes that somebody published, by name, instead: see docs/traces.md."),
-    ] = None,
-    page_size: Annotated[str, typer.Option(help="4K, 2M, 1G; several with commas.")] = "4K",
-    tables: Annotated[
-        str, typer.Option(help="3-level, 4-level, 5-level, nested; several with commas.")
-    ] = "4-level",
-    invalidation: Annotated[
-        str,
-        typer.Option(
-            help="trace: its own rows; by its unmaps: strict, strict-leaves (IH), deferred; none"
-        ),
-    ] = "trace",
+    iotlb: IotlbShapes = "sets=1 ways=64",
+    paging_structure: StructureShapes = "off",
+    profile: ProfileName = None,
+    page_size: PageSizes = "4K",
+    tables: TableKinds = "4-level",
+    invalidation: Invalidations = "trace",
     costs: Annotated[
         str, typer.Option(help="hit=2,structure=5,read=50,outside=0 ns; walks=1; link=0 Gb/s")
     ] = "",
@@ -121,7 +93,7 @@ def sweep(
         from vtd.traces.summary import summarize  # noqa: PLC0415
 
         with unusable_input("vtd sweep"):
-            space = _space(iotlb, paging_structure, profile, page_size, tables, invalidation)
+            space = space_of(iotlb, paging_structure, profile, page_size, tables, invalidation)
             cost = parse_costs(costs)
         if machine is not None:
             known = known_sources(machine)
@@ -142,42 +114,6 @@ def sweep(
     rows = [_row(each) for each in found]
     document = {"results": rows, "run": {**run._asdict(), "efficiency": run.efficiency}}
     show(CommandAnswer(document, rows, _lines(found, run)), format)
-
-
-def _space(
-    iotlb: str,
-    structures: str,
-    profile: str | None,
-    page_size: str,
-    tables: str,
-    invalidation: str,
-) -> Space:
-    from vtd.sweeps.designs import (  # noqa: PLC0415 - needs an extra
-        INVALIDATING,
-        PAGE_SIZES,
-        TABLES,
-        Space,
-        chosen,
-        parse_shapes,
-    )
-    from vtd.sweeps.profiles import PROFILES  # noqa: PLC0415
-
-    if profile is not None:
-        names = chosen("--profile", profile, PROFILES)[:1]
-        iotlbs = tuple(PROFILES[name].iotlb for name in names)
-        tables_cached = tuple(PROFILES[name].structures for name in names)
-    else:
-        iotlbs, tables_cached = parse_shapes(iotlb), parse_shapes(structures)
-        if not all(each.ways for each in iotlbs):
-            raise ValueError("--iotlb: off is no design")
-    modes = chosen("--invalidation", invalidation, INVALIDATING)
-    return Space(
-        iotlbs,
-        tables_cached,
-        chosen("--page-size", page_size, PAGE_SIZES),
-        chosen("--tables", tables, TABLES),
-        tuple(INVALIDATING[each] for each in modes),
-    )
 
 
 def _outcomes(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import TYPE_CHECKING, Annotated
@@ -10,40 +9,22 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vtd.commands.counted import counted
+from vtd.commands.design_options import DesignCommand
 from vtd.commands.extras import needing
-from vtd.commands.machine import load_machine
 from vtd.commands.reading import UNUSABLE, read_text, unusable_input
 from vtd.commands.rendering.answer import CommandAnswer, Format, Output, show
 from vtd.commands.rendering.progress import StatusLine
+from vtd.commands.trace_explain import explain
+from vtd.commands.trace_files import Form, Sort, Source, TraceFile, known_sources, open_rows
 from vtd.rows import Hex
 
 if TYPE_CHECKING:
     from vtd.batch.columns import Requests
     from vtd.traces.summary import Summary
 
-TraceFile = Annotated[
-    str,
-    typer.Argument(
-        metavar="TRACE",
-        help="Parquet, JSON lines, CSV, a live recording, or a log of QEMU, HyperSIO or Linux; "
-        "- is stdin, and an address such as s3://... is opened by fsspec.",
-    ),
-]
 OutputTrace = Annotated[
     str, typer.Option("-o", "--output", help="File to write: JSON lines if .jsonl, else Parquet.")
 ]
-Form = Annotated[
-    str | None,
-    typer.Option(
-        "--from", help="parquet, jsonl, csv, recording, qemu, linux, block. Default: as it looks."
-    ),
-]
-Source = Annotated[
-    str | None,
-    typer.Option(metavar="BDF", help="The device, where the log does not name it."),
-]
-Sort = Annotated[bool, typer.Option("--sort", help="Sort rows by time, in memory.")]
-
 app = typer.Typer(
     help="Make, convert and look at DMA traces.",
     invoke_without_command=True,
@@ -57,24 +38,6 @@ def trace(context: typer.Context) -> None:
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
         raise typer.Exit(UNUSABLE)
-
-
-def open_rows(
-    place: str, form: str | None = None, source: str | None = None, *, sort: bool = False
-) -> Iterator[Requests]:
-    """The rows of a trace; what is wrong with it ends the command with one line."""
-    from vtd.traces.reading import FORMS, Reading, read_trace  # noqa: PLC0415 - needs an extra
-    from vtd.traces.rows import parse_source  # noqa: PLC0415
-
-    if form is not None and form not in FORMS:
-        raise typer.BadParameter(f"{form!r}: not one of {', '.join(FORMS)}", param_hint="--from")
-    try:
-        number = None if source is None else parse_source(source)
-    except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="--source") from error
-    stdin = sys.stdin.buffer if sys.stdin is not None else None
-    with unusable_input(place):
-        yield from read_trace(place, Reading(form, number, sort), stdin)
 
 
 @app.command("convert")
@@ -164,6 +127,9 @@ def head(
     show(CommandAnswer(found, found, lines), format)
 
 
+app.command("explain", cls=DesignCommand)(explain)
+
+
 def _row_line(row: dict[str, object]) -> str:
     tag = f" PASID {row['pasid']:#x}" if "pasid" in row else ""
     access = f", {row['access']}" if "access" in row else ""
@@ -171,18 +137,6 @@ def _row_line(row: dict[str, object]) -> str:
     return (
         f"{row['row']:>8}  {row['time']:>12} ns  {row['kind']:<10} {row['source_id']}{tag}  "
         f"{row['address']}  {row['length']} bytes{access}{target}"
-    )
-
-
-def known_sources(machine: str) -> frozenset[int]:
-    """The values of column ``source_id`` that functions of a machine can have."""
-    assembly = load_machine(machine)
-    topology = assembly.platform.topology
-    return frozenset(
-        segment << 16 | number
-        for segment in {unit.segment for unit in assembly.table.units} | {0}
-        for function in topology.functions(segment)
-        for number in topology.aliases(function)
     )
 
 

@@ -118,7 +118,7 @@ def test_a_miss_is_explained_by_what_came_since_the_last_use() -> None:
     first = explain_row(unit, rows, 0)
     assert first.cause == "miss: the first use of this page"
     again = explain_row(unit, rows, 17)
-    assert again.cause == "miss: row 1 used this page, and 15 others since then"
+    assert again.cause == "miss: row 1 used this page, then 15 other pages of 4 ways"
     assert again.reads == 4
     assert again.request.walk is not None
     rows["address"][18] = rows["address"][17]

@@ -221,6 +221,8 @@ SITUATIONS: dict[tuple[str, int], str] = {
     ("trace info", 2): "trace info empty",
     ("trace head", 0): "trace head rows",
     ("trace head", 2): "trace head empty",
+    ("trace explain", 0): "trace explain rows 0",
+    ("trace explain", 2): "trace explain rows 0 --page-size 8K",
     ("plot", 0): "plot results -o out.svg",
     ("plot", 2): "plot empty -o out.svg",
     ("sweep", 0): "sweep rows --jobs 1",

@@ -73,3 +73,20 @@ def test_a_trace_of_another_machine_is_named(tmp_path: Path) -> None:
     said = run("info", str(log), "--machine", machine, code=2)
     assert "column source_id: " in said
     assert "is no function of the machine" in said
+
+
+def test_one_request_is_explained(tmp_path: Path) -> None:
+    log = tmp_path / "t.csv"
+    pages = (1, 2, 3, 1, 1)
+    lines = [f"{time},00:02.0,{page << 12},64" for time, page in enumerate(pages)]
+    log.write_text("\n".join(["time,source,address,length", *lines]) + "\n")
+    said = run("explain", str(log), "3", "--iotlb", "sets=2", "ways=1").splitlines()
+    others = "2 other pages, 1 of them in its set of 1 way"
+    assert said[0] == f"row 3, 3 ns: miss: row 0 used this page, then {others}"
+    assert sum(" SS-P" in line for line in said) == 4
+    told = json.loads(run("explain", str(log), "4", "--format", "json"))
+    assert (told["row"], told["hit"], told["reads"], told["last_use"]) == (4, True, 0, 3)
+    assert told["request"]["physical"] == "0x1000"
+    assert run("explain", str(log), "5", code=2) == f"vtd: {log}: row 5: there are 5\n"
+    designs = run("explain", str(log), "0", "--page-size", "4K,2M", code=2)
+    assert "2 designs: a row is explained for one" in designs
