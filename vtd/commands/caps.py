@@ -27,8 +27,8 @@ def caps(
         list[str],
         typer.Argument(
             metavar="CAP ECAP [CAP ECAP ...] | LOG",
-            help="Pairs, one per unit, in hexadecimal with or without 0x; or a boot log or "
-            "debugfs iommu_regset to take them from, - is stdin.",
+            help="Pairs, one per unit, in hexadecimal with or without 0x; or a boot log, a "
+            "dump of registers or of their memory, debugfs or sysfs; - is stdin.",
         ),
     ],
     version: Annotated[

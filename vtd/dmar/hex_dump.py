@@ -9,6 +9,7 @@ round if only that makes a table.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 MOST_BYTES_OF_A_LINE = 64
@@ -111,6 +112,15 @@ def hex_blobs(text: str) -> list[bytes]:
         return [dump.table() for dump in dumps]
     array = _array(text)
     return [array] if table_starts(array) else []
+
+
+def dump_lines(text: str) -> Iterator[tuple[int, bytes]]:
+    """Offset and bytes, in the order of memory, of every line that a dump may have."""
+    for read in map(_parts, text.splitlines()):
+        if read:
+            digits, data, word = read
+            words = (data[at : at + word][::-1] for at in range(0, len(data), word))
+            yield int(digits, 16), b"".join(words)
 
 
 def _has_offsets(text: str) -> bool:

@@ -1,7 +1,8 @@
 """Capability registers of units as kernels and hypervisors print them.
 
 Reads boot logs of Linux (both spellings), Xen and FreeBSD, the debugfs file ``iommu_regset``, and
-the files that sysfs has for a unit. Numbers there are hexadecimal, with or without 0x.
+the files that sysfs has for a unit; of a text with none of these, what
+:mod:`vtd.inspection.register_lines` reads. Numbers are hexadecimal, with or without 0x.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
+
+from vtd.inspection.register_lines import named_registers
 
 _HEX = r"(?:0x)?([0-9a-fA-F]+)"
 _LINUX = re.compile(
@@ -41,6 +44,17 @@ class ListedUnit(NamedTuple):
 def listed_units(text: str) -> list[ListedUnit]:
     """The units that a text speaks of, each once, in the order of the text."""
     found = [*_log_lines(text), *_regsets(text)]
+    if not found:
+        found = [
+            ListedUnit(
+                each.name if each.base is None or each.name != "unit" else f"{each.base:x}",
+                each.base,
+                OLDEST if each.version is None else each.version,
+                each.cap,
+                each.ecap,
+            )
+            for each in named_registers(text)
+        ]
     return list({(each.base, each.cap, each.ecap): each for each in found}.values())
 
 

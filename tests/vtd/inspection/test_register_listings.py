@@ -25,6 +25,67 @@ def test_every_form_gives_the_same_numbers(form: str) -> None:
     assert unit[1:] == UNIT[1:]
 
 
+BARE = {
+    "chipsec": "[*] VTBAR_VER = 0x00000010 << Version (VTBAR + 0x0)\n"
+    "[*] VTBAR_CAP = 0x00D2008C40660462 << Capability (VTBAR + 0x8)\n"
+    "[*] VTBAR_ECAP = 0x0000000000F050DA << Extended Capability (VTBAR + 0x10)\n",
+    "FreeBSD": "dmar0: regs@0x00000000fed90000, ver=1.0, seg=0, flags=<INCLUDE_ALL>\n"
+    "dmar0: cap=d2008c40660462<ZLR,PHMR,PLMR>, ecap=f050da<PT,IR>\n",
+    "edk2": "  VER_REG     - 0x00000010\n  CAP_REG     - 0x00D2008C40660462\n"
+    "  ECAP_REG    - 0x0000000000F050DA\n",
+    "grep of sysfs": "".join(
+        f"/sys/class/iommu/dmar0/intel-iommu/{name}:{value}\n"
+        for name, value in (
+            ("address", "fed90000"), ("cap", "d2008c40660462"), ("domains_supported", "65536"),
+            ("ecap", "f050da"), ("version", "1:0"),
+        )
+    ),
+    "in words": "Capability Register: 0xd2008c40660462\nExtended Capability Register: 0xf050da",
+    "two lines": "cap  d2008c40660462\necap f050da",
+    "one line": "IOMMU[0]: cap=0xd2008c40660462, ecap=0xf050da",
+    "files of sysfs": "d2008c40660462\nf050da\n",
+    "UEFI shell, mm": "MEM  0x00000000FED90008 : 0x00D2008C40660462\n"
+    "MEM  0x00000000FED90010 : 0x0000000000F050DA\n",
+    "devmem2": "Value at address 0xFED90008 (0x7f5e9b6b7008): 0xD2008C40660462\n"
+    "Value at address 0xFED90010 (0x7f5e9b6b7010): 0xF050DA\n",
+    "halves": "FED90008: 0x40660462\nFED9000C: 0x00D2008C\nFED90010: 0x00F050DA\n"
+    "FED90014: 0x00000000\n",
+    "U-Boot, md": "fed90000: 00000010 00000000 40660462 00d2008c  ........b.f@....\n"
+    "fed90010: 00f050da 00000000 00000000 c7000000  .P..............\n",
+    "bytes": "FED90000: 10 00 00 00 00 00 00 00-62 04 66 40 8C 00 D2 00  *........b.f@....*\n"
+    "FED90010: DA 50 F0 00 00 00 00 00-00 00 00 00 00 00 00 C7  *.P..............*\n",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("form", BARE)
+def test_lines_that_name_registers_and_reads_of_memory_are_read(form: str) -> None:
+    (unit,) = listed_units(BARE[form])
+    assert unit[2:] == UNIT[2:]
+    assert unit.base in (None, UNIT.base)
+
+
+def test_registers_of_several_units_are_kept_apart() -> None:
+    first = BARE["grep of sysfs"]
+    text = first + first.replace("dmar0", "dmar1").replace("d9", "da")
+    assert [each.name for each in listed_units(text)] == ["dmar0", "dmar1"]
+    twice = BARE["edk2"] + BARE["edk2"].replace("50DA", "50DE")
+    assert [each.ecap for each in listed_units(twice)] == [0xF050DA, 0xF050DE]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Capabilities: [40] Express (v2) Endpoint, MSI 00\nCapabilities: [100 v1] AER",
+        "FED90000: 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00\n"
+        "FED90010: 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00\n",
+        "00000000: 44 4D 41 52 70 00 00 00 01 EF 41 4C 41 53 4B 41\n"
+        "00000010: 41 20 4D 20 49 20 20 20 02 00 00 00 20 20 20 20\n",
+    ],
+)
+def test_what_can_be_no_registers_is_not_taken_for_them(text: str) -> None:
+    assert listed_units(text) == []
+
+
 def test_units_are_listed_once_and_in_order() -> None:
     text = "\n".join([FORMS["Linux"], FORMS["Linux"].replace("d9", "da"), FORMS["debugfs"]])
     assert [each.base for each in listed_units(text)] == [0xFED90000, 0xFEDA0000]
