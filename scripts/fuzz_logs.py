@@ -94,9 +94,9 @@ def inputs(rng: random.Random, count: int, folder: Path | None = None) -> Iterat
         large = number % LARGE == LARGE - 1
         if real and number % 2:
             start = rng.randrange(len(log := rng.choice(real)))
-            lines = log[start : start + rng.randrange(1, 12)]
+            lines = log[start : start + rng.randrange(1, 9)]
         else:
-            lines = rng.choices(known, k=rng.randrange(1, 12) if not large else 3000)
+            lines = rng.choices(known, k=rng.randrange(1, 9) if not large else 3000)
         prefix = rng.choice(PREFIXES)
         text = rng.choice(("\n", "\n", "\r\n", "")).join(prefix + line for line in lines)
         for _ in range(rng.choice((0, 1, 1, 2, 5))):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -313,7 +313,8 @@ class PciTree:
 
 
 def _json(function: PciFunction) -> dict[str, Any]:
-    values = {name: value for name, value in asdict(function).items() if value not in (None, ())}
+    shown = {name: getattr(function, name) for name in _FIELDS}
+    values = {name: value for name, value in shown.items() if value not in (None, ())}
     if function.express_known:
         values["express_type"] = function.express_type
     for name in ("bdf", "physical_function", "host"):

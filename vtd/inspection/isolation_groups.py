@@ -119,8 +119,8 @@ def _settled(tree: PciTree, joins: Iterable[Join]) -> Iterator[Join]:
         one, other = (tree.functions[bdf] for bdf in (join.first, join.second))
         if join.known or None in (one.group, other.group):
             yield join
-        elif one.group == other.group:
-            yield told.get(join.second) or told[join.first]
+        elif one.group == other.group:  # a listing with an error may join a function to itself
+            yield told.get(join.second) or told.get(join.first) or join
     for bdf, join in told.items():
         if not (tree.functions[bdf].express_known and tree.functions[join.first].express_known):
             yield join

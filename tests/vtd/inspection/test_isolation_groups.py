@@ -202,6 +202,7 @@ functions = st.builds(
     acs=st.none() | st.builds(Acs, st.integers(0, 0x7F), st.integers(0, 0x7F)),
     express_known=st.booleans(),
     acs_known=st.booleans(),
+    group=st.none() | st.integers(0, 2),
 )  # fmt: skip
 
 
