@@ -89,6 +89,9 @@ def _row(failure: DriverFailure) -> dict[str, object]:
 
 
 def _lines(done: int, failure: DriverFailure | None) -> Iterator[str]:
+    if failure is None and not done:
+        yield "time was up before one list of operations was done: nothing is known"
+        return
     if failure is None:
         yield f"{counted(done, 'list')} of operations: nothing wrong"
         return

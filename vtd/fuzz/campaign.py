@@ -50,9 +50,9 @@ from vtd.fuzz.targets import (
     FuzzTarget,
     LibraryProcess,
     OracleTarget,
-    OutOfTimeError,
     TargetError,
 )
+from vtd.fuzz.time_limits import OutOfTimeError
 from vtd.unit.departures import QEMU, SPECIFICATION
 from vtd.unit.registers.capabilities import PROFILES, Capabilities, unit_named
 from vtd.workers import on_cluster

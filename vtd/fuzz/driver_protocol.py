@@ -12,7 +12,6 @@ import json
 import shlex
 import subprocess
 import sys
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -23,8 +22,6 @@ from vtd.software.memory import Memory
 from vtd.software.registers import Registers
 
 READ, WRITE = 1, 2
-LIMIT = 20.0
-"""Seconds for one operation of a process."""
 
 
 class DriverError(Exception):
@@ -220,14 +217,6 @@ class ProcessDriver:
         return pages
 
     def _call(self, op: str, **arguments: int) -> object:
-        limit = threading.Timer(LIMIT, self._process.kill)
-        limit.start()
-        try:
-            return self._converse(op, arguments)
-        finally:
-            limit.cancel()
-
-    def _converse(self, op: str, arguments: dict[str, int]) -> object:
         self._say({"op": op, **arguments})
         while True:
             message = self._hear(op)
@@ -268,9 +257,7 @@ class ProcessDriver:
         line = self._process.stdout.readline()
         if not line:
             code = self._process.wait()
-            raise BrokenDriverError(
-                f"{op}: the driver ended with {code}, or had no answer within {LIMIT:.0f} s"
-            )
+            raise BrokenDriverError(f"{op}: the driver ended with {code}")
         try:
             message = json.loads(line)
         except ValueError:

@@ -22,6 +22,7 @@ from typing import Any, NamedTuple, Protocol
 from pagetables.observer import Structure
 from vtd.fuzz.case import Case, Json, Outcome, Step
 from vtd.fuzz.oracle import SlowUnit
+from vtd.fuzz.time_limits import OutOfTimeError
 from vtd.recordings.scenario import ScenarioRun
 from vtd.unit.caching.policy import KEEPS_STALE, CachePolicy
 from vtd.unit.departures import SPECIFICATION, Departures
@@ -35,10 +36,6 @@ class TargetError(Exception):
 
 class CaseFailedError(Exception):
     """A target that works died over one case, took too long, or answered what is no answer."""
-
-
-class OutOfTimeError(Exception):
-    """A target was still busy with a case when the time for all of them was up."""
 
 
 class FuzzTarget(Protocol):

@@ -7,6 +7,7 @@ interrupts, always in the same way: a list of operations leads to the same every
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from random import Random
 from typing import NamedTuple
 
@@ -22,6 +23,7 @@ from vtd.fuzz.driver_protocol import (
     DriverMaker,
     TriedDriver,
 )
+from vtd.fuzz.time_limits import NoAnswerError, OutOfTimeError, interrupted
 from vtd.severity import ERROR
 from vtd.unit.caching.policy import AGGRESSIVE
 from vtd.unit.options import Options
@@ -29,6 +31,8 @@ from vtd.unit.port import UnitPort
 from vtd.unit.registers.capabilities import Capabilities
 from vtd.unit.unit import RemappingUnit
 
+LIMIT = 5.0
+"""Seconds for one operation."""
 OWN_START, OWN_END, DATA, END = 0x10_0000, 0x80_0000, 0x100_0000, 0x180_0000
 DEVICES = 0x0010, 0x0018, 0x0108
 PASIDS = 1, 70
@@ -49,17 +53,24 @@ class DriverFailure(NamedTuple):
 class DriverRun:
     """A unit, its memory and a driver, from reset; :meth:`take` carries out one operation."""
 
-    def __init__(self, maker: DriverMaker, capabilities: Capabilities) -> None:
+    def __init__(
+        self,
+        maker: DriverMaker,
+        capabilities: Capabilities,
+        expired: Callable[[], bool] = lambda: False,
+    ) -> None:
         self.memory = PhysicalMemory()
         self.memory.add_region(0, END)
         self.unit = RemappingUnit(capabilities, self.memory, Options(caches=AGGRESSIVE))
         self.audit = UnitAudit(self.unit)
         self.ports = {each: UnitPort(self.unit, self.memory, each) for each in DEVICES}
-        self.driver: TriedDriver = maker(self.unit, self.memory, OWN_START, OWN_END)
+        self._expired = expired
         self.wrong: list[str] = []
         """What devices reached against what was asked for."""
         self._model = DriverModel()
-        self.driver.reset()
+        with self._limited("reset"):
+            self.driver: TriedDriver = maker(self.unit, self.memory, OWN_START, OWN_END)
+            self.driver.reset()
 
     def findings(self) -> list[str]:
         """What is wrong so far."""
@@ -74,11 +85,21 @@ class DriverRun:
         if operation.name in OPTIONAL and not hasattr(self.driver, operation.name):
             return
         try:
-            result = getattr(self.driver, operation.name)(*operation.arguments)
+            with self._limited(operation.name):
+                result = getattr(self.driver, operation.name)(*operation.arguments)
         except DriverError:
             return
         self.wrong += self._model.note(operation, result)
         self._look()
+
+    @contextmanager
+    def _limited(self, operation: str) -> Iterator[None]:
+        """What the driver does is over when its time is."""
+        try:
+            with interrupted(LIMIT, self._expired):
+                yield
+        except NoAnswerError as error:
+            raise BrokenDriverError(f"{operation}: {error}") from error
 
     def _look(self) -> None:
         """Devices use some pages of their domain, some that have gone, and interrupts."""
@@ -207,14 +228,18 @@ def try_driver(
 ) -> DriverFailure | None:
     """Give a driver operations until something is wrong, and leave out what is not needed.
 
-    ``expired``: whether time is up, for operations and for making the list short.
+    ``expired``: whether time is up, for operations and for making the list short, which somebody
+    may interrupt as well.
     """
     listed = list(operations(Random(seed), count, capabilities.features))
     findings, taken = outcome(maker, capabilities, listed, expired)
     if not findings:
         return None
-    shrunk = shrink(maker, capabilities, listed[:taken], expired)
-    return DriverFailure(shrunk, outcome(maker, capabilities, shrunk)[0], seed)
+    failure = DriverFailure(listed[:taken], findings, seed)
+    with suppress(KeyboardInterrupt):
+        for fewer, found in shrink(maker, capabilities, listed[:taken], expired):
+            failure = DriverFailure(fewer, found, seed)
+    return failure
 
 
 def outcome(
@@ -226,7 +251,7 @@ def outcome(
     """What is wrong after the first of these operations that goes wrong, and how many it took."""
     taken = 0
     try:
-        run = DriverRun(maker, capabilities)
+        run = DriverRun(maker, capabilities, expired)
         for taken, operation in enumerate(listed, 1):
             if expired():
                 break
@@ -234,6 +259,8 @@ def outcome(
             found = run.findings()
             if found:
                 return found, taken
+    except OutOfTimeError:
+        return [], taken
     except BrokenDriverError as error:
         return [str(error)], taken
     except Exception as error:
@@ -246,16 +273,17 @@ def shrink(
     capabilities: Capabilities,
     listed: list[DriverOperation],
     expired: Callable[[], bool] = lambda: False,
-) -> list[DriverOperation]:
-    """The operations without those that can be left out, until none can or time is up."""
+) -> Iterator[tuple[list[DriverOperation], list[str]]]:
+    """Ever fewer operations and what they lead to, until none can be left out or time is up."""
     size = len(listed)
     while size:
         start = 0
         while start < len(listed) and not expired():
             fewer = listed[:start] + listed[start + size :]
-            if outcome(maker, capabilities, fewer)[0]:
+            found, _ = outcome(maker, capabilities, fewer, expired)
+            if found:
                 listed = fewer
+                yield fewer, found
             else:
                 start += size
         size //= 2
-    return listed

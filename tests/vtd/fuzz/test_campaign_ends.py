@@ -18,7 +18,8 @@ import pytest
 
 from vtd.fuzz.campaign import CampaignResult, Job, State, close_targets, jobs_of, run_job, run_jobs
 from vtd.fuzz.case import Case, reg_read
-from vtd.fuzz.targets import CommandTarget, OutOfTimeError
+from vtd.fuzz.targets import CommandTarget
+from vtd.fuzz.time_limits import OutOfTimeError
 from vtd.unit.registers.capabilities import PROFILES
 
 VTD = Path(sys.executable).parent / "vtd"

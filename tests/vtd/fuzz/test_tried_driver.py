@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
 from vtd.cli import main
+from vtd.fuzz import tried_driver
 from vtd.fuzz.driver_protocol import driver_maker
 from vtd.fuzz.own_driver import OwnDriver
 from vtd.fuzz.tried_driver import try_driver
@@ -76,6 +80,8 @@ def test_the_command_tells_the_operations() -> None:
     result = CliRunner().invoke(main, ["drive", SMALL_MASK, "--format", "json"])
     assert result.exit_code == 1
     assert len(json.loads(result.output)["failure"]["operations"]) == 3
+    result = CliRunner().invoke(main, ["drive", "own", "--seconds", "0"])
+    assert (result.exit_code, result.output[-17:]) == (0, "nothing is known\n")
     result = CliRunner().invoke(main, ["drive", "own", "--count", "1"])
     assert (result.exit_code, result.output) == (0, "1 list of operations: nothing wrong\n")
     for wrong in (["nothing"], ["own", "--profile", "none"], ["python:absent.py:X"]):
@@ -127,6 +133,55 @@ def test_a_pasid_that_is_detached_is_blocked() -> None:
     names = [each.name for each in failure.operations]
     assert {"attach_pasid", "map", "detach_pasid"} <= set(names) and len(names) <= 4
     assert "PASID 0x" in failure.findings[0] and "went through" in failure.findings[0]
+
+
+class Polls(OwnDriver):
+    """Waits for what will not come, and will not be disturbed."""
+
+    def unmap(self, domain: int, address: int, length: int) -> None:
+        with suppress(Exception):
+            while True:
+                self._memory.read(0, 4)
+        while True:
+            pass
+
+
+HANGS = f"command:{sys.executable} -c 'input(); input()'"
+
+
+def test_a_driver_that_hangs_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tried_driver, "LIMIT", 0.5)
+    process, end = driver_maker(HANGS)
+    for maker, last in ((Polls, "unmap"), (process, "reset")):
+        failures = (try_driver(maker, PROFILES["client"], seed, 12) for seed in range(30))
+        failure = next(each for each in failures if each is not None)
+        assert failure.findings == [f"{last}: no answer within 0.5 s"]
+        assert len(failure.operations) <= 3
+    end()
+
+
+def test_a_driver_that_hangs_does_not_outlast_the_time_of_all() -> None:
+    asked = itertools.count()
+    maker, end = driver_maker(HANGS)
+    assert try_driver(maker, PROFILES["client"], 0, expired=lambda: next(asked) > 2) is None
+    end()
+
+
+def test_an_interrupt_leaves_the_failure_as_short_as_it_is() -> None:
+    unit, left = PROFILES["xeon"], [10**6]
+
+    def maker(*where: Any) -> OwnDriver:
+        left[0] -= 1
+        if not left[0]:
+            raise KeyboardInterrupt
+        return SharesOnePasid(*where)
+
+    seeds = ((seed, try_driver(maker, unit, seed)) for seed in range(40))
+    seed, whole = next(each for each in seeds if each[1] is not None)
+    left[0] = 3
+    failure = try_driver(maker, unit, seed)
+    assert failure is not None and whole is not None
+    assert len(failure.operations) > len(whole.operations)
 
 
 def test_time_that_is_up_ends_a_list() -> None:
