@@ -173,6 +173,9 @@ def _of_recording(
     if name not in units:
         raise ValueError(f"name one of the units behind @: {', '.join(units)}")
     typer.echo(f"vtd: {path}: entries that no unit has read count as not present", err=True)
+    if not units[name].registers[GlobalStatus].tes and options.until is None:
+        say = "DMA remapping is off at its end; --until LINE takes the state before a line"
+        typer.echo(f"vtd: {path}: {say}", err=True)
     return Inspected(units[name].fork(UnchangedMemory(run.memory)), None)
 
 

@@ -74,15 +74,14 @@ class ServedFunction:
 
     def write(self, region: int, offset: int, data: bytes) -> None:
         """Change bytes of a region; a BAR takes 1, 2, 4 or 8 at a time."""
-        count = len(data)
-        if region == CONFIG_REGION:
+        bar, count = self._bars.get(region), len(data)
+        if bar is not None and count in SIZES and offset + count <= bar.size:
+            bar.write(offset, count, int.from_bytes(data, "little"))
+        elif region == CONFIG_REGION:
             self._check_config(offset, count)
             self.function.config.write_bytes(offset, data)
-            return
-        bar = self._bars.get(region)
-        if bar is None or count not in SIZES or offset + count > bar.size:
+        else:
             raise RequestError(errno.EINVAL)
-        bar.write(offset, count, int.from_bytes(data, "little"))
 
     def reset(self) -> None:
         """Reset the function, and show what it has."""

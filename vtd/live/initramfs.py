@@ -13,19 +13,18 @@ from vtd.live.cpio import Archive
 from vtd.live.kernel import Kernel
 
 MODULES = ("nvme", "vfio_pci", "vfio_iommu_type1")
-OPTIONAL_MODULES = (
-    "crct10dif_generic",
-    "crc64_rocksoft_generic",
-    "crc32c_generic",
-    "ext4",
-    "ioatdma",
-    "igb",
-    "igbvf",
-)
-"""Checksums that older kernels look for by another name than their modules have; a file system;
-drivers of devices that a machine may have."""
-OF_CHECKS = {"sva": "idxd"}
-"""Drivers that complain where they have nothing to do, by the check that needs them."""
+OPTIONAL_MODULES = ("crct10dif_generic", "crc64_rocksoft_generic", "crc32c_generic")
+"""Checksums that older kernels look for by another name than their modules have."""
+OF_CHECKS: Mapping[str, tuple[str, ...]] = {
+    "filesystem": ("ext4",),
+    "ioat": ("ioatdma",),
+    "network": ("igb", "igbvf"),
+    "collect": ("igb",),
+    "sva": ("idxd",),
+}
+"""Drivers by the check that needs them: each costs a guest time."""
+OF_SCRIPTS = ("ext4", "ioatdma", "igb", "igbvf")
+"""What a script of the user's may need; idxd complains where it has nothing to do."""
 FILES = resources.files("vtd.live") / "guest"
 
 
@@ -50,7 +49,8 @@ def build(
     archive.add("init", (FILES / "init").read_bytes(), executable=True)
     archive.add("checks.sh", (FILES / "checks.sh").read_bytes())
     archive.add("checks", "".join(f"{line}\n" for line in checks).encode())
-    wanted = [OF_CHECKS[name] for line in checks if (name := line.partition(" ")[0]) in OF_CHECKS]
+    wanted = [each for line in checks for each in OF_CHECKS.get(line.partition(" ")[0], ())]
+    wanted += OF_SCRIPTS if "script" in (programs or {}) else ()
     modules = kernel.load_order((*filter(kernel.has, (*OPTIONAL_MODULES, *wanted)), *MODULES))
     archive.add("modules/order", "".join(f"{name}.ko\n" for name in modules).encode())
     for name, content in modules.items():

@@ -30,7 +30,7 @@ HEADER_SIZE, ACCESS_SIZE = m.HEADER.size, m.REGION_ACCESS.size
 READ, READ_SIZE = int(m.Command.REGION_READ), HEADER_SIZE + ACCESS_SIZE
 TYPE, REPLY, NO_REPLY, VERSION = m.TYPE, m.REPLY, m.NO_REPLY, int(m.Command.VERSION)
 unpack_header, pack_header = m.HEADER.unpack_from, m.HEADER.pack
-unpack_access = m.REGION_ACCESS.unpack
+unpack_access, unpack_access_from = m.REGION_ACCESS.unpack, m.REGION_ACCESS.unpack_from
 unpack_read, pack_read = m.REGION_READ.unpack, m.REGION_READ.pack
 
 
@@ -114,32 +114,35 @@ class Session:
         return self._receive_several(b"".join(self._pieces), descriptors)
 
     def _receive_several(self, data: bytes, descriptors: Sequence[Descriptor]) -> bytes:
-        parts, start, length, needed = [], 0, len(data), HEADER_SIZE
+        answers, start, length, needed = [], 0, len(data), HEADER_SIZE
         while length - start >= HEADER_SIZE:
             header = unpack_header(data, start)
             size = header[2]
             if not HEADER_SIZE <= size <= m.MAX_MESSAGE:
                 self.ended = f"a message of {size} bytes"
                 break
-            if length - start < size:
+            end = start + size
+            if end > length:
                 needed = size
                 break
-            parts.append((header, data[start + HEADER_SIZE : start + size]))
-            start += size
+            bundle: Sequence[Descriptor] = ()
+            if self._waiting:
+                bundle, self._waiting = self._waiting, []
+            if end == length and descriptors:
+                bundle, descriptors = [*bundle, *descriptors], ()
+            answers.append(self._handle(header, data[start + HEADER_SIZE : end], bundle))
+            if self._outgoing:
+                answers.append(self.take())
+            start = end
         self._pieces = [data[start:]] if start < length else []
         self._length, self._needed = length - start, needed
-        answers = []
-        for number, (header, body) in enumerate(parts, 1):
-            bundle, self._waiting = self._waiting, []
-            if number == len(parts) and start == length:
-                bundle += descriptors
-                descriptors = ()
-            answers += [self._handle(header, body, bundle), self.take()]
         self._wait_with(descriptors)
         return b"".join(answers)
 
     def _wait_with(self, descriptors: Sequence[Descriptor]) -> None:
         """Keep descriptors for the message that is not complete yet."""
+        if not descriptors:
+            return
         self._waiting += descriptors
         if len(self._waiting) > m.MAX_FDS:
             self.ended = "too many file descriptors with one message"
@@ -276,14 +279,14 @@ class Session:
         return body + self._read(region, offset, count)
 
     def _region_write(self, body: bytes, _: list[Descriptor]) -> bytes:
-        access, data = body[:ACCESS_SIZE], body[ACCESS_SIZE:]
-        if len(access) != ACCESS_SIZE:
+        if len(body) < ACCESS_SIZE:
             raise RequestError(errno.EINVAL)
-        offset, region, count = unpack_access(access)
+        offset, region, count = unpack_access_from(body)
+        data = body[ACCESS_SIZE:]
         if len(data) != count:
             raise RequestError(errno.EINVAL)
         self._device.write(region, offset, data)
-        return access
+        return body[:ACCESS_SIZE]
 
     def _region_write_multi(self, body: bytes, _: list[Descriptor]) -> bytes:
         asked = m.WriteMulti.parse(body)

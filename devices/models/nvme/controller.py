@@ -293,14 +293,18 @@ class Controller:
         queue = self.submission_queues.get(sq_id)
         if queue is None:
             return  # a command that deleted its own queue
-        failed = status is not Status.SUCCESS
-        entry = CompletionEntry.of(
-            result=result, cid=cid, sq_id=sq_id, sq_head=queue.head, status=status, dnr=failed
-        )
         completions = self.completion_queues[queue.completion_queue]
-        data = entry.replace(phase=completions.phase).pack()
+        entry = CompletionEntry.of(
+            result=result,
+            cid=cid,
+            sq_id=sq_id,
+            sq_head=queue.head,
+            status=status,
+            dnr=status is not Status.SUCCESS,
+            phase=completions.phase,
+        )
         at = completions.base + completions.tail * COMPLETION_SIZE
-        if not self.function.dma.write(at, data).ok:
+        if not self.function.dma.write(at, entry.pack()).ok:
             self.fail()
             return
         completions.tail += 1

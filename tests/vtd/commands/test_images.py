@@ -506,8 +506,11 @@ def test_a_live_recording_shows_the_state_before_a_line() -> None:
 
 
 def test_a_live_recording_says_that_it_knows_only_what_was_read() -> None:
+    known = f"vtd: {STALE}: entries that no unit has read count as not present\n"
+    off = "DMA remapping is off at its end; --until LINE takes the state before a line"
     result = CliRunner().invoke(main, ["mappings", STALE])
-    assert result.stderr == (f"vtd: {STALE}: entries that no unit has read count as not present\n")
+    assert result.stderr == f"{known}vtd: {STALE}: {off}\n"
+    assert CliRunner().invoke(main, ["mappings", STALE, "--until", "335"]).stderr == known
 
 
 def test_the_units_of_a_live_recording_have_names(tmp_path: Path) -> None:

@@ -29,12 +29,23 @@ def test_it_has_a_shell_the_modules_in_order_and_the_checks(tmp_path: Path) -> N
     assert "script" not in entries
 
 
-def test_a_driver_of_one_check_is_there_for_it_alone(tmp_path: Path) -> None:
+def test_drivers_are_there_for_the_checks_that_need_them_and_for_scripts(tmp_path: Path) -> None:
     folder = kernel_folder(tmp_path)
-    (next(folder.rglob("nvme.ko*")).parent / "idxd.ko").write_bytes(module())
+    drivers = ("ext4", "igb", "ioatdma", "idxd")
+    for name in drivers:
+        (next(folder.rglob("nvme.ko*")).parent / f"{name}.ko").write_bytes(module())
     kernel = find_kernel(folder)
-    for checks, there in ((["units", "sva 3"], True), (["units"], False)):
-        assert ("modules/idxd.ko" in read_newc(build(kernel, BUSYBOX, checks))) == there
+    script = {"script": b"#!/bin/sh"}
+    for checks, programs, there in (
+        (["units"], {}, set()),
+        (["units", "sva 3"], {}, {"idxd"}),
+        (["filesystem", "network igbvf"], {}, {"ext4", "igb"}),
+        (["units"], script, {"ext4", "igb", "ioatdma"}),
+    ):
+        entries = read_newc(build(kernel, BUSYBOX, checks, programs=programs))
+        assert {name for name in drivers if f"modules/{name}.ko" in entries} == there
+        order = entries["modules/order"].content.decode().split()
+        assert there <= {each.removesuffix(".ko") for each in order}
 
 
 def test_tables_come_first_where_a_kernel_looks_for_them(tmp_path: Path) -> None:
