@@ -1,13 +1,16 @@
 """Bytes from hex dumps in text, whoever printed them, wherever they start, however quoted.
 
-Reads what acpidump, ``iasl -d``, xxd, hexdump, od, the UEFI shell's ``dmem``, U-Boot's ``md``, gdb,
-crash, WinDbg and the kernel's own dumps print, arrays of C, and plain digits. A dump starts with
+Reads what acpidump, ``iasl -d``, xxd, hexdump, od, the UEFI shell's ``dmem`` and ``acpiview``,
+U-Boot's ``md``, gdb, crash, WinDbg and the kernel's own dumps print, arrays of C, exports of the
+Windows registry, base64 of a DMAR table, and plain digits. A dump starts with
 offset 0, or with the address of the first byte of a table. Words of more than one byte are turned
 round if only that makes a table.
 """
 
 from __future__ import annotations
 
+import base64
+import html
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -21,10 +24,18 @@ KNOWN = (b"DMAR", b"APIC", b"HPET", b"SRAT")
 """Signatures that are read; turned round they look like others."""
 
 _OFFSET = re.compile(
-    r"(?:^|[\s>|\]*:])(?:0[xX])?([0-9A-Fa-f`]{1,17})(?: <[^>]*>)?(?::[ \t]*|[ \t]+)(?=\S)", re.ASCII
+    r"(?:^|(?<=[\s>|\]*:]))(?:0[xX])?([0-9A-Fa-f`]{1,17})(?: <[^>]*>)?(?::[ \t]*|[ \t]+)(?=\S)",
+    re.ASCII,
 )
 _FIELD = " : "
 """What stands between name and value in fields that iasl prints, and in no dump."""
+_ACPIVIEW = re.compile(r"[\s>|*]*([0-9A-F]{8}) : (?=[0-9A-F]{2}\b)", re.ASCII)
+_MARKUP = re.compile(r"</?(?:br|p|pre|code|div|span|tt)\b[^>]*>", re.IGNORECASE)
+_EXPORT = re.compile(
+    r"=hex(?:\([0-9a-f]+\))?:((?:[0-9a-f]{2},(?:\\[\s>|*]*)?)*[0-9a-f]{2})\b", re.IGNORECASE
+)
+_BASE64 = re.compile(r"(?:^|(?<=[\s>|*:]))RE1BU[A-Za-z0-9+/=\s>|*]+", re.ASCII)
+"""What ``DMAR`` begins with in base64, and all that follows."""
 _WORD = re.compile(r"(?:0[xX])?([0-9A-Fa-f]{2,16})(?=[ \t,-]|$)", re.ASCII)
 _GAP = re.compile(r"[ \t,-]")
 _LINE_NUMBERS_ONLY = re.compile(r"[0-9A-Fa-f]{2}(?:[ \t]+[0-9A-Fa-f]{2})*\s*", re.ASCII)
@@ -94,6 +105,7 @@ def table_starts(data: bytes) -> bool:
 
 def hex_blobs(text: str) -> list[bytes]:
     """The bytes of every dump in a text, none if it has none; DumpError for one with a gap."""
+    text = _without_markup(text)
     words = text.split()
     digits = "".join(words)
     plain = len(digits) % 2 == 0 and re.fullmatch(r"[0-9A-Fa-f]+", digits, re.ASCII)
@@ -102,6 +114,8 @@ def hex_blobs(text: str) -> list[bytes]:
     alone = _digits_alone(text)
     if table_starts(alone):
         return [alone]
+    if match := _EXPORT.search(text):
+        return [bytes.fromhex(re.sub(r"[\s\\,>|*]", "", match[1]))]
     dumps: list[Dump] = []
     for number, line in enumerate(text.splitlines(), 1):
         if dumps and _QUOTE.sub("", line).strip() == "" and line.rstrip().endswith("*"):
@@ -111,7 +125,23 @@ def hex_blobs(text: str) -> list[bytes]:
     if dumps:
         return [dump.table() for dump in dumps]
     array = _array(text)
-    return [array] if table_starts(array) else []
+    if table_starts(array):
+        return [array]
+    found = (_from_base64(match[0]) for match in _BASE64.finditer(text))
+    return [table for table in found if table_starts(table)]
+
+
+def _without_markup(text: str) -> str:
+    """The text of a web page that shows a dump."""
+    if "&" in text or "<" in text:
+        text = html.unescape(_MARKUP.sub("", text)).replace("\xa0", " ")
+    return text
+
+
+def _from_base64(text: str) -> bytes:
+    digits = re.sub(r"[\s>|*]", "", text).partition("=")[0]
+    whole = len(digits) // 4 * 4 if len(digits) % 4 == 1 else len(digits)
+    return base64.b64decode(digits[:whole] + "=" * (-whole % 4))
 
 
 def dump_lines(text: str) -> Iterator[tuple[int, bytes]]:
@@ -159,6 +189,9 @@ def _octal(digits: str) -> int | None:
 
 def _parts(line: str) -> tuple[str, bytes, int] | None:
     """A line of a dump: digits of its offset, bytes in the order printed, bytes of a word."""
+    if match := _ACPIVIEW.match(line):
+        data, word = _line_bytes(line[match.end() :])
+        return (match[1], data, word) if data else None
     if _FIELD in line:
         return None
     for match in _OFFSET.finditer(line):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable
 
 import pytest
@@ -50,6 +51,12 @@ def gdb(data: bytes) -> str:
     )
 
 
+def registry(data: bytes) -> str:
+    lines = ",\\\n  ".join(row.hex(",") for _, row in rows(data, 25))
+    key = "[HKEY_LOCAL_MACHINE\\HARDWARE\\ACPI\\DMAR\\INTEL_\\EDK2____\\00000002]"
+    return f'Windows Registry Editor Version 5.00\n\n{key}\n"00000000"=hex:{lines}\n'
+
+
 def kernel(data: bytes) -> str:
     return "\n".join(
         f"[    1.23456{at % 10}] DMAR: {at:08x}: {row.hex(' '):47}  {readable(row)}"
@@ -81,6 +88,23 @@ FORMS: dict[str, Callable[[bytes], str]] = {
         + ",\n".join("  " + ", ".join(f"0x{byte:02x}" for byte in row) for _, row in rows(data))
         + "\n};\nunsigned int dmar_len = 160;\n"
     ),
+    "UEFI shell, acpiview": lambda data: (
+        f" --- DMAR Table ---\n\nAddress  : 0x{ADDRESS:X}\nLength   : {len(data)}\n\n"
+        + "\n".join(
+            f"{at:08X} : {row.hex(' ').upper():47}   {readable(row)}" for at, row in rows(data)
+        )
+        + "\n\nTable Checksum : OK\n"
+    ),
+    "web page": lambda data: (
+        "<pre>DMAR @ 0x7a5f6018<br/>\n"
+        + "<br>\n".join(f"&nbsp;&nbsp;{at:04x}: {row.hex(' ')}" for at, row in rows(data))
+        + "</pre>"
+    ),
+    "numbered lines": lambda data: "\n".join(
+        f"{number:3}  {at:08x}: {row.hex(' ')}" for number, (at, row) in enumerate(rows(data), 1)
+    ),
+    "Windows registry": registry,
+    "base64": lambda data: base64.encodebytes(data).decode(),
     "bytes in lines": lambda data: (
         "the table:\n" + "\n".join(row.hex(" ") for _, row in rows(data))
     ),
