@@ -229,7 +229,6 @@ def permit(rig: Rig, rights: int) -> None:
     rig.put(PERMISSIONS + 0x3000 + (DATA >> 17) * 16, HostPermissionL1Entry.of(pp=rights))
 
 
-@pytest.mark.section("6.5.3.4")
 @pytest.mark.parametrize("early", [False, True])
 def test_permissions_are_invalidated_after_the_entries_that_lead_to_them(early: bool) -> None:
     """A stale context entry would have the cache filled again."""
@@ -248,7 +247,6 @@ def test_permissions_are_invalidated_after_the_entries_that_lead_to_them(early: 
     assert found == ([("wrong order", "6.5.3.4", "hpt_inv")] if early else [])
 
 
-@pytest.mark.section("6.5.3.4")
 def test_an_invalidation_on_its_way_to_the_device_counts() -> None:
     """Descriptors are in order; that the device takes its time is no fault of the driver."""
     rig, _ = with_permissions()

@@ -194,3 +194,19 @@ def test_capability_values_decode() -> None:
     ecap = r.ExtendedCapability(0x0000_0000_00F0_0F4A)
     assert ecap.flags() == {"qi", "ir", "pt"}
     assert (ecap.iro, ecap.mhmv) == (0xF0, 15)
+
+
+@pytest.mark.section("11.4.1")
+@pytest.mark.fields("Version.max.min")
+def test_a_version_has_a_major_and_a_minor_half() -> None:
+    version = r.Version(0x5A)
+    assert (version.max, version.min) == (5, 0xA)
+
+
+@pytest.mark.section("11.4.12.3")
+@pytest.mark.fields("FixedRangeMtrr.r0.r1.r2.r3.r4.r5.r6.r7")
+def test_a_fixed_range_register_has_a_byte_for_each_of_its_ranges() -> None:
+    ranges = r.FixedRangeMtrr(0x0605_0401_0006_0504)
+    low = (ranges.r0, ranges.r1, ranges.r2, ranges.r3)
+    high = (ranges.r4, ranges.r5, ranges.r6, ranges.r7)
+    assert (low, high) == ((4, 5, 6, 0), (1, 4, 5, 6))

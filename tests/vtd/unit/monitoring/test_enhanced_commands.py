@@ -24,7 +24,7 @@ def response(unit: RemappingUnit) -> EnhancedCommandResponse:
 
 @given(st.integers(0, 255), st.integers(0, (1 << 48) - 1))
 @pytest.mark.section("11.4.14.1", "11.4.14.3")
-@pytest.mark.fields("EnhancedCommand.oa.cmd")
+@pytest.mark.fields("EnhancedCommand.oa.cmd", "EnhancedCommandResponse.rslt.sc.ip")
 def test_every_number_has_an_answer(command: int, operand: int) -> None:
     unit = RemappingUnit(UNIT, PhysicalMemory(), constants=capability_registers(2))
     unit.write_register(0x600, 8, 2 << 32)

@@ -428,6 +428,23 @@ def test_a_wrong_configuration_can_not_be_enabled(what: str) -> None:
     assert not bench.unit.performance.active
 
 
+FILTERS = {"ridfs": 0x08, "didfs": 0x0C, "pasidfs": 0x10, "atfs": 0x14, "ptlfs": 0x18}
+"""Where each filter of a counter is, by the field that reports it, from bit 32 on."""
+
+
+@pytest.mark.parametrize("filter_", FILTERS)
+@pytest.mark.section("11.4.13.16", "11.4.13.17", "11.4.13.18", "11.4.13.19", "11.4.13.20")
+@pytest.mark.fields("PerformanceMonitoringCapability.ridfs.didfs.pasidfs.atfs.ptlfs")
+def test_a_filter_that_is_not_reported_keeps_nothing(filter_: str) -> None:
+    constants = capability_registers(2)
+    constants[0x300] &= ~(1 << 32 + list(FILTERS).index(filter_))
+    unit = Bench(constants).unit
+    for each, offset in FILTERS.items():
+        where = CONFIGURATION + offset
+        unit.write_register(where, 4, 1 << 31)
+        assert unit.read_register(where, 4) == (0 if each == filter_ else 1 << 31)
+
+
 @pytest.mark.parametrize("flag", ["io", "gfo"])
 def test_overflow_actions_need_support(flag: str) -> None:
     constants = capability_registers(2)
@@ -457,6 +474,21 @@ def test_a_counter_may_have_capabilities_of_its_own() -> None:
     bench.command(DISABLE, 1)
     bench.configure(1, 1, 1 << 6, io=True)
     assert bench.command(ENABLE, 1) == FAILED
+
+
+@pytest.mark.parametrize("ios", [False, True])
+@pytest.mark.parametrize("gfs", [False, True])
+@pytest.mark.section("11.4.13.21")
+@pytest.mark.fields("PerformanceMonitoringCounterCapability.ios.gfs")
+def test_what_a_counter_of_its_own_may_do_on_overflow(ios: bool, gfs: bool) -> None:
+    constants = capability_registers(2)
+    constants[0x300] |= r.PerformanceMonitoringCapability.pccs.mask
+    own = 1 | 1 << 28 | 8 << 8 | ios << 16 | gfs << 17
+    constants[0x780] = (1 << 28 | 1 << 6) << 32 | own
+    for flag, supported in (("io", ios), ("gfo", gfs)):
+        bench = Bench(constants)
+        bench.configure(1, 1, 1 << 6, **{flag: True})
+        assert bench.command(ENABLE, 1) == (SUCCESS if supported else FAILED)
 
 
 @pytest.mark.section("11.4.13.2")

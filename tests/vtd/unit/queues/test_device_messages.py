@@ -268,6 +268,21 @@ def test_mip_counts_the_requests_of_its_own_physical_function() -> None:
     assert len(bench.device.requests) == 2
 
 
+@pytest.mark.parametrize("dit", [False, True])
+@pytest.mark.section("6.5.2.6")
+@pytest.mark.fields("PasidDeviceTlbInvalidateDescriptor.mip.pfsid_3_0.pfsid_15_4")
+def test_mip_limits_invalidations_with_a_pasid_alike(dit: bool) -> None:
+    bench = Bench(dit=dit)
+    function = {"pfsid_3_0": 5, "pfsid_15_4": 0x0130} if dit else {}
+    for _ in range(4):
+        bench.queue.submit(
+            PasidDeviceTlbInvalidateDescriptor.of(sid=SOURCE_ID, pasid=7, mip=2, **function)
+        )
+    assert len(bench.device.requests) == (2 if dit else 4)
+    bench.answer(0)
+    assert len(bench.device.requests) == (3 if dit else 4)
+
+
 @pytest.mark.section("7.7")
 @pytest.mark.fields("InvalidationWaitDescriptor.pd")
 def test_a_page_request_drain_ends_behind_the_requests_before_the_answer() -> None:

@@ -297,6 +297,7 @@ def test_stop_markers_are_queued_or_dropped_without_a_trace(sms: bool) -> None:
     assert not asker.started.status()
 
 
+@pytest.mark.fields("ExtendedCapability.prs")
 def test_requests_are_dropped_while_remapping_is_off_or_where_prs_is_not_reported() -> None:
     asker = Asker(World(Mode.SECOND))
     asker.started.command(te=False)

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from pagetables.bits import Access
 from tests.support.reference_data import vector_files
+from tests.support.world import capabilities
 from vtd.layouts.registers import (
     Capability,
     EnhancedCommand,
@@ -299,11 +300,11 @@ def test_the_window_is_as_many_pages_as_the_registers_need() -> None:
 
 
 def test_fault_and_iotlb_registers_sit_where_the_capabilities_say() -> None:
-    for capabilities in PROFILES.values():
-        offsets = register_map(capabilities.features, capabilities.cap, capabilities.ecap, {})
-        assert offsets[FaultRecording, 0] == capabilities.cap.fro
-        assert offsets[InvalidateAddress, 0] == capabilities.ecap.iro
-        assert offsets[IotlbInvalidate, 0] == capabilities.ecap.iro + 8
+    for profile in PROFILES.values():
+        offsets = register_map(profile.features, profile.cap, profile.ecap, {})
+        assert offsets[FaultRecording, 0] == profile.cap.fro
+        assert offsets[InvalidateAddress, 0] == profile.ecap.iro
+        assert offsets[IotlbInvalidate, 0] == profile.ecap.iro + 8
 
 
 @pytest.mark.section("11.4.13.1", "11.4.13.3", "11.4.13.4", "11.4.13.5", "11.4.13.6")
@@ -389,3 +390,26 @@ def test_recorded_and_derived_register_contents() -> None:
     assert len(paths) > 15
     for path in paths:
         replay(load_scenario(path))
+
+
+@pytest.mark.parametrize("supported", [False, True])
+@pytest.mark.section("11.4.3", "11.4.5")
+@pytest.mark.fields("ExtendedCapability.ssirws", "RootTableAddress.ssirwe")
+def test_second_stage_bits_for_devices_can_be_enabled_where_they_are_reported(
+    supported: bool,
+) -> None:
+    file = RegisterFile(capabilities(ssirws=supported))
+    file.write(0x20, 8, 1 << 7)
+    assert file.read(0x10, 8) >> 57 & 1 == supported
+    assert file.read(0x20, 8) == supported << 7
+
+
+@pytest.mark.section("11.4.3")
+@pytest.mark.fields("ExtendedCapability.tdxcs")
+def test_tdx_connect_is_told_and_changes_no_register() -> None:
+    plain, told = (RegisterFile(capabilities(tdxcs=value)) for value in (0, 1))
+    assert told.read(0x10, 8) == plain.read(0x10, 8) | 1 << 50
+    for offset in range(0, 0x1000, 8):
+        for file in (plain, told):
+            file.write(offset, 8, (1 << 64) - 1)
+        assert offset == 0x10 or plain.read(offset, 8) == told.read(offset, 8)

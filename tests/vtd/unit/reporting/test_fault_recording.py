@@ -279,6 +279,7 @@ def test_a_record_names_the_request() -> None:
     assert started.record(3) == with_pasid << 64 | low
 
 
+@pytest.mark.fields("ExtendedCapability.pasid", "FaultRecording.pp")
 def test_a_unit_without_pasid_records_none() -> None:
     world = World(Mode.LEGACY, capabilities(smts=0, pasid=0))
     started = world.start()

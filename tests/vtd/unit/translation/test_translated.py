@@ -240,6 +240,20 @@ def test_reserved_bits_block(
     refused(world.start(), status, reason)
 
 
+@pytest.mark.parametrize("level", [2, 3, 4])
+@pytest.mark.section("9.12")
+@pytest.mark.fields("HostPermissionL4Entry.av.addr", "HostPermissionL3Entry.av.addr")
+@pytest.mark.fields("HostPermissionL2Entry.av.addr")
+def test_an_entry_points_to_the_next_table_while_its_address_is_valid(level: int) -> None:
+    world = permitting_world()
+    entry = world.get(f"hpt{level}")
+    assert admitted(world.start(), translated(world)) is OK
+    world.put(f"hpt{level}", entry & ~(1 << 64))
+    refused(world.start(), UR, R.HPT_READ_DENIED)
+    world.put(f"hpt{level}", entry & ~(0xFF_FFFF_FFFF << 76) | (HOLE >> 12) << 76)
+    refused(world.start(), CA, R.HPT_READ_ERROR)
+
+
 def test_an_address_that_is_not_valid_is_not_looked_at() -> None:
     unit = capabilities(haw=46, hpts=1)
     world = World(Mode.SECOND, unit)
@@ -310,6 +324,8 @@ def test_they_are_unsupported_while_remapping_is_off() -> None:
 @pytest.mark.parametrize("level", [1, 2, 3])
 @pytest.mark.parametrize("access", ACCESSES, ids=ACCESSES.values())
 @pytest.mark.section("4.2.4.1")
+@pytest.mark.fields("HostPermissionL1Entry.pp", "HostPermissionL2Entry.pp")
+@pytest.mark.fields("HostPermissionL3Entry.pp")
 @pytest.mark.fault("HPT.5 d", "HPT.6 d")
 def test_page_permissions_of_any_level_decide(access: int, level: int, permissions: int) -> None:
     world = permitting_world()
