@@ -32,6 +32,8 @@ class LinuxFault:
     about: str
     shows: re.Pattern[str]
     """In what was found: check, audit or console."""
+    proof: re.Pattern[str]
+    """What is found, or on the console, where it is this one and no other."""
 
 
 UNALIGNED = LinuxFault(
@@ -42,18 +44,21 @@ UNALIGNED = LinuxFault(
         r"vfio (?:unaligned unmap|churn|superpages)|qi_flush_piotlb|"
         r"missing page-selective p_iotlb_inv"
     ),
+    re.compile(r"vfio unaligned unmap|missing page-selective p_iotlb_inv"),
 )
 ALIAS = LinuxFault(
     "scalable-bridge-alias",
     "7.2 gives the source-id that a PCIe-to-PCI bridge puts in no context entry in scalable mode: "
     "fault 41h on every DMA behind it",
     re.compile(r"vfio|nvme|41h|0x41|no disk"),
+    re.compile(r"fault reason 0x41"),
 )
 RESERVED_AW = LinuxFault(
     "aw-without-second-stage",
     "AW = 2 is written to PASID entries of a unit with SSTS = 0, where it is reserved (9.6): fault "
     "5Ah on every DMA",
     re.compile(r"vfio|nvme|5Ah|0x5a|no disk|qi_flush_piotlb"),
+    re.compile(r"fault reason 0x5a"),
 )
 
 

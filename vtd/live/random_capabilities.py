@@ -38,16 +38,19 @@ TOP_TABLE = LinuxFault(
     "top-table-size",
     "7.2 works out a negative size of the top table with SAGAW bit 3 and a MGAW of 39 to 42 bits",
     re.compile(r"vtdss|WARNING|fault|nvme|vfio|check"),
+    re.compile(r"vtdss"),
 )
 NO_WIDTH = LinuxFault(
     "no-valid-agaw",
     "with both stages, a unit of 39 bits only, or of 57 bits without FS5LP, is not used",
-    re.compile(r"check"),
+    re.compile(r"check (?:units|groups|domain type|vfio: )"),
+    re.compile(r"Cannot get a valid agaw"),
 )
 NO_STAGE = LinuxFault(
     "no-stage",
     "7.2 tries no pass-through in scalable mode without any stage: fault 41h on every DMA",
     re.compile(r"41h|0x41|nvme|vfio|check|WARNING"),
+    re.compile(r"fault reason 0x41"),
 )
 
 

@@ -44,6 +44,16 @@ def test_a_known_fault_has_to_show_and_nothing_else() -> None:
     assert judge(FIRST, "6.1.0", outcome(verdicts=[]))[2] == ["no check was run"]
 
 
+def test_what_may_come_of_a_fault_does_not_prove_that_it_is_the_cause() -> None:
+    no_disk = outcome(verdicts=[Check("units", "ok"), Check("nvme", "FAILED", "no disk")])
+    cell = CELLS["first-without-second"]
+    verdict, found, unexpected = judge(cell, "7.2.1", no_disk)
+    assert (verdict, found) == (Verdict.FAILED, ["check nvme: no disk"])
+    assert unexpected == ["the Linux fault aw-without-second-stage does not show"]
+    no_disk.console = "DMAR: [DMA Read NO_PASID] Request device [00:05.0] [fault reason 0x5a]"
+    assert judge(cell, "7.2.1", no_disk)[2] == []
+
+
 def test_a_fault_that_shows_more_often_than_is_listed_is_still_the_known_one() -> None:
     stale = [f"use {each}: missing page-selective p_iotlb_inv" for each in range(90)]
     verdict, found, unexpected = judge(FIRST, "6.1.0", outcome(audited=stale))
