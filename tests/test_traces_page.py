@@ -18,7 +18,7 @@ pytest.importorskip("altair", reason="plots need the plots extra")
 from tests.vtd.traces.test_reading import BLKPARSE, QEMU
 from vtd.batch.columns import REQUESTS
 from vtd.sweeps.designs import INVALIDATING
-from vtd.sweeps.profiles import PROFILES
+from vtd.sweeps.profiles import PUBLISHED
 from vtd.traces.reading import FORMS
 
 ROOT = Path(__file__).parents[1]
@@ -45,5 +45,5 @@ def test_from_a_log_to_a_plot_in_three_commands(
 
 
 def test_the_page_has_every_name() -> None:
-    names = [*PROFILES, *FORMS, *INVALIDATING, *(REQUESTS.names or ())]
+    names = [*PUBLISHED, *FORMS, *INVALIDATING, *(REQUESTS.names or ())]
     assert [name for name in names if f"`{name}`" not in PAGE] == []

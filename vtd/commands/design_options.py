@@ -78,12 +78,12 @@ def space_of(
         chosen,
         parse_shapes,
     )
-    from vtd.sweeps.profiles import PROFILES  # noqa: PLC0415
+    from vtd.sweeps.profiles import PUBLISHED  # noqa: PLC0415
 
     if profile is not None:
-        names = chosen("--profile", profile, PROFILES)[:1]
-        iotlbs = tuple(PROFILES[name].iotlb for name in names)
-        tables_cached = tuple(PROFILES[name].structures for name in names)
+        names = chosen("--profile", profile, PUBLISHED)[:1]
+        iotlbs = tuple(PUBLISHED[name].iotlb for name in names)
+        tables_cached = tuple(PUBLISHED[name].structures for name in names)
     else:
         iotlbs, tables_cached = parse_shapes(iotlb), parse_shapes(structures)
         if not all(each.ways for each in iotlbs):

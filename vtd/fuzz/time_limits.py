@@ -19,13 +19,13 @@ class OutOfTimeError(Exception):
     """A call was still busy when the time for all of them was up."""
 
 
-class NoAnswerError(Exception):
+class TooLongError(Exception):
     """A call took longer than it may."""
 
 
 @contextmanager
 def interrupted(limit: float, expired: Callable[[], bool]) -> Iterator[None]:
-    """Raise NoAnswerError in what takes longer than ``limit`` seconds, or OutOfTimeError."""
+    """Raise TooLongError in what takes longer than ``limit`` seconds, or OutOfTimeError."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -37,7 +37,7 @@ def interrupted(limit: float, expired: Callable[[], bool]) -> Iterator[None]:
         if expired():
             raise OutOfTimeError
         if time.monotonic() >= end:
-            raise NoAnswerError(f"no answer within {limit:g} s")
+            raise TooLongError(f"no answer within {limit:g} s")
 
     before = signal.signal(signal.SIGALRM, look)
     signal.setitimer(signal.ITIMER_REAL, INTERVAL, INTERVAL)  # again, should it be caught

@@ -23,7 +23,7 @@ from vtd.fuzz.driver_protocol import (
     DriverMaker,
     TriedDriver,
 )
-from vtd.fuzz.time_limits import NoAnswerError, OutOfTimeError, interrupted
+from vtd.fuzz.time_limits import OutOfTimeError, TooLongError, interrupted
 from vtd.severity import ERROR
 from vtd.unit.caching.policy import AGGRESSIVE
 from vtd.unit.options import Options
@@ -98,7 +98,7 @@ class DriverRun:
         try:
             with interrupted(LIMIT, self._expired):
                 yield
-        except NoAnswerError as error:
+        except TooLongError as error:
             raise BrokenDriverError(f"{operation}: {error}") from error
 
     def _look(self) -> None:

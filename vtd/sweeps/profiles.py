@@ -22,7 +22,7 @@ class Profile(NamedTuple):
     """How sure it is."""
 
 
-PROFILES = {
+PUBLISHED = {
     "broadwell-64": Profile(
         Shape(64),
         OFF,

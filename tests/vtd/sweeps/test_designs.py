@@ -8,7 +8,7 @@ pytest.importorskip("numba", reason="sweeps need the batch extra")
 
 from vtd.sweeps.costs import Costs, parse_costs
 from vtd.sweeps.designs import Invalidating, Space, parse_shapes, shape_text
-from vtd.sweeps.profiles import PROFILES
+from vtd.sweeps.profiles import PUBLISHED
 from vtd.unit.caching.cache import OFF, Replacement, Shape
 
 
@@ -71,7 +71,7 @@ def test_what_is_no_cost_is_said(text: str) -> None:
 
 
 def test_every_profile_has_a_source_and_says_how_sure_it_is() -> None:
-    for profile in PROFILES.values():
+    for profile in PUBLISHED.values():
         assert profile.source
         assert profile.standing
         assert profile.iotlb.ways

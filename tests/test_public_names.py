@@ -1,0 +1,32 @@
+"""What authors of drivers build on is found by its name alone: one module defines it."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+DEFINED = re.compile(r"^(?:(?:class|def)\s+(\w+)|(\w+)(?:\s*:[^=\n]+)?\s*=(?!=))", re.MULTILINE)
+NAMES = """
+    AGGRESSIVE KEEPS_STALE Options PROFILES RemappingUnit UnitPort Audit DeviceTlbAudit QueueDriver
+    FramePool PhysicalMemory TableBuilder first_stage_geometry second_stage_geometry PageRequest
+    AddressWidth ContextEntry PasidDirectoryEntry PasidEntry PasidTranslationType RootEntry
+    ScalableContextEntry ScalableRootEntry TranslationTableMode PostedInterruptDescriptor PostedIrte
+    RemappableAddress RemappedIrte ContextCacheInvalidateDescriptor ContextGranularity
+    DescriptorType DeviceTlbInvalidateDescriptor InterruptEntryCacheInvalidateDescriptor
+    InterruptGranularity InvalidationWaitDescriptor IotlbGranularity IotlbInvalidateDescriptor
+    PageGroupResponseDescriptor PasidCacheGranularity PasidCacheInvalidateDescriptor
+    PasidDeviceTlbInvalidateDescriptor PasidIotlbGranularity PasidIotlbInvalidateDescriptor
+    FaultRecording FaultStatus GlobalCommand GlobalStatus InterruptRemappingTableAddress
+    RootTableAddress InterruptBlocked InterruptDelivered PageGroupResponseSent PageRequestReceived
+    RequestBlocked ScenarioRun TranslationCaches FaultRecorder RegisterFile
+"""
+
+
+def test_a_name_of_the_library_is_one_thing() -> None:
+    found: Counter[str] = Counter()
+    for package in ("vtd", "devices", "pagetables"):
+        for path in (ROOT / package).rglob("*.py"):
+            found.update({"".join(each) for each in DEFINED.findall(path.read_text())})
+    assert {name: found[name] for name in NAMES.split()} == dict.fromkeys(NAMES.split(), 1)
