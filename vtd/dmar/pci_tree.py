@@ -95,6 +95,12 @@ class PciFunction:
     TO_PCI_BRIDGE = 7
     FROM_PCI_BRIDGE = 8
 
+    @classmethod
+    def partly(cls, bdf: Bdf, **shown: Any) -> PciFunction:
+        """A function of which a listing shows these fields and nothing else."""
+        hidden = {"header_known": False, "express_known": False, "acs_known": False}
+        return cls(bdf, **{**hidden, **shown})
+
     @property
     def is_bridge(self) -> bool | None:
         """Whether the configuration header is that of a bridge; None if that is not known."""

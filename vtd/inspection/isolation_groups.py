@@ -129,17 +129,23 @@ def _settled(tree: PciTree, joins: Iterable[Join]) -> Iterator[Join]:
 def _is_unplaced(tree: PciTree, bdf: Bdf) -> bool:
     """Whether a function is, or is likely to be, below a bridge that is not listed.
 
-    A bus behind a port has device 0 only; integrated devices and those of root buses say so.
+    Integrated devices say what they are. A bus behind a port has device 0 only, so one with
+    others is a root bus, if the listing shows which buses are behind bridges at all.
     """
     function = tree.functions[bdf]
-    if bdf.source_id.bus == 0 or bdf.source_id.device or function.group is not None:
+    if bdf.source_id.bus == 0 or function.group is not None or function.class_code == HOST_BRIDGE:
         return False
     if tree.bridges_above(bdf) or _is_virtual(tree, function):
         return False
     if function.express_known:
-        return function.express_type in BELOW_A_PORT
-    beside = (each.source_id.device for each in tree.functions if _on_bus(each, bdf))
-    return function.class_code != HOST_BRIDGE and not any(beside)
+        return function.express_type in BELOW_A_PORT and not bdf.source_id.device
+    beside = (
+        each.bdf.source_id.device
+        for each in tree.functions.values()
+        if _on_bus(each.bdf, bdf) and not _is_virtual(tree, each)
+    )
+    bridges = (each.secondary_bus for each in tree.functions.values() if each.secondary_bus)
+    return not any(beside) or next(bridges, None) is None
 
 
 def _on_bus(one: Bdf, other: Bdf) -> bool:

@@ -111,7 +111,45 @@ OLD_DMESG = """\
 """
 
 
-@pytest.mark.parametrize("listing", [SCRIPT, ONE_LINE, FLAGS, DMESG, OLD_DMESG])
+PREFIXED = """\
+Group:  0   0000:00:02.0 Display controller [0380]: Acme Graphics [8086:1912] (rev 06)
+Group:  2   0000:00:01.0 PCI bridge [0604]: Acme Controller (x16) [8086:1901] (rev 07)
+Group:  2   0000:01:00.0 VGA compatible controller [0300]: Acme [10de:2184]   Driver: vfio-pci
+Group:  2   0000:01:00.1 Audio device [0403]: Acme [10de:1aeb] (rev a1)
+"""
+IDS_FIRST = """\
+IOMMU group 0:\t[8086:1912] 00:02.0 Display controller: Acme Graphics (rev 06)
+IOMMU group 2:\t[8086:1901] 00:01.0 PCI bridge: Acme Controller (x16) (rev 07)
+[10de:2184] 01:00.0 VGA compatible controller: Acme (rev a1)
+[10de:1aeb] 01:00.1 Audio device: Acme (rev a1)
+"""
+COLUMNS = """\
+Group 0:\t[8086:1912]     00:02.0  Display controller                  Acme Graphics
+Group 2:\t[8086:1901] [R] 00:01.0  PCI bridge                          Acme Controller (x16)
+\t\t[10de:2184] [R] 01:00.0  VGA compatible controller           Acme
+\t\t[10de:1aeb]     01:00.1  Audio device                        Acme
+"""
+PATHS = """\
+/sys/kernel/iommu_groups/0/devices/0000:00:02.0
+/sys/kernel/iommu_groups/2/devices/0000:00:01.0
+/sys/kernel/iommu_groups/2/devices/0000:01:00.0
+/sys/kernel/iommu_groups/2/devices/0000:01:00.1
+"""
+PVESH = """\
+│ class    │ device │ id           │ iommugroup │ vendor │ device_name
+╞══════════╪════════╪══════════════╪════════════╪════════╪════════════
+│ 0x038000 │ 0x1912 │ 0000:00:02.0 │          0 │ 0x8086 │ Graphics
+├──────────┼────────┼──────────────┼────────────┼────────┼────────────
+│ 0x060400 │ 0x1901 │ 0000:00:01.0 │          2 │ 0x8086 │ Controller
+│ 0x030000 │ 0x2184 │ 0000:01:00.0 │          2 │ 0x10de │
+│ 0x040300 │ 0x1aeb │ 0000:01:00.1 │          2 │ 0x10de │
+"""
+NAMING = [
+    *(SCRIPT, ONE_LINE, FLAGS, DMESG, OLD_DMESG, PREFIXED, IDS_FIRST, COLUMNS, PATHS, PVESH),
+]
+
+
+@pytest.mark.parametrize("listing", NAMING)
 def test_groups_that_a_listing_names_are_those_of_the_kernel(tmp_path: Path, listing: str) -> None:
     answer = json.loads(run(tmp_path, listing, "--format", "json"))
     assert answer["groups"] == [["0000:00:01.0", "0000:01:00.0", "0000:01:00.1"], ["0000:00:02.0"]]
@@ -129,7 +167,6 @@ def test_a_group_below_a_bridge_that_is_not_listed_may_be_larger(tmp_path: Path)
 
 
 def test_functions_of_a_root_bus_are_below_no_bridge(tmp_path: Path) -> None:
-    places = "ff:00.0 Host bridge", "80:00.0 System peripheral", "80:04.0 System peripheral"
-    listing = "\n".join(f"{place} [0880]: Acme [8086:1]" for place in places)
-    listing = listing.replace("bridge [0880]", "bridge [0600]")
+    places = "ff:00.0 Host bridge [0600]", "80:00.0 System peripheral", "80:04.0 System peripheral"
+    listing = "\n".join((SHARED, *(f"{place}: Acme" for place in places)))
     assert json.loads(run(tmp_path, listing, "--format", "json"))["unplaced"] == []

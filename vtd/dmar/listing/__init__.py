@@ -1,22 +1,25 @@
-"""Listings of PCI functions: lspci text of every form, boot messages, JSON, copies of sysfs."""
+"""Listings of PCI functions: lspci and its like, lists of groups, boot messages, JSON, sysfs."""
 
 from __future__ import annotations
 
 from vtd.dmar.json_text import is_json
+from vtd.dmar.listing.group_lists import group_list_functions
 from vtd.dmar.listing.json_form import json_functions
 from vtd.dmar.listing.kernel_log import kernel_log_functions
 from vtd.dmar.listing.lspci import lspci_functions
+from vtd.dmar.listing.other_systems import other_functions
 from vtd.dmar.pci_tree import PciTree, PciTreeError
 
 __all__ = ["parse_pci_tree"]
 
 
 def parse_pci_tree(text: str) -> PciTree:
-    """The functions in ``lspci`` text, a log or JSON; PciTreeError if there are none."""
+    """The functions in text of any form, or JSON; PciTreeError if there are none."""
     if is_json(text):
         tree = PciTree(json_functions(text))
     else:
-        tree = PciTree([*lspci_functions(text), *kernel_log_functions(text)])
+        readers = lspci_functions, kernel_log_functions, group_list_functions, other_functions
+        tree = PciTree(function for read in readers for function in read(text))
     if not tree.functions:
         raise PciTreeError("PCI tree: no function found")
     return tree

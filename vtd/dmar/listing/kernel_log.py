@@ -64,9 +64,7 @@ def _function(match: re.Match[str]) -> PciFunction | None:
 
 
 def _partly(address: str, **shown: int | None) -> PciFunction | None:
-    """A function of which only this is known."""
-    unknown = {"header_known": False, "express_known": False, "acs_known": False}
     try:
-        return PciFunction(parse_address(address), **{**unknown, **shown})  # type: ignore[arg-type]
+        return PciFunction.partly(parse_address(address), **shown)
     except PciTreeError:
         return None

@@ -86,8 +86,16 @@ _VF_ENABLED = re.compile(r"IOVCtl:\s+Enable([+-])")
 _PHANTOM = re.compile(r"PhantFunc ([0-7])")
 _PHANTOM_ENABLED = re.compile(r"PhantFunc\+")
 _GROUP = re.compile(r"IOMMU ?[gG]roup:?\s+(\d+)", re.ASCII)
-_GROUP_HEADING = re.compile(rf"{_QUOTE}IOMMU Group (\d+)\b", re.ASCII)
+_GROUP_HEADING = re.compile(
+    rf"{_QUOTE}(?:(?:IOMMU )?[Gg]roup (\d+)\b|Group:\s+(\d+)\s+(?={_ADDRESS}))", re.ASCII
+)
 """What scripts print in front of the functions of a group, or above them."""
+_IDS_FIRST = re.compile(
+    rf"^(?:.*\s|)\[([0-9a-f]{{4}}:[0-9a-f]{{4}})\]\s+(?:\[R\]\s*)?({_ADDRESS})\s+"
+    r"(\S.*?)(?:: |\s\s+)(\S.*)$",
+    re.ASCII,
+)
+"""A function as scripts print it that put the ids first."""
 _MEMORY = re.compile(r"Memory at ([0-9a-f]{4,16}) .*?\[size=(\d+)([KMGT]?)\]", re.ASCII)
 _WINDOW = re.compile(r"emory behind bridge: ([0-9a-f]{4,16})-([0-9a-f]{4,16})", re.ASCII)
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
@@ -102,13 +110,14 @@ def lspci_functions(text: str) -> Iterator[PciFunction]:
     group: str | None = None
     for line in text.splitlines():
         if match := _GROUP_HEADING.match(line):
-            group = f"IOMMU group: {match[1]}"
+            group = f"IOMMU group: {match[1] or match[2]}"
         elif not line.strip():
             group = None
         if TREE_START.search(line) or (drawn and re.search(r"[+\\]-[\[0-9a-f]", line)):
             drawn.append(line)
             continue
-        match = _HEADING.fullmatch(line) or _PREFIXED.fullmatch(line)
+        usual = _IDS_FIRST.sub(r"\2 \3: \4 [\1]", line)
+        match = _HEADING.fullmatch(usual) or _PREFIXED.fullmatch(usual)
         if match is None:
             details.append(line)
             continue

@@ -1,0 +1,32 @@
+"""PCI functions with their isolation groups, from ``find`` in sysfs and from Proxmox's table."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from vtd.dmar.pci_tree import PciFunction, parse_address
+
+_ADDRESS = r"([0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7])"
+_PATH = re.compile(rf"iommu_groups/(\d+)/devices/{_ADDRESS}", re.ASCII)
+_ROW = re.compile(
+    rf"[│|]\s*0x([0-9a-f]{{6}})\s*[│|]\s*0x([0-9a-f]{{4}})\s*[│|]\s*{_ADDRESS}\s*[│|]\s*(-?\d+)\s*"
+    r"[│|]\s*0x([0-9a-f]{4})\b",
+    re.ASCII,
+)
+"""Class, device, address, group (-1 is none) and vendor, as ``pvesh get`` prints them."""
+
+
+def group_list_functions(text: str) -> Iterator[PciFunction]:
+    """The functions that such a list names; what else they are it does not show."""
+    for match in _PATH.finditer(text):
+        yield PciFunction.partly(parse_address(match[2]), group=int(match[1]))
+    for match in _ROW.finditer(text):
+        group = int(match[4])
+        yield PciFunction.partly(
+            parse_address(match[3]),
+            class_code=int(match[1], 16) >> 8,
+            device_id=int(match[2], 16),
+            vendor_id=int(match[5], 16),
+            group=group if group >= 0 else None,
+        )

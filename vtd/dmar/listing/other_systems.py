@@ -1,0 +1,98 @@
+"""PCI functions as FreeBSD's ``pciconf`` and ``pci`` of the UEFI shell and of U-Boot list them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from devices.source_id import Bdf, SourceId, SourceIdError
+from vtd.dmar.pci_tree import PciFunction
+
+_PCICONF = re.compile(
+    r"@pci(\d+):(\d+):(\d+):(\d+):\s+class=0x([0-9a-f]{6})\b(.*)", re.ASCII | re.IGNORECASE
+)
+_IDS = re.compile(r"vendor=0x([0-9a-f]{4}) device=0x([0-9a-f]{4})", re.ASCII)
+_CHIP = re.compile(r"\bchip=0x([0-9a-f]{4})([0-9a-f]{4})\b", re.ASCII)
+_HEADER = re.compile(r"\bhdr=0x([0-9a-f]{2})\b", re.ASCII)
+_RANGE = re.compile(r"\s+bus range\s*=\s*(\d+)-(\d+)", re.ASCII)
+_EXPRESS = re.compile(
+    r"\s+cap 10\[\w+\] = PCI-Express \d+ ([a-z ]+?)(?: max| IRQ| slot|$)", re.ASCII
+)
+_KINDS = {
+    "endpoint": 0,
+    "legacy endpoint": 1,
+    "root port": 4,
+    "upstream port": 5,
+    "downstream port": 6,
+    "PCI bridge": 7,
+    "PCI to PCIe bridge": 8,
+    "root endpoint": 9,
+}
+_UEFI = re.compile(
+    r"\s*([0-9A-F]{2,4})\s+([0-9A-F]{2})\s+([0-9A-F]{2})\s+([0-9A-F]{2})\s+==>\s+(.*?)\s*", re.ASCII
+)
+_UEFI_IDS = re.compile(r"\s*Vendor ([0-9A-F]{4}) Device ([0-9A-F]{4})\b", re.ASCII)
+_UEFI_CLASSES = (("PCI/PCI bridge", 0x0604), ("Host/PCI bridge", 0x0600), ("VGA", 0x0300),
+                 ("USB", 0x0C03), ("Ethernet", 0x0200))  # fmt: skip
+_UBOOT = re.compile(
+    r"\s*([0-9a-f]{2})\.([0-9a-f]{2})\.([0-7]|0[0-7])\s+0x([0-9a-f]{4})\s+0x([0-9a-f]{4})\s+(\S.*)",
+    re.ASCII,
+)
+
+
+def other_functions(text: str) -> Iterator[PciFunction]:
+    """The functions of such listings; several lines of one function are put together."""
+    found: PciFunction | None = None
+    for line in text.splitlines():
+        heading = _heading(line)
+        if heading is None and found is not None:
+            heading = _more(found.bdf, line)
+        if heading is not None:
+            found = heading
+            yield heading
+
+
+def _heading(line: str) -> PciFunction | None:
+    """The function that a line begins."""
+    if match := _PCICONF.search(line):
+        ids = _IDS.search(match[6])
+        chip = _CHIP.search(match[6])
+        vendor, device = (ids[1], ids[2]) if ids else (chip[2], chip[1]) if chip else ("", "")
+        header = _HEADER.search(match[6])
+        place = [int(match[number]) for number in (1, 2, 3, 4)]
+        return _function(
+            place, int(match[5], 16) >> 8, vendor, device, header is not None and header[1] == "00"
+        )
+    if match := _UEFI.fullmatch(line):
+        kind = next((code for words, code in _UEFI_CLASSES if words in match[5]), None)
+        return _function([int(match[number], 16) for number in (1, 2, 3, 4)], kind)
+    if match := _UBOOT.fullmatch(line):
+        place = [0, *(int(match[number], 16) for number in (1, 2, 3))]
+        kind = 0x0604 if "Bridge" in match[6] and "0x04" in match[6] else None
+        return _function(place, kind, match[4], match[5])
+    return None
+
+
+def _more(bdf: Bdf, line: str) -> PciFunction | None:
+    """What a further line says of the function before."""
+    if match := _RANGE.match(line):
+        first, last = int(match[1]), int(match[2])
+        return PciFunction.partly(bdf, secondary_bus=first, subordinate_bus=last)
+    if match := _EXPRESS.match(line):
+        kind = _KINDS.get(match[1].strip())
+        return PciFunction.partly(bdf, express_type=kind, express_known=kind is not None)
+    if match := _UEFI_IDS.match(line):
+        return PciFunction.partly(bdf, vendor_id=int(match[1], 16), device_id=int(match[2], 16))
+    return None
+
+
+def _function(
+    place: list[int], kind: int | None, vendor: str = "", device: str = "", plain: bool = False
+) -> PciFunction | None:
+    """A function by segment, bus, device and function; ``plain`` if its header is no bridge's."""
+    try:
+        bdf = Bdf(place[0], SourceId.of(*place[1:]))
+    except SourceIdError:
+        return None
+    ids = {"vendor_id": int(vendor, 16), "device_id": int(device, 16)} if vendor else {}
+    return PciFunction.partly(bdf, class_code=kind, header_known=plain, **ids)
