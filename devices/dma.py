@@ -390,6 +390,16 @@ class AtsClient(Protocol):
         ...
 
 
+class SilentDevice:
+    """Messages come to nothing here: those to a function without a device-TLB, for one."""
+
+    def invalidate(self, request: InvalidationRequest) -> None:
+        """Never answered."""
+
+    def page_response(self, response: PageGroupResponse) -> None:
+        """Nothing waits for it."""
+
+
 def split_pages(address: int, length: int) -> Iterator[tuple[int, int]]:
     """Start and size of the parts of a transfer, cut at 4 KiB boundaries; at least one."""
     end = address + length

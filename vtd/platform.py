@@ -15,13 +15,14 @@ from contextlib import suppress
 from typing import Any, NamedTuple
 
 from devices.bridged_port import BridgedPort
-from devices.dma import Completion, DmaPort, Request
+from devices.dma import Completion, DmaPort, Request, SilentDevice
 from devices.function import CLOSED, PciFunction
 from devices.isolation_boundary import IsolationBoundary
 from devices.peer import PeerSpace
 from devices.source_id import SourceId
 from devices.topology import Topology, TopologyError
 from pagetables.memory import MemoryState, PhysicalMemory
+from pagetables.stores import ProcessorStores, UnsnoopedMemory
 from vtd.dmar.platform_data import PlatformData, UnitRegisters
 from vtd.dmar.rules import Severity, check
 from vtd.dmar.rules.platform import short_of_domain_ids
@@ -124,13 +125,15 @@ class Platform:
         *,
         forwards_peers: bool = False,
         unremapped: bool = False,
+        stores: ProcessorStores | None = None,
     ) -> Platform:
         """Make the units that ``table`` describes and connect every function of ``topology``.
 
         ``capabilities`` are those of all units, or of each by register base. PlatformError if they
         contradict themselves or the table, or if some function has no unit and is not let through
         ``unremapped``; what is only doubtful is in ``warnings``. A table as bytes is read first,
-        with TableError if it is none.
+        with TableError if it is none. ``stores`` of a processor to ``memory`` are seen by units
+        that do not snoop once they are flushed (3.10).
         """
         if isinstance(table, bytes):
             table = Table.parse(table)
@@ -145,7 +148,8 @@ class Platform:
             contradictions = known.check()
             if contradictions:
                 raise PlatformError(f"register base {base:#x}: {'; '.join(contradictions)}")
-            units[base] = RemappingUnit(known, memory, options)
+            seen = memory if stores is None or known.snoops else UnsnoopedMemory(stores)
+            units[base] = RemappingUnit(known, seen, options)
         platform = cls(
             memory, topology, table, units, forwards_peers=forwards_peers, unremapped=unremapped
         )
@@ -235,11 +239,13 @@ class Platform:
                 self._join(function)
             elif function.port.platform is not self:
                 continue
-            if function.client is not None:
-                with suppress(PlatformError):
-                    unit, source_id = self.unit_of(function), self.topology.requester_id(function)
+            with suppress(PlatformError):
+                unit, source_id = self.unit_of(function), self.topology.requester_id(function)
+                if function.client is not None:
                     unit.attach(source_id, function.client)
-                    self._attached.append((unit, source_id))
+                elif source_id not in unit.devices.clients:
+                    unit.attach(source_id, SilentDevice())
+                self._attached.append((unit, source_id))
 
     def _repr_svg_(self) -> str:
         """In a notebook: the functions as a tree, with the unit of each."""

@@ -30,6 +30,7 @@ from vtd.host.workload import WorkDone, do_work
 from vtd.machine.assembly import Assembly, assemble
 from vtd.machine.description import Machine, read_machine
 from vtd.rows import Hex
+from vtd.software.registers import NoAnswerError
 from vtd.unit.caching.cache import Shape
 from vtd.unit.caching.policy import CachePolicy
 from vtd.unit.options import Options
@@ -80,12 +81,15 @@ def _read(file: str, machine: Path | None) -> tuple[PlanFile, Machine | None, st
         return described, read_machine(read_text(machine), str(machine)), str(machine)
 
 
-def _assembled(file: str, machine: Path | None, options: Options | None = None) -> Design:
+def _assembled(
+    file: str, machine: Path | None, options: Options | None = None, *, run: bool = False
+) -> Design:
     described, found, name = _read(file, machine)
     if found is None:
         _refuse(f"{file}: no machine: neither in the plan nor by --machine")
     with unusable_input(file), machine_errors():
-        assembly = assemble(found, options, file=name)
+        shares = any(each.policy.shared_tables for each in described.plan.assignments)
+        assembly = assemble(found, options, file=name, stores_wait=run and shares)
     return Design(described.plan, Surroundings.of(assembly), assembly)
 
 
@@ -183,7 +187,7 @@ def run_command(
     Exit code 1 if a device reached what it is not meant to, or an audit found something; 2 for a
     plan that does not work.
     """
-    design = _assembled(file, machine, _options(iotlb))
+    design = _assembled(file, machine, _options(iotlb), run=True)
     assert design.assembly is not None  # as it was put together
     with _not_run(file):
         judgement = judge(design.plan, design.around)
@@ -214,7 +218,7 @@ def _options(iotlb: str) -> Options:
 def _not_run(file: str) -> Iterator[None]:
     try:
         yield
-    except HostError as error:
+    except (HostError, NoAnswerError) as error:
         _refuse(f"{file}: {error}")
 
 
@@ -230,6 +234,7 @@ def _reach_row(each: Reach) -> dict[str, object]:
         "shares_memory_with_processor": each.shared,
         "interrupt": each.interrupt,
         "forged": list(each.forged),
+        "any_interrupt": each.any_interrupt,
     }
 
 
@@ -260,6 +265,7 @@ def _run_lines(reach: list[Reach], work: list[WorkDone], findings: list[str]) ->
             *(["does not see what its guest's processor writes"] if each.shared is False else []),
             *(f"changes memory of {guest}" for guest in each.touched),
             *(f"sends the interrupt of {device}" for device in each.forged),
+            *(["sends any interrupt"] if each.any_interrupt else []),
         ]
         what = "; ".join(wrong) if wrong else "reaches its guest's memory and nothing else"
         yield f"{each.device} of {each.guest}: {what}; its interrupt: {each.interrupt}"

@@ -1,8 +1,8 @@
 """What devices of a running plan can really do, found by having them try.
 
-Every device writes the first and last bytes of what its guest's tables give it, reads just outside,
-then writes to the memory of every other guest by the address that the host has it at, and sends its
-own interrupt and those of others.
+Every device writes the first and last bytes of what its guest's tables give it, with its PASID too
+if it has one, reads just outside, then writes to the memory of every other guest by the address
+that the host has it at, and sends its own interrupt, those of others, and one that nobody has.
 """
 
 from __future__ import annotations
@@ -10,14 +10,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from devices.capabilities import ExtendedCapabilityId
+from devices.dma import REFUSED, Completion
 from devices.interrupt_programming import remappable_message
 from vtd.host.guests import Passed, RunningGuest
+from vtd.host.plan import Interrupts
 from vtd.host.running import RunningHost
 from vtd.unit.interrupts.outcome import Interrupt, Posted
 
 BYTES = 8
 UNPAGED = 1 << 32
 """Where the addresses of an unpaged guest end."""
+MESSAGE = 0xFEE0_0000, bytes([0x31, 0, 0, 0])
+"""An interrupt in compatibility format."""
 MARK = b"\xa5wrote\x5a\n"
 
 
@@ -41,12 +46,17 @@ class Reach:
     """What became of its own interrupt: delivered, posted, blocked, none."""
     forged: tuple[str, ...]
     """Devices whose interrupts it could send."""
+    any_interrupt: bool
+    """Whether it could send an interrupt of a vector of its choice."""
+    unsafe: bool
+    """Whether its policy accepts that."""
 
     @property
     def isolated(self) -> bool:
         """Whether it did nothing but what it is meant to."""
         wrong = self.missed or self.beyond or self.touched or self.forged
-        return not wrong and self.shared is not False
+        unchecked = self.any_interrupt and not self.unsafe
+        return not wrong and not unchecked and self.shared is not False
 
 
 def try_everything(host: RunningHost) -> Iterator[Reach]:
@@ -60,10 +70,11 @@ def _tried(host: RunningHost, passed: Passed) -> Reach:
     spans = list(passed.guest.reached())
     for device, size, physical in spans:
         for offset in (0, size - BYTES):
-            if _lands(host, passed, device + offset, physical + offset):
-                granted += 1
-            else:
-                missed.append(device + offset)
+            for pasid in dict.fromkeys((None, passed.pasid)):
+                if _lands(host, passed, device + offset, physical + offset, pasid):
+                    granted += 1
+                else:
+                    missed.append(device + offset)
     edges = sorted({edge for device, size, _ in spans for edge in (device - BYTES, device + size)})
     beyond = [
         edge
@@ -76,7 +87,7 @@ def _tried(host: RunningHost, passed: Passed) -> Reach:
         granted=granted,
         missed=tuple(missed),
         beyond=tuple(beyond),
-        touched=tuple(_touched(host, passed, spans)),
+        touched=tuple(_touched(host, passed)),
         shared=_shared(host, passed),
         interrupt=_interrupt(passed),
         forged=tuple(
@@ -87,34 +98,46 @@ def _tried(host: RunningHost, passed: Passed) -> Reach:
             and other.handle is not None
             and _sent(passed, other.handle)
         ),
+        any_interrupt=passed.function.bus_master.write(*MESSAGE).interrupt is not None,
+        unsafe=passed.policy.interrupts is Interrupts.UNSAFE,
     )
 
 
-def _lands(host: RunningHost, passed: Passed, device: int, physical: int) -> bool:
+def _lands(
+    host: RunningHost, passed: Passed, device: int, physical: int, pasid: int | None
+) -> bool:
     """Whether a write at a device address changes just this address of the host."""
     before = host.physical.read(physical, BYTES)
-    passed.function.dma.write(device, MARK)
+    _write(passed, device, pasid)
     landed = host.physical.read(physical, BYTES) == MARK
     host.physical.write(physical, before)
     return landed
 
 
-def _touched(host: RunningHost, passed: Passed, spans: list[tuple[int, int, int]]) -> Iterator[str]:
+def _write(passed: Passed, address: int, pasid: int | None) -> Completion:
+    """A write with a PASID needs the capability to send one."""
+    config = passed.function.config
+    if pasid is not None and config.find_extended_capability(ExtendedCapabilityId.PASID) is None:
+        return REFUSED
+    return passed.function.dma.write(address, MARK, pasid=pasid)
+
+
+def _touched(host: RunningHost, passed: Passed) -> Iterator[str]:
     """Guests whose memory a write changes that uses the host's address of it."""
     for guest in host.guests.values():
-        if guest is not passed.guest and any(_changed(host, passed, guest, spans)):
+        if guest is not passed.guest and any(_changed(host, passed, guest)):
             yield guest.name
 
 
-def _changed(
-    host: RunningHost, passed: Passed, guest: RunningGuest, spans: list[tuple[int, int, int]]
-) -> Iterator[bool]:
+def _changed(host: RunningHost, passed: Passed, guest: RunningGuest) -> Iterator[bool]:
     for each in guest.memory:
-        if not _inside(spans, each.host):
-            before = host.physical.read(each.host, BYTES)
-            passed.function.dma.write(each.host, MARK)
-            yield host.physical.read(each.host, BYTES) == MARK != before
-            host.physical.write(each.host, before)
+        own = passed.guest.reached_at(each.host)
+        places = [each.host] if own is None else [each.host, own]
+        before = [host.physical.read(place, BYTES) for place in places]
+        passed.function.dma.write(each.host, MARK)
+        yield host.physical.read(each.host, BYTES) == MARK != before[0]
+        for place, data in zip(places, before, strict=True):
+            host.physical.write(place, data)
 
 
 def _shared(host: RunningHost, passed: Passed) -> bool | None:
@@ -153,4 +176,6 @@ def _sent(passed: Passed, handle: int) -> bool:
 
 def _outcome(passed: Passed, handle: int) -> object:
     message = remappable_message(handle)
-    return passed.function.dma.write(message.address, message.data.to_bytes(4, "little")).interrupt
+    return passed.function.bus_master.write(
+        message.address, message.data.to_bytes(4, "little")
+    ).interrupt

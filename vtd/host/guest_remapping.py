@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from vtd.host.guests import Passed
 from vtd.host.plan import PAGE, Invalidation
+from vtd.software.domain import Domain
 
 QUEUE = 256
 """Pages that are unmapped before deferred invalidations are made (Linux: IOVA_FQ_SIZE)."""
@@ -18,10 +19,10 @@ QUEUE = 256
 class GuestRemapping:
     """Unmaps page after page of the first range that a device may reach, the last one first."""
 
-    def __init__(self, passed: Passed) -> None:
+    def __init__(self, passed: Passed, domain: Domain) -> None:
         self.unmaps = self.late = 0
         self._deferred = passed.policy.invalidation is Invalidation.DEFERRED
-        self._domain = passed.domain
+        self._domain = domain
         self._dma = passed.function.dma
         device, size, _ = next(passed.guest.reached())
         self._pages = range(device + size - PAGE, device - 1, -PAGE)

@@ -93,10 +93,12 @@ class Passed(NamedTuple):
     name: str
     guest: RunningGuest
     function: PciFunction
-    unit: int
-    """Base of the registers of its unit."""
+    unit: int | None
+    """Base of the registers of its unit; None without one."""
     policy: Policy
-    domain: Domain
-    """The address space that it uses."""
+    domain: Domain | None
+    """The address space that it uses; None without a unit."""
     handle: int | None
     """Its interrupt-remapping entry; None without interrupt remapping."""
+    pasid: int | None = None
+    """The PASID that leads to the same address space; None if its policy has none."""

@@ -61,9 +61,12 @@ class Assigned(NamedTuple):
         return Verdict(reason, self.assignment.where, self.name, text, changes)
 
 
-def assigned_devices(plan: Plan, around: Surroundings) -> tuple[list[Assigned], list[Verdict]]:
-    """The devices that are there, each once, and what is wrong with the others."""
+def assigned_devices(
+    plan: Plan, around: Surroundings
+) -> tuple[list[Assigned], list[Assigned], list[Verdict]]:
+    """The devices that are there, each once, those that can't be given, and what is wrong."""
     found: list[Assigned] = []
+    rivals: list[Assigned] = []
     wrong: list[Verdict] = []
     owners: dict[Bdf, Assigned] = {}
     for assignment in plan.assignments:
@@ -81,11 +84,14 @@ def assigned_devices(plan: Plan, around: Surroundings) -> tuple[list[Assigned], 
             other = owners.setdefault(device.bdf, each)
             if other is not each:
                 wrong.append(_twice(each, other))
+                if other.guest != each.guest:
+                    rivals.append(each)
             elif around.is_bridge(device.bdf):
                 wrong.append(each.verdict(reasons.BRIDGE, bdf=device.bdf))
+                rivals.append(each)
             else:
                 found.append(each)
-    return found, wrong
+    return found, rivals, wrong
 
 
 def _twice(each: Assigned, other: Assigned) -> Verdict:

@@ -30,7 +30,9 @@ class Judgement:
 
     plan: Plan
     devices: tuple[Assigned, ...]
-    """Those that are there."""
+    """Those that are there, each once."""
+    rivals: tuple[Assigned, ...]
+    """Those that are there and can't be given away: to a second guest, or bridges."""
     verdicts: tuple[Verdict, ...]
     costs: tuple[GuestCost, ...]
 
@@ -52,7 +54,7 @@ class Judgement:
 
 def judge(plan: Plan, around: Surroundings) -> Judgement:
     """Hold a plan against every rule."""
-    devices, wrong = ownership.assigned_devices(plan, around)
+    devices, rivals, wrong = ownership.assigned_devices(plan, around)
     found = [
         *wrong,
         *ownership.units(around, devices),
@@ -69,7 +71,8 @@ def judge(plan: Plan, around: Surroundings) -> Judgement:
         *abilities.room_for_tables(plan, devices),
         *abilities.memory(plan, around),
     ]
-    return Judgement(plan, tuple(devices), tuple(found), guest_costs(plan, devices))
+    costs = guest_costs(plan, devices)
+    return Judgement(plan, tuple(devices), tuple(rivals), tuple(found), costs)
 
 
 def nearest(judgement: Judgement, around: Surroundings) -> Nearest | None:

@@ -6,10 +6,10 @@ need. Functions that no guest has get no address space: what they send is blocke
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from devices.capabilities import AtsControl, ExtendedCapabilityId, PriControl
+from devices.capabilities import AtsControl, ExtendedCapabilityId, PasidControl, PriControl
 from devices.function import BME, PciFunction
 from devices.source_id import Bdf
 from pagetables.build import FramePool, TableBuilder
@@ -18,10 +18,11 @@ from pagetables.memory import FRAME_SIZE
 from vtd.auditing.audit import Audit
 from vtd.dmar.records import Rmrr as RmrrStructure
 from vtd.host import abilities, ownership
+from vtd.host.claimed import ClaimedUnit
 from vtd.host.guests import Backed, Passed, RunningGuest
 from vtd.host.memory import HostMemory
 from vtd.host.ownership import Assigned
-from vtd.host.plan import Backing, Interrupts, Policy, Rmrr, Stage
+from vtd.host.plan import Backing, GuestMemory, Interrupts, Policy, Rmrr, Stage, Viommu
 from vtd.host.planner import Judgement
 from vtd.host.surroundings import Surroundings
 from vtd.host.virtual_processor import (
@@ -40,12 +41,14 @@ from vtd.layouts.interrupt_entries import (
 from vtd.machine.assembly import Assembly
 from vtd.software.domain import FIRST_STAGE, NESTED, SECOND_STAGE, Domain
 from vtd.software.driver import Driver
+from vtd.software.memory import Memory
+from vtd.software.registers import NoAnswerError
 from vtd.unit.interrupts.outcome import Message
 from vtd.unit.reporting.events import Event, MessageSent
 from vtd.unit.unit import RemappingUnit
 
-COMMAND, ATS_CONTROL = 4, 6
-"""Offsets of the command register, and of the control register in an ATS capability."""
+COMMAND, ATS_CONTROL, PASID_CONTROL = 4, 6, 6
+"""Offsets of the command register, and of control registers in ATS and PASID capabilities."""
 PRI_CONTROL, PRI_CAPACITY, PRI_ALLOCATION = 4, 8, 0xC
 """Offsets in a page request capability."""
 EVENT_ADDRESS, EVENT_VECTOR = 0xFEE0_0000, 0x50
@@ -54,9 +57,12 @@ VECTOR = 0x40
 """The vector of every device in its guest."""
 TABLES = 8
 """The part of the host's memory that is kept for tables: one in so many."""
-LARGE_PAGE = 0x20_0000
+PAGE_SHIFTS = 30, 21, 12
+"""Log2 of the sizes of pages."""
 LOW = 0x10_0000
 """The host keeps the first MiB for itself."""
+PASID = 1
+"""That of devices whose policy has PASIDs."""
 LARGEST_TABLE = 256
 """Interrupt-remapping entries of one page."""
 
@@ -72,11 +78,12 @@ class Space(NamedTuple):
     stage: Stage
     page_size: int
     memory: Backing
+    shared_tables: bool
 
     @classmethod
     def of(cls, base: int, policy: Policy) -> Space:
         """That of a device with a policy, behind the unit at ``base``."""
-        return cls(base, policy.stage, policy.page_size, policy.memory)
+        return cls(base, policy.stage, policy.page_size, policy.memory, policy.shared_tables)
 
 
 class RunningHost:
@@ -97,6 +104,8 @@ class RunningHost:
         self.plan = judgement.plan
         self.platform = assembly.platform
         self.physical = assembly.platform.memory
+        self.stores: Memory = assembly.stores or self.physical
+        """Memory as its processors use it."""
         self.audits: dict[int, Audit] = {}
         self.drivers: dict[int, Driver] = {}
         self.guests: dict[str, RunningGuest] = {}
@@ -107,19 +116,31 @@ class RunningHost:
         """Whose page requests are answered from which address space."""
         self._remapping: set[int] = set()
         """Units that remap interrupts."""
+        self._flush = assembly.stores.flush if assembly.stores else None
+        self._claims = _claims(judgement.devices) if forced else {}
         if not (judgement.works or forced):
             stops = [each for each in judgement.verdicts if each.stops]
             raise HostError(f"{stops[0].subject}: {stops[0].text}")
+        try:
+            self._set_up(judgement, assembly, judgement.rivals if forced else ())
+        except HostError:
+            raise
+        except (ValueError, NoAnswerError) as error:
+            raise HostError(f"it can't be set up: {error}") from error
+
+    def _set_up(
+        self, judgement: Judgement, assembly: Assembly, rivals: tuple[Assigned, ...]
+    ) -> None:
         machine = assembly.machine
         memory = HostMemory(
             ((each.start, each.start + each.size) for each in machine.memory if not each.read_only),
-            [(0, LOW), *((each.base, each.end) for each in around.table.all(RmrrStructure))],
+            [(0, LOW), *((each.base, each.end) for each in assembly.table.all(RmrrStructure))],
         )
         total = sum(each.size for each in machine.memory)
         self.frames = memory.pool(total // TABLES & -FRAME_SIZE)
         self._make_guests(memory)
         self._start_units(judgement)
-        for each in judgement.devices:
+        for each in (*judgement.devices, *rivals):
             self._pass(each, self.function(each.bdf))
 
     def unit(self, base: int) -> RemappingUnit:
@@ -136,8 +157,9 @@ class RunningHost:
     def _make_guests(self, memory: HostMemory) -> None:
         for guest in self.plan.guests:
             backed = []
+            wanted = {each.policy.page_size for each in self._devices if each.guest == guest.name}
             for each in guest.memory:
-                alignment = LARGE_PAGE if each.size >= LARGE_PAGE else FRAME_SIZE
+                alignment = _alignment(each, max(wanted | {21}))
                 shift = each.start % alignment
                 host = memory.take(each.size + shift, alignment) + shift
                 backed.append(Backed(each.start, host, each.size))
@@ -147,12 +169,13 @@ class RunningHost:
         scalable = ownership.scalable_units(judgement.devices)
         for base in sorted({each.base for each in judgement.devices if each.base is not None}):
             unit = self.unit(base)
+            seen = ClaimedUnit(unit, self._claims[base]) if base in self._claims else unit
             policies = [each.policy for each in judgement.devices if each.base == base]
             if len(policies) > LARGEST_TABLE:
                 raise HostError(f"more than {LARGEST_TABLE} devices behind the unit at {base:#x}")
             self.audits[base] = Audit(unit)
             driver = self.drivers[base] = Driver(
-                unit, self.physical, self.frames, scalable=base in scalable
+                seen, self.stores, self.frames, scalable=base in scalable, flush=self._flush
             )
             checked = any(each.interrupts is not Interrupts.UNSAFE for each in policies)
             if "ir" in unit.capabilities.features and driver.queue is not None and checked:
@@ -190,15 +213,15 @@ class RunningHost:
         unit.subscribe(deliver)
 
     def _pass(self, each: Assigned, function: PciFunction) -> None:
-        """Give a function to its guest."""
-        if each.unit is None:
+        """Give a function to its guest, whose driver switches bus mastering on."""
+        policy, guest = each.policy, self.guests[each.guest]
+        function.config.write(COMMAND, 2, function.command.value | BME)
+        if each.base is None:
+            self.passed.append(Passed(each.name, guest, function, None, policy, None, None))
             return
-        base, policy, guest = each.unit.register_base, each.policy, self.guests[each.guest]
+        base = each.base
         driver = self.drivers[base]
         domain = self._space(guest, base, policy)
-        function.config.write(
-            COMMAND, 2, function.command.value | BME
-        )  # as the guest's driver does
         source_id = int(self.platform.topology.requester_id(function))
         if policy.rmrr is Rmrr.MAP:
             for region in self._around.regions.get(each.bdf, []):
@@ -214,15 +237,24 @@ class RunningHost:
             page_requests=policy.page_requests,
             physical_function=None if physical is None else int(physical.source_id),
         )
+        if policy.pasid:
+            driver.attach(
+                source_id,
+                domain,
+                PASID,
+                ats=policy.ats,
+                page_requests=policy.page_requests,
+                physical_function=None if physical is None else int(physical.source_id),
+            )
+        if policy.dirty_tracking and policy.stage is not Stage.FIRST:
+            (domain.second or domain).set_dirty_tracking(enabled=True)
         self._asking[base, source_id] = guest, domain
-        if policy.page_requests:
-            switch_page_requests_on(function)
-        if policy.ats:
-            switch_ats(function, on=True)
+        switch_on(function, policy)
         handle = None
         if base in self._remapping and policy.interrupts is not Interrupts.UNSAFE:
             handle = self._interrupt(driver, guest, policy, source_id)
-        self.passed.append(Passed(each.name, guest, function, base, policy, domain, handle))
+        pasid = PASID if policy.pasid else None
+        self.passed.append(Passed(each.name, guest, function, base, policy, domain, handle, pasid))
 
     def _space(self, guest: RunningGuest, base: int, policy: Policy) -> Domain:
         """The address space of a guest for devices with this policy behind a unit."""
@@ -235,11 +267,24 @@ class RunningHost:
         if policy.stage is Stage.NESTED:
             return self._nested(guest, driver, policy)
         kind = FIRST_STAGE if policy.stage is Stage.FIRST else SECOND_STAGE
-        domain = driver.domain(kind, largest=policy.page_size)
-        pinned = guest.reached() if policy.memory is Backing.PINNED else ()
-        for device, size, host in pinned:
+        domain = driver.domain(kind, largest=policy.page_size, memory=self._tables(policy))
+        pinned = policy.memory is Backing.PINNED
+        for device, size, host in self._seen(guest) if pinned else ():
             domain.map(device, host, size, attributes=_attributes(policy))
         return domain
+
+    def _seen(self, guest: RunningGuest) -> Iterator[tuple[int, int, int]]:
+        """What a guest's devices reach by the host's tables: device address, size, host address.
+
+        A guest that owns its first stage expects its own maps there, which are not applied here.
+        """
+        if guest.description.viommu is Viommu.NESTED:
+            return ((each.guest, each.size, each.host) for each in guest.memory)
+        return guest.reached()
+
+    def _tables(self, policy: Policy) -> Memory | None:
+        """Where tables are stored that are EPT too: as processors do, without flushing."""
+        return self.stores if policy.shared_tables else None
 
     def processor(self, guest: RunningGuest) -> VirtualProcessor:
         """A processor that runs the guest; EPT is a second stage of it where a policy shares them.
@@ -269,12 +314,19 @@ class RunningHost:
 
     def _nested(self, guest: RunningGuest, driver: Driver, policy: Policy) -> Domain:
         """A first stage in the guest's memory; its tables are at the end of the largest range."""
-        second = driver.domain(SECOND_STAGE, largest=policy.page_size)
-        for each in guest.memory:
-            second.map(each.guest, each.host, each.size, attributes=_attributes(policy))
+        second = driver.domain(SECOND_STAGE, largest=policy.page_size, memory=self._tables(policy))
         largest = guest.description.largest
-        tables = abilities.own_tables(guest.description, driver.capabilities)
-        frames = FramePool(largest.end - tables * FRAME_SIZE, largest.end)
+        size = abilities.own_tables(guest.description, driver.capabilities) * FRAME_SIZE
+        start = largest.end - size
+        host = guest.host_address(start)
+        if start < largest.start or host is None:
+            raise HostError(f"no room for the first stage of {guest.name} in its memory")
+        if policy.memory is Backing.PINNED:
+            for each in guest.memory:
+                second.map(each.guest, each.host, each.size, attributes=_attributes(policy))
+        else:  # but for what the guest wrote already
+            second.map(start, host, size, attributes=_attributes(policy))
+        frames = FramePool(start, largest.end)
         first = driver.domain(NESTED, second=second, guest_frames=frames, largest=12)
         for device, physical, size in guest.description.own_maps():
             first.map(device, physical, size)
@@ -309,27 +361,54 @@ class RunningHost:
                 yield f"unit {base:#x}: {each}"
 
 
+def _alignment(memory: GuestMemory, largest: int) -> int:
+    """That of the largest page, no larger than 2^``largest``, of which one fits in a range."""
+    return next(
+        1 << shift
+        for shift in PAGE_SHIFTS
+        if shift <= largest and -(-memory.start >> shift) < memory.end >> shift
+    )
+
+
 def _attributes(policy: Policy) -> int:
     """Memory type of the pages of a second stage, which the processor looks at if it is EPT too."""
     return WRITE_BACK if policy.shared_tables else 0
 
 
-def switch_ats(function: PciFunction, *, on: bool) -> None:
-    """Have a function use its device-TLB, or not; HostError if it has none."""
-    at = function.config.find_extended_capability(ExtendedCapabilityId.ATS)
-    if at is None:
-        raise HostError("the function has no ATS capability")
-    function.config.write(at + ATS_CONTROL, 2, AtsControl.of(enable=on))
+def _claims(devices: Iterable[Assigned]) -> dict[int, set[str]]:
+    """What units have to claim for the policies of their devices, by the base of their registers.
+
+    All that goes without interrupt remapping does so.
+    """
+    claims: dict[int, set[str]] = {}
+    scalable = ownership.scalable_units(devices)
+    for each in devices:
+        if each.base is not None:
+            flags = claims.setdefault(each.base, set())
+            if each.base in scalable and each.policy.stage is Stage.SECOND:
+                flags.update(("smts", "ssts"))
+            for need in abilities.NEEDS:
+                if need.asked(each.policy):
+                    flags.update(need.flags)
+    return claims
 
 
-def switch_page_requests_on(function: PciFunction) -> None:
-    """Let a function ask for as many pages as it can; HostError if it can't ask."""
-    at = function.config.find_extended_capability(ExtendedCapabilityId.PRI)
-    if at is None:
-        raise HostError("the function has no page request capability")
-    capacity = function.config.read(at + PRI_CAPACITY, 4)
-    function.config.write(at + PRI_ALLOCATION, 4, capacity)
-    function.config.write(at + PRI_CONTROL, 2, PriControl.of(enable=True))
+def switch_on(function: PciFunction, policy: Policy) -> None:
+    """Have a function do what its policy asks, as far as it can: PASIDs come before ATS (4.2.1).
+
+    Of pages it may ask for as many as it can.
+    """
+    config = function.config
+    at = config.find_extended_capability(ExtendedCapabilityId.PASID)
+    if policy.pasid and at is not None:
+        config.write(at + PASID_CONTROL, 2, PasidControl.of(enable=True))
+    at = config.find_extended_capability(ExtendedCapabilityId.PRI)
+    if policy.page_requests and at is not None:
+        config.write(at + PRI_ALLOCATION, 4, config.read(at + PRI_CAPACITY, 4))
+        config.write(at + PRI_CONTROL, 2, PriControl.of(enable=True))
+    at = config.find_extended_capability(ExtendedCapabilityId.ATS)
+    if policy.ats and at is not None:
+        config.write(at + ATS_CONTROL, 2, AtsControl.of(enable=True))
 
 
 def _map_region(guest: RunningGuest, domain: Domain, region: RmrrStructure) -> None:

@@ -108,11 +108,13 @@ def do_work(host: RunningHost, seed: int = 0) -> Iterator[WorkDone]:
 
 
 def _done(host: RunningHost, work: Work, passed: Passed, rng: random.Random) -> WorkDone:
-    unit, pressure = host.platform.unit_of(passed.function), Pressure()
+    unit, pressure = None if passed.unit is None else host.unit(passed.unit), Pressure()
     engine = engine_of(passed, host.physical) if work.engine else SingleRequests(passed)
-    remapping = GuestRemapping(passed) if work.unmaps else None
+    domain = passed.domain
+    remapping = GuestRemapping(passed, domain) if work.unmaps and domain else None
     size, moved = engine.size_of(work.bytes), 0
-    unit.observe(pressure)
+    if unit is not None:
+        unit.observe(pressure)
     try:
         for number, address in enumerate(_addresses(work, size, engine.first, passed, rng)):
             if remapping is not None:
@@ -123,7 +125,8 @@ def _done(host: RunningHost, work: Work, passed: Passed, rng: random.Random) -> 
         if remapping is not None:
             remapping.map_again()
     finally:
-        unit.ignore(pressure)
+        if unit is not None:
+            unit.ignore(pressure)
     posted, exits = _interrupts(passed, work.interrupts)
     return WorkDone(
         device=work.device,
@@ -151,7 +154,7 @@ def _interrupts(passed: Passed, count: int) -> tuple[int, int]:
         message = remappable_message(passed.handle)
         for _ in range(count):
             data = message.data.to_bytes(4, "little")
-            outcome = passed.function.dma.write(message.address, data).interrupt
+            outcome = passed.function.bus_master.write(message.address, data).interrupt
             posted += isinstance(outcome, Posted)
             exits += isinstance(outcome, Interrupt)
     return posted, exits

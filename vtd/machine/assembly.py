@@ -20,6 +20,7 @@ from devices.source_id import Bdf, SourceId
 from devices.sriov import NumVfs, Sriov, SriovControl, SriovError, VirtualFunction
 from devices.topology import Bridge, Topology, TopologyError
 from pagetables.memory import MemoryLayoutError, PhysicalMemory
+from pagetables.stores import ProcessorStores
 from vtd.dmar.platform_data import PlatformData
 from vtd.dmar.table import Table
 from vtd.machine.description import (
@@ -58,6 +59,8 @@ class Assembly(NamedTuple):
     """What can be known beside the table; some rules need it."""
     clock: Clock
     """The time of all device models."""
+    stores: ProcessorStores | None = None
+    """Memory as processors use it, if their stores wait."""
 
 
 def assemble(
@@ -67,13 +70,15 @@ def assemble(
     memory: PhysicalMemory | None = None,
     clock: Clock | None = None,
     models: Models | None = None,
+    stores_wait: bool = False,
     file: str = "",
 ) -> Assembly:
     """Build a machine; MachineError names everything that keeps it from being built.
 
     ``memory`` given is used with what is in it, beside the ranges of the description. ``options``
     are those of all units, ``models`` further device models. Requests of functions that no unit
-    covers go past all units, as on a real machine.
+    covers go past all units, as on a real machine. ``stores_wait``: what software stores in
+    ``stores`` is seen by units that do not snoop once it is flushed.
     """
     problems = Problems(file)
     memory = memory or PhysicalMemory()
@@ -95,11 +100,14 @@ def assemble(
     problems.check()
     table = make_table(machine, topology, units, functions)
     capabilities = {each.unit.base: each.capabilities for each in units}
-    platform = Platform.build(memory, topology, table, capabilities, options, unremapped=True)
+    stores = ProcessorStores(memory) if stores_wait else None
+    platform = Platform.build(
+        memory, topology, table, capabilities, options, unremapped=True, stores=stores
+    )
     for part in parts:
         _switch_on(part, functions[part.name])
     surroundings = platform_data(topology, units)
-    return Assembly(machine, platform, functions, tuple(units), table, surroundings, clock)
+    return Assembly(machine, platform, functions, tuple(units), table, surroundings, clock, stores)
 
 
 def _add_memory(machine: Machine, memory: PhysicalMemory, problems: Problems) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NamedTuple, Self, TypedDict
 
 from devices import io_apic
-from devices.dma import InvalidationRequest, PageGroupResponse, PageRequest, Request, split_pages
+from devices.dma import PageRequest, Request, SilentDevice, split_pages
 from pagetables.memory import BusError, PhysicalMemory, TableMemory
 from pagetables.stores import ProcessorStores
 from vtd.recordings import outcomes, steps
@@ -449,13 +449,3 @@ def _tags(step: steps.Dma) -> _Tags:
 class _Tags(TypedDict):
     pasid: int | None
     privileged: bool
-
-
-class SilentDevice:
-    """A device-TLB that leaves answers to the steps of the scenario."""
-
-    def invalidate(self, request: InvalidationRequest) -> None:
-        """Not answered here."""
-
-    def page_response(self, response: PageGroupResponse) -> None:
-        """Nothing to do."""

@@ -173,13 +173,15 @@ class Driver:
         largest: int = 30,
         second: Domain | None = None,
         guest_frames: FrameAllocator | None = None,
+        memory: Memory | None = None,
     ) -> Domain:
         """A new address space of a kind; legacy mode has second stage and pass-through.
 
         ``levels`` of its tables, by default 4 where the unit can do that. ``largest``: log2 of the
         largest page. A nested domain lies on the ``second`` stage of another one, and its tables
         are made of ``guest_frames``, numbers of guest physical frames that ``second`` maps.
-        DomainError for what the unit can't do.
+        ``memory``: where its tables are stored, if not as all structures are. DomainError for what
+        the unit can't do.
         """
         self._check_kind(kind, second, guest_frames)
         domain_id = self._free_domain_id() if domain_id is None else domain_id
@@ -202,7 +204,7 @@ class Driver:
             self,
             domain_id,
             kind,
-            self._memory,
+            self._memory if memory is None else memory,
             self._frames if guest_frames is None else guest_frames,
             geometry,
             second=second,

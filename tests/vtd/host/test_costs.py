@@ -19,7 +19,7 @@ AROUND = Surroundings.of(assemble(machine()))
 
 
 def devices(plan: Plan) -> list[Assigned]:
-    found, wrong = assigned_devices(plan, AROUND)
+    found, _, wrong = assigned_devices(plan, AROUND)
     assert not wrong
     return found
 

@@ -121,6 +121,8 @@ def test_what_the_unit_refuses_is_blocked_and_the_engine_goes_on(device: str, wr
     (passed,) = (each for each in running.passed if each.name == device)
     engine = engine_of(passed, running.physical)
     start, _, _ = next(passed.guest.reached())
+    assert passed.domain is not None
+    assert passed.unit is not None
     passed.domain.unmap(start + 0x10_0000, PAGE)
     size, happened = engine.size_of(1024), list[Event]()
     running.unit(passed.unit).subscribe(happened.append)

@@ -12,7 +12,7 @@ from devices.capabilities import ExtendedCapabilityId
 from tests.vtd.host.plan_strategies import machine, plans
 from vtd.host.attempts import BYTES, MARK, try_everything
 from vtd.host.guests import Passed
-from vtd.host.plan import Plan, read_plan
+from vtd.host.plan import PAGE, Plan, read_plan
 from vtd.host.planner import judge, nearest
 from vtd.host.running import HostError, RunningHost
 from vtd.host.surroundings import Surroundings
@@ -253,3 +253,22 @@ def test_memory_that_is_not_pinned_faults_where_nobody_asks() -> None:
         of_text(silent)
     (reach,) = try_everything(of_text(silent, forced=True))
     assert len(reach.missed) == 2
+
+
+def test_a_device_with_pasids_reaches_its_guest_by_both_ways() -> None:
+    plain = (
+        ASKING.partition("[policy]")[0]
+        .replace("ats = { page_requests = 8 }", "")
+        .replace('at = "00:05.0"', 'at = "00:05.0"\nmodel = "dma_engine"')
+    )
+    assigned = '[[assign]]\nguest = "a"\ndevices = ["engine"]\n'
+    policy = "policy = { pasid = true, ats = true, dirty_tracking = true }\n"
+    host = of_text(plain + assigned + policy)
+    (reach,) = try_everything(host)
+    assert reach.isolated
+    assert (reach.granted, reach.interrupt) == (4, "delivered")
+    (passed,) = host.passed
+    assert passed.domain is not None
+    written = passed.domain.read_and_clear_dirty(0x10_0000, 1 << 20)
+    assert written == [(0x10_0000, PAGE), (0x1F_F000, PAGE)]
+    assert list(host.findings()) == []

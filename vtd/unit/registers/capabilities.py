@@ -136,6 +136,11 @@ class Capabilities:
         return frozenset(code for flag, code in WIDTHS.items() if flag in self.cap.sagaw)
 
     @property
+    def snoops(self) -> bool:
+        """Whether it looks into caches of processors whatever structure it reads (3.10)."""
+        return "c" in self.features and ("smpwcs" in self.features or "smts" not in self.features)
+
+    @property
     def fault_records(self) -> int:
         """Number of fault recording registers."""
         return self.cap.nfr + 1
