@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
+from devices.dma import SilentDevice
 from devices.interrupt_messages import RemappableAddress
 from pagetables.build import TableBuilder
 from tests.vtd.auditing.rig import (
@@ -35,7 +36,6 @@ from vtd.layouts.entries import (
     HostPermissionL4Entry,
 )
 from vtd.layouts.interrupt_entries import RemappedIrte
-from vtd.recordings.scenario import SilentDevice
 from vtd.software.invalidation_rules import Rule
 
 Case = Callable[[bool], Rig]
