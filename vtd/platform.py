@@ -15,7 +15,7 @@ from contextlib import suppress
 from typing import Any, NamedTuple
 
 from devices.bridged_port import BridgedPort
-from devices.dma import Completion, DmaPort, Request, SilentDevice
+from devices.dma import Completion, DmaPort, Request
 from devices.function import CLOSED, PciFunction
 from devices.isolation_boundary import IsolationBoundary
 from devices.peer import PeerSpace
@@ -239,13 +239,11 @@ class Platform:
                 self._join(function)
             elif function.port.platform is not self:
                 continue
-            with suppress(PlatformError):
-                unit, source_id = self.unit_of(function), self.topology.requester_id(function)
-                if function.client is not None:
+            if function.client is not None:
+                with suppress(PlatformError):
+                    unit, source_id = self.unit_of(function), self.topology.requester_id(function)
                     unit.attach(source_id, function.client)
-                elif source_id not in unit.devices.clients:
-                    unit.attach(source_id, SilentDevice())
-                self._attached.append((unit, source_id))
+                    self._attached.append((unit, source_id))
 
     def _repr_svg_(self) -> str:
         """In a notebook: the functions as a tree, with the unit of each."""

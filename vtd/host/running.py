@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from devices.capabilities import AtsControl, ExtendedCapabilityId, PasidControl, PriControl
+from devices.dma import SilentDevice
 from devices.function import BME, PciFunction
 from devices.source_id import Bdf
 from pagetables.build import FramePool, TableBuilder
@@ -248,6 +249,8 @@ class RunningHost:
             )
         if policy.dirty_tracking and policy.stage is not Stage.FIRST:
             (domain.second or domain).set_dirty_tracking(enabled=True)
+        if policy.ats and function.client is None:  # it knows no such messages
+            self.unit(base).attach(source_id, SilentDevice())
         self._asking[base, source_id] = guest, domain
         switch_on(function, policy)
         handle = None
