@@ -140,7 +140,7 @@ def serve(
                 CommandAnswer(rows[0], rows, [Verbatim(shlex.join(arguments))], compact=True),
                 format,
             )
-            problem = _run(server, machine)
+            problem = _run(server, machine, counters=not trace)
         report = LogReport("live")
         for each in audits:
             report.add(each)
@@ -170,17 +170,21 @@ def _check_name(name: str, known: Mapping[str, object], option: str) -> None:
         raise typer.BadParameter(f"{name!r}: not one of {', '.join(known)}", param_hint=option)
 
 
-def _run(server: Server, machine: LiveMachine) -> str | None:
-    """Serve until QEMU has gone; what was wrong with how it went."""
+def _run(server: Server, machine: LiveMachine, *, counters: bool) -> str | None:
+    """Serve until QEMU has gone; what was wrong with how it went.
+
+    ``counters``: they are shown on a terminal, where no lines of a trace are.
+    """
     expected, complete, shown = len(machine.endpoints), False, 0.0
     with StatusLine() as status:
+        visible = counters and status.visible
         while True:
             connected = len(server.clients)
-            server.serve(SHOWN_EVERY if status.visible else None)
+            server.serve(SHOWN_EVERY if visible else None)
             complete = complete or len(server.clients) == expected
             if connected and not server.clients:
                 return _end(machine, complete=complete)
-            if status.visible and time.monotonic() - shown > SHOWN_EVERY:
+            if visible and time.monotonic() - shown > SHOWN_EVERY:
                 shown = time.monotonic()
                 status.show(", ".join(_counted(machine.counts())))
 

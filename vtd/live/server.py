@@ -16,6 +16,8 @@ READABLE = EPOLLIN | EPOLLHUP | EPOLLERR
 """There is something to read, if only that the client has gone."""
 SHORT = 1e-4
 """Seconds that are not slept: the operating system would make a millisecond of them."""
+EVENTS = 16
+"""Of how many descriptors one look tells; the next look tells of the others."""
 MAX_BACKLOG = 1 << 21
 """Bytes that wait to be sent from which on nothing more is read."""
 
@@ -59,9 +61,15 @@ class Server:
         end = None if seconds is None else now() + int(seconds * 1e9)
         self._changed = False
         while not self._changed:
-            due = clock.next_due()
-            wait = None if due is end is None else self._seconds_until(due, end)
-            ready = poll(wait)
+            due, until = clock.next_due(), end
+            if due is not None:
+                due += self._time - clock.now
+                until = due if end is None or due < end else end
+            if until is None:
+                ready = poll(None, EVENTS)
+            else:
+                left = (until - now()) / 1e9
+                ready = poll(left if left >= SHORT else 0, EVENTS)
             time = now()
             clock.advance(time - self._time)
             self._time = time
@@ -96,16 +104,6 @@ class Server:
         self._handlers[client.number] = _nothing  # perhaps there are events of it yet
         self.clients.remove(client)
         self._changed = True
-
-    def _seconds_until(self, due: int | None, end: int | None) -> float:
-        """How long to wait for a model that wants something done, or for the end."""
-        waits = []
-        if due is not None:
-            waits.append(self._time + due - self._clock.now)
-        if end is not None:
-            waits.append(end)
-        seconds = (min(waits) - self._now()) / 1e9
-        return seconds if seconds >= SHORT else 0
 
     def _send_messages(self) -> None:
         """Send what one client's command, or time, had to be told to another client."""
