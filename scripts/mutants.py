@@ -2,22 +2,26 @@
 
 Each mutant of :mod:`scripts.planted_bugs` changes one text of a copy of the packages; properties of
 ``vtd fuzz``, or the recorded vectors, then run on the copy until something fails. Prints who was
-found by what, after how many cases and seconds of CPU; exits with 1 if one survives.
+found by what, after how many cases and seconds of CPU; exits with 1 if one survives. With
+``--as-targets`` the copy is a program outside, as a user's unit is, and ``vtd fuzz --target`` has
+30 seconds for it with all its properties.
 """
 
 from __future__ import annotations
 
 import argparse
 import ast
+import json
 import shlex
 import shutil
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from resource import RUSAGE_CHILDREN, getrusage
 from typing import NamedTuple
 
-from scripts.planted_bugs import MUTANTS, Mutant
+from scripts.planted_bugs import MUTANTS, OF_UNITS_IN_THE_FIELD, Mutant
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("vtd", "devices", "pagetables")
@@ -37,22 +41,33 @@ def main() -> int:
         "--seconds", type=float, default=60, help="of CPU time for each mutant, on one core"
     )
     parser.add_argument("--only", default="", help="mutants whose name has this text")
+    parser.add_argument(
+        "--as-targets",
+        action="store_true",
+        help="run vtd fuzz --target on those that units in the field had",
+    )
     parser.add_argument("--report", type=Path, help="write the results to this page (Markdown)")
     options = parser.parse_args()
     chosen = [mutant for mutant in MUTANTS if options.only in mutant.name]
+    if options.as_targets:
+        chosen = [mutant for mutant in chosen if mutant.name in OF_UNITS_IN_THE_FIELD]
     results: list[tuple[Mutant, Found | None]] = []
     print(f"{'mutant':66} {'found by':28} {'cases':>6} {'seconds':>8}")
     for mutant in chosen:
         with tempfile.TemporaryDirectory() as folder:
             plant(mutant, Path(folder))
-            found = hunt(mutant, Path(folder), options.seconds)
+            if options.as_targets:
+                found = fuzz(Path(folder))
+            else:
+                found = hunt(mutant, Path(folder), options.seconds)
         results.append((mutant, found))
         by, cases, seconds = found or ("survives", "", "")
         print(f"{mutant.name:66} {by:28} {cases:>6} {seconds:>8}", flush=True)
     killed = sum(found is not None for _, found in results)
     print(f"{killed} of {len(chosen)} mutants killed")
     if options.report is not None:
-        options.report.write_text(page(results, options.seconds))
+        text = page_of_targets(results) if options.as_targets else page(results, options.seconds)
+        options.report.write_text(text)
     return int(killed < len(chosen))
 
 
@@ -71,6 +86,24 @@ def page(results: list[tuple[Mutant, Found | None]], seconds: float) -> str:
         "| bug | in | found by | cases | seconds |\n| --- | --- | --- | --- | --- |\n"
         + "\n".join(rows)
         + "\n"
+    )
+
+
+def page_of_targets(results: list[tuple[Mutant, Found | None]]) -> str:
+    """What ``vtd fuzz --target`` found, as a page of the documentation."""
+    rows = [
+        f"| {mutant.name} | "
+        + (f"{found.by} | {found.cases} | {found.seconds} |" if found else "survives | | |")
+        for mutant, found in results
+    ]
+    killed = sum(found is not None for _, found in results)
+    return (
+        "# Bugs of targets\n\n"
+        "Units of emulators had these bugs. Written by `scripts/mutants --as-targets --report "
+        "docs/bugs-of-targets.md`: `vtd fuzz --target command:... --jobs 1 --seconds "
+        f"{FUZZED:.0f}` found {killed} of {len(rows)}, by the property named and after so many "
+        "cases; seconds are CPU time of both programs, with making the failure short.\n\n"
+        "| bug | found by | cases | seconds |\n| --- | --- | --- | --- |\n" + "\n".join(rows) + "\n"
     )
 
 
@@ -120,6 +153,32 @@ def hunt(mutant: Mutant, folder: Path, seconds: float) -> Found | None:
         raise RuntimeError(f"{mutant.name}: {run.stderr[-2000:]}")
     words = run.stdout.split()
     return Found(words[1], int(words[2]), float(words[3])) if words[0] == "killed" else None
+
+
+FUZZED = 30.0
+"""Seconds for a unit that somebody wrote, as a user would give it."""
+
+
+def fuzz(folder: Path) -> Found | None:
+    """How ``vtd fuzz --target`` finds the copy in a folder; None if it does not."""
+    inside = shlex.join(["env", "-C", str(folder), sys.executable, "-c", TARGET])
+    words = ["--target", f"command:{inside}", "--seconds", str(FUZZED), "--jobs", "1"]
+    before = getrusage(RUSAGE_CHILDREN)
+    run = subprocess.run(
+        [sys.executable, "-m", "vtd.cli", "fuzz", *words, "--format", "json", "--save", folder],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if run.returncode not in (0, 1):
+        raise RuntimeError(run.stderr[-2000:])
+    after = getrusage(RUSAGE_CHILDREN)
+    seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    document = json.loads(run.stdout)
+    if not document["failures"]:
+        return None
+    return Found(document["failures"][0]["property"], document["cases"], round(seconds, 1))
 
 
 HUNTER = """

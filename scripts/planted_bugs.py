@@ -167,6 +167,13 @@ MUTANTS: tuple[Mutant, ...] = (
         "tables",
     ),
     Mutant(
+        "FPD of a context entry that is not present is not looked at",
+        LOOKUP,
+        "raise TranslationFault(FaultReason.CONTEXT_NOT_PRESENT, fpd)",
+        "raise TranslationFault(FaultReason.CONTEXT_NOT_PRESENT)",
+        "tables",
+    ),
+    Mutant(
         "dirty flag not set by the first write",
         "vtd/unit/translation/translate.py",
         "rights = without_dirty(rights)\n    except",
@@ -546,6 +553,13 @@ MUTANTS: tuple[Mutant, ...] = (
         "driver",
     ),
     Mutant(
+        "page-selective iotlb_inv keeps the pages of second stages",
+        CACHES,
+        "self.iotlb.remove(domain_id, _uses_no_first_stage, start, end)",
+        "pass",
+        "driver",
+    ),
+    Mutant(
         "domain-selective pc_inv does nothing",
         CACHES,
         "self.pasid.remove(lambda _, entry: entry.domain_id == domain_id)",
@@ -609,3 +623,27 @@ MUTANTS: tuple[Mutant, ...] = (
         REQUESTS,
     ),
 )
+
+OF_UNITS_IN_THE_FIELD = (
+    "a wait descriptor causes no event",
+    "a wait descriptor writes no status",
+    "the index mask of iec_inv is ignored",
+    "the queue wraps at 4 KiB whatever its size",
+    "caches are kept over SRTP although ESRTPS is reported",
+    "caches are kept while translation is off",
+    "reserved bits of descriptors are not looked at",
+    "a tail just beyond the queue is taken",
+    "a 32-bit destination loses its upper half",
+    "FPD of a context entry that is not present is not looked at",
+    "FRI stays 0",
+    "an overflow is not reported",
+    "address masks work up to 2 MiB",
+    "domain-selective pc_inv does nothing",
+    "upper-half addresses are not invalidated",
+    "no fault event",
+    "a half of a register that is written alone is lost",
+    "SN is not looked at",
+    "URG is not looked at",
+    "page-selective iotlb_inv keeps the pages of second stages",
+)
+"""Those that units of emulators had, all of which ``vtd fuzz --target`` has to find."""

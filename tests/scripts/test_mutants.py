@@ -2,8 +2,8 @@
 
 import pytest
 
-from scripts.mutants import ROOT, Found, changed, page
-from scripts.planted_bugs import MUTANTS, Mutant
+from scripts.mutants import ROOT, Found, changed, page, page_of_targets
+from scripts.planted_bugs import MUTANTS, OF_UNITS_IN_THE_FIELD, Mutant
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
@@ -28,6 +28,17 @@ def test_there_are_sixty_bugs_of_the_unit_with_names_of_their_own() -> None:
     of_units = [mutant for mutant in MUTANTS if "guest" not in mutant.file]
     assert len(of_units) >= 60
     assert len({mutant.name for mutant in MUTANTS}) == len(MUTANTS)
+
+
+def test_bugs_of_units_in_the_field_are_planted_ones() -> None:
+    assert set(OF_UNITS_IN_THE_FIELD) <= {mutant.name for mutant in MUTANTS}
+
+
+def test_the_page_of_targets_says_what_was_found() -> None:
+    found, survivor = MUTANTS[:2]
+    text = page_of_targets([(found, Found("driver", 7, 1.5)), (survivor, None)])
+    assert "found 1 of 2" in text
+    assert f"| {found.name} | driver | 7 | 1.5 |" in text
 
 
 def test_the_page_has_a_row_for_each_bug() -> None:

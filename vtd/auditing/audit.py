@@ -292,7 +292,7 @@ class Audit(Observer):
         if torn is not None:
             self._verdicts.add(of_torn(torn, str(self._writer())))
         for frame in frames:
-            self._stored.store(frame, address, len(data))
+            self._stored.store(frame, address, data)
             self._frames.store(frame, len(data))
 
 

@@ -26,6 +26,7 @@ class Wrong(Enum):
     TWICE = "answers a group a second time", "7.6.1"
     EARLY = "answers a group whose last request has not been received", "7.6.1"
     UNDRAINED = "a PASID got another address space while a group was waiting for it", "7.10"
+    IN_FLIGHT = "a PASID got another address space before a wait descriptor drained them", "7.11"
 
     def __init__(self, text: str, section: str) -> None:
         self.text = text
@@ -55,7 +56,8 @@ class PageRequestFinding(NamedTuple):
         """What is wrong, without the section."""
         pasid = "" if self.pasid is None else f", PASID {self.pasid:#x}"
         who = f"{SourceId(self.source_id)}{pasid}, group {self.group}"
-        subject = "page requests of" if self.wrong is Wrong.UNDRAINED else "response to"
+        given_away = self.wrong in (Wrong.UNDRAINED, Wrong.IN_FLIGHT)
+        subject = "page requests of" if given_away else "response to"
         return f"{subject} {who}: {self.wrong.text}"
 
     def __str__(self) -> str:
@@ -110,10 +112,18 @@ class PageRequestAudit(Observer):
         self._spaces[key] = space
         if before is None:
             return
-        source_id, pasid = key
-        for group in [group for group in self._waiting if group[:2] == (source_id, pasid)]:
+        groups = [group for group in self._waiting if group[:2] == key]
+        for group in groups:
             del self._waiting[group]
             self._found(Wrong.UNDRAINED, group)
+        if not groups and "pds" in self._unit.capabilities.features:
+            self._judge_drained(key)
+
+    def _judge_drained(self, key: tuple[int, int]) -> None:
+        """Requests of a PASID may be on their way until a wait descriptor with PD (7.11)."""
+        for group in [group for group in self._answered if group[:2] == key]:
+            self._answered.discard(group)
+            self._found(Wrong.IN_FLIGHT, group)
 
     def invalidated(self, command: BitRecord) -> None:
         """A wait descriptor that drains: nothing that came before is still on its way (7.7)."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
+from pagetables import first_stage, second_stage
 from pagetables.memory import BusError, PhysicalMemory
 from pagetables.observer import Structure
 from vtd.auditing.copies import Copy
@@ -23,6 +24,9 @@ LOOKUP = (
     Structure.PASID_DIRECTORY,
     Structure.PASID,
 )
+
+
+PRESENT_IN_EITHER_STAGE = first_stage.PRESENT | second_stage.READ | second_stage.WRITE
 
 
 class Change(NamedTuple):
@@ -48,6 +52,8 @@ class StoredWords:
         """Counts whatever may have changed a word."""
         self._stores: dict[int, tuple[int, object]] = {}
         """Of quadwords in frames that have structures: when and by whom they were last stored."""
+        self._cleared: dict[int, int] = {}
+        """When software last stored an entry that is not present, by quadword."""
         self._pointers: dict[Pointer, int] = {}
         """When they were last set."""
         self._filled: dict[int, tuple[int, int]] = {}
@@ -110,6 +116,10 @@ class StoredWords:
         stamps = [self._stores[number][0] for number in _numbers(word) if number in self._stores]
         return max(stamps, default=None)
 
+    def led_nowhere_since(self, word: Word, time: int) -> bool:
+        """Whether a paging entry was not present for a while after a time."""
+        return word.structure in PAGING and self._cleared.get(word.address >> 3, -1) > time
+
     def writer_of(self, word: Word) -> str | None:
         """Who last stored it; None if it was not seen."""
         if not word.size:
@@ -129,12 +139,16 @@ class StoredWords:
                 self._version += 1
                 self._frames[frame] = self._version
 
-    def store(self, frame: int, address: int, length: int) -> None:
+    def store(self, frame: int, address: int, data: bytes) -> None:
         """Software stores something, in this frame too."""
+        length = len(data)
         if frame in self._frames:
             stamp = self.now, self._writer()
             for number in range(address >> 3, (address + length - 1 >> 3) + 1):
                 self._stores[number] = stamp
+                at = max((number << 3) - address, 0)
+                if number << 3 in self._read and not data[at] & PRESENT_IN_EITHER_STAGE:
+                    self._cleared[number] = self.now
         self._filled[frame] = self.now, length
 
     def filled(self, frame: int) -> tuple[int, int]:

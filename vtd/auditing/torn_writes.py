@@ -2,7 +2,7 @@
 
 VT-d 6.2.2.1, 6.2.3.1 and 9.9: where tables are and the tags of what is cached of them change in one
 write, and so do the halves of an interrupt-remapping entry. An invalidation that was waited for
-ends one change; what follows is another.
+ends one change; what follows is another. A new entry becomes present by the last of its stores.
 """
 
 from __future__ import annotations
@@ -43,26 +43,35 @@ class TornWrites:
     def __init__(self, memory: TableMemory) -> None:
         self._memory = memory
         self._records: dict[int, tuple[Structure, int]] = {}
+        self._tables: dict[int, tuple[Structure, int]] = {}
+        """Frames of tables that entries were read from."""
         self._partly: dict[int, _Partly] = {}
+        self._begun: dict[int, int] = {}
+        """Lines of stores of a part that made an entry present, which no unit has read since."""
 
     def seen(self, structure: Structure, address: int, size: int) -> None:
         """A unit has read an entry."""
         if structure in _TAGS and size in _SIZES:
             self._records[address] = structure, size
+            self._tables[address >> 12] = structure, size
+            self._begun.pop(address, None)
 
     def waited(self) -> None:
         """Invalidations are complete."""
         self._partly.clear()
+        self._begun.clear()
 
     def stored(self, address: int, data: bytes, line: int) -> Torn | None:
         """Software is about to store; whether that tears an entry."""
         if len(data) > max(_SIZES):  # memory that has another use now
             for start in range(address & -16, address + len(data), 16):
                 self._records.pop(start, None)
+            for frame in range(address >> 12, (address + len(data) - 1 >> 12) + 1):
+                self._tables.pop(frame, None)
             return None
         for size in _SIZES:
             start = address & -size
-            known = self._records.get(start)
+            known = self._records.get(start) or self._tables.get(start >> 12)
             if known is not None and known[1] == size:
                 return self._entry_stored(known[0], start, size, address - start, data, line)
         return None
@@ -77,24 +86,32 @@ class TornWrites:
         content = bytearray(before.to_bytes(size, "little"))
         content[offset : offset + len(data)] = data[: size - offset]
         after = int.from_bytes(content, "little")
+        tables, tags = ((before ^ after) & mask for mask in _TAGS[structure])
+        begun = self._begun.pop(start, None)
+        if after & ~before & 1 and len(data) < size and structure is not Structure.INTERRUPT_ENTRY:
+            self._begun[start] = line
         if not before & after & 1:  # not present before or afterwards
             began = self._partly.pop(start, None)
             if began is None or began.tags is None or not before & 1:
                 return None
             return Torn(structure, start, size, before, after, began.tags)
-        tables, tags = ((before ^ after) & mask for mask in _TAGS[structure])
-        if bool(tables) == bool(tags):
+        if begun is None and start in self._records and bool(tables) != bool(tags):
+            begun = self._changed_before(start, line, tables=bool(tables))
+        if begun is None or not (tables or tags):
             return None
+        return Torn(structure, start, size, before, after, begun)
+
+    def _changed_before(self, start: int, line: int, *, tables: bool) -> int | None:
+        """The line that changed the other part of an entry, if one did since software waited."""
         partly = self._partly.setdefault(start, _Partly())
         first = partly.tags if tables else partly.tables
         if tables:
             partly.tables = line
         else:
             partly.tags = line
-        if first is None:
-            return None
-        del self._partly[start]
-        return Torn(structure, start, size, before, after, first)
+        if first is not None:
+            del self._partly[start]
+        return first
 
 
 _SIZES = 16, 64

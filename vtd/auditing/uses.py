@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from devices.dma import WRITE
 from vtd.auditing.copies import Copy
 from vtd.auditing.debt import Debt, Kind, Owner, Word
+from vtd.auditing.frames_left import PAGES
 from vtd.auditing.outdated import Outdated
 from vtd.auditing.significance import only_dirty, only_more_rights
-from vtd.auditing.stored_words import Change
+from vtd.auditing.stored_words import PRESENT_IN_EITHER_STAGE, Change
 from vtd.auditing.verdicts import Verdicts
 from vtd.auditing.waits import Waits
 from vtd.unit.observer import CacheName
@@ -78,13 +79,21 @@ class Uses:
         """What a request goes by has changed; ``reuse``: its tags are another's now."""
         key = copy.cache, copy.owner, changed.word
         known = self._uses.get(key)
-        if known is not None and (known.late or known.copy is copy):
+        given_away = self._is_given_away(copy, changed)
+        if known is not None and (known.late or (known.copy is copy and not given_away)):
             return
         writer = self._stored.writer_of(changed.word)
-        late = self._waits.closed_since(copy, self._stored.changed_at(changed.word))
+        late = self._waits.closed_since(copy, self._stored.changed_at(changed.word)) or given_away
         use = self._uses[key] = _Use(copy, changed, writer, self._verdicts.line, reuse, late)
         if not late:
             self._open.append(use)
+
+    def _is_given_away(self, copy: Copy, changed: Change) -> bool:
+        """Whether an address is mapped once more, while a cache has what it led to (6.5.3.6)."""
+        word, now, _ = changed
+        if copy.cache not in PAGES or not (now or 0) & PRESENT_IN_EITHER_STAGE:
+            return False
+        return not copy.refused and self._stored.led_nowhere_since(word, copy.number)
 
     def denied(self) -> None:
         """The request was denied a right, which is stale if software has granted it."""

@@ -306,6 +306,52 @@ def _(mended: bool) -> Rig:
     return rig
 
 
+@story("Linux: an address was mapped anew before the flush that had been put off")
+def _(mended: bool) -> Rig:
+    """6.5.3.6: that flush may come late only if nobody has the address meanwhile."""
+    rig, table = legacy()
+    table.unmap(0, 0x1000)
+    if mended:
+        rig.iotlb(1, 0)
+        rig.wait()
+    table.map(0, DATA + 0x8000, 0x1000)
+    rig.port().write(0, b"x")
+    if not mended:
+        rig.iotlb(1, 0)
+        rig.wait()
+    return rig
+
+
+@story("an address was mapped anew while a device had the translation of before")
+def _(mended: bool) -> Rig:
+    rig, table = first_stage()
+    given = rig.port().translate(0, 1, pasid=5).entries[0]
+    table.unmap(0, 0x1000)
+    if mended:
+        rig.pasid_iotlb(5)
+        rig.device_tlb(5)
+        rig.wait()
+    table.map(0, DATA + 0x8000, 0x1000)
+    if not mended:
+        rig.port().write_translated(given.address, b"x")
+        rig.pasid_iotlb(5)
+        rig.device_tlb(5)
+        rig.wait()
+    return rig
+
+
+@story("a new PASID entry became present by the first of its stores")
+def _(mended: bool) -> Rig:
+    rig, _ = first_stage()
+    rig.port().read(0, 4, pasid=5)
+    entry = rig.pasid_record(5).replace(did=4).pack()
+    for number in (*range(1, 8), 0) if mended else range(8):
+        at = PASIDS + 6 * 64 + 8 * number
+        rig.memory.write(at, entry[8 * number :][:8])
+    rig.port().read(0, 4, pasid=6)
+    return rig
+
+
 @story("seL4: mappings that appeared under CM = 1 were not announced")
 def _(mended: bool) -> Rig:
     rig, table = legacy(cm=True)

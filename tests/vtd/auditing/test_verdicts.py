@@ -416,8 +416,14 @@ def test_a_response_waits_for_the_last_request() -> None:
     assert [finding.wrong for finding in rig.page_requests.findings] == [Wrong.EARLY]
 
 
-@pytest.mark.parametrize("answered", [True, False])
-def test_a_pasid_is_given_away_once_its_groups_are_answered(answered: bool) -> None:
+@pytest.mark.section("7.11")
+@pytest.mark.parametrize(
+    ("answered", "drained", "wrong"),
+    [(True, True, None), (True, False, Wrong.IN_FLIGHT), (False, True, Wrong.UNDRAINED)],
+)
+def test_a_pasid_is_given_away_once_its_groups_are_answered_and_drained(
+    answered: bool, drained: bool, wrong: Wrong | None
+) -> None:
     rig = requested()
     other = rig.first()
     other.map(0x5000, DATA, 0x1000)
@@ -427,11 +433,10 @@ def test_a_pasid_is_given_away_once_its_groups_are_answered(answered: bool) -> N
     rig.pc(3, 1)
     rig.pasid_iotlb(1, 3)
     rig.device_tlb(1)
-    rig.wait()
+    assert rig.queue.wait(drain_page_requests=drained)
     rig.port().read(0x5000, 4, pasid=1)
-    wrong = [finding.wrong for finding in rig.page_requests.findings]
-    assert wrong == ([Wrong.UNDRAINED] if not answered else [])
-    assert rig.verdicts == (["page request"] if not answered else [])
+    assert [finding.wrong for finding in rig.page_requests.findings] == ([wrong] if wrong else [])
+    assert rig.verdicts == (["page request"] if wrong else [])
 
 
 @pytest.mark.parametrize("granted", [True, False])
