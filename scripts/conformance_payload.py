@@ -1,4 +1,4 @@
-"""Builds the payload of vtd conformance anew: format.h from the declarations, kit.bin by gcc.
+"""Builds the payload of vtd conformance anew: format.h from declarations, the rest by gcc.
 
 The same compiler makes the same bytes: no build id, no paths, no dates. ``--check`` compares.
 """
@@ -13,16 +13,20 @@ from pathlib import Path
 from vtd.conformance.format import c_header
 
 FOLDER = Path(__file__).parents[1] / "vtd" / "conformance" / "payload"
-SOURCES = (
-    *("start.S", "main.c", "platform.c", "unit.c", "probe.c"),
-    *("device.c", "edu.c", "nvme.c"),
-)
+PROGRAMS = {
+    "kit": (
+        *("start.S", "main.c", "platform.c", "unit.c", "probe.c"),
+        *("device.c", "edu.c", "nvme.c"),
+    ),
+    "uefi": ("uefi.S", "uefi.c"),
+}
+"""Names of the programs, and their sources."""
 OPTIONS = (
     *("-m64", "-Os", "-std=gnu11", "-Wall", "-Wextra", "-Werror", "-ffreestanding", "-fPIE"),
     *("-fno-jump-tables", "-mno-red-zone", "-mgeneral-regs-only", "-fno-stack-protector"),
     *("-fno-asynchronous-unwind-tables", "-fcf-protection=none", "-fno-ident", "-nostdlib"),
-    *("-static", "-no-pie", "-Wl,--build-id=none", "-Wl,-z,noexecstack"),
-    *("-Wl,--no-warn-rwx-segments", "-Wl,-Tkit.ld"),
+    *("-fvisibility=hidden", "-static", "-no-pie", "-Wl,--build-id=none", "-Wl,-z,noexecstack"),
+    "-Wl,--no-warn-rwx-segments",
 )
 
 
@@ -32,11 +36,12 @@ def compiler() -> str:
     return done.stdout.partition("\n")[0]
 
 
-def compiled(folder: Path = FOLDER) -> bytes:
-    """The payload from its sources: the bytes as they are loaded."""
-    with tempfile.TemporaryDirectory() as name:
-        linked, flat = Path(name) / "kit.elf", Path(name) / "kit.bin"
-        subprocess.run(["gcc", *OPTIONS, "-o", str(linked), *SOURCES], cwd=folder, check=True)
+def compiled(name: str, folder: Path = FOLDER) -> bytes:
+    """A program from its sources: the bytes as they are loaded."""
+    with tempfile.TemporaryDirectory() as work:
+        linked, flat = Path(work) / "kit.elf", Path(work) / "kit.bin"
+        words = [*OPTIONS, f"-Wl,-T{name}.ld", "-o", str(linked), *PROGRAMS[name]]
+        subprocess.run(["gcc", *words], cwd=folder, check=True)
         subprocess.run(["objcopy", "-O", "binary", str(linked), str(flat)], check=True)
         return flat.read_bytes()
 
@@ -48,17 +53,18 @@ def main() -> int:
     header = c_header()
     if not check:
         (FOLDER / "format.h").write_text(header)
+        (FOLDER / "kit.txt").write_text(f"{compiler()}\n")
     elif (FOLDER / "format.h").read_text() != header:
         print("format.h is not what vtd/conformance/format.py declares")
         return 1
-    image = compiled()
-    if not check:
-        (FOLDER / "kit.bin").write_bytes(image)
-        (FOLDER / "kit.txt").write_text(f"{compiler()}\n")
-    elif (FOLDER / "kit.bin").read_bytes() != image:
-        print(f"kit.bin is not what {compiler()} makes of the sources")
-        return 1
-    print(f"kit.bin: {len(image)} bytes, {compiler()}")
+    for name in PROGRAMS:
+        program, built = compiled(name), FOLDER / f"{name}.bin"
+        if not check:
+            built.write_bytes(program)
+        elif built.read_bytes() != program:
+            print(f"{built.name} is not what {compiler()} makes of the sources")
+            return 1
+        print(f"{built.name}: {len(program)} bytes, {compiler()}")
     return 0
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
-import shutil
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -17,30 +15,23 @@ import typer
 
 from vtd.commands.counted import counted
 from vtd.commands.extras import needing
-from vtd.commands.live_guest import QemuOption, ended_by_signals, store
+from vtd.commands.kit_machine import MachineOptions, TargetArgument, machine_of
+from vtd.commands.live_guest import ended_by_signals
+from vtd.commands.option_groups import with_option_groups
 from vtd.commands.reading import UNUSABLE, unusable_input
 from vtd.commands.rendering.answer import CommandAnswer, Format, Output, show
 from vtd.commands.rendering.progress import StatusLine, shown_progress
 from vtd.commands.rendering.terminal import Verbatim
-from vtd.live.qemu import PROGRAM, command_of
 
 if TYPE_CHECKING:
     from vtd.conformance.judgement import Judged
     from vtd.conformance.kit import Left
     from vtd.conformance.probe import Probe
-    from vtd.conformance.running import Machine
 
 FOUND = 1
 """Exit code when a case failed, or fails that passed before."""
 PROBE_BASE = 0x200_0000
 """Where the image that probes goes: 32 MiB, which firmware leaves alone."""
-
-
-class DeviceKind(StrEnum):
-    """What does DMA in a machine that is made for the purpose."""
-
-    EDU = "edu"
-    NVME = "nvme"
 
 
 app = typer.Typer(
@@ -50,21 +41,6 @@ app = typer.Typer(
     add_completion=False,
 )
 
-TargetArgument = Annotated[
-    str,
-    typer.Argument(
-        metavar="TARGET",
-        help="qemu, or command:COMMAND in which {image} stands for the image to boot by multiboot, "
-        "and whose standard output is the guest's first serial port.",
-    ),
-]
-UnitOption = Annotated[
-    str, typer.Option("--unit", help="qemu: options of intel-iommu, such as scalable-mode=on.")
-]
-MemoryOption = Annotated[str, typer.Option("--memory", help="qemu: memory of the guest.")]
-DeviceOption = Annotated[
-    DeviceKind, typer.Option("--device", help="qemu: what does DMA; nvme has disks in memory.")
-]
 OutputOption = Annotated[Path, typer.Option("--output", "-o", help="The file to write.")]
 
 
@@ -91,36 +67,12 @@ def conformance(context: typer.Context) -> None:
         raise typer.Exit(UNUSABLE)
 
 
-def _machine(target: str, qemu: str | None, unit: str, memory: str, device: DeviceKind) -> Machine:
-    from vtd.conformance.format import Driver  # noqa: PLC0415
-    from vtd.conformance.running import CommandMachine, QemuMachine  # noqa: PLC0415
-
-    kind, _, words = target.partition(":")
-    if kind == "qemu" and not words:
-        return QemuMachine(_qemu(qemu), unit, memory, Driver[device.name])
-    if kind == "command" and words.strip():
-        try:
-            return CommandMachine(tuple(shlex.split(words)))
-        except ValueError as error:
-            raise typer.BadParameter(f"{words!r}: {error}", param_hint="TARGET") from error
-    raise typer.BadParameter(f"{target!r}: neither qemu nor command:COMMAND", param_hint="TARGET")
-
-
-def _qemu(asked: str | None) -> tuple[str, ...]:
-    if asked is not None:
-        return command_of(asked)
-    fetched = store().qemu
-    return (str(fetched) if fetched.exists() else shutil.which(PROGRAM) or PROGRAM,)
-
-
 @app.command()
+@with_option_groups
 def probe(
     target: TargetArgument,
     output: OutputOption,
-    qemu: QemuOption = None,
-    unit: UnitOption = "",
-    memory: MemoryOption = "8G",
-    device: DeviceOption = DeviceKind.EDU,
+    options: MachineOptions,
     format: Output = Format.TEXT,
 ) -> None:
     """Ask a machine what it is: units, DMAR table, memory, and devices that do DMA on demand.
@@ -134,7 +86,7 @@ def probe(
     from vtd.conformance.running import run as run_image  # noqa: PLC0415
 
     with unusable_input("vtd conformance probe"), ended_by_signals():
-        machine = _machine(target, qemu, unit, memory, device)
+        machine = machine_of(target, options)
         collected = run_image(make_image(Mode.PROBE, PROBE_BASE), machine, time.monotonic)
         found = Probe.of_frames(collected.frames)
     with unusable_input(str(output)):
@@ -261,14 +213,12 @@ def _build_lines(cases: int, left: list[Left]) -> Iterator[str]:
 
 
 @app.command()
+@with_option_groups
 def run(
     target: TargetArgument,
     image: Annotated[Path, typer.Argument(help="What vtd conformance build wrote.")],
     output: OutputOption,
-    qemu: QemuOption = None,
-    unit: UnitOption = "",
-    memory: MemoryOption = "8G",
-    device: DeviceOption = DeviceKind.EDU,
+    options: MachineOptions,
     silence: Annotated[
         float, typer.Option(min=1, help="Seconds without a word after which a machine hangs.")
     ] = 30,
@@ -280,14 +230,14 @@ def run(
     wrong use, an unusable image, or a machine that does not start.
     """
     from vtd.conformance.image import read_image  # noqa: PLC0415
-    from vtd.conformance.results import results_of, write_results  # noqa: PLC0415
+    from vtd.conformance.results import lines_of, results_of, write_results  # noqa: PLC0415
     from vtd.conformance.running import run as run_image  # noqa: PLC0415
 
     with unusable_input(str(image)):
         kit = read_image(image)
         if not kit.document:
             raise ValueError("an image that probes has no cases")
-    machine = _machine(target, qemu, unit, memory, device)
+    machine = machine_of(target, options)
     total = int(kit.header.cases)
     with unusable_input("vtd conformance run"), ended_by_signals(), StatusLine() as status:
         collected = run_image(
@@ -297,9 +247,9 @@ def run(
             silence=silence,
             note=lambda number: status.show(f"case {number + 1} of {total}"),
         )
-        lines = list(results_of(kit, collected, target))
+        found = results_of(kit, collected, target)
     with unusable_input(str(output)):
-        write_results(output, iter(lines))
+        write_results(output, lines_of(found))
     row = {"cases": total, "hung": len(collected.hung), "results": str(output)}
     hung = f", {len(collected.hung)} of them hung" if collected.hung else ""
     said = f"{counted(total, 'case')} tried{hung}: vtd conformance compare {output}"

@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from vtd.commands.counted import counted
+from vtd.commands.extras import needing
 from vtd.commands.live_guest import (
     BusyboxOption,
     QemuOption,
@@ -24,7 +25,8 @@ from vtd.commands.rendering.answer import CommandAnswer, Format, Output, show
 from vtd.layouts.registers import Capability, ExtendedCapability
 from vtd.live.boot import Guest, Outcome
 from vtd.live.cells import Cell, all_cells
-from vtd.live.matrix import Result, Verdict, boot_cell, chosen, read_results
+from vtd.live.matrix import KIT, Result, Verdict, boot_cell, chosen, read_results
+from vtd.live.qemu import Qemu, find_qemu
 from vtd.live.random_capabilities import random_cells
 
 FOUND = 1
@@ -86,12 +88,14 @@ def matrix(
     with unusable_input("vtd live matrix"):
         counts = [_count(each) for each in cpus.split(",")]
         place = store()
-        kernels = ([place.find_kernel(each) for each in kernel] if kernel else place.kernels()) or [
-            place.find_kernel(None)
-        ]
-        guests = [make_guest(qemu, each, busybox) for each in kernels]
-        with ended_by_signals():
-            found = list(_all(cells, guests, counts, Keeper(results, logs)))
+        kits = [find_qemu(qemu, [place.qemu])] if any(each.kit for each in cells) else []
+        guests: list[Guest] = []
+        if not all(each.kit for each in cells):
+            kernels = [place.find_kernel(each) for each in kernel] if kernel else place.kernels()
+            kernels = kernels or [place.find_kernel(None)]
+            guests = [make_guest(qemu, each, busybox) for each in kernels]
+        with ended_by_signals(), needing("fuzz", "live matrix"):
+            found = list(_all(cells, guests, kits, counts, Keeper(results, logs)))
     answered = [each.to_json() for each in found]
     show(CommandAnswer(answered, answered, _lines(found)), format)
     if any(each.verdict is Verdict.FAILED for each in found):
@@ -128,13 +132,13 @@ class Keeper:
         """The results that are there already."""
         return {each.key: each for each in (read_results(self.results) if self.results else ())}
 
-    def boot(self, cell: Cell, guest: Guest, cpus: int) -> Result:
+    def boot(self, cell: Cell, guest: Guest | Qemu, cpus: int) -> Result:
         """Boot a cell; the recording of one that failed stays beside what its guest said."""
         said: list[str] = []
         log = record = None
         if self.logs is not None:
             self.logs.mkdir(parents=True, exist_ok=True)
-            name = f"{cell.name}-{guest.kernel.release}-{cpus}".replace(":", "-")
+            name = f"{cell.name}-{_release(guest)}-{cpus}".replace(":", "-")
             log, record = self.logs / f"{name}.log", self.logs / f"{name}.jsonl.gz"
             cell = replace(cell, boot=replace(cell.boot, record=record))
 
@@ -144,22 +148,30 @@ class Keeper:
 
         result = boot_cell(cell, guest, cpus, time.monotonic_ns, said.append, keep)
         if record is not None and result.verdict is not Verdict.FAILED:
-            record.unlink()
+            record.unlink(missing_ok=True)
         if self.results is not None:
             with self.results.open("a") as file:
                 file.write(json.dumps(result.to_json()) + "\n")
         return result
 
 
+def _release(guest: Guest | Qemu) -> str:
+    return KIT if isinstance(guest, Qemu) else guest.kernel.release
+
+
 def _all(
-    cells: Iterable[Cell], guests: list[Guest], counts: list[int], keeper: Keeper
+    cells: Iterable[Cell],
+    guests: list[Guest],
+    kits: list[Qemu],
+    counts: list[int],
+    keeper: Keeper,
 ) -> Iterator[Result]:
     """The results that there are, and those of the boots that are left."""
     done = keeper.known()
     for cell in cells:
-        for guest in guests:
-            for cpus in counts:
-                result = done.get((cell.name, guest.kernel.release, cpus))
+        for guest in kits if cell.kit else guests:
+            for cpus in [1] if cell.kit else counts:
+                result = done.get((cell.name, _release(guest), cpus))
                 result = result or keeper.boot(cell, guest, cpus)
                 typer.echo(_line(result), err=True)
                 yield result

@@ -14,6 +14,7 @@ from construct import (
     Array,
     Bytes,
     Const,
+    Default,
     Int8ul,
     Int16ul,
     Int32ul,
@@ -179,7 +180,7 @@ Header = Struct(
     "door" / Int16ul,
     "port" / Int16ul,
     "limit" / Int32ul,  # million cycles of the processor, for one step
-    Padding(4),
+    "rsdp" / Default(Int32ul, 0),  # ACPI's root pointer, where firmware says it; 0: in BIOS memory
     "devices" / Array(MOST_DEVICES, Device),
 )
 Case = Struct(

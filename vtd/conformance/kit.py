@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from pagetables.memory import BusError
 from vtd.conformance.devices import REACHES, Numbered
 from vtd.conformance.format import MOST_DEVICES, Driver, Mode, Op, Reset
 from vtd.conformance.image import Image, KitError, make_image, occupied
@@ -158,6 +159,9 @@ class Builder:
             self._ready.append(self._prepare(wanted, variants))
         except (UnfitError, EndlessError) as error:
             self.left.append(Left(wanted.name, str(error)))
+            return False
+        except BusError as error:
+            self.left.append(Left(wanted.name, f"needs memory at {error.address:#x}"))
             return False
         return True
 

@@ -41,29 +41,36 @@ class Results:
     left: tuple[Left, ...]
 
 
-def results_of(image: Image, collected: Collected, target: str) -> Iterator[str]:
-    """The lines of a results file; KitError if the machine left cases out."""
-    cases = image.document["cases"]
-    yield json.dumps(
-        {
-            "format": FORMAT,
-            "target": target,
-            "image": image.digest.hex(),
-            "cases": len(cases),
-            "left": image.document["left"],
-        }
-    )
-    came: dict[int, tuple[int | None, bytes]] = dict.fromkeys(collected.hung, (None, b""))
+def results_of(image: Image, collected: Collected, target: str) -> Results:
+    """What came of an image; KitError if the machine left cases out."""
+    cases = [KitCase.from_json(each) for each in image.document["cases"]]
+    came: dict[int, tuple[Status | None, bytes]] = dict.fromkeys(collected.hung, (None, b""))
     for each in collected.frames:
         if each.kind is Kind.CASE:
-            came[each.number] = each.status, each.data
+            came[each.number] = Status(each.status), each.data
     missing = [number for number in range(len(cases)) if number not in came]
     if missing:
         raise KitError(f"results are cut: nothing of case {missing[0]} and {len(missing) - 1} more")
-    for number, case in enumerate(cases):
-        status, output = came[number]
-        yield json.dumps({"case": case, "status": status, "output": output.hex()})
-    yield json.dumps({"end": len(cases)})
+    found = tuple(CaseResult(case, *came[number]) for number, case in enumerate(cases))
+    left = tuple(Left(**each) for each in image.document["left"])
+    return Results(target, image.digest.hex(), found, left)
+
+
+def lines_of(results: Results) -> Iterator[str]:
+    """The lines of a results file."""
+    yield json.dumps(
+        {
+            "format": FORMAT,
+            "target": results.target,
+            "image": results.image,
+            "cases": len(results.cases),
+            "left": [left._asdict() for left in results.left],
+        }
+    )
+    for each in results.cases:
+        output = each.output.hex()
+        yield json.dumps({"case": each.case.to_json(), "status": each.status, "output": output})
+    yield json.dumps({"end": len(results.cases)})
 
 
 def write_results(path: Path, lines: Iterator[str]) -> None:

@@ -19,9 +19,12 @@ from vtd.conformance.devices import REACHES
 from vtd.conformance.format import NO_DEVICE, Begin, Driver, Kind
 from vtd.conformance.frames import Frames, Received
 from vtd.conformance.image import DEBUG_CONSOLE, SERIAL, Image, KitError, Output
+from vtd.conformance.uefi import application
 
 SILENCE = 30.0
 """Seconds without a frame after which a machine hangs."""
+STARTING = 120.0
+"""Seconds up to the first one: firmware has the machine before."""
 
 
 class Machine(Protocol):
@@ -30,6 +33,11 @@ class Machine(Protocol):
     @property
     def output(self) -> Output:
         """Where results come out."""
+        ...
+
+    @property
+    def by_firmware(self) -> bool:
+        """Whether UEFI firmware starts the image; a multiboot loader otherwise."""
         ...
 
     def command(self, image: Path) -> list[str]:
@@ -65,8 +73,9 @@ def run(
     first, total = 0, image.header.cases
     while True:
         with tempfile.TemporaryDirectory(prefix="vtd-kit-") as folder:
-            path = Path(folder) / "kit.img"
-            path.write_bytes(image.told(machine.output, first))
+            told = image.told(machine.output, first)
+            path = Path(folder) / ("kit.efi" if machine.by_firmware else "kit.img")
+            path.write_bytes(application(told) if machine.by_firmware else told)
             frames = list(_one(machine.command(path), collected, clock, silence, note))
         begun = [each for each in frames if each.kind is Kind.BEGIN]
         if not begun:
@@ -116,15 +125,15 @@ def _one(
     """The frames of one start, up to the end or to silence."""
     with tempfile.TemporaryFile() as complaints, _started(command, complaints) as process:
         assert process.stdout is not None
-        frames, heard = Frames(), clock()
-        while clock() - heard < silence:
+        frames, heard, patience = Frames(), clock(), max(silence, STARTING)
+        while clock() - heard < patience:
             if not select.select([process.stdout], [], [], 0.5)[0]:
                 continue
             data = os.read(process.stdout.fileno(), 1 << 16)
             if not data:
                 break
             for each in frames.feed(data):
-                heard = clock()
+                heard, patience = clock(), silence
                 if each.kind is Kind.CASE:
                     note(each.number)
                 yield each
@@ -165,8 +174,15 @@ class QemuMachine:
     """Options of ``intel-iommu``."""
     memory: str = "8G"
     device: Driver = Driver.EDU
+    firmware: Path | None = None
+    """UEFI firmware in place of SeaBIOS."""
     more: tuple[str, ...] = ()
     output: Output = DEBUG_CONSOLE
+
+    @property
+    def by_firmware(self) -> bool:
+        """Whether there is any."""
+        return self.firmware is not None
 
     def command(self, image: Path) -> list[str]:
         """The command line."""
@@ -187,6 +203,8 @@ class QemuMachine:
                 disk = f"id=disk{number},if=none,snapshot=on,driver=raw,file.driver=null-co"
                 words += ["-drive", f"{disk},file.size=1M,file.read-zeroes=on"]
                 words += ["-device", f"nvme,{place},serial=kit,drive=disk{number},cmb_size_mb=1"]
+        if self.firmware is not None:
+            words += ["-bios", str(self.firmware)]
         return [*words, "-kernel", str(image), "-debugcon", "stdio", *self.more]
 
 
@@ -203,14 +221,21 @@ PLACES = (
 
 @dataclass(frozen=True)
 class CommandMachine:
-    """Any machine monitor: a command in which ``{image}`` stands for the image.
+    """Any machine monitor: a command in which ``{image}`` or ``{efi}`` stands for the image.
 
-    Its standard output is the guest's first serial port.
+    The first is for multiboot, the second a UEFI application. Its standard output is the guest's
+    first serial port.
     """
 
     words: tuple[str, ...]
     output: Output = SERIAL
 
+    @property
+    def by_firmware(self) -> bool:
+        """Whether the command asks for a UEFI application."""
+        return any("{efi}" in word for word in self.words)
+
     def command(self, image: Path) -> list[str]:
         """The command line."""
-        return [word.replace("{image}", str(image)) for word in self.words]
+        name = "{efi}" if self.by_firmware else "{image}"
+        return [word.replace(name, str(image)) for word in self.words]

@@ -75,6 +75,8 @@ class Cell:
     """A negative control: something has to be found."""
     certain: bool = True
     """Whether the fault of a kernel shows in every boot."""
+    kit: int = 0
+    """Instead of a kernel, the conformance kit: so many cases of each property."""
 
     def expected(self, release: str) -> LinuxFault | None:
         """What this kernel is known to do wrong here."""
@@ -401,6 +403,33 @@ def controls(by_name: Mapping[str, Cell]) -> Iterator[Cell]:
         )
 
 
+KIT_CASES = 25
+KIT_MACHINE = "".join(edu(f"00:{place}") for place in ("04.0", "04.1", "05.0", "12.0"))
+KIT_UNITS = {
+    "kit": (unit(remapping=True), "legacy mode"),
+    "kit-second": (unit("qemu-scalable", remapping=True), "PASID entries, second stage"),
+    "kit-first": (unit("qemu-scalable-first", remapping=True), "PASID entries, first stage"),
+}
+KIT_CONTROLS = (
+    *("no-page-invalidation", "no-domain-invalidation", "no-context-invalidation"),
+    *("no-interrupt-invalidation", "no-write-check", "wrong-entry", "wrong-fault-reason"),
+    *("wrong-fault-source", "no-fault-record", "no-wait-status", "interrupts-pass"),
+)
+"""Defects that the kit notices too."""
+
+
+def kit_cells() -> Iterator[Cell]:
+    """The conformance kit on units of each mode, and on broken ones."""
+    for name, (of, about) in KIT_UNITS.items():
+        boot = Boot(of + KIT_MACHINE, (), caches="aggressive", silence=30)
+        yield Cell(name, f"the conformance kit: {about}", boot, {}, kit=KIT_CASES)
+    for defect in KIT_CONTROLS:
+        of, _ = KIT_UNITS["kit"]
+        boot = Boot(of + KIT_MACHINE, (), caches="aggressive", silence=30, defects=(defect,))
+        about = "the conformance kit on a unit with a defect"
+        yield Cell(f"broken-kit:{defect}", about, boot, {}, noticed=True, kit=KIT_CASES)
+
+
 _REATTACHED = dict.fromkeys(("no-context-invalidation", "no-pasid-invalidation"), ("domain_types",))
 """Further checks of what only a device shows that changes its domain."""
 
@@ -408,4 +437,4 @@ _REATTACHED = dict.fromkeys(("no-context-invalidation", "no-pasid-invalidation")
 def all_cells() -> dict[str, Cell]:
     """Every cell by name, negative controls last."""
     known = {cell.name: cell for cell in cells()}
-    return known | {cell.name: cell for cell in controls(known)}
+    return known | {cell.name: cell for cell in (*controls(known), *kit_cells())}

@@ -12,6 +12,10 @@ from pathlib import Path
 from vtd.live.boot import Guest, Outcome, run
 from vtd.live.cells import Cell
 from vtd.live.judgement import findings
+from vtd.live.qemu import Qemu
+
+KIT = "conformance kit"
+"""In place of the release of a kernel."""
 
 
 class Verdict(StrEnum):
@@ -77,15 +81,24 @@ def judge(cell: Cell, release: str, outcome: Outcome) -> tuple[Verdict, list[str
 
 def boot_cell(
     cell: Cell,
-    guest: Guest,
+    guest: Guest | Qemu,
     cpus: int,
     now: Callable[[], int],
     note: Callable[[str], None] = lambda _: None,
     keep: Callable[[Cell, Outcome], None] = lambda *_: None,
 ) -> Result:
-    """Boot one cell and judge it; ``keep`` is given all that the guest said."""
-    begin, release = now(), guest.kernel.release
-    outcome = run(guest, replace(cell.boot, cpus=cpus), now, note)
+    """Boot one cell and judge it; ``keep`` is given all that the guest said.
+
+    A cell with the conformance kit wants a QEMU alone, and the extra of the fuzzer.
+    """
+    begin = now()
+    if isinstance(guest, Qemu):
+        from vtd.live.kit_run import run_kit  # noqa: PLC0415 - needs an extra
+
+        release, outcome = KIT, run_kit(guest, cell.boot, cell.kit, now, note)
+    else:
+        release = guest.kernel.release
+        outcome = run(guest, replace(cell.boot, cpus=cpus), now, note)
     keep(cell, outcome)
     verdict, found, unexpected = judge(cell, release, outcome)
     fault = cell.expected(release)

@@ -142,6 +142,24 @@ def test_machines_that_are_none_are_named(
     assert not output.exists()
 
 
+def test_a_machine_may_ask_for_a_uefi_application(
+    kit: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    machine = MACHINE.replace("{image}", "{efi}")
+    probe, results = tmp_path / "probe.json", tmp_path / "results.jsonl"
+    assert run("probe", machine, "-o", probe).exit_code == 0
+    assert probe.read_text() == (kit / "probe.json").read_text()
+    assert run("run", machine, kit / "kit.img", "-o", results).exit_code == 0
+    assert run("compare", results, kit / "results.jsonl").exit_code == 0
+
+
+def test_firmware_that_is_not_there_is_named(tmp_path: Path) -> None:
+    result = run("probe", "qemu", "--firmware", tmp_path / "absent.fd", "-o", tmp_path / "a")
+    assert result.exit_code == 2
+    assert "absent.fd: no such file" in " ".join(result.stderr.split())
+
+
 def test_an_image_for_another_unit_is_refused(
     kit: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,6 +14,7 @@ from construct import Container
 from devices.dma import split_pages
 from pagetables.memory import PhysicalMemory
 from vtd.conformance.format import (
+    MAGIC,
     MOST_VECTORS,
     Begin,
     Case,
@@ -197,10 +198,15 @@ def frame(kind: Kind, number: int = 0, data: bytes = b"", status: int = 0) -> by
     return bytes(Frame.build({**head, "check": sum(data) & 0xFFFF_FFFF})) + data
 
 
+def unwrapped(image: bytes) -> bytes:
+    """The image in a UEFI application, or itself."""
+    return image[image.index(MAGIC.to_bytes(4, "little")) :] if image[:2] == b"MZ" else image
+
+
 def main() -> None:
     image, profile, defect = (*sys.argv[1:], *("qemu", "")[len(sys.argv) - 2 :])
     machine = Machine(PROFILES[profile], defect)
-    for each in machine.run(Path(image).read_bytes()):
+    for each in machine.run(unwrapped(Path(image).read_bytes())):
         sys.stdout.buffer.write(each)
 
 

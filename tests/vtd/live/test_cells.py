@@ -5,7 +5,7 @@ import re
 import pytest
 
 from devices.source_id import Bdf
-from vtd.live.cells import ALIAS, CONTROLS, RESERVED_AW, UNALIGNED, Cell, all_cells
+from vtd.live.cells import ALIAS, CONTROLS, KIT_CONTROLS, RESERVED_AW, UNALIGNED, Cell, all_cells
 from vtd.live.defects import DEFECTS
 from vtd.live.initramfs import FILES
 from vtd.live.random_capabilities import LIES, random_cell, random_cells
@@ -25,16 +25,28 @@ def test_a_cell_can_be_booted(cell: Cell) -> None:
         assert check.split()[0] in KNOWN_CHECKS
     assert cell.boot.caches in POLICIES
     departures_named(cell.boot.departures)
-    models = {type(each).__name__ for each in assembly.platform.topology.functions()}
-    assert {"Nvme", "Edu"} <= models
+    models = [type(each).__name__ for each in assembly.platform.topology.functions()]
     units = len(assembly.table.units)
-    assert (f"units {units}" if units > 1 else "units") in cell.boot.checks
+    if cell.kit:
+        assert (units, models.count("Edu"), cell.boot.checks) == (1, 4, ())
+    else:
+        assert {"Nvme", "Edu"} <= set(models)
+        assert (f"units {units}" if units > 1 else "units") in cell.boot.checks
 
 
 def test_every_defect_is_noticed_by_some_cell() -> None:
     assert set(CONTROLS) == set(DEFECTS)
     assert {name for cell in CELLS.values() for name in cell.boot.defects} == set(DEFECTS)
     assert all(cell.noticed == bool(cell.boot.defects) for cell in CELLS.values())
+
+
+def test_the_kit_has_cells_of_each_mode_and_eleven_broken_ones() -> None:
+    kits = [cell for cell in CELLS.values() if cell.kit]
+    assert sum(not cell.noticed for cell in kits) == 3
+    assert {cell.boot.defects for cell in kits if cell.noticed} == {
+        (each,) for each in KIT_CONTROLS
+    }
+    assert len(set(KIT_CONTROLS)) == 11
 
 
 def test_linux_faults_are_expected_where_they_are_known() -> None:

@@ -89,7 +89,7 @@ struct header {
     uint16_t door;
     uint16_t port;
     uint32_t limit;
-    uint32_t padding23;
+    uint32_t rsdp;
     struct device devices[8];
 } __attribute__((packed)); /* 240 bytes */
 struct test_case {

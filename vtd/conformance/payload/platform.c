@@ -1,7 +1,10 @@
 /* Ports, time, the processor and its interrupts, and the way out. */
 #include "kit.h"
 
-enum { APIC = 0xfee00000, APIC_EOI = 0xb0, APIC_TPR = 0x80, APIC_SPURIOUS = 0xf0, SPURIOUS = 0x2f };
+enum {
+    APIC = 0xfee00000, APIC_EOI = 0xb0, APIC_TPR = 0x80, APIC_SPURIOUS = 0xf0, APIC_TIMER = 0x320,
+    SPURIOUS = 0x2f, MASKED = 1 << 16,
+};
 
 struct gate {
     uint16_t low, selector, kind, middle;
@@ -132,6 +135,7 @@ void interrupts_on(void)
     __asm__ volatile("lidt %0" : : "m"(where));
     out8(0x21, 0xff); /* the old interrupt controllers are silent */
     out8(0xa1, 0xff);
+    at(uint32_t, APIC + APIC_TIMER) = MASKED; /* firmware's */
     at(uint32_t, APIC + APIC_TPR) = 0;
     at(uint32_t, APIC + APIC_SPURIOUS) = 0x100 | SPURIOUS;
 }

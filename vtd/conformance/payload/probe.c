@@ -35,13 +35,14 @@ static uint64_t table_in(uint64_t root, int size)
 
 static uint64_t dmar(void)
 {
-    for (uint64_t place = 0xe0000; place < 0x100000; place += 16) {
-        if (!equal(place, "RSD PTR ", 8))
-            continue;
-        uint64_t found = at(uint8_t, place + 15) ? table_in(at(uint64_t, place + 24), 8) : 0;
-        return found ? found : table_in(at(uint32_t, place + 16), 4);
+    uint64_t place = image.rsdp ? image.rsdp : 0xe0000;
+    while (!equal(place, "RSD PTR ", 8)) {
+        place += 16;
+        if (image.rsdp || place == 0x100000)
+            return 0;
     }
-    return 0;
+    uint64_t found = at(uint8_t, place + 15) ? table_in(at(uint64_t, place + 24), 8) : 0;
+    return found ? found : table_in(at(uint32_t, place + 16), 4);
 }
 
 static void units(uint64_t table)
