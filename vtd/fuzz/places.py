@@ -29,7 +29,8 @@ EMPTY_ROOT = 0x10_8000
 """A root table without entries."""
 PASID_TABLES = 0x11_0000
 TABLES = (0x20_0000, 0x80_0000)
-DATA = 0x80_0000
+DATA = 0xA0_0000
+"""What devices reach. UEFI firmware keeps parts of 8 to 9 MiB for itself."""
 DATA_PAGES = 64
 SUPERPAGE = 0x100_0000
 """Where 2 MiB pages lead."""

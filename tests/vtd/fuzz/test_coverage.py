@@ -13,6 +13,7 @@ import pytest
 from vtd.fuzz.case import Case, dma_read, reg_read, take_faults
 from vtd.fuzz.coverage import DONE, REFUSED, Encounter, never, possible
 from vtd.fuzz.driver import ModelDriver
+from vtd.fuzz.places import DATA
 from vtd.fuzz.properties import Tally, carry_out
 from vtd.fuzz.targets import EngineTarget
 from vtd.layouts.descriptors import (
@@ -51,7 +52,7 @@ def test_requests_and_registers_are_counted() -> None:
     driver = ModelDriver(PROFILES["xeon"], scalable=True)
     driver.emit(dma_read("d0", 0x1000, 0), reg_read(0x1C, 4, 1))
     driver.set_function("te", enabled=False)
-    driver.emit(dma_read("d0", 0x80_0000, 8), *take_faults(PROFILES["xeon"]))
+    driver.emit(dma_read("d0", DATA, 8), *take_faults(PROFILES["xeon"]))
     seen = met(driver.case())
     assert seen[Encounter("request", "zero-length read", "", "scalable", REFUSED)] == 1
     assert seen[Encounter("request", "read", "", "off", DONE)] == 1

@@ -10,6 +10,7 @@ from pagetables.bits import BitRecord
 from vtd.fuzz.case import DEVICES, Case, Outcome, Step, store
 from vtd.fuzz.departures import differences, known_differences, request_of
 from vtd.fuzz.driver import FIRST, NESTED, PASS_THROUGH, SECOND, ModelDriver
+from vtd.fuzz.places import DATA
 from vtd.fuzz.targets import EngineTarget
 from vtd.layouts.entries import (
     ContextEntry,
@@ -104,7 +105,7 @@ def test_reserved_directory_bits_that_qemu_overlooks_explain_what_it_finds_behin
     case = asked(made)
     beyond = bits >> 48
     right, wrong = (0x58, None) if beyond else (None, 0x58)
-    data = (0x80_0000).to_bytes(8, "little").hex()
+    data = DATA.to_bytes(8, "little").hex()
     assert explained(case, answers(case, right, data)) == ["overlook_reserved_bits"]
     assert explained(case, answers(case, wrong)) is None
 
@@ -246,7 +247,7 @@ def test_snooped_pages_of_scalable_mode_are_translated_by_qemu() -> None:
     made = driver(scalable=True)
     changed(made, 1, 1 << 11)
     case = asked(made)
-    data = (0x80_0000).to_bytes(8, "little").hex()
+    data = DATA.to_bytes(8, "little").hex()
     assert explained(case, answers(case, None, data)) == ["ignore_snp_without_sc"]
     assert explained(case, answers(case, None, "ff" * 8)) is None
 
