@@ -2,7 +2,7 @@
 
 The changes are those of :mod:`scripts.small_changes`. The tests run once with coverage; then each
 change meets the tests that come to its line, quick ones and those beside the module first, until
-one fails; slow tests come at the end, to what has survived by then. One process
+one fails; most of the others come at the end, to what has survived by then. One process
 collects the tests and is forked for each change, which other code of functions makes in place; a
 module is imported anew only where the change is run by its import. Properties are not made small.
 
@@ -33,7 +33,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache, partial
 from importlib.machinery import SourceFileLoader
-from itertools import zip_longest
+from itertools import accumulate, zip_longest
 from pathlib import Path, PurePath
 from types import CodeType, FunctionType
 from typing import NamedTuple, TextIO
@@ -58,6 +58,8 @@ EQUIVALENT = ROOT / "scripts" / "equivalent_changes.toml"
 BY_IMPORT = "by import"
 SLOW = 1.0
 """Seconds of a test that comes late."""
+FEW = 20.0
+"""Seconds of quick tests elsewhere that a change meets before all others."""
 ERRORS = os.fdopen(os.dup(2), "w", buffering=1)
 """For what goes wrong while pytest is silent."""
 MEMORY = 8 << 30
@@ -133,22 +135,33 @@ class Plan:
     def __init__(self, coverage: Coverage) -> None:
         self._coverage = coverage
         self._fresh = sorted(coverage.fresh())
+        self._users = cache(self._find_users)
 
     def by_import(self, change: Change) -> bool:
         """Whether an import comes to its line."""
         return "" in self._coverage.contexts(change.file, [change.line])
 
+    def in_tests(self, change: Change) -> bool:
+        """Whether tests come to its line, and not imports alone."""
+        return self._coverage.contexts(change.file, [change.line]) != {""}
+
     def near(self, change: Change) -> list[str]:
         """Quick tests of the module's folder."""
         return [each for each in self._quick(change) if _near(change.file, each)]
 
-    def quick(self, change: Change) -> list[str]:
-        """Quick tests elsewhere."""
-        return [each for each in self._quick(change) if not _near(change.file, each)]
+    def far(self, change: Change) -> list[str]:
+        """The quickest tests elsewhere, some seconds of them."""
+        return self._elsewhere(change)[0]
 
-    def slow(self, change: Change) -> list[str]:
-        """The others."""
-        return self._ordered(change, lambda seconds: seconds > SLOW)
+    def rest(self, change: Change) -> list[str]:
+        """All others."""
+        return self._elsewhere(change)[1] + self._ordered(change, lambda seconds: seconds > SLOW)
+
+    def _elsewhere(self, change: Change) -> tuple[list[str], list[str]]:
+        tests = [each for each in self._quick(change) if not _near(change.file, each)]
+        ends = accumulate(self._coverage.seconds.get(test, 0.0) for test in tests)
+        few = sum(end <= FEW for end in ends)
+        return tests[:few], tests[few:]
 
     def fresh(self, _change: Change) -> list[str]:
         """Files of tests that are not as they were."""
@@ -161,15 +174,15 @@ class Plan:
         seconds = self._coverage.seconds
         found = self._coverage.contexts(change.file, [change.line])
         if "" in found:
-            found = (found | self._users(change)) - {""}
+            found = (found | self._users(change.declares)) - {""}
         chosen = [test for test in found if wanted(seconds.get(test, 0.0))]
         return sorted(chosen, key=lambda test: (seconds.get(test, 0.0), test))
 
-    def _users(self, change: Change) -> set[str]:
-        """Tests that name what is declared at the change, or come to a line that does."""
-        if not change.declares:
+    def _find_users(self, name: str) -> set[str]:
+        """Tests that name what a module declares, or come to a line that does."""
+        if not name:
             return set()
-        word = re.compile(rf"\b{change.declares}\b")
+        word = re.compile(rf"\b{name}\b")
         found = set()
         for path, text in _sources():
             rows = enumerate(text.splitlines(), start=1)
@@ -380,8 +393,9 @@ class Campaign:
         last = [each for each in chosen if self._known.get(_key(each)) == ""]
         new = [each for each in chosen if _key(each) not in self._known]
         last = self._left(last, self._plan.fresh)
-        for tests in (self._plan.near, self._plan.quick, self._plan.slow):
+        for tests in (self._plan.near, self._plan.far, self._plan.rest):
             new = self._left(new, tests)
+            print(f"{len(new)} survive the tests that are {tests.__name__}", file=sys.stderr)
         self._note((change, "") for change in new)
         return [each for each in chosen if each in {*last, *new}]
 
@@ -397,8 +411,12 @@ class Campaign:
         return left
 
     def _met(self, trials: list[Trial]) -> Iterator[tuple[Trial, str]]:
-        seconds, left = self._coverage.seconds, []
-        for trial, by in in_place(trials, seconds, self._coverage.tests):
+        seconds = self._coverage.seconds
+        of_functions: list[Trial] = []
+        left: list[Trial] = []
+        for trial in trials:
+            (of_functions if self._plan.in_tests(trial.change) else left).append(trial)
+        for trial, by in in_place(of_functions, seconds, self._coverage.tests):
             if by == BY_IMPORT or (not by and self._plan.by_import(trial.change)):
                 left.append(trial)
             else:

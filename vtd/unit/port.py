@@ -13,6 +13,7 @@ from devices.dma import (
     DONE,
     MESSAGE,
     READ,
+    WRITE,
     AddressType,
     Completion,
     CompletionStatus,
@@ -96,7 +97,7 @@ class UnitPort(DmaPort):
         return UNSUPPORTED if self._peers is None else self._peers.carry_out(request, address)
 
     def _in_parts(self, request: Request) -> Completion:
-        if not request.well_formed:
+        if not (request.well_formed and _carries_its_length(request)):
             return UNSUPPORTED
         outcome, data = DONE, bytearray()
         for start, size in split_pages(request.address, request.length):
@@ -114,6 +115,13 @@ def _whole(request: Request) -> bool:
     """Whether a request is none that is cut: no transfer, or an atomic, which is aligned."""
     kind = request.address_type
     return request.access in (MESSAGE, ATOMIC) or kind is AddressType.TRANSLATION_REQUEST
+
+
+def _carries_its_length(request: Request) -> bool:
+    """Whether a write has as many bytes as it says; each of its parts may have."""
+    payload = request.payload
+    writes = request.access & ATOMIC == WRITE
+    return not writes or (isinstance(payload, bytes) and len(payload) == request.length)
 
 
 _new = tuple.__new__  # a named tuple's own constructor costs twice as much

@@ -416,7 +416,6 @@ def test_a_response_waits_for_the_last_request() -> None:
     assert [finding.wrong for finding in rig.page_requests.findings] == [Wrong.EARLY]
 
 
-@pytest.mark.section("7.11")
 @pytest.mark.parametrize(
     ("answered", "drained", "wrong"),
     [(True, True, None), (True, False, Wrong.IN_FLIGHT), (False, True, Wrong.UNDRAINED)],

@@ -8,8 +8,10 @@ from hypothesis import strategies as st
 
 from devices import dma
 from devices.dma import AddressType, Atomic, AtomicOp, Completion, CompletionStatus, Request
+from devices.peer import PeerSpace
 from tests.support.world import HOLE, HOST, INTERRUPTS, PAGE, Mode, Started, World, capabilities
 from vtd.unit.observer import Observer
+from vtd.unit.port import UnitPort
 from vtd.unit.reporting.events import InterruptBlocked, InterruptDelivered, RequestBlocked
 from vtd.unit.requests.faults import FaultReason
 
@@ -346,3 +348,47 @@ def test_a_write_of_four_bytes_that_claims_eight_is_no_interrupt() -> None:
     (event,) = started.events
     assert isinstance(event, InterruptBlocked)
     assert event.reason is FaultReason.IR_NOT_AN_INTERRUPT
+
+
+class Peers(PeerSpace):
+    """Takes every request, and notes to which address it came."""
+
+    def __init__(self) -> None:
+        self.addresses: list[int] = []
+
+    def carry_out(self, request: Request, address: int) -> Completion:
+        self.addresses.append(address)
+        return Completion(CompletionStatus.SUCCESS, bytes(request.length))
+
+
+@pytest.mark.parametrize("length", [1, 2, 4, 8, 12])
+@pytest.mark.section("3.17")
+def test_what_is_for_no_memory_goes_to_a_peer_by_its_address_after_translation(length: int) -> None:
+    started, peers = start(), Peers()
+    started.world.change("second1", addr=HOLE)
+    port = UnitPort(started.unit, started.world.memory, started.world.source_id, peers)
+    for _ in range(2):  # the second time by what is cached
+        assert port.read(started.world.address + 0x10, length).ok
+        assert port.write(started.world.address + 0x20, bytes(length)).ok
+    assert peers.addresses == [HOLE + 0x10, HOLE + 0x20] * 2
+
+
+@pytest.mark.parametrize("carried", [0x0FFF, 0x1800, 0x2001])
+def test_a_write_across_pages_that_carries_another_length_changes_nothing(carried: int) -> None:
+    started = start()
+    before = started.world.memory.snapshot()
+    source_id, address = started.world.source_id, started.world.address
+    request = Request(source_id, address, dma.WRITE, 0x2000, payload=b"x" * carried)
+    assert started.port().request(request).status is UR
+    assert started.world.memory.snapshot() == before
+
+
+@pytest.mark.parametrize("write", [False, True])
+def test_a_read_ends_at_the_first_page_that_refuses_it_and_a_write_does_not(write: bool) -> None:
+    started = start()
+    for page in FOUR_PAGES[1:3]:
+        started.world.change(f"second1 {page:#x}", r=False, w=False)
+    port, address = started.port(), started.world.address
+    assert not (port.write(address, bytes(0x4000)) if write else port.read(address, 0x4000)).ok
+    blocked = [each.request.address for each in started.events if isinstance(each, RequestBlocked)]
+    assert blocked == [address + 0x1000, address + 0x2000][: 2 if write else 1]

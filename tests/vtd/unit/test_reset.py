@@ -156,3 +156,11 @@ def test_a_queue_and_translation_are_programmed_again_after_a_reset() -> None:
     assert started.admit() is not None
     started.submit(IotlbInvalidateDescriptor.of(g=1))
     assert not started.unit.registers[FaultStatus]
+
+
+def test_a_reset_is_a_power_good_one_unless_it_is_said_not_to_be() -> None:
+    started = World(Mode.LEGACY).start()
+    started.admit(Request(1, 1 << 60, READ))
+    assert started.record().f
+    started.unit.reset()
+    assert not started.record()

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from devices.dma import ATOMIC, READ, WRITE, Request
+from devices.dma import ATOMIC, READ, WRITE, AddressType, Atomic, AtomicOp, Request
 from devices.function import Identity, PciFunction
 from tests.support.world import (
     HOST,
@@ -23,7 +23,7 @@ from vtd.layouts.registers import RootTableAddress
 from vtd.unit.departures import Departures
 from vtd.unit.options import Options
 from vtd.unit.registers.capabilities import PROFILES
-from vtd.unit.unit import RemappingUnit
+from vtd.unit.unit import RemappingUnit, without_registers
 
 TE, SRTP, WBF, QIE, IRE, SIRTP, CFI = 1 << 31, 1 << 30, 1 << 27, 1 << 26, 1 << 25, 1 << 24, 1 << 23
 LEVELS = TE | QIE | IRE | CFI
@@ -225,3 +225,30 @@ def test_a_unit_is_a_region_that_a_bar_can_hold() -> None:
     bar.write(0x40, 4, 0xFEE0_1000)  # FEADDR_REG
     assert bar.read(0x40, 4) == unit.read_register(0x40, 4) == 0xFEE0_1000
     assert bar.read(0x8, 8) == unit.capabilities.cap
+
+
+def test_a_unit_on_other_memory_has_the_state_of_the_first() -> None:
+    started = World(Mode.LEGACY).start()
+    other = started.unit.fork(started.world.memory)
+    assert other.registers.values == started.unit.registers.values
+    assert other.read_register(0x1C, 4) == started.unit.read_register(0x1C, 4) != 0
+    assert other.admit(started.world.request) == HOST | PAGE
+
+
+@pytest.mark.parametrize("aligned", [False, True])
+@pytest.mark.parametrize("address_type", [AddressType.UNTRANSLATED, AddressType.TRANSLATED])
+def test_an_untranslated_atomic_has_to_be_aligned(aligned: bool, address_type: AddressType) -> None:
+    started = World(Mode.PASS_THROUGH).start()
+    world = started.world
+    address = (HOST | PAGE) + (0 if aligned else 2)
+    swap = Atomic(AtomicOp.SWAP, bytes(4))
+    request = Request(world.source_id, address, ATOMIC, 4, payload=swap)
+    answer = started.unit.admit(request._replace(address_type=address_type))
+    assert (answer == address) == (aligned or address_type is AddressType.TRANSLATED)
+
+
+def test_only_functions_without_room_for_their_registers_are_named() -> None:
+    near = {"fro": 0x100, "iro": 0x500}
+    assert without_registers(capabilities(mts=0, **near)) == []
+    (told,) = without_registers(capabilities(mts=1, **near))
+    assert told.startswith("11.4: MTS is reported")

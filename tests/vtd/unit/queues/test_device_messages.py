@@ -224,6 +224,14 @@ def test_a_time_out_stops_the_queue_until_software_clears_it() -> None:
     assert bench.queue.complete
 
 
+def test_nobody_is_waited_for_where_no_device_is() -> None:
+    bench = Bench()
+    bench.invalidate(0x0700)
+    events = [type(each) for each in bench.platform.events]
+    assert events[-2:] == [DeviceTlbInvalidationSent, DeviceTlbInvalidationCompleted]
+    assert bench.queue.wait()
+
+
 def test_only_an_outstanding_request_can_time_out() -> None:
     with pytest.raises(ValueError, match="itag: no invalidation request 4 is outstanding"):
         Bench().unit.devices.time_out(4)

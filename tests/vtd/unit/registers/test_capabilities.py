@@ -107,6 +107,12 @@ def test_the_server_profile_decodes() -> None:
     assert {"nest", "prs", "pi", "sslps_1g", "sslps_2m", "pmr"} <= XEON.features
 
 
+@pytest.mark.parametrize(("plmr", "phmr"), [(0, 0), (0, 1), (1, 0), (1, 1)])
+@pytest.mark.section("11.4.8.1")
+def test_either_protected_region_makes_the_enable_register(plmr: int, phmr: int) -> None:
+    assert ("pmr" in with_cap(plmr=plmr, phmr=phmr).features) == bool(plmr or phmr)
+
+
 def test_second_stage_flags_need_the_second_stage() -> None:
     without = with_ecap(ssts=False)
     assert without.ecap.ssads

@@ -80,6 +80,8 @@ def test_the_lower_half_starts_a_command() -> None:
     assert unit.virtual_commands.pasids.allocated == set()
     unit.write_register(0xE00, 4, ALLOCATE)
     assert unit.virtual_commands.pasids.allocated == {1}
+    unit.write_register(0xE04, 4, 5)
+    assert unit.virtual_commands.pasids.allocated == {1}
     assert unit.read_register(0xE00, 8) == 5 << 32 | ALLOCATE
 
 

@@ -57,6 +57,18 @@ def test_a_region_reaches_from_its_base_to_the_end_of_its_limit(
         assert passes(started, offset | address, length) == (not inside)
 
 
+@pytest.mark.parametrize("length", [0, 1, 4, 64])
+@pytest.mark.section("11.4.8.2", "11.4.8.3")
+def test_what_ends_before_a_region_or_begins_behind_it_passes(length: int) -> None:
+    started = World(Mode.PASS_THROUGH).start()
+    started.command(te=False)
+    protect(started, (2 * UNIT, 2 * UNIT))
+    assert passes(started, 2 * UNIT - max(length, 1), length)
+    assert not passes(started, 2 * UNIT - max(length, 1) + 1, length)
+    assert not passes(started, 3 * UNIT - 1, length)
+    assert passes(started, 3 * UNIT, length)
+
+
 @pytest.mark.section("11.4.8.2", "11.4.8.4")
 def test_low_bits_read_as_zero_and_limits_count_them_as_ones() -> None:
     started = World(Mode.LEGACY).start()
