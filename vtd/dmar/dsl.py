@@ -28,6 +28,7 @@ _FIELD = re.compile(
     r"[\s>|]*(?:\[(?P<place>[^\]]*)\])?\s*(?P<label>[A-Za-z(][^:\"]*?)\s+:\s*(?P<value>.*?)\s*"
 )
 _STRING = re.compile(r'"((?:[^"\\]|\\.)*)"')
+_HEX = re.compile(r"(?:0x)?[0-9A-Fa-f]{1,8}", re.ASCII)
 _DESCRIPTION = re.compile(r"\s*\[[^\]]*\]\s*$")
 _COMMENT = re.compile(r"/\*.*?\*/|//[^\n]*", re.DOTALL)
 _RAW = re.compile(r"^[\s>|]*Raw Table Data", re.MULTILINE)
@@ -98,13 +99,39 @@ def read_source(text: str) -> tuple[bytes, tuple[str, ...]]:
     if raw is not None and _untouched(fields, raw, _known_types(text), stopped):
         return raw, ()
     if raw is None:
-        return _compile(fields), ("read from its fields, Length and Checksum computed",)
+        table = _compile(fields)
+        if cut := _cut_short(fields, table):
+            return cut, ("read from its fields, which end before its Length does",)
+        return table, ("read from its fields, Length and Checksum computed",)
     try:
         compiled = _compile(fields)
     except TableError as error:
         return raw, (f"read from its raw data; its fields make no table: {error}",)
     note = "the fields differ from the raw data below them: the fields count, as for iasl"
     return compiled, (note,)
+
+
+def _cut_short(fields: list[Field], table: bytes) -> bytes | None:
+    """The beginning of a table whose source somebody cut; None for a whole one.
+
+    Then both the table and its last structure say that they are longer than their fields. Where
+    only the table does, a structure was taken out.
+    """
+    lengths = [each for each in fields if each.label in ("table length", "length")]
+    said = [int(each.value, 16) for each in lengths if _HEX.fullmatch(each.value)]
+    start = FIXED_PART
+    length = int.from_bytes(table[start + 2 : start + 4], "little")
+    while length and start + length < len(table):
+        start += length
+        length = int.from_bytes(table[start + 2 : start + 4], "little")
+    if not length or len(said) < 2 or len(said) != len(lengths):
+        return None
+    if said[0] <= len(table) or said[-1] <= length or said[-1] > 0xFFFF:
+        return None
+    cut = bytearray(table)
+    cut[4:8] = said[0].to_bytes(4, "little")
+    cut[start + 2 : start + 4] = said[-1].to_bytes(2, "little")
+    return bytes(cut)
 
 
 def _raw(text: str) -> bytes | None:

@@ -82,6 +82,7 @@ PHRASES = (
     # Xen, ESXi, Windows, firmware
     "pci-dma: ",
     "vfio_dma_map",
+    "vfio group to container",
     " is not viable",
     "within the iommu_group are bound",
     "i/o virtualisation ",

@@ -157,6 +157,19 @@ REPORTS = {
         "[<    0.000021>] DMAR: [fault reason 06] PTE Read access is not set\n",
         1, ("0000:00:02.0: DMA read", "0x06 no read"), ("missing", "+0.0", "0.000021"),
     ),
+    "DPDK without a group": Report(
+        "EAL: cannot add vfio group to container, error 22 (Invalid argument)\n",
+        1, ("problem  line 1", "refused to translate"),
+    ),
+    "OpenBSD": Report(
+        "acpi0: tables DSDT FACP APIC DMAR\nacpidmar0 at acpi0: DRHD 0xfed90000 haw 39\n"
+        "acpidmar0: ver 1:0 cap d2008c40660462 ecap f050da\n",
+        0, ("3 normal, 0 unknown",),
+    ),
+    "Xen could not map": Report(
+        "(XEN) [VT-D]d1:PCI: map 0000:00:1f.2\n(XEN) [VT-D]d1:PCI: map 0000:00:1f.2 failed\n",
+        1, ("problem  line 2", "normal   line 1"),
+    ),
     "ids of I/O APICs disagree": Report(
         "DMAR-IR: IOAPIC id 2 under DRHD base  0xfed91000 IOMMU 1\n"
         "DMAR-IR: [Firmware Bug]: ioapic 0 has no mapping iommu, interrupt remapping will be off\n",

@@ -141,3 +141,18 @@ def test_any_change_to_a_source_is_read_or_refused(data: st.DataObject) -> None:
         assert str(error)
     else:
         assert tables
+
+
+@pytest.mark.parametrize("before", ["Base Address", "End Address", "Device Scope Type", "PCI Path"])
+def test_a_source_cut_in_its_last_structure_is_a_cut_table(before: str) -> None:
+    (found,) = find_tables(SOURCE[: SOURCE.rindex(before)].encode())
+    assert "end before" in found.notes[0]
+    assert {finding.rule for finding in validate(found.data)} == {"DMAR-H03"}
+
+
+def test_a_source_without_one_structure_is_an_edited_table() -> None:
+    start = SOURCE.index("Subtable Type : 0001")
+    edited = SOURCE[: SOURCE.rindex("\n", 0, start)]
+    (found,) = find_tables(edited.encode())
+    assert len(found.data) == 48 + 24
+    assert not any("end before" in note for note in found.notes)

@@ -79,7 +79,7 @@ MESSAGES = (
             "interrupt", "earlier lines about interrupt remapping; " + FIRMWARE),
     problem("", r"Failed to set iommu for container|failed to setup container for group|"
             r"[Ff]ailed to attach ioas|VFIO_(?:MAP|DMA_MAP|IOMMU_MAP)\w*.*failed|"
-            r"vfio_dma_map\(.*\) = -",
+            r"vfio_dma_map\(.*\) = -|annot add (?:VFIO|vfio) group to container",
             "the kernel refused to translate the device for a guest: a reserved region, no "
             "interrupt remapping, or too little locked memory", "the kernel log of that moment"),
     problem("", r"within the iommu_group are bound|group \d+ is not viable",

@@ -56,6 +56,7 @@ _XEN = (
             r"flush all failed|Set iommu interrupt affinity error|no device found, something must|"
             r"Cannot allocate memory for (?:ir_ctrl|qi_ctrl)|intremap index .* larger than|"
             r"IO-APIC index .* (?:invalid|empty entry)|unexpected context entry|"
+            r"(?:map|unmap) [0-9a-f:.]+ failed|"
             r"cannot disable Queued Invalidation|no upstream bridge for|\[VT-D\].*unknown\(\d+\): ",
             "Xen could not set something up, named in the line", "Xen version; " + FIRMWARE),
     problem("", r"I/O virtualisation disabled",
@@ -112,6 +113,13 @@ _FREEBSD = (
         r"dmar\d+: <DMA remap>|dmar\d+: (?:regs@|ver |cap|ecap|Ver|ND )|"
         r"dmar\d+: .*(?:iomem|irq)",
         "a unit answers; its registers",
+    ),
+)
+_OPENBSD = (
+    normal(
+        "",
+        r"acpidmar\d+ at acpi\d+|acpi\d+: tables .*\bDMAR\b|acpidmar\d+: (?:ver|cap|register)",
+        "the table is there, and a unit answers; its registers",
     ),
 )
 _ESXI = (
@@ -214,6 +222,7 @@ _FIRMWARE = (
 MESSAGES: tuple[Message, ...] = (
     *(message._replace(system="Xen") for message in _XEN),
     *(message._replace(system="FreeBSD") for message in _FREEBSD),
+    *(message._replace(system="OpenBSD") for message in _OPENBSD),
     *(message._replace(system="ESXi") for message in _ESXI),
     *(message._replace(system="Windows") for message in _WINDOWS),
     *(message._replace(system="hypervisors") for message in _HYPERVISORS),
