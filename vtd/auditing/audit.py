@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from devices.dma import WRITE, Atomic, Request
+from devices.dma import WRITE, Request
 from pagetables.bits import BitRecord
 from pagetables.observer import Structure
 from vtd.auditing.cache_copies import CacheCopies
@@ -26,6 +26,7 @@ from vtd.auditing.device_tlb_copies import DeviceTlbCopies
 from vtd.auditing.domain_ids import DomainIds
 from vtd.auditing.frames_left import FramesLeft
 from vtd.auditing.outdated import Outdated
+from vtd.auditing.own_stores import OwnStores
 from vtd.auditing.page_request_audit import PageRequestAudit
 from vtd.auditing.payments import Payments
 from vtd.auditing.request_words import RequestWords
@@ -53,10 +54,16 @@ from vtd.unit.unit import RemappingUnit
 class Audit(Observer):
     """Watches ``unit`` from now on, until :meth:`detach`; what it holds already is not judged.
 
-    ``writer`` names who stores a word when it is stored: by default by its calls.
+    ``writer`` names who stores a word when it is stored: by default by its calls. Audits of units
+    that share their memory share ``own_stores``.
     """
 
-    def __init__(self, unit: RemappingUnit, writer: Callable[[], object] = calls) -> None:
+    def __init__(
+        self,
+        unit: RemappingUnit,
+        writer: Callable[[], object] = calls,
+        own_stores: OwnStores | None = None,
+    ) -> None:
         self.copies = Copies(unit.capabilities.did_width, unit.capabilities.max_guest_address_width)
         self._unit = unit
         self._memory = unit.remapping.memory
@@ -77,8 +84,8 @@ class Audit(Observer):
         self._torn = TornWrites(self._memory)
         self._page_requests = PageRequestAudit(unit)
         self._translating = False
-        self._own_store: int | None = None
-        self._payload: object = None
+        self._own_stores = OwnStores() if own_stores is None else own_stores
+        self._own_stores.watchers += 1
         self._unnamed: set[str] = set()
         unit.observe(self)
         unit.subscribe(self._device_tlbs.event)
@@ -91,6 +98,7 @@ class Audit(Observer):
         self._page_requests.detach()
         self._unit.ignore(self)
         self._unit.unsubscribe(self._device_tlbs.event)
+        self._own_stores.watchers -= 1
         if self._watched:
             self._memory.ignore(self._store)  # type: ignore[attr-defined]
 
@@ -143,17 +151,15 @@ class Audit(Observer):
 
     def begin(self, request: Request) -> None:
         """A new request: nothing is known of where it goes."""
-        self._read.forget(request)
-        self._uses.denying = None
         if request.access & WRITE:
-            self._payload = request.payload
-        self._caches.begin(request)
+            self._own_stores.device_sends(request.payload)
+        self.looks_ahead(request)
 
     def looks_ahead(self, request: Request) -> None:
         """As for a request, while another one may still store its data."""
-        payload = self._payload
-        self.begin(request)
-        self._payload = payload
+        self._read.forget(request)
+        self._uses.denying = None
+        self._caches.begin(request)
 
     def asked(self, cache: CacheName, key: Any, entry: Any) -> None:
         """Judge what the cache may have, and know what it came from."""
@@ -171,17 +177,17 @@ class Audit(Observer):
 
     def update(self, structure: Structure, address: int, size: int, old: int, new: int) -> None:
         """The next store there is the unit's."""
-        self._own_store = address
+        self._own_stores.unit_stores(address)
 
     def updated(self, structure: Structure, address: int, new: int, *, done: bool) -> None:
         """The unit set a flag in an entry itself."""
-        self._own_store = None
+        self._own_stores.unit_stores(None)
         if done:
             self._read.updated(structure, address, new)
 
     def write(self, structure: Structure, address: int, data: bytes) -> None:
         """The next store there is the unit's."""
-        self._own_store = address
+        self._own_stores.unit_stores(address)
 
     def fault(self, request: Request, reason: FaultReason) -> None:
         """A right that software has granted since may be denied; a fault may be kept (6.1, 6.4)."""
@@ -279,13 +285,7 @@ class Audit(Observer):
         """Something is about to be stored: by software, unless the unit or a device said so."""
         frames = range(address >> 12, (address + max(len(data), 1) - 1 >> 12) + 1)
         self._stored.touched(frames)
-        if address == self._own_store:
-            self._own_store = None
-            return
-        if self._payload is not None and (
-            data is self._payload or isinstance(self._payload, Atomic)
-        ):
-            self._payload = None
+        if self._own_stores.make(address, data):
             return
         self._stored.now += 1
         torn = self._torn.stored(address, data, self._verdicts.line)

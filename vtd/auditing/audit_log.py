@@ -27,7 +27,7 @@ from pagetables.bits import BitRecord
 from pagetables.memory import BusError, PhysicalMemory
 from pagetables.observer import Structure
 from vtd.auditing.debt import Debt, Kind, Owner, Word, owed_for
-from vtd.auditing.unit_audit import AuditFinding, UnitAudit
+from vtd.auditing.unit_audit import AuditFinding, UnitAudit, audits_of
 from vtd.layouts.descriptors import (
     DESCRIPTORS,
     DescriptorHead,
@@ -46,7 +46,7 @@ from vtd.layouts.registers import (
     Version,
 )
 from vtd.recordings.scenario import BROKEN, Scenario, ScenarioRun
-from vtd.recordings.steps import STEPS, Number, Step, kinds_of, parse_step
+from vtd.recordings.steps import STEPS, Number, Step, UnitStep, kinds_of, parse_step
 from vtd.recordings.values import Json, members
 from vtd.severity import WARNING
 from vtd.unit.caching.iotlb import IotlbEntry
@@ -73,6 +73,8 @@ class Finding(NamedTuple):
 
     line: int
     use: AuditFinding
+    unit: int = 0
+    """The number of the unit, where there are several."""
 
 
 @dataclass
@@ -91,11 +93,11 @@ class LogReport:
     wasteful: int = 0
     """Those of them that met nothing outdated."""
 
-    def add(self, audits: UnitAudit) -> None:
+    def add(self, audits: UnitAudit, unit: int = 0) -> None:
         """What the audits of one unit found, in the order of the lines."""
         for line, judgement in audits.judged():
             legal = judgement.severity < WARNING
-            (self.window if legal else self.findings).append(Finding(line, judgement))
+            (self.window if legal else self.findings).append(Finding(line, judgement, unit))
         self.findings.sort(key=lambda finding: finding.line)
         self.uses += audits.debts.uses + audits.devices.uses
         self.descriptors += audits.debts.descriptors
@@ -118,6 +120,7 @@ def _row(finding: Finding) -> dict[str, Json]:
     use = finding.use
     row: dict[str, Json] = {
         "line": finding.line,
+        "unit": finding.unit,
         "verdict": use.title,
         "severity": str(use.severity),
         "text": str(use),
@@ -203,16 +206,18 @@ def _audit_steps(
     with _problems_of(0):
         run = ScenarioRun(scenario, as_recorded=scenario.recorded_on_qemu, caches=policy)
     here = 0
-    audits = UnitAudit(run.unit, lambda: f"line {here}")
+    audits = audits_of(run.units, lambda: f"line {here}")
     for here in carry_out_lines(run, steps):
-        audits.at(here)
+        for each in audits:
+            each.at(here)
     report.lines = here
-    report.add(audits)
+    for number, each in enumerate(audits):
+        report.add(each, number)
     return report
 
 
 @dataclass(frozen=True, kw_only=True)
-class InvalidateStep(Step):
+class InvalidateStep(UnitStep):
     """One descriptor is carried out, in a log that does not have the queue itself."""
 
     op: ClassVar = "invalidate"
@@ -230,7 +235,7 @@ def carry_out_lines(run: ScenarioRun, steps: Iterable[tuple[int, Step]]) -> Iter
         yield line
         try:
             if isinstance(step, InvalidateStep):
-                _carry_out(run.unit, _descriptor(step.descriptor))
+                _carry_out(run.unit_numbered(step.unit), _descriptor(step.descriptor))
             else:
                 take(step)
         except BROKEN:

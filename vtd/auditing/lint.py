@@ -105,8 +105,14 @@ def lint_log(lines: Iterable[str]) -> list[LintFinding]:
 
     scenario, steps = read_platform_log(every())
     run = ScenarioRun(scenario, as_recorded=scenario.recorded_on_qemu, caches=AGGRESSIVE)
-    watching = WriteLint(run.unit)
+    watching = [WriteLint(unit) for unit in run.units]
     for line in carry_out_lines(run, steps):
-        watching.line = line
-    watching.detach()
-    return [*watching.findings, *lint_structures(run.unit)]
+        for each in watching:
+            each.line = line
+    found: list[LintFinding] = []
+    for each in watching:
+        each.detach()
+        found += each.findings
+    for unit in run.units:
+        found += lint_structures(unit)
+    return found

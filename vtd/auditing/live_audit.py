@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from vtd.auditing.aligned_down import AlignedDown
 from vtd.auditing.audit_log import Finding, LogReport
 from vtd.auditing.debt import Debt, Kind
-from vtd.auditing.unit_audit import UnitAudit
+from vtd.auditing.unit_audit import audits_of
 from vtd.recordings.live import Numbered, Opener, open_live
 from vtd.recordings.replay_live import LiveRun
 from vtd.unit.caching.policy import AGGRESSIVE, CachePolicy
@@ -31,7 +31,7 @@ def _audit(run: LiveRun, lines: Iterator[Numbered]) -> LogReport:
     report = LogReport("live recording", 1)
     inferred: list[Debt] = []
     here = [0]
-    audits = [UnitAudit(unit, lambda: f"line {here[0]}") for unit in run.units]
+    audits = audits_of(run.units, lambda: f"line {here[0]}")
     for unit in run.units:
         AlignedDown(unit, inferred.append)
     for number, line in lines:
@@ -43,8 +43,8 @@ def _audit(run: LiveRun, lines: Iterator[Numbered]) -> LogReport:
         report.findings += [Finding(number, debt) for debt in dict.fromkeys(inferred)]
         inferred.clear()
         report.lines = number
-    for audit in audits:
-        report.add(audit)
+    for number, audit in enumerate(audits):
+        report.add(audit, number)
     report.findings = [each for each in report.findings if not _unknowable(each)]
     return report
 

@@ -122,7 +122,7 @@ def vtd_platforms(pytestconfig: pytest.Config) -> PlatformFactory:
     at the end of the block raise an AssertionError that lists them.
     """
     from pagetables.memory import PhysicalMemory  # noqa: PLC0415
-    from vtd.auditing.unit_audit import UnitAudit  # noqa: PLC0415
+    from vtd.auditing.unit_audit import audits_of  # noqa: PLC0415
     from vtd.unit.caching.policy import POLICIES  # noqa: PLC0415
     from vtd.unit.options import Options  # noqa: PLC0415
     from vtd.unit.port import UnitPort  # noqa: F401, PLC0415 - loaded now, not in the first example
@@ -161,7 +161,7 @@ def vtd_platforms(pytestconfig: pytest.Config) -> PlatformFactory:
         for unit in made if counting else ():
             reached.watch(unit)
         if audited:
-            platform.audits = [UnitAudit(unit) for unit in made]
+            platform.audits = audits_of(made)
         yield platform
         findings = [str(each) for audit in platform.audits for each in audit.findings]
         if findings:

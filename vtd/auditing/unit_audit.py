@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from vtd.auditing.audit import Audit
 from vtd.auditing.debt import Debt
 from vtd.auditing.device_tlb_audit import DeviceTlbAudit, DeviceTlbFinding, Misuse
+from vtd.auditing.own_stores import OwnStores
 from vtd.auditing.unflushed_audit import UnflushedAudit, UnflushedFinding
 from vtd.auditing.writers import calls
 from vtd.severity import WARNING
@@ -16,10 +17,18 @@ AuditFinding = Debt | DeviceTlbFinding | UnflushedFinding
 
 
 class UnitAudit:
-    """Watches ``unit`` from now on; ``writer`` names who stores a word, by default by the calls."""
+    """Watches ``unit`` from now on; ``writer`` names who stores a word, by default by the calls.
 
-    def __init__(self, unit: RemappingUnit, writer: Callable[[], object] = calls) -> None:
-        self.debts = Audit(unit, writer)
+    Audits of units that share their memory share ``own_stores``.
+    """
+
+    def __init__(
+        self,
+        unit: RemappingUnit,
+        writer: Callable[[], object] = calls,
+        own_stores: OwnStores | None = None,
+    ) -> None:
+        self.debts = Audit(unit, writer, own_stores)
         self.devices = DeviceTlbAudit(unit)
         self.unflushed = UnflushedAudit(unit)
 
@@ -51,3 +60,11 @@ class UnitAudit:
     def findings(self) -> list[AuditFinding]:
         """What is to be held against software or devices if all ended now."""
         return [each for _, each in self.judged() if each.severity >= WARNING]
+
+
+def audits_of(
+    units: Iterable[RemappingUnit], writer: Callable[[], object] = calls
+) -> list[UnitAudit]:
+    """Audits of units that share their memory."""
+    own_stores = OwnStores()
+    return [UnitAudit(unit, writer, own_stores) for unit in units]

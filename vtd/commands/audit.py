@@ -96,10 +96,10 @@ def _audit(path: Path, cache: str) -> LogReport:
 
 
 def _lines(path: Path, report: LogReport, *, window: bool) -> Iterator[str]:
-    for line, use in report.findings:
-        yield f"{path}:{line}: {use}"
-    for line, use in report.window if window else ():
-        yield f"{path}:{line}: legal: {use}"
+    for line, use, unit in report.findings:
+        yield f"{path}:{line}: {f'unit {unit}: ' * bool(unit)}{use}"
+    for line, use, unit in report.window if window else ():
+        yield f"{path}:{line}: legal: {f'unit {unit}: ' * bool(unit)}{use}"
     yield (
         f"{path}: {report.kind}, {counted(report.uses, 'use')} of cached entries checked, "
         f"{counted(len(report.findings), 'finding')}, {len(report.window)} in the window; "

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from vtd.auditing.audit_log import LogReport
-from vtd.auditing.unit_audit import UnitAudit
+from vtd.auditing.unit_audit import audits_of
 from vtd.commands.counted import counted
 from vtd.commands.live_boot import boot
 from vtd.commands.live_fetch import fetch
@@ -119,7 +119,7 @@ def serve(
             for base, unit in machine.platform.units.items():
                 Trace(f"unit {base:#x}", unit, _note)
         units = list(machine.platform.units.values())
-        audits = [UnitAudit(unit, lambda: "a device") for unit in units] if audit else []
+        audits = audits_of(units, lambda: "a device") if audit else []
         kept = [InvalidatedInterrupts(unit) for unit in units] if audit else []
         folder = sockets or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="vtd-")))
         with unusable_input(str(folder)):

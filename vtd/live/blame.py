@@ -12,7 +12,7 @@ from vtd.severity import ERROR
 
 def blamed(report: LogReport) -> Iterator[AuditFinding]:
     """The errors; that memory is gone with the client is no change of the software's own."""
-    for _, use in report.findings:
+    for _, use, _ in report.findings:
         gone = isinstance(use, Debt) and use.now is None and use.kind is Kind.WRONG_ORDER
         if use.severity >= ERROR and not gone:
             yield use

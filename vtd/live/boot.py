@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from vtd.auditing.audit_log import LogReport
-from vtd.auditing.unit_audit import UnitAudit
+from vtd.auditing.unit_audit import audits_of
 from vtd.layouts.registers import Capability, ExtendedCapability
 from vtd.live import initramfs, madt
 from vtd.live.blame import blamed
@@ -173,7 +173,7 @@ def run(
             kernel = guest.kernel.release
             LiveRecorder(lines.write, assembly.table, units, kernel=kernel, **about)
         audited = units if boot.audited else []
-        audits = [UnitAudit(unit, lambda: None) for unit in audited]
+        audits = audits_of(audited, lambda: None)
         kept = [InvalidatedInterrupts(unit) for unit in audited]
         for unit in units:
             unit.subscribe(lambda event: _note_blocked(outcome, event))

@@ -19,7 +19,7 @@ from typing import NamedTuple, Self, TypedDict
 from devices import io_apic
 from devices.dma import PageRequest, Request, SilentDevice, split_pages
 from pagetables.memory import BusError, PhysicalMemory, TableMemory
-from pagetables.stores import ProcessorStores
+from pagetables.stores import ProcessorStores, UnsnoopedMemory
 from vtd.recordings import outcomes, steps
 from vtd.recordings.steps import STEPS, Kinds, Step, parse_step, parse_steps
 from vtd.recordings.values import (
@@ -81,16 +81,29 @@ class Region(NamedTuple):
     read_only: bool
 
 
-@dataclass(frozen=True)
-class Scenario:
-    """A scenario as values."""
+class UnitValues(NamedTuple):
+    """What a unit is made of."""
 
     capabilities: Capabilities
     constants: Mapping[int, int]
     """Values of implementation-specific registers, 64 bits by offset."""
+
+
+class Device(NamedTuple):
+    """A device, and the number of the unit that it is behind."""
+
+    source_id: int
+    unit: int
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """A scenario as values."""
+
+    units: tuple[UnitValues, ...]
     memory: tuple[Region, ...]
-    devices: Mapping[str, int]
-    """Source-ids by name."""
+    devices: Mapping[str, Device]
+    """By name."""
     stores_wait: bool
     """Whether stores of software wait in caches and write buffers where the unit does not snoop."""
     answered_by_steps: bool
@@ -111,8 +124,7 @@ class Scenario:
         on_qemu = member(raw, "oracle", str, "").startswith("QEMU")
         compressed = on_qemu or "choice:fault-compression" in member(raw, "tags", texts, [])
         return cls(
-            capabilities=member(raw, "unit", unit_capabilities),
-            constants=member(raw, "unit", unit_constants),
+            units=_units(raw),
             memory=member(raw, "memory", _memory),
             devices=member(raw, "devices", _devices),
             stores_wait=member(raw, "stores_wait", flag, False),
@@ -143,6 +155,16 @@ def unit_capabilities(unit: Json) -> Capabilities:
     )
 
 
+def _units(raw: Json) -> tuple[UnitValues, ...]:
+    if member(raw, "units", items, []):
+        return member(raw, "units", lambda units: tuple(map(_unit, units)))
+    return (member(raw, "unit", _unit),)
+
+
+def _unit(raw: Json) -> UnitValues:
+    return UnitValues(unit_capabilities(raw), unit_constants(raw))
+
+
 def unit_constants(unit: Json) -> dict[int, int]:
     """Its implementation-specific registers, 64 bits by offset; none where it lists none."""
     constants = member(unit, "registers", members, {})
@@ -162,8 +184,11 @@ def _region(raw: Json) -> Region:
     raise ScenarioError(f"{raw!r} is neither [start, length] nor [start, length, 'ro']")
 
 
-def _devices(raw: Json) -> dict[str, int]:
-    return {name: member(device, "source_id", number) for name, device in members(raw).items()}
+def _devices(raw: Json) -> dict[str, Device]:
+    return {
+        name: Device(member(device, "source_id", number), member(device, "unit", number, 0))
+        for name, device in members(raw).items()
+    }
 
 
 def load_scenario(path: Path) -> dict[str, Json]:
@@ -181,6 +206,8 @@ def load_scenario(path: Path) -> dict[str, Json]:
 
 class ScenarioRun:
     """The platform of a scenario, and what each kind of step does to it.
+
+    ``unit`` is the first of ``units``.
 
     A scenario as JSON is one whose steps are still to come. ``departures``: of the unit, instead of
     what the scenario says; ``as_recorded``: all that QEMU's unit does. ``caches``: what the unit
@@ -204,31 +231,49 @@ class ScenarioRun:
             for region in scenario.memory:
                 self.memory.add_region(region.start, region.length, read_only=region.read_only)
         self.stores: ProcessorStores | None = None
-        table_memory: TableMemory = self.memory
         if scenario.stores_wait:
-            rwbf = bool(scenario.capabilities.cap.rwbf)
-            snoops = bool(scenario.capabilities.ecap.c)
-            self.stores = ProcessorStores(self.memory, caches=not (snoops and rwbf), buffers=rwbf)
-            table_memory = self.stores.unsnooped
+            made = [each.capabilities for each in scenario.units]
+            rwbf = any(each.cap.rwbf for each in made)
+            snoop = all(each.ecap.c for each in made)
+            self.stores = ProcessorStores(self.memory, caches=not (snoop and rwbf), buffers=rwbf)
         options = Options(caches=caches, departures=departures)
         with broken("unit"):
-            self.unit = RemappingUnit(
-                scenario.capabilities, table_memory, options, scenario.constants
-            )
-        self.unit.subscribe(self._event)
+            self.units = [
+                RemappingUnit(each.capabilities, self._seen(), options, each.constants)
+                for each in scenario.units
+            ]
+        self.unit = self.units[0]
+        for unit in self.units:
+            unit.subscribe(self._event)
         with broken("devices"):
             self.ports = {
-                name: UnitPort(self.unit, self.memory, source_id)
-                for name, source_id in scenario.devices.items()
+                name: UnitPort(self.unit_numbered(device.unit), self.memory, device.source_id)
+                for name, device in scenario.devices.items()
             }
+            self._behind = {each.source_id: each.unit for each in scenario.devices.values()}
         self.names = {port.source_id: name for name, port in self.ports.items()}
         if scenario.answered_by_steps:
             for source_id in self.names:
-                self.unit.attach(source_id, SilentDevice())
+                self.unit_of(source_id).attach(source_id, SilentDevice())
         self.responses: list[PageGroupResponseSent] = []
         self.invalidations: list[DeviceTlbInvalidationSent] = []
-        self.itags: dict[str, int] = {}
+        self.itags: dict[str, tuple[int, int]] = {}
+        """The source-id and number of invalidation requests that have a name."""
         self.messages: list[Message] = []
+
+    def _seen(self) -> TableMemory:
+        """Memory as a unit sees it."""
+        return self.memory if self.stores is None else UnsnoopedMemory(self.stores)
+
+    def unit_numbered(self, number: int) -> RemappingUnit:
+        """A unit by its number in the head; ScenarioError if there are not so many."""
+        if number >= len(self.units):
+            raise ScenarioError(f"unit: {number} is not one of {len(self.units)} units")
+        return self.units[number]
+
+    def unit_of(self, source_id: int) -> RemappingUnit:
+        """The unit that a device is behind; the first one for a source-id of no device."""
+        return self.units[self._behind.get(source_id, 0)]
 
     def step(self, raw: Mapping[str, Json]) -> tuple[Json, Json]:
         """What a step, given as JSON, expects, and what it got; both None if it only acts."""
@@ -248,7 +293,7 @@ class ScenarioRun:
             raise ScenarioError(f"device: {step.device!r} is not one of devices")
         return self.ports[step.device]
 
-    def _itag(self, tag: str) -> int:
+    def _itag(self, tag: str) -> tuple[int, int]:
         if tag not in self.itags:
             raise ScenarioError(f"tag: no invalidation request is called {tag!r}")
         return self.itags[tag]
@@ -284,23 +329,23 @@ class ScenarioRun:
 
     @carry_out.register
     def _reg_write(self, step: steps.RegWrite) -> None:
-        self.unit.write_register(step.offset, step.size, step.value)
+        self.unit_numbered(step.unit).write_register(step.offset, step.size, step.value)
 
     @carry_out.register
     def _reg_read(self, step: steps.RegRead) -> int:
-        return self.unit.read_register(step.offset, step.size) & step.mask
+        return self.unit_numbered(step.unit).read_register(step.offset, step.size) & step.mask
 
     @carry_out.register
     def _reset(self, step: steps.Reset) -> None:
-        self.unit.reset(power_good=step.power_good)
+        self.unit_numbered(step.unit).reset(power_good=step.power_good)
 
     @carry_out.register
-    def _suspend(self, _: steps.Suspend) -> None:
-        self.unit.suspend()
+    def _suspend(self, step: steps.Suspend) -> None:
+        self.unit_numbered(step.unit).suspend()
 
     @carry_out.register
-    def _resume(self, _: steps.Resume) -> None:
-        self.unit.resume()
+    def _resume(self, step: steps.Resume) -> None:
+        self.unit_numbered(step.unit).resume()
 
     @carry_out.register
     def _dma_read(self, step: steps.DmaRead) -> Json:
@@ -416,30 +461,31 @@ class ScenarioRun:
             {"device": self.names.get(source_id), **outcomes.invalidation(request)}
             for source_id, request in sent
         ]
-        for tag, message, (_, request) in zip(step.tags, messages, sent, strict=False):
+        for tag, message, (source_id, request) in zip(step.tags, messages, sent, strict=False):
             if tag is not None:
                 message["tag"] = tag
-                self.itags[tag] = request.itag
+                self.itags[tag] = source_id, request.itag
         return messages
 
     @carry_out.register
     def _device_tlb_complete(self, step: steps.DeviceTlbComplete) -> None:
         if step.all:
-            while self.unit.devices.outstanding:
-                itag, pending = next(iter(self.unit.devices.outstanding.items()))
-                UnitPort(self.unit, self.memory, pending.source_id).complete_invalidation(
-                    1 << itag, 1
-                )
+            for unit in self.units:
+                while unit.devices.outstanding:
+                    itag, pending = next(iter(unit.devices.outstanding.items()))
+                    port = UnitPort(unit, self.memory, pending.source_id)
+                    port.complete_invalidation(1 << itag, 1)
             return
-        vector = sum(1 << self._itag(tag) for tag in step.tags)
+        vector = sum(1 << self._itag(tag)[1] for tag in step.tags)
         if step.unallocated:
-            outstanding = self.unit.devices.outstanding
+            outstanding = self.unit_of(self._port(step).source_id).devices.outstanding
             vector |= 1 << next(itag for itag in range(ITAGS) if itag not in outstanding)
         self._port(step).complete_invalidation(vector, step.count or 0)
 
     @carry_out.register
     def _device_tlb_timeout(self, step: steps.DeviceTlbTimeout) -> None:
-        self.unit.devices.time_out(self._itag(step.tag))
+        source_id, itag = self._itag(step.tag)
+        self.unit_of(source_id).devices.time_out(itag)
 
 
 def _tags(step: steps.Dma) -> _Tags:

@@ -56,6 +56,13 @@ class Step:
 
 
 @dataclass(frozen=True, kw_only=True)
+class UnitStep(Step):
+    """What happens to one unit, by its number among those of the head."""
+
+    unit: Number = 0
+
+
+@dataclass(frozen=True, kw_only=True)
 class MemWrite(Step):
     """Software writes memory."""
 
@@ -91,7 +98,7 @@ class MemRead(Step):
 
 
 @dataclass(frozen=True, kw_only=True)
-class RegWrite(Step):
+class RegWrite(UnitStep):
     """Software writes a register."""
 
     op: ClassVar = "reg_write"
@@ -102,7 +109,7 @@ class RegWrite(Step):
 
 
 @dataclass(frozen=True, kw_only=True)
-class RegRead(Step):
+class RegRead(UnitStep):
     """Software reads a register; the bits of ``mask`` count."""
 
     op: ClassVar = "reg_read"
@@ -113,7 +120,7 @@ class RegRead(Step):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reset(Step):
+class Reset(UnitStep):
     """The unit is reset; sticky fields are lost unless ``power_good`` is false (11.3)."""
 
     op: ClassVar = "reset"
@@ -122,14 +129,14 @@ class Reset(Step):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Suspend(Step):
+class Suspend(UnitStep):
     """The unit loses its power."""
 
     op: ClassVar = "suspend"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Resume(Step):
+class Resume(UnitStep):
     """Power comes back, and with it a power-good reset."""
 
     op: ClassVar = "resume"

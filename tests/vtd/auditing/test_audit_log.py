@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from vtd.auditing.audit_log import AuditLogError, audit_log
 from vtd.auditing.debt import Debt
+from vtd.auditing.lint import lint_log
 from vtd.unit.observer import CacheName
 
 CAPTURES = Path(__file__).resolve().parents[2] / "captures"
@@ -88,6 +89,30 @@ def test_a_device_that_writes_to_tables_changes_them() -> None:
     itself = {**DMA, "iova": "0x1000", "hex": (0x90003).to_bytes(8, "little").hex()}
     (finding,) = audit_log(lines(tables, DMA, DMA, itself, DMA)).findings
     assert finding.line == 15
+
+
+@pytest.mark.section("6.10")
+@pytest.mark.parametrize("given", [(0, 1), (0,), (1,), ()])
+def test_units_that_share_tables_owe_an_invalidation_each(given: tuple[int, ...]) -> None:
+    """The head lists ``units``; devices and what software does to a unit name theirs."""
+    devices = {f"nic{unit}": {"source_id": "0x10", "unit": unit} for unit in range(2)}
+    head = {**HEAD, "units": [HEAD["unit"]] * 2, "devices": devices}
+    setup = [
+        {**step, "unit": unit} if step["op"] == "reg_write" else step
+        for unit in range(2)
+        for step in SETUP
+    ]
+    uses = [{**DMA, "device": name} for name in devices]
+    paid = [{**PAGE_INVALIDATION, "unit": unit} for unit in given]
+    steps = [head, *setup, *uses, CHANGE, *paid, *uses]
+    report = audit_log(map(json.dumps, steps))
+    assert {finding.unit for finding in report.findings} == {0, 1} - set(given)
+    lint_log(map(json.dumps, steps))
+
+
+def test_a_unit_that_is_not_there_is_named() -> None:
+    with pytest.raises(AuditLogError, match="line 12: unit: 1 is not one of 1 units"):
+        audit_log(lines(DMA, {**PAGE_INVALIDATION, "unit": 1}))
 
 
 def test_a_descriptor_counts_as_the_invalidation_it_is() -> None:

@@ -37,7 +37,7 @@ def test_only_the_unaligned_ranges_of_linux_6_1_are_found(path: Path) -> None:
     assert report.uses > 1600
     stale = "stale-first" in path.name
     assert len(report.findings) == (15 if stale else 0)
-    debts = [use for _, use in report.findings if isinstance(use, Debt)]
+    debts = [use for _, use, _ in report.findings if isinstance(use, Debt)]
     pages = [debt.owner.address for debt in debts]
     ranges = [*range(0x70004, 0x70007), *range(0x70008, 0x7000B), *range(0x70010, 0x70018), 0x70008]
     assert pages == ([page << 12 for page in ranges] if stale else [])
@@ -81,7 +81,7 @@ class Unmapping(RecordedMachine):
 
     def findings(self, path: Path) -> list[int | None]:
         report = audited(self.write(path / "made.jsonl.gz"))
-        debts = [use for _, use in report.findings if isinstance(use, Debt)]
+        debts = [use for _, use, _ in report.findings if isinstance(use, Debt)]
         return [debt.owner.address for debt in debts if debt.inferred]
 
 

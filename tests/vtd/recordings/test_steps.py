@@ -155,7 +155,7 @@ def test_a_scenario_is_read_as_a_whole(name: str) -> None:
     scenario = Scenario.parse(raw)
     assert raw == before
     assert [step.op for step in scenario.steps] == [step["op"] for step in raw["steps"]]
-    assert scenario.capabilities.cap == int(raw["unit"]["cap"], 0)
+    assert scenario.units[0].capabilities.cap == int(raw["unit"]["cap"], 0)
     assert set(scenario.devices) == set(raw["devices"])
 
 
