@@ -162,7 +162,7 @@ class Sriov:
             for number, (size, wide) in (vf_bars or {}).items()
         }
         physical.sriov = self
-        physical.at_reset.append(self._drop)
+        physical.at_reset.append(self._reset)
 
     def bar_kind(self, number: int) -> int:
         """The low byte of a VF BAR: its type, without an address."""
@@ -175,8 +175,20 @@ class Sriov:
         last = routing.first_offset + (total - 1) * routing.stride
         return range(routing.first_offset, last + 1, routing.stride or 1)
 
-    def _drop(self) -> None:
-        self._become(())
+    def keep_enabled(self) -> None:
+        """From now on virtual functions stay as they are, whatever is written here.
+
+        A reset of the physical function resets them too. So it is for who has a physical function
+        whose virtual ones somebody else has switched on.
+        """
+        for register in (self.control, self.count):
+            register.initial, register.on_write = register.value, lambda before, _: before
+
+    def _reset(self) -> None:
+        if not self.control.value.vf_enable:
+            self._become(())
+        for function in self.functions:
+            function.reset()
 
     def _become(self, functions: tuple[VirtualFunction, ...]) -> None:
         gone, self.functions = self.functions, functions

@@ -19,6 +19,7 @@ from vtd.live.fetch import Store, cache_folder
 from vtd.live.initramfs import FILES
 from vtd.live.kernel import Kernel
 from vtd.live.qemu import find_qemu
+from vtd.live.tools import read_tools
 
 QemuOption = Annotated[
     str | None,
@@ -39,7 +40,11 @@ def make_guest(qemu: str | None, kernel: Kernel, busybox: Path | None) -> Guest:
     """Everything but the machine; ValueError or OSError names what is missing."""
     known = store()
     return Guest(
-        find_qemu(qemu, [known.qemu]), kernel, known.read_busybox(busybox), compile_checks()
+        find_qemu(qemu, [known.qemu]),
+        kernel,
+        known.read_busybox(busybox),
+        compile_checks(),
+        read_tools(known.tools),
     )
 
 

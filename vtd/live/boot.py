@@ -15,7 +15,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -44,6 +44,7 @@ from vtd.unit.unit import RemappingUnit
 
 _VERDICT = re.compile(r"^check: (.*?) (ok|FAILED|skipped)(?:: ?(.*))?$")
 END = "note: end"
+CUT = "note: the power fails"
 FILE = "file: "
 """Before the name and the content, in base64, of a file."""
 STEP = 0.2
@@ -81,6 +82,8 @@ class Guest:
     busybox: bytes
     program: bytes | None = None
     """The compiled checks; None where nothing could compile them."""
+    tools: Mapping[str, bytes] = field(default_factory=dict)
+    """Programs that some checks run, with what they load, by path."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +108,11 @@ class Boot:
     interrupts_remapped: bool = False
     """No I/O APIC that would keep Linux from remapping interrupts."""
     next_checks: tuple[str, ...] = ()
-    """Of the kernel that the checks ``kexec`` and ``kdump`` start."""
+    """Of the kernel that the checks ``kexec`` and ``kdump`` start, or that starts after a power
+    cut."""
+    power_cut: bool = False
+    """The guest says when the power fails: it is gone then, its disks keep what they promise to,
+    and it starts again with ``next_checks``."""
     script: bytes | None = None
     record: Path | None = None
     silence: float = 180
@@ -186,28 +193,51 @@ def run(
         server = Server(machine, folder, now)
         stack.callback(server.close)
         (folder / "dmar.bin").write_bytes(assembly.table.pack())
-        (folder / "initrd").write_bytes(_initrd(guest, boot))
-        console = folder / "console"
-        command = [
-            *guest.qemu.command,
-            *qemu_arguments(machine, folder / "dmar.bin", server.path),
-            *("-nodefaults", "-no-reboot", "-display", "none", "-smp", str(boot.cpus)),
-            *("-cpu", boot.cpu, "-serial", f"file:{console}", "-serial", "stdio"),
-            *("-kernel", str(guest.kernel.image), "-initrd", str(folder / "initrd")),
-            *("-append", _command_line(boot)),
-        ]
-        with _started(command) as process:
-            said = _Said(process, note)
-            patience = Patience(boot, now())
-            while process.poll() is None and not outcome.why:
+        _powered(guest, boot, server, outcome, note)
+        if boot.power_cut and not outcome.why:
+            while server.clients:
                 server.serve(STEP)
-                size = console.stat().st_size if console.exists() else 0
-                outcome.why = patience.lost(now(), size + len(said.lines))
-            code = process.poll()
-        said.finish()
-        if console.exists():
-            outcome.console = console.read_text("utf-8", "replace")
+            machine.lose_power()
+            again = replace(boot, checks=boot.next_checks, next_checks=(), power_cut=False)
+            _powered(guest, again, server, outcome, note)
         outcome.counts = machine.counts()
+    report = LogReport("live")
+    for audit in audits:
+        report.add(audit)
+    outcome.uses, outcome.window = report.uses, len(report.window)
+    outcome.audited = [str(each) for each in blamed(report)]
+    outcome.audited += [line for each in kept for line in each.findings]
+    return outcome
+
+
+def _powered(
+    guest: Guest, boot: Boot, server: Server, outcome: Outcome, note: Callable[[str], None]
+) -> None:
+    """The time from a start of QEMU to its end, or until the power fails."""
+    folder, now = server.folder, server.now
+    (folder / "initrd").write_bytes(_initrd(guest, boot))
+    console = folder / "console"
+    command = [
+        *guest.qemu.command,
+        *qemu_arguments(server.machine, folder / "dmar.bin", server.path),
+        *("-nodefaults", "-no-reboot", "-display", "none", "-smp", str(boot.cpus)),
+        *("-cpu", boot.cpu, "-serial", f"file:{console}", "-serial", "stdio"),
+        *("-kernel", str(guest.kernel.image), "-initrd", str(folder / "initrd")),
+        *("-append", _command_line(boot)),
+    ]
+    with _started(command) as process:
+        said = _Said(process, note)
+        patience = Patience(boot, now())
+        while process.poll() is None and not outcome.why:
+            server.serve(STEP)
+            if boot.power_cut and CUT in said.lines:
+                break
+            size = console.stat().st_size if console.exists() else 0
+            outcome.why = patience.lost(now(), size + len(said.lines))
+        code = process.poll()
+    said.finish()
+    if console.exists():
+        outcome.console += console.read_text("utf-8", "replace")
     complaints = " ".join(said.complaints)
     if code:
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"failed ({code})"
@@ -215,14 +245,7 @@ def run(
             f"{guest.qemu.command[-1]} {how}" + (f": {complaints}" if complaints else "")
         )
     outcome.why = outcome.why or complaints
-    report = LogReport("live")
-    for audit in audits:
-        report.add(audit)
-    outcome.uses, outcome.window = report.uses, len(report.window)
-    outcome.audited = [str(each) for each in blamed(report)]
-    outcome.audited += [line for each in kept for line in each.findings]
     _read_lines(outcome, said.lines)
-    return outcome
 
 
 class Patience:
@@ -252,7 +275,7 @@ def _command_line(boot: Boot) -> str:
 def _initrd(guest: Guest, boot: Boot) -> bytes:
     tables = {"madt.aml": madt.without_io_apic(boot.cpus)} if boot.interrupts_remapped else {}
     extra = {}
-    if boot.next_checks:
+    if boot.next_checks and not boot.power_cut:
         extra = {
             "next/kernel": guest.kernel.image.read_bytes(),
             "next/initrd": initramfs.build(
@@ -262,11 +285,16 @@ def _initrd(guest: Guest, boot: Boot) -> bytes:
         }
     programs = {"bin/checks": guest.program, "script": boot.script}
     given = {path: content for path, content in programs.items() if content is not None}
+    names = {line.partition(" ")[0] for line in boot.checks}
+    if "collect" in names:
+        given |= collector()
+    if names & initramfs.WITH_TOOLS:
+        given |= guest.tools
     return initramfs.build(
         guest.kernel,
         guest.busybox,
         boot.checks,
-        programs={**given, **(collector() if "collect" in boot.checks else {})},
+        programs=given,
         extra=extra,
         acpi_tables=tables,
     )

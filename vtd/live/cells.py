@@ -103,9 +103,10 @@ def unit(
     return f'[[unit]]\nbase = {base:#x}\nprofile = "{profile}"\n{scope}\nset = {{ {changed} }}\n'
 
 
-def disk(at: str = "00:05.0", more: str = "") -> str:
+def disk(at: str = "00:05.0", more: str = "", parameters: str = "") -> str:
     """An NVMe controller."""
-    return f'[[function]]\nat = "{at}"\nmodel = "nvme"\nparameters = {{ blocks = {DISK} }}\n{more}'
+    values = f"blocks = {DISK}{parameters}"
+    return f'[[function]]\nat = "{at}"\nmodel = "nvme"\nparameters = {{ {values} }}\n{more}'
 
 
 def edu(at: str = "00:06.0", more: str = "") -> str:
@@ -293,7 +294,7 @@ def cells() -> Iterator[Cell]:
         "network",
         "an 82576 and its driver's self-tests",
         unit() + DEVICES + network(),
-        checks=("units", "network igb"),
+        checks=("units", "network igb", "ethtool igb"),
         append=STRICT,
     )
     yield _cell(
@@ -308,6 +309,21 @@ def cells() -> Iterator[Cell]:
         "a virtual function by itself",
         unit() + DEVICES + network("vfs = 1\n", ", driven = true"),
         checks=("units", "network igbvf"),
+    )
+    yield _cell(
+        "disk-virtual",
+        "a virtual function of a disk, given its queues by the physical one",
+        unit() + edu() + edu("00:07.0") + disk(more="vfs = 1\n", parameters=", vfs = 2"),
+        checks=("units", "nvme", "nvme_virtual"),
+        append=f"{STRICT} nvme_core.multipath=N",
+    )
+    yield _cell(
+        "power-cut",
+        "the power fails while a disk is written",
+        unit() + DEVICES,
+        checks=("units", "write_until_cut"),
+        next_checks=("units", "after_cut", "nvme"),
+        power_cut=True,
     )
     yield _cell(
         "sva",

@@ -1,4 +1,4 @@
-"""What a boot needs and a machine may lack: QEMU, kernels, busybox; fetched with apt's own tools.
+"""What a boot needs and a machine may lack: QEMU, kernels, programs; fetched with apt's own tools.
 
 On Debian and Ubuntu packages are downloaded from the mirror that the machine itself uses, checked
 against the keyring of the distribution by apt, and unpacked below a cache folder: nothing is
@@ -20,6 +20,7 @@ from pathlib import Path
 
 from vtd.live.kernel import Kernel, KernelError, find_kernel
 from vtd.live.qemu import PROGRAM, QemuError, find_qemu
+from vtd.live.tools import PACKAGES, ToolError, keep_tools
 
 NEXT_SUITE = {"debian": "testing", "ubuntu": "devel"}
 KERNEL = {"debian": "linux-image-amd64", "ubuntu": "linux-image-generic"}
@@ -61,6 +62,11 @@ class Store:
     def busybox(self) -> Path:
         """A static busybox."""
         return self.folder / "busybox"
+
+    @property
+    def tools(self) -> Path:
+        """Programs that some checks of the guest run."""
+        return self.folder / "tools"
 
     def kernels(self) -> list[Kernel]:
         """The kernels, oldest first."""
@@ -243,6 +249,7 @@ def fetch(store: Store, system: System, note: Callable[[str], None]) -> None:
     note(f"lists of {system.codename}")
     own.update()
     _fetch_busybox(store, own, note)
+    _fetch_tools(store, own, note)
     _fetch_kernel(store, own, KERNEL[system.name], note)
     suite = NEXT_SUITE[system.name]
     newer = Apt(work / "next", system, suite)
@@ -264,6 +271,18 @@ def _fetch_busybox(store: Store, apt: Apt, note: Callable[[str], None]) -> None:
     )
     shutil.copy(found, store.busybox)
     shutil.rmtree(folder)
+
+
+def _fetch_tools(store: Store, apt: Apt, note: Callable[[str], None]) -> None:
+    if store.tools.exists():
+        return
+    note(f"programs of checks: {', '.join(PACKAGES)}")
+    folder = apt.folder / "tools"
+    _unpack(apt.download(apt.needed(*PACKAGES.values())), folder)
+    try:
+        keep_tools(folder, store.tools)
+    except ToolError as error:
+        raise FetchError(str(error)) from error
 
 
 def _fetch_kernel(store: Store, apt: Apt, package: str, note: Callable[[str], None]) -> None:

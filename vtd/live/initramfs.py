@@ -25,6 +25,8 @@ OF_CHECKS: Mapping[str, tuple[str, ...]] = {
 """Drivers by the check that needs them: each costs a guest time."""
 OF_SCRIPTS = ("ext4", "ioatdma", "igb", "igbvf")
 """What a script of the user's may need; idxd complains where it has nothing to do."""
+WITH_TOOLS = frozenset({"ethtool", "nvme_virtual"})
+"""Checks that run programs of a distribution."""
 FILES = resources.files("vtd.live") / "guest"
 
 

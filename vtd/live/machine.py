@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from devices.clock import Clock
+from devices.models.nvme.function import Nvme
 from pagetables.memory import BusError
 from vtd.layouts.registers import GlobalStatus
 from vtd.live.chipset import Chipset, ServedChipset
@@ -76,6 +77,9 @@ class LiveMachine:
         memory = platform.memory
         for region in memory.regions:
             memory.remove_range(region.start, region.end)
+        for function in platform.topology.functions():
+            if function.sriov is not None:
+                function.sriov.keep_enabled()
         self.guest_memory = GuestMemory(memory)
         self.chipset = Chipset(platform.units)
         self.chipset.on_placed = self._placed
@@ -108,6 +112,20 @@ class LiveMachine:
             session.close()
         endpoint.session = None
         endpoint.served.disconnected()
+
+    def lose_power(self) -> None:
+        """The power fails and comes back while nobody is connected.
+
+        Disks keep what they promise to, units nothing.
+        """
+        for unit in self.platform.units.values():
+            unit.reset(power_good=True)
+        for each in self.endpoints:
+            function = each.served.function
+            if isinstance(function, Nvme):
+                function.lose_power()
+            else:
+                function.reset()
 
     def described(self) -> list[dict[str, str]]:
         """The functions, for readers of a recording."""

@@ -6,6 +6,7 @@ The bridges are QEMU's own; firmware numbers their buses depth first, as the top
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import PurePath
 from typing import Any
@@ -61,9 +62,9 @@ def _devices(
     """Bridges before what is behind them, as QEMU wants it."""
     topology = machine.platform.topology
     endpoints = {id(each.served.function): each for each in machine.endpoints}
-    for function in topology.functions():
-        if function.driven:
-            continue
+    served = [function for function in topology.functions() if not function.driven]
+    slots = Counter(topology.bdf(function).source_id >> 3 for function in served)
+    for function in served:
         _, above = topology.path(function)
         device: dict[str, Any] = {"driver": "vfio-user-pci"}
         if isinstance(function, Bridge):
@@ -79,7 +80,7 @@ def _devices(
             "bus": _name(above[:-1]),
             "addr": f"{source_id.device:02x}.{source_id.function}",
         }
-        if len(topology.siblings(function)) > 1:
+        if slots[topology.bdf(function).source_id >> 3] > 1:
             device["multifunction"] = True
         yield device
     chipset = machine.endpoints[0]

@@ -33,7 +33,7 @@ class Server:
         self.machine = machine
         self.folder = folder
         self._clock = machine.clock
-        self._now = now
+        self.now = now
         self._time = now()
         self._epoll = epoll()
         self._handlers: dict[int, Callable[[int], None]] = {}
@@ -57,7 +57,7 @@ class Server:
 
     def serve(self, seconds: float | None = None) -> None:
         """Deal with what happens until a client comes or goes, or so much time has passed."""
-        poll, handlers, clock, now = self._epoll.poll, self._handlers, self._clock, self._now
+        poll, handlers, clock, now = self._epoll.poll, self._handlers, self._clock, self.now
         end = None if seconds is None else now() + int(seconds * 1e9)
         self._changed = False
         while not self._changed:

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from devices.models.nvme.function import Nvme
 from pagetables.memory import PhysicalMemory
 from tests.vtd.live.fake_qemu import FakeQemu
 from tests.vtd.live.kernel_files import BUSYBOX, RELEASE, kernel_folder
@@ -65,6 +66,49 @@ def _private(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def left_behind(tmp_path: Path) -> list[Path]:
     return list((tmp_path / "private").iterdir())
+
+
+def test_a_disk_keeps_what_it_promised_when_the_power_fails(qemu: FakeQemu, guest: Guest) -> None:
+    qemu.says(said="check: units ok\nnote: the power fails\n", again="check: nvme ok\nnote: end\n")
+    qemu.wait_forever()
+    boot = Boot(MACHINE, ("units",), next_checks=("after_cut", "nvme"), power_cut=True)
+    machines: list[LiveMachine] = []
+
+    def watch(machine: LiveMachine) -> None:
+        machines.append(machine)
+        for each in machine.endpoints:
+            if isinstance(each.served.function, Nvme):
+                (namespace,) = each.served.function.subsystem.namespaces.values()
+                namespace.write(0, b"kept".ljust(512), durable=True)
+                for block in range(1, 65):
+                    namespace.write(block * 512, b"lost".ljust(512), durable=False)
+                each.served.function.config.write(4, 2, 4)
+
+    outcome = run(guest, boot, Clock(), watch=watch)
+    assert [each.name for each in outcome.verdicts] == ["units", "nvme"]
+    assert outcome.ended
+    files = read_newc((qemu.folder / "initrd").read_bytes())
+    assert files["checks"].content == b"after_cut\nnvme\n"
+    assert "next/kernel" not in files
+    (disk,) = (
+        each.served.function
+        for each in machines[0].endpoints
+        if isinstance(each.served.function, Nvme)
+    )
+    (namespace,) = disk.subsystem.namespaces.values()
+    assert namespace.read(0, 512) == b"kept".ljust(512)
+    blocks = {namespace.read(block * 512, block * 512 + 512) for block in range(1, 65)}
+    assert blocks == {b"lost".ljust(512), bytes(512)}
+    assert not disk.command.value.bme
+
+
+@pytest.mark.parametrize("check", ["ethtool igb", "nvme_virtual", "units"])
+def test_programs_go_along_with_the_checks_that_run_them(
+    qemu: FakeQemu, guest: Guest, check: str
+) -> None:
+    run(replace(guest, tools={"bin/nvme": b"manages"}), Boot(MACHINE, (check,)), Clock())
+    files = read_newc((qemu.folder / "initrd").read_bytes())
+    assert ("bin/nvme" in files) is (check != "units")
 
 
 def test_verdicts_and_notes_are_told_apart(qemu: FakeQemu, guest: Guest, tmp_path: Path) -> None:

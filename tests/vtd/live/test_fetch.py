@@ -20,6 +20,7 @@ from vtd.live.fetch import (
     version_key,
 )
 from vtd.live.kernel import KernelError
+from vtd.live.tools import read_tools
 
 DEBIAN = 'ID=debian\nVERSION_CODENAME=bookworm\nPRETTY_NAME="Debian GNU/Linux 12"\n'
 APT = r"""#!/bin/sh
@@ -30,6 +31,7 @@ case " $* " in
 	echo "Inst linux-base (1)"
 	echo "Inst linux-image-$RELEASE (6.9)"
 	echo "Inst linux-image-amd64 (6.9)" ;;
+*" --simulate "*" nvme-cli "*) printf 'Inst %s (1)\n' ethtool nvme-cli libc6 ;;
 *" --simulate "*) echo "Inst qemu-system-x86 (1:$QEMU Debian)"; echo "Inst libc6 (2)" ;;
 *" download "*)
 	for word; do [ "$seen" ] && : >"${word}_1_amd64.deb"; [ "$word" = download ] && seen=1; done
@@ -41,8 +43,22 @@ DPKG = r"""#!/bin/sh
 case $2 in
 *busybox*) mkdir -p "$3/bin" && cp "$FILES/busybox" "$3/bin" ;;
 *linux-image*) cp -r "$FILES/kernel/." "$3" ;;
+*ethtool*) mkdir -p "$3/sbin" && echo tests >"$3/sbin/ethtool" ;;
+*nvme-cli*) mkdir -p "$3/usr/sbin" && [ -z "$LACKING" ] && echo manages >"$3/usr/sbin/nvme"; true ;;
+*libc6*)
+	mkdir -p "$3/lib/x86_64-linux-gnu" && cd "$3/lib/x86_64-linux-gnu" || exit 1
+	cp "$FILES/loader" ld-linux-x86-64.so.2
+	echo code >libc.so.6 ;;
 *qemu-system*) mkdir -p "$3/usr/bin" ;;
 esac
+"""
+
+
+LOADER = """#!/bin/sh
+[ "$1" = --library-path ] && [ "$3" = --list ] && [ -f "$4" ] || exit 1
+echo "	linux-vdso.so.1 (0x00007ffd)"
+echo "	libc.so.6 => ${2%%:*}/libc.so.6 (0x00007f00)"
+echo "	/lib64/ld-linux-x86-64.so.2 (0x00007f01)"
 """
 
 
@@ -56,6 +72,8 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
         (programs / name).chmod(0o755)
     kernel_folder(files / "kernel")
     (files / "busybox").write_bytes(BUSYBOX)
+    (files / "loader").write_text(LOADER)
+    (files / "loader").chmod(0o755)
     monkeypatch.setenv("PATH", f"{programs}:/usr/bin:/bin")
     values = {"LOG": tmp_path / "log", "FILES": files, "RELEASE": RELEASE, "QEMU": "11.1+ds-3"}
     for name, value in values.items():
@@ -83,6 +101,7 @@ def test_everything_is_fetched_once(store: Store, wrapper: FakeQemu, tmp_path: P
     assert told == [
         "lists of bookworm",
         "busybox",
+        "programs of checks: ethtool, nvme",
         f"kernel {RELEASE}",
         "lists of testing",
         "QEMU 11.1+ds-3 and its libraries, 2 packages",
@@ -90,13 +109,30 @@ def test_everything_is_fetched_once(store: Store, wrapper: FakeQemu, tmp_path: P
     assert store.read_busybox() == BUSYBOX
     assert [kernel.release for kernel in store.kernels()] == [RELEASE]
     assert store.qemu.stat().st_mode & 0o111
-    assert sorted(path.name for path in store.folder.iterdir()) == ["busybox", "kernels", "qemu"]
+    there = sorted(path.name for path in store.folder.iterdir())
+    assert there == ["busybox", "kernels", "qemu", "tools"]
+    tools = read_tools(store.tools)
+    assert tools == {
+        "bin/ethtool": b"tests\n",
+        "bin/nvme": b"manages\n",
+        "lib/x86_64-linux-gnu/libc.so.6": b"code\n",
+        "lib64/ld-linux-x86-64.so.2": LOADER.encode(),
+    }
     told.clear()
     fetch(store, System.read(DEBIAN), told.append)
     assert told[-1] == f"QEMU 11.1.2 is there: {store.qemu}"
-    assert not any(each.startswith(("busybox", "kernel")) for each in told)
+    assert not any(each.startswith(("busybox", "kernel", "programs")) for each in told)
     log = (tmp_path / "log").read_text()
     assert "Dir::Etc::sourceparts=-" in log
+
+
+def test_a_package_without_its_program_is_named(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LACKING", "1")
+    with pytest.raises(FetchError, match="nvme: not in its package"):
+        fetch(store, System.read(DEBIAN), lambda _: None)
+    assert read_tools(store.tools) == {}
 
 
 def test_an_older_qemu_is_passed_over(

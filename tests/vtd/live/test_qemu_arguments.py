@@ -44,6 +44,11 @@ model = "edu"
 [[function]]
 at = "00:06.1"
 model = "edu"
+[[function]]
+at = "00:07.0"
+model = "nvme"
+vfs = 1
+parameters = { vfs = 2 }
 """
 
 
@@ -102,6 +107,8 @@ def test_places_and_functions_of_one_device_are_as_described() -> None:
     assert places == {
         "/seen/0000:06:00.0": ("00.0", None),
         "/seen/0000:02:03.0": ("03.0", None),
+        "/seen/0000:00:07.0": ("07.0", True),
+        "/seen/0000:00:07.1": ("07.1", True),
         "/seen/0000:00:06.0": ("06.0", True),
         "/seen/0000:00:06.1": ("06.1", True),
         "/seen/chipset": ("03.0", None),

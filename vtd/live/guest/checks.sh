@@ -20,7 +20,7 @@ functions_of() { # functions of a vendor and device
 	done
 }
 edus() { functions_of 0x1234 0x11e8; }
-disks() { for path in /sys/block/nvme*; do [ -e "$path" ] && basename "$path"; done; }
+disks() { for path in /sys/block/nvme*; do [ -b "/dev/${path##*/}" ] && basename "$path"; done; }
 disk_function() { basename "$(readlink -f "/sys/block/$1/device/device")"; }
 
 wait_for_devices() {
@@ -316,6 +316,100 @@ check_network() {
 	$CHECKS self-test "$interface"
 	verdict "network link after it" carrier "$interface"
 	verdict "network ping after it" ping -q -c 3 -i 0.2 10.0.0.1
+}
+
+# ethtool DRIVER: what the program of that name says, its tests included
+check_ethtool() {
+	[ -x /bin/ethtool ] || { skipped "ethtool" "not fetched: vtd live fetch"; return; }
+	interface=$(ls /sys/bus/pci/drivers/"$1"/*/net 2>/dev/null | head -1)
+	[ -n "$interface" ] || { failed "ethtool" "$1 has no interface"; return; }
+	for asked in "" -i -k -l -g -c -S -n; do
+		verdict "ethtool ${asked:-link}" ethtool $asked "$interface"
+	done
+	ethtool -t "$interface" offline >/tmp/tests 2>&1
+	code=$?
+	while read -r line; do say "ethtool -t: $line"; done </tmp/tests
+	if [ $code = 0 ]; then ok "ethtool -t offline"; else failed "ethtool -t offline" "exit code $code"; fi
+	verdict "ethtool link after it" carrier "$interface"
+}
+
+# A secondary controller is given queues and vectors by the primary one, goes online and is a disk; offline
+# again it is none.
+check_nvme_virtual() {
+	[ -x /bin/nvme ] || { skipped "nvme virtual" "not fetched: vtd live fetch"; return; }
+	primary=$(disk_function "$(disks | head -1)")
+	virtual=$(functions_of 0x1b36 0x0010 | grep -v "$primary")
+	[ -n "$virtual" ] || { failed "nvme virtual" "no second function"; return; }
+	controller=/dev/$(ls "/sys/bus/pci/devices/$primary/nvme")
+	manage() { nvme virt-mgmt "$controller" --cntlid=1 "$@"; }
+	verdict "nvme list-secondary" nvme list-secondary "$controller"
+	verdict "nvme queues" manage --rt=0 --nr=2 --act=8
+	verdict "nvme vectors" manage --rt=1 --nr=2 --act=8
+	verdict "nvme online" manage --act=9
+	verdict "nvme virtual function" bind "$virtual" nvme
+	wait_for_devices
+	disk=$(ls "/sys/bus/pci/devices/$virtual/nvme/"*/ 2>/dev/null | grep -E '^nvme[0-9]+n1$')
+	[ -n "$disk" ] || { failed "nvme virtual disk" "none"; return; }
+	for block in 512 4096 131072; do
+		verdict "nvme virtual $block" write_and_verify "$disk" 4096 512 "$block"
+	done
+	verdict "nvme id-ctrl" nvme id-ctrl "/dev/$disk"
+	verdict "nvme smart-log" nvme smart-log "$controller"
+	echo "$virtual" >/sys/bus/pci/drivers/nvme/unbind
+	verdict "nvme offline" manage --act=7
+	bind "$virtual" nvme
+	wait_for_devices
+	if ls -d "/sys/bus/pci/devices/$virtual/nvme/"*/nvme*n1 >/dev/null 2>&1; then
+		failed "nvme virtual offline" "it is a disk still"
+	else
+		ok "nvme virtual offline"
+	fi
+}
+
+# What was flushed, 2 MiB in pieces, and what was not, another 2 MiB; the host takes the power away.
+FLUSHED_AT=1024 LOOSE_AT=8192
+check_write_until_cut() {
+	for disk in $(disks); do
+		for piece in $(seq 0 31); do
+			pattern "$piece" 64 | dd of="/dev/$disk" bs=65536 seek=$((FLUSHED_AT / 64 + piece)) conv=notrunc,fsync 2>/dev/null ||
+				failed "write $disk" "piece $piece"
+		done
+		pattern loose 2048 >/tmp/loose
+		dd if=/tmp/loose of="/dev/$disk" bs=65536 seek=$((LOOSE_AT / 64)) conv=notrunc oflag=direct 2>/dev/null ||
+			failed "write $disk" "without a flush"
+		ok "write $disk until the power fails"
+	done
+	for disk in $(disks); do (while :; do write_and_verify "$disk" 16384 256 4096; done) >/dev/null 2>&1 & done
+	say "the power fails"
+	sleep 60
+	failed "power" "is still there"
+}
+
+check_after_cut() {
+	for disk in $(disks); do
+		for piece in $(seq 0 31); do
+			pattern "$piece" 64 >/tmp/piece
+			dd if="/dev/$disk" bs=65536 skip=$((FLUSHED_AT / 64 + piece)) count=1 iflag=direct 2>/dev/null |
+				cmp -s - /tmp/piece || { failed "$disk keeps what was flushed" "piece $piece differs"; continue 2; }
+		done
+		ok "$disk keeps what was flushed"
+		pattern loose 2048 >/tmp/loose
+		kept=0 lost=0 torn=0
+		dd if="/dev/$disk" of=/tmp/found bs=65536 skip=$((LOOSE_AT / 64)) count=32 iflag=direct 2>/dev/null
+		for block in $(seq 0 64 4032); do
+			dd if=/tmp/found of=/tmp/block bs=512 skip="$block" count=1 2>/dev/null
+			if dd if=/tmp/loose bs=512 skip="$block" count=1 2>/dev/null | cmp -s - /tmp/block; then
+				kept=$((kept + 1))
+			elif dd if=/dev/zero bs=512 count=1 2>/dev/null | cmp -s - /tmp/block; then
+				lost=$((lost + 1))
+			else
+				torn=$((torn + 1))
+			fi
+		done
+		say "$disk: of 64 blocks that were not flushed $kept are there and $lost are not"
+		if [ $torn = 0 ] && [ $lost -gt 0 ]; then ok "$disk loses whole blocks"
+		else failed "$disk loses whole blocks" "$lost lost, $torn of neither content"; fi
+	done
 }
 
 carrier() {
