@@ -122,6 +122,8 @@ def groups(plan: Plan, around: Surroundings, devices: list[Assigned]) -> Iterato
     owners = {each.bdf: each for each in devices}
     told: set[tuple[tuple[Bdf, ...], str]] = set()
     for each in devices:
+        if each.bdf in around.groups.unplaced:
+            yield each.verdict(reasons.UNPLACED)
         group = around.group(each.bdf, plan.policy.acs_override)
         if plan.policy.acs_override and group != around.group(each.bdf):
             shared = [bdf for bdf in around.group(each.bdf) if bdf not in group]

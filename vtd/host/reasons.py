@@ -38,6 +38,10 @@ UNIT_OPEN = Reason(
 )
 GROUP = Reason("group", rules.GROUP, IMPOSSIBLE, "in one group with {others}: {why}")
 GROUP_OPEN = Reason("group-open", rules.GROUP, UNKNOWN, "in one group with {others}: {why}")
+UNPLACED = Reason(
+    "group-behind-unknown", rules.GROUP, UNKNOWN,
+    "it is below a bridge that is not known, perhaps together with others",
+)  # fmt: skip
 OVERRIDE = Reason(
     "override", rules.GROUP, NOTE,
     "the ACS override hides that requests between it and {others} may bypass the unit",
@@ -171,8 +175,8 @@ ONE_DEVICE = Reason(
 )
 
 REASONS = (
-    NO_DEVICE, BRIDGE, GIVEN, TWICE, NO_UNIT, UNIT_OPEN, GROUP, GROUP_OPEN, OVERRIDE, QUEUES,
-    PHYSICAL, REGION, REGION_OPEN, REGION_LEFT_OUT, REGION_MAPPED, MEMORY_OVER_REGION,
+    NO_DEVICE, BRIDGE, GIVEN, TWICE, NO_UNIT, UNIT_OPEN, GROUP, GROUP_OPEN, UNPLACED, OVERRIDE,
+    QUEUES, PHYSICAL, REGION, REGION_OPEN, REGION_LEFT_OUT, REGION_MAPPED, MEMORY_OVER_REGION,
     NO_INTERRUPT_REMAPPING, UNSAFE, UNIT_REGISTERS, NO_SCALABLE_SECOND, NO_TABLES, ONE_NESTED,
     NO_POSTING, NO_FIRST, NO_NESTING, NO_DEVICE_TLBS, NO_REQUESTS, NO_PASIDS, NO_DIRTY, NO_2M,
     NO_1G, NO_FIRST_1G, WIDTH, FEATURES_OPEN, *WITHOUT.values(), TRUSTED, HOST_MEMORY, TABLE_ROOM,
