@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from devices.function import BME
+from devices.models import MODELS
 from devices.models.ioat import IoatEngine
 from devices.models.ioat_structures import DESCRIPTOR_SIZE, ChannelState, Descriptor
 from pagetables.build import FramePool
@@ -97,18 +98,18 @@ def runners(count: int = 512) -> Iterator[tuple[str, Callable[[], object], int]]
 
 def large_machine() -> Assembly:
     """A machine of 64 functions of all kinds behind 8 switches, each with bus mastering on."""
-    models = ("nvme", "ioat", "edu", "inert")
+    models = sorted(MODELS)
     lines = [ENGINE]
-    for switch in range(FUNCTIONS // 8):
+    for switch in range(FUNCTIONS // len(models)):
         lines += [
             f'[[bridge]]\nname = "root{switch}"\nat = "00:{switch + 8:02x}.0"',
             'kind = "root_port"\nacs = true',
-            f'[[switch]]\nname = "switch{switch}"\nat = "root{switch}/00.0"\nports = 8',
+            f'[[switch]]\nname = "switch{switch}"\nat = "root{switch}/00.0"\nports = {len(models)}',
         ]
         lines += [
-            f'[[function]]\nat = "switch{switch}.{port}/00.0"\nmodel = "{models[port % 4]}"\n'
+            f'[[function]]\nat = "switch{switch}.{port}/00.0"\nmodel = "{models[port]}"\n'
             "bus_master = true\n"
-            for port in range(8)
+            for port in range(len(models))
         ]
     return assemble(read_machine("\n".join(lines)))
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from random import Random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from devices.models.nvme import namespace
@@ -87,6 +88,73 @@ def test_the_host_decides_by_flush_fua_and_the_cache_feature() -> None:
             assert host.storage[0] == ord("y") or not durable
             assert host.storage[0] in (0, ord("y"))
             assert host.device.bars[0].read(0x1C, 4) == 0
+
+
+FEW = 3
+"""Blocks, so that a short program meets one of them several times."""
+COMMANDS = st.one_of(
+    st.tuples(
+        st.sampled_from(["write", "fua", "zeroes", "zeroes fua", "deallocate"]),
+        st.integers(1, 2),
+        st.integers(0, FEW - 1),
+        st.integers(1, 2),
+    ),
+    st.tuples(st.just("flush"), st.sampled_from([1, 2, 0xFFFF_FFFF]), st.just(0), st.just(0)),
+    st.tuples(st.sampled_from(["cache off", "cache on"]), st.just(1), st.just(0), st.just(0)),
+)
+
+
+@settings(max_examples=150)
+@given(st.lists(COMMANDS, min_size=10, max_size=40), st.integers(0, 3), st.integers(0, 1000))
+def test_what_was_promised_outlasts_a_power_cut(
+    program: list[tuple[str, int, int, int]], unreaped: int, seed: int
+) -> None:
+    """By the completion that a host has seen; commands after that may have come to anything."""
+    host = Host(Nvme(blocks=FEW, namespaces=2))
+    host.create_io_queues()
+    assert isinstance(host.device, Nvme)
+    cache = True
+    now = {(nsid, at): 0 for nsid in (1, 2) for at in range(FEW)}
+    possible = {place: {0} for place in now}
+    for number, (what, nsid, first, count) in enumerate(program, 1):
+        promised = number <= len(program) - unreaped
+        if what.startswith("cache"):
+            cache = what == "cache on"
+            assert host.admin(Admin.SET_FEATURES, cdw10=6, cdw11=cache) == 0
+        blocks = [(nsid, at) for at in range(first, min(first + count, FEW))]
+        host.ram.write(DATA, bytes([number]) * (len(blocks) * BLOCK))
+        if what in {"write", "fua"}:
+            options = len(blocks) - 1 | (what == "fua") << 30
+            assert host.io(Io.WRITE, first, len(blocks), nsid=nsid, cdw12=options) == 0
+        elif what.startswith("zeroes"):
+            options = len(blocks) - 1 | ("fua" in what) << 30
+            assert host.io(Io.WRITE_ZEROES, first, len(blocks), nsid=nsid, cdw12=options) == 0
+        elif what == "deallocate":
+            one = bytes(4) + len(blocks).to_bytes(4, "little") + first.to_bytes(8, "little")
+            host.ram.write(DATA, one)
+            assert host.io(Io.DATASET, 0, 1, nsid=nsid, cdw11=1 << 2) == 0
+        elif what == "flush":
+            assert host.io(Io.FLUSH, 0, 1, nsid=nsid) == 0
+        for place in blocks:
+            now[place] = number if what in {"write", "fua"} else 0
+            durable = promised and ("fua" in what or not cache)
+            possible[place] = {now[place]} if durable else {*possible[place], now[place]}
+        if promised and what in {"flush", "cache off"}:
+            flushed = (1, 2) if nsid == 0xFFFF_FFFF or what == "cache off" else (nsid,)
+            possible |= {place: {now[place]} for place in now if place[0] in flushed}
+    for cut in range(8):
+        for nsid, kept in copy.deepcopy(host.device.subsystem.namespaces).items():
+            kept.lose_power(Random(cut))
+            for at in range(FEW):
+                assert kept.storage[at * BLOCK] in possible[nsid, at]
+    host.device.lose_power(seed)
+    again = Host(host.device, port=host.port)
+    again.create_io_queues()
+    for (nsid, at), contents in possible.items():
+        assert again.io(Io.READ, at, 1, nsid=nsid) == 0
+        block = again.ram.read(DATA, BLOCK)
+        assert len(set(block)) == 1  # blocks are written whole or not at all
+        assert block[0] in contents
 
 
 def test_a_file_keeps_the_blocks(tmp_path: Path) -> None:
