@@ -116,6 +116,7 @@ class _Backing:
         self.regions = regions
         self.layers = layers
         """The last layer that has a frame counts."""
+        self.shared_with_others = any(region.backing is not None for region in regions)
         self._latest = _NOWHERE
         """Where memory was last found: neighbours are mostly asked for together."""
 
@@ -133,6 +134,7 @@ class _Backing:
     def replace(self, regions: list[Region]) -> None:
         """Have other regions from now on."""
         self.regions = regions
+        self.shared_with_others = any(region.backing is not None for region in regions)
         self._latest = _NOWHERE
 
     def anonymous(self) -> tuple[Region, ...]:
@@ -322,6 +324,11 @@ class PhysicalMemory:
             watcher(address, data)
 
     @property
+    def shared_with_others(self) -> bool:
+        """Whether a region is mapped, which others change without telling a watcher."""
+        return self._backing.shared_with_others
+
+    @property
     def regions(self) -> tuple[Region, ...]:
         """The regions in ascending order."""
         return tuple(self._backing.regions)
@@ -506,7 +513,7 @@ class PhysicalMemory:
         at = bisect.bisect_left(regions, region.start, key=lambda known: known.start)
         for known in regions[max(at - 1, 0) : at + 1]:
             _check_apart(region, known)
-        regions.insert(at, region)
+        self._backing.replace([*regions[:at], region, *regions[at:]])
         self._stores.moved()
 
 

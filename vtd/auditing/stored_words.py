@@ -44,8 +44,6 @@ class StoredWords:
         self._unit = unit
         self._memory = unit.remapping.memory
         self._writer = writer
-        self._shows_stores = isinstance(self._memory, PhysicalMemory)
-        """Whether nothing changes but by stores: others show them later."""
         self.now = 0
         """Counts stores and completed waits."""
         self._version = 0
@@ -96,7 +94,7 @@ class StoredWords:
         """The words that software changed, from the root on."""
         if copy.intact == self._version:
             return
-        known, intact, frames = copy.intact, self._shows_stores, self._frames
+        known, intact, frames = copy.intact, self._shows_stores(), self._frames
         for word in copy.words:
             if word.size and frames[word.address >> 12] <= known:
                 continue
@@ -108,6 +106,11 @@ class StoredWords:
                     yield Change(word, now, bits)
         if intact:
             copy.intact = self._version
+
+    def _shows_stores(self) -> bool:
+        """Whether nothing changes but by stores that are told of: others show them later."""
+        memory = self._memory
+        return isinstance(memory, PhysicalMemory) and not memory.shared_with_others
 
     def changed_at(self, word: Word) -> int | None:
         """When software last stored it; None if it was not seen."""
