@@ -150,7 +150,7 @@ class OracleTarget:
         """Nothing to give back."""
 
 
-LIMIT = 5.0
+LIMIT = 10.0
 """Seconds that a program has for one case."""
 PATIENCE = 0.3
 """Seconds that it has to end when its input does."""
