@@ -33,6 +33,7 @@ from vtd.auditing.request_words import RequestWords
 from vtd.auditing.stored_words import LOOKUP, PAGING, StoredWords
 from vtd.auditing.throttling import names_no_function
 from vtd.auditing.torn_writes import TornWrites
+from vtd.auditing.unflushed_audit import UnflushedAudit
 from vtd.auditing.uses import Uses
 from vtd.auditing.verdicts import Verdicts, of_no_function, of_page_request, of_torn
 from vtd.auditing.waits import Waits
@@ -83,6 +84,7 @@ class Audit(Observer):
         )
         self._torn = TornWrites(self._memory)
         self._page_requests = PageRequestAudit(unit)
+        self._unflushed = UnflushedAudit(unit)
         self._translating = False
         self._own_stores = OwnStores() if own_stores is None else own_stores
         self._own_stores.watchers += 1
@@ -96,6 +98,7 @@ class Audit(Observer):
     def detach(self) -> None:
         """Watch no more; the findings stay."""
         self._page_requests.detach()
+        self._unflushed.detach()
         self._unit.ignore(self)
         self._unit.unsubscribe(self._device_tlbs.event)
         self._own_stores.watchers -= 1
@@ -124,7 +127,7 @@ class Audit(Observer):
 
     @line.setter
     def line(self, line: int) -> None:
-        self._verdicts.line = self._page_requests.line = line
+        self._verdicts.line = self._page_requests.line = self._unflushed.line = line
 
     @property
     def findings(self) -> list[Debt]:
@@ -137,6 +140,9 @@ class Audit(Observer):
         verdicts = list(self._verdicts.judged)
         verdicts += self._uses.judged()
         verdicts += [(line, of_page_request(each)) for line, each in self._page_requests.judged]
+        verdicts += [
+            (line, self._verdicts.of_unflushed(each)) for line, each in self._unflushed.judged
+        ]
         known = {(debt.cache, debt.changed.address) for _, debt in verdicts}
         for copy in self.copies.all():
             changed = self._outdated.harmful(copy)

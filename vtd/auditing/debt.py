@@ -34,6 +34,8 @@ class Kind(Enum):
     """A present entry was changed by several stores: inconsistent in between."""
     PAGE_REQUEST = "page request", ERROR
     """A response that answers nothing, or a PASID that was given away while a group waited."""
+    UNFLUSHED = "unflushed", ERROR
+    """Read without the latest store, which waits in a cache line or a write buffer."""
     NO_FUNCTION = "no PFSID", WARNING
     """A device-TLB invalidation counts against no function, where the unit throttles by it."""
     UNPAID = "unpaid", WARNING
@@ -138,6 +140,11 @@ class Debt(NamedTuple):
                 text = f"domain-id {self.owner.domain_id} stands for {self.missing}"
             case Kind.TORN | Kind.PAGE_REQUEST | Kind.NO_FUNCTION:
                 text = self.missing
+            case Kind.UNFLUSHED:
+                text = (
+                    f"{word.structure.value}{where} read as {word.value:#x}, stored as {now}{by}: "
+                    f"missing {self.missing}"
+                )
             case Kind.NOT_WAITED_FOR:
                 text = f"{self.missing} was used again before a wait descriptor completed: {change}"
             case Kind.NOT_DRAINED:

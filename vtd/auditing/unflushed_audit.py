@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from vtd.severity import ERROR, Severity
 from vtd.unit.reporting.events import Event, UnflushedRead
 from vtd.unit.unit import RemappingUnit
 
@@ -21,22 +20,13 @@ class UnflushedFinding(NamedTuple):
     """Whether flushing cache lines is not enough, because of write buffers."""
 
     @property
-    def title(self) -> str:
-        """What the verdict is called."""
-        return "unflushed"
+    def missing(self) -> str:
+        """What would have let the unit see the store."""
+        return "write-buffer flush or invalidation" if self.buffered else "flush of its cache lines"
 
     @property
-    def severity(self) -> Severity:
-        return ERROR
-
-    def __str__(self) -> str:
-        structure, address, value, stored = self.read
-        how = "write-buffer flush or invalidation" if self.buffered else "flush of its cache lines"
-        section = "6.8" if self.buffered else "3.10"
-        return (
-            f"{structure.value} at {address:#x} read as {value:#x}, stored as {stored:#x}: "
-            f"missing {how} (VT-d {section})"
-        )
+    def section(self) -> str:
+        return "6.8" if self.buffered else "3.10"
 
 
 class UnflushedAudit:

@@ -8,12 +8,11 @@ from vtd.auditing.audit import Audit
 from vtd.auditing.debt import Debt
 from vtd.auditing.device_tlb_audit import DeviceTlbAudit, DeviceTlbFinding, Misuse
 from vtd.auditing.own_stores import OwnStores
-from vtd.auditing.unflushed_audit import UnflushedAudit, UnflushedFinding
 from vtd.auditing.writers import calls
 from vtd.severity import WARNING
 from vtd.unit.unit import RemappingUnit
 
-AuditFinding = Debt | DeviceTlbFinding | UnflushedFinding
+AuditFinding = Debt | DeviceTlbFinding
 
 
 class UnitAudit:
@@ -30,16 +29,15 @@ class UnitAudit:
     ) -> None:
         self.debts = Audit(unit, writer, own_stores)
         self.devices = DeviceTlbAudit(unit)
-        self.unflushed = UnflushedAudit(unit)
 
     def detach(self) -> None:
         """Watch no more; the findings stay."""
-        for audit in (self.debts, self.devices, self.unflushed):
+        for audit in (self.debts, self.devices):
             audit.detach()
 
     def at(self, line: int) -> None:
         """What happens next is at this line of a log."""
-        self.debts.line = self.devices.line = self.unflushed.line = line
+        self.debts.line = self.devices.line = line
 
     def judged(self) -> list[tuple[int, AuditFinding]]:
         """Everything that was found, what is legal too, by line.
@@ -51,7 +49,6 @@ class UnitAudit:
             [
                 *self.debts.judged(),
                 *(each for each in devices if each[1].misuse is not Misuse.OUTDATED),
-                *self.unflushed.judged,
             ],
             key=lambda each: each[0],
         )

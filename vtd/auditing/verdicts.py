@@ -9,6 +9,7 @@ from vtd.auditing.page_request_audit import PageRequestFinding
 from vtd.auditing.significance import ALL
 from vtd.auditing.stored_words import Change, StoredWords
 from vtd.auditing.torn_writes import Torn
+from vtd.auditing.unflushed_audit import UnflushedFinding
 from vtd.unit.observer import CacheName
 
 
@@ -24,6 +25,15 @@ class Verdicts:
     def add(self, debt: Debt) -> None:
         """A debt is certain at this line."""
         self.judged.append((self.line, debt))
+
+    def of_unflushed(self, found: UnflushedFinding) -> Debt:
+        """What is wrong with a read without the latest store."""
+        structure, address, value, stored = found.read
+        word = Word(structure, address, 8, value, ALL)
+        cache = _CACHES.get(structure, CacheName.IOTLB)
+        writer = self._stored.writer_of(word)
+        missing, section = found.missing, found.section
+        return Debt(Kind.UNFLUSHED, cache, Owner(), word, stored, writer, missing, section)
 
     def debt(self, kind: Kind, copy: Copy, changed: Change, *, reuse: bool = False) -> Debt:
         """What is owed for a change of a copy."""
@@ -64,6 +74,12 @@ def of_torn(torn: Torn, writer: str) -> Debt:
     return Debt(Kind.TORN, cache, Owner(), word, torn.after, writer, text, section)
 
 
+_CACHES = {
+    Structure.CONTEXT: CacheName.CONTEXT,
+    Structure.PASID: CacheName.PASID,
+    Structure.INTERRUPT_ENTRY: CacheName.INTERRUPT,
+}
+"""The caches for which structures other than paging entries are read."""
 _TORN = {
     Structure.CONTEXT: (CacheName.CONTEXT, "6.2.2.1"),
     Structure.PASID: (CacheName.PASID, "6.2.3.1"),
