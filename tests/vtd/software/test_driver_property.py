@@ -30,6 +30,7 @@ NEVER_OWED = {
     Rule.HPT_CONTEXT: "the driver has no host permission tables",
     Rule.HPT_PASID: "the driver has no host permission tables",
     Rule.HPT_TABLES: "the driver has no host permission tables",
+    Rule.HPT_REDUCED: "the driver has no host permission tables",
 }
 """Owed for changes that the driver does not make."""
 
