@@ -22,7 +22,6 @@ from hypothesis.strategies import SearchStrategy
 from vtd.fuzz.campaign import TARGET_PROPERTIES, target_cases
 from vtd.fuzz.case import Case
 from vtd.fuzz.departures import (
-    CODES,
     KNOWN_DIFFERENCES,
     differences,
     known_differences,
@@ -62,7 +61,6 @@ def main() -> int:
     seconds = time.monotonic() - start
     print(f"{qemu.name}, {run.version}: {run.total} cases in {seconds:.0f} s")
     print(f"{len(run.agreeing):7} different cases agree in every outcome and fault record")
-    print(f"{len(run.renamed):7} more agree but for this: {CODES.name}")
     print(f"{len(run.departing):7} more differ for causes that are known:")
     for each in KNOWN_DIFFERENCES:
         if each.name in run.known:
@@ -82,10 +80,8 @@ class Comparison:
         self.engine = EngineTarget(departures=QEMU)
         self.total = 0
         self.agreeing: set[int] = set()
-        self.renamed: set[int] = set()
-        """Cases that agree but for fault codes of scalable mode."""
         self.departing: set[int] = set()
-        """Cases that differ otherwise, and as known."""
+        """Cases that differ as known."""
         self.known: defaultdict[str, set[int]] = defaultdict(set)
         """The same by departure; a case may meet several."""
         self.unexplained: set[int] = set()
@@ -132,11 +128,9 @@ class Comparison:
                 name = f"qemu-{len(self.unexplained)}"
                 scenario = case.scenario(name, str(unexplained[0]), "engine", engine)
                 (self._save / f"{name}.json").write_text(json.dumps(scenario, indent=1))
-        elif names == {CODES.name}:
-            self.renamed.add(identity)
         else:
             self.departing.add(identity)
-            for name in names - {CODES.name}:
+            for name in names:
                 self.known[name].add(identity)
 
 

@@ -64,8 +64,8 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "present bit of the PASID entry ignored",
         "vtd/unit/translation/lookup.py",
-        "if not entry.p:\n        raise TranslationFault(FaultReason.PASID_NOT_PRESENT",
-        "if False:\n        raise TranslationFault(FaultReason.PASID_NOT_PRESENT",
+        "if not entry.p:\n        supported =",
+        "if False:\n        supported =",
         "tables",
     ),
     Mutant(
@@ -78,8 +78,8 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "fault record: source-id and reason packed the wrong way round",
         "vtd/unit/reporting/fault_recording.py",
-        "| reason << _FR\n            | source_id << _SID",
-        "| (source_id & 0xFF) << _FR\n            | reason << _SID",
+        "| code << _FR\n            | source_id << _SID",
+        "| (source_id & 0xFF) << _FR\n            | code << _SID",
         "tables",
     ),
     Mutant(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any, NamedTuple
 
 from pagetables.memory import BusError
@@ -18,20 +19,26 @@ from vtd.conformance.retargeting import retargeted
 from vtd.fuzz.case import Case, Outcome, case_of
 from vtd.fuzz.targets import EndlessError
 from vtd.unit.caching.policy import AGGRESSIVE, KEEPS_STALE, UNCACHED, CachePolicy
-from vtd.unit.departures import FLAGS, QEMU, SPECIFICATION, Departures
+from vtd.unit.departures import FLAGS, QEMU, Departures
 
 FORMAT = "vtd-kit-1"
 LOWEST_BASE = 0x10_0000
 HIGHEST_END = 1 << 32
-PERMITTED = Departures(**{each.name: True for each in FLAGS if each.permitted})
+OPEN = tuple(each.name for each in FLAGS if each.permitted)
+CHOICES = tuple(
+    Departures(**dict.fromkeys(chosen, True))
+    for size in range(len(OPEN) + 1)
+    for chosen in combinations(OPEN, size)
+)
+"""What the specification leaves open, in every way to decide it."""
 ERROR_RECORD = hex(0xB0)
 Variant = tuple[CachePolicy, Departures]
 VARIANTS: tuple[Variant, ...] = (
-    (KEEPS_STALE, SPECIFICATION),
-    (AGGRESSIVE, SPECIFICATION),
-    (UNCACHED, SPECIFICATION),
-    (KEEPS_STALE, PERMITTED),
-    (AGGRESSIVE, PERMITTED),
+    (KEEPS_STALE, CHOICES[0]),
+    (KEEPS_STALE, CHOICES[-1]),
+    (AGGRESSIVE, CHOICES[0]),
+    (AGGRESSIVE, CHOICES[-1]),
+    (UNCACHED, CHOICES[0]),
 )
 """What the specification allows: a unit may cache or not, and do what is left open."""
 RECORDED: tuple[Variant, ...] = ((KEEPS_STALE, QEMU),)
@@ -177,9 +184,11 @@ class Builder:
             for name, source_id in case.devices
             if source_id in self.numbers
         }
-        program_of(case, numbers, (), {})  # before the model is asked for anything
+        program_of(case, numbers, {})  # before the model is asked for anything
         case, unsent = retargeted(case, variants[0][1])
         runs = [observe(case, *variant) for variant in variants]
+        if variants is VARIANTS and runs[0].outcomes != runs[1].outcomes:
+            runs += [observe(case, KEEPS_STALE, choice) for choice in CHOICES[1:-1]]
         frames = set().union(*(run.frames for run in runs))
         queue = runs[0].queue
         if queue is not None:
@@ -190,7 +199,7 @@ class Builder:
             raise UnfitError(f"needs memory at {outside[0] << 12:#x}")
         looked = _looked(case, runs)
         waited = {step: max(map(len, vectors_of(runs, looked)[step])) for step in looked}
-        program = program_of(case, numbers, frames, waited, unsent)
+        program = program_of(case, numbers, waited, unsent)
         if queue is not None:
             program.add(Op.DRAIN, address=queue.start)
         return _Prepared(
@@ -211,9 +220,7 @@ class Builder:
         if not self._ready:
             why = Counter(left.why for left in self.left).most_common(1)
             raise KitError(f"no case can run there{f': {why[0][0]}' if why else ''}")
-        program = b"".join(
-            each.program.pack(number, self.reset) for number, each in enumerate(self._ready)
-        )
+        program = b"".join(self._programs())
         output = max(each.program.output for each in self._ready)
         base = self._place(occupied(len(program), output))
         cases = [
@@ -251,6 +258,13 @@ class Builder:
             devices=self.devices,
             document=document,
         )
+
+    def _programs(self) -> Iterator[bytes]:
+        """Each case on cleared memory: also where only a unit that is wrong would look."""
+        before: set[int] = set()
+        for number, each in enumerate(self._ready):
+            yield each.program.pack(number, self.reset, each.frames | before)
+            before = each.frames
 
     def _place(self, size: int) -> int:
         """The lowest address with so much memory below 4 GiB that no case looks at."""

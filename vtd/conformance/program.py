@@ -69,29 +69,31 @@ class Program:
         self.code += data + bytes(-len(data) % 8)
         self.instructions += 1
 
-    def pack(self, number: int, reset: Reset) -> bytes:
-        """The case as the payload reads it."""
-        head = {"number": number, "reset": reset, "instructions": self.instructions}
-        sizes = {"size": len(self.code), "output": self.output}
-        return bytes(CaseHead.build(Container(**head, **sizes))) + bytes(self.code)
+    def pack(self, number: int, reset: Reset, frames: Iterable[int] = ()) -> bytes:
+        """The case as the payload reads it; ``frames`` of memory are cleared before."""
+        cleared = Program()
+        for start, length in _runs(frames):
+            cleared.add(Op.CLEAR, address=start, length=length)
+        code = bytes(cleared.code + self.code)
+        instructions = cleared.instructions + self.instructions
+        head = {"number": number, "reset": reset, "instructions": instructions}
+        sizes = {"size": len(code), "output": self.output}
+        return bytes(CaseHead.build(Container(**head, **sizes))) + code
 
 
 def program_of(
     case: Case,
     devices: Mapping[str, Numbered],
-    frames: Iterable[int],
     interrupts: Mapping[int, int],
     unsent: frozenset[int] = frozenset(),
 ) -> Program:
     """The program of a case.
 
-    ``devices``: those that there are, by the names of the case. ``frames`` are cleared before.
-    ``interrupts``: the steps after which interrupts are looked for, and how many have to be waited
-    for. UnfitError if the case needs something that there isn't.
+    ``devices``: those that there are, by the names of the case. ``interrupts``: the steps after
+    which interrupts are looked for, and how many have to be waited for. UnfitError if the case
+    needs something that there isn't.
     """
     program = Program(places=dict(_places(case, devices)))
-    for start, length in _runs(frames):
-        program.add(Op.CLEAR, address=start, length=length)
     used: dict[str, bytearray] = {}
     for number, place in program.places.items():
         buffer = used.setdefault(place.device, bytearray())

@@ -46,11 +46,12 @@ def retargeted(case: Case, departures: Departures) -> tuple[Case, frozenset[int]
         return case, frozenset()
     seen = observe(case, KEEPS_STALE, departures)
     entries = list(_tables(case))
+    posts = "pi" in case.capabilities.features
     events = any(seen.events) or _unmasked(case)
     steps = [
         _events(step)
         if events and step["op"] == "reg_write"
-        else _step(step, entries, number, seen)
+        else _step(step, entries, number, seen, posts=posts)
         for number, step in enumerate(case.steps)
     ]
     changed = replace(case, steps=tuple(steps))
@@ -98,10 +99,12 @@ def _tables(case: Case) -> Iterator[tuple[range, int]]:
         yield range(address.irta, address.irta + size), mask
 
 
-def _step(step: Step, tables: list[tuple[range, int]], number: int, seen: Observed) -> Step:
+def _step(
+    step: Step, tables: list[tuple[range, int]], number: int, seen: Observed, *, posts: bool
+) -> Step:
     match step["op"]:
         case "mem_write":
-            return _entries(step, tables)
+            return _entries(step, tables, posts=posts)
         case "msi" if seen.delivered[number]:
             if not seen.remapped[number] or not int(step["address"], 0) & 1 << 4:
                 return _message(step)
@@ -143,8 +146,11 @@ def vector(number: int) -> int:
     return number if number >= LOWEST else number | 0x40
 
 
-def _entries(step: Step, tables: list[tuple[range, int]]) -> Step:
-    """A store with the entries that are in it redirected, where their lower half is in it."""
+def _entries(step: Step, tables: list[tuple[range, int]], *, posts: bool) -> Step:
+    """A store with the entries that are in it redirected, where their lower half is in it.
+
+    ``posts``: IM of an entry says that it is a posted one; else it is but a reserved bit.
+    """
     address, data = int(step["addr"], 0), bytearray.fromhex(step["hex"])
     for table, mask in tables:
         if address + len(data) <= table.start or address >= table.stop:
@@ -153,13 +159,14 @@ def _entries(step: Step, tables: list[tuple[range, int]]) -> Step:
         for place in range(first, min(address + len(data), table.stop) - 7, ENTRY):
             low = slice(place - address, place - address + 8)
             entry = RemappedIrte(int.from_bytes(data[low], "little"))
-            data[low] = _redirected(entry, mask).to_bytes(8, "little")
+            if not (posts and entry.im):
+                data[low] = _redirected(entry, mask).to_bytes(8, "little")
     return {**step, "hex": data.hex()}
 
 
 def _redirected(entry: RemappedIrte, mask: int) -> int:
     """The lower half of an entry: reserved values stay, as they are what is tested."""
-    if not entry.p or entry.im:
+    if not entry.p:
         return entry
     known = entry.dlm if entry.dlm in (3, 6) else DeliveryMode.FIXED
     changed = entry.replace(v=vector(entry.v), dm=DestinationMode.PHYSICAL, rh=False, dlm=known)

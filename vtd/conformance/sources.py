@@ -60,9 +60,11 @@ def _strategies(probe: Probe) -> Mapping[str, st.SearchStrategy[Case]]:
     scalable = strategies.supports_scalable(unit)
     units = st.just(unit)
     return {
-        "tables": strategies.table_cases(units=units, scalable=scalable, with_pasids=False),
+        "tables": strategies.table_cases(
+            units=units, scalable=scalable, with_pasids=False, settled=True
+        ),
         "driver": strategies.driver_cases(units),
-        "interrupts": strategies.interrupt_cases(units, wide_data=False),
+        "interrupts": strategies.interrupt_cases(units, wide_data=False, settled=True),
         "protocol": protocol.protocol_cases([unit]),
     }
 

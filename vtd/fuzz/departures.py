@@ -10,21 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from devices.interrupt_messages import INTERRUPT_RANGE
 from pagetables.bits import BitRecord
 from pagetables.walk import ADDRESS
 from vtd.fuzz.case import Case, Outcome, Step
-from vtd.fuzz.places import NOWHERE
 from vtd.fuzz.situation import Situation, is_request, situation_of
 from vtd.fuzz.targets import Difference, compare
 from vtd.layouts.entries import (
-    ContextEntry,
     PasidDirectoryEntry,
-    PasidEntry,
-    PasidTranslationType,
-    RootEntry,
-    ScalableContextEntry,
-    ScalableRootEntry,
-    TranslationType,
 )
 from vtd.unit.requests.request import meets_interrupts
 
@@ -32,23 +25,6 @@ RECORD = 0x220
 """The one fault record of QEMU's unit."""
 SNP = 1 << 11
 MOST_CAUSES = 4
-
-LEGACY_CODES = {
-    0x38: (0x08,),
-    0x39: (0x01,),
-    0x3A: (0x0A,),
-    0x40: (0x09,),
-    0x41: (0x02,),
-    0x42: (0x0B,),
-    0x78: (0x07,),
-    0x79: (0x05, 0x06),
-    0x7A: (0x0C,),
-    0x7B: (0x03, 0x07),
-    0x84: (0x04,),
-    0x85: (0x05,),
-    0x86: (0x06,),
-}
-"""What QEMU reports in scalable mode for a reason of Table 30."""
 
 
 class Unfollowed(NamedTuple):
@@ -79,102 +55,12 @@ class KnownDifference(NamedTuple):
         return self.departure.name
 
 
-def _overlooked(situation: Situation, _: int | None) -> list[Step] | None:
-    """Reserved bits that QEMU does not look at; it takes those of pointers for address bits."""
-    kind = _OVERLOOKED.get(situation.reason or 0)
-    structure = kind and situation.find(kind[0])
-    if not kind or structure is None:
-        return None
-    record, looked_at = kind
-    wrong = situation.reserved(structure)
-    if not wrong or wrong & looked_at:
-        return None
-    entry = record(structure.entry & ~wrong)
-    pointer = _pointer(entry)
-    if pointer is not None and wrong & record.FIELDS[pointer].mask:
-        entry = entry.replace(**{pointer: NOWHERE})
-    return [structure.replaced(entry)]
-
-
-def _pointer(entry: BitRecord) -> str | None:
-    """The pointer of a PASID structure that QEMU follows, whatever it holds above the width."""
-    if isinstance(entry, PasidDirectoryEntry):
-        return "smptblptr"
-    return _POINTERS.get(entry.pgtt) if isinstance(entry, PasidEntry) else None
-
-
-_POINTERS = {
-    PasidTranslationType.FIRST_STAGE: "fsptptr",
-    PasidTranslationType.SECOND_STAGE: "ssptptr",
-    PasidTranslationType.NESTED: "ssptptr",
-}
-_BEYOND_WIDTH = (1 << 64) - (1 << 48)
-_OVERLOOKED: dict[int, tuple[type[BitRecord], int]] = {
-    0x42: (ScalableContextEntry, (1 << 256) - (1 << 85) | _BEYOND_WIDTH | 0x1E0),
-    0x52: (PasidDirectoryEntry, 0),
-    0x5A: (PasidEntry, 0),
-}
-"""By fault reason: the structure, and the reserved bits of it that QEMU looks at."""
-
-
-def _disabled(situation: Situation, qemu: int | None) -> list[Step] | None:
-    """FPD where QEMU does not heed it."""
-    if situation.reason not in _FPD_UNHEEDED or situation.recorded or qemu is None:
-        return None
-    return [
-        each.replaced(each.entry & ~2)
-        for each in situation.structures
-        if not isinstance(each.entry, RootEntry | ScalableRootEntry) and each.entry & 2
-    ]
-
-
-_FPD_UNHEEDED = (0x0B, 0x42, 0x51, 0x52, 0x59, 0x5A, 0x5B)
-
-
 def _snoop(situation: Situation, qemu: int | None) -> list[Step] | None:
     """SNP of a page in scalable mode, where the unit has no SC."""
     if situation.reason != 0x7A or qemu == 0x0C or "sc" in situation.case.capabilities.features:
         return None
     leaf = situation.paging[-1]
     return [leaf.replaced(leaf.entry & ~SNP)] if leaf.entry & SNP else None
-
-
-def _beyond(situation: Situation, qemu: int | None) -> list[Step] | None:
-    """A pass-through request beyond the host address width."""
-    legacy, scalable = situation.find(ContextEntry), situation.find(PasidEntry)
-    passed = (legacy and ContextEntry(legacy.entry).tt is TranslationType.PASS_THROUGH) or (
-        scalable and PasidEntry(scalable.entry).pgtt is PasidTranslationType.PASS_THROUGH
-    )
-    width = situation.case.capabilities.host_address_width
-    beyond = bool(passed) and situation.address >> width and situation.reason in (0x04, 0x83)
-    return [] if beyond and qemu is None else None
-
-
-def _absent(situation: Situation, qemu: int | None) -> list[Step] | None:
-    """A PASID entry with P = 0, and a PGTT or AW that the unit doesn't support."""
-    structure = situation.find(PasidEntry)
-    if structure is None or situation.reason != 0x59 or qemu != 0x5B:
-        return None
-    entry = PasidEntry(structure.entry)
-    needs = {
-        PasidTranslationType.FIRST_STAGE: "fsts",
-        PasidTranslationType.SECOND_STAGE: "ssts",
-        PasidTranslationType.NESTED: "nest",
-        PasidTranslationType.PASS_THROUGH: "pt",
-    }
-    unit = situation.case.capabilities
-    supported = needs.get(entry.pgtt) in unit.features
-    if supported and entry.pgtt is PasidTranslationType.SECOND_STAGE:
-        supported = entry.aw in unit.address_widths
-    return [] if not entry.p and not supported else None
-
-
-def _other_half(situation: Situation, qemu: int | None) -> list[Step] | None:
-    """Reserved bits of the root entry in the half for other devices."""
-    structure = situation.find(ScalableRootEntry)
-    if structure is None or situation.reason == 0x3A or qemu != 0x0A:
-        return None
-    return [] if situation.reserved(structure) else None
 
 
 def _denied_above(situation: Situation, qemu: int | None) -> list[Step] | None:
@@ -205,15 +91,17 @@ _UNREADABLE = {True: (0x03, 0x73), False: (0x07, 0x70)}
 
 
 def _low_memory(situation: Situation, qemu: int | None) -> list[Step] | None:
-    """A pointer to where cases have no memory below 1 MiB, and QEMU's machine reads something."""
+    """A pointer to where cases have no memory, and QEMU's machine reads something."""
     kind, answers = _BEHIND_POINTER.get(situation.reason or 0, (None, ()))
     if qemu not in answers:
         return None
     pointer = situation.paging[-1] if kind is None else situation.find(kind)
-    return [] if pointer and _LOW_HOLE[0] <= pointer.entry & ADDRESS < _LOW_HOLE[1] else None
+    if pointer is None:
+        return None
+    return [] if any(pointer.entry & ADDRESS in each for each in _NO_MEMORY) else None
 
 
-_LOW_HOLE = 0xA_0000, 0x10_0000
+_NO_MEMORY = (range(0xA_0000, 0x10_0000), INTERRUPT_RANGE)
 _BEHIND_POINTER: dict[int, tuple[type[BitRecord] | None, tuple[int, ...]]] = {
     0x07: (None, (0x05, 0x06)),
     0x58: (PasidDirectoryEntry, (0x5B,)),
@@ -224,15 +112,6 @@ _BEHIND_POINTER: dict[int, tuple[type[BitRecord] | None, tuple[int, ...]]] = {
 structure, and what QEMU reports of what it reads there."""
 
 
-def _cached_right(situation: Situation, qemu: int | None) -> list[Step] | None:
-    """A request for a page of which QEMU's IOTLB has an entry, without the right."""
-    if situation.reason not in (0x05, 0x06, 0x85, 0x86) or qemu is not None:
-        return None
-    shift = situation.paging[-1].shift
-    pages = {int(step["iova"], 0) >> shift for step in situation.served}
-    return [] if situation.address >> shift in pages else None
-
-
 def _overlapping(situation: Situation, qemu: int | None) -> list[Step] | None:
     """A page of which another part is in the interrupt address range."""
     if situation.reason is not None or qemu not in (0x0E, 0x87) or not situation.paging:
@@ -241,71 +120,7 @@ def _overlapping(situation: Situation, qemu: int | None) -> list[Step] | None:
     return [] if meets_interrupts(leaf.entry & ADDRESS, leaf.shift) else None
 
 
-CODES = KnownDifference(
-    Unfollowed(
-        "report_legacy_codes",
-        "7.1.3, Table 30",
-        "faults of root, context and second-stage structures in scalable mode: 38h to 42h, 78h "
-        "to 7Bh, 84h to 86h",
-        "the codes of legacy mode",
-        "agrees but for the code; probes of captures are compared by refused or not",
-    ),
-    lambda situation, qemu: [] if qemu in LEGACY_CODES.get(situation.reason or 0, ()) else None,
-)
 KNOWN_DIFFERENCES = (
-    KnownDifference(
-        Unfollowed(
-            "check_both_root_halves",
-            "9.2, SRT.3",
-            "reserved bits of a scalable-mode root entry count in the half in use",
-            "those of both halves count for every device",
-            "the other half has some",
-        ),
-        _other_half,
-    ),
-    KnownDifference(
-        Unfollowed(
-            "overlook_reserved_bits",
-            "9.4, 9.5, 9.6, SCT.3, SPD.3, SPT.3",
-            "reserved bits of scalable-mode context, PASID directory and PASID entries: faults "
-            "42h, 52h, 5Ah",
-            "of context entries bits 4:2 and 84:64 are not looked at, of the others none; those"
-            " above a pointer are part of the address",
-            "agrees with these bits cleared, or with a pointer to no memory",
-        ),
-        _overlooked,
-    ),
-    KnownDifference(
-        Unfollowed(
-            "record_despite_fpd",
-            "7.1.1, LCT.3, SCT.3, SPD.2, SPD.3, SPT.2 to SPT.4",
-            "FPD keeps faults of reserved fields of a context entry, and qualified faults of "
-            "PASID structures, from being recorded",
-            "they are recorded",
-            "agrees with FPD cleared",
-        ),
-        _disabled,
-    ),
-    KnownDifference(
-        Unfollowed(
-            "pass_beyond_host_width",
-            "7.1.3, LGN.1, SGN.4",
-            "pass-through requests beyond the host address width: fault 4h or 83h",
-            "they are let through",
-            "TT or PGTT says pass-through, and the address is beyond",
-        ),
-        _beyond,
-    ),
-    KnownDifference(
-        Unfollowed(
-            "check_pgtt_before_present",
-            "7.1.3, SPT.2",
-            "a PASID entry that is not present, with an unsupported PGTT or AW: fault 59h",
-            "fault 5Bh",
-            "P = 0, and PGTT or AW is not supported",
-        ),
-        _absent,
-    ),
     KnownDifference(
         Unfollowed(
             "check_rights_first",
@@ -341,23 +156,12 @@ KNOWN_DIFFERENCES = (
         Unfollowed(
             "read_low_memory",
             "none: the machine, not the unit",
-            "a paging entry or PASID entry at A_0000h to F_FFFFh, where cases have no memory: "
-            "7h, 58h, 70h or 78h",
+            "a paging entry or PASID entry at A_0000h to F_FFFFh or FEEx_xxxxh, where cases have "
+            "no memory: 7h, 58h, 70h or 78h",
             "its machine reads something there: a right is denied, or the PASID entry is invalid",
             "the entry before leads there",
         ),
         _low_memory,
-    ),
-    KnownDifference(
-        Unfollowed(
-            "drop_denied_hits",
-            "7.1.3",
-            "a request that an IOTLB entry of its page does not allow: fault 5h or 6h, 85h or 86h",
-            "it is dropped without a fault",
-            "an earlier request of the device for the page was let through; of captures the "
-            "faults that QEMU raised are compared",
-        ),
-        _cached_right,
     ),
     KnownDifference(
         Unfollowed(
@@ -371,20 +175,6 @@ KNOWN_DIFFERENCES = (
         _overlapping,
     ),
 )
-FORGOTTEN_ROOT_FAULT = Unfollowed(
-    "forget_root_faults",
-    "7.1.1, 7.2.1",
-    "faults of root entries are recorded: there is no FPD yet that would forbid it",
-    "FPD of a context entry that was never read counts: the fault is recorded or not, by chance",
-    "by vtd conformance: agrees once the request is left out",
-)
-KEPT_PASS_THROUGH = Unfollowed(
-    "keep_pass_through",
-    "6.5.2.4, 6.5.3.3",
-    "once a PASID entry is changed and PASID cache and IOTLB are invalidated, the new entry counts",
-    "a device that was passed through stays so: its requests are not translated",
-    "by vtd conformance: a device was passed through, and reads what memory has at its address",
-)
 LATCHED_QUEUE_ADDRESS = Unfollowed(
     "read_latched_queue_address",
     "11.4.9.9",
@@ -393,8 +183,6 @@ LATCHED_QUEUE_ADDRESS = Unfollowed(
     "by vtd conformance: another address is read, with QS and DW as written",
 )
 NOT_SEEN = (
-    FORGOTTEN_ROOT_FAULT,
-    KEPT_PASS_THROUGH,
     LATCHED_QUEUE_ADDRESS,
     Unfollowed(
         "split_fault_events",
@@ -405,7 +193,7 @@ NOT_SEEN = (
     ),
 )
 """Departures that no comparison of requests over qtest shows."""
-UNFOLLOWED = (CODES.departure, *(each.departure for each in KNOWN_DIFFERENCES), *NOT_SEEN)
+UNFOLLOWED = (*(each.departure for each in KNOWN_DIFFERENCES), *NOT_SEEN)
 
 
 def differences(case: Case, engine: list[Outcome], qemu: list[Outcome]) -> list[Difference]:
@@ -446,9 +234,6 @@ def known_differences(
         situation = situation_of(case, first, last, changes)
         if _agree(case, first, situation.outcomes, wanted):
             return tuple(causes)
-        if CODES.cause(situation, reason) is not None and situation.recorded:
-            renamed = _renamed(case.steps[first:last], situation.outcomes, reason)
-            return (*causes, CODES) if _agree(case, first, renamed, wanted) else None
         for known in KNOWN_DIFFERENCES:
             cause = known.cause(situation, reason)
             if cause is not None:
@@ -476,15 +261,3 @@ def _agree(case: Case, first: int, engine: Sequence[Outcome], qemu: Sequence[Out
     steps = case.steps[first : first + len(engine)]
     part = Case(case.capabilities, steps)
     return not differences(part, list(engine), list(qemu))
-
-
-def _renamed(
-    steps: Sequence[Step], outcomes: Sequence[Outcome], reason: int | None
-) -> list[Outcome]:
-    """The outcomes with another fault reason."""
-    return [
-        outcome & ~(0xFF << 32) | (reason or 0) << 32
-        if _reads_record(step) and outcome >> 63
-        else outcome
-        for step, outcome in zip(steps, outcomes, strict=True)
-    ]

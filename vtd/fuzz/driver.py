@@ -327,6 +327,15 @@ class ModelDriver:
         """Translation (te) or interrupt remapping (ire) off or on."""
         command(self._registers, **{name: enabled})
 
+    def settle(self) -> None:
+        """The root table pointer is set again, and all that is cached for DMA invalidated (6.6)."""
+        command(self._registers, srtp=True)
+        self._owed.everything()
+
+    def settle_interrupts(self) -> None:
+        """All interrupt-remapping entries that are cached are invalidated (6.7)."""
+        self._owed.interrupt_table()
+
     def restart_queue(self) -> None:
         """The invalidation queue off, and on again from its first place."""
         command(self._registers, qie=False)

@@ -154,8 +154,11 @@ class OwedInvalidations:
 
     def root_table(self) -> None:
         """Another root table pointer; never dropped. Nothing where hardware does it (ESRTPS)."""
-        if self._capabilities.cap.esrtps:
-            return
+        if not self._capabilities.cap.esrtps:
+            self.everything()
+
+    def everything(self) -> None:
+        """All that may be cached for DMA; never dropped (6.6)."""
         self._give(None, ContextCacheInvalidateDescriptor.of(g=ContextGranularity.GLOBAL))
         if self._scalable:
             self._give(None, PasidCacheInvalidateDescriptor.of(g=PasidCacheGranularity.GLOBAL))

@@ -235,6 +235,9 @@ def any_descriptors(draw: Draw, unit: Capabilities, *, wide: bool) -> int:
                 value |= bits.place(draw(_field_values(unit, name, bits)) << bits.shift)
     if draw(st.integers(0, 5)) == 0:
         value ^= 1 << draw(st.integers(12, record.WIDTH - 1))
+    if record is InvalidationWaitDescriptor:  # 6.5.2.9: undefined where the address is no memory
+        wait, memory = InvalidationWaitDescriptor(value), (1 << unit.host_address_width) - 1
+        value = wait.replace(status_address=wait.status_address & memory)
     return value
 
 

@@ -272,10 +272,13 @@ def table_cases(
     with_pasids: bool = True,
     with_flags: bool = False,
     departures: Departures = SPECIFICATION,
+    settled: bool = False,
 ) -> Case:
     """A table set of a flavour, and requests to it; nothing is cached when the tables change.
 
     ``with_flags``: afterwards software looks at the entries, for the flags that were set.
+    ``settled``: all is invalidated after the change, for units that read structures before a
+    request needs them, which they may (6.2.1).
     ``departures``: as :class:`ModelDriver` has them.
     """
     unit = draw(capabilities() if units is None else units)
@@ -293,6 +296,8 @@ def table_cases(
         broken = draw(st.lists(hostile_words(driver), min_size=1, max_size=8))
     for flaw in broken:
         driver.emit(flaw.step())
+    if settled:
+        driver.settle()
     draw_requests(draw, driver)
     if with_flags:
         driver.emit(*(mem_read(place.address, place.size) for place in driver.places()))
@@ -410,10 +415,12 @@ def interrupt_cases(
     draw: Draw,
     units: st.SearchStrategy[Capabilities] | None = None,
     wide_data: bool = True,
+    settled: bool = False,
 ) -> Case:
     """Interrupt-remapping entries, some broken, and messages that name them and others.
 
     ``wide_data``: also messages with data of more than 16 bits, which few devices can send.
+    ``settled``: all entries are invalidated once they are written.
     """
     names = [name for name, unit in PROFILES.items() if "ir" in unit.features]
     unit = draw(capabilities(names, "ir") if units is None else units)
@@ -437,6 +444,8 @@ def interrupt_cases(
         place = interrupt_place(index)
         changed = draw(st.one_of(_one_bit(driver.word(place)), _one_field(driver.word(place))))
         driver.emit(store(place.address, changed, 16))
+    if settled:
+        driver.settle_interrupts()
     known = st.sampled_from([index for index, _, _ in entries])
     edges = st.sampled_from([0xFFFF, 0x8000, 16, 31, 32])
     subhandles = st.sampled_from([0, 1, 15, 0xFFFF, *([0x1_0000] * wide_data)])

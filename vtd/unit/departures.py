@@ -88,6 +88,47 @@ class Departures:
         needed_by=("sm_fs_translation_types", "sm_ss_translation_types"),
     )
     """Fault 5Bh is reported of such an entry."""
+    check_pgtt_before_present: bool = _flag(
+        Chapter.TRANSLATION,
+        "7.1.3, SPT.2",
+        "a PASID entry that is not present, with an unsupported PGTT or AW: fault 59h",
+    )
+    """Fault 5Bh is reported, whatever FPD of the entry says."""
+    check_both_root_halves: bool = _flag(
+        Chapter.TRANSLATION,
+        "9.2, SRT.3",
+        "reserved bits of a scalable-mode root entry count in the half in use",
+    )
+    """Those of both halves count for every device."""
+    overlook_reserved_bits: bool = _flag(
+        Chapter.TRANSLATION,
+        "9.4, 9.5, 9.6, SCT.3, SPD.3, SPT.3",
+        "reserved bits of scalable-mode context, PASID directory and PASID entries: faults 42h, "
+        "52h, 5Ah",
+    )
+    """Of context entries bits 4:2 and 84:64 are not looked at, of the others none; those above a
+    pointer are part of the address."""
+    pass_beyond_host_width: bool = _flag(
+        Chapter.TRANSLATION,
+        "7.1.3, LGN.1, SGN.4",
+        "pass-through requests beyond the host address width: fault 4h or 83h",
+    )
+    """They are let through."""
+    keep_pass_through: bool = _flag(
+        Chapter.TRANSLATION,
+        "6.5.2.4, Table 28",
+        "once a PASID entry is changed and PASID cache and IOTLB are invalidated, the new entry "
+        "counts",
+    )
+    """A device that was passed through stays so until its context entry is invalidated, the root
+    table is set or translation goes off: none of its requests is translated. A unit with a first
+    stage also looks again when the PASID cache is invalidated for the domain that it knows."""
+    drop_denied_hits: bool = _flag(
+        Chapter.TRANSLATION,
+        "7.1.3",
+        "a request that an IOTLB entry of its page does not allow: fault 5h or 6h, 85h or 86h",
+    )
+    """It is dropped without a fault."""
 
     pass_compatibility_format: bool = _flag(
         Chapter.INTERRUPTS,
@@ -202,6 +243,20 @@ class Departures:
         ),
     )
     """FI of a fault record holds the whole address of the page."""
+    report_legacy_codes: bool = _flag(
+        Chapter.REPORTING,
+        "7.1.3, Table 30",
+        "faults of root, context and second-stage structures in scalable mode: 38h to 42h, 78h to "
+        "7Bh, 84h to 86h",
+    )
+    """The codes of legacy mode; 85h and 86h stay on a unit with a first stage."""
+    record_despite_fpd: bool = _flag(
+        Chapter.REPORTING,
+        "7.1.1, LCT.3, SCT.3, SPD.2, SPD.3, SPT.2 to SPT.4",
+        "FPD keeps faults of reserved fields of a context entry, and qualified faults of PASID "
+        "structures, from being recorded",
+    )
+    """They are recorded."""
     unmask_page_request_event: bool = _flag(
         Chapter.REPORTING,
         "11.4.11.5",

@@ -78,6 +78,7 @@ from vtd.unit.requests.faults import FaultReason, TranslationFault
 from vtd.unit.requests.request import kind_of
 from vtd.unit.state import Remade, State
 from vtd.unit.translation import ats, translated
+from vtd.unit.translation.departing import departing, look_again
 from vtd.unit.translation.execute import check_execute
 from vtd.unit.translation.lookup import lookup
 from vtd.unit.translation.protected_memory import ProtectedMemory
@@ -176,7 +177,9 @@ class RemappingUnit(Remade):
         self.virtual_commands = VirtualCommands(self.registers, capabilities.pasid_width)
         self.register_invalidation = RegisterInvalidation(self.registers, self.remapping)
         self.protected_memory = ProtectedMemory(self.registers)
-        self._translate = _prefetching(options.caches.prefetched_pages)
+        self._translate = departing(
+            options.departures, _prefetching(options.caches.prefetched_pages)
+        )
         self.registers.on_reset(self._was_reset)
         self.registers.on_write(GlobalCommand, self._command_written)
         self.registers.on_write(ProtectedMemoryEnable, self._protection_written)
@@ -430,7 +433,8 @@ class RemappingUnit(Remade):
 
     def block(self, request: Request, fault: TranslationFault) -> None:
         """Record and report the fault of a request that is refused for it."""
-        reason, recorded = fault.reason, fault.recorded
+        reason = fault.reason
+        recorded = reporting_rules.is_recorded(self.options.departures, fault)
         if self._attributes:
             request = request._replace(access=request.access | self._attributes)
         if recorded:
@@ -508,6 +512,7 @@ class RemappingUnit(Remade):
         self.registers[GlobalStatus] = self.registers[GlobalStatus].replace(rtps=True)
         if "esrtps" in self.capabilities.features:
             self.caches.clear()
+        look_again(self.remapping)
 
     def _set_interrupt_table(self) -> None:
         table, status = self.registers[InterruptRemappingTableAddress], self.registers[GlobalStatus]
@@ -522,6 +527,7 @@ class RemappingUnit(Remade):
         self.remapping.use_new_root()
         if not enabled and "smts" in self.capabilities.features:
             self.caches.clear()
+        look_again(self.remapping)
 
 
 def _can_be_sent(request: Request) -> bool:

@@ -12,7 +12,7 @@ from vtd.conformance.image import Image, KitError
 from vtd.conformance.kit import Builder, Wanted
 from vtd.conformance.probe import Probe, Span
 from vtd.conformance.sources import PROPERTIES, generated
-from vtd.fuzz.case import Case, dma_read, dma_write, msi, reg_read
+from vtd.fuzz.case import Case, dma_read, dma_write, msi, reg_read, store
 from vtd.unit.registers.capabilities import PROFILES
 
 
@@ -93,6 +93,17 @@ def test_nothing_is_stored_outside_the_memory_of_the_probe_or_over_the_kit() -> 
         if op in (Op.STORE, Op.CLEAR):
             assert any(m.start <= address and address + length <= m.end for m in probe.memory)
             assert address + length <= kit.start or address >= kit.stop
+
+
+def test_what_a_case_stores_is_cleared_before_the_next_one() -> None:
+    """A unit that is wrong may look where the next case has nothing."""
+    builder = Builder(probed())
+    for name, steps in (("a", [store(0x40_0000, 1)]), ("b", [reg_read(0, 4, 0xFF)])):
+        assert builder.add(Wanted(name, "test", Case(PROFILES["qemu"], tuple(steps))))
+    kinds = [(op, address, length) for op, address, length in instructions(builder.image())]
+    stored = kinds.index((Op.STORE, 0x40_0000, 8))
+    assert (Op.CLEAR, 0x40_0000, 4096) in kinds[:stored]
+    assert (Op.CLEAR, 0x40_0000, 4096) in kinds[stored:]
 
 
 def wanted(

@@ -50,13 +50,14 @@ from vtd.layouts.registers import (
     IotlbGranularity,
     IotlbInvalidate,
 )
-from vtd.unit.caching.caches import TranslationCaches
+from vtd.unit.caching.caches import FUNCTION_MASKS, TranslationCaches
 from vtd.unit.caching.policy import UNCACHED
 from vtd.unit.queues import rules
 from vtd.unit.registers.register_file import RegisterFile, RegisterWrite
 from vtd.unit.reporting.event_interrupt import EventInterrupt
 from vtd.unit.reporting.fault_recording import FaultRecorder
 from vtd.unit.state import Stateful
+from vtd.unit.translation.departing import look_again, look_again_by_domain
 from vtd.unit.translation.lookup import write_structure
 from vtd.unit.translation.remapping import Remapping
 from vtd.unit.translation.speculation import look_ahead
@@ -291,6 +292,7 @@ def is_valid(remapping: Remapping, descriptor: BitRecord) -> bool:
     """Whether a descriptor would be carried out."""
     empty = copy.copy(remapping)
     empty.caches = TranslationCaches(UNCACHED)
+    empty.passed, empty.pasid_entries = set(), {}
     return invalidate(empty, _Nothing(), descriptor)
 
 
@@ -315,10 +317,13 @@ def invalidate(
             return done is not IotlbGranularity.RESERVED_0
         case PasidCacheInvalidateDescriptor(g=PasidCacheGranularity.DOMAIN, did=did):
             caches.invalidate_pasid_domain(_domain_id(remapping, did))
+            look_again_by_domain(remapping, did)
         case PasidCacheInvalidateDescriptor(g=PasidCacheGranularity.PASID_IN_DOMAIN, did=did):
             caches.invalidate_pasid(_domain_id(remapping, did), descriptor.pasid)
+            look_again_by_domain(remapping, did, descriptor.pasid)
         case PasidCacheInvalidateDescriptor(g=PasidCacheGranularity.GLOBAL):
             caches.invalidate_pasid_global()
+            look_again_by_domain(remapping)
         case PasidIotlbInvalidateDescriptor(g=PasidIotlbGranularity.PASID, did=did):
             caches.invalidate_pasid_iotlb(_domain_id(remapping, did), descriptor.pasid)
         case PasidIotlbInvalidateDescriptor(g=PasidIotlbGranularity.PAGE_IN_PASID, did=did):
@@ -365,8 +370,11 @@ def _invalidate_context(
             caches.invalidate_context_domain(domain_id)
         case ContextGranularity.DEVICE:
             caches.invalidate_context_device(source_id, mask, domain_id)
+            look_again(remapping, source_id, 0xFFFF & ~FUNCTION_MASKS[mask])
+            return True
         case ContextGranularity.RESERVED_0:
             return False
+    look_again(remapping)
     return True
 
 

@@ -40,6 +40,7 @@ class FaultRecorder(Stateful):
     ) -> None:
         self._registers = registers
         self._capabilities = capabilities
+        self._departures = options.departures
         self._compressed = rules.is_compressed(options.departures)
         self._event = event
         self.next_index = 0
@@ -63,10 +64,12 @@ class FaultRecorder(Stateful):
         if self._registers.values[self._status] & _PFO:
             return  # as in log, but before the record is made
         source_id, address, access, _, pasid, privileged, address_type, _ = request
+        departures, write = self._departures, bool(access & WRITE)
+        code = rules.code(departures, self._capabilities, reason, write=write)
         record = (
             _TYPES[access & (ATOMIC | MESSAGE)]
             | address_type << _AT
-            | reason << _FR
+            | code << _FR
             | source_id << _SID
             | address & self._information
         )

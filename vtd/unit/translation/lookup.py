@@ -227,7 +227,10 @@ def _legacy_target(remapping: Remapping, entry: ContextEntry) -> Target:
     second = Stage(second_stage_geometry(LEVELS[entry.aw], implementation), entry.ssptptr >> 12)
     pass_through = entry.tt is TranslationType.PASS_THROUGH
     kind = PasidTranslationType.PASS_THROUGH if pass_through else PasidTranslationType.SECOND_STAGE
-    widest = remapping.capabilities.host_address_width if pass_through else _guest_width(remapping)
+    width = min(_guest_width(remapping), second.geometry.width)
+    if pass_through:
+        widest = min(remapping.capabilities.host_address_width, second.geometry.width)
+        width = rules.pass_through_width(remapping.options.departures, widest)
     return Target(
         kind,
         entry.did,
@@ -235,7 +238,7 @@ def _legacy_target(remapping: Remapping, entry: ContextEntry) -> Target:
         fpd=fpd,
         first=None,
         second=None if pass_through else second,
-        width=min(widest, second.geometry.width),
+        width=width,
         reasons=LEGACY,
         entry=entry,
         tags=IotlbTags(entry.did, kind, 0),
@@ -289,7 +292,8 @@ def _read_scalable_context(remapping: Remapping, source_id: int) -> ScalableCont
     half = _UPPER_HALF if upper else _LOWER_HALF
     if not (root.up if upper else root.lp):
         raise TranslationFault(FaultReason.SM_ROOT_NOT_PRESENT)
-    if root & half & remapping.reserved[ScalableRootEntry]:
+    looked_at = rules.root_half(remapping.options.departures, half)
+    if root & looked_at & remapping.reserved[ScalableRootEntry]:
         raise TranslationFault(FaultReason.SM_ROOT_RESERVED)
     table = root.uctp if upper else root.lctp
     entry = _record(remapping, _SCALABLE_CONTEXT, table + (source_id & 0x7F) * 32)
@@ -409,13 +413,15 @@ def _read_pasid_target(remapping: Remapping, context: ScalableContextEntry, pasi
 def _pasid_target(remapping: Remapping, entry: PasidEntry, pasid: int, *, fpd: bool) -> Target:
     """What a PASID table entry sets up, if it is one that can be used (SPT.2 to SPT.4)."""
     fpd = fpd or entry.fpd
+    departures = remapping.options.departures
     if not entry.p:
-        raise TranslationFault(FaultReason.PASID_NOT_PRESENT, fpd)
+        supported = _is_kind_supported(remapping, entry)
+        raise TranslationFault(rules.absence(departures, supported=supported), fpd)
     checks = (
         (_has_reserved_pasid_bits, FaultReason.PASID_RESERVED),
         (_is_pasid_entry_invalid, FaultReason.PASID_INVALID),
     )
-    for met, reason in rules.in_order(remapping.options.departures, checks):
+    for met, reason in rules.in_order(departures, checks):
         if met(remapping, entry):
             raise TranslationFault(reason, fpd)
     return _pasid_stages(remapping, entry, pasid, fpd)
@@ -440,19 +446,23 @@ def _has_reserved_pasid_bits(remapping: Remapping, entry: PasidEntry) -> bool:
 
 def _is_pasid_entry_invalid(remapping: Remapping, entry: PasidEntry) -> bool:
     """SPT.4: a PGTT, AW or FSPM that the unit has not, or FSPTPTR beyond the second stage."""
-    capabilities, kind = remapping.capabilities, entry.pgtt
-    features = remapping.implementation.features
-    if _FEATURE_OF.get(kind) not in features:
+    if not _is_kind_supported(remapping, entry):
         return True
-    second = kind in (PasidTranslationType.SECOND_STAGE, PasidTranslationType.NESTED)
-    if second and entry.aw not in capabilities.address_widths:
-        return True
-    if kind not in (PasidTranslationType.FIRST_STAGE, PasidTranslationType.NESTED):
+    if entry.pgtt not in (PasidTranslationType.FIRST_STAGE, PasidTranslationType.NESTED):
         return False
     levels = FIRST_STAGE_LEVELS.get(entry.fspm)
-    if levels is None or (levels == 5 and "fs5lp" not in features):
+    if levels is None or (levels == 5 and "fs5lp" not in remapping.implementation.features):
         return True
-    return second and bool(entry.fsptptr >> _second_stage_width(remapping, entry.aw))
+    nested = entry.pgtt is PasidTranslationType.NESTED
+    return nested and bool(entry.fsptptr >> _second_stage_width(remapping, entry.aw))
+
+
+def _is_kind_supported(remapping: Remapping, entry: PasidEntry) -> bool:
+    """Whether the unit has this PGTT, and this AW of a second stage."""
+    if _FEATURE_OF.get(entry.pgtt) not in remapping.implementation.features:
+        return False
+    second = entry.pgtt in (PasidTranslationType.SECOND_STAGE, PasidTranslationType.NESTED)
+    return not second or entry.aw in remapping.capabilities.address_widths
 
 
 def _second_stage_width(remapping: Remapping, width: AddressWidth) -> int:
@@ -467,9 +477,10 @@ def _guest_width(remapping: Remapping) -> int:
 def _pasid_stages(remapping: Remapping, entry: PasidEntry, pasid: int, fpd: bool) -> Target:
     """The stages of an entry that meets no condition."""
     implementation, kind = remapping.implementation, entry.pgtt
-    snooped = rules.is_walk_snooped(remapping.options.departures, entry)
+    departures = remapping.options.departures
+    snooped = rules.is_walk_snooped(departures, entry)
     first = second = None
-    width = remapping.capabilities.host_address_width  # of what is passed through
+    width = rules.pass_through_width(departures, remapping.capabilities.host_address_width)
     if kind in (PasidTranslationType.SECOND_STAGE, PasidTranslationType.NESTED):
         geometry = second_stage_geometry(LEVELS[entry.aw], implementation)
         accessed, dirty = (geometry.accessed, geometry.dirty) if entry.ssade else (0, 0)

@@ -24,12 +24,13 @@ from vtd.unit.registers.capabilities import Capabilities
 from vtd.unit.requests.faults import FaultReason
 from vtd.unit.requests.target import Target
 from vtd.unit.state import Stateful
+from vtd.unit.translation import rules
 
 
 class Remapping(Stateful):
     """The state that translations depend on; the unit owns and changes it."""
 
-    STATE = "root", "new_root", "caches"
+    STATE = "root", "new_root", "caches", "passed", "pasid_entries"
 
     def __init__(
         self,
@@ -57,6 +58,10 @@ class Remapping(Stateful):
         """Structures as they were read, so that the fields of none are taken apart twice."""
         self.targets: dict[tuple[int, int, bool], Target] = {}
         """What context and PASID table entries come to, so that none is decoded twice."""
+        self.passed: set[int] = set()
+        """Of a unit that keeps devices passed through: their source-ids."""
+        self.pasid_entries: dict[int, int] = {}
+        """Of the same: what it knows of each device, to see what changed."""
         self.new_root: RootTableAddress | None = None
         """What SRTP has set, while the old one is still in use (6.6)."""
         self.root = RootTableAddress(0)
@@ -93,7 +98,7 @@ class Remapping(Stateful):
         self.implementation = plain._replace(features=features)
         """What decides reserved bits, with SSIRWE as latched."""
         self.reserved = {
-            record: record.reserved_mask(self.implementation)
+            record: rules.reserved_bits(self.options.departures, record, self.implementation)
             for record in (
                 RootEntry,
                 ContextEntry,

@@ -9,17 +9,52 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
-from pagetables.bits import Implementation
-from vtd.layouts.entries import PasidEntry
+from pagetables.bits import BitRecord, Implementation
+from vtd.layouts.entries import PasidDirectoryEntry, PasidEntry, ScalableContextEntry
 from vtd.unit.departures import Departures
+from vtd.unit.requests.faults import FaultReason
 
 T = TypeVar("T")
 
 
 def reserved_pasid_bits(departures: Departures, implementation: Implementation) -> int:
     """The bits of a PASID entry that have to be 0 (9.6)."""
-    reserved = PasidEntry.reserved_mask(implementation)
+    reserved = reserved_bits(departures, PasidEntry, implementation)
     return reserved & ~PasidEntry.aw.mask if departures.ignore_aw_without_ssts else reserved
+
+
+def reserved_bits(
+    departures: Departures, record: type[BitRecord], implementation: Implementation
+) -> int:
+    """The bits of a structure that have to be 0 (9.1 to 9.6)."""
+    reserved = record.reserved_mask(implementation)
+    looked_at = _LOOKED_AT.get(record) if departures.overlook_reserved_bits else None
+    return reserved if looked_at is None else reserved & looked_at
+
+
+_BEYOND_WIDTH = (1 << 64) - (1 << 48)
+_LOOKED_AT: dict[type[BitRecord], int] = {
+    ScalableContextEntry: (1 << 256) - (1 << 85) | _BEYOND_WIDTH | 0x1E0,
+    PasidDirectoryEntry: 0,
+    PasidEntry: 0,
+}
+"""The bits of structures that are looked at where reserved ones are overlooked."""
+
+
+def root_half(departures: Departures, half: int) -> int:
+    """The bits of a scalable-mode root entry that count for a device: its half (9.2)."""
+    return (1 << 128) - 1 if departures.check_both_root_halves else half
+
+
+def absence(departures: Departures, *, supported: bool) -> FaultReason:
+    """The fault of a PASID entry with P = 0; ``supported``: its PGTT and AW (SPT.2)."""
+    invalid = departures.check_pgtt_before_present and not supported
+    return FaultReason.PASID_INVALID if invalid else FaultReason.PASID_NOT_PRESENT
+
+
+def pass_through_width(departures: Departures, width: int) -> int:
+    """How many bits the address of a pass-through request may have (LGN.1, SGN.4)."""
+    return 64 if departures.pass_beyond_host_width else width
 
 
 def in_order(departures: Departures, checks: Sequence[T]) -> Iterable[T]:

@@ -1,0 +1,211 @@
+"""Units that depart in what they look at of a structure, and in what they keep or drop of it."""
+
+from __future__ import annotations
+
+import pytest
+
+from pagetables.bits import BitRecord
+from vtd.fuzz.case import store
+from vtd.fuzz.driver import FIRST, NESTED, PASS_THROUGH, SECOND, ModelDriver
+from vtd.fuzz.places import DATA
+from vtd.fuzz.targets import EngineTarget
+from vtd.layouts.entries import (
+    ContextEntry,
+    PasidDirectoryEntry,
+    PasidEntry,
+    PasidTranslationType,
+    ScalableContextEntry,
+    ScalableRootEntry,
+)
+from vtd.unit.caching.policy import KEEPS_STALE
+from vtd.unit.departures import departures_named
+from vtd.unit.registers.capabilities import PROFILES
+
+PAGE = 0x10
+READ = DATA.to_bytes(8, "little").hex()
+FPD = 2
+
+
+def driver(
+    *, scalable: bool = True, kind: PasidTranslationType = SECOND, first: bool = False
+) -> ModelDriver:
+    """Device d0 with one page to read at 0, in one stage, or passed through."""
+    stages = "qemu-scalable-first" if first else "qemu-scalable"
+    made = ModelDriver(PROFILES[stages if scalable else "qemu"], scalable=scalable)
+    made.attach("d0", 1, made.kinds.index(kind))
+    made.map(1, 0, 0, 1, "r-")
+    return made
+
+
+def change(made: ModelDriver, kind: type[BitRecord], bits: int) -> None:
+    """Turn over bits of a structure."""
+    place = next(each for each in made.places() if each.record is kind)
+    made.emit(store(place.address, made.word(place) ^ bits, place.size))
+
+
+def answer(
+    made: ModelDriver, *names: str, address: int = PAGE, write: bool = False
+) -> int | str | None:
+    """What the last of a driver's requests meets: a code in the record, its data, or neither."""
+    made.emit(made.request("d0", address, write=write, pasid=None))
+    case = made.case()
+    outcomes = EngineTarget(KEEPS_STALE, departures=departures_named(names)).run(case)
+    high = next(
+        outcome
+        for step, outcome in zip(reversed(case.steps), reversed(outcomes), strict=True)
+        if step.get("offset") == "0x228"
+    )
+    if high >> 63:
+        return int(high) >> 32 & 0xFF
+    last = max(number for number, step in enumerate(case.steps) if step["op"].startswith("dma"))
+    outcome = outcomes[last]
+    return outcome.get("data") if outcome else None
+
+
+@pytest.mark.parametrize(
+    ("kind", "bits", "codes"),
+    [
+        (ScalableRootEntry, 1, (0x39, 0x01)),
+        (ScalableRootEntry, 2, (0x3A, 0x0A)),
+        (ScalableContextEntry, 1, (0x41, 0x02)),
+        (ScalableContextEntry, 1 << 100, (0x42, 0x0B)),
+        (PasidEntry, 1, (0x59, 0x59)),
+    ],
+)
+def test_codes_of_legacy_mode_stand_for_those_of_scalable_mode(
+    kind: type[BitRecord], bits: int, codes: tuple[int, int]
+) -> None:
+    for names, code in zip(((), ("report_legacy_codes",)), codes, strict=True):
+        made = driver()
+        change(made, kind, bits)
+        assert answer(made, *names) == code
+
+
+def test_a_denied_right_has_the_code_of_legacy_mode_by_access_but_not_of_a_first_stage() -> None:
+    assert answer(driver(), write=True) == 0x85
+    assert answer(driver(), "report_legacy_codes", write=True) == 0x05
+    assert answer(driver(), "report_legacy_codes", address=0x5000) == 0x06
+    assert answer(driver(), "report_legacy_codes", address=0x5000, write=True) == 0x05
+    assert answer(driver(kind=FIRST, first=True), "report_legacy_codes", write=True) == 0x85
+
+
+def test_fpd_is_heeded_for_all_but_reserved_fields_and_pasid_structures() -> None:
+    for bits, codes in ((1 << 100, (None, 0x42)), (1, (None, None))):
+        for names, code in zip(((), ("record_despite_fpd",)), codes, strict=True):
+            made = driver()
+            change(made, ScalableContextEntry, bits | FPD)
+            assert answer(made, *names) == code
+    made = driver(scalable=False)
+    change(made, ContextEntry, 1 << 127 | FPD)
+    assert answer(made, "record_despite_fpd") == 0x0B
+
+
+@pytest.mark.parametrize("bits", [1 << 2, 1 << 7])
+def test_reserved_directory_bits_may_be_overlooked(bits: int) -> None:
+    made = driver()
+    change(made, PasidDirectoryEntry, bits)
+    assert answer(made) == 0x52
+    assert answer(made, "overlook_reserved_bits") == READ
+
+
+@pytest.mark.parametrize(
+    ("kind", "first", "record", "bit", "code"),
+    [
+        (SECOND, False, PasidDirectoryEntry, 50, 0x58),
+        (SECOND, False, PasidEntry, 50, 0x7B),
+        (FIRST, True, PasidEntry, 128 + 50, 0x73),
+    ],
+)
+def test_reserved_bits_above_a_pointer_lead_nowhere_where_they_are_overlooked(
+    kind: PasidTranslationType, first: bool, record: type[BitRecord], bit: int, code: int
+) -> None:
+    made = driver(kind=kind, first=first)
+    change(made, record, 1 << bit)
+    assert answer(made, "overlook_reserved_bits") == code
+
+
+def test_context_entries_are_looked_at_where_directories_are_not() -> None:
+    made = driver()
+    change(made, ScalableContextEntry, 1 << 100)
+    assert answer(made, "overlook_reserved_bits") == 0x42
+    made = driver()
+    change(made, ScalableContextEntry, 1 << 70)
+    assert answer(made, "overlook_reserved_bits") != 0x42
+
+
+@pytest.mark.parametrize(
+    ("bits", "code"), [(1 | int(SECOND ^ NESTED) << 6, 0x5B), (1 | 0b111 << 2, 0x5B), (1, 0x59)]
+)
+def test_an_absent_pasid_entry_may_be_invalid_first(bits: int, code: int) -> None:
+    made = driver()
+    change(made, PasidEntry, bits)
+    assert answer(made) == 0x59
+    assert answer(made, "check_pgtt_before_present") == code
+
+
+@pytest.mark.parametrize("scalable", [False, True])
+def test_pass_through_may_know_no_width(scalable: bool) -> None:
+    made = driver(scalable=scalable, kind=PASS_THROUGH)
+    assert answer(made, address=1 << 48) == (0x83 if scalable else 0x04)
+    made = driver(scalable=scalable, kind=PASS_THROUGH)
+    assert answer(made, "pass_beyond_host_width", address=1 << 48) is None
+    made = driver(scalable=scalable)
+    assert answer(made, "pass_beyond_host_width", address=1 << 48) == (0x84 if scalable else 0x04)
+
+
+def test_the_other_half_of_a_root_entry_may_count() -> None:
+    made = driver()
+    change(made, ScalableRootEntry, 1 << 64 + 1)
+    assert answer(made) == READ
+    assert answer(made, "check_both_root_halves") == 0x3A
+
+
+@pytest.mark.parametrize("scalable", [False, True])
+def test_a_right_that_a_cached_page_denies_may_be_no_fault(scalable: bool) -> None:
+    code = 0x85 if scalable else 0x05
+    for names, wanted in (((), code), (("drop_denied_hits",), None)):
+        made = driver(scalable=scalable)
+        made.emit(made.request("d0", PAGE, write=False, pasid=None))
+        assert answer(made, *names, write=True) == wanted
+    assert answer(driver(scalable=scalable), "drop_denied_hits", write=True) == code
+
+
+def passed_before(*, settled: bool) -> ModelDriver:
+    """d0 was passed through and now has a page; the driver has invalidated what it owes."""
+    made = driver(kind=PASS_THROUGH)
+    made.emit(made.request("d0", PAGE, write=False, pasid=None))
+    made.attach("d0", 2, made.kinds.index(SECOND))
+    made.map(2, 0, 0, 1, "r-")
+    if settled:
+        made.settle()
+    return made
+
+
+def test_a_device_may_stay_passed_through_until_its_context_is_invalidated() -> None:
+    assert answer(passed_before(settled=False)) == READ
+    assert answer(passed_before(settled=False), "keep_pass_through") == "00" * 8
+    assert answer(passed_before(settled=False), "keep_pass_through", address=1 << 50) is None
+    assert answer(passed_before(settled=True), "keep_pass_through") == READ
+
+
+def test_a_device_that_is_passed_through_when_it_is_looked_at_stays_so() -> None:
+    made = driver(kind=PASS_THROUGH)
+    made.emit(made.request("d0", PAGE, write=False, pasid=None))
+    made.settle()
+    made.attach("d0", 2, made.kinds.index(SECOND))
+    made.map(2, 0, 0, 1, "r-")
+    assert answer(made, "keep_pass_through") == "00" * 8
+
+
+def test_another_device_is_translated_meanwhile() -> None:
+    made = passed_before(settled=False)
+    made.attach("d1", 2, made.kinds.index(SECOND))
+    case_answer = answer(made, "keep_pass_through")
+    assert case_answer == "00" * 8
+    made.emit(made.request("d1", PAGE, write=False, pasid=None))
+    case = made.case()
+    outcomes = EngineTarget(KEEPS_STALE, departures=departures_named(["keep_pass_through"])).run(
+        case
+    )
+    reads = [outcome for outcome in outcomes if isinstance(outcome, dict) and "data" in outcome]
+    assert reads[-1] == {"data": READ}
