@@ -470,3 +470,37 @@ def test_clearing_dirty_loses_no_flag_that_a_unit_sets_meanwhile() -> None:
     assert builder.clear_dirty(0, HUGE) == []
     entries = [entry for frame in memory.frames.values() for entry in frame if entry & 3]
     assert sum(bool(entry & geometry.accessed) for entry in entries) == 2
+
+
+def test_where_nothing_is_mapped_no_table_is_looked_at() -> None:
+    bench = Bench(second_stage_geometry(4, ALL_SIZES))
+    bench.builder.map(0, 0, PAGE)
+    assert bench.builder.unmap(HUGE + PAGE, PAGE) == 0  # there is no memory at 0
+    assert bench.builder.unmap((1 << 40) + PAGE, PAGE) == 0
+    assert bench.listing() == [(0, PAGE, 0, "rw")]
+
+
+@pytest.mark.parametrize("geometry", [first_stage_geometry(4, ALL_SIZES)])
+def test_pieces_of_a_superpage_without_attributes_have_none(geometry: Geometry) -> None:
+    bench = Bench(geometry)
+    bench.builder.map(0, 0, BIG)
+    bench.builder.protect(PAGE, PAGE, "r-")
+    entries = [walk(bench.memory, bench.stage, page * PAGE)[0] for page in range(512)]
+    assert [entry & ~0xFFF for entry in entries] == [page * PAGE for page in range(512)]
+    assert {entry & 0xF98 for entry in entries} == {0}
+
+
+def test_pages_behind_the_first_table_are_told_where_they_are() -> None:
+    geometry = second_stage_geometry(4, ALL_SIZES)
+    bench = Bench(geometry)
+    address = (5 << 39) + (3 << 30) + (7 << 21) + 2 * PAGE
+    bench.builder.map(address, 0, PAGE, attributes=geometry.dirty)
+    assert bench.builder.clear_dirty(0, 1 << 48) == [(address, PAGE)]
+
+
+def test_what_is_released_can_be_allocated_again() -> None:
+    bench = Bench(second_stage_geometry(4, ALL_SIZES))
+    bench.builder.map(PAGE, 0, PAGE)
+    assert bench.pool.used == 4
+    bench.builder.release()
+    assert bench.pool.used == 0

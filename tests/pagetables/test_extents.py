@@ -23,6 +23,7 @@ from pagetables.extents import (
     leaves,
     merge,
     nested_leaves,
+    show_rights,
 )
 from pagetables.geometry import StageKind, first_stage_geometry, second_stage_geometry
 from pagetables.images import load_capture
@@ -259,3 +260,23 @@ def test_the_tables_of_every_capture_are_listed_as_recorded() -> None:
                 for page in pages
             ]
             assert got == [leaf[:5] for leaf in table["leaves"]], (folder.name, name)
+
+
+@pytest.mark.parametrize("guest", [0x9000, 0x7000, None])
+def test_a_range_goes_on_where_the_guest_s_does(guest: int | None) -> None:
+    first = Extent(0x4000, 0x1000, 0x10_0000, "rw", True, 0x8000)
+    then = Extent(0x5000, 0x3000, 0x10_1000, "rw", True, guest)
+    assert first.goes_on_with(then) == (guest == 0x9000)
+
+
+@pytest.mark.parametrize("kind", StageKind)
+def test_rights_are_shown_by_the_bits_of_their_stage(kind: StageKind) -> None:
+    geometry = geometry_of(kind, 4, UNIT)
+    shown = {
+        show_rights(geometry, read | write)
+        for read in (0, geometry.read)
+        for write in (0, geometry.write)
+    }
+    assert shown == {"--", "r-", "-w", "rw"}
+    assert show_rights(geometry, geometry.read) == "r-"
+    assert show_rights(geometry, geometry.write) == "-w"

@@ -109,3 +109,19 @@ def test_what_waits_is_part_of_a_copy() -> None:
     again.stores.flush(0x40, 0)
     assert again.read_record(0x40, 8) == 1
     assert stores.unsnooped.read_record(0x40, 8) == 0
+
+
+@pytest.mark.parametrize(
+    ("address", "length", "left"),
+    [
+        (0, LINE, {1, 2}),
+        (LINE - 1, 1, {1, 2}),
+        (LINE - 1, 2, {2}),
+        (LINE, 0, {0, 2}),
+    ],
+)
+def test_a_flush_takes_the_lines_that_it_touches(address: int, length: int, left: set[int]) -> None:
+    stores = make()
+    stores.write(0, b"x" * 3 * LINE)
+    stores.flush(address, length)
+    assert set(stores.held) == left

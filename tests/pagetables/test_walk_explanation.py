@@ -270,3 +270,12 @@ def test_a_fault_of_the_explained_walk_is_that_of_the_walk() -> None:
     with pytest.raises(WalkFault) as caught:
         walk(memory, stage, 0)
     assert str(got.fault) == str(caught.value)
+
+
+def test_a_page_is_for_users_if_the_walk_ends_and_every_entry_is() -> None:
+    memory, outer, (first, _), second = make_nested()
+    assert explain_walk(memory, second, PAGE).user
+    assert explain_nested_walk(memory, first, second, 48, 0x4000_1234).user
+    outer.unmap(BIG, BIG)
+    assert not explain_walk(memory, second, 1 << 40).user
+    assert not explain_nested_walk(memory, first, second, 48, 0x4000_1234).user

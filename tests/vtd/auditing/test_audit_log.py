@@ -98,7 +98,6 @@ def test_a_device_that_writes_to_tables_changes_them() -> None:
     assert finding.line == 15
 
 
-@pytest.mark.section("6.10")
 @pytest.mark.parametrize("given", [(0, 1), (0,), (1,), ()])
 def test_units_that_share_tables_owe_an_invalidation_each(given: tuple[int, ...]) -> None:
     """The head lists ``units``; devices and what software does to a unit name theirs."""

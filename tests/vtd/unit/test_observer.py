@@ -34,6 +34,7 @@ from vtd.inspection.injection import FailRange, FailRead
 from vtd.layouts import descriptors as d
 from vtd.layouts.interrupt_entries import RemappedIrte
 from vtd.layouts.registers import (
+    ContextCommand,
     ContextGranularity,
     IotlbGranularity,
     IotlbInvalidate,
@@ -581,3 +582,11 @@ def test_what_was_injected_is_over_when_the_injector_has_gone() -> None:
     kinds = [step[1].address_type for step in trace.take() if step[0] == "begin"]
     asks = AddressType.TRANSLATION_REQUEST
     assert kinds == [AddressType.UNTRANSLATED] * 3 + [asks]
+
+
+def test_a_context_invalidation_by_register_is_seen_as_its_command() -> None:
+    started = World(Mode.LEGACY).start()
+    trace = traced(started)
+    command = ContextCommand.of(icc=True, cirg=1)
+    started.unit.write_register(0x28, 8, command)
+    assert trace.take() == [("invalidated", command), ("settled",)]

@@ -12,7 +12,7 @@ from devices.interrupt_messages import INTERRUPT_RANGE
 from tests.support.world import HOST, PAGE, Mode, World
 from vtd.layouts.entries import PasidTranslationType
 from vtd.unit.caching.cache import OFF, UNBOUNDED, Cache, Replacement, Shape
-from vtd.unit.caching.iotlb import Iotlb, IotlbEntry, canonical_range
+from vtd.unit.caching.iotlb import NOTHING, Iotlb, IotlbEntry, canonical_range
 from vtd.unit.caching.policy import CachePolicy
 from vtd.unit.options import Options
 from vtd.unit.port import UnitPort
@@ -443,3 +443,15 @@ def test_pages_that_are_removed_by_number_are_those_that_a_scan_would_remove(
     doomed = {each for each in before if goes(each[1])}
     assert iotlb.remove(5, lambda tags: tags.pasid != 1, start, end) == len(doomed)
     assert set(iotlb) == before - doomed
+
+
+@pytest.mark.parametrize("pasid", [None, 5])
+@pytest.mark.section("3.15")
+def test_a_large_page_does_not_answer_for_interrupts_in_it(pasid: int | None) -> None:
+    kind: RequestKind = (0x0108, pasid, False)
+    iotlb = Iotlb(UNBOUNDED)
+    iotlb.insert(kind, LARGE._replace(address=INTERRUPT_RANGE.start))
+    behind = INTERRUPT_RANGE.stop
+    assert iotlb.space(kind).line(behind >> 12) is not NOTHING
+    for address in (INTERRUPT_RANGE.start, behind - 0x1000):
+        assert (iotlb.space(kind).line(address >> 12) is NOTHING) == (pasid is None)

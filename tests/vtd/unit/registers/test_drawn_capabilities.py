@@ -14,6 +14,7 @@ from vtd.unit.registers.drawn_capabilities import FLAGS, drawn_capabilities
 def test_drawn_units_are_consistent_and_have_every_flag_in_both_states() -> None:
     units = [drawn_capabilities(Random(number)) for number in range(300)]
     assert [unit.check() for unit in units if unit.check()] == []
+    assert max(unit.ecap.pss for unit in units) == 19  # PASIDs have 20 bits
     for name in FLAGS:
         register = "cap" if name in Capability.FIELDS else "ecap"
         assert {bool(getattr(getattr(unit, register), name)) for unit in units} == {False, True}

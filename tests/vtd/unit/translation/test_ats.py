@@ -552,3 +552,16 @@ def test_a_flag_update_that_fails_is_answered_and_recorded() -> None:
     assert started.record().fr == 0x91
     (entry,) = ask(started, world, no_write=True).entries
     assert entry.r
+
+
+@pytest.mark.parametrize("kept", [False, True])
+@pytest.mark.section("6.2.4")
+def test_a_translation_comes_from_the_iotlb_while_that_has_the_page(kept: bool) -> None:
+    world = World(Mode.SECOND)
+    started = world.start(Options(caches=KEEPS_STALE))
+    if kept:
+        assert started.admit() == HOST | PAGE
+    world.change("second1", addr=HOST)
+    started.unit.caches.second_stage.clear()
+    (entry,) = started.port().translate(world.address).entries
+    assert entry.address == (HOST | PAGE if kept else HOST)

@@ -466,6 +466,7 @@ def caching_world() -> World:
         ({"g": G.PAGE_IN_DOMAIN, "hptdid": 9, "addr": HOST, "ih": L.ALL}, False, True),
         ({"g": G.PAGE_IN_DOMAIN, "hptdid": 9, "addr": HOST, "am": 9, "ih": L.L1}, True, False),
         ({"g": G.PAGE_IN_DOMAIN, "hptdid": 9, "addr": HOST + 32 * MB, "ih": L.ALL}, False, False),
+        ({"g": G.PAGE_IN_DOMAIN, "hptdid": 9, "addr": HOST - 32 * MB, "ih": L.ALL}, False, False),
     ],
 )
 @pytest.mark.section("6.2.6", "6.5.2.7")
@@ -488,6 +489,16 @@ def test_host_permissions_are_kept_until_an_invalidation_covers_them(
     # the leaf goes back to the level-1 table, which denies, or to the hole that level 2 leads to
     expected = CA if table_goes and leaf_goes else UR if leaf_goes else OK
     assert admitted(started, translated(world)) is expected
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_lookups_in_a_cache_of_host_permissions_are_counted_where_it_is(kept: bool) -> None:
+    started = caching_world().start(Options(caches=AGGRESSIVE) if kept else Options())
+    for count in (1, 2):
+        address = HOST | PAGE * count
+        admitted(started, translated(started.world)._replace(address=address))
+        counters = started.unit.caches.host_tables.counters
+        assert (counters.misses, counters.hits) == ((1, count - 1) if kept else (0, 0))
 
 
 def test_what_is_not_worth_keeping_is_read_again() -> None:
