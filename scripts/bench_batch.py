@@ -75,7 +75,7 @@ def timed(machine: Callable[..., Machine], iova: int) -> Iterator[Timed]:
     hundred = requests(world, iova + (warm[:100].astype(np.uint64) << 12))
     yield Timed("batch of 100 hits", carried_out(world, hundred, 100), 100 * len(hundred))
     places = np.random.default_rng(2).permutation(WORDS)
-    yield Timed("random load", lambda: _follow(places, LOADS), LOADS)
+    yield Timed("random load", lambda: follow(places, LOADS), LOADS)
 
 
 def requests(world: Machine, addresses: Any) -> Requests:
@@ -114,7 +114,7 @@ def one_by_one(world: Machine, rows: Requests) -> Callable[[], None]:
 
 
 @njit  # type: ignore[untyped-decorator]
-def _follow(places: Any, count: int) -> int:
+def follow(places: Any, count: int) -> int:
     at = 0
     for _ in range(count):
         at = places[at]

@@ -44,6 +44,12 @@ def packed(kind: RequestKind) -> int:
     return (NO_PASID if pasid is None else pasid) | source_id << 32 | privileged << 48
 
 
+def unpacked(key: int) -> RequestKind:
+    """The kind of request of such a number."""
+    pasid = key & NO_PASID
+    return key >> 32 & 0xFFFF, None if pasid == NO_PASID else pasid, bool(key >> 48)
+
+
 class Pages:
     """The pages of one size of a :class:`Space`: lines by page number."""
 
@@ -78,11 +84,11 @@ class ArrayIotlb(Iotlb):
         bounded = iotlb.shape.ways is not None
         iotlb.store, iotlb.kinds = Store(iotlb.shape, moves=bounded), Store(UNBOUNDED)
         iotlb._random = Generator(iotlb.store, iotlb._random)
-        iotlb._rows, iotlb._tags, iotlb._faults = [], [], [None]
+        iotlb._tags, iotlb._faults = [], [None]
         iotlb._numbers = {}
         spaces, iotlb._spaces = iotlb._spaces, {}
         for kind, space in spaces.items():
-            iotlb._adopt(kind, space)
+            iotlb._show(iotlb.row_of(kind), space)
         for kind, entry in entries:
             iotlb.insert(kind, entry)
         iotlb.counters.restore(counters)
@@ -90,30 +96,25 @@ class ArrayIotlb(Iotlb):
             each.clear()
         return iotlb
 
-    _rows: list[RequestKind]
-    """Kinds in the order of their rows."""
     _tags: list[IotlbTags]
     _numbers: dict[IotlbTags, int]
     """Tags by number, and the numbers."""
     _faults: list[TranslationFault | None]
 
     def space(self, kind: RequestKind) -> Space:
-        space = self._spaces.get(kind)
-        return self._adopt(kind, Space(kind)) if space is None else space
+        return self._show(self.row_of(kind), Space(kind))
 
-    def _adopt(self, kind: RequestKind, space: Space) -> Space:
-        row = self.kinds.put(packed(kind), 0, 0, -1, 0)
-        self._rows.append(kind)
+    def _show(self, row: int, space: Space) -> Space:
+        """Have a space be a view of the entries of a kind of request; it is not kept."""
         sizes: Any = {shift: Pages(self, row, shift) for shift in SHIFTS}
         space.small = sizes.pop(PAGE_SHIFT)
         space.larger = sizes
-        self._spaces[kind] = space
         return space
 
     def row_of(self, kind: RequestKind) -> int:
         """The row of a kind of request, made if need be."""
-        self.space(kind)
-        return self.kinds.find(packed(kind), 0)
+        key = packed(kind)
+        return self.kinds.find(key, 0) or self.kinds.put(key, 0, 0, -1, 0)
 
     def number_of(self, kind: RequestKind, tags: IotlbTags) -> int:
         """The number of tags, which from now on entries of this kind may have."""
@@ -156,8 +157,8 @@ class ArrayIotlb(Iotlb):
 
     def _entry(self, row: int) -> tuple[RequestKind, IotlbEntry]:
         number, tag, physical, grants, fault = self.store.words[row : row + 5].tolist()
-        kind, shift = tag >> 6, tag & 63
-        return self._rows[(kind - k.HEADER) // k.ROW], IotlbEntry(
+        row_of_kind, shift = tag >> 6, tag & 63
+        return unpacked(int(self.kinds.words[row_of_kind])), IotlbEntry(
             self._tags[grants >> k.TAGS_AT],
             number << shift,
             shift,

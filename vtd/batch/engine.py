@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,7 +31,7 @@ from vtd.batch.columns import ADDRESS_TYPE_SHIFT, PRIVILEGED, REQUESTS, Requests
 from vtd.batch.outcomes import OUTCOMES, Outcomes
 from vtd.batch.single import carry_out, request_of
 from vtd.batch.store import Store
-from vtd.batch.targets import target_words
+from vtd.batch.targets import Targets
 from vtd.platform import Platform
 from vtd.unit.caching.cache import UNBOUNDED
 from vtd.unit.requests.faults import FaultReason, TranslationFault
@@ -143,13 +143,6 @@ def engine_of(unit: RemappingUnit) -> Engine:
     return Engine(unit)
 
 
-class _Known(NamedTuple):
-    """A target, and where its words are."""
-
-    target: Target
-    at: int
-
-
 class Engine:
     """A unit whose caches are where the kernel works on them."""
 
@@ -167,9 +160,7 @@ class Engine:
         self._control = np.zeros(k.CONTROL, np.int64)
         self._log = np.zeros(LOG * k.LOGGED, np.int64)
         self._frames = Store(UNBOUNDED)
-        self._targets = np.zeros(k.TARGET, np.int64)
-        self._known: dict[int, _Known] = {}
-        self._by_place: dict[int, Target] = {}
+        self._targets = Targets()
         if self._able and self._memory is not None:
             caches = unit.caches
             self._iotlb = ArrayIotlb.replace(caches.iotlb)
@@ -190,6 +181,11 @@ class Engine:
             and self._remapping.mode is LEGACY_MODE
             and not self.unit.has_subscribers
         )
+
+    @property
+    def table_bytes(self) -> int:
+        """What the kernel keeps of requesters: their kinds of request and their tables."""
+        return int(self._iotlb.kinds.words.nbytes + self._targets.words.nbytes)
 
     def run(
         self,
@@ -249,20 +245,15 @@ class Engine:
         self._iotlb.number_of(kind, target.tags)
 
     def _place_of(self, target: Target) -> int:
-        known = self._known.get(id(target))
-        if known is None:
-            at = len(self._by_place) * k.TARGET
-            if at == len(self._targets):
-                self._targets = np.concatenate([self._targets, np.zeros_like(self._targets)])
-            self._targets[at : at + k.TARGET] = target_words(
+        place = self._targets.place_of(target)
+        if place is None:
+            place = self._targets.add(
                 target,
                 self._iotlb.tags_number(target.tags),
                 self._first.number_of((target.domain_id, target.pasid)),
                 self._second.number_of((target.domain_id, None)),
             )
-            known = self._known[id(target)] = _Known(target, at)
-            self._by_place[at] = target
-        return known.at
+        return place
 
     def _run_kernel(self, rows: Requests, outcomes: Outcomes, at: int) -> tuple[int, int]:
         """Have the kernel go on from a row: where it stopped, how many bytes of that are done.
@@ -280,7 +271,8 @@ class Engine:
             self._first.store.words,
             self._second.store.words,
             self._iotlb.kinds.words,
-            self._targets,
+            self._targets.words,
+            self._targets.forms,
             self._frames.words,
             self._log,
         )
@@ -349,7 +341,7 @@ class Engine:
         code, shift = cause & 0xFF, cause >> k.WHY_SHIFT & 0xFF
         stage, access = cause >> k.WHY_STAGE & 0xFF, cause >> k.WHY_ACCESS & 0xF
         missing = cause >> k.WHY_MISSING & 0xF
-        target = self._by_place[cause >> k.WHY_TARGET]
+        target = self._targets[cause >> k.WHY_TARGET]
         reasons = target.reasons
         if code <= k.TABLE_NOT_WRITABLE:
             kind = StageKind.FIRST if stage == k.FIRST_STAGE else StageKind.SECOND

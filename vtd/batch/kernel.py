@@ -6,7 +6,7 @@ stops before it has changed anything, and says why; the unit carries out that re
 
 Everything is 64-bit words. A *store* is a cache, or another table by two keys, in one array: a
 header, rows of eight words that stay where they are, a hash index, and for each set of a cache its
-entries from the next to be replaced to the newest. The layout of a target is in
+entries from the next to be replaced to the newest. Targets are made by
 :mod:`vtd.batch.targets`, which takes levels and masks from the one declaration of them.
 All that is compiled is in this file: numba's cache on disk follows changes of no other.
 """
@@ -300,10 +300,12 @@ def _draw(store: Any) -> int:
     return word ^ word >> 18  # type: ignore[no-any-return]
 
 
-# A target: see vtd.batch.targets
+# A target, in one line of a processor's cache
+FORM_OF, TAGS, FIRST_ROOT, SECOND_ROOT, FIRST_TAG, SECOND_TAG, TARGET = 0, 1, 2, 3, 4, 5, 8
+# Its form, which others have too; ROOT and TABLE_TAG of the stages are those of the last target
 PASSED, SECOND, FIRST, NESTED = range(4)
-MODE, WIDTH, SNOOPED, HAS_FLAGS, LEGACY, WRITE_PROTECTED, TAGS, _ = range(8)
-FIRST_STAGE, SECOND_STAGE, TARGET = 8, 48, 88
+MODE, WIDTH, SNOOPED, LEGACY, WRITE_PROTECTED = range(5)
+FIRST_STAGE, SECOND_STAGE, FORM = 8, 48, 88
 ROOT, LEVELS, PRESENT, RIGHTS, RIGHTS_AT, USER, ACCESSED, DIRTY, STAGE_SNOOPED, TABLE_TAG = range(
     10
 )
@@ -339,7 +341,7 @@ FRAME, NEEDS_CHANGE, READS, FAULT_SHIFT, FAULT_STAGE, MISSING = range(6)
 LEAF, LEAF_SHIFT, LEAF_RIGHTS, LEAF_FRAME, LEAF_PLACE = range(6, 11)
 STORES, MEMO, MEMOS, MEMO_WORDS = 16, 17, 256, 8
 """Where the lowest tables are that walks came to in this run: stage, and number of stores until
-then, address bits, pointer, rights, frame. Nobody else changes tables meanwhile."""
+then, address bits, pointer, rights, frame, root. Nobody else changes tables meanwhile."""
 NOTES = MEMO + MEMOS * MEMO_WORDS
 
 # A frame: pointer, and whether it may be written in place
@@ -373,7 +375,7 @@ def _prefix(address: int, shift: int) -> int:
 
 @inner
 def _walk(
-    targets: Any,
+    forms: Any,
     stage: int,
     frames: Any,
     cache: Any,
@@ -383,17 +385,17 @@ def _walk(
 ) -> int:
     """:func:`vtd.unit.translation.translate.walk_tables` on memory itself; the leaf into notes."""
     count, present, accessed = (
-        targets[stage + LEVELS],
-        targets[stage + PRESENT],
-        targets[stage + ACCESSED],
+        forms[stage + LEVELS],
+        forms[stage + PRESENT],
+        forms[stage + ACCESSED],
     )
-    frame, rights, done = targets[stage + ROOT], targets[stage + RIGHTS], 0
-    cached, tag = cache[WAYS] != 0, targets[stage + TABLE_TAG] << 6
+    frame, rights, done = forms[stage + ROOT], forms[stage + RIGHTS], 0
+    cached, tag = cache[WAYS] != 0, forms[stage + TABLE_TAG] << 6
     if cached:
         notes[NEEDS_CHANGE] = 1
         row = 0
         for level in range(count - 1, 0, -1):
-            shift = targets[stage + STEPS + (level - 1) * STEP]
+            shift = forms[stage + STEPS + (level - 1) * STEP]
             row = find(cache, _prefix(address, shift), tag | shift)
             if row:
                 done, frame, rights = level, cache[row + ONE], cache[row + TWO]
@@ -402,15 +404,20 @@ def _walk(
                 break
         if not row and real:
             cache[MISSES] += 1
-    known, memo = 0, MEMO + ((address >> 21) + stage * 7 & MEMOS - 1) * MEMO_WORDS
-    this = notes[STORES] << 32 | stage
-    if not cached and notes[memo] == this and notes[memo + 1] == address >> 21:
+    known, memo = 0, MEMO + ((address >> 21) + frame * 7 & MEMOS - 1) * MEMO_WORDS
+    this, root = notes[STORES] << 32 | stage, frame
+    if (
+        not cached
+        and notes[memo] == this
+        and notes[memo + 1] == address >> 21
+        and notes[memo + 5] == root
+    ):
         done = count - 1
         pointer, rights, known = notes[memo + 2], notes[memo + 3], notes[memo + 4]
         notes[READS] += done
     for level in range(done, count):
         at = stage + STEPS + level * STEP
-        shift = targets[at]
+        shift = forms[at]
         notes[FAULT_SHIFT] = shift
         row = known
         if not known:
@@ -424,28 +431,29 @@ def _walk(
             if level == count - 1 and (real or not notes[NEEDS_CHANGE]):
                 notes[memo], notes[memo + 1] = notes[STORES] << 32 | stage, address >> 21
                 notes[memo + 2], notes[memo + 3], notes[memo + 4] = pointer, rights, row
+                notes[memo + 5] = root
         place = pointer + (address >> shift & 511) * 8
         entry = load(place)
         notes[READS] += 1
         rights &= entry
-        if entry & targets[at + 1] or not rights & present:
+        if entry & forms[at + 1] or not rights & present:
             break
         if accessed and entry & accessed != accessed:
-            if not targets[stage + STAGE_SNOOPED]:
+            if not forms[stage + STAGE_SNOOPED]:
                 return NOT_SNOOPED
             code = _set_flags(frames, row, place, entry, accessed, real, notes)
             if code:
                 return code
         frame = entry >> 12 & FRAME_NUMBER
         if cached and real:
-            prefix, width = _prefix(address, shift), targets[stage + TAG_WIDTH] << WIDTH_AT
+            prefix, width = _prefix(address, shift), forms[stage + TAG_WIDTH] << WIDTH_AT
             put(cache, prefix, tag | shift, frame, rights, width)
     if not rights & present:
         return NOT_PRESENT
-    if not entry & targets[at + 2] or entry & targets[at + 3]:
+    if not entry & forms[at + 2] or entry & forms[at + 3]:
         return RESERVED
     if entry & accessed != accessed:
-        if not targets[stage + STAGE_SNOOPED]:
+        if not forms[stage + STAGE_SNOOPED]:
             return NOT_SNOOPED
         code = _set_flags(frames, row, place, entry, accessed, real, notes)
         if code:
@@ -458,8 +466,8 @@ def _walk(
 
 @inner
 def _walk_guest_table(
-    targets: Any,
-    target: int,
+    forms: Any,
+    form: int,
     frames: Any,
     second: Any,
     address: int,
@@ -469,12 +477,12 @@ def _walk_guest_table(
     notes: Any,
 ) -> int:
     """The second-stage walk for a first-stage table, as :mod:`pagetables.nested` does it."""
-    shift, stage = notes[FAULT_SHIFT], target + SECOND_STAGE
+    shift, stage = notes[FAULT_SHIFT], form + SECOND_STAGE
     notes[FAULT_STAGE] = FIRST_STAGE
-    if address >> targets[target + WIDTH]:
+    if address >> forms[form + WIDTH]:
         return TABLE_BEYOND_WIDTH
     notes[FAULT_STAGE] = SECOND_STAGE
-    code = _walk(targets, stage, frames, second, address, real, notes)
+    code = _walk(forms, stage, frames, second, address, real, notes)
     if code:
         return code
     notes[FAULT_STAGE], notes[FAULT_SHIFT] = FIRST_STAGE, shift
@@ -489,8 +497,8 @@ def _output(notes: Any, address: int) -> int:
 
 @inner
 def _set_guest_flags(
-    targets: Any,
-    target: int,
+    forms: Any,
+    form: int,
     frames: Any,
     second: Any,
     place: int,
@@ -503,19 +511,19 @@ def _set_guest_flags(
     """Flags of a first-stage entry at a guest address; ``host`` is where that is."""
     if second[WAYS]:
         return LEFT_TO_UNIT
-    if not targets[target + FIRST_STAGE + STAGE_SNOOPED]:
+    if not forms[form + FIRST_STAGE + STAGE_SNOOPED]:
         return NOT_SNOOPED
-    stage, shift = target + SECOND_STAGE, notes[FAULT_SHIFT]
+    stage, shift = form + SECOND_STAGE, notes[FAULT_SHIFT]
     code = _walk_guest_table(
-        targets, target, frames, second, place, targets[stage + WRITABLE],
+        forms, form, frames, second, place, forms[stage + WRITABLE],
         TABLE_NOT_WRITABLE, real, notes,
     )  # fmt: skip
     if code:
         return code
-    leaf, dirty = notes[LEAF], targets[stage + DIRTY]
+    leaf, dirty = notes[LEAF], forms[stage + DIRTY]
     if dirty & ~leaf:
         notes[FAULT_STAGE], notes[FAULT_SHIFT] = SECOND_STAGE, notes[LEAF_SHIFT]
-        if not targets[stage + STAGE_SNOOPED]:
+        if not forms[stage + STAGE_SNOOPED]:
             return NOT_SNOOPED
         row, at = notes[LEAF_FRAME], notes[LEAF_PLACE]
         code = _set_flags(frames, row, at, leaf, dirty, real, notes)
@@ -529,8 +537,8 @@ def _set_guest_flags(
 
 @inner
 def _walk_guest(
-    targets: Any,
-    target: int,
+    forms: Any,
+    form: int,
     frames: Any,
     first: Any,
     second: Any,
@@ -542,21 +550,21 @@ def _walk_guest(
 
     Of the leaf, LEAF_PLACE is the guest address and LEAF_FRAME the host frame of its table.
     """
-    stage = target + FIRST_STAGE
+    stage = form + FIRST_STAGE
     count, present, accessed = (
-        targets[stage + LEVELS],
-        targets[stage + PRESENT],
-        targets[stage + ACCESSED],
+        forms[stage + LEVELS],
+        forms[stage + PRESENT],
+        forms[stage + ACCESSED],
     )
-    frame, rights, done = targets[stage + ROOT], targets[stage + RIGHTS], 0
-    cached, tag = first[WAYS] != 0, targets[stage + TABLE_TAG] << 6
+    frame, rights, done = forms[stage + ROOT], forms[stage + RIGHTS], 0
+    cached, tag = first[WAYS] != 0, forms[stage + TABLE_TAG] << 6
     reached, known, known_host = 0, -1, -1
-    readable = targets[target + SECOND_STAGE + READABLE]
+    readable = forms[form + SECOND_STAGE + READABLE]
     if cached:
         notes[NEEDS_CHANGE] = 1
         row = 0
         for level in range(count - 1, 0, -1):
-            shift = targets[stage + STEPS + (level - 1) * STEP]
+            shift = forms[stage + STEPS + (level - 1) * STEP]
             row = find(first, _prefix(address, shift), tag | shift)
             if row:
                 done, frame, rights = level, first[row + ONE], first[row + TWO]
@@ -569,19 +577,19 @@ def _walk_guest(
             first[MISSES] += 1
     for level in range(done, count):
         at = stage + STEPS + level * STEP
-        shift = targets[at]
+        shift = forms[at]
         notes[FAULT_STAGE], notes[FAULT_SHIFT] = FIRST_STAGE, shift
         host = known_host
         if frame != known:
             code = _walk_guest_table(
-                targets, target, frames, second, frame << 12, readable,
+                forms, form, frames, second, frame << 12, readable,
                 TABLE_NOT_READABLE, real, notes,
             )  # fmt: skip
             if code:
                 return code
             host = _output(notes, frame << 12) >> 12
             if cached and real and reached:
-                where = targets[stage + TAG_WIDTH] << WIDTH_AT | host + 1
+                where = forms[stage + TAG_WIDTH] << WIDTH_AT | host + 1
                 prefix = _prefix(address, reached)
                 put(first, prefix, tag | reached, frame, rights, where)
         row = find(frames, host, 0)
@@ -595,11 +603,11 @@ def _walk_guest(
         entry = load(pointer + number * 8)
         notes[READS] += 1
         rights &= entry
-        if entry & targets[at + 1] or not rights & present:
+        if entry & forms[at + 1] or not rights & present:
             break
         if accessed and entry & accessed != accessed:
             code = _set_guest_flags(
-                targets, target, frames, second, frame << 12 | number << 3, host,
+                forms, form, frames, second, frame << 12 | number << 3, host,
                 entry, accessed, real, notes,
             )  # fmt: skip
             if code:
@@ -607,11 +615,11 @@ def _walk_guest(
         frame, reached = entry >> 12 & FRAME_NUMBER, shift
     if not rights & present:
         return NOT_PRESENT
-    if not entry & targets[at + 2] or entry & targets[at + 3]:
+    if not entry & forms[at + 2] or entry & forms[at + 3]:
         return RESERVED
     if entry & accessed != accessed:
         code = _set_guest_flags(
-            targets, target, frames, second, frame << 12 | number << 3, host,
+            forms, form, frames, second, frame << 12 | number << 3, host,
             entry, accessed, real, notes,
         )  # fmt: skip
         if code:
@@ -631,8 +639,8 @@ PHYSICAL, SHIFT, GRANTED, SNOOP_IT = range(12, 16)
 
 @inner
 def _translate(
-    targets: Any,
-    target: int,
+    forms: Any,
+    form: int,
     frames: Any,
     first: Any,
     second: Any,
@@ -644,16 +652,16 @@ def _translate(
 ) -> int:
     """:func:`vtd.unit.translation.translate.translate`, but for the caches of the lookup."""
     notes[NEEDS_CHANGE] = notes[READS] = 0
-    mode, width = targets[target + MODE], targets[target + WIDTH]
+    mode, width = forms[form + MODE], forms[form + WIDTH]
     granted, shift, user_denied, snoop, dirty = (
         READ | WRITE,
         12,
         False,
-        targets[target + SNOOPED],
+        forms[form + SNOOPED],
         0,
     )
     physical = address
-    one, two = target + FIRST_STAGE, target + SECOND_STAGE
+    one, two = form + FIRST_STAGE, form + SECOND_STAGE
     first_leaf = first_shift = first_frame = first_place = 0
     if mode == PASSED:
         if address >> width:
@@ -662,38 +670,38 @@ def _translate(
         if address >> width:
             return BEYOND_WIDTH
     else:
-        upper = address >> targets[one + STEPS] + 8
+        upper = address >> forms[one + STEPS] + 8
         if upper not in (0, -1):
             return NOT_CANONICAL
         if mode == FIRST:
             notes[FAULT_STAGE] = FIRST_STAGE
-            code = _walk(targets, one, frames, first, address, real, notes)
+            code = _walk(forms, one, frames, first, address, real, notes)
         else:
-            code = _walk_guest(targets, target, frames, first, second, address, real, notes)
+            code = _walk_guest(forms, form, frames, first, second, address, real, notes)
         if code:
             return code
         rights, shift = notes[LEAF_RIGHTS], notes[LEAF_SHIFT]
         first_leaf, first_shift = notes[LEAF], shift
         first_frame, first_place = notes[LEAF_FRAME], notes[LEAF_PLACE]
         physical = _output(notes, address)
-        granted = rights >> targets[one + RIGHTS_AT] & 3
-        user_denied = not privileged and not rights & targets[one + USER]
-        if privileged and not targets[target + WRITE_PROTECTED]:
+        granted = rights >> forms[one + RIGHTS_AT] & 3
+        user_denied = not privileged and not rights & forms[one + USER]
+        if privileged and not forms[form + WRITE_PROTECTED]:
             granted |= WRITE
-        dirty = targets[one + DIRTY] & ~first_leaf
+        dirty = forms[one + DIRTY] & ~first_leaf
     second_dirty = 0
     if mode in (SECOND, NESTED):
         if mode == NESTED and physical >> width:
             return FIRST_BEYOND_WIDTH
         notes[FAULT_STAGE] = SECOND_STAGE
-        code = _walk(targets, two, frames, second, physical, real, notes)
+        code = _walk(forms, two, frames, second, physical, real, notes)
         if code:
             return code
-        granted &= notes[LEAF_RIGHTS] >> targets[two + RIGHTS_AT]
+        granted &= notes[LEAF_RIGHTS] >> forms[two + RIGHTS_AT]
         snoop |= notes[LEAF] & SNOOP != 0
         shift = notes[LEAF_SHIFT] if mode == SECOND else min(shift, notes[LEAF_SHIFT])
         physical = _output(notes, physical)
-        second_dirty = targets[two + DIRTY] & ~notes[LEAF]
+        second_dirty = forms[two + DIRTY] & ~notes[LEAF]
     if user_denied:
         return USER_DENIED
     if access & ~granted:
@@ -707,11 +715,11 @@ def _translate(
             leaf_shift = notes[LEAF_SHIFT]
             if dirty:
                 notes[FAULT_STAGE], notes[FAULT_SHIFT] = FIRST_STAGE, first_shift
-                if not targets[one + STAGE_SNOOPED]:
+                if not forms[one + STAGE_SNOOPED]:
                     return NOT_SNOOPED
                 if mode == NESTED:
                     code = _set_guest_flags(
-                        targets, target, frames, second, first_place, first_frame,
+                        forms, form, frames, second, first_place, first_frame,
                         first_leaf, dirty, real, notes,
                     )  # fmt: skip
                 else:
@@ -722,7 +730,7 @@ def _translate(
                     return code
             if second_dirty:
                 notes[FAULT_STAGE], notes[FAULT_SHIFT] = SECOND_STAGE, leaf_shift
-                if not targets[two + STAGE_SNOOPED]:
+                if not forms[two + STAGE_SNOOPED]:
                     return NOT_SNOOPED
                 code = _set_flags(frames, row, place, leaf, second_dirty, real, notes)
                 if code:
@@ -774,6 +782,7 @@ def run(
     second_words: Any,
     kind_words: Any,
     target_words: Any,
+    form_words: Any,
     frame_words: Any,
     log_words: Any,
 ) -> int:
@@ -781,7 +790,8 @@ def run(
     note_words = np.zeros(NOTES, np.int64)
     control, rows, outcomes = pointer(control_words), pointer(row_words), pointer(outcome_words)
     iotlb, first, second = pointer(iotlb_words), pointer(first_words), pointer(second_words)
-    kinds, targets, frames = pointer(kind_words), pointer(target_words), pointer(frame_words)
+    kinds, targets, forms = pointer(kind_words), pointer(target_words), pointer(form_words)
+    frames = pointer(frame_words)
     log, notes = pointer(log_words), pointer(note_words)
     count, room = len(row_words) // REQUEST, len(log_words) // LOGGED
     last_key, kind, marks = -1, 0, 0
@@ -843,7 +853,7 @@ def run(
                 physical = iotlb[entry + LEADS_TO] | page & (1 << shift) - 1
             else:
                 code = _miss(
-                    control, iotlb, first, second, kinds, targets, frames,
+                    control, iotlb, first, second, kinds, targets, forms, frames,
                     kind, entry, page, access, length, notes,
                 )  # fmt: skip
                 if code >= UNKNOWN_FRAME:
@@ -900,6 +910,7 @@ def _miss(
     second: Any,
     kinds: Any,
     targets: Any,
+    forms: Any,
     frames: Any,
     kind: int,
     entry: int,
@@ -914,23 +925,29 @@ def _miss(
     for store in (iotlb, first, second):
         if store[CAPACITY] - store[SIZE] < ROOM:
             return NO_ROOM
-    target = kinds[kind + TARGET_OF]
-    privileged = kinds[kind + MARKS] & IS_PRIVILEGED
-    notes[FAULT_SHIFT] = notes[FAULT_STAGE] = notes[MISSING] = 0
-    code = _translate(
-        targets, target, frames, first, second, address, access, privileged, False, notes
+    target, privileged = kinds[kind + TARGET_OF], kinds[kind + MARKS] & IS_PRIVILEGED
+    form = targets[target + FORM_OF]
+    one, two = form + FIRST_STAGE, form + SECOND_STAGE
+    forms[one + ROOT], forms[one + TABLE_TAG] = (
+        targets[target + FIRST_ROOT],
+        targets[target + FIRST_TAG],
     )
+    forms[two + ROOT], forms[two + TABLE_TAG] = (
+        targets[target + SECOND_ROOT],
+        targets[target + SECOND_TAG],
+    )
+    notes[FAULT_SHIFT] = notes[FAULT_STAGE] = notes[MISSING] = 0
+    code = _translate(forms, form, frames, first, second, address, access, privileged, False, notes)
     if code >= UNKNOWN_FRAME:
         return code
     if code == RIGHT_MISSING and length == 0:
         return LEFT_TO_UNIT
-    if code == READ_ERROR and targets[target + LEGACY]:
+    if code == READ_ERROR and forms[form + LEGACY]:
         return LEFT_TO_UNIT
     if notes[NEEDS_CHANGE]:
         code = _translate(
-            targets, target, frames, first, second, address, access, privileged, True,
-            notes,
-        )  # fmt: skip
+            forms, form, frames, first, second, address, access, privileged, True, notes
+        )
         if code >= UNKNOWN_FRAME:
             return code
     if entry:

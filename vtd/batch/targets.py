@@ -1,7 +1,8 @@
-"""What the kernel knows of the tables of a request: a target as words, by the one declaration.
+"""What the kernel knows of the tables of requests: targets as words, by the one declaration.
 
-The layout is in :mod:`vtd.batch.kernel`. Levels, masks and rights come from the geometry of each
-stage, which has them from the layouts of entries.
+A target is a few words, and a number of its form: all that many targets have in common. The layout
+is in :mod:`vtd.batch.kernel`. Levels, masks and rights come from the geometry of each stage, which
+has them from the layouts of entries.
 """
 
 from __future__ import annotations
@@ -23,19 +24,63 @@ def signed(word: int) -> int:
     return word - (1 << 64) if word >> 63 else word
 
 
-def target_words(target: Target, tags: int, first_tag: int, second_tag: int) -> list[int]:
-    """A target as words, with the numbers of its IOTLB tags and of those of its tables."""
-    words = [0] * k.TARGET
+class Targets:
+    """Targets in two arrays: what each has of its own, and the forms that they have."""
+
+    def __init__(self) -> None:
+        self.words: Words = np.zeros(k.TARGET, np.int64)
+        self.forms: Words = np.zeros(0, np.int64)
+        self._targets: list[Target] = []
+        self._places: dict[Key, int] = {}
+        self._form_places: dict[tuple[int, ...], int] = {}
+
+    def __getitem__(self, place: int) -> Target:
+        """The target at a place."""
+        return self._targets[place // k.TARGET]
+
+    def place_of(self, target: Target) -> int | None:
+        """Where a target is, if it was added."""
+        return self._places.get(_key(target))
+
+    def add(self, target: Target, tags: int, first_tag: int, second_tag: int) -> int:
+        """Add a target, with the numbers of its IOTLB tags and of those of its tables."""
+        place = len(self._targets) * k.TARGET
+        if place == len(self.words):
+            self.words = np.concatenate([self.words, np.zeros_like(self.words)])
+        roots = (0 if stage is None else stage.root for stage in (target.first, target.second))
+        own = self._form_of(target), tags, *roots, first_tag, second_tag
+        self.words[place : place + len(own)] = own
+        self._targets.append(target)
+        self._places[_key(target)] = place
+        return place
+
+    def _form_of(self, target: Target) -> int:
+        words = tuple(form_words(target))
+        place = self._form_places.get(words)
+        if place is None:
+            place = self._form_places[words] = len(self.forms)
+            self.forms = np.concatenate([self.forms, np.array(words, np.int64)])
+        return place
+
+
+Key = tuple[type, int, int, bool]
+
+
+def _key(target: Target) -> Key:
+    """What a target of a unit follows from: the entry that sets it up, its PASID, and FPD."""
+    return type(target.entry), target.entry, target.pasid, target.fpd
+
+
+def form_words(target: Target) -> list[int]:
+    """All of a target but its own tables and tags."""
+    words = [0] * k.FORM
     words[k.MODE] = _mode(target)
-    words[k.WIDTH], words[k.SNOOPED], words[k.TAGS] = target.width, target.snooped, tags
+    words[k.WIDTH], words[k.SNOOPED] = target.width, target.snooped
     words[k.LEGACY] = target.reasons is LEGACY
     words[k.WRITE_PROTECTED] = isinstance(target.entry, PasidEntry) and target.entry.wpe
-    for at, stage, tag in (
-        (k.FIRST_STAGE, target.first, first_tag),
-        (k.SECOND_STAGE, target.second, second_tag),
-    ):
+    for at, stage in ((k.FIRST_STAGE, target.first), (k.SECOND_STAGE, target.second)):
         if stage is not None:
-            words[at : at + k.STEPS + 5 * k.STEP] = _stage_words(stage, tag)
+            words[at : at + k.STEPS + 5 * k.STEP] = _stage_words(stage)
     return words
 
 
@@ -45,14 +90,14 @@ def _mode(target: Target) -> int:
     return k.PASSED if target.second is None else k.SECOND
 
 
-def _stage_words(stage: Stage, tag: int) -> list[int]:
+def _stage_words(stage: Stage) -> list[int]:
     geometry = stage.geometry
     words = [0] * (k.STEPS + 5 * k.STEP)
-    words[k.ROOT], words[k.LEVELS] = stage.root, len(geometry.steps)
+    words[k.LEVELS] = len(geometry.steps)
     words[k.PRESENT], words[k.RIGHTS] = geometry.present, geometry.rights
     words[k.RIGHTS_AT], words[k.USER] = geometry.rights_at, geometry.user
     words[k.ACCESSED], words[k.DIRTY] = stage.accessed, stage.dirty
-    words[k.STAGE_SNOOPED], words[k.TABLE_TAG] = stage.snooped, tag
+    words[k.STAGE_SNOOPED] = stage.snooped
     # a table page that can be walked with flags enabled has to be writable too (3.8.1)
     words[k.READABLE] = geometry.read | (geometry.write if stage.accessed else 0)
     words[k.WRITABLE], words[k.TAG_WIDTH] = geometry.write, tag_width(stage)
