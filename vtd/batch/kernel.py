@@ -19,7 +19,9 @@ from typing import Any, TypeVar
 import numpy as np
 
 try:
+    from llvmlite import ir  # type: ignore[import-untyped]  # numba is built on it
     from numba import njit, types
+    from numba.core.cgutils import get_or_insert_function
     from numba.extending import intrinsic
 except ModuleNotFoundError as missing:
     raise ModuleNotFoundError(
@@ -71,6 +73,21 @@ def save(typing: Any, pointer: Any, value: Any) -> Any:
 
 
 @intrinsic  # type: ignore[untyped-decorator]
+def fetch(typing: Any, array: Any, at: Any) -> Any:
+    """Have a word of such an array be in the processor's caches soon; it need not be there."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        address = builder.gep(arguments[0], [arguments[1]])
+        number = ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [address.type, number, number, number])
+        prefetch = get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        builder.call(prefetch, [address, number(0), number(3), number(1)])
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64), generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
 def pointer(typing: Any, array: Any) -> Any:
     """The words of an array without their bounds, which are one argument instead of seven."""
 
@@ -92,8 +109,8 @@ DRAWS = 24
 HEADER = 656
 UNBOUNDED_WAYS = -1
 
-# A row: two keys, what there is, neighbours in the order of replacement, next of the same hash
-KEY, TAG, ONE, TWO, THREE, OLDER, NEWER, CHAIN = range(8)
+# A row: two keys, what there is, next of the same hash, neighbours in the order of replacement
+KEY, TAG, ONE, TWO, THREE, CHAIN, OLDER, NEWER = range(8)
 ROW = 8
 OLDEST, NEWEST, COUNT = range(3)
 SET = 4
@@ -342,7 +359,11 @@ LEAF, LEAF_SHIFT, LEAF_RIGHTS, LEAF_FRAME, LEAF_PLACE = range(6, 11)
 STORES, MEMO, MEMOS, MEMO_WORDS = 16, 17, 256, 8
 """Where the lowest tables are that walks came to in this run: stage, and number of stores until
 then, address bits, pointer, rights, frame, root. Nobody else changes tables meanwhile."""
-NOTES = MEMO + MEMOS * MEMO_WORDS
+AHEAD, MANY = 8, 1024
+"""Where there are many kinds of request, their rows are fetched before they are needed: the hash
+index AHEAD rows of a trace before the row of the kind, and this as long before the target."""
+PLACES = MEMO + MEMOS * MEMO_WORDS
+NOTES = PLACES + 2 * AHEAD
 
 # A frame: pointer, and whether it may be written in place
 POINTER, OWN = ONE, TWO
@@ -772,6 +793,29 @@ WHY_SHIFT, WHY_STAGE, WHY_ACCESS, WHY_MISSING, WHY_TARGET = 8, 16, 24, 28, 32
 PAGE_NUMBER = (1 << 52) - 1
 
 
+@inner
+def _key(rows: Any, at: int) -> int:
+    """The kind of request of a row."""
+    word, pasid = rows[at * REQUEST + KIND_WORD], rows[at * REQUEST + LENGTH_WORD] >> 32
+    attributes = word >> 48 & PRIVILEGED
+    return pasid & 0xFFFF_FFFF | (word & 0xFFFF) << 32 | attributes << 48  # type: ignore[no-any-return]
+
+
+@inner
+def _look_ahead(rows: Any, at: int, count: int, kinds: Any, targets: Any, notes: Any) -> None:
+    """Fetch what rows behind this one will need of their kinds of request."""
+    far = at + 3 * AHEAD
+    if far >= count:
+        return
+    place = PLACES + (at & AHEAD - 1)
+    fetch(targets, kinds[notes[place + AHEAD] + TARGET_OF])
+    row = kinds[notes[place]]
+    fetch(kinds, row)
+    notes[place + AHEAD] = row
+    notes[place] = _place(kinds, _key(rows, far), 0)
+    fetch(kinds, notes[place])
+
+
 @compiled
 def run(
     control_words: Any,
@@ -794,7 +838,7 @@ def run(
     frames = pointer(frame_words)
     log, notes = pointer(log_words), pointer(note_words)
     count, room = len(row_words) // REQUEST, len(log_words) // LOGGED
-    last_key, kind, marks = -1, 0, 0
+    last_key, kind, marks, many = -1, 0, 0, kinds[SIZE] > MANY
     at, faults = control[AT_ROW], control[FAULTS]
     code = FOUND
     while at < count:
@@ -808,9 +852,11 @@ def run(
         if about != DMA or not 0 < access <= ATOMIC or attributes > PRIVILEGED:
             code = LEFT_TO_UNIT
             break
+        if many:
+            _look_ahead(rows, at, count, kinds, targets, notes)
         lengths = rows[at * REQUEST + LENGTH_WORD]
         length, pasid = lengths & 0xFFFF_FFFF, lengths >> 32 & 0xFFFF_FFFF
-        key = pasid | (word & 0xFFFF) << 32 | (attributes & PRIVILEGED) << 48
+        key = _key(rows, at)
         if key != last_key:
             kind = find(kinds, key, 0)
             if not kind:
