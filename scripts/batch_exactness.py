@@ -57,6 +57,10 @@ BASES = (0, 1 << 30, 0x7F_C000_0000, 0x7FFF_FFE0_0000, 0xFEC0_0000)
 HIGH = 0xFFFF_8000_0000_0000
 
 
+DRIVER_ERRORS = BuildError, BusError, DomainError, NoAnswerError
+"""What a driver meets whose tables are spoilt, as these lead anywhere."""
+
+
 class Part(NamedTuple):
     """A unit, and who drives it."""
 
@@ -256,7 +260,7 @@ def change(draw: random.Random, world: World, domain: Domain, *, unmapping: bool
             domain.tables.unmap(base, length)
         else:
             domain.unmap(base, length)
-    except (BuildError, BusError, DomainError, NoAnswerError):  # as spoilt tables lead anywhere
+    except DRIVER_ERRORS:
         return
 
 
@@ -334,7 +338,9 @@ def software(world: World, seed: int) -> Any:
             domain = draw.choice(tables)
             change(draw, world, domain, unmapping=row["kind"] == RowKind.UNMAP)
         else:
-            draw.choices(ACTIONS, ACTION_WEIGHTS)[0](draw, world, draw.choice(world.parts))
+            action = draw.choices(ACTIONS, ACTION_WEIGHTS)[0]
+            with suppress(*DRIVER_ERRORS):
+                action(draw, world, draw.choice(world.parts))
 
     return act
 

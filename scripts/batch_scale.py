@@ -3,7 +3,8 @@
 ``python -m scripts.batch_scale`` asks a unit with an IOTLB of 64 entries, which nearly every
 request misses, for pages by chance. Beside each case: a load that depends on the one before,
 somewhere in as many bytes as the case's tables of requesters have, and the CPU time of making one
-known. Needs the ``batch`` extra.
+known. ``--stream ROWS`` puts a workload through instead, array after array, and says what memory
+that takes. Needs the ``batch`` extra.
 """
 
 from __future__ import annotations
@@ -25,9 +26,13 @@ from pagetables.memory import PhysicalMemory
 from scripts.bench_batch import follow
 from vtd.batch.columns import Requests, new_rows
 from vtd.batch.engine import engine_of, run
+from vtd.batch.outcomes import OUTCOMES
 from vtd.layouts.entries import PasidDirectoryEntry, ScalableContextEntry
 from vtd.software.driver import Driver
-from vtd.unit.caching.cache import Shape
+from vtd.sweeps.designs import Design, Invalidating
+from vtd.sweeps.explaining import DesignUnit
+from vtd.traces.workload import Workload
+from vtd.unit.caching.cache import OFF, Shape
 from vtd.unit.caching.policy import CachePolicy
 from vtd.unit.options import Options
 from vtd.unit.registers.capabilities import PROFILES
@@ -159,13 +164,50 @@ def measure(case: Case, rounds: int) -> Cost:
     return Cost(case.name, medians["request"], medians["load"], learnt, size)
 
 
+STREAM = """
+rows = {rows}
+[[stream]]
+kind = "nic"
+functions = 16
+order = "random"
+"""
+
+
+def stream(count: int) -> Iterator[tuple[int, float]]:
+    """Rows of a workload through the engine, in the arrays in which they are generated.
+
+    Rows done, and CPU time of the engine for each of these in nanoseconds; every 10^7 rows.
+    """
+    design = Design(Shape(ways=4, sets=16), OFF, "4K", "4-level", Invalidating.NONE)
+    mapped = DesignUnit(design)
+    workload = Workload.parse(STREAM.format(rows=count))
+    outcomes = np.empty(0, OUTCOMES)
+    done, busy, step = 0, 0.0, min(count, 10**7)
+    for rows in workload.arrays():
+        if not done:
+            mapped.map(rows)
+        if len(outcomes) < len(rows):
+            outcomes = np.empty(len(rows), OUTCOMES)
+        start = time.process_time()
+        run(mapped.unit, rows, mapped.act, outcomes[: len(rows)])
+        busy += time.process_time() - start
+        before, done = done, done + len(rows)
+        if done // step > before // step:
+            yield done, busy * 1e9 / done
+
+
 def main() -> int:
     """Measure each case."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--pasids", type=int, default=10**6, help="the most to try")
     parser.add_argument("--format", choices=["text", "json"], default="text")
+    parser.add_argument("--stream", type=int, metavar="ROWS", help="a workload of so many instead")
     options = parser.parse_args()
+    if options.stream:
+        for done, each in stream(options.stream):
+            print(f"{done} rows, {each:.1f} ns each, {_resident()} MiB resident", flush=True)
+        return 0
     costs = []
     for case in cases(options.pasids):
         costs.append(measure(case, options.rounds))
