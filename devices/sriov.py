@@ -156,6 +156,8 @@ class Sriov:
         config.add(at + 0x20, SystemPageSize(1))
         self.control.on_write = self._controlled
         self.count.on_write = self._counted
+        self.place = range(at, at + SRIOV_SIZE)
+        """Where the capability is in configuration space."""
         self._bars_at = at + 0x24
         self.vf_bars = {
             number: memory_bar(config, at + 0x24 + 4 * number, size, wide=wide, prefetchable=wide)
@@ -176,13 +178,12 @@ class Sriov:
         return range(routing.first_offset, last + 1, routing.stride or 1)
 
     def keep_enabled(self) -> None:
-        """From now on virtual functions stay as they are, whatever is written here.
+        """From now on a reset of the physical function leaves virtual ones there, reset too.
 
-        A reset of the physical function resets them too. So it is for who has a physical function
-        whose virtual ones somebody else has switched on.
+        So it is for who has a physical function whose virtual ones somebody else has switched on.
         """
         for register in (self.control, self.count):
-            register.initial, register.on_write = register.value, lambda before, _: before
+            register.initial = register.value
 
     def _reset(self) -> None:
         if not self.control.value.vf_enable:

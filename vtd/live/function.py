@@ -25,6 +25,9 @@ SIZES = (1, 2, 4, 8)
 CAPABILITIES_BIT = Status.capabilities.mask << 8 * 6
 """In the first 8 bytes of configuration space."""
 BARS, POINTER, FIRST_CAPABILITY = 0x10, 0x34, 0x40
+NEXT = 2
+"""Where in the header of an extended capability the place of the next one is, up to its end."""
+HEADER_SIZE = 4
 
 
 class ServedFunction:
@@ -35,6 +38,11 @@ class ServedFunction:
         self._bars = function.bars
         self._eventfds = eventfds
         self._hidden = not eventfds
+        sriov = function.sriov
+        own = sriov is not None and not isinstance(function, VirtualFunction)
+        self._taken = sriov.place if sriov is not None and own else range(0)
+        """The SR-IOV capability, a null one to clients: virtual functions have their own
+        connections."""
 
     def interrupts(self) -> Interrupts:
         """The interrupts of a new connection, to which those of the function go."""
@@ -79,7 +87,8 @@ class ServedFunction:
             bar.write(offset, count, int.from_bytes(data, "little"))
         elif region == CONFIG_REGION:
             self._check_config(offset, count)
-            self.function.config.write_bytes(offset, data)
+            if offset >= self._taken.stop or offset + count <= self._taken.start:
+                self.function.config.write_bytes(offset, data)
         else:
             raise RequestError(errno.EINVAL)
 
@@ -103,9 +112,15 @@ class ServedFunction:
         if isinstance(self.function, VirtualFunction):
             shown = _own_header(self.function)
             data = bytes(shown.get(offset + at, value) for at, value in enumerate(data))
+        if self._taken:
+            data = bytes(self._without_taken(offset + at, value) for at, value in enumerate(data))
         if not self._hidden:
             return data
         return bytes(_without_capabilities(offset + at, value) for at, value in enumerate(data))
+
+    def _without_taken(self, offset: int, value: int) -> int:
+        header = NEXT <= offset - self._taken.start < HEADER_SIZE
+        return value if header or offset not in self._taken else 0
 
 
 def _own_header(function: VirtualFunction) -> dict[int, int]:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from hypothesis import given
+from hypothesis import strategies as st
+
 from vtd.live.machine import LiveMachine
 from vtd.live.messages import CONFIG_REGION
 from vtd.live.qemu_arguments import qemu_arguments
@@ -50,3 +53,27 @@ def test_a_function_that_the_model_drives_is_no_guests() -> None:
         devices = [json.loads(each) for each in arguments if each.startswith("{")]
         functions = [each["addr"] for each in devices if "chipset" not in each["socket"]["path"]]
         assert functions == places
+
+
+@given(data=st.data())
+def test_the_sr_iov_capability_is_a_null_one_and_virtual_functions_stay(
+    data: st.DataObject,
+) -> None:
+    machine = served(False)
+    _, physical, virtual = machine.endpoints
+    owner, function = physical.served, virtual.served.function
+    sriov = owner.function.sriov
+    assert sriov is not None
+    owner.reset()
+    place, config = sriov.place, owner.function.config
+    shown = owner.read(CONFIG_REGION, 0, config.size)
+    truth = config.read_bytes(0, config.size)
+    assert shown[: place.start] == truth[: place.start]
+    assert shown[place.stop :] == truth[place.stop :]
+    assert shown[place.start + 2 : place.start + 4] == truth[place.start + 2 : place.start + 4]
+    assert not any(shown[place.start : place.start + 2] + shown[place.start + 4 : place.stop])
+    for offset in data.draw(st.lists(st.integers(place.start - 3, place.stop - 1))):
+        owner.write(CONFIG_REGION, offset, data.draw(st.binary(min_size=4, max_size=4)))
+    owner.reset()
+    assert config.read_bytes(0, config.size) == truth
+    assert function in machine.platform.topology.functions()
