@@ -1,14 +1,14 @@
 """Shapes of IOTLBs that somebody has published or measured, each with its source.
 
-Vendors do not publish theirs. Where a page says that a shape was inferred or that a text was not
-seen, this says so too.
+Vendors of processors with VT-d do not publish theirs; some that are published are of other IOMMUs.
+Where a page says that a shape was inferred or that a text was not seen, this says so too.
 """
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-from vtd.unit.caching.cache import OFF, Shape
+from vtd.unit.caching.cache import OFF, Replacement, Shape
 
 
 class Profile(NamedTuple):
@@ -46,5 +46,21 @@ PUBLISHED = {
         "one entry for a ring",
         "rIOMMU (ASPLOS 2015)",
         "confirmed from the abstract: a design for rings, whose entry is replaced at each step",
+    ),
+    "omap": Profile(
+        Shape(32),
+        OFF,
+        "IOMMU of TI's OMAP processors, by default; 8 in some of its instances",
+        "Linux, Documentation/devicetree/bindings/iommu/ti,omap-iommu.yaml, ti,#tlb-entries",
+        "32 entries: as the binding says. Associativity and replacement are not told: full and LRU "
+        "here. Not VT-d.",
+    ),
+    "gem5-smmu": Profile(
+        Shape(4, 512, Replacement.FIFO),
+        OFF,
+        "main TLB of a device interface in gem5's model of an SMMUv3, by default",
+        "github.com/gem5/gem5, src/dev/arm/SMMUv3.py: 2048 entries of 4 ways, round robin",
+        "confirmed from the source: a simulated unit. Its micro TLB of 32 entries in front and its "
+        "walk caches by level are left out. Not VT-d.",
     ),
 }
