@@ -55,6 +55,8 @@ class Headers(NamedTuple):
 
 
 _NOT_IP = Headers()
+_ADDED = 512
+"""Bytes that are one number in a checksum."""
 
 
 def dissect(frame: bytes, vlan_type: int = 0x8100) -> Headers:
@@ -114,10 +116,15 @@ def payload_offset(frame: bytes, headers: Headers) -> int:
 
 
 def ones_complement(data: bytes, start: int = 0) -> int:
-    """The one's complement sum of the 16-bit words of ``data`` and ``start`` (RFC 1071)."""
+    """The one's complement sum of the 16-bit words of ``data`` and ``start`` (RFC 1071).
+
+    What is added up before the division makes that shorter: it takes most of the time.
+    """
     if len(data) & 1:
         data += b"\0"
-    total = int.from_bytes(data, "big") + start
+    total = start + int.from_bytes(data[:_ADDED], "big")
+    for at in range(_ADDED, len(data), _ADDED):
+        total += int.from_bytes(data[at : at + _ADDED], "big")
     return total % 0xFFFF or (0xFFFF if total else 0)
 
 

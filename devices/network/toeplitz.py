@@ -24,8 +24,9 @@ def _tables(key: bytes) -> tuple[tuple[int, ...], ...]:
     return tuple(tables)
 
 
+@lru_cache(maxsize=4096)
 def toeplitz(key: bytes, data: bytes) -> int:
-    """The hash of up to 36 bytes under a key of 40."""
+    """The hash of up to 36 bytes under a key of 40; that of a flow is looked for once."""
     value = 0
     for table, byte in zip(_tables(key), data, strict=False):
         value ^= table[byte]
