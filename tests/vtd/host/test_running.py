@@ -51,8 +51,8 @@ def composed(passed: Passed, address: int) -> int | None:
     return None
 
 
-@given(plans(), st.data())
-def test_a_device_reaches_the_composition_of_both_tables(plan: Plan, data: st.DataObject) -> None:
+def reaches_the_composition(plan: Plan, data: st.DataObject) -> None:
+    """Every device of the plan, near the borders of what it may reach and anywhere else."""
     host = run(plan)
     for passed in host.passed if host else ():
         ends = [at for device, size, _ in passed.guest.reached() for at in (device, device + size)]
@@ -66,6 +66,18 @@ def test_a_device_reaches_the_composition_of_both_tables(plan: Plan, data: st.Da
             if leads is not None and before is not None and host is not None:
                 assert host.physical.read(leads, BYTES) == MARK
                 host.physical.write(leads, before)
+
+
+@given(plans(), st.data())
+def test_a_device_reaches_the_composition_of_both_tables(plan: Plan, data: st.DataObject) -> None:
+    reaches_the_composition(plan, data)
+
+
+@pytest.mark.slow
+@settings(max_examples=10_000)
+@given(plans(), st.data())
+def test_devices_of_ten_thousand_plans_reach_it(plan: Plan, data: st.DataObject) -> None:
+    reaches_the_composition(plan, data)
 
 
 @given(plans())
