@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 try:
-    from llvmlite import ir  # type: ignore[import-untyped]  # numba is built on it
+    from llvmlite import ir  # numba is built on it
     from numba import njit, types
     from numba.core.cgutils import get_or_insert_function
     from numba.extending import intrinsic
