@@ -33,6 +33,7 @@ class Change(NamedTuple):
     file: str
     number: int
     line: int
+    column: int
     before: str
     after: str
     declares: str
@@ -43,9 +44,10 @@ class Change(NamedTuple):
 
     @property
     def place(self) -> tuple[str, str, str, str]:
-        """What tells it from others when lines come and go above it."""
-        line = (ROOT / self.file).read_text().splitlines()[self.line - 1].strip()
-        return self.file, line, self.before, self.after
+        """What tells it from others when lines come and go above it; ``|`` is where it begins."""
+        line = (ROOT / self.file).read_text().splitlines()[self.line - 1]
+        marked = f"{line[: self.column]}|{line[self.column :]}"
+        return self.file, marked.strip(), self.before, self.after
 
     def code(self) -> CodeType:
         """The module with it; other lines keep their numbers."""
@@ -63,10 +65,10 @@ def changes(file: str) -> list[Change]:
     declared = list(_declared(tree))
     found = []
     for number, (old, new) in enumerate(_all(tree)):
-        line = getattr(old, "lineno", 0)
+        line, column = getattr(old, "lineno", 0), getattr(old, "col_offset", 0)
         names = [name for name, lines in declared if line in lines]
         before, after = ast.unparse(old), ast.unparse(new)
-        found.append(Change(file, number, line, before, after, "".join(names)))
+        found.append(Change(file, number, line, column, before, after, "".join(names)))
     return found
 
 

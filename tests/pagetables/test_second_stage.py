@@ -70,3 +70,10 @@ def test_masks_of_the_walk_are_the_bits_of_the_tables() -> None:
     assert (second_stage.ACCESSED, second_stage.DIRTY) == (1 << 8, 1 << 9)
     assert (second_stage.IO_READ, second_stage.IO_WRITE) == (1 << 61, 1 << 62)
     assert bits(51, 12) == SecondStageEntry.addr.mask
+
+
+def test_memory_types_have_the_numbers_of_9_8() -> None:
+    types = {each.name: each.value for each in second_stage.ExtendedMemoryType}
+    named = {name: value for name, value in types.items() if not name.startswith("RESERVED")}
+    assert named == {"UC": 0, "WC": 1, "WT": 4, "WP": 5, "WB": 6}
+    assert set(types.values()) == set(range(8))

@@ -210,3 +210,14 @@ def test_a_fixed_range_register_has_a_byte_for_each_of_its_ranges() -> None:
     low = (ranges.r0, ranges.r1, ranges.r2, ranges.r3)
     high = (ranges.r4, ranges.r5, ranges.r6, ranges.r7)
     assert (low, high) == ((4, 5, 6, 0), (1, 4, 5, 6))
+
+
+@pytest.mark.parametrize("register", REGISTERS)
+@given(data=st.data())
+def test_every_field_has_a_value_for_all_bits(
+    register: type[r.Register], data: st.DataObject
+) -> None:
+    value = register(data.draw(st.integers(0, (1 << register.WIDTH) - 1)))
+    for name, bits in register.FIELDS.items():
+        ones = (1 << bits.high - bits.low + 1) - 1
+        assert int(getattr(value, name)) == (value >> bits.low & ones) << bits.shift

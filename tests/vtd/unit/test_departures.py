@@ -90,3 +90,9 @@ def test_no_recorded_file_needs_what_is_not_said_of_it() -> None:
         for each in FLAGS:
             if not any(fnmatch(name, pattern) for pattern in each.needed_by):
                 assert not replay(replace(QEMU, **{each.name: False})).mismatches, (name, each.name)
+
+
+def test_what_the_specification_leaves_open_departs_from_nothing() -> None:
+    assert [each.name for each in FLAGS if each.permitted] == [
+        "resume_with_tail", "compress_faults",
+    ]  # fmt: skip

@@ -15,6 +15,7 @@ def test_drawn_units_are_consistent_and_have_every_flag_in_both_states() -> None
     units = [drawn_capabilities(Random(number)) for number in range(300)]
     assert [unit.check() for unit in units if unit.check()] == []
     assert max(unit.ecap.pss for unit in units) == 19  # PASIDs have 20 bits
+    assert not any(unit.cap.sagaw & ~0b1110 for unit in units)  # the others are reserved
     for name in FLAGS:
         register = "cap" if name in Capability.FIELDS else "ecap"
         assert {bool(getattr(getattr(unit, register), name)) for unit in units} == {False, True}
