@@ -447,3 +447,38 @@ def test_pasid_cache_invalidations_remove_what_6_5_2_2_says(
         if granularity != "global"
         and not (domain == 1 and (granularity == "domain" or key[1] == 3))
     }
+
+
+@given(
+    st.sampled_from([(4, 41), (3, 33), (2, 25)]),
+    st.integers(0, 40),
+    st.integers(-70, 70),
+    st.integers(1, 70),
+    st.integers(1, 4),
+    st.sampled_from([5, 6]),
+)
+@pytest.mark.section("6.5.2.7")
+def test_host_permission_tables_go_with_what_they_cover(
+    place: tuple[int, int], prefix: int, first: int, count: int, highest: int, domain_id: int
+) -> None:
+    level, shift = place
+    start, end = prefix << shift, prefix + 1 << shift
+    step = 1 << shift - 5
+    caches = TranslationCaches(AGGRESSIVE)
+    caches.host_tables.put((5, level, prefix), 7)
+    low = max(0, start + first * step)
+    caches.invalidate_host_permissions(domain_id, highest, low, low + count * step)
+    gone = domain_id == 5 and level <= highest and low < end and start < low + count * step
+    assert len(caches.host_tables) == (not gone)
+
+
+def test_a_global_invalidation_leaves_nothing_in_any_cache() -> None:
+    started = World(Mode.NESTED, pasid=5).start(Options(caches=AGGRESSIVE))
+    caches = started.unit.caches
+    assert started.admit() is not None
+    caches.host_tables.put((5, 2, 0), 7)
+    kinds = (caches.context, caches.pasid, caches.first_stage, caches.second_stage)
+    assert all(len(kind) for kind in kinds)
+    assert len(caches.iotlb)
+    caches.clear()
+    assert not any(len(kind) for kind in (*kinds, caches.iotlb, caches.host_tables))
