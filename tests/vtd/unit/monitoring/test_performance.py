@@ -489,6 +489,10 @@ def test_what_a_counter_of_its_own_may_do_on_overflow(ios: bool, gfs: bool) -> N
         bench = Bench(constants)
         bench.configure(1, 1, 1 << 6, **{flag: True})
         assert bench.command(ENABLE, 1) == (SUCCESS if supported else FAILED)
+        if supported:
+            bench.set_value(0xEF, 1)
+            bench.page_request()
+            assert bench.value(1) == 0xF0  # CW = 8
 
 
 @pytest.mark.section("11.4.13.2")
