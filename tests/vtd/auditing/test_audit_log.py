@@ -100,7 +100,7 @@ def test_a_device_that_writes_to_tables_changes_them() -> None:
 
 @pytest.mark.parametrize("given", [(0, 1), (0,), (1,), ()])
 def test_units_that_share_tables_owe_an_invalidation_each(given: tuple[int, ...]) -> None:
-    """The head lists ``units``; devices and what software does to a unit name theirs."""
+    """6.10. The head lists ``units``; devices and what software does to a unit name theirs."""
     devices = {f"nic{unit}": {"source_id": "0x10", "unit": unit} for unit in range(2)}
     head = {**HEAD, "units": [HEAD["unit"]] * 2, "devices": devices}
     setup = [
