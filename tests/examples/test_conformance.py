@@ -15,6 +15,8 @@ FLAGS = {
     "interrupt-index": "wrap_interrupt_index",
     "first-stage-width": "check_canonical_by_aw",
     "fault-address": "record_whole_address",
+    "pass-beyond-width": "pass_beyond_host_width",
+    "pass-through-kept": "keep_pass_through",
 }
 """Departures that the engine can follow."""
 

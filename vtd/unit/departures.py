@@ -121,8 +121,8 @@ class Departures:
         "counts",
     )
     """A device that was passed through stays so until its context entry is invalidated, the root
-    table is set or translation goes off: none of its requests is translated. A unit with a first
-    stage also looks again when the PASID cache is invalidated for the domain that it knows."""
+    table is set or translation goes off: none of its requests is translated. A PASID-cache
+    invalidation helps only for the domain-id of the entry that the unit came to know first."""
     drop_denied_hits: bool = _flag(
         Chapter.TRANSLATION,
         "7.1.3",
@@ -256,7 +256,7 @@ class Departures:
         "FPD keeps faults of reserved fields of a context entry, and qualified faults of PASID "
         "structures, from being recorded",
     )
-    """They are recorded."""
+    """They are recorded; of PASID structures unless the context entry has FPD."""
     unmask_page_request_event: bool = _flag(
         Chapter.REPORTING,
         "11.4.11.5",

@@ -78,7 +78,7 @@ from vtd.unit.requests.faults import FaultReason, TranslationFault
 from vtd.unit.requests.request import kind_of
 from vtd.unit.state import Remade, State
 from vtd.unit.translation import ats, translated
-from vtd.unit.translation.departing import departing, look_again
+from vtd.unit.translation.departing import begin_again, departing
 from vtd.unit.translation.execute import check_execute
 from vtd.unit.translation.lookup import lookup
 from vtd.unit.translation.protected_memory import ProtectedMemory
@@ -512,7 +512,7 @@ class RemappingUnit(Remade):
         self.registers[GlobalStatus] = self.registers[GlobalStatus].replace(rtps=True)
         if "esrtps" in self.capabilities.features:
             self.caches.clear()
-        look_again(self.remapping)
+        begin_again(self.remapping)
 
     def _set_interrupt_table(self) -> None:
         table, status = self.registers[InterruptRemappingTableAddress], self.registers[GlobalStatus]
@@ -527,7 +527,7 @@ class RemappingUnit(Remade):
         self.remapping.use_new_root()
         if not enabled and "smts" in self.capabilities.features:
             self.caches.clear()
-        look_again(self.remapping)
+        begin_again(self.remapping)
 
 
 def _can_be_sent(request: Request) -> bool:

@@ -61,17 +61,7 @@ def is_recorded(departures: Departures, fault: TranslationFault) -> bool:
     return fault.recorded or unheeded
 
 
-_FPD_UNHEEDED = frozenset(
-    (
-        FaultReason.CONTEXT_RESERVED,
-        FaultReason.SM_CONTEXT_RESERVED,
-        FaultReason.PASID_DIRECTORY_NOT_PRESENT,
-        FaultReason.PASID_DIRECTORY_RESERVED,
-        FaultReason.PASID_NOT_PRESENT,
-        FaultReason.PASID_RESERVED,
-        FaultReason.PASID_INVALID,
-    )
-)
+_FPD_UNHEEDED = (FaultReason.CONTEXT_RESERVED, FaultReason.SM_CONTEXT_RESERVED)
 
 
 def is_compressed(departures: Departures) -> bool:

@@ -78,13 +78,12 @@ def look_again(remapping: Remapping, source_id: int = 0, kept: int = 0) -> None:
 def look_again_by_domain(
     remapping: Remapping, domain_id: int | None = None, pasid: int | None = None
 ) -> None:
-    """The same after a PASID-cache invalidation, by a unit that knows the entries of devices.
+    """The same after a PASID-cache invalidation, for devices whose entry is of the domain.
 
-    Such a unit has a first stage. It looks at devices whose entry had the domain-id, or has it
-    where none was known, and leaves an entry alone that has not changed.
+    That is the entry that the unit knows, or where it knows none the one in memory; one that has
+    not changed is left alone.
     """
-    departs = remapping.options.departures.keep_pass_through
-    if not departs or "fsts" not in remapping.capabilities.features:
+    if not remapping.options.departures.keep_pass_through:
         return
     look = onlooker(remapping)
     for device in {*_devices(look), *remapping.passed, *remapping.pasid_entries}:
@@ -102,12 +101,20 @@ def look_again_by_domain(
 
 
 def _judge(remapping: Remapping, device: int, target: Target | None) -> None:
-    remapping.pasid_entries.pop(device, None)
+    """Note what a device is now; an entry that was known stays so until there is none."""
     remapping.passed.discard(device)
-    if target is not None:
-        remapping.pasid_entries[device] = target.entry
-        if target.kind is PasidTranslationType.PASS_THROUGH:
-            remapping.passed.add(device)
+    if target is None:
+        remapping.pasid_entries.pop(device, None)
+        return
+    remapping.pasid_entries.setdefault(device, target.entry)
+    if target.kind is PasidTranslationType.PASS_THROUGH:
+        remapping.passed.add(device)
+
+
+def begin_again(remapping: Remapping) -> None:
+    """The same for all devices, where the unit forgets what it knew: SRTP, and TE that changes."""
+    remapping.pasid_entries.clear()
+    look_again(remapping)
 
 
 def _target(look: Remapping, device: int) -> Target | None:

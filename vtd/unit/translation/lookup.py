@@ -396,34 +396,38 @@ def _keep_pasid(
 def _read_pasid_target(remapping: Remapping, context: ScalableContextEntry, pasid: int) -> Target:
     directory = _record(remapping, _PASID_DIRECTORY, context.pasiddirptr + (pasid >> 6) * 8)
     fpd = context.fpd or directory.fpd
+    disabled = rules.disabled(remapping.options.departures, fpd, context.fpd)
     if not directory.p:
-        raise TranslationFault(FaultReason.PASID_DIRECTORY_NOT_PRESENT, fpd)
+        raise TranslationFault(FaultReason.PASID_DIRECTORY_NOT_PRESENT, disabled)
     if directory & remapping.reserved[PasidDirectoryEntry]:
-        raise TranslationFault(FaultReason.PASID_DIRECTORY_RESERVED, fpd)
+        raise TranslationFault(FaultReason.PASID_DIRECTORY_RESERVED, disabled)
     data = _read(remapping, _PASID, directory.smptblptr + (pasid & 63) * 64)
     key = data, pasid, fpd
     target = remapping.targets.get(key)
     if target is None:
         target = _remember(
-            remapping, key, _pasid_target(remapping, PasidEntry(data), pasid, fpd=fpd)
+            remapping, key, _pasid_target(remapping, PasidEntry(data), pasid, fpd, context.fpd)
         )
     return target
 
 
-def _pasid_target(remapping: Remapping, entry: PasidEntry, pasid: int, *, fpd: bool) -> Target:
+def _pasid_target(
+    remapping: Remapping, entry: PasidEntry, pasid: int, fpd: bool, context_fpd: bool
+) -> Target:
     """What a PASID table entry sets up, if it is one that can be used (SPT.2 to SPT.4)."""
     fpd = fpd or entry.fpd
     departures = remapping.options.departures
+    disabled = rules.disabled(departures, fpd, context_fpd)
     if not entry.p:
         supported = _is_kind_supported(remapping, entry)
-        raise TranslationFault(rules.absence(departures, supported=supported), fpd)
+        raise TranslationFault(rules.absence(departures, supported=supported), disabled)
     checks = (
         (_has_reserved_pasid_bits, FaultReason.PASID_RESERVED),
         (_is_pasid_entry_invalid, FaultReason.PASID_INVALID),
     )
     for met, reason in rules.in_order(departures, checks):
         if met(remapping, entry):
-            raise TranslationFault(reason, fpd)
+            raise TranslationFault(reason, disabled)
     return _pasid_stages(remapping, entry, pasid, fpd)
 
 

@@ -46,6 +46,11 @@ def root_half(departures: Departures, half: int) -> int:
     return (1 << 128) - 1 if departures.check_both_root_halves else half
 
 
+def disabled(departures: Departures, fpd: bool, context_fpd: bool) -> bool:
+    """Whether faults of PASID structures are not to be recorded: FPD of any on the way (7.1.1)."""
+    return context_fpd if departures.record_despite_fpd else fpd
+
+
 def absence(departures: Departures, *, supported: bool) -> FaultReason:
     """The fault of a PASID entry with P = 0; ``supported``: its PGTT and AW (SPT.2)."""
     invalid = departures.check_pgtt_before_present and not supported

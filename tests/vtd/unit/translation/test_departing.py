@@ -100,6 +100,21 @@ def test_fpd_is_heeded_for_all_but_reserved_fields_and_pasid_structures() -> Non
     assert answer(made, "record_despite_fpd") == 0x0B
 
 
+@pytest.mark.parametrize(("kind", "bits"), [(PasidDirectoryEntry, 4), (PasidEntry, 1)])
+def test_fpd_of_pasid_structures_may_count_only_in_the_context_entry(
+    kind: type[BitRecord], bits: int
+) -> None:
+    code = 0x52 if kind is PasidDirectoryEntry else 0x59
+    for names, wanted in (((), None), (("record_despite_fpd",), code)):
+        made = driver()
+        change(made, kind, bits | FPD)
+        assert answer(made, *names) == wanted
+    made = driver()
+    change(made, kind, bits)
+    change(made, ScalableContextEntry, FPD)
+    assert answer(made, "record_despite_fpd") is None
+
+
 @pytest.mark.parametrize("bits", [1 << 2, 1 << 7])
 def test_reserved_directory_bits_may_be_overlooked(bits: int) -> None:
     made = driver()
@@ -188,13 +203,13 @@ def test_a_device_may_stay_passed_through_until_its_context_is_invalidated() -> 
     assert answer(passed_before(settled=True), "keep_pass_through") == READ
 
 
-def test_a_device_that_is_passed_through_when_it_is_looked_at_stays_so() -> None:
+def test_an_entry_that_was_known_is_looked_at_when_its_domain_is_invalidated() -> None:
     made = driver(kind=PASS_THROUGH)
     made.emit(made.request("d0", PAGE, write=False, pasid=None))
     made.settle()
     made.attach("d0", 2, made.kinds.index(SECOND))
     made.map(2, 0, 0, 1, "r-")
-    assert answer(made, "keep_pass_through") == "00" * 8
+    assert answer(made, "keep_pass_through") == READ
 
 
 def test_another_device_is_translated_meanwhile() -> None:
@@ -209,3 +224,18 @@ def test_another_device_is_translated_meanwhile() -> None:
     )
     reads = [outcome for outcome in outcomes if isinstance(outcome, dict) and "data" in outcome]
     assert reads[-1] == {"data": READ}
+
+
+def test_a_unit_with_a_first_stage_looks_at_the_domain_that_it_knew_first() -> None:
+    """It comes to know an entry when the root table is set, and keeps it while there is one."""
+    made = ModelDriver(PROFILES["qemu-scalable-first"], scalable=True)
+    kinds = {kind: made.kinds.index(kind) for kind in (FIRST, PASS_THROUGH)}
+    made.attach("d0", 3, kinds[FIRST])
+    made.settle()
+    made.attach("d0", 1, kinds[PASS_THROUGH])
+    assert answer(made, "keep_pass_through", address=DATA + 16) == READ
+    made.attach("d0", 3, kinds[FIRST])
+    assert answer(made, "keep_pass_through", address=DATA + 16) == READ
+    assert answer(made, address=DATA + 16) == 0x71
+    made.detach("d0")
+    assert answer(made, "keep_pass_through", address=DATA + 16) == 0x59
