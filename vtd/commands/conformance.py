@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 
 FOUND = 1
 """Exit code when a case failed, or fails that passed before."""
-PROBE_BASE = 0x200_0000
-"""Where the image that probes goes: 32 MiB, which firmware leaves alone."""
 
 
 app = typer.Typer(
@@ -82,7 +80,7 @@ def probe(
     """
     from vtd.conformance.format import Mode  # noqa: PLC0415
     from vtd.conformance.image import make_image  # noqa: PLC0415
-    from vtd.conformance.probe import Probe  # noqa: PLC0415
+    from vtd.conformance.probe import PROBE_BASE, Probe  # noqa: PLC0415
     from vtd.conformance.running import run as run_image  # noqa: PLC0415
 
     with unusable_input("vtd conformance probe"), ended_by_signals():

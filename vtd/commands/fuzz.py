@@ -18,6 +18,7 @@ import typer
 
 from vtd.commands.counted import counted
 from vtd.commands.extras import refuse_without
+from vtd.commands.kit_machine import open_guest
 from vtd.commands.reading import UNUSABLE, unusable_input
 from vtd.commands.rendering.answer import CommandAnswer, Format, Output, show
 from vtd.commands.rendering.progress import StatusLine
@@ -39,7 +40,8 @@ def fuzz(
         str,
         typer.Option(
             help="What to compare with: oracle, library:PATH, command:COMMAND, "
-            "qemu:[PREFIX][@UNIT]. PREFIX goes before qemu-system-x86_64."
+            "qemu:[PREFIX][@UNIT], guest:qemu[@UNIT], guest:command:COMMAND. PREFIX goes before "
+            "qemu-system-x86_64, UNIT has options of its unit."
         ),
     ] = "oracle",
     unit: Annotated[
@@ -82,6 +84,9 @@ def fuzz(
         from vtd.fuzz.targets import TargetError  # noqa: PLC0415
     except ModuleNotFoundError as error:
         refuse_without("fuzz", error, "fuzz")
+    campaign.OPENERS["guest"] = open_guest
+    if target.startswith("guest:"):
+        jobs = 1  # one machine
     if not seconds > 0:
         raise typer.BadParameter(f"{seconds} is no time to look", param_hint="--seconds")
     with unusable_input("--unit"):

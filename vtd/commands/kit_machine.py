@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import shutil
+import time
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -15,6 +16,7 @@ from vtd.commands.live_guest import QemuOption, store
 from vtd.live.qemu import PROGRAM, command_of
 
 if TYPE_CHECKING:
+    from vtd.conformance.guest_target import GuestTarget
     from vtd.conformance.running import Machine
 
 TARGET_HELP = (
@@ -79,3 +81,25 @@ def _qemu(asked: str | None) -> tuple[str, ...]:
         return command_of(asked)
     fetched = store().qemu
     return (str(fetched) if fetched.exists() else shutil.which(PROGRAM) or PROGRAM,)
+
+
+def open_guest(argument: str) -> GuestTarget:
+    """The machine of a target ``guest:ARGUMENT`` of the fuzzer.
+
+    ``qemu``, ``qemu@OPTIONS`` of its unit, or ``command:COMMAND``. TargetError if it is none.
+    """
+    from vtd.conformance.guest_target import GuestTarget  # noqa: PLC0415 - needs an extra
+    from vtd.conformance.image import SERIAL  # noqa: PLC0415
+    from vtd.conformance.running import QemuMachine  # noqa: PLC0415
+    from vtd.fuzz.targets import TargetError  # noqa: PLC0415
+
+    kind, _, unit = argument.partition("@")
+    try:
+        machine = (
+            QemuMachine(_qemu(None), unit, output=SERIAL)
+            if kind == "qemu"
+            else machine_of(argument, MachineOptions())
+        )
+    except typer.BadParameter as error:
+        raise TargetError(f"guest:{argument}: {error}") from error
+    return GuestTarget(f"guest:{argument}", machine, time.monotonic)

@@ -13,6 +13,7 @@ from vtd.commands.counted import counted
 from vtd.commands.extras import refuse_without
 from vtd.commands.images import ChosenDepartures
 from vtd.commands.inputs import Inputs
+from vtd.commands.kit_machine import open_guest
 from vtd.commands.reading import UNUSABLE
 from vtd.commands.rendering.answer import CommandAnswer, Format, Output, show
 from vtd.commands.rendering.progress import shown_progress
@@ -105,6 +106,7 @@ def _by_target(path: Path, name: str) -> Report:
     except ModuleNotFoundError as error:
         refuse_without("fuzz", error, "replay")
     try:
+        campaign.OPENERS["guest"] = open_guest
         other = campaign.open_target(name)
     except TargetError as error:
         raise typer.BadParameter(str(error), param_hint="--target") from error

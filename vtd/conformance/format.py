@@ -44,6 +44,8 @@ class Mode(IntEnum):
 
     PROBE = 0
     CASES = 1
+    SERVE = 2
+    """Cases come by the serial port."""
 
 
 class Door(IntEnum):

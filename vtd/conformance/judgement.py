@@ -7,8 +7,8 @@ it does the same: those are the cause. What none explains is said to be unexplai
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from vtd.conformance.causes import causes
@@ -46,6 +46,8 @@ class Judged:
     """Names of departures; none of a failure is one that is unexplained."""
     result: CaseResult | None = None
     outcomes: tuple[Outcome, ...] = ()
+    vectors: Mapping[int, list[int]] = field(default_factory=dict)
+    """Interrupts that came, by step."""
 
     @property
     def passed(self) -> bool:
@@ -89,7 +91,7 @@ def judge(result: CaseResult, *, explain: bool = True) -> Judged:
         return Judged(kit.name, kit.source, Verdict.PASSED, result=result, outcomes=tuple(got))
     found = causes(kit, got, raw.vectors) if explain else ()
     why = str(wrong[0])
-    return Judged(kit.name, kit.source, Verdict.FAILED, why, found, result, tuple(got))
+    return Judged(kit.name, kit.source, Verdict.FAILED, why, found, result, tuple(got), raw.vectors)
 
 
 _ENDINGS = {

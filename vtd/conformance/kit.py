@@ -24,6 +24,8 @@ from vtd.unit.departures import FLAGS, QEMU, Departures
 FORMAT = "vtd-kit-1"
 LOWEST_BASE = 0x10_0000
 HIGHEST_END = 1 << 32
+SERVING_BASE = 0x500_0000
+"""Above what generated cases use."""
 OPEN = tuple(each.name for each in FLAGS if each.permitted)
 CHOICES = tuple(
     Departures(**dict.fromkeys(chosen, True))
@@ -115,8 +117,10 @@ class KitCase:
             raise KitError(f"a case with broken values: {error!r}") from error
 
 
-@dataclass
-class _Prepared:
+@dataclass(frozen=True)
+class Prepared:
+    """A case with its program."""
+
     wanted: Wanted
     case: Case
     allowed: list[list[Outcome]]
@@ -124,6 +128,23 @@ class _Prepared:
     unsent: frozenset[int]
     program: Program
     frames: set[int]
+    undrained: bool
+    """Whether it switches off a queue that is not empty, which software must not (6.5.2)."""
+
+    def kit_case(self, number: int, reset: Reset) -> KitCase:
+        """The same, ready to be judged."""
+        return KitCase(
+            number,
+            self.wanted.name,
+            self.wanted.source,
+            self.case,
+            self.allowed,
+            self.vectors,
+            self.unsent,
+            self.program.slots,
+            self.program.places,
+            reset,
+        )
 
 
 class Builder:
@@ -157,22 +178,26 @@ class Builder:
             for number, (source_id, device) in enumerate(used)
         }
         self.left: list[Left] = []
-        self._ready: list[_Prepared] = []
+        self._ready: list[Prepared] = []
         self._memory = probe.frames
 
     def add(self, wanted: Wanted, variants: Sequence[Variant] = VARIANTS) -> bool:
         """Take a case if it can run on this machine; else note why it can't."""
         try:
-            self._ready.append(self._prepare(wanted, variants))
+            self._ready.append(self.prepared(wanted, variants))
         except (UnfitError, EndlessError) as error:
             self.left.append(Left(wanted.name, str(error)))
             return False
-        except BusError as error:
-            self.left.append(Left(wanted.name, f"needs memory at {error.address:#x}"))
-            return False
         return True
 
-    def _prepare(self, wanted: Wanted, variants: Sequence[Variant]) -> _Prepared:
+    def prepared(self, wanted: Wanted, variants: Sequence[Variant] = VARIANTS) -> Prepared:
+        """The program of a case; UnfitError or EndlessError if it can't run on this machine."""
+        try:
+            return self._prepare(wanted, variants)
+        except BusError as error:
+            raise UnfitError(f"needs memory at {error.address:#x}") from error
+
+    def _prepare(self, wanted: Wanted, variants: Sequence[Variant]) -> Prepared:
         case = wanted.case
         unit, here = case.capabilities, self.probe.capabilities
         if (unit.version, unit.cap, unit.ecap) != (here.version, here.cap, here.ecap):
@@ -202,7 +227,7 @@ class Builder:
         program = program_of(case, numbers, waited, unsent)
         if queue is not None:
             program.add(Op.DRAIN, address=queue.start)
-        return _Prepared(
+        return Prepared(
             wanted,
             case,
             [_allowed(wanted, number, runs, unsent) for number in range(len(case.steps))],
@@ -210,6 +235,7 @@ class Builder:
             unsent,
             program,
             frames,
+            runs[0].undrained is not None,
         )
 
     def _holds(self, frame: int) -> bool:
@@ -224,28 +250,11 @@ class Builder:
         output = max(each.program.output for each in self._ready)
         base = self._place(occupied(len(program), output))
         cases = [
-            KitCase(
-                number,
-                each.wanted.name,
-                each.wanted.source,
-                each.case,
-                each.allowed,
-                each.vectors,
-                each.unsent,
-                each.program.slots,
-                each.program.places,
-                self.reset,
-            ).to_json()
-            for number, each in enumerate(self._ready)
+            each.kit_case(number, self.reset).to_json() for number, each in enumerate(self._ready)
         ]
-        unit = self.probe.capabilities
         document = {
             "format": FORMAT,
-            "unit": {
-                "version": hex(unit.version),
-                "capability": hex(unit.cap),
-                "extended_capability": hex(unit.ecap),
-            },
+            "unit": self._unit(),
             "cases": cases,
             "left": [left._asdict() for left in self.left],
         }
@@ -266,12 +275,46 @@ class Builder:
             yield each.program.pack(number, self.reset, each.frames | before)
             before = each.frames
 
-    def _place(self, size: int) -> int:
+    def _unit(self) -> dict[str, str]:
+        unit = self.probe.capabilities
+        return {
+            "version": hex(unit.version),
+            "capability": hex(unit.cap),
+            "extended_capability": hex(unit.ecap),
+        }
+
+    def serving_image(self, room: int) -> Image:
+        """An image that is sent its cases, each with a program and an output of ``room`` bytes.
+
+        Its memory is no case's from now on. KitError if there is none for it.
+        """
+        size = occupied(room, room)
+        base = self._place(size, SERVING_BASE)
+        kit = range(base >> 12, (base + size) >> 12)
+        self._memory = [
+            part
+            for each in self._memory
+            for part in (
+                range(each.start, min(each.stop, kit.start)),
+                range(max(each.start, kit.stop), each.stop),
+            )
+            if part
+        ]
+        return make_image(
+            Mode.SERVE,
+            base,
+            bytes(room),
+            unit=self.probe.unit.base,
+            devices=self.devices,
+            document={"format": FORMAT, "unit": self._unit()},
+        )
+
+    def _place(self, size: int, lowest: int = LOWEST_BASE) -> int:
         """The lowest address with so much memory below 4 GiB that no case looks at."""
         used = set().union(*(each.frames for each in self._ready))
         wanted = size + 4095 >> 12
         for span in self._memory:
-            start = max(span.start, LOWEST_BASE >> 12)
+            start = max(span.start, lowest >> 12)
             while start + wanted <= min(span.stop, HIGHEST_END >> 12):
                 taken = [frame for frame in range(start, start + wanted) if frame in used]
                 if not taken:

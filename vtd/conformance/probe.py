@@ -24,6 +24,8 @@ from vtd.layouts.registers import GlobalStatus
 from vtd.unit.registers.capabilities import Capabilities
 
 FORMAT = "vtd-probe-1"
+PROBE_BASE = 0x200_0000
+"""Where the image that probes goes: 32 MiB, which firmware leaves alone."""
 USABLE = 1
 """The type of ordinary memory in a memory map."""
 EDU = 0x11E8_1234

@@ -16,7 +16,7 @@ from typing import IO, Protocol
 from construct import Container
 
 from vtd.conformance.devices import REACHES
-from vtd.conformance.format import NO_DEVICE, Begin, Driver, Kind
+from vtd.conformance.format import NO_DEVICE, Begin, Door, Driver, Kind
 from vtd.conformance.frames import Frames, Received
 from vtd.conformance.image import DEBUG_CONSOLE, SERIAL, Image, KitError, Output
 from vtd.conformance.uefi import application
@@ -73,17 +73,15 @@ def run(
     first, total = 0, image.header.cases
     while True:
         with tempfile.TemporaryDirectory(prefix="vtd-kit-") as folder:
-            told = image.told(machine.output, first)
-            path = Path(folder) / ("kit.efi" if machine.by_firmware else "kit.img")
-            path.write_bytes(application(told) if machine.by_firmware else told)
-            frames = list(_one(machine.command(path), collected, clock, silence, note))
+            command = command_in(Path(folder), image, machine, first)
+            frames = list(_one(command, collected, clock, silence, note))
         begun = [each for each in frames if each.kind is Kind.BEGIN]
         if not begun:
             said = collected.complaint or "it said nothing"
             raise KitError(f"the machine did not start the image: {said}")
         for each in begun:
-            _check_machine(image, Begin.parse(each.data))
-        _check_devices(image, frames)
+            check_machine(image, Begin.parse(each.data))
+        check_devices(image, frames)
         collected.frames += frames
         if frames[-1].kind is Kind.END:
             return collected
@@ -96,7 +94,16 @@ def run(
             return collected
 
 
-def _check_machine(image: Image, said: Container) -> None:
+def command_in(folder: Path, image: Image, machine: Machine, first: int = 0) -> list[str]:
+    """The command that has a machine begin with case ``first`` of an image, kept in a folder."""
+    told = image.told(machine.output, first)
+    path = folder / ("kit.efi" if machine.by_firmware else "kit.img")
+    path.write_bytes(application(told) if machine.by_firmware else told)
+    return machine.command(path)
+
+
+def check_machine(image: Image, said: Container) -> None:
+    """KitError if another image runs, or this one on another unit."""
     if said.digest != image.digest:
         raise KitError("the machine ran another image")
     for name, wanted in image.document.get("unit", {}).items():
@@ -106,7 +113,8 @@ def _check_machine(image: Image, said: Container) -> None:
             )
 
 
-def _check_devices(image: Image, frames: Sequence[Received]) -> None:
+def check_devices(image: Image, frames: Sequence[Received]) -> None:
+    """KitError if a device is not where the image has it."""
     for each in frames:
         if each.kind is Kind.PROBLEM and each.number >= NO_DEVICE:
             device = image.header.devices[each.number - NO_DEVICE]
@@ -123,7 +131,7 @@ def _one(
     note: Callable[[int], None],
 ) -> Iterator[Received]:
     """The frames of one start, up to the end or to silence."""
-    with tempfile.TemporaryFile() as complaints, _started(command, complaints) as process:
+    with tempfile.TemporaryFile() as complaints, started(command, complaints) as process:
         assert process.stdout is not None
         frames, heard, patience = Frames(), clock(), max(silence, STARTING)
         while clock() - heard < patience:
@@ -145,12 +153,14 @@ def _one(
 
 
 @contextmanager
-def _started(command: Sequence[str], complaints: IO[bytes]) -> Iterator[subprocess.Popen[bytes]]:
-    """A process in a group of its own, which is gone afterwards."""
+def started(
+    command: Sequence[str], complaints: IO[bytes], stdin: int = subprocess.DEVNULL
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A process in a group of its own, which is gone afterwards; KitError if there is none."""
     try:
         process = subprocess.Popen(
             command,
-            stdin=subprocess.DEVNULL,
+            stdin=stdin,
             stdout=subprocess.PIPE,
             stderr=complaints,
             start_new_session=True,  # Ctrl-C is for this process, which ends the other
@@ -205,7 +215,8 @@ class QemuMachine:
                 words += ["-device", f"nvme,{place},serial=kit,drive=disk{number},cmb_size_mb=1"]
         if self.firmware is not None:
             words += ["-bios", str(self.firmware)]
-        return [*words, "-kernel", str(image), "-debugcon", "stdio", *self.more]
+        port = "-serial" if self.output.door is Door.UART else "-debugcon"
+        return [*words, "-kernel", str(image), port, "stdio", *self.more]
 
 
 PLACES = (

@@ -46,13 +46,18 @@ def is_recorded(path: Path) -> bool:
 
 def generated(probe: Probe, name: str, count: int, seed: int) -> Iterator[Wanted]:
     """``count`` cases of a property for the unit of a machine, from a seed on."""
-    cases = _strategies(probe)[name]
+    cases = strategy(probe, name)
     done = 0
     while done < count:
         for case in _batch(cases, seed, min(BATCH, count - done)):
             done += 1
-            yield Wanted(f"{name}-{seed}-{done}", name, _for_guest(case, probe))
+            yield Wanted(f"{name}-{seed}-{done}", name, case)
         seed += 1
+
+
+def strategy(probe: Probe, name: str) -> st.SearchStrategy[Case]:
+    """The cases of a property for the unit, the devices and the memory of a machine."""
+    return _strategies(probe)[name].map(lambda case: _for_guest(case, probe))
 
 
 def _strategies(probe: Probe) -> Mapping[str, st.SearchStrategy[Case]]:

@@ -19,6 +19,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from multiprocessing.connection import wait as wait_for_any
@@ -30,6 +31,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import seed as seeded
 from hypothesis import strategies as st
 
+from pagetables.memory import BusError
 from vtd.fuzz import protocol, strategies
 from vtd.fuzz.case import Case, Step
 from vtd.fuzz.departures import differences, known_differences, request_of
@@ -38,6 +40,7 @@ from vtd.fuzz.properties import (
     CASE_PROPERTIES,
     Tally,
     Violation,
+    carry_out,
     differential,
 )
 from vtd.fuzz.qemu import QemuTarget
@@ -46,8 +49,10 @@ from vtd.fuzz.shrinking import shrunk
 from vtd.fuzz.targets import (
     CaseFailedError,
     CommandTarget,
+    EndlessError,
     EngineTarget,
     FuzzTarget,
+    JudgingTarget,
     LibraryProcess,
     OracleTarget,
     TargetError,
@@ -111,7 +116,7 @@ class Job(NamedTuple):
 
 
 PROPERTIES = (*CASE_PROPERTIES, *BYTE_PROPERTIES)
-TARGETS = "oracle, library:PATH, command:COMMAND or qemu[:PREFIX]"
+TARGETS = "oracle, library:PATH, command:COMMAND, qemu[:PREFIX] or guest:MACHINE"
 
 
 TARGET_PROPERTIES = {
@@ -119,8 +124,13 @@ TARGET_PROPERTIES = {
     "library": ("tables", "driver"),
     "command": ("protocol", "driver", "tables", "interrupts", "requests"),
     "qemu": ("tables", "interrupts"),
+    "guest": ("protocol", "driver", "tables", "interrupts"),
 }
 """Properties whose cases a kind of target can be given."""
+
+
+OPENERS: dict[str, Callable[[str], JudgingTarget]] = {}
+"""Targets of packages above this one, by kind: what makes one of the argument."""
 
 
 def default_properties(target: str, unit: str = "") -> tuple[str, ...]:
@@ -147,6 +157,8 @@ def open_target(name: str) -> FuzzTarget:
             return CommandTarget(argument)
         case "qemu":
             return QemuTarget(argument)
+        case _ if kind in OPENERS:
+            return OPENERS[kind](argument)
     raise TargetError(f"target {name!r}: not {TARGETS}")
 
 
@@ -264,6 +276,8 @@ def _cases_and_check(
     if not job.target or job.target == "oracle":
         return chosen.cases if unit is None else chosen.cases_of(unit), chosen.check
     target = _target(job.target)
+    if isinstance(target, JudgingTarget):
+        return _judged_by(target, job)
     if isinstance(target, CommandTarget):
         target.expired = expired
     cases = target_cases(job.property, target, unit=unit)
@@ -272,6 +286,25 @@ def _cases_and_check(
             raise TargetError(f"{target.name} has a unit of its own")
         return cases, _check_qemu(EngineTarget(departures=QEMU), target)
     return cases, differential(EngineTarget(), target)
+
+
+def _judged_by(
+    target: JudgingTarget, job: Job
+) -> tuple[st.SearchStrategy[Case], Callable[[Case, Tally], None]]:
+    """The cases of a target that judges them."""
+    if job.unit:
+        raise TargetError(f"{target.name} has a unit of its own")
+    if job.property not in target.properties:
+        raise TargetError(f"{target.name}: its unit can't be asked property {job.property!r}")
+    engine = EngineTarget()
+
+    def check(case: Case, tally: Tally) -> None:
+        run = engine.start(case)
+        with tally.watch(run.unit), suppress(BusError, EndlessError):
+            carry_out(run, case)
+        target.check(case)
+
+    return target.cases(job.property), check
 
 
 def target_cases(

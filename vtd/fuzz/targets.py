@@ -14,10 +14,11 @@ import subprocess
 import sys
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from pagetables.observer import Structure
 from vtd.fuzz.case import Case, Json, Outcome, Step
@@ -28,6 +29,9 @@ from vtd.unit.caching.policy import KEEPS_STALE, CachePolicy
 from vtd.unit.departures import SPECIFICATION, Departures
 from vtd.unit.observer import Observer
 from vtd.unit.registers.capabilities import PROFILES
+
+if TYPE_CHECKING:
+    from hypothesis import strategies as st
 
 
 class TargetError(Exception):
@@ -51,6 +55,30 @@ class FuzzTarget(Protocol):
     def close(self) -> None:
         """Give back what the target holds."""
         ...
+
+
+class JudgingTarget(ABC):
+    """A target that makes cases for itself and judges them: a machine with a unit of its own."""
+
+    name: str
+    properties: tuple[str, ...]
+    """What it can be asked."""
+
+    @abstractmethod
+    def cases(self, name: str) -> st.SearchStrategy[Case]:
+        """The cases of a property."""
+
+    @abstractmethod
+    def check(self, case: Case) -> None:
+        """Violation if the outcome is not right; CaseFailedError if the target fails over it."""
+
+    @abstractmethod
+    def run(self, case: Case) -> list[Outcome]:
+        """The outcome of each step."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Give back what the target holds."""
 
 
 class Difference(NamedTuple):

@@ -18,7 +18,7 @@ from vtd.conformance.format import Mode
 from vtd.conformance.image import DEBUG_CONSOLE, Image, Output, make_image
 from vtd.conformance.judgement import Judged, judge_all
 from vtd.conformance.kit import Builder
-from vtd.conformance.probe import Probe
+from vtd.conformance.probe import PROBE_BASE, Probe
 from vtd.conformance.results import results_of
 from vtd.conformance.running import Collected
 from vtd.conformance.running import run as run_image
@@ -33,7 +33,6 @@ from vtd.machine.description import read_machine
 from vtd.unit.caching.policy import POLICIES
 from vtd.unit.options import Options
 
-PROBE_BASE = 0x200_0000
 STEP = 0.2
 
 

@@ -46,6 +46,7 @@ MEMORY = ((0, 0x9F000), (0x10_0000, 0x1FF0_0000))
 BASE = 0xFED9_0000
 PLACES = (0x20, 0x21, 0x28, 0x90)
 MESSAGE = 0x40
+HANG = "hang"
 NVME_CLASS, MEMORY_BUFFER = 0x01_08_02, 1 << 57
 
 
@@ -71,6 +72,8 @@ class Machine:
         yield self._begin(header)
         if header.mode == Mode.PROBE:
             yield from self._probe()
+        elif header.mode == Mode.SERVE:
+            yield from self._serve(header)
         else:
             position = header.program
             for _ in range(header.cases):
@@ -82,10 +85,18 @@ class Machine:
                 position += case.size
         yield frame(Kind.END)
 
+    def _serve(self, header: Container) -> Iterator[bytes]:
+        """Cases from standard input; with the defect ``hang`` silence from the first message on."""
+        while head := sys.stdin.buffer.read(Case.sizeof()):
+            case = Case.parse(head)
+            code = sys.stdin.buffer.read(case.size)
+            hangs = self.defect == HANG and any(op is Op.MESSAGE for op in operations(code))
+            yield b"" if hangs else frame(Kind.CASE, case.number, self._case(header, code))
+
     def _power_on(self) -> None:
         options = Options(caches=AGGRESSIVE)
         self.unit = RemappingUnit(self.capabilities, self.memory, options)
-        if self.defect:
+        if self.defect not in ("", HANG):
             DEFECTS[self.defect].plant(self.unit)
         self.unit.subscribe(self._event)
         self.interrupts.clear()
@@ -178,6 +189,17 @@ class Machine:
         return b""
 
 
+def operations(code: bytes) -> Iterator[Op]:
+    """The instructions of a program."""
+    position = 0
+    while position < len(code):
+        what = Instruction.parse(code[position:])
+        position += Instruction.sizeof()
+        if what.op in (Op.STORE, Op.FILL):
+            position += (what.length + 7) & ~7
+        yield Op(what.op)
+
+
 def configuration(number: int, driver: Driver = Driver.EDU) -> bytes:
     """Configuration space of a device."""
     space = bytearray(256)
@@ -208,6 +230,7 @@ def main() -> None:
     machine = Machine(PROFILES[profile], defect)
     for each in machine.run(unwrapped(Path(image).read_bytes())):
         sys.stdout.buffer.write(each)
+        sys.stdout.buffer.flush()
 
 
 if __name__ == "__main__":

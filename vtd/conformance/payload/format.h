@@ -10,6 +10,7 @@
 #define NVME_COMMANDS 0x100
 #define MODE_PROBE 0x0
 #define MODE_CASES 0x1
+#define MODE_SERVE 0x2
 #define DOOR_PLAIN 0x0
 #define DOOR_UART 0x1
 #define DRIVER_NONE 0x0

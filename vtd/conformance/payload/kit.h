@@ -18,6 +18,7 @@ void clear(uint64_t to, uint64_t length);
 uint64_t reach(uint64_t address);
 void interrupts_on(void);
 struct interrupts interrupts_seen(uint64_t wanted);
+void hear(void *data, uint32_t length);
 void frame(uint32_t kind, uint32_t number, uint32_t status, const void *data, uint32_t length);
 void restart(void);
 

@@ -136,10 +136,35 @@ static void run(const struct test_case *what)
     frame(KIND_CASE, what->number, status, (void *)begin, output - begin);
 }
 
+/* A case that came, or is next: on a unit and devices that are as after a reset. */
+static void carry_out(const struct test_case *what)
+{
+    if (devices_begin())
+        frame(KIND_CASE, what->number, STATUS_NO_DEVICE, 0, 0);
+    else
+        run(what);
+}
+
+/* Cases by the serial port, one after the other; whoever sends them sees to it that they fit. */
+static void serve(void)
+{
+    struct test_case *what = (struct test_case *)((uint64_t)&image + image.program);
+    for (;;) {
+        hear(what, sizeof *what);
+        hear(what + 1, what->size);
+        if (unit_reset())
+            frame(KIND_CASE, what->number, STATUS_NO_RESET, 0, 0);
+        else
+            carry_out(what);
+    }
+}
+
 void kit(void)
 {
     uint64_t next = (uint64_t)&image + image.program;
     interrupts_on();
+    if (image.mode == MODE_SERVE)
+        out8(image.port + 2, 0xc1); /* the port's queue is on before anything is sent */
     if (!resumed())
         begin();
     if (image.mode == MODE_PROBE) {
@@ -148,6 +173,8 @@ void kit(void)
     }
     if (!devices_on())
         return;
+    if (image.mode == MODE_SERVE)
+        serve();
     if (!resumed()) {
         *state() = (struct state){STATE_MAGIC, image.first, 0, 0, {0}};
         copy((uint64_t)state()->digest, (uint64_t)image.digest, sizeof image.digest);
@@ -166,11 +193,9 @@ void kit(void)
             state()->reset = 1;
             restart();
             frame(KIND_CASE, each->number, STATUS_NO_RESET, 0, 0);
-        } else if (devices_begin()) {
-            frame(KIND_CASE, each->number, STATUS_NO_DEVICE, 0, 0);
         } else {
             state()->running = 1;
-            run(each);
+            carry_out(each);
         }
         state()->running = state()->reset = 0;
         state()->next = each->number + 1;

@@ -162,6 +162,17 @@ static void say(const void *data, uint32_t length)
     }
 }
 
+/* Bytes from the serial port, however long they take. */
+void hear(void *data, uint32_t length)
+{
+    uint8_t *bytes = data;
+    for (uint32_t index = 0; index < length; index++) {
+        while (!(in8(image.port + 5) & 1))
+            __asm__ volatile("pause");
+        bytes[index] = in8(image.port);
+    }
+}
+
 void frame(uint32_t kind, uint32_t number, uint32_t status, const void *data, uint32_t length)
 {
     struct frame head = {FRAME_MAGIC, kind, number, status, length, 0};
