@@ -44,10 +44,14 @@ class Outcome:
 
 
 def tasks_of(trace: str, passes: Sequence[Pass], workers: int) -> list[Task]:
-    """As few tasks as keep the workers busy; reads how long the trace is."""
+    """As few tasks as keep the workers busy until the end; reads how long the trace is.
+
+    Each worker gets as many, with passes from all over the list, as neighbours cost alike.
+    """
     rows = count_rows(trace)
-    size = min(MOST_PASSES, max(1, -(-len(passes) // workers)))
-    return [Task(trace, tuple(passes[at : at + size]), rows) for at in range(0, len(passes), size)]
+    each = -(-len(passes) // (MOST_PASSES * workers))
+    count = min(len(passes), each * workers)
+    return [Task(trace, tuple(passes[at::count]), rows) for at in range(count)]
 
 
 def is_parquet(trace: str) -> bool:

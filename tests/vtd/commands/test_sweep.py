@@ -16,7 +16,7 @@ from vtd.cli import main
 from vtd.commands import sweep as command
 from vtd.sweeps.designs import Space, parse_shapes
 from vtd.sweeps.results import load
-from vtd.sweeps.running import Outcome, State, Task, carry_out, tasks_of
+from vtd.sweeps.running import MOST_PASSES, Outcome, State, Task, carry_out, tasks_of
 from vtd.workers import in_processes, on_cluster
 
 ROOT = Path(__file__).parents[3]
@@ -127,6 +127,20 @@ def test_a_worker_that_is_killed_loses_nothing(trace: str, tmp_path: Path) -> No
     expected = [carry_out(task)[0].history[-1].misses[0] for task in tasks]
     jobs = [(tmp_path / str(number // 3), task) for number, task in enumerate(tasks)]
     assert sorted(in_processes(die_once, jobs, 2)) == sorted(expected)
+
+
+@pytest.mark.parametrize(("workers", "tasks"), [(1, 3), (2, 4), (3, 3), (30, 20)])
+def test_every_worker_gets_as_many_tasks_of_all_kinds(trace: str, workers: int, tasks: int) -> None:
+    passes = Space(parse_shapes("sets=1..8 ways=1..5 policy=fifo")).passes()
+    assert len(passes) == 20
+    found = tasks_of(trace, passes, workers)
+    assert len(found) == tasks
+    divided = [each for task in found for each in task.passes]
+    assert len(divided) == len(passes)
+    assert set(divided) == set(passes)
+    assert max(len(task.passes) for task in found) <= MOST_PASSES
+    sets = [{each.iotlb.sets for each in task.passes} for task in found]
+    assert len(passes) < 4 * tasks or all(len(each) > 1 for each in sets)
 
 
 def test_the_state_belongs_to_the_trace(trace: str, tmp_path: Path) -> None:
