@@ -79,6 +79,22 @@ def test_a_descriptor_address_ends_at_the_host_address_width(haw: int) -> None:
     assert mask >> 96 == (1 << 32) - (1 << haw - 32)
 
 
+@pytest.mark.parametrize(
+    ("record", "ranges"),
+    [
+        (RemappedIrte, [(14, 12), (31, 24), (127, 84)]),
+        (PostedIrte, [(7, 2), (13, 12), (31, 24), (37, 32), (95, 84)]),
+        (PostedInterruptDescriptor, [(271, 258), (287, 280), (511, 320)]),
+    ],
+)
+@pytest.mark.section("9.9", "9.10", "9.11")
+def test_what_is_reserved_is_what_the_figures_say(
+    record: type[BitRecord], ranges: list[tuple[int, int]]
+) -> None:
+    expected = sum((1 << high + 1) - (1 << low) for high, low in ranges)
+    assert record.reserved_mask(POSTING._replace(haw=64)) == expected
+
+
 def test_bits_for_software_are_never_reserved() -> None:
     for record in (RemappedIrte, PostedIrte):
         assert not record.reserved_mask(Implementation()) & 0xF00
