@@ -19,6 +19,7 @@ class CapabilityId(IntEnum):
     """Capabilities below 100h."""
 
     MSI = 0x05
+    VENDOR = 0x09
     PCI_EXPRESS = 0x10
     MSIX = 0x11
 

@@ -15,6 +15,7 @@ MODELS = {
     "nic82576": "devices.models.nic82576.controller:Nic82576",
     "nvme": "devices.models.nvme.function:Nvme",
     "testdev": "devices.models.testdev:IommuTestdev",
+    "virtio_blk": "devices.models.virtio_blk:VirtioBlk",
 }
 """Name, and where the class is; it is imported when somebody wants it."""
 

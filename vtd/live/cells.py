@@ -130,6 +130,11 @@ def accelerator(at: str = "00:08.0") -> str:
     return f'[[function]]\nat = "{at}"\nmodel = "dsa"\n'
 
 
+def virtio_disk(at: str = "00:08.0", more: str = "") -> str:
+    """A virtio block device that has its driver map what it hands over."""
+    return f'[[function]]\nat = "{at}"\nmodel = "virtio_blk"\n{more}'
+
+
 def network(more: str = "", parameters: str = "", at: str = "00:08.0") -> str:
     """A network controller, and at the other end a host that answers ping."""
     values = f'link = "respond:10.0.0.1"{parameters}'
@@ -175,6 +180,20 @@ def cells() -> Iterator[Cell]:
         unit() + DEVICES + copy_engine(),
         checks=("units", "nvme", "ioat"),
         append=STRICT,
+    )
+    yield _cell(
+        "virtio",
+        "a virtio disk with VIRTIO_F_ACCESS_PLATFORM",
+        unit() + DEVICES + virtio_disk(),
+        checks=("units", "nvme", "virtio"),
+        append=STRICT,
+    )
+    yield _cell(
+        "virtio-scalable",
+        "the same in scalable mode, with a device-TLB",
+        second + disk() + edu() + bridge("root_port") + virtio_disk("above/00.0", "ats = true\n"),
+        checks=("units", "nvme", "virtio"),
+        append=SCALABLE,
     )
     yield _cell(
         "legacy39-strict", "3 levels", NARROW + unit("qemu", THREE_LEVELS) + DEVICES, append=STRICT

@@ -19,11 +19,13 @@ OF_CHECKS: Mapping[str, tuple[str, ...]] = {
     "filesystem": ("ext4",),
     "ioat": ("ioatdma",),
     "network": ("igb", "igbvf"),
+    "ethtool": ("igb", "igbvf"),
     "collect": ("igb",),
     "sva": ("idxd",),
+    "virtio": ("virtio_pci", "virtio_blk"),
 }
 """Drivers by the check that needs them: each costs a guest time."""
-OF_SCRIPTS = ("ext4", "ioatdma", "igb", "igbvf")
+OF_SCRIPTS = ("ext4", "ioatdma", "igb", "igbvf", "virtio_pci", "virtio_blk")
 """What a script of the user's may need; idxd complains where it has nothing to do."""
 WITH_TOOLS = frozenset({"ethtool", "nvme_virtual"})
 """Checks that run programs of a distribution."""

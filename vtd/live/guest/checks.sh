@@ -243,6 +243,24 @@ check_provoke() {
 	fi
 }
 
+# A virtio disk whose driver has agreed to map what it hands over (feature 33), so that the unit sees it.
+check_virtio() {
+	device=$(ls /sys/bus/virtio/devices 2>/dev/null | head -1)
+	[ -b /dev/vda ] || { failed "virtio" "no disk"; return; }
+	verdict "virtio ACCESS_PLATFORM" [ "$(cut -c34 "/sys/bus/virtio/devices/$device/features")" = 1 ]
+	for block in 512 4096 65536 524288; do
+		verdict "virtio vda $block" write_and_verify vda 0 512 "$block"
+	done
+	for job in 1 2 3 4; do
+		write_and_verify vda $((job * 512)) 256 4096 >"/tmp/job.$job" 2>&1 || echo failed >>"/tmp/job.$job" &
+	done
+	wait
+	verdict "virtio processes" [ -z "$(cat /tmp/job.*)" ]
+	echo "$device" >/sys/bus/virtio/drivers/virtio_blk/unbind
+	echo "$device" >/sys/bus/virtio/drivers/virtio_blk/bind
+	verdict "virtio rebind" write_and_verify vda 0 64 4096
+}
+
 # Copy engines: the driver copies something itself each time before it offers a channel.
 check_ioat() {
 	engines=$(functions_of 0x8086 0x2021)
