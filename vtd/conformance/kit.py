@@ -157,6 +157,7 @@ class Builder:
         self, probe: Probe, *, reset: Reset = Reset.SOFTWARE, overwrite: bool = False
     ) -> None:
         self.probe = probe
+        self._base = probe.unit.base
         self.reset = reset
         there = probe.devices()
         found = {
@@ -263,7 +264,7 @@ class Builder:
             base,
             program,
             cases=len(cases),
-            unit=self.probe.unit.base,
+            unit=self._base,
             devices=self.devices,
             document=document,
         )
@@ -304,7 +305,7 @@ class Builder:
             Mode.SERVE,
             base,
             bytes(room),
-            unit=self.probe.unit.base,
+            unit=self._base,
             devices=self.devices,
             document={"format": FORMAT, "unit": self._unit()},
         )

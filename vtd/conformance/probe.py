@@ -19,6 +19,7 @@ from vtd.conformance.devices import Device
 from vtd.conformance.format import Driver, Kind
 from vtd.conformance.frames import Received
 from vtd.conformance.image import KitError
+from vtd.dmar.records import Rmrr
 from vtd.dmar.table import Table
 from vtd.layouts.registers import GlobalStatus
 from vtd.unit.registers.capabilities import Capabilities
@@ -141,9 +142,18 @@ class Probe:
 
     @property
     def unit(self) -> UnitFound:
-        """The one unit; KitError if there are several, or if it is in use."""
+        """The one unit; KitError if there are several, if it is in use, or if firmware needs it.
+
+        A device with a reserved region (8.4) works all the time, and its memory stays mapped: the
+        kit would take it away.
+        """
         if len(self.units) > 1:
             raise KitError(f"{len(self.units)} units; the kit tests machines with one")
+        reserved = next(
+            (each for each in Table.parse(self.dmar).structures if isinstance(each, Rmrr)), None
+        )
+        if reserved is not None:
+            raise KitError(f"a device has a reserved memory region at {reserved.base:#x}: no test")
         status = GlobalStatus(self.units[0].value(0x1C, 4))
         if status.tes or status.ires or status.qies:
             raise KitError("the unit is in use: firmware or whoever came before switched it on")

@@ -14,7 +14,10 @@ from tests.vtd.conformance.kits import probed, received
 from vtd.conformance.format import Driver, Kind, Mode
 from vtd.conformance.frames import Frames
 from vtd.conformance.image import DEBUG_CONSOLE, KitError, make_image
+from vtd.conformance.kit import Builder
 from vtd.conformance.probe import Probe, Span, UnitFound, read_probe
+from vtd.dmar.records import Rmrr
+from vtd.dmar.table import Table
 from vtd.unit.registers.capabilities import PROFILES
 
 RECORDED = Path(__file__).parent / "qemu-probe.json"
@@ -106,3 +109,13 @@ def test_any_document_is_a_probe_or_refused(value: Any) -> None:
         Probe.from_json(broken)
     except KitError as error:
         assert str(error)
+
+
+def test_a_unit_with_a_reserved_region_is_refused() -> None:
+    """8.4: a device works there all the time, and a case would take its memory away."""
+    table = Table.parse(PROBE.dmar)
+    region = Rmrr(base=0x7F00_0000, limit=0x7F0F_FFFF)
+    reserved = Table(table.header, (*table.structures, region)).sealed()
+    probe = replace(PROBE, dmar=reserved.pack()).checked()
+    with pytest.raises(KitError, match="reserved memory region at 0x7f000000"):
+        Builder(probe)
