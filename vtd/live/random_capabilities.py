@@ -53,6 +53,13 @@ NO_STAGE = LinuxFault(
     re.compile(r"fault reason 0x41"),
 )
 
+NO_STAGE_UNUSED = LinuxFault(
+    "no-stage-unused",
+    "6.1 gives up such a unit, and remapping with it",
+    re.compile(r"check (?:units|groups|domain type|vfio: )"),
+    re.compile(r"DMAR: Initialization failed"),
+)
+
 
 def random_cells(
     count: int, seed: int, changed: Mapping[str, int] | None = None
@@ -105,6 +112,7 @@ def _known_faults(made: Capabilities) -> Iterator[tuple[str, LinuxFault]]:
         yield "*", RESERVED_AW
     elif ecap.smts and not ecap.fsts and not ecap.ssts:
         yield "7", NO_STAGE
+        yield "6.1", NO_STAGE_UNUSED
     elif sagaw & 8 and 39 <= cap.mgaw + 1 <= 42:
         yield "7", TOP_TABLE
     elif ecap.fsts:
