@@ -448,7 +448,7 @@ KIT_UNITS = {
 KIT_CONTROLS = (
     *("no-page-invalidation", "no-domain-invalidation", "no-context-invalidation"),
     *("no-interrupt-invalidation", "no-write-check", "wrong-entry", "wrong-fault-reason"),
-    *("wrong-fault-source", "no-fault-record", "no-wait-status", "interrupts-pass"),
+    *("wrong-fault-source", "no-fault-record", "no-wait-status"),
 )
 """Defects that the kit notices too."""
 
