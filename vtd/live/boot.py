@@ -49,8 +49,9 @@ FILE = "file: "
 """Before the name and the content, in base64, of a file."""
 STEP = 0.2
 """Seconds after which it is looked whether QEMU still runs."""
-ALWAYS = "console=ttyS0 intel_iommu=on panic=-1 no_timer_check"
-"""Words for every kernel; on a busy host the check of the timer would take it for broken."""
+ALWAYS = "console=ttyS0 intel_iommu=on panic=-1 no_timer_check nosoftlockup"
+"""Words for every kernel; on a busy host, whose guests have no steady clock, the check of the timer
+would take it for broken, and the watchdog a process for stuck."""
 CRASH_MEMORY = "crashkernel=320M"
 
 

@@ -153,7 +153,7 @@ def test_qemu_is_told_of_everything(qemu: FakeQemu, guest: Guest) -> None:
     arguments = qemu.arguments
     assert arguments[arguments.index("-smp") + 1] == "2"
     line = arguments[arguments.index("-append") + 1]
-    assert line == "console=ttyS0 intel_iommu=on panic=-1 no_timer_check iommu=pt"
+    assert line == "console=ttyS0 intel_iommu=on panic=-1 no_timer_check nosoftlockup iommu=pt"
     assert sum("vfio-user-pci" in each for each in arguments) == 4  # three functions, the units
     assert arguments[arguments.index("-kernel") + 1].endswith(f"vmlinuz-{RELEASE}")
 

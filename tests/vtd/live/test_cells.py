@@ -88,7 +88,7 @@ def test_known_linux_faults_follow_from_the_capabilities() -> None:
     assert _names(only_first, "7.2.1") == "aw-without-second-stage"
     none = {"smts": 1, "qi": 1, "fsts": 0, "ssts": 0, "rwbf": 0}
     assert _names(none, "7.2.1") == "no-stage"
-    assert _names(none, "6.1.0") is None
+    assert _names(none, "6.1.0") == "no-stage-unused"
     deep = {"smts": 0, "sagaw": 12, "mgaw": 40}
     assert _names(deep, "7.2.1") == "top-table-size"
 
