@@ -7,8 +7,8 @@ import select
 import signal
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Protocol
@@ -74,14 +74,16 @@ def run(
     while True:
         with tempfile.TemporaryDirectory(prefix="vtd-kit-") as folder:
             command = command_in(Path(folder), image, machine, first)
-            frames = list(_one(command, collected, clock, silence, note))
-        begun = [each for each in frames if each.kind is Kind.BEGIN]
-        if not begun:
+            frames: list[Received] = []
+            with closing(_one(command, collected, clock, silence, note)) as coming:
+                for each in coming:
+                    if each.kind is Kind.BEGIN:
+                        check_machine(image, Begin.parse(each.data))
+                    check_devices(image, [each])
+                    frames.append(each)
+        if not any(each.kind is Kind.BEGIN for each in frames):
             said = collected.complaint or "it said nothing"
             raise KitError(f"the machine did not start the image: {said}")
-        for each in begun:
-            check_machine(image, Begin.parse(each.data))
-        check_devices(image, frames)
         collected.frames += frames
         if frames[-1].kind is Kind.END:
             return collected
@@ -129,7 +131,7 @@ def _one(
     clock: Callable[[], float],
     silence: float,
     note: Callable[[int], None],
-) -> Iterator[Received]:
+) -> Generator[Received, None, None]:
     """The frames of one start, up to the end or to silence."""
     with tempfile.TemporaryFile() as complaints, started(command, complaints) as process:
         assert process.stdout is not None

@@ -168,6 +168,25 @@ def test_an_image_for_another_unit_is_refused(
     one_line(run("run", other, kit / "kit.img", "-o", tmp_path / "a"), "for another unit")
 
 
+def test_an_image_for_another_unit_is_refused_at_its_first_word(
+    kit: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    script = tmp_path / "endless"
+    script.write_text(
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from tests.vtd.conformance.interpreter import Machine\n"
+        "from vtd.unit.registers.capabilities import PROFILES\n"
+        "image = Path(sys.argv[1]).read_bytes()\n"
+        "*frames, _ = Machine(PROFILES['qemu-scalable-first']).run(image)\n"
+        "while True:\n"
+        "    sys.stdout.buffer.write(b''.join(frames))\n"
+    )
+    words = f"command:env PYTHONPATH={ROOT} {shlex.quote(sys.executable)} {script} {{image}}"
+    one_line(run("run", words, kit / "kit.img", "-o", tmp_path / "a"), "for another unit")
+
+
 def test_a_machine_that_goes_silent_is_started_again_behind_the_case(
     kit: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
