@@ -301,6 +301,9 @@ def _read_scalable_context(remapping: Remapping, source_id: int) -> ScalableCont
         raise TranslationFault(FaultReason.SM_CONTEXT_NOT_PRESENT, entry.fpd)
     if entry & remapping.reserved[ScalableContextEntry]:
         raise TranslationFault(FaultReason.SM_CONTEXT_RESERVED, entry.fpd)
+    entry = rules.without_unknown_rid_pasid(
+        remapping.options.departures, entry, remapping.implementation
+    )
     if (entry.pre and not entry.dte) or entry.rid_pasid >= pasid_limit(entry):
         raise TranslationFault(FaultReason.SM_CONTEXT_INVALID, entry.fpd)
     return entry

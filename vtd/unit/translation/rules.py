@@ -32,6 +32,20 @@ def reserved_bits(
     return reserved if looked_at is None else reserved & looked_at
 
 
+def without_unknown_rid_pasid(
+    departures: Departures, entry: ScalableContextEntry, implementation: Implementation
+) -> ScalableContextEntry:
+    """A context entry whose RID_PASID and RID_PRIV are 0 where the unit has none (9.4).
+
+    They are reserved then, which matters only where that is overlooked.
+    """
+    if not departures.overlook_reserved_bits:
+        return entry
+    unknown = ScalableContextEntry.reserved_mask(implementation) & _RID_PASID
+    return ScalableContextEntry(entry & ~unknown)
+
+
+_RID_PASID = ScalableContextEntry.rid_pasid.mask | ScalableContextEntry.rid_priv.mask
 _BEYOND_WIDTH = (1 << 64) - (1 << 48)
 _LOOKED_AT: dict[type[BitRecord], int] = {
     ScalableContextEntry: (1 << 256) - (1 << 85) | _BEYOND_WIDTH | 0x1E0,
