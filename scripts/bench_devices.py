@@ -6,6 +6,7 @@ scripts.bench_devices``.
 
 from __future__ import annotations
 
+import itertools
 import time
 import tracemalloc
 from collections.abc import Callable, Iterator
@@ -39,7 +40,7 @@ bus_master = true
 TABLES, RING, SOURCE, DESTINATION = 0x10_0000, 0x40_0000, 0x80_0000, 0x100_0000
 CHANNEL, DMACOUNT, CHANSTS, CHAINADDR = 0x80, 0x06, 0x08, 0x10
 SIZE = 4096
-FUNCTIONS = 64
+FUNCTIONS, PORTS = 64, 8
 
 
 @dataclass(frozen=True)
@@ -98,18 +99,18 @@ def runners(count: int = 512) -> Iterator[tuple[str, Callable[[], object], int]]
 
 def large_machine() -> Assembly:
     """A machine of 64 functions of all kinds behind 8 switches, each with bus mastering on."""
-    models = sorted(MODELS)
+    models = itertools.cycle(sorted(MODELS))
     lines = [ENGINE]
-    for switch in range(FUNCTIONS // len(models)):
+    for switch in range(FUNCTIONS // PORTS):
         lines += [
             f'[[bridge]]\nname = "root{switch}"\nat = "00:{switch + 8:02x}.0"',
             'kind = "root_port"\nacs = true',
-            f'[[switch]]\nname = "switch{switch}"\nat = "root{switch}/00.0"\nports = {len(models)}',
+            f'[[switch]]\nname = "switch{switch}"\nat = "root{switch}/00.0"\nports = {PORTS}',
         ]
         lines += [
-            f'[[function]]\nat = "switch{switch}.{port}/00.0"\nmodel = "{models[port]}"\n'
+            f'[[function]]\nat = "switch{switch}.{port}/00.0"\nmodel = "{next(models)}"\n'
             "bus_master = true\n"
-            for port in range(len(models))
+            for port in range(PORTS)
         ]
     return assemble(read_machine("\n".join(lines)))
 

@@ -81,7 +81,7 @@ class VirtioBlk(PciFunction):
     ``access_platform``: whether it offers, and insists on, VIRTIO_F_ACCESS_PLATFORM.
     """
 
-    def __init__(self, blocks: int = 65536, file: str = "", access_platform: bool = True) -> None:
+    def __init__(self, blocks: int = 2048, file: str = "", access_platform: bool = True) -> None:
         if blocks < 1:
             raise ValueError(f"blocks: {blocks} is none")
         super().__init__(IDENTITY)

@@ -115,8 +115,11 @@ def _cut_short(fields: list[Field], table: bytes) -> bytes | None:
     """The beginning of a table whose source somebody cut; None for a whole one.
 
     Then both the table and its last structure say that they are longer than their fields. Where
-    only the table does, a structure was taken out.
+    only the table does, a structure was taken out. A name at the end is whole: zeroes behind it are
+    not printed.
     """
+    if fields and fields[-1].label == "device name":
+        return None
     lengths = [each for each in fields if each.label in ("table length", "length")]
     said = [int(each.value, 16) for each in lengths if _HEX.fullmatch(each.value)]
     start = FIXED_PART

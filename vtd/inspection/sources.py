@@ -8,6 +8,7 @@ behind a table that can't be read. Nothing changes: no flag, no fault record, no
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
 from typing import Any, NamedTuple
@@ -99,8 +100,13 @@ class Source(NamedTuple):
 
 
 def list_sources(remapping: Remapping) -> Iterator[Source]:
-    """The present entries in ascending order; TranslationFault if the mode is not usable."""
+    """The present entries in ascending order; TranslationFault if the mode is not usable.
+
+    An entry with P = 0 is none, also where its requests meet the fault of another condition.
+    """
     remapping = onlooker(remapping)
+    departures = replace(remapping.options.departures, check_pgtt_before_present=False)
+    remapping.options = replace(remapping.options, departures=departures)
     check_mode(remapping, has_pasid=False)
     if remapping.mode is TranslationTableMode.LEGACY:
         look, per_table = partial(_legacy_requester, remapping), 256

@@ -132,7 +132,8 @@ def accelerator(at: str = "00:08.0") -> str:
 
 def virtio_disk(at: str = "00:08.0", more: str = "") -> str:
     """A virtio block device that has its driver map what it hands over."""
-    return f'[[function]]\nat = "{at}"\nmodel = "virtio_blk"\n{more}'
+    values = f"blocks = {DISK}"
+    return f'[[function]]\nat = "{at}"\nmodel = "virtio_blk"\nparameters = {{ {values} }}\n{more}'
 
 
 def network(more: str = "", parameters: str = "", at: str = "00:08.0") -> str:

@@ -85,7 +85,6 @@ class Departures:
         "7.1.3, SPT.3 and SPT.4",
         "a PASID entry with an unsupported PGTT or AW and reserved bits: open whether 5Ah or 5Bh "
         "is reported; here 5Ah",
-        needed_by=("sm_fs_translation_types", "sm_ss_translation_types"),
     )
     """Fault 5Bh is reported of such an entry."""
     check_pgtt_before_present: bool = _flag(
@@ -106,8 +105,8 @@ class Departures:
         "reserved bits of scalable-mode context, PASID directory and PASID entries: faults 42h, "
         "52h, 5Ah",
     )
-    """Of context entries bits 4:2 and 84:64 are not looked at, of the others none; those above a
-    pointer are part of the address."""
+    """Of context entries bits 4:2 and 84:64 are not looked at, of PASID entries AW alone is, of
+    directories none; those above a pointer are part of the address."""
     pass_beyond_host_width: bool = _flag(
         Chapter.TRANSLATION,
         "7.1.3, LGN.1, SGN.4",

@@ -50,7 +50,7 @@ _BEYOND_WIDTH = (1 << 64) - (1 << 48)
 _LOOKED_AT: dict[type[BitRecord], int] = {
     ScalableContextEntry: (1 << 256) - (1 << 85) | _BEYOND_WIDTH | 0x1E0,
     PasidDirectoryEntry: 0,
-    PasidEntry: 0,
+    PasidEntry: PasidEntry.aw.mask,
 }
 """The bits of structures that are looked at where reserved ones are overlooked."""
 
