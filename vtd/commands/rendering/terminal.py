@@ -68,7 +68,8 @@ def fold_line(line: str, width: int) -> Iterator[str]:
         taken = len(STYLES.sub("", word.rstrip()))
         if not fresh and used + taken > width:
             yield piece.rstrip()
-            used = min(start + DEEPER, width // 2)
+            deeper = min(start + DEEPER, width // 2)
+            used = width - taken if taken <= width < deeper + taken else deeper
             piece = " " * used
         piece += word
         used += len(STYLES.sub("", word))

@@ -11,7 +11,7 @@ import termios
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.support.reference_data import CAPTURES
@@ -21,13 +21,16 @@ ROOT = Path(__file__).parents[4]
 words = st.lists(st.text("ab-0", min_size=1, max_size=12), min_size=1, max_size=20)
 
 
+@example(["0", "0", "0" * 12], 5, 20)
 @given(words, st.integers(0, 6), st.integers(20, 60))
 def test_folding_keeps_every_word_and_the_width(parts: list[str], start: int, width: int) -> None:
     pieces = list(fold_line(" " * start + " ".join(parts), width))
     assert " ".join(pieces).split() == parts
     assert all(len(piece) <= width for piece in pieces)
     assert pieces[0].startswith(" " * start + parts[0])
-    assert all(piece.startswith(" " * (start + DEEPER)) for piece in pieces[1:])
+    for piece in pieces[1:]:
+        first = len(piece.split()[0])
+        assert piece.startswith(" " * min(start + DEEPER, width - first))
 
 
 @given(words, st.integers(20, 60))
