@@ -187,7 +187,8 @@ def sdist_faults(sdist: Path, files: set[str], wheel: Path) -> Iterator[str]:
     with tempfile.TemporaryDirectory() as scratch, tarfile.open(sdist) as archive:
         names = {each.name.partition("/")[2] for each in archive if each.isfile()}
         yield from differences(names, files | {"PKG-INFO"})
-        archive.extractall(scratch, filter="data")
+        archive.extraction_filter = getattr(tarfile, "data_filter", None)  # as of Python 3.11.4
+        archive.extractall(scratch)
         (source,) = Path(scratch).iterdir()
         again = build("wheel", Path(scratch, "wheel"), source)
         yield from (

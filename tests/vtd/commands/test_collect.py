@@ -77,7 +77,8 @@ def collected(machine: Path, *options: str) -> Path:
 def unpacked(archive: Path) -> Path:
     folder = archive.parent / "unpacked"
     with tarfile.open(archive) as packed:
-        packed.extractall(folder, filter="data")
+        packed.extraction_filter = getattr(tarfile, "data_filter", None)  # as of Python 3.11.4
+        packed.extractall(folder)
     return folder
 
 

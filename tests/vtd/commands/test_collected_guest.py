@@ -37,7 +37,8 @@ def run(*arguments: str | Path) -> Result:
 @pytest.fixture
 def unpacked(tmp_path: Path) -> Path:
     with tarfile.open(ROOT) as packed:
-        packed.extractall(tmp_path, filter="tar")
+        packed.extraction_filter = getattr(tarfile, "tar_filter", None)  # as of Python 3.11.4
+        packed.extractall(tmp_path)
     return tmp_path
 
 
