@@ -21,6 +21,7 @@ from pathlib import Path
 from vtd.live.kernel import Kernel, KernelError, find_kernel
 from vtd.live.qemu import PROGRAM, QemuError, find_qemu
 from vtd.live.tools import PACKAGES, ToolError, keep_tools
+from vtd.live.whole_folder import whole_folder
 
 NEXT_SUITE = {"debian": "testing", "ubuntu": "devel"}
 KERNEL = {"debian": "linux-image-amd64", "ubuntu": "linux-image-generic"}
@@ -233,13 +234,9 @@ def _run(command: list[str], cwd: Path | None = None) -> str:
 
 def _unpack(packages: list[Path], folder: Path) -> None:
     """Unpack into a folder that is there only when all of it is."""
-    partial = folder.with_name(folder.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    for package in packages:
-        _run(["dpkg-deb", "-x", str(package), str(partial)])
-    shutil.rmtree(folder, ignore_errors=True)
-    partial.rename(folder)
+    with whole_folder(folder) as partial:
+        for package in packages:
+            _run(["dpkg-deb", "-x", str(package), str(partial)])
 
 
 def fetch(store: Store, system: System, note: Callable[[str], None]) -> None:

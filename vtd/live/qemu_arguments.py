@@ -80,7 +80,7 @@ def _devices(
             "bus": _name(above[:-1]),
             "addr": f"{source_id.device:02x}.{source_id.function}",
         }
-        if slots[topology.bdf(function).source_id >> 3] > 1:
+        if slots[source_id >> 3] > 1:
             device["multifunction"] = True
         yield device
     chipset = machine.endpoints[0]

@@ -8,6 +8,8 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
+from vtd.live.whole_folder import whole_folder
+
 PACKAGES = {"ethtool": "ethtool", "nvme": "nvme-cli"}
 """The package of each program."""
 LOADER = "lib64/ld-linux-x86-64.so.2"
@@ -28,25 +30,25 @@ def keep_tools(unpacked: Path, folder: Path) -> None:
     """
     loader = unpacked / LIBRARIES / Path(LOADER).name
     places = [unpacked / LIBRARIES, unpacked / "usr" / LIBRARIES]
-    partial = folder.with_name(folder.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    _copy(loader, partial / LOADER)
-    for name in PACKAGES:
-        found = [each for each in unpacked.glob(f"**/*bin/{name}") if each.is_file()]
-        if not found:
-            raise ToolError(f"{name}: not in its package")
-        _copy(found[0], partial / "bin" / name)
-        command = [str(loader), "--library-path", ":".join(map(str, places)), "--list"]
-        done = subprocess.run(
-            [*command, str(found[0])], capture_output=True, text=True, check=False
-        )
-        if done.returncode:
-            raise ToolError(f"{name}: {' '.join(done.stderr.split())}")
-        for library in map(Path, _LIBRARY.findall(done.stdout)):
-            if unpacked in library.parents:
-                _copy(library, partial / LIBRARIES / library.name)
-    shutil.rmtree(folder, ignore_errors=True)
-    partial.rename(folder)
+    command = [str(loader), "--library-path", ":".join(map(str, places)), "--list"]
+    with whole_folder(folder) as kept:
+        _copy(loader, kept / LOADER)
+        for name in PACKAGES:
+            found = [each for each in unpacked.glob(f"**/*bin/{name}") if each.is_file()]
+            if not found:
+                raise ToolError(f"{name}: not in its package")
+            _copy(found[0], kept / "bin" / name)
+            for library in _libraries(command, found[0]):
+                if unpacked in library.parents:
+                    _copy(library, kept / LIBRARIES / library.name)
+
+
+def _libraries(command: list[str], program: Path) -> list[Path]:
+    """What a program loads, as ``command`` lists it."""
+    done = subprocess.run([*command, str(program)], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise ToolError(f"{program.name}: {' '.join(done.stderr.split())}")
+    return [Path(each) for each in _LIBRARY.findall(done.stdout)]
 
 
 def _copy(file: Path, to: Path) -> None:

@@ -160,6 +160,19 @@ def test_firmware_that_is_not_there_is_named(tmp_path: Path) -> None:
     assert "absent.fd: no such file" in " ".join(result.stderr.split())
 
 
+def scripted(script: Path, *lines: str) -> str:
+    """The target of a machine that a script plays, which has the image."""
+    begin = (
+        "import sys, time",
+        "from pathlib import Path",
+        "from tests.vtd.conformance.interpreter import Machine",
+        "from vtd.unit.registers.capabilities import PROFILES",
+        "image = Path(sys.argv[1]).read_bytes()",
+    )
+    script.write_text("\n".join((*begin, *lines, "")))
+    return f"command:env PYTHONPATH={ROOT} {shlex.quote(sys.executable)} {script} {{image}}"
+
+
 def test_an_image_for_another_unit_is_refused(
     kit: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -172,18 +185,12 @@ def test_an_image_for_another_unit_is_refused_at_its_first_word(
     kit: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(ROOT)
-    script = tmp_path / "endless"
-    script.write_text(
-        "import sys\n"
-        "from pathlib import Path\n"
-        "from tests.vtd.conformance.interpreter import Machine\n"
-        "from vtd.unit.registers.capabilities import PROFILES\n"
-        "image = Path(sys.argv[1]).read_bytes()\n"
-        "*frames, _ = Machine(PROFILES['qemu-scalable-first']).run(image)\n"
-        "while True:\n"
-        "    sys.stdout.buffer.write(b''.join(frames))\n"
+    words = scripted(
+        tmp_path / "endless",
+        "*frames, _ = Machine(PROFILES['qemu-scalable-first']).run(image)",
+        "while True:",
+        "    sys.stdout.buffer.write(b''.join(frames))",
     )
-    words = f"command:env PYTHONPATH={ROOT} {shlex.quote(sys.executable)} {script} {{image}}"
     one_line(run("run", words, kit / "kit.img", "-o", tmp_path / "a"), "for another unit")
 
 
@@ -191,20 +198,14 @@ def test_a_machine_that_goes_silent_is_started_again_behind_the_case(
     kit: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(ROOT)
-    script = tmp_path / "hang"
-    script.write_text(
-        "import sys, time\n"
-        "from pathlib import Path\n"
-        "from tests.vtd.conformance.interpreter import Machine\n"
-        "from vtd.unit.registers.capabilities import PROFILES\n"
-        "image = Path(sys.argv[1]).read_bytes()\n"
-        "for number, each in enumerate(Machine(PROFILES['qemu']).run(image)):\n"
-        "    if number == 3:\n"
-        "        time.sleep(60)\n"
-        "    sys.stdout.buffer.write(each)\n"
-        "    sys.stdout.buffer.flush()\n"
+    words = scripted(
+        tmp_path / "hang",
+        "for number, each in enumerate(Machine(PROFILES['qemu']).run(image)):",
+        "    if number == 3:",
+        "        time.sleep(60)",
+        "    sys.stdout.buffer.write(each)",
+        "    sys.stdout.buffer.flush()",
     )
-    words = f"command:env PYTHONPATH={ROOT} {shlex.quote(sys.executable)} {script} {{image}}"
     small = tmp_path / "kit.img"
     made = run(
         "build", "--for", kit / "probe.json", "-o", small, "--cases", 3, "--property", "driver"
