@@ -29,8 +29,7 @@ from vtd.fuzz.departures import (
 )
 from vtd.fuzz.qemu import UNITS, QemuTarget
 from vtd.fuzz.strategies import Flavour
-from vtd.fuzz.targets import EngineTarget, TargetError
-from vtd.unit.departures import QEMU
+from vtd.fuzz.targets import TargetError, engine_as_qemu
 
 
 def main() -> int:
@@ -77,7 +76,7 @@ class Comparison:
         self.qemu = qemu
         self.cases = cases
         self.version = qemu.version
-        self.engine = EngineTarget(departures=QEMU)
+        self.engine = engine_as_qemu()
         self.total = 0
         self.agreeing: set[int] = set()
         self.departing: set[int] = set()

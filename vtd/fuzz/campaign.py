@@ -56,6 +56,7 @@ from vtd.fuzz.targets import (
     LibraryProcess,
     OracleTarget,
     TargetError,
+    engine_as_qemu,
 )
 from vtd.fuzz.time_limits import OutOfTimeError
 from vtd.unit.departures import QEMU, SPECIFICATION
@@ -284,7 +285,7 @@ def _cases_and_check(
     if isinstance(target, QemuTarget):
         if unit is not None:
             raise TargetError(f"{target.name} has a unit of its own")
-        return cases, _check_qemu(EngineTarget(departures=QEMU), target)
+        return cases, _check_qemu(engine_as_qemu(), target)
     return cases, differential(EngineTarget(), target)
 
 

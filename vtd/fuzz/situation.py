@@ -12,7 +12,7 @@ from pagetables.memory import BusError, PhysicalMemory
 from pagetables.second_stage import SecondStageEntry
 from pagetables.walk import ADDRESS
 from vtd.fuzz.case import Case, Outcome, Step, reg_write, store
-from vtd.fuzz.targets import EngineTarget
+from vtd.fuzz.targets import engine_as_qemu
 from vtd.layouts.entries import (
     ContextEntry,
     PasidDirectoryEntry,
@@ -24,7 +24,6 @@ from vtd.layouts.entries import (
 )
 from vtd.layouts.registers import GlobalCommand, TranslationTableMode
 from vtd.recordings.steps import Dma, DmaWrite, parse_step
-from vtd.unit.departures import QEMU
 from vtd.unit.reporting.events import Event, RequestBlocked
 from vtd.unit.translation.lookup import LEVELS
 
@@ -83,7 +82,7 @@ def is_request(step: Step) -> bool:
 
 def situation_of(case: Case, first: int, last: int, changes: Sequence[Step]) -> Situation:
     """Run a case up to one request, with some structures changed before it and nothing cached."""
-    run = EngineTarget(departures=QEMU).start(case)
+    run = engine_as_qemu().start(case)
     asked = parse_step(case.steps[first])
     if not isinstance(asked, Dma):
         raise ValueError(f"step {first}: {asked.op} asks for no memory")

@@ -25,8 +25,8 @@ from vtd.fuzz.case import Case, Json, Outcome, Step
 from vtd.fuzz.oracle import SlowUnit
 from vtd.fuzz.time_limits import OutOfTimeError
 from vtd.recordings.scenario import ScenarioRun
-from vtd.unit.caching.policy import KEEPS_STALE, CachePolicy
-from vtd.unit.departures import SPECIFICATION, Departures
+from vtd.unit.caching.policy import KEEPS_STALE, UNCACHED, CachePolicy
+from vtd.unit.departures import QEMU, SPECIFICATION, Departures
 from vtd.unit.observer import Observer
 from vtd.unit.registers.capabilities import PROFILES
 
@@ -160,6 +160,14 @@ class EngineTarget:
 
     def close(self) -> None:
         """Nothing to give back."""
+
+
+def engine_as_qemu() -> EngineTarget:
+    """The engine as :class:`vtd.fuzz.qemu.QemuTarget` has QEMU.
+
+    Translation is switched off around each of its requests, so nothing is cached.
+    """
+    return EngineTarget(UNCACHED, departures=QEMU)
 
 
 class OracleTarget:

@@ -11,7 +11,7 @@ from vtd.fuzz.case import DEVICES, Case, Outcome, Step, store
 from vtd.fuzz.departures import differences, known_differences, request_of
 from vtd.fuzz.driver import SECOND, ModelDriver
 from vtd.fuzz.places import DATA
-from vtd.fuzz.targets import EngineTarget
+from vtd.fuzz.targets import engine_as_qemu
 from vtd.layouts.entries import (
     PasidDirectoryEntry,
     PasidTranslationType,
@@ -19,7 +19,7 @@ from vtd.layouts.entries import (
 from vtd.unit.departures import QEMU
 from vtd.unit.registers.capabilities import PROFILES
 
-ENGINE = EngineTarget(departures=QEMU)
+ENGINE = engine_as_qemu()
 PAGE = 0x10
 
 
@@ -83,6 +83,15 @@ def explained(case: Case, qemu: list[Outcome]) -> list[str] | None:
     assert found, "engine and QEMU agree"
     known = known_differences(case, request_of(case, found[0]), qemu)
     return known if known is None else [each.name for each in known]
+
+
+def test_nothing_is_cached_where_translation_is_off_between_requests() -> None:
+    made = driver(scalable=False)
+    asked(made)
+    case = asked(made, write=True)
+    reads = [read for read in ENGINE.run(case) if isinstance(read, int)]
+    assert reads[-3] == 2
+    assert reads[-1] >> 32 & 0xFF == 0x05
 
 
 def test_a_denied_right_may_come_before_what_is_broken_only_if_an_entry_denies_it() -> None:

@@ -17,7 +17,7 @@ from vtd.fuzz.case import Case, msi
 from vtd.fuzz.driver import ModelDriver
 from vtd.fuzz.qemu import QemuTarget
 from vtd.fuzz.qtest import Qtest, QtestError, qemu_version
-from vtd.fuzz.targets import EngineTarget, TargetError, compare
+from vtd.fuzz.targets import TargetError, compare, engine_as_qemu
 from vtd.unit.departures import QEMU
 from vtd.unit.registers.capabilities import PROFILES
 
@@ -78,7 +78,7 @@ def test_a_machine_like_ours_answers_as_our_engine(target: QemuTarget, data: st.
         departures=QEMU,
     )
     case = data.draw(cases)
-    assert not compare(case, EngineTarget(departures=QEMU).run(case), target.run(case))
+    assert not compare(case, engine_as_qemu().run(case), target.run(case))
 
 
 @settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -87,7 +87,7 @@ def test_interrupts_of_a_machine_like_ours_are_those_of_our_engine(
     target: QemuTarget, data: st.DataObject
 ) -> None:
     case = data.draw(target_cases("interrupts", target))
-    assert not compare(case, EngineTarget(departures=QEMU).run(case), target.run(case))
+    assert not compare(case, engine_as_qemu().run(case), target.run(case))
 
 
 def test_an_interrupt_that_arrives_is_seen_and_one_that_does_not(target: QemuTarget) -> None:
