@@ -1,9 +1,7 @@
 """What a unit reads and writes by itself, with snooping, memory type and RDT fields of each access.
 
-VT-d 3.10, 3.11.4, 11.4.15 and appendix A. Values only: the model's memory has no processor caches
-in front of it. What a device's own access has is in
-:mod:`vtd.inspection.memory_type`. Appendix A does not name host permission tables: they are reached
-through a PASID entry and so are taken to be snooped as paging structures are.
+VT-d 3.10, 3.11.4, 4.2.4, 11.4.15 and appendix A. Values only: the model's memory has no processor
+caches in front of it. What a device's own access has is in :mod:`vtd.inspection.memory_type`.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from enum import IntEnum
 from typing import NamedTuple
 
-from devices.dma import NO_SNOOP, Request
+from devices.dma import NO_SNOOP, AddressType, Request
 from pagetables.first_stage import FirstStagePage2M, FirstStagePage4K
 from pagetables.second_stage import SecondStagePage4K
 from pagetables.walk import Leaf
@@ -62,10 +62,13 @@ EFFECTIVE: Mapping[MemoryType | None, Mapping[MemoryType, MemoryType]] = {
 
 
 def attributes_of(unit: RemappingUnit, request: Request) -> MemoryAttributes:
-    """Attributes that an untranslated request has; TranslationFault or WalkFault if it faults.
+    """Attributes that a request has; TranslationFault or WalkFault if an untranslated one faults.
 
-    A walk for them sets accessed flags like any other, but no dirty flag.
+    A walk for them sets accessed flags like any other, but no dirty flag. A translated request,
+    which walks no page table, is write-back (4.2.5).
     """
+    if request.address_type is AddressType.TRANSLATED:
+        return MemoryAttributes(WB, not request.access & NO_SNOOP)
     target, privileged = lookup(unit.remapping, request)
     page = find_page(unit.remapping, target, request.address, privileged)
     no_snoop = bool(request.access & NO_SNOOP)
@@ -96,7 +99,7 @@ def _memory_type(registers: RegisterFile, target: Target, page: Page) -> MemoryT
         below = _of_range(extended[0])
         if extended[1]:
             return below
-    pat = _of_pat(entry.pat >> 4 * _pat_index(first) & 7)
+    pat = _of_pat(entry.pat >> 4 * _pat_index(first) & 0xF)
     return EFFECTIVE[below][pat] if below in EFFECTIVE and pat is not None else None
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from devices.dma import NO_SNOOP, READ, WRITE
+from devices.dma import NO_SNOOP, READ, WRITE, AddressType
 from pagetables.first_stage import FirstStagePage2M, FirstStagePage4K
 from pagetables.memory import PhysicalMemory
 from pagetables.second_stage import SecondStagePage4K
@@ -120,9 +120,10 @@ def test_nested_type_is_emt_alone_with_ipat() -> None:
         assert memory_attributes(registers(), entry, page(first, second)).memory_type is expected
 
 
-@pytest.mark.section("3.11.1")
-def test_a_reserved_pat_code_has_no_memory_type() -> None:
-    entry = target(Kind.FIRST_STAGE, pat=2)
+@pytest.mark.parametrize("code", [2, 3, *range(8, 16)])
+@pytest.mark.section("3.11.1", "9.6")
+def test_a_reserved_pat_code_has_no_memory_type(code: int) -> None:
+    entry = target(Kind.FIRST_STAGE, pat=code)
     leaf = FirstStagePage4K.of(p=True)
     assert memory_attributes(registers(), entry, page(leaf)).memory_type is None
 
@@ -236,3 +237,14 @@ def test_attributes_of_a_request_follow_its_tables() -> None:
     world.change("second1", snp=False)
     assert not attributes_of(unit, unsnooped).snoop
     assert attributes_of(unit, world.request).snoop
+
+
+@pytest.mark.section("4.2.5")
+def test_translated_requests_are_write_back_and_snooped_as_they_ask() -> None:
+    world = World(Mode.SECOND)
+    world.change("pasid", cd=True, pgsnp=True)
+    unit = world.start().unit
+    assert attributes_of(unit, world.request) == (UC, True)
+    request = world.request._replace(address_type=AddressType.TRANSLATED)
+    assert attributes_of(unit, request) == (WB, True)
+    assert attributes_of(unit, request._replace(access=READ | NO_SNOOP)) == (WB, False)

@@ -64,6 +64,8 @@ class HostPermission(NamedTuple):
     """Of the entry that says so: 1 to 3."""
     permissions: int
     """READ and WRITE."""
+    fpd: bool
+    """Whether faults are not to be recorded, by FPD of an entry that led here (7.1.1)."""
 
 
 HostPermissionKey = tuple[int, int | None, int]

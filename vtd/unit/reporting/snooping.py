@@ -12,12 +12,31 @@ from typing import Any
 from pagetables.bits import BitRecord
 from pagetables.observer import Structure
 from pagetables.stores import UnsnoopedMemory
-from vtd.layouts.registers import GlobalCommand
+from vtd.layouts.descriptors import (
+    ContextCacheInvalidateDescriptor,
+    InterruptEntryCacheInvalidateDescriptor,
+    IotlbInvalidateDescriptor,
+    PasidCacheInvalidateDescriptor,
+    PasidIotlbInvalidateDescriptor,
+)
+from vtd.layouts.entries import PasidEntry
+from vtd.layouts.registers import ContextCommand, GlobalCommand, IotlbInvalidate
 from vtd.unit.observer import CacheName, Observer
 from vtd.unit.registers.capabilities import Capabilities
 from vtd.unit.registers.register_file import RegisterFile, RegisterWrite
 from vtd.unit.reporting.events import UnflushedRead
-from vtd.unit.requests.target import LEGACY, Target
+from vtd.unit.requests.target import Target
+
+DRAINING = (
+    ContextCommand,
+    IotlbInvalidate,
+    ContextCacheInvalidateDescriptor,
+    PasidCacheInvalidateDescriptor,
+    IotlbInvalidateDescriptor,
+    PasidIotlbInvalidateDescriptor,
+    InterruptEntryCacheInvalidateDescriptor,
+)
+"""Invalidations before which the unit drains the write buffers (6.8)."""
 
 
 class Snooping(Observer):
@@ -51,9 +70,11 @@ class Snooping(Observer):
     def _follow(self, cache: CacheName, entry: Any) -> None:
         if cache in (CacheName.CONTEXT, CacheName.PASID) and isinstance(entry.value, Target):
             target = entry.value
-            stage = target.first or target.second
-            plain = stage is None or target.reasons is LEGACY
-            self._memory.snoops_walks = self._coherent if plain else bool(stage and stage.snooped)
+            stage, found = target.first or target.second, target.entry
+            if not isinstance(found, PasidEntry):
+                self._memory.snoops_walks = self._coherent
+            else:  # pass-through has no stage, but may have a host permission table
+                self._memory.snoops_walks = found.pwsnp if stage is None else stage.snooped
 
     def read(self, structure: Structure, address: int, size: int, value: int) -> None:
         """Whether software has stored something else there."""
@@ -62,8 +83,9 @@ class Snooping(Observer):
             self._publish(UnflushedRead(structure, address, value, stored))
 
     def invalidated(self, command: BitRecord) -> None:
-        """6.8: invalidations drain the write buffers."""
-        self._memory.stores.drain()
+        """6.8: invalidations of the unit's own caches drain the write buffers."""
+        if isinstance(command, DRAINING):
+            self._memory.stores.drain()
 
     def _command(self, write: RegisterWrite[GlobalCommand]) -> None:
         if write.raw.wbf:

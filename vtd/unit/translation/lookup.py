@@ -559,7 +559,11 @@ def read_structure(
 ) -> int:
     """The ``size`` bytes of a structure; TranslationFault ``failed`` where there is no memory."""
     try:
-        data = remapping.memory.read_record(address, size)
+        if structure is _HOST_PERMISSION:  # snooped as paging structures are (4.2.4.2)
+            frame, first = remapping.memory.frames[address >> 12], address >> 3 & 511
+            data = frame[first] | frame[first + 1] << 64
+        else:
+            data = remapping.memory.read_record(address, size)
         if remapping.observer is not None:
             remapping.observer.read(structure, address, size, data)
     except BusError as error:
@@ -567,6 +571,9 @@ def read_structure(
             remapping.observer.unreadable(structure, address)
         raise TranslationFault(failed, fpd) from error
     return data
+
+
+_HOST_PERMISSION = Structure.HOST_PERMISSION
 
 
 def write_structure(remapping: Remapping, structure: Structure, address: int, data: bytes) -> None:

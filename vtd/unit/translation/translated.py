@@ -76,7 +76,7 @@ def check(remapping: Remapping, request: Request) -> None:
     if context.hpte:
         known = _cached_permission(remapping, request)
         if known is not None:
-            _check_permissions(remapping, request, known.permissions, fpd=context.fpd)
+            _check_permissions(remapping, request, known)
             return
         pasid = context.rid_pasid if request.pasid is None else request.pasid
         target = pasid_target(
@@ -91,7 +91,7 @@ def check(remapping: Remapping, request: Request) -> None:
         )
         if worth_keeping:
             _keep(remapping, request, permission)
-        _check_permissions(remapping, request, permission.permissions, fpd=target.fpd)
+        _check_permissions(remapping, request, permission)
 
 
 def _pasid_entry(target: Target) -> PasidEntry:
@@ -134,9 +134,8 @@ def _keep(remapping: Remapping, request: Request, permission: HostPermission) ->
         remapping.observer.kept(CacheName.HOST_PERMISSION, _key(request), permission)
 
 
-def _check_permissions(
-    remapping: Remapping, request: Request, permissions: int, *, fpd: bool
-) -> None:
+def _check_permissions(remapping: Remapping, request: Request, permission: HostPermission) -> None:
+    permissions, fpd = permission.permissions, permission.fpd
     if request.zero_length_read and remapping.capabilities.cap.zlr:
         if not permissions:
             raise TranslationFault(FaultReason.HPT_NO_PERMISSION, fpd)
@@ -170,7 +169,7 @@ def _walk(
         page = address >> page_bit & (1 << index_bit - page_bit) - 1
         permissions = pp >> 4 * page & (READ | WRITE)
         if permissions or isinstance(entry, HostPermissionL1Entry) or not entry.av:
-            return HostPermission(domain_id, level, permissions), bool(pp)
+            return HostPermission(domain_id, level, permissions, fpd), bool(pp)
         key = domain_id, level, address >> index_bit
         remapping.caches.host_tables.put(key, entry)
         if remapping.observer is not None:
@@ -202,10 +201,6 @@ def _read(
     data = read_structure(
         remapping, Structure.HOST_PERMISSION, address, ENTRY_SIZE, failed, fpd=fpd
     )
-    entry = record(data)
-    reserved = record.reserved_mask(remapping.implementation)
-    if "av" in record.FIELDS and not entry & record.FIELDS["av"].mask:
-        reserved &= ~record.FIELDS["addr"].mask  # ignored (9.12)
-    if entry & reserved:
+    if data & record.reserved_mask(remapping.implementation):
         raise TranslationFault(FaultReason.HPT_RESERVED, fpd)
     return data

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from devices.dma import CompletionStatus
 from pagetables.build import FramePool
 from pagetables.memory import PhysicalMemory
 from pagetables.observer import Structure
 from pagetables.stores import ProcessorStores
+from tests.support.host_permissions import UNIT, admitted, permitting_world, translated
 from tests.support.world import HOST, PAGE, Mode, Started, World, capabilities
 from vtd.auditing.audit_log import audit_scenario
-from vtd.layouts.descriptors import IotlbInvalidateDescriptor
+from vtd.layouts.descriptors import (
+    ContextCacheInvalidateDescriptor,
+    Descriptor,
+    DeviceTlbInvalidateDescriptor,
+    InterruptEntryCacheInvalidateDescriptor,
+    InvalidationWaitDescriptor,
+    IotlbInvalidateDescriptor,
+)
 from vtd.layouts.entries import AddressWidth, ContextEntry, RootEntry
 from vtd.software.domain import FIRST_STAGE, SECOND_STAGE
 from vtd.software.driver import Driver
@@ -92,6 +102,22 @@ def test_walks_are_not_snooped_without_pwsnp_though_c_is_set() -> None:
     assert leaf
 
 
+@pytest.mark.parametrize("kind", [Mode.SECOND, Mode.PASS_THROUGH])
+@pytest.mark.parametrize("pwsnp", [False, True])
+@pytest.mark.section("4.2.4.2")
+def test_host_permission_tables_are_snooped_as_pwsnp_says(kind: Mode, pwsnp: bool) -> None:
+    world = permitting_world(kind, unit=replace(UNIT, ecap=UNIT.ecap.replace(c=not pwsnp)))
+    world.change("pasid", pwsnp=pwsnp)
+    stores = ProcessorStores(world.memory)
+    started = Started(world, RemappingUnit(world.unit, stores.unsnooped))
+    started.set_root(world.root)
+    started.command(te=True)
+    where, _ = world.places["hpt1"]
+    stores.write(where, bytes(16))
+    assert (admitted(started, translated(world)) is CompletionStatus.SUCCESS) == (not pwsnp)
+    assert reads(started.events) == ([] if pwsnp else [Structure.HOST_PERMISSION])
+
+
 def test_the_queue_and_posting_are_always_snooped() -> None:
     bench = Bench(capabilities(c=0), flushes=False)
     bench.driver.start()
@@ -99,7 +125,18 @@ def test_the_queue_and_posting_are_always_snooped() -> None:
     assert Structure.QUEUE_DESCRIPTOR not in reads(bench.events)
 
 
-@pytest.mark.parametrize("how", ["nothing", "WBF", "invalidation"])
+DRAINING: dict[str, Descriptor] = {
+    "context": ContextCacheInvalidateDescriptor.of(g=1),
+    "IOTLB": IotlbInvalidateDescriptor.of(g=1),
+    "interrupt": InterruptEntryCacheInvalidateDescriptor.of(),
+}
+NOT_DRAINING: dict[str, Descriptor] = {
+    "wait": InvalidationWaitDescriptor.of(fn=True),
+    "device-TLB": DeviceTlbInvalidateDescriptor.of(sid=SID),
+}
+
+
+@pytest.mark.parametrize("how", ["nothing", "WBF", *DRAINING, *NOT_DRAINING])
 @pytest.mark.section("6.8")
 def test_write_buffers_are_drained_by_command_and_by_invalidations(how: str) -> None:
     has = capabilities(rwbf=1, **LEGACY)
@@ -115,10 +152,11 @@ def test_write_buffers_are_drained_by_command_and_by_invalidations(how: str) -> 
     stores.write(where, record.of(r=True, w=True, addr=HOST | PAGE).pack())
     if how == "WBF":
         started.command(wbf=True)
-    elif how == "invalidation":
-        started.submit(IotlbInvalidateDescriptor.of(g=1))
-    assert (started.admit() is None) == (how == "nothing")
-    assert bool(reads(started.events)) == (how == "nothing")
+    elif how != "nothing":
+        started.submit((DRAINING | NOT_DRAINING)[how])
+    waits = how == "nothing" or how in NOT_DRAINING
+    assert (started.admit() is None) == waits
+    assert bool(reads(started.events)) == waits
 
 
 @pytest.mark.parametrize("queued", [True, False])

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from devices.dma import ATOMIC, READ, WRITE, AddressType, AtomicOp, CompletionStatus, Request
-from pagetables.bits import BitRecord
+from devices.dma import ATOMIC, READ, WRITE, AddressType, AtomicOp, CompletionStatus
 from tests.support.directed_faults import CASES, Case
+from tests.support.host_permissions import (
+    TABLES,
+    UNIT,
+    add_tables,
+    admitted,
+    permitting_world,
+    translated,
+)
 from tests.support.world import (
     HOLE,
     HOST,
@@ -28,70 +34,16 @@ from vtd.layouts.descriptors import (
     HostPermissionInvalidateDescriptor,
     HostPermissionLevels,
 )
-from vtd.layouts.entries import (
-    HostPermissionL1Entry,
-    HostPermissionL2Entry,
-    HostPermissionL3Entry,
-    HostPermissionL4Entry,
-)
 from vtd.layouts.registers import TranslationTableMode
 from vtd.unit.caching.policy import AGGRESSIVE
 from vtd.unit.options import Options
 from vtd.unit.reporting.events import TranslatedRequestPassed
 from vtd.unit.requests.faults import FaultReason
 
-UNIT = capabilities(haw=52, mgaw=56, hpts=1, hpt1gps=1, ptrs=1)
-TABLES = 0x18000
 PASID = 0x45
 UR, CA = CompletionStatus.UNSUPPORTED_REQUEST, CompletionStatus.COMPLETER_ABORT
 OK = CompletionStatus.SUCCESS
 ACCESSES = {READ: "read", WRITE: "write", ATOMIC: "atomic"}
-
-
-def permitting_world(mode: Mode = Mode.SECOND, pasid: int | None = None) -> World:
-    """Host permission tables at TABLES, level 4 first, that allow everything at HOST | PAGE."""
-    world = World(mode, UNIT, pasid=pasid)
-    world.change("context", hpte=True, eptr=True)
-    world.change("pasid", hptptr=TABLES)
-    add_tables(world, HOST | PAGE, READ | WRITE)
-    return world
-
-
-def add_tables(world: World, address: int, permissions: int) -> None:
-    levels: tuple[tuple[str, type[BitRecord], int], ...] = (
-        ("hpt4", HostPermissionL4Entry, 41),
-        ("hpt3", HostPermissionL3Entry, 33),
-        ("hpt2", HostPermissionL2Entry, 25),
-        ("hpt1", HostPermissionL1Entry, 17),
-    )
-    for number, (name, record, bit) in enumerate(levels):
-        table = TABLES + 0x1000 * number
-        where = table + (address >> bit & 0xFF) * 16
-        if record is HostPermissionL1Entry:
-            world.add(name, where, record(permissions << 4 * (address >> 12 & 31)))
-        else:
-            world.add(name, where, record.of(av=True, addr=table + 0x1000))
-
-
-def translated(world: World, access: int = READ, length: int = 4, **changes: Any) -> Request:
-    request = Request(
-        world.source_id,
-        HOST | PAGE,
-        access,
-        length,
-        world.pasid,
-        address_type=AddressType.TRANSLATED,
-    )
-    return request._replace(**changes)
-
-
-def admitted(started: Started, request: Request) -> CompletionStatus:
-    """How the unit answers; what it lets through keeps its address."""
-    answer = started.unit.admit(request)
-    if isinstance(answer, int):
-        assert answer == request.address
-        return OK
-    return answer.status
 
 
 def refused(started: Started, status: CompletionStatus, reason: FaultReason | None) -> None:
@@ -260,10 +212,24 @@ def test_an_address_that_is_not_valid_is_not_looked_at() -> None:
     world.change("context", hpte=True)
     world.change("pasid", hptptr=TABLES)
     add_tables(world, HOST | PAGE, READ)
-    world.set_bits("hpt4", 1 << 64 + 46)
-    refused(world.start(), CA, R.HPT_RESERVED)
-    world.change("hpt4", av=False)
+    world.change("hpt4", av=False, addr=HOLE)
     refused(world.start(), UR, R.HPT_READ_DENIED)
+
+
+@pytest.mark.parametrize("valid", [False, True])
+@pytest.mark.parametrize("level", [2, 3, 4])
+@pytest.mark.section("9.12.1", "9.12.2", "9.12.3")
+def test_bits_above_the_host_address_width_are_reserved_even_in_an_address_that_is_not_valid(
+    level: int, valid: bool
+) -> None:
+    unit = capabilities(haw=46, hpts=1, hpt1gps=1)
+    world = World(Mode.SECOND, unit)
+    world.change("context", hpte=True)
+    world.change("pasid", hptptr=TABLES)
+    add_tables(world, HOST | PAGE, READ)
+    world.change(f"hpt{level}", av=valid)
+    world.set_bits(f"hpt{level}", 1 << 64 + 46)
+    refused(world.start(), CA, R.HPT_RESERVED)
 
 
 @pytest.mark.parametrize("mode", [Mode.LEGACY, Mode.SECOND])
@@ -509,6 +475,17 @@ def test_what_is_not_worth_keeping_is_read_again() -> None:
     assert admitted(started, translated(world)) is UR
     world.put("hpt1", held)
     assert admitted(started, translated(world)) is OK
+
+
+@pytest.mark.section("7.1.1")
+def test_a_cached_permission_remembers_that_its_faults_are_not_recorded() -> None:
+    world = permitting_world()
+    world.change("pasid", fpd=True)
+    add_tables(world, HOST | PAGE, READ)
+    started = world.start(Options(caches=AGGRESSIVE))
+    assert admitted(started, translated(world)) is OK
+    assert admitted(started, translated(world, WRITE)) is UR
+    assert not started.record().f
 
 
 @pytest.mark.section("6.2.6.2")
