@@ -1,19 +1,20 @@
 """Bytes from hex dumps in text, whoever printed them, wherever they start, however quoted.
 
 Reads what acpidump, ``iasl -d``, xxd, hexdump, od, the UEFI shell's ``dmem`` and ``acpiview``,
-U-Boot's ``md``, gdb, crash, WinDbg and the kernel's own dumps print, arrays of C, exports of the
-Windows registry, base64 of a DMAR table, and plain digits. A dump starts with
-offset 0, or with the address of the first byte of a table. Words of more than one byte are turned
-round if only that makes a table.
+U-Boot's ``md``, gdb, crash, WinDbg, chipsec and the kernel's own dumps print, plain digits, and
+lists of bytes (:mod:`vtd.dmar.byte_lists`). A dump starts with offset 0, or with the address of the
+first byte of a table. Words of more than one byte are turned round if only that makes a table.
 """
 
 from __future__ import annotations
 
-import base64
 import html
+import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+
+from vtd.dmar.byte_lists import SIGNATURES, listed_tables
 
 MOST_BYTES_OF_A_LINE = 64
 ACPI_SIGNATURE = re.compile(rb"[A-Z][A-Z0-9!_]{3}")
@@ -31,16 +32,15 @@ _FIELD = " : "
 """What stands between name and value in fields that iasl prints, and in no dump."""
 _ACPIVIEW = re.compile(r"[\s>|*]*([0-9A-F]{8}) : (?=[0-9A-F]{2}\b)", re.ASCII)
 _MARKUP = re.compile(r"</?(?:br|p|pre|code|div|span|tt)\b[^>]*>", re.IGNORECASE)
-_EXPORT = re.compile(
-    r"=hex(?:\([0-9a-f]+\))?:((?:[0-9a-f]{2},(?:\\[\s>|*]*)?)*[0-9a-f]{2})\b", re.IGNORECASE
-)
-_BASE64 = re.compile(r"(?:^|(?<=[\s>|*:]))RE1BU[A-Za-z0-9+/=\s>|*]+", re.ASCII)
-"""What ``DMAR`` begins with in base64, and all that follows."""
 _WORD = re.compile(r"(?:0[xX])?([0-9A-Fa-f]{2,16})(?=[ \t,-]|$)", re.ASCII)
 _GAP = re.compile(r"[ \t,-]")
-_LINE_NUMBERS_ONLY = re.compile(r"[0-9A-Fa-f]{2}(?:[ \t]+[0-9A-Fa-f]{2})*\s*", re.ASCII)
+_ROW = re.compile(
+    r"(?:\[[ \d.]+\] (?:[\w. ]+: )?)?((?:[0-9A-F]{2}(?:[ \t]+|-|(?=\||$))){1,64})"
+    r"(?:(?<=  )\S.*|\|.*)?",
+    re.IGNORECASE,
+)
+"""A row of bytes without an offset, perhaps with its text, and behind the prefix of a log."""
 _QUOTE = re.compile(r"^[\s>|*]*")
-_ARRAY_BYTE = re.compile(r"\b0[xX]([0-9A-Fa-f]{2})\b", re.ASCII)
 WORD_BYTES = (1, 2, 4, 8)
 MOST_REPEATED = 1 << 20
 """Bytes that a * may stand for."""
@@ -104,31 +104,55 @@ def table_starts(data: bytes) -> bool:
 
 
 def hex_blobs(text: str) -> list[bytes]:
-    """The bytes of every dump in a text, none if it has none; DumpError for one with a gap."""
+    """The bytes of every dump in a text, none if it has none; DumpError for one with a gap.
+
+    A list with the checksum of a table goes before all else, since a dump might be read into it; a
+    list that was cut comes last.
+    """
     text = _without_markup(text)
+    listed = [list(filter(table_starts, found)) for found in (_rows(text), *listed_tables(text))]
+    if sound := _first(listed, _is_sound):
+        return sound
     words = text.split()
     digits = "".join(words)
     plain = len(digits) % 2 == 0 and re.fullmatch(r"[0-9A-Fa-f]+", digits, re.ASCII)
     if words and words[0].strip("0") and plain and not _has_offsets(text):
         return [bytes.fromhex(digits)]
-    alone = _digits_alone(text)
-    if table_starts(alone):
-        return [alone]
-    if match := _EXPORT.search(text):
-        return [bytes.fromhex(re.sub(r"[\s\\,>|*]", "", match[1]))]
+    whole = _first(listed, lambda table: _length(table) <= len(table))
+    try:
+        dumps = _dumps(text)
+    except DumpError:
+        if whole:
+            return whole
+        raise
+    if any(map(table_starts, dumps)):
+        return dumps
+    return whole or dumps or _first(listed, table_starts)
+
+
+def _first(listed: list[list[bytes]], fits: Callable[[bytes], bool]) -> list[bytes]:
+    """The tables that fit, of the first writing in which there are some."""
+    return next(filter(None, (list(filter(fits, tables)) for tables in listed)), [])
+
+
+def _length(table: bytes) -> int:
+    return int.from_bytes(table[4:8], "little")
+
+
+def _is_sound(data: bytes) -> bool:
+    """Whether a table is whole and its checksum right."""
+    return _length(data) <= len(data) and sum(data[: _length(data)]) % 256 == 0
+
+
+def _dumps(text: str) -> list[bytes]:
+    """The bytes of every dump whose lines have offsets."""
     dumps: list[Dump] = []
     for number, line in enumerate(text.splitlines(), 1):
         if dumps and _QUOTE.sub("", line).strip() == "" and line.rstrip().endswith("*"):
             dumps[-1].repeats = True
         else:
             _read_line(line, number, dumps)
-    if dumps:
-        return [dump.table() for dump in dumps]
-    array = _array(text)
-    if table_starts(array):
-        return [array]
-    found = (_from_base64(match[0]) for match in _BASE64.finditer(text))
-    return [table for table in found if table_starts(table)]
+    return [dump.table() for dump in dumps]
 
 
 def _without_markup(text: str) -> str:
@@ -136,12 +160,6 @@ def _without_markup(text: str) -> str:
     if "&" in text or "<" in text:
         text = html.unescape(_MARKUP.sub("", text)).replace("\xa0", " ")
     return text
-
-
-def _from_base64(text: str) -> bytes:
-    digits = re.sub(r"[\s>|*]", "", text).partition("=")[0]
-    whole = len(digits) // 4 * 4 if len(digits) % 4 == 1 else len(digits)
-    return base64.b64decode(digits[:whole] + "=" * (-whole % 4))
 
 
 def dump_lines(text: str) -> Iterator[tuple[int, bytes]]:
@@ -231,12 +249,9 @@ def _short_end(text: str, match: re.Match[str], words: list[str]) -> bool:
     return len(match[1]) < len(words[0]) and text[match.end() : match.end() + 2].strip() == ""
 
 
-def _digits_alone(text: str) -> bytes:
-    """The bytes of the lines that hold nothing but bytes in hexadecimal."""
-    lines = (_QUOTE.sub("", line) for line in text.splitlines())
-    return bytes.fromhex("".join(line for line in lines if _LINE_NUMBERS_ONLY.fullmatch(line)))
-
-
-def _array(text: str) -> bytes:
-    """The bytes of an array in C or Python."""
-    return bytes.fromhex("".join(_ARRAY_BYTE.findall(text)))
+def _rows(text: str) -> list[bytes]:
+    """The bytes of rows without offsets, from the first one on that begins a table."""
+    matches = (_ROW.fullmatch(_QUOTE.sub("", line).rstrip()) for line in text.splitlines())
+    rows = (bytes.fromhex(match[1].replace("-", " ")) for match in matches if match)
+    table = itertools.dropwhile(lambda row: row[:4] not in SIGNATURES, rows)
+    return [b"".join(table)]
