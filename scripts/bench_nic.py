@@ -101,10 +101,11 @@ class Port:
     def requests_of_sending(self) -> None:
         """The requests of the same frames sent, by hand."""
         dma, ring = self.nic.dma, self.transmit_ring
+        done = self.memory.read(ring + 12, 4)
         for number in range(self.count - 1):
             dma.read(ring + 16 * number, 16)
             dma.read(BUFFERS + (number << 12), SIZE)
-            dma.write(ring + 16 * number + 12, b"\1\0\0\0")
+            dma.write(ring + 16 * number + 12, done)
 
     def requests_of_receiving(self) -> None:
         """The requests of the same frames received, by hand."""

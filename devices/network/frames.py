@@ -8,6 +8,7 @@ simply not found.
 from __future__ import annotations
 
 import re
+import struct
 import zlib
 from functools import cache
 from typing import NamedTuple
@@ -55,6 +56,10 @@ class Headers(NamedTuple):
 
 
 _NOT_IP = Headers()
+_IPV4 = struct.Struct("!BxH2xHxB")
+"""Version and length of the header, length of the packet, fragment, protocol."""
+_ADDRESSES = {4: 8, 6: 32}
+"""Bytes of both addresses, with which the header ends."""
 _ADDED = 512
 """Bytes that are one number in a checksum."""
 
@@ -76,16 +81,15 @@ def dissect(frame: bytes, vlan_type: int = 0x8100) -> Headers:
 
 
 def _ipv4(frame: bytes, at: int) -> Headers:
-    if len(frame) < at + 20 or frame[at] >> 4 != 4:
+    if len(frame) < at + 20:
         return _NOT_IP
-    length = (frame[at] & 15) * 4
-    end = at + (frame[at + 2] << 8 | frame[at + 3])
+    first, size, fragment, protocol = _IPV4.unpack_from(frame, at)
+    length, end = (first & 15) * 4, at + size
     transport = at + length
-    if length < 20 or end > len(frame) or transport > end:
+    if first >> 4 != 4 or length < 20 or end > len(frame) or transport > end:
         return _NOT_IP
-    fragment = (frame[at + 6] << 8 | frame[at + 7]) & 0x3FFF
-    protocol = 0 if fragment else _protocol(frame[at + 9], transport, end)
-    return Headers(at, 4, protocol, transport, end, length > 20)
+    protocol = 0 if fragment & 0x3FFF else _protocol(protocol, transport, end)
+    return _new(Headers, (at, 4, protocol, transport, end, length > 20))
 
 
 def _ipv6(frame: bytes, at: int) -> Headers:
@@ -128,15 +132,17 @@ def ones_complement(data: bytes, start: int = 0) -> int:
     return total % 0xFFFF or (0xFFFF if total else 0)
 
 
+def addresses(frame: bytes, headers: Headers) -> bytes:
+    """Source and destination of an IP packet."""
+    end = headers.network + (20 if headers.version == 4 else 40)
+    return frame[end - _ADDRESSES[headers.version] : end]
+
+
 def pseudo_header(frame: bytes, headers: Headers) -> int:
     """The sum that TCP and UDP checksums begin with: addresses, protocol, length."""
-    network = headers.network
-    addresses = (
-        frame[network + 12 : network + 20]
-        if headers.version == 4
-        else frame[network + 8 : network + 40]
+    return ones_complement(
+        addresses(frame, headers), headers.protocol + headers.end - headers.transport
     )
-    return ones_complement(addresses, headers.protocol + headers.end - headers.transport)
 
 
 def network_checksum_good(frame: bytes, headers: Headers) -> bool:
@@ -146,7 +152,7 @@ def network_checksum_good(frame: bytes, headers: Headers) -> bool:
 
 def transport_checksum_good(frame: bytes, headers: Headers) -> bool | None:
     """Whether the checksum of layer 4 is right; None where there is none to check."""
-    _, version, protocol, transport, end, _ = headers
+    _, version, protocol, transport, end, extended = headers
     if not protocol:
         return None
     if protocol == SCTP:
@@ -155,7 +161,10 @@ def transport_checksum_good(frame: bytes, headers: Headers) -> bool | None:
         return frame[at : at + 4] == crc32c(plain).to_bytes(4, "little")
     if protocol == UDP and not frame[transport + 6] and not frame[transport + 7]:
         return None if version == 4 else False
-    return ones_complement(frame[transport:end], pseudo_header(frame, headers)) == 0xFFFF
+    if extended:
+        return ones_complement(frame[transport:end], pseudo_header(frame, headers)) == 0xFFFF
+    start = transport - _ADDRESSES[version]  # they stand right before: one sum does
+    return ones_complement(frame[start:end], protocol + end - transport) == 0xFFFF
 
 
 def fcs(frame: bytes) -> bytes:
@@ -181,3 +190,6 @@ def crc32c(data: bytes, before: int = 0) -> int:
     for byte in data:
         remainder = remainder >> 8 ^ table[(remainder ^ byte) & 0xFF]
     return remainder ^ 0xFFFF_FFFF
+
+
+_new = tuple.__new__  # a named tuple's own constructor costs twice as much

@@ -24,6 +24,7 @@ from devices.network.frames import (
     UDP,
     VLAN_TAG,
     Headers,
+    addresses,
     dissect,
     fcs,
     network_checksum_good,
@@ -34,16 +35,28 @@ from devices.network.toeplitz import toeplitz
 _STATUS_IPCS, _STATUS_L4CS, _STATUS_UDPCS, _STATUS_VP = 1 << 6, 1 << 5, 1 << 4, 1 << 3
 _STATUS_IPE, _STATUS_L4E = 1 << 30, 1 << 29
 _TYPE_IPV4, _TYPE_IPV4_OPTIONS, _TYPE_IPV6, _TYPE_IPV6_EXTENDED = 1 << 4, 1 << 5, 1 << 6, 1 << 7
-_TYPES = {TCP: 1 << 8, UDP: 1 << 9, 132: 1 << 10}
+_TYPES = {TCP: 1 << 8, UDP: 1 << 9, SCTP: 1 << 10, 0: 0}
+_PACKET_TYPES = {
+    (version, protocol, extended): kind | options * extended | bit
+    for version, kind, options in (
+        (4, _TYPE_IPV4, _TYPE_IPV4_OPTIONS),
+        (6, _TYPE_IPV6, _TYPE_IPV6_EXTENDED),
+    )
+    for protocol, bit in _TYPES.items()
+    for extended in (False, True)
+}
+"""The packet type of a receive descriptor, in its place."""
 _RSS, _VMDQ_RSS = 2, 5
-_RSS, _VMDQ_RSS = 2, 5
-_RSS_FIELDS = {
-    (4, TCP): ((16, 1, True), (17, 2, False)),
-    (4, UDP): ((22, 7, True), (17, 2, False)),
-    (4, 0): ((17, 2, False),),
-    (6, TCP): ((21, 3, True), (18, 6, True), (20, 5, False)),
-    (6, UDP): ((23, 8, True), (24, 9, True), (20, 5, False)),
-    (6, 0): ((20, 5, False),),
+_IPV4_HASHES, _IPV6_HASHES = ((17, 2, False),), ((20, 5, False),)
+_HASHES = {
+    (4, TCP): ((16, 1, True), *_IPV4_HASHES),
+    (4, UDP): ((22, 7, True), *_IPV4_HASHES),
+    (4, SCTP): _IPV4_HASHES,
+    (4, 0): _IPV4_HASHES,
+    (6, TCP): ((21, 3, True), (18, 6, True), *_IPV6_HASHES),
+    (6, UDP): ((23, 8, True), (24, 9, True), *_IPV6_HASHES),
+    (6, SCTP): _IPV6_HASHES,
+    (6, 0): _IPV6_HASHES,
 }
 """For IP version and protocol: bit of MRQC, RSS type, and whether the ports are hashed too."""
 
@@ -57,8 +70,9 @@ class Classifier:
     def __init__(self, bank: RegisterBank, filters: Filters) -> None:
         self._values = bank.values
         self._filters = filters
-        self._key = b""
-        bank.on_write[RSSRK] = self._key_written
+        self.forget()
+        for register in (MRQC, RSSRK):
+            bank.on_write[register] = self._changed
 
     def packet(self, frame: bytes, strip_vlan: int, strip_crc: int) -> tuple[Packet, int]:
         """The packet for memory, and the queue that RSS finds for it."""
@@ -84,48 +98,43 @@ class Classifier:
                 status |= _STATUS_L4CS | _STATUS_UDPCS * (headers.protocol == UDP)
                 status |= _STATUS_L4E * (not good)
         rss_type, value, spread = self._spread(data, headers)
-        low = rss_type | _packet_type(headers) | value * bool(options & RXCSUM_PCSD) << 32
+        low = rss_type | _PACKET_TYPES[headers[1], headers[2], headers[5]]
+        if options & RXCSUM_PCSD:
+            low |= value << 32
         return _new(Packet, (data, headers, status, vlan, low)), spread
 
     def _spread(self, data: bytes, headers: Headers) -> tuple[int, int, int]:
         """RSS type, hash, and what the redirection table has for it."""
-        values = self._values
-        control = values[MRQC]
-        mode = control & 7
-        if mode not in {_RSS, _VMDQ_RSS}:
+        hashes = self._hashes if self._hashes is not None else self._read_hashes()
+        _, version, protocol, transport, _, _ = headers
+        found = hashes.get((version, protocol))
+        if found is None:
             return 0, 0, 0
-        network, version, protocol, transport, _, _ = headers
-        for bit, rss_type, ports in _RSS_FIELDS[version, protocol if protocol != SCTP else 0]:
-            if control >> bit & 1:
-                covered = (
-                    data[network + 12 : network + 20]
-                    if version == 4
-                    else data[network + 8 : network + 40]
-                )
-                if ports:
-                    covered += data[transport : transport + 4]
-                value = toeplitz(self._key or self._read_key(), covered)
-                entry = values[RETA + (value >> 2 & 31)] >> 8 * (value & 3)
-                return rss_type, value, entry & (1 if mode == _VMDQ_RSS else 15)
-        return 0, 0, 0
+        rss_type, ports = found
+        covered = addresses(data, headers)
+        if ports:
+            covered += data[transport : transport + 4]
+        value = toeplitz(self._key, covered)
+        entry = self._values[RETA + (value >> 2 & 31)] >> 8 * (value & 3)
+        return rss_type, value, entry & self._queues
 
     def forget(self) -> None:
-        """The key of the hash has changed."""
-        self._key = b""
+        """What is hashed, and with which key, has changed."""
+        self._hashes: dict[tuple[int, int], tuple[int, bool]] | None = None
 
-    def _key_written(self, _: int, value: int) -> None:
+    def _changed(self, _: int, value: int) -> None:
         self.forget()
 
-    def _read_key(self) -> bytes:
+    def _read_hashes(self) -> dict[tuple[int, int], tuple[int, bool]]:
+        """RSS type by IP version and protocol, and whether ports are hashed; key and queues."""
+        control, found = self._values[MRQC], dict[tuple[int, int], tuple[int, bool]]()
+        if control & 7 in {_RSS, _VMDQ_RSS}:
+            for packet, hashes in _HASHES.items():
+                for bit, rss_type, ports in reversed(hashes):
+                    if control >> bit & 1:
+                        found[packet] = rss_type, ports
         words = self._values[RSSRK : RSSRK + RSSRK.count]
         self._key = b"".join(word.to_bytes(4, "little") for word in words)
-        return self._key
-
-
-def _packet_type(headers: Headers) -> int:
-    """The packet type of a receive descriptor, in its place."""
-    if headers.version == 4:
-        kind = _TYPE_IPV4 | _TYPE_IPV4_OPTIONS * headers.extended
-    else:
-        kind = _TYPE_IPV6 | _TYPE_IPV6_EXTENDED * headers.extended
-    return kind | _TYPES.get(headers.protocol, 0)
+        self._queues = 1 if control & 7 == _VMDQ_RSS else 15
+        self._hashes = found
+        return found

@@ -62,6 +62,19 @@ def ip_packet(
     return mac + b"\2\0\0\0\0\x09" + kind + network + body
 
 
+def with_extension(frame: bytes) -> bytes:
+    """The same packet with options of IPv4, or with an extension header of IPv6."""
+    network, length = frame[14:], int.from_bytes(frame[16:18], "big")
+    if network[0] >> 4 == 4:
+        head = b"\x46" + network[1:2] + struct.pack("!H", length + 4) + network[4:10]
+        head += bytes(2) + network[12:20] + b"\x01\x01\x01\x00"
+        head = head[:10] + struct.pack("!H", slow_sum(head) ^ 0xFFFF) + head[12:]
+        return frame[:14] + head + network[20:]
+    head = network[:4] + struct.pack("!HB", int.from_bytes(network[4:6], "big") + 8, 60)
+    destination_options = network[6:7] + b"\0\1\4\0\0\0\0"
+    return frame[:14] + head + network[7:40] + destination_options + network[40:]
+
+
 def sound(frame: bytes) -> bool:
     """Whether lengths and checksums of a frame of :func:`ip_packet` agree."""
     version = frame[14] >> 4

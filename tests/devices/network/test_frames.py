@@ -14,7 +14,7 @@ from devices.network.frames import (
     payload_offset,
     transport_checksum_good,
 )
-from tests.devices.network.packets import ip_packet, slow_sum, sound
+from tests.devices.network.packets import ip_packet, slow_sum, sound, with_extension
 
 
 @given(st.binary(max_size=100))
@@ -34,17 +34,21 @@ def test_the_published_check_value_of_crc32c() -> None:
     version=st.sampled_from([4, 6]),
     flip=st.integers(0, 1 << 16),
     tag=st.booleans(),
+    extended=st.booleans(),
 )
 def test_a_changed_bit_is_noticed(
-    payload: bytes, protocol: int, version: int, flip: int, tag: bool
+    payload: bytes, protocol: int, version: int, flip: int, tag: bool, extended: bool
 ) -> None:
     frame = ip_packet(payload, protocol, version=version)
     assert sound(frame)
+    if extended:
+        frame = with_extension(frame)
     shift = 4 if tag else 0
     if tag:
         frame = frame[:12] + b"\x81\x00\x00\x05" + frame[12:]
     headers = dissect(frame)
     assert headers.version == version
+    assert headers.extended == extended
     assert headers.protocol == protocol
     assert payload_offset(frame, headers) == len(frame) - len(payload)
     assert transport_checksum_good(frame, headers)
