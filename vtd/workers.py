@@ -10,14 +10,16 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import wait as wait_for_any
-from typing import TypeVar
+from typing import Any, TypeVar
 
 J = TypeVar("J")
 R = TypeVar("R")
+S = TypeVar("S")
 TRIES = 3
 """How often jobs are begun again after a worker died, before that is an error."""
 
@@ -82,10 +84,55 @@ def on_cluster(work: Callable[[J], R], jobs: Iterable[J], address: str) -> Itera
 
     remaining = iter(jobs)
     with Client(address) as client:
-        width = 2 * max(1, len(client.scheduler_info()["workers"]))
+        width = 2 * len(workers_of(client))
         futures = client.map(work, list(itertools.islice(remaining, width)), pure=False)
         running = as_completed(futures)
         for future in running:
             yield future.result()
             for job in itertools.islice(remaining, 1):
                 running.add(client.submit(work, job, pure=False))
+
+
+def waves_on_cluster(
+    read: Callable[[J], R],
+    carry_on: Callable[[S, R], S],
+    parts: Sequence[J],
+    states: Sequence[S],
+    client: Any,
+    done: Callable[[int], None],
+) -> list[S]:
+    """What becomes of states that go through all parts, by the workers of a Dask client.
+
+    A part is read once, by the worker whose turn it is. The states come there one behind the other,
+    and those in front are elsewhere by then, at the next part. ``carry_on`` leaves the state that
+    it is given as it is: from there Dask goes on, on others, when a worker has died. ``done`` hears
+    how many parts are.
+    """
+    from distributed import wait  # noqa: PLC0415 - an extra
+
+    workers = workers_of(client)
+    most = 2 * len(workers)
+    begun: deque[list[Any]] = deque()
+    futures: list[Any] = list(states)
+    for number, part in enumerate(parts, 1):
+        here = {"workers": [workers[number % len(workers)]], "allow_other_workers": True}
+        data = client.submit(read, part, pure=False, **here)
+        futures = [client.submit(carry_on, each, data, pure=False, **here) for each in futures]
+        begun.append(futures)
+        if number > most:  # more of them would wait in memory
+            first = begun.popleft()
+            wait(first)
+            for future in first:
+                if future.status == "error":
+                    future.result()
+            done(number - most)
+    found: list[S] = client.gather(futures)
+    return found
+
+
+def workers_of(client: Any) -> list[str]:
+    """The addresses of the workers that a Dask client has; ValueError if there are none."""
+    found = sorted(client.nthreads())
+    if not found:
+        raise ValueError("the cluster has no workers")
+    return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from vtd.sweeps.designs import Pass
     from vtd.sweeps.results import Result
     from vtd.sweeps.running import Outcome, Task
+    from vtd.sweeps.simulation import Batch
+    from vtd.traces.parquet import Part
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
@@ -125,30 +128,42 @@ def _outcomes(
     run: Run,
 ) -> tuple[list[Outcome], Run]:
     """The outcomes of all passes through a trace, those that are not known yet by workers."""
-    from vtd.sweeps.running import tasks_of  # noqa: PLC0415 - needs an extra
-    from vtd.workers import in_processes, on_cluster  # noqa: PLC0415
-
     outcomes: list[Outcome] = [] if past is None else past.done(place, passes)
     done = {each.wanted for each in outcomes}
     left = [each for each in passes if each not in done]
     if not left:
         return outcomes, run
-    workers = jobs if dask is None else _workers_of(dask)
-    tasks = tasks_of(place, left, workers)
     start, cpu = time.monotonic(), 0.0
-    with StatusLine() as status:
-        if dask is None:
-            answers = in_processes(timed, tasks, min(workers, len(tasks)))
+    with StatusLine() as status, _client(dask) as client:
+        if client is None:
+            workers, answers = _by_processes(place, left, jobs, status)
         else:
-            answers = on_cluster(timed, tasks, dask)
-        for number, (found, seconds) in enumerate(answers, 1):
-            status.show(f"{place}: {number} of {counted(len(tasks), 'task')} done")
+            workers, answers = _by_cluster(place, left, client, status)
+        for found, seconds in answers:
             outcomes += found
             cpu += seconds
             if past is not None:
                 past.keep(place, found)
-    seconds = time.monotonic() - start + run.seconds
-    return outcomes, Run(min(workers, len(tasks)), seconds, cpu + run.cpu_seconds)
+    return outcomes, Run(workers, time.monotonic() - start + run.seconds, cpu + run.cpu_seconds)
+
+
+Work = tuple[int, "Iterator[tuple[list[Outcome], float]]"]
+"""How many workers there are, and outcomes with the CPU time that they took, as they come."""
+
+
+def _by_processes(place: str, passes: Sequence[Pass], jobs: int, status: StatusLine) -> Work:
+    from vtd.sweeps.running import tasks_of  # noqa: PLC0415 - needs an extra
+    from vtd.workers import in_processes  # noqa: PLC0415
+
+    tasks = tasks_of(place, passes, jobs)
+    workers = min(jobs, len(tasks))
+
+    def answers() -> Iterator[tuple[list[Outcome], float]]:
+        for number, answer in enumerate(in_processes(timed, tasks, workers), 1):
+            status.show(f"{place}: {number} of {counted(len(tasks), 'task')} done")
+            yield answer
+
+    return workers, answers()
 
 
 def timed(task: Task) -> tuple[list[Outcome], float]:
@@ -159,12 +174,69 @@ def timed(task: Task) -> tuple[list[Outcome], float]:
     return carry_out(task), time.thread_time() - start
 
 
-def _workers_of(address: str) -> int:
+@contextmanager
+def _client(address: str | None) -> Iterator[Any]:
+    """The client of a Dask cluster, or None without an address."""
+    if address is None:
+        yield None
+        return
     with needing("cluster", "sweep"):
         from distributed import Client  # noqa: PLC0415 - an extra
+    with unusable_input(address):
+        client = Client(address)
+    with client:
+        yield client
 
-        with unusable_input(address), Client(address) as client:
-            return max(1, len(client.scheduler_info()["workers"]))
+
+def _by_cluster(place: str, passes: Sequence[Pass], client: Any, status: StatusLine) -> Work:
+    """Some passes for each worker at a time; all of them go through the trace together."""
+    from vtd.sweeps.running import begin, outcomes_of, parts_of, tasks_of  # noqa: PLC0415
+    from vtd.workers import waves_on_cluster, workers_of  # noqa: PLC0415
+
+    workers = len(workers_of(client))
+    parts, tasks = parts_of(place), tasks_of(place, passes, 2 * workers)
+
+    def answers() -> Iterator[tuple[list[Outcome], float]]:
+        for first in range(0, len(tasks), 2 * workers):
+            some = tasks[first : first + 2 * workers]
+
+            def told(done: int, before: int = first, now: int = len(some)) -> None:
+                every = counted(len(parts) * len(tasks), "step")
+                status.show(f"{place}: {len(parts) * before + done * now} of {every} done")
+
+            states = [Timed(begin(task), 0.0, 1 / len(some)) for task in some]
+            states = waves_on_cluster(read_timed, carry_on_timed, parts, states, client, told)
+            for task, state in zip(some, states, strict=True):
+                yield outcomes_of(task, state.run), state.seconds
+
+    return workers, answers()
+
+
+class Timed(NamedTuple):
+    """A run on a cluster, and its CPU time."""
+
+    run: Any
+    seconds: float
+    share: float
+    """Of the time that reading took, which is for several runs."""
+
+
+def read_timed(part: Part) -> tuple[list[Batch], float]:
+    """A part of a trace, and the CPU time of reading it."""
+    from vtd.sweeps.running import read_part  # noqa: PLC0415 - needs an extra
+
+    start = time.thread_time()
+    return read_part(part), time.thread_time() - start
+
+
+def carry_on_timed(state: Timed, read: tuple[list[Batch], float]) -> Timed:
+    """A run that has seen a part, too."""
+    from vtd.sweeps.running import carry_on  # noqa: PLC0415 - needs an extra
+
+    start, (batches, reading) = time.thread_time(), read
+    run = carry_on(state.run, batches)
+    seconds = state.seconds + state.share * reading + time.thread_time() - start
+    return state._replace(run=run, seconds=seconds)
 
 
 def _row(result: Result) -> dict[str, object]:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import pickle
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from vtd.sweeps.designs import Pass
-from vtd.sweeps.simulation import NEEDED, Array, Counts, simulate
+from vtd.sweeps.simulation import Batch, Counts, Run, batch_of
 from vtd.traces import parquet
 from vtd.traces.places import opened, size_of
 from vtd.traces.reading import read_trace
@@ -21,6 +20,10 @@ WINDOWS = 100
 """Times of a trace at which counters are kept."""
 MOST_PASSES = 8
 """Of a task: reading the trace is then little beside them."""
+ROWS_OF_A_PART = 1 << 21
+"""Some 60 MB in memory, and some 50 ms for a pass."""
+READ = tuple(name for name in parquet.COLUMNS if name != "target")
+"""Columns that are read, and checked."""
 
 
 class Task(NamedTuple):
@@ -65,32 +68,54 @@ def count_rows(trace: str) -> int:
     if trace == "-":
         raise TraceError("a sweep reads its trace several times: vtd trace convert - -o FILE first")
     if is_parquet(trace):
-        return parquet.count_rows(trace)
+        return sum(parquet.group_sizes(trace))
     return sum(len(rows) for rows in read_trace(trace))
 
 
 def carry_out(task: Task) -> list[Outcome]:
     """Run the passes of a task through its trace; TraceError for one that is wrong."""
-    first: list[int] = []
-    requesters = 0
-    history: list[list[Counts]] = []
-    window = max(1, -(-task.rows // WINDOWS))
-    for _, count, told in simulate(_batches(task.trace, first), task.passes, window):
-        requesters, history = count, told or history
-    start = first[0] if first else 0
+    run = begin(task)
+    columns: Iterator[Any] = (
+        parquet.read_columns(task.trace, columns=READ)
+        if is_parquet(task.trace)
+        else read_trace(task.trace)
+    )
+    for each in columns:
+        run.feed(batch_of(each))
+    return outcomes_of(task, run)
+
+
+def begin(task: Task) -> Run:
+    """The passes of a task before the first row."""
+    return Run(task.passes, max(1, -(-task.rows // WINDOWS)))
+
+
+def outcomes_of(task: Task, run: Run) -> list[Outcome]:
+    """What came of the passes of a task, whose run saw all rows."""
     return [
-        Outcome(wanted, requesters, start, each)
-        for wanted, each in zip(task.passes, history, strict=True)
+        Outcome(wanted, run.requesters, run.start or 0, each)
+        for wanted, each in zip(task.passes, run.history(), strict=True)
     ]
 
 
-def _batches(trace: str, first: list[int]) -> Iterator[Mapping[str, Array]]:
-    names = (*NEEDED, "source_id", "pasid")
-    batches: Iterator[Any] = parquet.read_columns(trace) if is_parquet(trace) else read_trace(trace)
-    for batch in batches:
-        if not first and len(batch["time"]):
-            first.append(int(batch["time"][0]))
-        yield {name: np.ascontiguousarray(batch[name]) for name in names}
+def parts_of(trace: str) -> list[parquet.Part]:
+    """A trace in parts that can be read alone; TraceError for one that is not Parquet."""
+    if trace == "-" or not is_parquet(trace):
+        raise TraceError("workers of a cluster read Parquet: vtd trace convert it first")
+    return parquet.parts_of(trace, ROWS_OF_A_PART)
+
+
+def read_part(part: parquet.Part) -> list[Batch]:
+    """The rows of a part; TraceError for wrong ones."""
+    return [batch_of(each) for each in parquet.read_columns(part.place, part, READ)]
+
+
+def carry_on(run: Run, batches: Sequence[Batch]) -> Run:
+    """Another run, which has seen those rows too."""
+    after: Run = pickle.loads(pickle.dumps(run))
+    for each in batches:
+        after.feed(each)
+    return after
 
 
 class State:

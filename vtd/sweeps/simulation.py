@@ -1,16 +1,17 @@
-"""One run of the kernel through a trace: the caches of a pass, its counters, and their history."""
+"""One run of the kernel through a trace: caches of passes, their counters, and their history."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vtd.sweeps import kernel
 from vtd.sweeps.designs import PAGE_SIZES, Pass
+from vtd.traces.rows import follows
 from vtd.unit.caching.cache import Replacement, Shape
 
 Array = NDArray[Any]
@@ -21,6 +22,8 @@ POLICIES = {
 }
 SEED = 0x9E3779B97F4A7C15
 """Of random replacement, mixed with the shape's."""
+NEEDED = ("time", "address", "length", "kind", "attributes")
+"""Columns that the kernel reads."""
 
 
 class Requesters:
@@ -33,7 +36,7 @@ class Requesters:
 
     def numbers(self, rows: Mapping[str, Array]) -> Array:
         """The number of each row's requester."""
-        found = np.empty(len(rows["kind"]), np.uint32)
+        found = np.empty(len(rows["pasid"]), np.uint32)
         sources, pasids, at = rows["source_id"], rows["pasid"], 0
         while True:
             done = kernel.intern(
@@ -46,23 +49,40 @@ class Requesters:
             self.count = int(np.count_nonzero(self._keys))
             self._grow()
 
+    def pairs(self) -> dict[str, Array]:
+        """Source and PASID of each number."""
+        there = self._keys != 0
+        pairs = (self._keys[there] - np.uint64(1))[np.argsort(self._values[there])]
+        return {
+            "source_id": (pairs >> np.uint64(32)).astype(np.uint32),
+            "pasid": (pairs & np.uint64(0xFFFF_FFFF)).astype(np.uint32),
+        }
+
     def _grow(self) -> None:
-        keys, values = self._keys, self._values
-        there = keys != 0
-        pairs = keys[there] - np.uint64(1)
-        order = np.argsort(values[there])
-        self._keys = np.zeros(4 * len(keys), np.uint64)
-        self._values = np.zeros(4 * len(keys), np.uint32)
-        scratch = np.empty(len(pairs), np.uint32)
-        pairs = pairs[order]
-        kernel.intern(
-            (pairs >> np.uint64(32)).astype(np.uint32),
-            (pairs & np.uint64(0xFFFF_FFFF)).astype(np.uint32),
-            self._keys,
-            self._values,
-            0,
-            scratch,
-        )
+        pairs = self.pairs()
+        self._keys = np.zeros(4 * len(self._keys), np.uint64)
+        self._values = np.zeros(4 * len(self._values), np.uint32)
+        scratch = np.empty(len(pairs["pasid"]), np.uint32)
+        kernel.intern(pairs["source_id"], pairs["pasid"], self._keys, self._values, 0, scratch)
+
+
+class Batch(NamedTuple):
+    """Rows of a trace, as a run takes them."""
+
+    rows: dict[str, Array]
+    """The columns that are NEEDED."""
+    owners: Array
+    """The requester of each row, by a number of this batch."""
+    pairs: dict[str, Array]
+    """Source and PASID of each number."""
+
+
+def batch_of(columns: Mapping[str, Array]) -> Batch:
+    """The rows that have these columns."""
+    requesters = Requesters()
+    owners = requesters.numbers(columns)
+    rows = {name: np.ascontiguousarray(columns[name]) for name in NEEDED}
+    return Batch(rows, owners, requesters.pairs())
 
 
 @dataclass
@@ -171,38 +191,51 @@ def contents(simulation: Simulation, ways: int) -> list[list[tuple[int, int]]]:
     return found
 
 
-def simulate(
-    batches: Iterable[Mapping[str, Array]], passes: Iterable[Pass], window: int
-) -> Iterator[tuple[int, int, list[list[Counts]] | None]]:
-    """Run passes side by side through a trace, with counters after each ``window`` rows.
+class Run:
+    """Passes side by side through a trace, with counters kept after each ``window`` rows."""
 
-    Yields rows and requesters so far, and at the end the history of each pass beside them.
-    """
-    simulations = [Simulation(each) for each in passes]
-    history: list[list[Counts]] = [[] for _ in simulations]
-    requesters = Requesters()
-    rows_done, left, time = 0, window, 0
-    for batch in batches:
-        numbers = requesters.numbers(batch)
-        count, at = len(numbers), 0
+    def __init__(self, passes: Iterable[Pass], window: int) -> None:
+        self._simulations = [Simulation(each) for each in passes]
+        self._history: list[list[Counts]] = [[] for _ in self._simulations]
+        self._requesters = Requesters()
+        self._window = self._left = window
+        self._time = 0
+        self.start: int | None = None
+        """Time of the first row."""
+        self.rows = 0
+
+    @property
+    def requesters(self) -> int:
+        """How many there were."""
+        return self._requesters.count
+
+    def feed(self, batch: Batch) -> None:
+        """Carry out the next rows; TraceError if they are earlier than those before."""
+        times = batch.rows["time"]
+        count, at = len(times), 0
+        if not count:
+            return
+        follows(self.rows, times, self._time)
+        owners = self._requesters.numbers(batch.pairs)[batch.owners]
+        self.start = int(times[0]) if self.start is None else self.start
         while at < count:
-            part = slice(at, at + min(left, count - at))
-            rows = {name: np.ascontiguousarray(batch[name][part]) for name in NEEDED}
-            for simulation in simulations:
-                simulation.feed(rows, numbers[part], requesters.count)
-            done = len(rows["kind"])
-            at, left, time = at + done, left - done, int(rows["time"][-1])
-            if not left:
-                left = window
-                for simulation, told in zip(simulations, history, strict=True):
-                    told.append(simulation.counts(time))
-        rows_done += count
-        yield rows_done, requesters.count, None
-    for simulation, told in zip(simulations, history, strict=True):
-        if not told or left != window:
-            told.append(simulation.counts(time))
-    yield rows_done, requesters.count, history
+            part = slice(at, at + min(self._left, count - at))
+            rows = {name: column[part] for name, column in batch.rows.items()}
+            for simulation in self._simulations:
+                simulation.feed(rows, owners[part], self.requesters)
+            done = part.stop - at
+            at, self._left, self._time = part.stop, self._left - done, int(times[part.stop - 1])
+            if not self._left:
+                self._left = self._window
+                self._keep()
+        self.rows += count
 
+    def history(self) -> list[list[Counts]]:
+        """Of each pass, to the last row."""
+        if not self.rows or self._left != self._window:
+            self._keep()
+        return self._history
 
-NEEDED = ("time", "address", "length", "kind", "attributes")
-"""Columns that the kernel reads."""
+    def _keep(self) -> None:
+        for simulation, told in zip(self._simulations, self._history, strict=True):
+            told.append(simulation.counts(self._time))

@@ -7,8 +7,8 @@ ways a row group is in memory at a time.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import Any, BinaryIO
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -75,27 +75,60 @@ def _regrouped(arrays: Iterable[Requests]) -> Iterator[Requests]:
 
 def read(place: str, size: int = READ_AT_A_TIME) -> Iterator[Requests]:
     """The rows of a file, checked, in arrays of at most ``size``; TraceError, OSError."""
-    for columns in read_columns(place, size):
+    for columns in read_columns(place, size=size):
         rows = np.empty(len(columns["time"]), REQUESTS)
         for name in COLUMNS:
             rows[name] = columns[name]
         yield rows
 
 
-def read_columns(place: str, size: int = READ_AT_A_TIME) -> Iterator[dict[str, NDArray[Any]]]:
-    """The same with an array for each column, which is quicker where rows are not needed."""
+class Part(NamedTuple):
+    """Row groups of a file that follow each other."""
+
+    place: str
+    first: int
+    """The number of the first row."""
+    groups: tuple[int, ...]
+
+
+def parts_of(place: str, rows: int) -> list[Part]:
+    """A file in parts of at least so many rows, but for the last one."""
+    found: list[Part] = []
+    first, count, groups = 0, 0, []
+    sizes = group_sizes(place)
+    for group, size in enumerate(sizes):
+        groups.append(group)
+        count += size
+        if count >= rows or group == len(sizes) - 1:
+            found.append(Part(place, first, tuple(groups)))
+            first, count, groups = first + count, 0, []
+    return found
+
+
+def read_columns(
+    place: str,
+    part: Part | None = None,
+    columns: Sequence[str] = COLUMNS,
+    size: int = READ_AT_A_TIME,
+) -> Iterator[dict[str, NDArray[Any]]]:
+    """The rows of a file, or of a part of it, with an array for each column that is wanted."""
     with opened(place) as stream:
-        yield from checked(_read(stream, size))
+        first = 0 if part is None else part.first
+        yield from checked(_read(stream, part, columns, size), first)
 
 
-def _read(stream: BinaryIO, size: int) -> Iterator[dict[str, NDArray[Any]]]:
+def _read(
+    stream: BinaryIO, part: Part | None, columns: Sequence[str], size: int
+) -> Iterator[dict[str, NDArray[Any]]]:
     try:
         file = pq.ParquetFile(stream)
-        names = _columns(file.schema_arrow)
-        first = 0
-        for group in range(file.num_row_groups):  # all at once, their packed forms would pile up
+        names = [name for name in _columns(file.schema_arrow) if name in columns]
+        first, groups = (
+            (0, range(file.num_row_groups)) if part is None else (part.first, part.groups)
+        )
+        for group in groups:  # all at once, their packed forms would pile up
             for batch in file.iter_batches(size, [group], names, use_threads=False):
-                yield _arrays(batch, first)
+                yield _arrays(batch, columns, first)
                 first += batch.num_rows
     except (pa.ArrowException, OSError) as error:
         why = str(error).splitlines()[0].rstrip(".")
@@ -114,9 +147,9 @@ def _columns(schema: Any) -> list[str]:
     return known
 
 
-def _arrays(batch: Any, first: int) -> dict[str, NDArray[Any]]:
+def _arrays(batch: Any, columns: Sequence[str], first: int) -> dict[str, NDArray[Any]]:
     found: dict[str, NDArray[Any]] = {}
-    for name in COLUMNS:
+    for name in columns:
         kind = REQUESTS[name]
         if name not in batch.schema.names:
             found[name] = np.full(batch.num_rows, DEFAULTS.get(name, 0), kind)
@@ -136,10 +169,11 @@ def _arrays(batch: Any, first: int) -> dict[str, NDArray[Any]]:
     return found
 
 
-def count_rows(place: str) -> int:
-    """How many rows a file has, from its end."""
+def group_sizes(place: str) -> list[int]:
+    """How many rows each row group of a file has, from its end."""
     with opened(place) as stream:
         try:
-            return int(pq.read_metadata(stream).num_rows)
+            told = pq.read_metadata(stream)
         except (pa.ArrowException, OSError) as error:
             raise TraceError("no Parquet file, or only a part of one") from error
+    return [told.row_group(group).num_rows for group in range(told.num_row_groups)]

@@ -83,9 +83,12 @@ def _misfit(rows: list[TraceRow], first: int) -> TraceError:
     return TraceError(f"rows from {first}: not numbers")
 
 
-def checked(arrays: Iterable[C]) -> Iterator[C]:
-    """The same arrays, each judged first: TraceError names the first row and column at fault."""
-    first, before = 0, 0
+def checked(arrays: Iterable[C], first: int = 0) -> Iterator[C]:
+    """The same arrays, each judged first: TraceError names the first row and column at fault.
+
+    ``first`` is the number of their first row.
+    """
+    before = 0
     for rows in arrays:
         times = rows["time"]
         if len(times):
@@ -95,12 +98,18 @@ def checked(arrays: Iterable[C]) -> Iterator[C]:
         first += len(times)
 
 
+def follows(row: int, times: NDArray[np.uint64], before: int) -> None:
+    """Rows from number ``row`` on have these times; TraceError if the first is ``before`` that."""
+    if times[0] < before:
+        raise wrong(row, "time", f"{times[0]} is less than {before}, the row before")
+
+
 def _check(rows: Columns, first: int, before: int) -> None:
     times = rows["time"]
-    if times[0] < before or np.any(times[1:] < times[:-1]):
-        at = 0 if times[0] < before else int(np.argmax(times[1:] < times[:-1])) + 1
-        last = before if at == 0 else times[at - 1]
-        raise wrong(first + at, "time", f"{times[at]} is less than {last}, the row before")
+    follows(first, times, before)
+    if np.any(times[1:] < times[:-1]):
+        at = int(np.argmax(times[1:] < times[:-1])) + 1
+        follows(first + at, times[at:], int(times[at - 1]))
     dma = rows["kind"] == RowKind.DMA
     pasid, access = rows["pasid"], rows["access"]
     idle = (access & (READ | WRITE) == 0) | (access | KNOWN_ACCESS != KNOWN_ACCESS)

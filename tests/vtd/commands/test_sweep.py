@@ -12,12 +12,29 @@ from typer.testing import CliRunner
 pytest.importorskip("numba", reason="sweeps need the batch extra")
 pytest.importorskip("pyarrow", reason="sweeps need the batch extra")
 
+from pyarrow import parquet as pq
+
 from vtd.cli import main
 from vtd.commands import sweep as command
 from vtd.sweeps.designs import Space, parse_shapes
 from vtd.sweeps.results import load
-from vtd.sweeps.running import MOST_PASSES, Outcome, State, Task, carry_out, tasks_of
-from vtd.workers import in_processes, on_cluster
+from vtd.sweeps.running import (
+    MOST_PASSES,
+    Outcome,
+    State,
+    Task,
+    begin,
+    carry_on,
+    carry_out,
+    outcomes_of,
+    parts_of,
+    read_part,
+    tasks_of,
+)
+from vtd.sweeps.simulation import Batch, Run
+from vtd.traces import parquet
+from vtd.traces.rows import TraceError
+from vtd.workers import in_processes, on_cluster, waves_on_cluster
 
 ROOT = Path(__file__).parents[3]
 NIC = '[[stream]]\nkind = "nic"\nring = 64\nfunctions = 4\ninvalidation = "strict"\n'
@@ -31,6 +48,13 @@ def trace(tmp_path_factory: pytest.TempPathFactory) -> str:
     arguments = ["trace", "generate", str(folder / "w.toml"), "-o", made, "--rows", "6000"]
     assert CliRunner().invoke(main, arguments).exit_code == 0
     return made
+
+
+def in_groups(trace: str, folder: Path, rows: int) -> str:
+    """The same trace in row groups of so many rows."""
+    place = str(folder / "grouped.parquet")
+    pq.write_table(pq.read_table(trace), place, row_group_size=rows)
+    return place
 
 
 def run(*arguments: str, code: int = 0) -> str:
@@ -168,18 +192,50 @@ def test_what_is_wrong_is_one_line_and_nothing_is_written(trace: str, tmp_path: 
     assert "several times: vtd trace convert" in run("-", "--jobs", "1", code=2)
 
 
+def test_a_cluster_reads_parquet(tmp_path: Path) -> None:
+    trace = tmp_path / "t.jsonl"
+    trace.write_text('{"address": 1}\n')
+    with pytest.raises(TraceError, match="vtd trace convert it first"):
+        parts_of(str(trace))
+
+
+class DyingOnce:
+    """``carry_on`` of a worker that is killed in its third step."""
+
+    def __init__(self, marker: Path) -> None:
+        self._marker = marker
+
+    def __call__(self, run: Run, batches: list[Batch]) -> Run:
+        if run.rows > 4000 and not self._marker.exists():
+            self._marker.touch()
+            os._exit(9)
+        return carry_on(run, batches)
+
+
 @pytest.mark.filterwarnings("default")
 def test_a_dask_cluster_survives_a_worker_that_is_killed(trace: str, tmp_path: Path) -> None:
     distributed = pytest.importorskip("distributed", reason="needs the cluster extra")
+    trace = in_groups(trace, tmp_path, 1000)
     passes = Space(parse_shapes("sets=1..4 ways=4")).passes()
     tasks = [task for each in passes for task in tasks_of(trace, [each], 1)]
     expected = [carry_out(task)[0].history[-1].misses[0] for task in tasks]
+    told: list[int] = []
     with distributed.LocalCluster(
         n_workers=2, threads_per_worker=1, dashboard_address=None
     ) as cluster:
         jobs = [(tmp_path / "killed", task) for task in tasks]
         found = list(on_cluster(die_once, jobs, cluster.scheduler_address))
+        parts = parquet.parts_of(trace, 1)
+        with distributed.Client(cluster) as client:
+            step = DyingOnce(tmp_path / "killed in a wave")
+            states = [begin(task) for task in tasks]
+            runs = waves_on_cluster(read_part, step, parts, states, client, told.append)
         words = ("--iotlb", "sets=1..4", "ways=4", "--dask", cluster.scheduler_address)
         rows = json.loads(run(trace, *words, "--format", "json"))["results"]
     assert sorted(found) == sorted(expected)
+    assert (tmp_path / "killed in a wave").exists()
+    assert told == [1, 2]
+    assert [outcomes_of(*each) for each in zip(tasks, runs, strict=True)] == [
+        carry_out(task) for task in tasks
+    ]
     assert [row["misses"] for row in rows] == expected

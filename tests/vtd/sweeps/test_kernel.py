@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -22,8 +21,15 @@ from pagetables.observer import Structure  # noqa: E402
 from vtd.batch.columns import ONLY_LEAVES, RowKind, new_rows  # noqa: E402
 from vtd.software.driver import Driver  # noqa: E402
 from vtd.sweeps.designs import Invalidating, Pass  # noqa: E402
-from vtd.sweeps.simulation import Counts, Requesters, Simulation, contents, simulate  # noqa: E402
-from vtd.traces.rows import TraceRow  # noqa: E402
+from vtd.sweeps.simulation import (  # noqa: E402
+    Counts,
+    Requesters,
+    Run,
+    Simulation,
+    batch_of,
+    contents,
+)
+from vtd.traces.rows import TraceError, TraceRow  # noqa: E402
 from vtd.unit.caching.cache import OFF, Replacement, Shape  # noqa: E402
 from vtd.unit.caching.policy import KEEPS_STALE  # noqa: E402
 from vtd.unit.observer import Observer  # noqa: E402
@@ -225,14 +231,28 @@ def test_many_requesters_have_numbers_of_their_own() -> None:
 def test_the_history_does_not_depend_on_how_the_trace_is_cut() -> None:
     wanted = Pass(Shape(1, 4), (1, 2, 4), OFF, "4K", 4, Invalidating.STRICT)
 
-    def cut(size: int) -> Iterator[dict[str, NDArray[Any]]]:
-        for start in range(0, len(UNMAPS), size):
-            yield columns(UNMAPS[start : start + size])
-
     told = []
     for size in (7, 300, 5000):
-        *_, (done, requesters, history) = simulate(cut(size), [wanted], 100)
-        assert history is not None
-        assert (done, requesters, len(history[0])) == (2000, 1, 20)
-        told.append([(each.time, each.misses) for each in history[0]])
+        through = Run([wanted], 100)
+        for start in range(0, len(UNMAPS), size):
+            through.feed(batch_of(columns(UNMAPS[start : start + size])))
+        (history,) = through.history()
+        assert (through.rows, through.requesters, len(history)) == (2000, 1, 20)
+        told.append([(each.time, each.misses) for each in history])
     assert told[0] == told[1] == told[2]
+
+
+def test_requesters_keep_their_numbers_from_batch_to_batch() -> None:
+    wanted = Pass(Shape(8), (8,), OFF, "4K", 4, Invalidating.TRACE)
+    through = Run([wanted], 100)
+    for sources in (SOURCES, SOURCES[::-1], SOURCES):
+        through.feed(batch_of(columns([TraceRow(0, 0, 0, 1, source_id=at) for at in sources])))
+    assert through.requesters == 3
+    assert through.history()[0][-1].misses == [3]
+
+
+def test_rows_that_are_earlier_than_those_of_the_batch_before_are_refused() -> None:
+    through = Run([Pass(Shape(8), (8,), OFF, "4K", 4, Invalidating.TRACE)], 100)
+    through.feed(batch_of(columns([TraceRow(5, 0, 0, 1), TraceRow(7, 0, 0, 1)])))
+    with pytest.raises(TraceError, match="row 2, column time: 6 is less than 7"):
+        through.feed(batch_of(columns([TraceRow(6, 0, 0, 1)])))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ def test_what_is_written_comes_back(
 ) -> None:
     rows.sort(key=lambda row: row.time)
     place = str(tmp_path_factory.mktemp("t") / "trace.parquet")
-    assert parquet.write(place, in_arrays(rows, 7)) == len(rows) == parquet.count_rows(place)
+    assert parquet.write(place, in_arrays(rows, 7)) == len(rows) == sum(parquet.group_sizes(place))
     read = [tuple(row.tolist()) for array in parquet.read(place, size) for row in array]
     assert read == [tuple(map(int, row)) for row in rows]
 
@@ -51,6 +52,35 @@ def test_addresses_are_stored_as_differences_and_the_rest_as_numbers_of_values(
         differences = column.path_in_schema in parquet.DIFFERENCES
         assert ("DELTA_BINARY_PACKED" in column.encodings) is differences
         assert column.compression == "ZSTD"
+
+
+@given(st.integers(0, 60), st.integers(1, 9), st.integers(1, 30))
+def test_parts_are_the_file_and_are_as_large_as_wanted(
+    tmp_path_factory: pytest.TempPathFactory, rows: int, group: int, least: int
+) -> None:
+    place = str(tmp_path_factory.mktemp("t") / "trace.parquet")
+    columns = {name: np.arange(rows) for name in parquet.REQUIRED}
+    pq.write_table(pa.table(columns), place, row_group_size=group)
+    parts = parquet.parts_of(place, least)
+    read = [
+        [int(time) for columns in parquet.read_columns(place, part) for time in columns["time"]]
+        for part in parts
+    ]
+    assert [time for each in read for time in each] == list(range(rows))
+    assert [part.first for part in parts] == list(accumulate(map(len, read), initial=0))[:-1]
+    assert all(least <= len(each) < least + group for each in read[:-1])
+
+
+def test_what_is_wrong_in_a_part_has_the_row_of_the_file(tmp_path: Path) -> None:
+    place = str(tmp_path / "t")
+    columns = {name: [1, 2, 3, 4] for name in parquet.REQUIRED}
+    pq.write_table(pa.table(columns | {"length": [1, 1, 1, -1]}), place, row_group_size=2)
+    (part,) = parquet.parts_of(place, 2)[1:]
+    with pytest.raises(TraceError, match="row 3, column length: -1"):
+        list(parquet.read_columns(place, part))
+    pq.write_table(pa.table(columns | {"pasid": [0, 0, 0, -2]}), place, row_group_size=2)
+    with pytest.raises(TraceError, match="row 3, column pasid"):
+        list(parquet.read_columns(place, part))
 
 
 def file_of(place: Path, **columns: Any) -> str:
