@@ -209,6 +209,16 @@ def test_a_superpage_is_split_where_a_part_changes() -> None:
     assert bench.pool.used == 1
 
 
+def test_pages_are_for_user_requests_unless_it_is_said_otherwise() -> None:
+    geometry = first_stage_geometry(4, ALL_SIZES)
+    bench = Bench(geometry)
+    bench.builder.map(0, 0, 2 * PAGE)
+    bench.builder.protect(PAGE, PAGE, "r-")
+    for address in (0, PAGE):
+        _, _, rights, _, _ = walk(bench.memory, bench.stage, address)
+        assert rights & geometry.user
+
+
 @pytest.mark.parametrize("size", [BIG, HUGE])
 def test_attributes_and_flags_keep_their_meaning_in_every_page_size(size: int) -> None:
     """PAT is bit 7 of a 4 KiB page's entry and bit 12 of the others (9.7)."""

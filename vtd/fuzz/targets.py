@@ -17,7 +17,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from pagetables.observer import Structure
@@ -165,9 +165,10 @@ class EngineTarget:
 def engine_as_qemu() -> EngineTarget:
     """The engine as :class:`vtd.fuzz.qemu.QemuTarget` has QEMU.
 
-    Translation is switched off around each of its requests, so nothing is cached.
+    Translation is switched off around each of its requests, so nothing is cached, and no device
+    stays passed through.
     """
-    return EngineTarget(UNCACHED, departures=QEMU)
+    return EngineTarget(UNCACHED, departures=replace(QEMU, keep_pass_through=False))
 
 
 class OracleTarget:

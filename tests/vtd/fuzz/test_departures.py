@@ -21,6 +21,7 @@ from vtd.unit.registers.capabilities import PROFILES
 
 ENGINE = engine_as_qemu()
 PAGE = 0x10
+PASS_THROUGH = PasidTranslationType.PASS_THROUGH
 
 
 def driver(
@@ -92,6 +93,15 @@ def test_nothing_is_cached_where_translation_is_off_between_requests() -> None:
     reads = [read for read in ENGINE.run(case) if isinstance(read, int)]
     assert reads[-3] == 2
     assert reads[-1] >> 32 & 0xFF == 0x05
+
+
+def test_no_device_stays_passed_through_where_translation_is_off_between_requests() -> None:
+    made = driver(scalable=True, kind=PASS_THROUGH)
+    asked(made)
+    changed(made, PasidDirectoryEntry, 1)
+    reads = [read for read in ENGINE.run(asked(made)) if isinstance(read, int)]
+    assert reads[-3] == 2
+    assert reads[-1] >> 32 & 0xFF == 0x51
 
 
 def test_a_denied_right_may_come_before_what_is_broken_only_if_an_entry_denies_it() -> None:

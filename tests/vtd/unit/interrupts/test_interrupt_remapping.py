@@ -581,6 +581,18 @@ def test_a_descriptor_error_leaves_the_descriptor_alone() -> None:
     assert world.get_descriptor() == WAITING
 
 
+@pytest.mark.section("5.2.2")
+def test_what_surrounds_a_descriptor_of_64_bytes_is_neither_looked_at_nor_changed() -> None:
+    world = InterruptWorld(entry=POSTED)
+    start = DESCRIPTOR - 64
+    around = b"\xff" * 64 + WAITING.pack() + b"\xff" * 64
+    world.memory.load(start, around)
+    assert isinstance(world.start().send(), Posted)
+    after = world.memory.read(start, len(around))
+    assert after[:64] == after[128:] == b"\xff" * 64
+    assert after[64:128] != WAITING.pack()
+
+
 def departing(name: str) -> Options:
     """The options of a unit with one departure."""
     return Options(departures=departures_named([name]))

@@ -4,7 +4,16 @@ import pytest
 
 from devices.dma import READ, WRITE, Request
 from pagetables.observer import CountReads
-from tests.support.world import HOST, LEGACY_MODES, PAGE, SCALABLE_MODES, Mode, World, capabilities
+from tests.support.world import (
+    CONTEXT,
+    HOST,
+    LEGACY_MODES,
+    PAGE,
+    SCALABLE_MODES,
+    Mode,
+    World,
+    capabilities,
+)
 from vtd.inspection.injection import FailRead
 from vtd.layouts.entries import PasidTranslationType
 from vtd.unit.caching.policy import POLICIES, UNCACHED, CachePolicy
@@ -144,6 +153,24 @@ def test_only_structures_on_the_way_are_read() -> None:
     world = World(Mode.FIRST)
     world.change("pasid", aw=7, ssptptr=0x3000, ssade=True, emte=True)
     assert world.start().admit() == HOST | PAGE
+
+
+@pytest.mark.parametrize("upper", [False, True])
+@pytest.mark.section("9.2")
+@pytest.mark.fault("SRT.3 u")
+def test_reserved_bits_count_in_the_half_of_the_root_entry_that_a_device_has(upper: bool) -> None:
+    world = World(Mode.PASS_THROUGH, source_id=0x0180 if upper else 0x0108)
+    if upper:  # devices 16 to 31 begin their table anew
+        world.change("root", uctp=CONTEXT)
+        world.add("context", CONTEXT, world.get("context"))
+    reserved = [bit for bit in range(128) if not 12 <= bit % 64 < 46 and bit % 64]
+    valid, started = world.get("root"), world.start()
+    for bit in reserved:
+        world.put("root", valid | 1 << bit)
+        started.unit.caches.clear()
+        record = started.refusal()
+        assert (record is not None) == (upper == (bit >= 64)), bit
+        assert record is None or record.fr == 0x3A
 
 
 @pytest.mark.parametrize("mode", Mode)
