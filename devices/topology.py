@@ -162,11 +162,12 @@ class Topology:
     def assign_bus_numbers(self, given: Mapping[Bridge, range] | None = None) -> None:
         """Number the buses depth first, as firmware does; root buses keep their numbers.
 
-        ``given``: the buses, first to last, that bridges are to have at least; TopologyError if one
-        is in use when it comes to that.
+        ``given``: the buses, first to last, that bridges have; TopologyError if one is in use when
+        it comes to that, or a bridge below needs more. Others get what they need, for all virtual
+        functions there may be.
         """
         for root in self.roots:
-            self._assign(root, root.number, given or {})
+            self._assign(root, root.number, None, given or {})
 
     def bdf(self, function: PciFunction) -> Bdf:
         """Where a function is: its segment and its own requester id."""
@@ -433,24 +434,30 @@ class Topology:
                     return self._route(self._behind[function], number)
         return None
 
-    def _assign(self, bus: Bus, last: int, given: Mapping[Bridge, range]) -> int:
-        """Number everything behind ``bus``; takes and returns the last number in use."""
+    def _assign(self, bus: Bus, last: int, end: int | None, given: Mapping[Bridge, range]) -> int:
+        """Number everything behind ``bus``; takes and returns the last number in use.
+
+        ``end`` is the last one there may be, where that is given.
+        """
         for sriov in self._sriov:
-            if self._place(sriov.physical)[0] is bus:
+            if end is None and self._place(sriov.physical)[0] is bus:
                 last = max(last, self._last_vf_bus(sriov))
         for _, function in sorted(bus.functions.items()):
             if isinstance(function, Bridge):
                 wanted = given.get(function, range(last + 1, last + 1))
-                secondary = wanted.start
+                secondary, most = wanted.start, max(wanted.start, wanted.stop - 1)
                 if secondary <= last:
                     raise TopologyError(f"bus: {secondary:#x} is in use already", function)
-                if max(secondary, wanted.stop - 1) > 0xFF:
+                if end is not None and most > end:
+                    text = f"bus: {most:#x} is needed, the last one behind the bridge above is"
+                    raise TopologyError(f"{text} {end:#x}", function)
+                if most > 0xFF:
                     raise TopologyError(f"bus: {bus.segment:04x} has more than 256 buses", function)
                 function.buses.value = BusNumbers.of(
                     primary=bus.number, secondary=secondary, subordinate=0xFF
                 )
-                last = self._assign(self._behind[function], secondary, given)
-                last = max(last, wanted.stop - 1)
+                within = most if function in given else end
+                last = max(most, self._assign(self._behind[function], secondary, within, given))
                 function.buses.value = function.buses.value.replace(subordinate=last)
         return last
 

@@ -241,8 +241,30 @@ def _number(
         other = taken.setdefault(bdf, part.name)
         if other != part.name:
             problems.add(part.where, "at", f"its bus number makes it {bdf}, as {other} is")
+    _number_virtual(parts, functions, topology, taken, problems)
+
+
+def _number_virtual(
+    parts: list[Part],
+    functions: Mapping[str, PciFunction],
+    topology: Topology,
+    taken: dict[Bdf, str],
+    problems: Problems,
+) -> None:
+    """Each virtual function has an id of its own, on a bus that leads there if it is on."""
     for part in parts:
-        for bdf in _virtual_ids(functions[part.name], topology):
+        function = functions[part.name]
+        above = next(topology.bridges_above(function), None)
+        last = 0xFF if above is None else above.buses.value.subordinate
+        ids = _virtual_ids(function, topology)
+        enabled = part.made_of.vfs if isinstance(part.made_of, DescribedFunction) else 0
+        if enabled and ids[enabled - 1] >> 8 > last:
+            name = next(name for name, each in functions.items() if each is above)
+            text = f"virtual functions need bus {ids[enabled - 1] >> 8:#x}, the last one behind"
+            problems.add(part.where, "vfs", f"{text} {name} is {last:#x}")
+            continue
+        segment = topology.bdf(function).segment
+        for bdf in [Bdf(segment, SourceId(each)) for each in ids if each >> 8 <= last]:
             if bdf in taken:
                 text = f"a virtual function would be {bdf}, as {taken[bdf]} is"
                 problems.add(part.where, "sriov", text)
@@ -250,13 +272,12 @@ def _number(
             taken[bdf] = f"one of {part.name}"
 
 
-def _virtual_ids(function: PciFunction, topology: Topology) -> list[Bdf]:
-    """The ids that virtual functions of a function have, or can have."""
-    sriov = function.sriov
-    if sriov is None:
+def _virtual_ids(function: PciFunction, topology: Topology) -> list[int]:
+    """The ids that virtual functions of a function have, or would have."""
+    if function.sriov is None:
         return []
-    segment, source_id = topology.bdf(function)
-    return [Bdf(segment, SourceId(source_id + offset)) for offset in sriov.offsets]
+    own = topology.bdf(function).source_id
+    return [own + offset for offset in function.sriov.offsets]
 
 
 def _check_devices(

@@ -192,7 +192,7 @@ class DescribedBridge(Located):
     acs_enabled: AcsBits | None = None
     """What is switched on; if not given, those of ``acs`` that isolate."""
     buses: Buses | None = None
-    """First and last bus number behind it, as ``"3a-3f"``; the next that are free if not given."""
+    """First and last bus number behind it, as ``"3a-3f"``; the next that it needs if not given."""
     bus_master: bool = True
     vendor_id: U16 = 0x1B36
     device_id: U16 = 0x000C

@@ -10,8 +10,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from devices.models.nic82576.registers import POOLS
+from devices.models.nvme.function import MAX_VIRTUAL_FUNCTIONS
 from devices.source_id import Bdf
-from vtd.dmar.pci_tree import LAST_SEGMENT, Acs, PciFunction, PciTree, PciTreeError
+from vtd.dmar.pci_tree import LAST_SEGMENT, Acs, PciFunction, PciTree, PciTreeError, SrIov
 from vtd.dmar.platform_data import UnitRegisters
 from vtd.dmar.records import DeviceScope, Drhd, Rmrr, ScopedStructure
 from vtd.dmar.scopes import Scopes
@@ -141,24 +143,28 @@ class _Describer:
         )
 
     def _function(self, function: PciFunction) -> DescribedFunction:
+        sriov = function.sriov if function.sriov and function.sriov.total else None
         identity = function.vendor_id or 0, function.device_id or 0
-        model = MODELS.get(identity)
-        parameters: dict[str, Any] = {}
+        model, parameters = MODELS.get(identity), dict[str, Any]()
+        if model is not None and sriov is not None:
+            own = _virtual_functions(model, sriov)
+            if own is None:
+                self.notes.append(f"{function.bdf}: {model} can't have such virtual functions")
+                model = None
+            parameters = own or {}
+        described = None
         if model is None:
             parameters = {
                 "vendor_id": identity[0],
                 "device_id": identity[1],
                 "class_code": (function.class_code or 0) << 8,
             }
-            if function.express_known and function.express_type is None:
+            if sriov is not None and sriov.offset:
+                described = DescribedSriov(
+                    total=sriov.total, first_offset=sriov.offset, stride=max(sriov.stride, 1)
+                )
+            elif function.express_known and function.express_type is None:
                 parameters["express"] = False
-        sriov = function.sriov
-        described = None
-        if sriov is not None and sriov.total and model is None and sriov.offset:
-            parameters.pop("express", None)
-            described = DescribedSriov(
-                total=sriov.total, first_offset=sriov.offset, stride=max(sriov.stride, 1)
-            )
         return DescribedFunction(
             name=self.names[function.bdf],
             at=self._slot(function.bdf),
@@ -257,3 +263,20 @@ def _name(function: PciFunction) -> str:
 def _acs_bits(value: int) -> tuple[str, ...]:
     names = ("sv", "tb", "rr", "cr", "uf", "ec", "dt")
     return tuple(name for bit, name in enumerate(names) if value >> bit & 1)
+
+
+def _virtual_functions(model: str, sriov: SrIov) -> dict[str, Any] | None:
+    """The parameters by which a model has its virtual functions there; None if it can't."""
+    if model == "nic82576" and sriov.offset and sriov.stride and sriov.total <= POOLS:
+        return {
+            "total_vfs": sriov.total,
+            "first_vf_offset": sriov.offset,
+            "vf_stride": sriov.stride,
+        }
+    if (
+        model == "nvme"
+        and sriov.offset == sriov.stride == 1
+        and sriov.total <= MAX_VIRTUAL_FUNCTIONS
+    ):
+        return {"vfs": sriov.total}
+    return None

@@ -106,6 +106,15 @@ WRONG = {
         "sriov = { total = 4, first_offset = 0x80, stride = 0x40 }\n",
         ["m:5: function f: sriov: virtual functions need bus 0x100, the last one is 0xff"],
     ),
+    "VF beyond the buses of its port": (
+        UNIT + PORT + 'buses = "01"\n[[function]]\nname = "f"\nat = "port/00.0"\nvfs = 3\n'
+        "sriov = { total = 4, first_offset = 0xe0, stride = 0x10 }\n",
+        ["m:10: function f: vfs: virtual functions need bus 0x2, the last one behind port is 0x1"],
+    ),
+    "bridge beyond the buses of its port": (
+        UNIT + PORT + 'buses = "01"\n[[switch]]\nname = "s"\nat = "port/00.0"\nports = 1\n',
+        ["m:10: switch s: buses: bus: 0x2 is needed, the last one behind the bridge above is 0x1"],
+    ),
     "VF on another": (
         UNIT + '[[function]]\nname = "f"\nat = "00:02.0"\n'
         "sriov = { total = 4, first_offset = 8, stride = 8 }\n"
@@ -189,6 +198,22 @@ WRONG = {
         ["m:5: bridge b: acs: a conventional bridge has no such capability"],
     ),
 }
+
+
+def test_virtual_functions_that_are_off_need_no_buses() -> None:
+    text = UNIT + PORT + 'buses = "01"\n[[function]]\nname = "f"\nat = "port/00.0"\nvfs = 2\n'
+    text += "sriov = { total = 200, first_offset = 0xe0, stride = 0x10 }\n"
+    text += '[[bridge]]\nname = "next"\nat = "00:1d.0"\nkind = "root_port"\nbuses = "02"\n'
+    text += '[[function]]\nname = "g"\nat = "next/00.0"\n'
+    assembly = assemble(read_machine(text))
+    topology, functions = assembly.platform.topology, assembly.functions
+    port = functions["port"]
+    assert isinstance(port, Bridge)
+    assert port.buses.value.subordinate == 1
+    assert str(topology.bdf(functions["g"])) == "0000:02:00.0"
+    assert functions["f"].sriov is not None
+    ids = [str(topology.bdf(each)) for each in functions["f"].sriov.functions]
+    assert ids == ["0000:01:1c.0", "0000:01:1e.0"]
 
 
 @pytest.mark.parametrize(("text", "lines"), WRONG.values(), ids=WRONG)

@@ -8,7 +8,7 @@ from devices.source_id import Bdf
 from tests.support.machine_strategies import machines
 from vtd.dmar.diff import diff
 from vtd.dmar.listing import parse_pci_tree
-from vtd.dmar.pci_tree import PciFunction, PciTree
+from vtd.dmar.pci_tree import PciFunction, PciTree, SrIov
 from vtd.dmar.table import Table
 from vtd.machine.assembly import Assembly, assemble
 from vtd.machine.description import Machine, read_machine
@@ -133,3 +133,42 @@ def test_bus_numbers_are_kept_and_models_found_by_their_identity() -> None:
     assert [each.model for each in machine.functions] == ["nvme"]
     assembly = assemble(machine)
     assert sorted(map(str, who(assembly))) == ["0000:00:1c.0", "0000:05:00.0"]
+
+
+def test_the_virtual_functions_of_a_controller_are_where_they_were() -> None:
+    tree = PciTree(
+        [
+            PciFunction(Bdf.parse("00:01.0"), class_code=0x0604, secondary_bus=1,
+                        subordinate_bus=2, express_type=4, vendor_id=0x8086, device_id=1),
+            PciFunction(Bdf.parse("01:00.0"), class_code=0x0200, express_type=0,
+                        vendor_id=0x8086, device_id=0x10C9,
+                        sriov=SrIov(offset=0x180, stride=2, number=3, total=7)),
+            PciFunction(Bdf.parse("00:02.0"), class_code=0x0604, secondary_bus=3,
+                        subordinate_bus=3, express_type=4, vendor_id=0x8086, device_id=1),
+            PciFunction(Bdf.parse("03:00.0"), class_code=0x0108, express_type=0,
+                        vendor_id=0x1B36, device_id=0x10,
+                        sriov=SrIov(offset=1, stride=0x100, number=0, total=64)),
+        ]
+    )  # fmt: skip
+    assembly = assemble(describe_listing(tree).machine)
+    ids = sorted(map(str, who(assembly)))
+    assert ids == [
+        "0000:00:01.0", "0000:00:02.0", "0000:01:00.0", "0000:02:10.0", "0000:02:10.2",
+        "0000:02:10.4", "0000:03:00.0",
+    ]  # fmt: skip
+
+
+def test_a_model_that_cannot_have_its_virtual_functions_there_is_a_stand_in() -> None:
+    tree = PciTree(
+        [
+            PciFunction(Bdf.parse("00:03.0"), class_code=0x00FF, express_type=0, vendor_id=0x1234,
+                        device_id=0x11E8, sriov=SrIov(offset=8, stride=0x100, number=1, total=2)),
+            PciFunction(Bdf.parse("00:05.0"), class_code=0x0108, express_type=0, vendor_id=0x1B36,
+                        device_id=0x10, sriov=SrIov(offset=1, stride=1, number=2, total=3)),
+        ]
+    )  # fmt: skip
+    listed = describe_listing(tree)
+    assert [each.model for each in listed.machine.functions] == ["inert", "nvme"]
+    assert "0000:00:03.0: edu can't have such virtual functions" in listed.notes
+    ids = sorted(map(str, who(assemble(listed.machine))))
+    assert ids == [f"0000:00:{each}" for each in ("03.0", "04.0", "05.0", "05.1", "05.2")]
