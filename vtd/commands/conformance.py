@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from enum import StrEnum
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 from xml.etree import ElementTree
@@ -49,6 +50,13 @@ class ScoreFormat(StrEnum):
     JSON = "json"
     JSONL = "jsonl"
     JUNIT = "junit"
+
+
+class By(StrEnum):
+    """What a score card counts by."""
+
+    KIND = "kind"
+    SECTION = "section"
 
 
 class ResetBy(StrEnum):
@@ -264,6 +272,9 @@ def compare(
         Path | None,
         typer.Option(help="Folder for the scenarios of failures; vtd replay and walk open them."),
     ] = None,
+    by: Annotated[
+        By, typer.Option(help="section: also by section of the specification and capability.")
+    ] = By.KIND,
     format: Annotated[ScoreFormat, typer.Option(help="Form of the output.")] = ScoreFormat.TEXT,
 ) -> None:
     """Judge results: a score card by kind of case, and each failure with its cause.
@@ -275,6 +286,7 @@ def compare(
     from vtd.conformance.judgement import judge_all  # noqa: PLC0415
     from vtd.conformance.results import read_results  # noqa: PLC0415
     from vtd.conformance.score import changes, score_card  # noqa: PLC0415
+    from vtd.conformance.sections import section_lines, section_rows  # noqa: PLC0415
 
     with unusable_input(str(results)):
         found = read_results(results)
@@ -291,6 +303,7 @@ def compare(
             for each in judged:
                 _save(each, save)
     rows = [_judged_row(each) for each in judged]
+    sections = section_rows(shown_progress(judged, "sections")) if by is By.SECTION else []
     if format is ScoreFormat.JUNIT:
         typer.echo(_junit(judged))
     else:
@@ -298,10 +311,12 @@ def compare(
             "target": found.target,
             "score": card.rows(),
             "causes": card.cause_rows(),
+            "sections": [each._asdict() for each in sections],
             "changed": None if changed is None else [each._asdict() for each in changed],
             "cases": rows,
         }
-        lines = card.lines() if changed is None else (str(each) for each in changed)
+        listed = section_lines(sections) if sections else ()
+        lines = chain(listed, card.lines() if changed is None else map(str, changed))
         show(CommandAnswer(document, rows, lines), Format(format))
     worse = card.failed if changed is None else any(each.worse for each in changed)
     if worse:

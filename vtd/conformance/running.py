@@ -16,7 +16,7 @@ from typing import IO, Protocol
 from construct import Container
 
 from vtd.conformance.devices import REACHES
-from vtd.conformance.format import NO_DEVICE, Begin, Door, Driver, Kind
+from vtd.conformance.format import NO_DEVICE, Begin, Door, Driver, Kind, Status
 from vtd.conformance.frames import Frames, Received
 from vtd.conformance.image import DEBUG_CONSOLE, SERIAL, Image, KitError, Output
 from vtd.conformance.uefi import application
@@ -66,8 +66,9 @@ def run(
 ) -> Collected:
     """Have a machine carry out an image; ``note`` hears of each case that has ended.
 
-    A machine that goes silent in a case is ended and another one begins behind that. KitError if
-    no machine comes as far as its first word.
+    A machine that goes silent in a case is ended and another one begins behind that; if that does
+    not come as far as its first word, the cases that are left count as without a reset. KitError
+    if no machine comes so far.
     """
     collected = Collected()
     first, total = 0, image.header.cases
@@ -82,6 +83,9 @@ def run(
                     check_devices(image, [each])
                     frames.append(each)
         if not any(each.kind is Kind.BEGIN for each in frames):
+            if collected.frames:
+                collected.frames += _untried(range(first, total))
+                return collected
             said = collected.complaint or "it said nothing"
             raise KitError(f"the machine did not start the image: {said}")
         collected.frames += frames
@@ -94,6 +98,11 @@ def run(
         first += 1
         if first >= total:
             return collected
+
+
+def _untried(numbers: range) -> list[Received]:
+    """Cases for which the machine could not be started again."""
+    return [Received(Kind.CASE, number, Status.NO_RESET, b"") for number in numbers]
 
 
 def command_in(folder: Path, image: Image, machine: Machine, first: int = 0) -> list[str]:

@@ -177,7 +177,7 @@ KNOWN_DIFFERENCES = (
 )
 LATCHED_QUEUE_ADDRESS = Unfollowed(
     "read_latched_queue_address",
-    "11.4.9.9",
+    "11.4.9.3",
     "IQA_REG reads what was written",
     "its address reads as that of the queue that was enabled last",
     "by vtd conformance: another address is read, with QS and DW as written",

@@ -449,10 +449,11 @@ def interrupt_cases(
     known = st.sampled_from([index for index, _, _ in entries])
     edges = st.sampled_from([0xFFFF, 0x8000, 16, 31, 32])
     subhandles = st.sampled_from([0, 1, 15, 0xFFFF, *([0x1_0000] * wide_data)])
+    unused = st.sampled_from([0, *(vector for _, vector, _ in entries)])
     for _ in range(draw(st.integers(1, 4))):
         index = draw(st.one_of(known, st.integers(0, 17), edges))
         shv = draw(st.integers(0, 3)) == 0
-        data = draw(subhandles) if shv else 0
+        data = draw(subhandles if shv else unused)
         address = RemappableAddress.for_handle(index, shv=shv)
         driver.emit(msi(draw(DEVICE), address, data), *take_faults(unit))
         if posted:

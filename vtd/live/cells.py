@@ -449,7 +449,7 @@ KIT_UNITS = {
 KIT_CONTROLS = (
     *("no-page-invalidation", "no-domain-invalidation", "no-context-invalidation"),
     *("no-interrupt-invalidation", "no-write-check", "wrong-entry", "wrong-fault-reason"),
-    *("wrong-fault-source", "no-fault-record", "no-wait-status"),
+    *("wrong-fault-source", "no-fault-record", "no-wait-status", "interrupts-pass"),
 )
 """Defects that the kit notices too."""
 

@@ -217,3 +217,35 @@ def test_a_machine_that_goes_silent_is_started_again_behind_the_case(
     judged = run("compare", results)
     assert judged.exit_code == 1
     assert "the machine went silent" in judged.stdout
+
+
+def test_cases_after_which_no_machine_starts_are_inconclusive(
+    kit: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What came before is kept."""
+    monkeypatch.chdir(ROOT)
+    words = scripted(
+        tmp_path / "once",
+        "if (once := Path(__file__).with_name('started')).exists():",
+        "    sys.exit()",
+        "once.touch()",
+        "frames = list(Machine(PROFILES['qemu']).run(image))",
+        "sys.stdout.buffer.write(b''.join(frames[:3]))",
+    )
+    results = tmp_path / "results.jsonl"
+    assert run("run", words, kit / "kit.img", "-o", results).exit_code == 0
+    judged = json.loads(run("compare", results, "--format", "json").stdout)["cases"]
+    verdicts = [each["verdict"] for each in judged if each["verdict"] != "not applicable"]
+    assert verdicts[:3] == ["passed", "passed", "failed"]
+    assert set(verdicts[3:]) == {"inconclusive"}
+
+
+def test_a_score_card_by_section_says_where_a_unit_departs(kit: Path) -> None:
+    result = run("compare", kit / "results.jsonl", "--by", "section", "--format", "json")
+    rows = {each["section"]: each for each in json.loads(result.stdout)["sections"]}
+    assert {"9.1", "9.3", "9.9", "6.5.2.9", "11.4.7.6", "7.1.3"} <= set(rows)
+    assert rows["9.9"]["needs"] == "IR"
+    assert all(each["passed"] == each["cases"] for each in rows.values())
+    lines = run("compare", kit / "broken.jsonl.gz", "--by", "section").stdout.splitlines()
+    assert lines[0].startswith("section")
+    assert any("unexplained" in line for line in lines[1:])

@@ -30,6 +30,7 @@ from vtd.conformance.format import (
     Status,
 )
 from vtd.conformance.probe import EDU, MapEntry
+from vtd.conformance.retargeting import PLAIN
 from vtd.dmar.records import Drhd, DrhdFlags
 from vtd.dmar.records import Header as TableHeader
 from vtd.dmar.table import Table
@@ -46,6 +47,7 @@ MEMORY = ((0, 0x9F000), (0x10_0000, 0x1FF0_0000))
 BASE = 0xFED9_0000
 PLACES = (0x20, 0x21, 0x28, 0x90)
 MESSAGE = 0x40
+LOWEST_VECTOR = 16
 HANG = "hang"
 NVME_CLASS, MEMORY_BUFFER = 0x01_08_02, 1 << 57
 
@@ -103,9 +105,15 @@ class Machine:
 
     def _event(self, event: Event) -> None:
         if isinstance(event, InterruptDelivered) and isinstance(event.outcome, Interrupt):
-            self.interrupts.append(event.outcome.vector)
+            self._accept(event.outcome)
         elif isinstance(event, MessageSent):
-            self.interrupts.append(compatibility_interrupt(*event.message).vector)
+            self._accept(compatibility_interrupt(*event.message))
+
+    def _accept(self, interrupt: Interrupt) -> None:
+        """As the local APIC with the id 0 does: vectors up to 15 are errors (SDM 12.5.2)."""
+        plain = interrupt.delivery_mode in PLAIN and interrupt.destination == 0
+        if plain and interrupt.vector >= LOWEST_VECTOR:
+            self.interrupts.append(interrupt.vector)
 
     def _begin(self, header: Container) -> bytes:
         values = self.capabilities.version, self.capabilities.cap, self.capabilities.ecap
