@@ -159,6 +159,12 @@ def build(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="NVMe disks may lose what they hold.")
     ] = False,
+    metal: Annotated[
+        str | None,
+        typer.Option(
+            metavar="UNIT", help="A real machine: read the registers of the unit at this address."
+        ),
+    ] = None,
     format: Output = Format.TEXT,
 ) -> None:
     """Make an image of cases for a machine, each with all outcomes that are right on its unit.
@@ -170,12 +176,16 @@ def build(
         from vtd.conformance import sources  # noqa: PLC0415 - needs an extra
     from vtd.conformance.format import Reset  # noqa: PLC0415
     from vtd.conformance.kit import RECORDED, VARIANTS, Builder  # noqa: PLC0415
+    from vtd.conformance.metal import one_unit, register_cases  # noqa: PLC0415
     from vtd.conformance.probe import read_probe  # noqa: PLC0415
 
     count = cases if cases is not None else 0 if scenarios else 100
     with unusable_input(str(machine)):
         found = read_probe(machine)
-        builder = Builder(found, reset=Reset[reset.name], overwrite=overwrite)
+        if metal is not None:
+            found = one_unit(found, _address(metal))
+        how = Reset[reset.name] if metal is None else Reset.NONE
+        builder = Builder(found, reset=how, overwrite=overwrite)
         features = found.capabilities.features
     fitting = [name for name, needed in sources.PROPERTIES.items() if needed <= features]
     for name in property or ():
@@ -187,8 +197,10 @@ def build(
         with unusable_input(str(path)):
             recorded = sources.is_recorded(path)
             builder.add(sources.scenario_case(path), RECORDED if recorded else VARIANTS)
+    for wanted in register_cases(found) if metal is not None else ():
+        builder.add(wanted)
     with StatusLine() as status:
-        for name in (property or fitting) if count else ():
+        for name in (property or fitting) if count and metal is None else ():
             for done, wanted in enumerate(sources.generated(found, name, count, seed), 1):
                 builder.add(wanted)
                 status.show(f"{name}: {done} of {count}")
@@ -198,6 +210,13 @@ def build(
     left = [each._asdict() for each in builder.left]
     row = {"cases": image.header.cases, "base": image.header.base, "left": left}
     show(CommandAnswer(row, left, _build_lines(image.header.cases, builder.left)), format)
+
+
+def _address(text: str) -> int:
+    try:
+        return int(text, 0)
+    except ValueError as error:
+        raise typer.BadParameter(f"{text!r}: not an address", param_hint="--metal") from error
 
 
 def _files(paths: list[Path]) -> Iterator[Path]:

@@ -23,7 +23,7 @@ from construct import (
     Struct,
 )
 
-VERSION = 1
+VERSION = 2
 PAGE = 4096
 MAGIC = 0x1BADB002
 FLAGS = 0x0001_0002
@@ -35,6 +35,8 @@ MOST_DEVICES = 8
 MOST_VECTORS = 15
 NO_DEVICE = 0x100
 """Of a problem: added to the number of the device; below are vectors of exceptions."""
+REAL_MACHINE = 0x200
+"""Of a problem: no hypervisor says that this is a virtual machine, and cases do more than read."""
 NVME_COMMANDS = 256
 """Entries of a submission queue; none is free again before the next case."""
 
@@ -68,6 +70,8 @@ class Reset(IntEnum):
 
     SOFTWARE = 0
     MACHINE = 1
+    NONE = 2
+    """Nothing: the case reads registers, and nothing else is done to the unit."""
 
 
 class Op(IntEnum):
@@ -219,6 +223,7 @@ Begin = Struct(
     "version" / Int64ul,
     "capability" / Int64ul,
     "extended_capability" / Int64ul,
+    "hypervisor" / Int64ul,  # 1: one says by CPUID that this is a virtual machine
 )
 """The first frame: which image runs, and on which unit; of no unit where it probes."""
 ResetProof = Struct(
@@ -269,6 +274,7 @@ def _lines() -> Iterator[str]:
         "MOST_DEVICES",
         "MOST_VECTORS",
         "NO_DEVICE",
+        "REAL_MACHINE",
         "PAGE",
         "NVME_COMMANDS",
     ):

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from vtd.conformance.causes import causes
-from vtd.conformance.format import Status
+from vtd.conformance.format import Reset, Status
 from vtd.conformance.program import decode, outcomes_of
 from vtd.conformance.results import CaseResult, Results
 from vtd.conformance.wrong import wrong_steps
@@ -83,7 +83,7 @@ def judge(result: CaseResult, *, explain: bool = True) -> Judged:
     if result.status is not Status.DONE:
         return judged(*_ENDINGS[result.status])
     raw = decode(kit.slots, kit.places, result.output)
-    if unready := _unready(raw.reset):
+    if kit.reset is not Reset.NONE and (unready := _unready(raw.reset)):
         return judged(Verdict.INCONCLUSIVE, f"after the reset {unready}")
     got = outcomes_of(kit.case, raw, kit.allowed, kit.unsent)
     wrong = list(wrong_steps(kit, got, raw.vectors))

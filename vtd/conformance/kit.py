@@ -150,12 +150,16 @@ class Prepared:
 class Builder:
     """Takes cases for one machine, and makes the image.
 
-    ``overwrite``: NVMe disks may lose what they hold, and are left alone without.
+    ``overwrite``: NVMe disks may lose what they hold, and are left alone without. Without a reset
+    cases only read registers, and need no device; a real machine gets no others.
     """
 
     def __init__(
         self, probe: Probe, *, reset: Reset = Reset.SOFTWARE, overwrite: bool = False
     ) -> None:
+        if reset is not Reset.NONE and not probe.virtual:
+            bases = ", ".join(f"{each.base:#x}" for each in probe.units)
+            raise KitError(f"a real machine: --metal looks at one of its units, {bases}")
         self.probe = probe
         self._base = probe.unit.base
         self.reset = reset
@@ -165,7 +169,7 @@ class Builder:
             for source_id, device in there.items()
             if overwrite or device.driver != Driver.NVME
         }
-        if not found:
+        if not found and reset is not Reset.NONE:
             disks = ", ".join(f"{source_id:04x}h" for source_id in there)
             raise KitError(
                 f"no device that does DMA on demand may be used: --overwrite allows disks {disks}"
@@ -201,6 +205,9 @@ class Builder:
     def _prepare(self, wanted: Wanted, variants: Sequence[Variant]) -> Prepared:
         case = wanted.case
         unit, here = case.capabilities, self.probe.capabilities
+        only_reads = all(step["op"] == "reg_read" for step in case.steps)
+        if self.reset is Reset.NONE and not only_reads:
+            raise UnfitError("does more than read registers")
         if (unit.version, unit.cap, unit.ecap) != (here.version, here.cap, here.ecap):
             raise UnfitError("made for a unit with other capabilities")
         if unit.host_address_width != here.host_address_width:
@@ -223,7 +230,7 @@ class Builder:
         outside = sorted(frame for frame in frames | stored if not self._holds(frame))
         if outside:
             raise UnfitError(f"needs memory at {outside[0] << 12:#x}")
-        looked = _looked(case, runs)
+        looked = [] if self.reset is Reset.NONE else _looked(case, runs)
         waited = {step: max(map(len, vectors_of(runs, looked)[step])) for step in looked}
         program = program_of(case, numbers, waited, unsent)
         if queue is not None:

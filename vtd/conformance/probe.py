@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from construct import Int32ul, Int64ul, Struct
 
 from vtd.conformance.devices import Device
-from vtd.conformance.format import Driver, Kind
+from vtd.conformance.format import Begin, Driver, Kind
 from vtd.conformance.frames import Received
 from vtd.conformance.image import KitError
 from vtd.dmar.records import Rmrr
@@ -24,7 +24,7 @@ from vtd.dmar.table import Table
 from vtd.layouts.registers import GlobalStatus
 from vtd.unit.registers.capabilities import Capabilities
 
-FORMAT = "vtd-probe-1"
+FORMAT = "vtd-probe-2"
 PROBE_BASE = 0x200_0000
 """Where the image that probes goes: 32 MiB, which firmware leaves alone."""
 USABLE = 1
@@ -75,16 +75,20 @@ class Probe:
     """Configuration spaces by bus and devfn."""
     controllers: dict[int, int] = field(default_factory=dict)
     """CAP of NVMe controllers whose registers can be seen, by bus and devfn."""
+    virtual: bool = True
+    """Whether a hypervisor says that this is a virtual machine."""
 
     @classmethod
     def of_frames(cls, frames: Iterable[Received]) -> Probe:
         """What a machine said; KitError if that is not all of it, or makes no sense."""
         memory: list[Span] = []
         table, units, functions, controllers = b"", [], {}, {}
-        last = None
+        last, virtual = None, False
         for each in frames:
             last = each.kind
             match each.kind:
+                case Kind.BEGIN:
+                    virtual = bool(Begin.parse(each.data).hypervisor)
                 case Kind.MEMORY:
                     entry = MapEntry.parse(each.data)
                     if entry.type == USABLE:
@@ -102,7 +106,8 @@ class Probe:
                     raise KitError(f"the payload met exception {each.number}")
         if last is not Kind.END:
             raise KitError("the probe is cut: the machine did not come to its end")
-        return cls(tuple(memory), table, tuple(units), functions, controllers).checked()
+        found = cls(tuple(memory), table, tuple(units), functions, controllers, virtual)
+        return found.checked()
 
     def checked(self) -> Probe:
         """The same, if it can be true; KitError says what can't."""
@@ -220,6 +225,7 @@ class Probe:
             ],
             "functions": {f"{place:04x}": space.hex() for place, space in self.functions.items()},
             "controllers": {f"{place:04x}": hex(cap) for place, cap in self.controllers.items()},
+            "virtual": self.virtual,
         }
 
     @classmethod
@@ -242,14 +248,14 @@ class Probe:
             controllers = {
                 int(place, 16): int(cap, 0) for place, cap in raw.get("controllers", {}).items()
             }
-            dmar = bytes.fromhex(raw["dmar"])
+            dmar, virtual = bytes.fromhex(raw["dmar"]), bool(raw["virtual"])
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise KitError(f"a probe with broken values: {error!r}") from error
         if any(len(space) != 256 for space in functions.values()):
             raise KitError("a probe with a configuration space that is not one of 256 bytes")
         if any(len(each.registers) != 256 for each in units):
             raise KitError("a probe with a unit whose registers are not 256 bytes")
-        return cls(memory, dmar, units, functions, controllers).checked()
+        return cls(memory, dmar, units, functions, controllers, virtual).checked()
 
 
 def read_probe(path: Path) -> Probe:

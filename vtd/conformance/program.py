@@ -108,7 +108,8 @@ def program_of(
         if number in interrupts:
             program.add(Op.INTERRUPTS, value=interrupts[number])
             program.slots.append(Slot(number, "interrupts", Interrupts.sizeof()))
-    program.add(Op.OFF)
+    if used:
+        program.add(Op.OFF)
     for name, buffer in used.items():
         program.add(Op.DUMP, device=devices[name].number, length=len(buffer))
         program.slots.append(Slot(-1, "buffer", len(buffer), name))

@@ -16,7 +16,7 @@ from typing import IO, Protocol
 from construct import Container
 
 from vtd.conformance.devices import REACHES
-from vtd.conformance.format import NO_DEVICE, Begin, Door, Driver, Kind, Status
+from vtd.conformance.format import NO_DEVICE, REAL_MACHINE, Begin, Door, Driver, Kind, Status
 from vtd.conformance.frames import Frames, Received
 from vtd.conformance.image import DEBUG_CONSOLE, SERIAL, Image, KitError, Output
 from vtd.conformance.uefi import application
@@ -127,6 +127,8 @@ def check_machine(image: Image, said: Container) -> None:
 def check_devices(image: Image, frames: Sequence[Received]) -> None:
     """KitError if a device is not where the image has it."""
     for each in frames:
+        if each.kind is Kind.PROBLEM and each.number == REAL_MACHINE:
+            raise KitError("the image is for a virtual machine, and no hypervisor says this is one")
         if each.kind is Kind.PROBLEM and each.number >= NO_DEVICE:
             device = image.header.devices[each.number - NO_DEVICE]
             where = f"{device.bus:02x}:{device.devfn >> 3:02x}.{device.devfn & 7}"

@@ -16,6 +16,7 @@ from pagetables.memory import PhysicalMemory
 from vtd.conformance.format import (
     MAGIC,
     MOST_VECTORS,
+    REAL_MACHINE,
     Begin,
     Case,
     Driver,
@@ -26,6 +27,7 @@ from vtd.conformance.format import (
     Kind,
     Mode,
     Op,
+    Reset,
     ResetProof,
     Status,
 )
@@ -56,11 +58,17 @@ class Machine:
     """A machine with a unit of some capabilities, perhaps a broken one."""
 
     def __init__(
-        self, capabilities: Capabilities, defect: str = "", *, driver: Driver = Driver.EDU
+        self,
+        capabilities: Capabilities,
+        defect: str = "",
+        *,
+        driver: Driver = Driver.EDU,
+        virtual: bool = True,
     ) -> None:
         self.capabilities = capabilities
         self.defect = defect
         self.driver = driver
+        self.virtual = virtual
         self.memory = PhysicalMemory()
         for start, length in MEMORY:
             self.memory.add_region(start, length)
@@ -81,6 +89,9 @@ class Machine:
             for _ in range(header.cases):
                 case = Case.parse(image[position:])
                 position += Case.sizeof()
+                if not self.virtual and case.reset != Reset.NONE:
+                    yield frame(Kind.PROBLEM, REAL_MACHINE)
+                    return
                 if case.number >= header.first:
                     output = self._case(header, image[position : position + case.size])
                     yield frame(Kind.CASE, case.number, output, Status.DONE)
@@ -119,6 +130,7 @@ class Machine:
         values = self.capabilities.version, self.capabilities.cap, self.capabilities.ecap
         version, cap, ecap = values if header.unit else (0, 0, 0)
         data = {"version": version, "capability": cap, "extended_capability": ecap}
+        data["hypervisor"] = int(self.virtual)
         return frame(Kind.BEGIN, 0, Begin.build({"digest": header.digest, **data}))
 
     def _probe(self) -> Iterator[bytes]:

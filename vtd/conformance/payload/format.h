@@ -1,11 +1,12 @@
 /* Written by python -m scripts.conformance_payload from vtd/conformance/format.py. */
 #pragma once
-#define VERSION 0x1
+#define VERSION 0x2
 #define FRAME_MAGIC 0x46524456
 #define STATE_MAGIC 0x54534456
 #define MOST_DEVICES 0x8
 #define MOST_VECTORS 0xf
 #define NO_DEVICE 0x100
+#define REAL_MACHINE 0x200
 #define PAGE 0x1000
 #define NVME_COMMANDS 0x100
 #define MODE_PROBE 0x0
@@ -18,6 +19,7 @@
 #define DRIVER_NVME 0x2
 #define RESET_SOFTWARE 0x0
 #define RESET_MACHINE 0x1
+#define RESET_NONE 0x2
 #define OP_STORE 0x1
 #define OP_LOAD 0x2
 #define OP_CLEAR 0x3
@@ -126,7 +128,8 @@ struct begin {
     uint64_t version;
     uint64_t capability;
     uint64_t extended_capability;
-} __attribute__((packed)); /* 40 bytes */
+    uint64_t hypervisor;
+} __attribute__((packed)); /* 48 bytes */
 struct reset_proof {
     uint64_t global_status;
     uint64_t fault_status;

@@ -21,6 +21,7 @@ struct interrupts interrupts_seen(uint64_t wanted);
 void hear(void *data, uint32_t length);
 void frame(uint32_t kind, uint32_t number, uint32_t status, const void *data, uint32_t length);
 void restart(void);
+int hypervised(void);
 
 /* unit.c: the remapping unit */
 uint64_t unit_read(uint64_t offset, unsigned size);

@@ -19,7 +19,7 @@ static int resumed(void)
 
 static void begin(void)
 {
-    struct begin data = {{0}, 0, 0, 0};
+    struct begin data = {{0}, 0, 0, 0, hypervised()};
     copy((uint64_t)data.digest, (uint64_t)image.digest, sizeof image.digest);
     if (image.unit) {
         data.version = unit_read(0, 4);
@@ -132,8 +132,18 @@ static void run(const struct test_case *what)
             next += (each->length + 7) & ~7u;
         status = step(each, data, &output);
     }
-    unit_off();
+    if (what->reset != RESET_NONE)
+        unit_off();
     frame(KIND_CASE, what->number, status, (void *)begin, output - begin);
+}
+
+/* On a real machine nothing but reading is allowed, whatever the image says. */
+static int refused(uint32_t reset)
+{
+    if (reset == RESET_NONE || hypervised())
+        return 0;
+    frame(KIND_PROBLEM, REAL_MACHINE, 0, 0, 0);
+    return 1;
 }
 
 /* A case that came, or is next: on a unit and devices that are as after a reset. */
@@ -171,7 +181,7 @@ void kit(void)
         probe();
         return;
     }
-    if (!devices_on())
+    if (refused(((const struct test_case *)next)->reset) || !devices_on())
         return;
     if (image.mode == MODE_SERVE)
         serve();
@@ -188,8 +198,12 @@ void kit(void)
         next += sizeof *each + each->size;
         if (each->number < state()->next)
             continue;
+        if (refused(each->reset))
+            return;
         /* What software can't reset, the machine has to. */
-        if (!state()->reset && (each->reset == RESET_MACHINE || unit_reset())) {
+        if (each->reset == RESET_NONE) {
+            run(each);
+        } else if (!state()->reset && (each->reset == RESET_MACHINE || unit_reset())) {
             state()->reset = 1;
             restart();
             frame(KIND_CASE, each->number, STATUS_NO_RESET, 0, 0);

@@ -185,6 +185,14 @@ void frame(uint32_t kind, uint32_t number, uint32_t status, const void *data, ui
     say(data, length);
 }
 
+/* Whether a hypervisor says that this is a virtual machine. */
+int hypervised(void)
+{
+    uint32_t leaf = 1, base, features, more;
+    __asm__ volatile("cpuid" : "+a"(leaf), "=b"(base), "=c"(features), "=d"(more));
+    return features >> 31;
+}
+
 void restart(void)
 {
     out8(0xcf9, 2);
