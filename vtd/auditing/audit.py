@@ -21,7 +21,7 @@ from pagetables.bits import BitRecord
 from pagetables.observer import Structure
 from vtd.auditing.cache_copies import CacheCopies
 from vtd.auditing.copies import Copies
-from vtd.auditing.debt import Debt, Kind, Pointer
+from vtd.auditing.debt import Debt, Kind, Pointer, Word
 from vtd.auditing.device_tlb_copies import DeviceTlbCopies
 from vtd.auditing.domain_ids import DomainIds
 from vtd.auditing.frames_left import FramesLeft
@@ -30,6 +30,7 @@ from vtd.auditing.own_stores import OwnStores
 from vtd.auditing.page_request_audit import PageRequestAudit
 from vtd.auditing.payments import Payments
 from vtd.auditing.request_words import RequestWords
+from vtd.auditing.significance import ALL
 from vtd.auditing.stored_words import LOOKUP, PAGING, StoredWords
 from vtd.auditing.throttling import names_no_function
 from vtd.auditing.torn_writes import TornWrites
@@ -76,7 +77,7 @@ class Audit(Observer):
         self._verdicts = Verdicts(self._stored)
         self._uses = Uses(self._outdated, self._waits, self._verdicts)
         self._domain_ids = DomainIds(self._outdated, self._uses, self._verdicts)
-        self._frames = FramesLeft(self._stored, self._verdicts)
+        self._frames = FramesLeft(self._outdated, self._verdicts)
         self._payments = Payments(self._outdated, self._waits, self._domain_ids, self._frames)
         self._caches = CacheCopies(self._outdated, self._uses, self._domain_ids)
         self._device_tlbs = DeviceTlbCopies(
@@ -179,6 +180,8 @@ class Audit(Observer):
         """What an entry that is cached next will have come from."""
         if structure not in PAGING:
             self._torn.seen(structure, address, size)
+        if structure is Structure.INTERRUPT_ENTRY:
+            self._frames.posted(Word(structure, address, size, value, ALL))
         self._read.read(structure, address, size, value)
 
     def update(self, structure: Structure, address: int, size: int, old: int, new: int) -> None:
@@ -221,6 +224,8 @@ class Audit(Observer):
         if command.sirtp:
             self._stored.set_pointer(Pointer.INTERRUPT)
         stopped = self._translating and not command.te and "smts" in features
+        if command.te and not self._translating:
+            self._frames.enabled()
         self._translating = command.te
         if stopped or (command.srtp and "esrtps" in features):
             self.copies.clear_remapping()
@@ -299,7 +304,7 @@ class Audit(Observer):
             self._verdicts.add(of_torn(torn, str(self._writer())))
         for frame in frames:
             self._stored.store(frame, address, data)
-            self._frames.store(frame, len(data))
+        self._frames.store(address, len(data))
 
 
 _DENIALS = (

@@ -9,7 +9,7 @@ from typing import Any
 
 from devices.dma import AddressType, Request
 from pagetables.observer import Structure
-from vtd.auditing.copies import Copy
+from vtd.auditing.copies import PERMISSION_SHIFTS, Copy
 from vtd.auditing.debt import Pointer, Word
 from vtd.auditing.domain_ids import DomainIds
 from vtd.auditing.outdated import Outdated
@@ -21,7 +21,9 @@ from vtd.layouts.entries import ContextEntry, PasidEntry, ScalableContextEntry
 from vtd.layouts.registers import TranslationTableMode
 from vtd.unit.caching.caches import (
     FIRST_STAGE_KINDS,
+    HOST_TABLE_SHIFTS,
     ContextCacheEntry,
+    HostTableKey,
     PasidCacheEntry,
     StructureKey,
 )
@@ -62,6 +64,8 @@ class CacheCopies:
                 self._interrupt_asked(key, entry)
             case CacheName.FIRST_STAGE | CacheName.SECOND_STAGE:
                 self._structure_asked(cache, key, entry)
+            case CacheName.HOST_PERMISSION_TABLE:
+                self._permission_table_asked(key, entry)
             case _:  # permissions are judged when the request begins
                 pass
 
@@ -78,6 +82,8 @@ class CacheCopies:
                 self.interrupt_kept(key, refused=isinstance(entry, Exception))
             case CacheName.FIRST_STAGE | CacheName.SECOND_STAGE:
                 self._structure_kept(cache, key, refused=entry.refused is not None)
+            case CacheName.HOST_PERMISSION_TABLE:
+                self._permission_table_kept(key)
             case _:  # permissions are known when the request is settled
                 pass
 
@@ -261,33 +267,66 @@ class CacheCopies:
             )
         )
 
+    def _permission_table_asked(self, key: HostTableKey, entry: object) -> None:
+        copy = self._copies.permission_tables.get(key)
+        if copy is None:
+            return
+        self._uses.use(copy)
+        if entry is not None:
+            self._read.permissions.update(_keyed(copy))
+
+    def _permission_table_kept(self, key: HostTableKey) -> None:
+        domain_id, level, prefix = key
+        shift = HOST_TABLE_SHIFTS[level]
+        self._outdated.put(
+            Copy(
+                CacheName.HOST_PERMISSION_TABLE,
+                self._copies.permission_tables,
+                key,
+                self._permission_words(),
+                domain_id=domain_id,
+                start=prefix << shift,
+                shift=shift,
+                number=self._stored.now,
+            )
+        )
+
     def permissions_kept(self, request: Request) -> None:
-        """What was read of host permission tables, with the fields that lead there (6.2.6)."""
-        words: list[Word] = []
-        domain_id = None
-        for word in self._read.lookup.values():
-            match word.structure:
-                case Structure.CONTEXT:
-                    words.append(word._replace(mask=_PERMISSION_SWITCHES))
-                case Structure.PASID:
-                    words.append(word._replace(mask=PERMISSION_FIELDS))
-                    domain_id = PasidEntry(word.value).hptdid
-                case _:
-                    words.append(word)
+        """What was read of host permission tables may serve requests for the page (6.2.6)."""
+        words = self._permission_words()
+        above = [
+            word._replace(mask=_PERMISSION_SWITCHES)
+            if word.structure is Structure.CONTEXT
+            else word
+            for word in self._read.lookup.values()
+            if word.structure is not Structure.PASID
+        ]
+        entry = self._read.entry()
+        level = 5 - sum(word.structure is Structure.HOST_PERMISSION for word in words)
         self._outdated.put(
             Copy(
                 CacheName.HOST_PERMISSION,
                 self._copies.permissions,
                 _permission_key(request),
-                (*words, *self._read.permissions.values()),
+                (*above, *words),
                 source_id=request.source_id,
-                domain_id=domain_id,
+                domain_id=None if entry is None else PasidEntry(entry.value).hptdid,
                 pasid=request.pasid,
                 start=request.address >> 12 << 12,
+                shift=PERMISSION_SHIFTS.get(level, 12),
                 number=self._stored.now,
             )
         )
         self._read.permissions = {}
+
+    def _permission_words(self) -> tuple[Word, ...]:
+        """The entries of host permission tables, and the fields that lead to the first of them."""
+        known = self._read.permissions
+        if not any(structure is Structure.PASID for structure, _ in known):
+            entry = self._read.entry()
+            pointer = [] if entry is None else [entry._replace(mask=PERMISSION_FIELDS)]
+            return *pointer, *known.values()
+        return tuple(known.values())
 
 
 _PERMISSION_SWITCHES = ScalableContextEntry.hpte.mask | ScalableContextEntry.eptr.mask

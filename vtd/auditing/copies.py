@@ -29,7 +29,13 @@ from vtd.layouts.descriptors import (
 )
 from vtd.layouts.entries import PasidTranslationType
 from vtd.layouts.registers import ContextGranularity, IotlbGranularity
-from vtd.unit.caching.caches import FIRST_STAGE_KINDS, FUNCTION_MASKS, StructureKey
+from vtd.unit.caching.caches import (
+    FIRST_STAGE_KINDS,
+    FUNCTION_MASKS,
+    HOST_TABLE_SHIFTS,
+    HostTableKey,
+    StructureKey,
+)
 from vtd.unit.caching.iotlb import canonical_range
 from vtd.unit.observer import CacheName
 from vtd.unit.requests.request import RequestKind
@@ -130,8 +136,23 @@ class Copy:
         )
 
 
-_WHOLE = (CacheName.FIRST_STAGE, CacheName.SECOND_STAGE, CacheName.DEVICE_TLB)
+_WHOLE = (
+    CacheName.FIRST_STAGE,
+    CacheName.SECOND_STAGE,
+    CacheName.DEVICE_TLB,
+    CacheName.HOST_PERMISSION_TABLE,
+)
 """Not kept in pieces."""
+
+
+PERMISSION_SHIFTS = {1: 12, 2: 21, 3: 30}
+"""log2 of the pages that host permission entries of a level are about."""
+PERMISSION_LEVELS = {
+    shift: level
+    for shifts in (PERMISSION_SHIFTS, HOST_TABLE_SHIFTS)
+    for level, shift in shifts.items()
+}
+"""The level of a host permission entry, by log2 of its pages or of what its table covers."""
 
 
 class Space(dict[int, Copy]):
@@ -163,6 +184,7 @@ class Copies:
         self.devices: dict[int, dict[tuple[int | None, int], Copy]] = {}
         """By source-id; PASID and input page."""
         self.permissions: dict[tuple[int, int | None, int], Copy] = {}
+        self.permission_tables: dict[HostTableKey, Copy] = {}
 
     def all(self) -> Iterator[Copy]:
         """Every copy."""
@@ -174,6 +196,7 @@ class Copies:
             self.interrupts.values(),
             *(grants.values() for grants in self.devices.values()),
             self.permissions.values(),
+            self.permission_tables.values(),
         )
         for head in list(heads):
             yield from head.chain()
@@ -311,10 +334,15 @@ class Copies:
         return found
 
     def _permissions(self, descriptor: HostPermissionInvalidateDescriptor) -> list[Copy]:
-        copies = self.permissions.values()
+        copies = [*self.permissions.values(), *self.permission_tables.values()]
         if descriptor.g == HostPermissionGranularity.GLOBAL:
-            return list(copies)
-        found = [copy for copy in copies if copy.domain_id == descriptor.hptdid & self._domain_ids]
+            return copies
+        domain_id, highest = descriptor.hptdid & self._domain_ids, descriptor.ih + 1
+        found = [
+            copy
+            for copy in copies
+            if copy.domain_id == domain_id and PERMISSION_LEVELS[copy.shift] <= highest
+        ]
         if descriptor.g == HostPermissionGranularity.DOMAIN:
             return found
         start, end = _span(descriptor.addr, descriptor.am)

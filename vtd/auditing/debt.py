@@ -184,6 +184,8 @@ def owed_for(
 
 def _rule(cache: CacheName, word: Word, now: int | None) -> Rule:
     structure = word.structure
+    if cache is CacheName.HOST_PERMISSION_TABLE:
+        cache = CacheName.HOST_PERMISSION
     by_cache = _RULES.get((structure, cache))
     if by_cache is not None:
         return by_cache
@@ -220,6 +222,7 @@ def _operands(rule: Rule, cache: CacheName, owner: Owner) -> str:
     domain, pasid = f"domain {owner.domain_id}", f"PASID {owner.pasid or 0:#x}"
     paging = cache in (CacheName.FIRST_STAGE, CacheName.SECOND_STAGE)
     pages = _pages(owner) + (", IH = 0" if paging else "")
+    hint = "IH = 3" if cache is CacheName.HOST_PERMISSION_TABLE else ""
     nested = owner.kind is PasidTranslationType.NESTED or cache is CacheName.FIRST_STAGE
     if rule is Rule.CONTEXT_ENTRY_CONTEXT:
         return str(SourceId(owner.source_id or 0))
@@ -229,7 +232,10 @@ def _operands(rule: Rule, cache: CacheName, owner: Owner) -> str:
         return domain if nested else f"{domain}, {pages}"
     if rule.granularity == "PASID-selective":
         return f"{domain}, {pasid}"
-    return f"HPT {domain}" if rule.descriptor == "hpt_inv" else domain
+    if rule.descriptor == "hpt_inv":
+        pages = pages if rule is Rule.HPT_TABLES else ""
+        return ", ".join(each for each in (f"HPT {domain}", pages, hint) if each)
+    return domain
 
 
 def _pages(owner: Owner) -> str:

@@ -1,4 +1,4 @@
-"""Pages and tables that nothing leads to any more, and are used again too early.
+"""Pages, tables and posted-interrupt descriptors that nothing leads to, used again too early.
 
 VT-d 6.5.2.9 and 6.5.3.6: others may still have them until a wait descriptor is complete. 6.5.4: and
 requests that are under way, if a unit that can drain them was not told to.
@@ -11,71 +11,133 @@ from pagetables.first_stage import PRESENT
 from pagetables.observer import Structure
 from pagetables.walk import ADDRESS
 from vtd.auditing.copies import Copy
-from vtd.auditing.debt import Kind
-from vtd.auditing.stored_words import PAGING, Change, StoredWords
+from vtd.auditing.debt import Kind, Word
+from vtd.auditing.led_to import DESCRIPTOR, FRAME, Place, places_of
+from vtd.auditing.outdated import Outdated
+from vtd.auditing.stored_words import PAGING, Change
 from vtd.auditing.verdicts import Verdicts
 from vtd.unit.observer import CacheName
 
 LONG_STORE = 64
 """Bytes: a store of as many is of no single entry."""
 PAGES = (CacheName.IOTLB, CacheName.DEVICE_TLB)
+STRUCTURES = (CacheName.CONTEXT, CacheName.PASID, CacheName.INTERRUPT)
 
 
 class FramesLeft:
-    """The frames that software gave up without having waited for that."""
+    """What software gave up without having waited for that."""
 
-    def __init__(self, stored: StoredWords, verdicts: Verdicts) -> None:
-        self._stored = stored
+    def __init__(self, outdated: Outdated, verdicts: Verdicts) -> None:
+        self._outdated = outdated
+        self._stored = outdated.stored
         self._verdicts = verdicts
-        self._limbo: dict[int, tuple[Copy, Change]] = {}
+        self._limbo: dict[Place, tuple[Copy, Change]] = {}
         self._undrained: dict[int, tuple[Copy, Change, str]] = {}
         """Frames that requests under way may still reach, and the flag that would have helped."""
+        self._descriptors: dict[int, int] = {}
+        """Posted-interrupt descriptors by number: when software last stored all of one."""
+        self._enabled_at = -1
+
+    def enabled(self) -> None:
+        """Remapping goes on again: what was stored while it was off had no other user."""
+        self._enabled_at = self._stored.now
+
+    def posted(self, entry: Word) -> None:
+        """A unit has read this interrupt-remapping entry, which may lead to a descriptor."""
+        for _, number in places_of(entry, entry.value):
+            self._descriptors.setdefault(number, -1)
 
     def left(self, copy: Copy, undrained: str = "") -> None:
-        """An invalidation removed a copy: nothing leads to its frame any more if that changed.
+        """An invalidation removed a copy: nothing leads any more to where it did if that changed.
 
         ``undrained``: the flag that is missing for requests under way, DR or DW.
         """
-        moved = next((each for each in self._stored.changes(copy) if _leads_elsewhere(each)), None)
-        if moved is None:
+        if copy.refused:
             return
-        frame, changed_at = _frame_of(copy), self._stored.changed_at(moved.word)
-        filled_at, length = self._stored.filled(frame)
-        if changed_at is not None and filled_at > changed_at and _is_reuse(copy, length):
-            self._used_again(frame, copy, moved)
-        else:
-            self._limbo[frame] = copy, moved
-        if undrained and copy.cache is CacheName.IOTLB:
-            self._undrained[frame] = copy, moved, undrained
+        moves = ((each, self._left_by(copy, each)) for each in self._stored.changes(copy))
+        changed, places = next((each for each in moves if each[1]), (None, ()))
+        if changed is None:
+            return
+        for place in places:
+            self._is_left(place, copy, changed)
+            if undrained and copy.cache is CacheName.IOTLB:
+                self._undrained[place[1]] = copy, changed, undrained
 
-    def store(self, frame: int, length: int) -> None:
+    def _left_by(self, copy: Copy, changed: Change) -> set[Place]:
+        """Where a copy led, and what it came from does not any more."""
+        word, now, _ = changed
+        if word.structure in PAGING:
+            return {_end_of(copy)} if _leads_elsewhere(changed) else set()
+        places = places_of(word, word.value) - places_of(word, now or 0)
+        if copy.cache in STRUCTURES:
+            return places
+        ended = places and copy.cache in PAGES and not self._outdated.still_leads(copy)
+        return {_end_of(copy)} if ended else set()
+
+    def _is_left(self, place: Place, copy: Copy, changed: Change) -> None:
+        changed_at = self._stored.changed_at(changed.word)
+        last = max(self._enabled_at, -1 if changed_at is None else changed_at)
+        if changed_at is not None and self._filled(place, copy) > last:
+            self._used_again(place, copy, changed)
+        else:
+            self._limbo[place] = copy, changed
+
+    def _filled(self, place: Place, copy: Copy) -> int:
+        """When software last stored what is of another user there, -1 for never."""
+        size, number = place
+        if size == DESCRIPTOR:
+            return self._descriptors.get(number, -1)
+        filled_at, length = self._stored.filled(number)
+        return filled_at if _is_reuse(copy, length) else -1
+
+    def store(self, address: int, length: int) -> None:
         """Software stores something there."""
-        waiting = self._limbo.get(frame)
+        last = address + max(length, 1) - 1
+        for frame in range(address >> FRAME, (last >> FRAME) + 1):
+            self._frame_stored(frame, length)
+        if length >= LONG_STORE and self._descriptors:
+            for number in range(address >> DESCRIPTOR, (last >> DESCRIPTOR) + 1):
+                if number in self._descriptors:
+                    self._descriptors[number] = self._stored.now
+                    self._claimed((DESCRIPTOR, number))
+
+    def _frame_stored(self, frame: int, length: int) -> None:
+        waiting = self._limbo.get((FRAME, frame))
         if waiting is not None and _is_reuse(waiting[0], length):
-            del self._limbo[frame]
-            self._used_again(frame, *waiting)
+            self._claimed((FRAME, frame))
         elif frame in self._undrained:
             copy, changed, flag = self._undrained.pop(frame)
             debt = self._verdicts.debt(Kind.NOT_DRAINED, copy, changed)
             missing = f"{flag} in the {debt.missing}"
             self._verdicts.add(debt._replace(missing=missing, section="6.5.4"))
 
+    def _claimed(self, place: Place) -> None:
+        waiting = self._limbo.pop(place, None)
+        if waiting is not None:
+            self._used_again(place, *waiting)
+
     def drained(self, domain_id: int | None) -> None:
         """No request of a domain, or of any, is under way once software has waited."""
         for frame, (copy, changed, _) in list(self._undrained.items()):
             if domain_id in (None, copy.domain_id):
                 del self._undrained[frame]
-                self._limbo[frame] = copy, changed
+                self._limbo[FRAME, frame] = copy, changed
 
     def waited(self) -> None:
         """Nobody has them any more."""
         self._limbo.clear()
 
-    def _used_again(self, frame: int, copy: Copy, changed: Change) -> None:
+    def _used_again(self, place: Place, copy: Copy, changed: Change) -> None:
+        word = changed.word
+        if word.structure not in PAGING and self._outdated.lead_to(places_of(word, word.value)):
+            return  # others go on with the same tables
+        size, number = place
         what = "page" if copy.cache in PAGES else "table"
+        if size == DESCRIPTOR:
+            what = "posted-interrupt descriptor"
         debt = self._verdicts.debt(Kind.NOT_WAITED_FOR, copy, changed)
-        debt = debt._replace(missing=f"the {what} at {frame << 12:#x}", section="6.5.2.9, 6.5.3.6")
-        self._verdicts.add(debt)
+        missing = f"the {what} at {number << size:#x}"
+        self._verdicts.add(debt._replace(missing=missing, section="6.5.2.9, 6.5.3.6"))
 
 
 def _is_reuse(copy: Copy, length: int) -> bool:
@@ -86,8 +148,6 @@ def _is_reuse(copy: Copy, length: int) -> bool:
 def _leads_elsewhere(changed: Change) -> bool:
     """Whether a paging entry does not lead any more to where it did."""
     word, now, _ = changed
-    if word.structure not in PAGING:
-        return False
     present = _SECOND_STAGE_RIGHTS if word.structure is Structure.SECOND_STAGE else PRESENT
     return now is None or not now & present or (now ^ word.value) & ADDRESS != 0
 
@@ -95,10 +155,10 @@ def _leads_elsewhere(changed: Change) -> bool:
 _SECOND_STAGE_RIGHTS = second_stage.READ | second_stage.WRITE
 
 
-def _frame_of(copy: Copy) -> int:
-    """The frame of the table, or of the piece of a page, that a copy leads to."""
+def _end_of(copy: Copy) -> Place:
+    """The table, or the piece of a page, that a copy leads to in the end."""
     physical = copy.words[-1].value & ADDRESS
     if copy.cache is CacheName.IOTLB:
         inside = (1 << copy.shift) - 1
         physical = physical & ~inside | (copy.start or 0) & inside
-    return physical >> 12
+    return FRAME, physical >> FRAME

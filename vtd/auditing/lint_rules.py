@@ -78,6 +78,11 @@ RULES: dict[str, RuleText] = {
             "Allowed, but each domain-id needs invalidations of its own after a change.",
         ),
         _rule(
+            "D08", ERROR, "entries with one HPT domain-id have one host permission table",
+            "6.2.6.2",
+            "Caches are tagged with it: one device is permitted what the other one may reach.",
+        ),
+        _rule(
             "S01", ERROR, "reserved fields of present entries are 0", "9",
             "Every request that uses the entry is blocked.",
         ),
@@ -102,7 +107,7 @@ RULES: dict[str, RuleText] = {
         ),
         _rule(
             "W01", ERROR, "tables and domain-id of a present entry change in one 16-byte write",
-            "6.2.2.1, 6.2.3.1",
+            "6.2.2.1, 6.2.3.1, 6.2.6.2",
             "A request in between is translated by one table and cached under another's tag.",
         ),
         _rule(

@@ -54,6 +54,8 @@ class Use(NamedTuple):
     paging_mode: int = 0
     accessed_dirty: bool = False
     extended_accessed: bool = False
+    permissions: tuple[int, int, int] | None = None
+    """HPTDID, HPTPTR and HPTSZ where translated requests go by them."""
 
 
 def lint_structures(
@@ -194,10 +196,13 @@ class _Walker:
             what = f"PASID directory entry {number} of {SourceId(source_id)}"
             reserved = PasidDirectoryEntry.reserved_mask(self._implementation)
             if directory.p and not self._reserved(what, where, directory, reserved):
-                self._pasids(source_id, number * ENTRIES_PER_DIRECTORY_ENTRY, directory.smptblptr)
+                first = number * ENTRIES_PER_DIRECTORY_ENTRY
+                self._pasids(source_id, entry, first, directory.smptblptr)
         return True
 
-    def _pasids(self, source_id: int, first: int, table: int) -> None:
+    def _pasids(
+        self, source_id: int, context: ScalableContextEntry, first: int, table: int
+    ) -> None:
         for number in range(ENTRIES_PER_DIRECTORY_ENTRY):
             pasid, at = first + number, table + number * 64
             name = f"PASID entry {pasid:#x} of {SourceId(source_id)}"
@@ -208,9 +213,10 @@ class _Walker:
             mask = reserved_pasid_bits(self._unit.options.departures, self._implementation)
             if not entry.p or self._reserved(name, at, entry, mask):
                 continue
-            self._pasid(entry, at, pasid, name)
+            permitted = context.hpte and (context.eptr or pasid == context.rid_pasid)
+            self._pasid(entry, at, pasid, name, permitted=permitted)
 
-    def _pasid(self, entry: PasidEntry, at: int, pasid: int, name: str) -> None:
+    def _pasid(self, entry: PasidEntry, at: int, pasid: int, name: str, *, permitted: bool) -> None:
         features, kind = self._unit.capabilities.features, entry.pgtt
         has_second, has_first = kind in (SECOND, NESTED), kind in (FIRST, NESTED)
         for wrong, why in (
@@ -236,6 +242,7 @@ class _Walker:
                 int(entry.fspm),
                 entry.ssade,
                 entry.eafe,
+                (entry.hptdid, entry.hptptr, int(entry.hptsz)) if permitted else None,
             )
         )
 
@@ -308,6 +315,12 @@ AGREEMENTS: tuple[Agreement, ...] = (
         lambda use: use.second,
         lambda use: use.domain_id,
         lambda use: f"second-stage table {use.second or 0:#x} under several domain-ids",
+    ),
+    (
+        "D08",
+        lambda use: use.permissions and use.permissions[0],
+        lambda use: use.permissions,
+        lambda use: f"one HPT domain-id, {(use.permissions or (0,))[0]}, for two HPTPTR or HPTSZ",
     ),
 )
 """What has to be alike in entries that have something in common, by rule."""

@@ -6,17 +6,20 @@ Left out: whether somebody uses them.
 from __future__ import annotations
 
 from contextlib import suppress
+from itertools import chain
 
 from devices.dma import READ, WRITE, Request
 from pagetables.observer import Structure
+from pagetables.walk import ADDRESS
 from vtd.auditing.copies import Copies, Copy
 from vtd.auditing.debt import Word
+from vtd.auditing.led_to import Place, places_of
 from vtd.auditing.request_words import RequestWords
 from vtd.auditing.significance import only_more_rights
 from vtd.auditing.stored_words import Change, StoredWords
 from vtd.unit.observer import CacheName
 from vtd.unit.requests.faults import TranslationFault
-from vtd.unit.requests.request import kind_of
+from vtd.unit.requests.request import RequestKind, kind_of
 from vtd.unit.translation.remapping import onlooker
 from vtd.unit.translation.translate import translate
 from vtd.unit.unit import RemappingUnit
@@ -69,8 +72,7 @@ class Outdated:
         """
         tables = onlooker(self.unit.remapping, self.unit.remapping.memory)
         if copy.cache is CacheName.IOTLB:
-            kind = next(kind for kind, space in self.copies.iotlb.items() if space is copy.place)
-            address = copy.start or 0
+            kind, address = self._kind_of(copy), copy.start or 0
         elif self.read.request is None:
             return True
         else:
@@ -82,6 +84,37 @@ class Outdated:
                 translate(tables, request)
                 return False
         return True
+
+    def still_leads(self, copy: Copy) -> bool:
+        """Whether the page of a copy is still reached by its address, on another way."""
+        tables = onlooker(self.unit.remapping, self.unit.remapping.memory)
+        address, inside = copy.start or 0, (1 << copy.shift) - 1
+        page = copy.words[-1].value & ADDRESS & ~inside | address & inside
+        source_id, pasid, privileged = self._kind_of(copy)
+        for access in (READ, WRITE):
+            request = Request(source_id, address, access, 1, pasid, privileged)
+            with suppress(TranslationFault):
+                entry = translate(tables, request)
+                return entry.physical + address - entry.address == page
+        return False
+
+    def _kind_of(self, copy: Copy) -> RequestKind:
+        """Which requests go by what the IOTLB or a device-TLB has."""
+        spaces = self.copies.iotlb.items()
+        kinds = (kind for kind, space in spaces if space is copy.place)
+        return next(kinds, (copy.source_id or 0, copy.pasid, False))
+
+    def lead_to(self, places: set[Place]) -> bool:
+        """Whether an entry that some cache has, and that nobody changed, leads to one of them."""
+        copies = chain(
+            self.copies.context.values(),
+            self.copies.pasid.values(),
+            self.copies.interrupts.values(),
+        )
+        return any(
+            places & places_of(copy.words[-1], copy.words[-1].value) and self.harmful(copy) is None
+            for copy in copies
+        )
 
     def is_granted_now(self) -> bool:
         """Whether the tables, as they are now, let the current request through."""

@@ -1,8 +1,9 @@
 """Present entries that are changed by several stores: inconsistent in between.
 
-VT-d 6.2.2.1, 6.2.3.1 and 9.9: where tables are and the tags of what is cached of them change in one
-write, and so do the halves of an interrupt-remapping entry. An invalidation that was waited for
-ends one change; what follows is another. A new entry becomes present by the last of its stores.
+VT-d 6.2.2.1, 6.2.3.1, 6.2.6.2 and 9.9: where tables are and the tags of what is cached of them
+change in one write, and so do the halves of an interrupt-remapping entry. An invalidation that was
+waited for ends one change; what follows is another. A new entry becomes present by the last of its
+stores.
 """
 
 from __future__ import annotations
@@ -45,13 +46,14 @@ class TornWrites:
         self._records: dict[int, tuple[Structure, int]] = {}
         self._tables: dict[int, tuple[Structure, int]] = {}
         """Frames of tables that entries were read from."""
-        self._partly: dict[int, _Partly] = {}
+        self._partly: dict[int, dict[int, _Partly]] = {}
+        """By entry, and number of the pair of what has to change together."""
         self._begun: dict[int, int] = {}
         """Lines of stores of a part that made an entry present, which no unit has read since."""
 
     def seen(self, structure: Structure, address: int, size: int) -> None:
         """A unit has read an entry."""
-        if structure in _TAGS and size in _SIZES:
+        if structure in _TOGETHER and size in _SIZES:
             self._records[address] = structure, size
             self._tables[address >> 12] = structure, size
             self._begun.pop(address, None)
@@ -86,45 +88,63 @@ class TornWrites:
         content = bytearray(before.to_bytes(size, "little"))
         content[offset : offset + len(data)] = data[: size - offset]
         after = int.from_bytes(content, "little")
-        tables, tags = ((before ^ after) & mask for mask in _TAGS[structure])
+        changed = [
+            (bool((before ^ after) & tables), bool((before ^ after) & tags))
+            for tables, tags in _TOGETHER[structure]
+        ]
         begun = self._begun.pop(start, None)
         if after & ~before & 1 and len(data) < size and structure is not Structure.INTERRUPT_ENTRY:
             self._begun[start] = line
         if not before & after & 1:  # not present before or afterwards
-            began = self._partly.pop(start, None)
-            if began is None or began.tags is None or not before & 1:
+            tags = [each.tags for each in self._partly.pop(start, {}).values()]
+            begun = next((each for each in tags if each is not None), None)
+            if begun is None or not before & 1:
                 return None
-            return Torn(structure, start, size, before, after, began.tags)
-        if begun is None and start in self._records and bool(tables) != bool(tags):
-            begun = self._changed_before(start, line, tables=bool(tables))
-        if begun is None or not (tables or tags):
+            return Torn(structure, start, size, before, after, begun)
+        if begun is None and start in self._records:
+            begun = self._changed_before(start, line, changed)
+        if begun is None or not any(map(any, changed)):
             return None
         return Torn(structure, start, size, before, after, begun)
 
-    def _changed_before(self, start: int, line: int, *, tables: bool) -> int | None:
+    def _changed_before(
+        self, start: int, line: int, changed: list[tuple[bool, bool]]
+    ) -> int | None:
         """The line that changed the other part of an entry, if one did since software waited."""
-        partly = self._partly.setdefault(start, _Partly())
-        first = partly.tags if tables else partly.tables
-        if tables:
-            partly.tables = line
-        else:
-            partly.tags = line
-        if first is not None:
-            del self._partly[start]
+        first = None
+        for number, (tables, tags) in enumerate(changed):
+            if tables == tags:
+                continue
+            partly = self._partly.setdefault(start, {}).setdefault(number, _Partly())
+            first = partly.tags if tables else partly.tables
+            if tables:
+                partly.tables = line
+            else:
+                partly.tags = line
+            if first is not None:
+                del self._partly[start]
+                break
         return first
 
 
 _SIZES = 16, 64
 """Bytes of legacy context, interrupt-remapping and PASID entries; all others have one quadword."""
-_TAGS: dict[Structure, tuple[int, int]] = {
+_TOGETHER: dict[Structure, tuple[tuple[int, int], ...]] = {
     Structure.CONTEXT: (
-        ContextEntry.ssptptr.mask | ContextEntry.tt.mask,
-        ContextEntry.did.mask | ContextEntry.aw.mask,
+        (
+            ContextEntry.ssptptr.mask | ContextEntry.tt.mask,
+            ContextEntry.did.mask | ContextEntry.aw.mask,
+        ),
     ),
     Structure.PASID: (
-        PasidEntry.ssptptr.mask | PasidEntry.pgtt.mask | PasidEntry.fsptptr.mask,
-        PasidEntry.did.mask,
+        (
+            PasidEntry.ssptptr.mask | PasidEntry.pgtt.mask | PasidEntry.fsptptr.mask,
+            PasidEntry.did.mask,
+        ),
+        (PasidEntry.hptptr.mask | PasidEntry.hptsz.mask, PasidEntry.hptdid.mask),
     ),
-    Structure.INTERRUPT_ENTRY: ((1 << 64) - 1 & ~RemappedIrte.avail.mask, (1 << 128) - (1 << 64)),
+    Structure.INTERRUPT_ENTRY: (
+        ((1 << 64) - 1 & ~RemappedIrte.avail.mask, (1 << 128) - (1 << 64)),
+    ),
 }
 """What has to change together: where tables are, and the tags of what is cached of them."""

@@ -31,6 +31,7 @@ STAGES = {
     CacheName.SECOND_STAGE: 2,
     CacheName.DEVICE_TLB: 3,
     CacheName.HOST_PERMISSION: 4,
+    CacheName.HOST_PERMISSION_TABLE: 4,
     CacheName.INTERRUPT: 0,
 }
 """In which order the caches are invalidated (6.5.2.12)."""
@@ -80,7 +81,7 @@ def _tags(copy: Copy) -> Iterator[Tag]:
     yield EVERYTHING
     if copy.source_id is not None:
         yield "source", copy.source_id
-    if copy.cache is CacheName.HOST_PERMISSION:
+    if STAGES[copy.cache] == STAGES[CacheName.HOST_PERMISSION]:
         yield "HPT domain", copy.domain_id or 0
     elif copy.domain_id is not None and copy.cache is not CacheName.DEVICE_TLB:
         yield "domain", copy.domain_id

@@ -32,6 +32,7 @@ from vtd.recordings.live import open_live_file
 from vtd.recordings.replay_live import LiveRun
 from vtd.unit.caching.policy import AGGRESSIVE
 
+README = Path(__file__).parents[3] / "README.md"
 Breaks = Callable[[Rig], object]
 
 
@@ -106,6 +107,21 @@ def test_a_pasid_and_domain_id_have_one_set_of_tables_across_devices() -> None:
     record = rig.pasid_record(1).replace(fsptptr=rig.first().root << 12)
     rig.put(other + 64, record)
     assert found(lint_structures(rig.unit)) == {"VTD-D06"}
+
+
+@pytest.mark.section("6.2.6.2")
+def test_an_hpt_domain_id_has_one_host_permission_table() -> None:
+    rig = Rig(ecap={"hpts": True, "ptrs": True})
+    table = rig.first()
+    rig.context(hpte=True, eptr=True)
+    for pasid in (0, 1):
+        rig.pasid(pasid, FIRST, table=table, hptptr=0xB000, hptdid=9)
+    rig.start()
+    assert lint_structures(rig.unit) == []
+    change(rig, 1, hptsz=1)
+    assert found(lint_structures(rig.unit)) == {"VTD-D08"}
+    rig.context(hpte=True, eptr=False)  # only that of RID_PASID is used then
+    assert lint_structures(rig.unit) == []
 
 
 def test_legacy_entries_with_one_domain_id_have_one_table() -> None:
@@ -233,8 +249,9 @@ def test_each_departure_from_the_protocol_has_its_rule(writes: Writes) -> None:
 
 
 def test_every_rule_is_tried() -> None:
-    elsewhere = {"VTD-D03", "VTD-D06", "VTD-R01", "VTD-W01", "VTD-W02", "VTD-Q01"}
+    elsewhere = {"VTD-D03", "VTD-D06", "VTD-D08", "VTD-R01", "VTD-W01", "VTD-W02", "VTD-Q01"}
     assert {*BROKEN, *elsewhere, *OF_REGISTERS.values()} == set(RULES)
+    assert f"against {len(RULES)} rules" in README.read_text()
 
 
 @pytest.mark.parametrize("path", recordings(), ids=name_of)

@@ -1,0 +1,1146 @@
+"""Mistakes of drivers by what a finding has to name, and legal sequences that look like mistakes.
+
+Of the kinds that Linux, Xen, KVM, FreeBSD, seL4 and EDK II had. Each mistake has its mended form,
+of which nothing may be said. ``test_field_bugs.py`` has single bugs as they were.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from pagetables.build import TableBuilder
+from tests.vtd.auditing.rig import (
+    CONTEXTS,
+    DATA,
+    DEVICE,
+    DIRECTORY,
+    EVERYTHING,
+    FIRST,
+    INTERRUPTS,
+    LEGACY,
+    NEIGHBOUR,
+    NESTED,
+    OTHER,
+    PASIDS,
+    PERMISSIONS,
+    QUEUE,
+    ROOT,
+    SECOND,
+    Rig,
+    leaf,
+)
+from tests.vtd.auditing.test_field_bugs import (
+    entry_of,
+    first_stage,
+    interrupts,
+    legacy,
+    nested,
+    said,
+    send,
+)
+from tests.vtd.auditing.test_invalidation_rules import with_permissions
+from vtd.layouts.descriptors import (
+    HostPermissionGranularity,
+    HostPermissionInvalidateDescriptor,
+    IotlbInvalidateDescriptor,
+    PasidDeviceTlbInvalidateDescriptor,
+)
+from vtd.layouts.entries import HostPermissionL2Entry, TranslationType
+from vtd.layouts.interrupt_entries import PostedInterruptDescriptor, PostedIrte, RemappedIrte
+from vtd.layouts.registers import InterruptRemappingTableAddress, IotlbGranularity
+
+Story = Callable[[bool], Rig]
+MISTAKES: dict[str, tuple[Story, str]] = {}
+LEGAL: dict[str, Callable[[], Rig]] = {}
+
+
+def mistake(name: str, named: str) -> Callable[[Story], Story]:
+    """What a driver did, or would have done if ``mended``; ``named`` is in one of the findings."""
+
+    def declare(function: Story) -> Story:
+        MISTAKES[name] = function, named
+        return function
+
+    return declare
+
+
+def legal(name: str) -> Callable[[Callable[[], Rig]], Callable[[], Rig]]:
+    """What a driver may do."""
+
+    def declare(function: Callable[[], Rig]) -> Callable[[], Rig]:
+        LEGAL[name] = function
+        return function
+
+    return declare
+
+
+DESCRIPTOR, ANOTHER = 0xC000, 0xD000
+INDEX = 4
+ENTRY = INTERRUPTS + INDEX * 16
+POINTERS = {"esrtps": False, "esirtps": False}
+
+
+def second_stage(length: int = 0x1000, *, ssade: bool = False) -> tuple[Rig, TableBuilder]:
+    """A second stage for requests without PASID, of which nothing has been used."""
+    rig = Rig()
+    table = rig.second()
+    table.map(0, DATA, length)
+    rig.context()
+    rig.pasid(0, SECOND, table=table, ssade=ssade)
+    rig.start()
+    return rig, table
+
+
+def with_device_tlbs(*functions: int) -> tuple[Rig, TableBuilder]:
+    """Functions in legacy mode that share a domain and may ask for translations."""
+    rig = Rig(LEGACY, ecap={"dt": True})
+    table = rig.second()
+    table.map(0, DATA, 0x1000)
+    for source_id in functions:
+        rig.context(source_id, ssptptr=table.root << 12, tt=TranslationType.DEVICE_TLB)
+    rig.start()
+    return rig, table
+
+
+def posted(descriptor: int = DESCRIPTOR, **fields: int) -> PostedIrte:
+    return PostedIrte.of(p=True, im=True, vv=0x40, svt=1, sid=DEVICE, pdal=descriptor, **fields)
+
+
+def remapped(vector: int = 0x41, source_id: int = DEVICE) -> RemappedIrte:
+    return RemappedIrte.of(p=True, v=vector, svt=1, sid=source_id)
+
+
+def with_posted() -> Rig:
+    """An interrupt that has been posted once."""
+    rig = Rig(cap={"pi": True})
+    rig.context()
+    rig.put(ENTRY, posted())
+    rig.put(DESCRIPTOR, PostedInterruptDescriptor.of(nv=0xF2, ndst=0x100))
+    rig.start(interrupts=True)
+    send(rig, INDEX)
+    return rig
+
+
+def store(rig: Rig, address: int, value: int) -> None:
+    rig.memory.write(address, value.to_bytes(8, "little"))
+
+
+# Interrupts
+
+
+@mistake("a posted entry was made a remapped one", "iec_inv of index 4")
+def _(mended: bool) -> Rig:
+    rig = with_posted()
+    rig.put(ENTRY, remapped())
+    if mended:
+        rig.iec(INDEX)
+        rig.wait()
+    send(rig, INDEX)
+    return rig
+
+
+@mistake("a posted entry led to another virtual processor", "iec_inv of index 4")
+def _(mended: bool) -> Rig:
+    rig = with_posted()
+    rig.put(ANOTHER, PostedInterruptDescriptor.of(nv=0xF2, ndst=0x200))
+    rig.put(ENTRY, posted(ANOTHER))
+    if mended:
+        rig.iec(INDEX)
+        rig.wait()
+    send(rig, INDEX)
+    return rig
+
+
+@mistake("the descriptor of a virtual processor was freed before iec_inv", "descriptor at 0xc000")
+def _(mended: bool) -> Rig:
+    rig = with_posted()
+    rig.put(ENTRY, remapped())
+    if mended:
+        rig.iec(INDEX)
+        rig.wait()
+    rig.memory.load(DESCRIPTOR, b"\x55" * 4096)
+    if not mended:
+        rig.iec(INDEX)
+        rig.wait()
+    return rig
+
+
+@mistake("the descriptor of a virtual processor was freed before the wait", "descriptor at 0xc000")
+def _(mended: bool) -> Rig:
+    rig = with_posted()
+    rig.clear(ENTRY, 16)
+    rig.iec(INDEX)
+    if mended:
+        rig.wait()
+    rig.put(DESCRIPTOR, PostedInterruptDescriptor.of(nv=0x11))
+    rig.wait()
+    return rig
+
+
+@mistake(
+    "an interrupt went to another device: the verified requester changed", "iec_inv of index 4"
+)
+def _(mended: bool) -> Rig:
+    rig = interrupts(1)
+    rig.put(ENTRY, remapped(0x44, NEIGHBOUR))
+    if mended:
+        rig.iec(INDEX)
+        rig.wait()
+    send(rig, INDEX, NEIGHBOUR)
+    return rig
+
+
+@mistake("multi-message MSI: the index mask was one too small", "iec_inv of index 6")
+def _(mended: bool) -> Rig:
+    rig = interrupts(4)
+    for index in range(4, 8):
+        rig.put(INTERRUPTS + index * 16, remapped(0x90 + index))
+    rig.iec(4, im=2 if mended else 1)
+    rig.wait()
+    for index in range(4, 8):
+        send(rig, index)
+    return rig
+
+
+def moved_interrupts() -> Rig:
+    """The interrupt-remapping table is copied and set anew, as when a kernel takes over."""
+    rig = Rig(cap=POINTERS)
+    rig.context()
+    rig.put(ENTRY, remapped())
+    rig.start(interrupts=True)
+    send(rig, INDEX)
+    rig.memory.load(ANOTHER, rig.memory.read(INTERRUPTS, 0x1000))
+    rig.unit.write_register(0xB8, 8, InterruptRemappingTableAddress.of(irta=ANOTHER, s=7))
+    rig.unit.write_register(0x18, 4, rig.command.replace(sirtp=True))
+    return rig
+
+
+@mistake("another interrupt-remapping table was set", "global iec_inv")
+def _(mended: bool) -> Rig:
+    rig = moved_interrupts()
+    if mended:
+        rig.iec()
+        rig.wait()
+    send(rig, INDEX)
+    return rig
+
+
+@mistake("the old interrupt-remapping table was freed before the wait", "the table at 0xa000")
+def _(mended: bool) -> Rig:
+    rig = moved_interrupts()
+    rig.iec()
+    if mended:
+        rig.wait()
+    rig.memory.load(INTERRUPTS, b"\x77" * 4096)
+    rig.wait()
+    return rig
+
+
+@mistake("CM = 1: an entry became present", "iec_inv of index 9")
+def _(mended: bool) -> Rig:
+    rig = Rig(cap={"cm": True})
+    rig.context()
+    rig.start(interrupts=True)
+    send(rig, 9)
+    rig.put(INTERRUPTS + 9 * 16, remapped())
+    if mended:
+        rig.iec(9)
+        rig.wait()
+    send(rig, 9)
+    return rig
+
+
+@legal("a virtual processor moves: its descriptor says so, and no entry changes")
+def _() -> Rig:
+    rig = with_posted()
+    rig.put(DESCRIPTOR, PostedInterruptDescriptor.of(nv=0xF2, ndst=0x300, sn=True))
+    send(rig, INDEX)
+    store(rig, DESCRIPTOR + 32, 0)
+    send(rig, INDEX)
+    return rig
+
+
+@legal("one of two entries of a virtual processor goes, and its descriptor stays in use")
+def _() -> Rig:
+    rig = with_posted()
+    rig.put(ENTRY + 16, posted())
+    send(rig, INDEX + 1)
+    rig.clear(ENTRY, 16)
+    rig.iec(INDEX)
+    rig.put(DESCRIPTOR, PostedInterruptDescriptor.of(nv=0xF2, ndst=0x300))
+    rig.wait()
+    send(rig, INDEX + 1)
+    return rig
+
+
+@legal("beside a descriptor that is given up another one is made")
+def _() -> Rig:
+    rig = with_posted()
+    rig.clear(ENTRY, 16)
+    rig.iec(INDEX)
+    rig.put(DESCRIPTOR + 64, PostedInterruptDescriptor.of(nv=0xF2))
+    rig.wait()
+    return rig
+
+
+@legal("an interrupt entry becomes present, its upper half first")
+def _() -> Rig:
+    rig = interrupts(1)
+    send(rig, 9)
+    entry = remapped().pack()
+    rig.memory.write(INTERRUPTS + 9 * 16 + 8, entry[8:])
+    rig.memory.write(INTERRUPTS + 9 * 16, entry[:8])
+    send(rig, 9)
+    return rig
+
+
+# Root and context entries
+
+
+def legacy_context(source_id: int = DEVICE) -> int:
+    return CONTEXTS + source_id * 16
+
+
+@mistake("cc_inv had the domain-id that was read after the entry was cleared", "cc_inv of 00:02.0")
+def _(mended: bool) -> Rig:
+    rig, _ = legacy(did=7)
+    rig.clear(legacy_context(), 16)
+    rig.cc(did=7 if mended else 0)
+    rig.iotlb(7)
+    rig.wait()
+    rig.port().read(0, 4)
+    return rig
+
+
+@mistake("cc_inv had bus and function swapped", "cc_inv of 00:02.0")
+def _(mended: bool) -> Rig:
+    rig, _ = legacy(did=7)
+    rig.clear(legacy_context(), 16)
+    rig.cc(DEVICE if mended else DEVICE << 8, did=7)
+    rig.iotlb(7)
+    rig.wait()
+    rig.port().read(0, 4)
+    return rig
+
+
+@mistake("iotlb_inv was of the new domain", "domain-selective iotlb_inv of domain 7")
+def _(mended: bool) -> Rig:
+    rig, _ = legacy(did=7)
+    other_domain(rig)
+    rig.cc(did=7)
+    rig.iotlb(7 if mended else 9)
+    rig.wait()
+    rig.port().read(0, 4)
+    return rig
+
+
+def other_domain(rig: Rig) -> None:
+    other = rig.second()
+    other.map(0, DATA + 0x8000, 0x1000)
+    rig.context(ssptptr=other.root << 12, did=9)
+
+
+@mistake("ATS was enabled in a present context entry", "cc_inv of 00:02.0")
+def _(mended: bool) -> Rig:
+    rig = Rig(LEGACY, ecap={"dt": True})
+    table = rig.second()
+    table.map(0, DATA, 0x1000)
+    rig.context(ssptptr=table.root << 12)
+    rig.start()
+    rig.port().read(0, 4)
+    rig.context(ssptptr=table.root << 12, tt=TranslationType.DEVICE_TLB)
+    if mended:
+        rig.cc()
+        rig.iotlb(1)
+        rig.device_tlb()
+    rig.wait()
+    rig.port().translate(0, 1)
+    return rig
+
+
+@mistake("a bus went: its root entry was cleared, and only the IOTLB flushed", "global cc_inv")
+def _(mended: bool) -> Rig:
+    rig, _ = legacy()
+    rig.clear(ROOT, 16)
+    if mended:
+        rig.cc(None)
+    rig.iotlb(None)
+    rig.wait()
+    rig.port().read(0, 4)
+    return rig
+
+
+@mistake("a function under another number kept its context entry cached", "cc_inv of 00:03.0")
+def _(mended: bool) -> Rig:
+    rig, table = legacy()
+    rig.context(NEIGHBOUR, ssptptr=table.root << 12)
+    rig.port(NEIGHBOUR).read(0, 4)
+    for source_id in (DEVICE, NEIGHBOUR):
+        rig.clear(legacy_context(source_id), 16)
+    rig.cc()
+    if mended:
+        rig.cc(NEIGHBOUR)
+    rig.iotlb(1)
+    rig.wait()
+    rig.port(NEIGHBOUR).read(0, 4)
+    return rig
+
+
+@mistake(
+    "tables changed while translation was off, on a unit that remembers", "iotlb_inv of domain 1"
+)
+def _(mended: bool) -> Rig:
+    rig, table = legacy()
+    rig.unit.write_register(0x18, 4, rig.command.replace(te=False))
+    table.unmap(0, 0x1000)
+    table.map(0, DATA + 0x8000, 0x1000)
+    if mended:
+        rig.iotlb(1)
+        rig.wait()
+    rig.unit.write_register(0x18, 4, rig.command)
+    rig.port().read(0, 4)
+    return rig
+
+
+def absent_context(**cap: bool) -> tuple[Rig, TableBuilder]:
+    """A device that was refused, and has a context entry now."""
+    rig = Rig(LEGACY, cap=cap)
+    table = rig.second()
+    table.map(0, DATA, 0x1000)
+    rig.start()
+    rig.port().read(0, 4)
+    rig.context(ssptptr=table.root << 12, did=7)
+    return rig, table
+
+
+@mistake("CM = 1: a context entry became present", "cc_inv of 00:02.0")
+def _(mended: bool) -> Rig:
+    rig, _ = absent_context(cm=True)
+    if mended:  # what is absent has domain-id 0 (6.2.2.1)
+        rig.cc(did=0)
+        rig.iotlb(7)
+        rig.wait()
+    rig.port().read(0, 4)
+    return rig
+
+
+@legal("CM = 0: a context entry becomes present")
+def _() -> Rig:
+    rig, _ = absent_context()
+    rig.port().read(0, 4)
+    return rig
+
+
+# PASID entries
+
+
+@mistake("the IOTLB was flushed before the PASID cache", "p_iotlb_inv came before")
+def _(mended: bool) -> Rig:
+    rig, _ = without_pasid()
+    for give in (0, 1) if mended else (1, 0):
+        if give:
+            rig.pasid_iotlb(5)
+        else:
+            rig.pc(1, 5)
+    rig.wait()
+    rig.port().read(0, 4, pasid=5)
+    return rig
+
+
+def without_pasid() -> tuple[Rig, TableBuilder]:
+    """The entry of PASID 5, which has been used, is not present any more."""
+    rig, table = first_stage()
+    rig.port().read(0, 4, pasid=5)
+    rig.memory.write(PASIDS + 5 * 64, bytes(8))
+    return rig, table
+
+
+@mistake("the device-TLB was flushed before the IOTLB", "p_dev_tlb_inv of 00:02.0, PASID 0x5")
+def _(mended: bool) -> Rig:
+    rig, _ = first_stage()
+    rig.port().translate(0, 1, pasid=5)
+    rig.memory.write(PASIDS + 5 * 64, bytes(8))
+    rig.pc(1, 5)
+    if not mended:
+        rig.device_tlb(5)
+    rig.pasid_iotlb(5)
+    if mended:
+        rig.device_tlb(5)
+    rig.wait()
+    return rig
+
+
+@mistake(
+    "RID_PASID was flushed from the device-TLB as if it were a PASID", "dev_tlb_inv of 00:02.0"
+)
+def _(mended: bool) -> Rig:
+    rig, _ = first_stage(pasid=0)
+    rig.port().translate(0, 1)
+    rig.memory.write(PASIDS, bytes(8))
+    rig.pc(1, 0)
+    rig.pasid_iotlb(0)
+    rig.device_tlb(None if mended else 0)
+    rig.wait()
+    return rig
+
+
+@mistake("pc_inv was of another PASID", "pc_inv of domain 1, PASID 0x5")
+def _(mended: bool) -> Rig:
+    rig, _ = without_pasid()
+    rig.pc(1, 5 if mended else 4)
+    rig.pasid_iotlb(5)
+    rig.wait()
+    rig.port().read(0, 4, pasid=5)
+    return rig
+
+
+@mistake("pc_inv was of another domain", "pc_inv of domain 1, PASID 0x5")
+def _(mended: bool) -> Rig:
+    rig, _ = without_pasid()
+    rig.pc(1 if mended else 2, 5)
+    rig.pasid_iotlb(5)
+    rig.wait()
+    rig.port().read(0, 4, pasid=5)
+    return rig
+
+
+@mistake(
+    "another process got a PASID, which was only flushed from the PASID cache", "p_iotlb_inv of"
+)
+def _(mended: bool) -> Rig:
+    rig, _ = first_stage()
+    rig.port().read(0, 4, pasid=5)
+    other = rig.first()
+    other.map(0, DATA + 0x5000, 0x1000)
+    rig.put(PASIDS + 5 * 64, rig.pasid_record(5).replace(fsptptr=other.root << 12))
+    rig.pc(1, 5)
+    if mended:
+        rig.pasid_iotlb(5)
+    rig.wait()
+    rig.port().read(0, 4, pasid=5)
+    return rig
+
+
+@mistake("CM = 1: a PASID entry became present", "pc_inv")
+def _(mended: bool) -> Rig:
+    rig = Rig(cap={"cm": True})
+    table = rig.first()
+    table.map(0, DATA, 0x1000)
+    rig.context()
+    rig.start()
+    rig.port().read(0, 4, pasid=5)
+    rig.pasid(5, FIRST, table=table)
+    if mended:
+        rig.pc(0, 5)
+        rig.pasid_iotlb(5)
+        rig.wait()
+    rig.port().read(0, 4, pasid=5)
+    return rig
+
+
+@mistake("the pointer of a host permission table changed before its domain-id", "several stores")
+def _(mended: bool) -> Rig:
+    """6.2.6.2: in one write of 16 bytes."""
+    rig, _ = with_permissions()
+    entry = rig.pasid_record(0).replace(hptptr=ANOTHER, hptdid=10).pack()
+    if mended:
+        rig.memory.write(PASIDS + 32, entry[32:48])
+    else:
+        rig.memory.write(PASIDS + 32, entry[32:40])
+        rig.memory.write(PASIDS + 40, entry[40:48])
+    rig.pc(1, 0)
+    rig.pasid_iotlb(0)
+    rig.device_tlb()
+    rig.permissions(9)
+    rig.wait()
+    return rig
+
+
+@legal("all invalidations are coarser than owed")
+def _() -> Rig:
+    rig, _ = first_stage()
+    rig.port().translate(0, 1, pasid=5)
+    rig.memory.write(PASIDS + 5 * 64, bytes(8))
+    rig.cc(None)
+    rig.pc(None)
+    rig.iotlb(None)
+    rig.queue.submit(
+        PasidDeviceTlbInvalidateDescriptor.of(
+            sid=DEVICE, gi=True, s=True, addr=EVERYTHING, pfsid_15_4=DEVICE & 0xFFF0
+        )
+    )
+    rig.wait()
+    rig.port().read(0, 4, pasid=5)
+    return rig
+
+
+# Pages
+
+
+@mistake("a second stage was flushed as a first one", "iotlb_inv of domain 1, address 0x0")
+def _(mended: bool) -> Rig:
+    """Table 24: p_iotlb_inv of a page leaves what is of second stages."""
+    rig, table = second_stage()
+    rig.port().read(0, 4)
+    table.unmap(0, 0x1000)
+    if mended:
+        rig.iotlb(1, 0)
+    else:
+        rig.pasid_iotlb(0, 1, 0)
+    rig.wait()
+    rig.port().read(0, 4)
+    return rig
+
+
+@legal("a first stage is flushed by pages of its domain, whatever the address (Table 23)")
+def _() -> Rig:
+    rig, table = first_stage()
+    rig.port().read(0, 4, pasid=5)
+    table.unmap(0, 0x1000)
+    rig.iotlb(1, 0x7000)
+    rig.wait()
+    rig.port().read(0, 4, pasid=5)
+    return rig
+
+
+@mistake("1 GiB went with the mask of 2 MiB", "AM = 18")
+def _(mended: bool) -> Rig:
+    rig, table = second_stage()
+    where = entry_of(rig, table, level=3)
+    store(rig, where, 0x83)
+    rig.iotlb(1)
+    rig.wait()
+    for address in (0x40_0000, 0x240_0000):
+        rig.port().read(address, 4)
+    store(rig, where, 0)
+    rig.iotlb(1, 0, am=18 if mended else 9)
+    rig.wait()
+    rig.port().read(0x240_0000, 4)
+    return rig
+
+
+@legal("a 2 MiB leaf alone changes: AM = 9, and IH = 1")
+def _() -> Rig:
+    rig, table = second_stage(0x20_0000)
+    for address in (0, 0x5000):
+        rig.port().read(address, 4)
+    store(rig, leaf(rig, table, 0)[0], 0)
+    rig.iotlb(1, 0, am=9, ih=True)
+    rig.wait()
+    for address in (0, 0x5000, 0x7000):
+        rig.port().read(address, 4)
+    return rig
+
+
+@mistake("the range of a flush was not aligned to its mask", "domain 1, address 0x4000")
+def _(mended: bool) -> Rig:
+    rig = Rig(LEGACY)
+    table = rig.second()
+    table.map(0, DATA, 0x8000)
+    rig.context(ssptptr=table.root << 12)
+    rig.start()
+    for page in range(8):
+        rig.port().read(page << 12, 4)
+    table.unmap(0x3000, 0x2000)
+    if mended:
+        rig.iotlb(1, 0, am=3)
+    else:
+        rig.iotlb(1, 0x3000, am=1)  # pages 2 and 3
+    rig.wait()
+    rig.port().read(0x4000, 4)
+    return rig
+
+
+def with_other_leaf(bits: int, *, there: bool, **cap: int) -> Rig:
+    """Bits of the leaf set or cleared, after a request went by what it was before."""
+    rig, table = legacy(**cap)
+    where, entry = leaf(rig, table, 0)
+    if there:
+        store(rig, where, entry & ~bits)
+        rig.iotlb(1, 0)
+        rig.wait()
+    rig.port().read(0, 4)
+    rig.port().write(0, b"x")
+    store(rig, where, entry if there else entry & ~bits)
+    return rig
+
+
+@mistake("the right to write was taken away", "iotlb_inv of domain 1, address 0x0")
+def _(mended: bool) -> Rig:
+    rig = with_other_leaf(2, there=False)
+    if mended:
+        rig.iotlb(1, 0)
+        rig.wait()
+    rig.port().write(0, b"x")
+    return rig
+
+
+@mistake("CM = 1: the right to write was given", "iotlb_inv of domain 1, address 0x0")
+def _(mended: bool) -> Rig:
+    rig = with_other_leaf(2, there=True, cm=True)
+    if mended:
+        rig.iotlb(1, 0)
+        rig.wait()
+    rig.port().write(0, b"x")
+    return rig
+
+
+@legal("CM = 1: a page of a first stage appears, to which CM does not apply")
+def _() -> Rig:
+    rig = Rig(cap={"cm": True})
+    table = rig.first()
+    table.map(0, DATA, 0x1000)
+    rig.context()
+    rig.pasid(5, FIRST, table=table)
+    rig.start()
+    rig.port().read(0x1000, 4, pasid=5)
+    table.map(0x1000, DATA + 0x1000, 0x1000)
+    rig.port().read(0x1000, 4, pasid=5)
+    return rig
+
+
+@legal("an accessed flag is cleared")
+def _() -> Rig:
+    rig, table = first_stage()
+    rig.port().write(0, b"x", pasid=5)
+    where, entry = leaf(rig, table, 0)
+    store(rig, where, entry & ~(1 << 5))
+    rig.port().write(0, b"y", pasid=5)
+    return rig
+
+
+# Dirty flags
+
+
+@mistake("dirty flags were read and cleared, and nothing flushed", "domain 1, address 0x0")
+def _(mended: bool) -> Rig:
+    rig, table = second_stage(ssade=True)
+    rig.port().write(0, b"x")
+    where, entry = leaf(rig, table, 0)
+    store(rig, where, entry & ~(1 << 9))
+    if mended:
+        rig.iotlb(1, 0, ih=True)
+    rig.wait()
+    rig.port().write(0, b"y")
+    return rig
+
+
+@mistake("dirty flags were cleared, and a device-TLB went on writing", "dev_tlb_inv of 00:02.0")
+def _(mended: bool) -> Rig:
+    rig, table = second_stage(ssade=True)
+    given = rig.port().translate(0, 1).entries[0]
+    where, entry = leaf(rig, table, 0)
+    store(rig, where, entry & ~(1 << 9))
+    rig.iotlb(1, 0, ih=True)
+    if mended:
+        rig.device_tlb(address=0)
+    rig.wait()
+    if not mended:
+        rig.port().write_translated(given.address, b"y")
+    return rig
+
+
+@mistake("dirty tracking began, and the device-TLB had been written by", "dev_tlb_inv of 00:02.0")
+def _(mended: bool) -> Rig:
+    rig, _ = second_stage()
+    given = rig.port().translate(0, 1).entries[0]
+    rig.put(PASIDS, rig.pasid_record(0).replace(ssade=True))
+    rig.pc(1, 0)
+    rig.iotlb(1)
+    if mended:
+        rig.device_tlb()
+    rig.wait()
+    if not mended:
+        rig.port().write_translated(given.address, b"y")
+    return rig
+
+
+@mistake(
+    "dirty flags of a first stage were cleared", "p_iotlb_inv of domain 1, PASID 0x5, address 0x0"
+)
+def _(mended: bool) -> Rig:
+    rig, table = first_stage()
+    rig.port().write(0, b"x", pasid=5)
+    where, entry = leaf(rig, table, 0)
+    store(rig, where, entry & ~(1 << 6))
+    if mended:
+        rig.pasid_iotlb(5, 1, 0, ih=True)
+    rig.wait()
+    rig.port().write(0, b"y", pasid=5)
+    return rig
+
+
+# Several users
+
+
+@mistake("two domains had one table, and one was flushed", "iotlb_inv of domain 2")
+def _(mended: bool) -> Rig:
+    rig = Rig(LEGACY)
+    table = rig.second()
+    table.map(0, DATA, 0x1000)
+    users = {DEVICE: 1, NEIGHBOUR: 2}
+    for source_id, domain_id in users.items():
+        rig.context(source_id, ssptptr=table.root << 12, did=domain_id)
+    rig.start()
+    for source_id in users:
+        rig.port(source_id).read(0, 4)
+    table.unmap(0, 0x1000)
+    rig.iotlb(1, 0)
+    if mended:
+        rig.iotlb(2, 0)
+    rig.wait()
+    for source_id in users:
+        rig.port(source_id).read(0, 4)
+    return rig
+
+
+@mistake("a process had two PASIDs, and one was flushed", "PASID 0x6")
+def _(mended: bool) -> Rig:
+    rig, table = first_stage()
+    rig.pasid(6, FIRST, table=table)
+    for pasid in (5, 6):
+        rig.port().read(0, 4, pasid=pasid)
+    table.unmap(0, 0x1000)
+    rig.pasid_iotlb(5, 1, 0)
+    if mended:
+        rig.pasid_iotlb(6, 1, 0)
+    rig.wait()
+    for pasid in (5, 6):
+        rig.port().read(0, 4, pasid=pasid)
+    return rig
+
+
+@mistake("two functions had one domain, and one device-TLB was flushed", "dev_tlb_inv of 00:03.0")
+def _(mended: bool) -> Rig:
+    rig, table = with_device_tlbs(DEVICE, NEIGHBOUR)
+    for source_id in (DEVICE, NEIGHBOUR):
+        rig.port(source_id).translate(0, 1)
+    table.unmap(0, 0x1000)
+    rig.iotlb(1, 0)
+    rig.device_tlb(address=0)
+    if mended:
+        rig.device_tlb(source_id=NEIGHBOUR, address=0)
+    rig.wait()
+    if not mended:
+        rig.port(NEIGHBOUR).write_translated(DATA, b"x")
+    return rig
+
+
+@mistake("a guest's p_iotlb_inv was given the domain-id of the host", "domain 5")
+def _(mended: bool) -> Rig:
+    rig, _ = nested()
+    at = rig.pasid_record(5).fsptptr
+    rig.port().read(0, 4, pasid=5)
+    for _ in range(3):
+        at = rig.memory.read_record(at, 8) & (1 << 52) - 0x1000
+    store(rig, at, 0)
+    rig.pasid_iotlb(5, 5 if mended else 1, 0)
+    rig.wait()
+    rig.port().read(0, 4, pasid=5)
+    return rig
+
+
+@mistake("the domain-id of a guest was another guest's", "iotlb_inv of domain 5")
+def _(mended: bool) -> Rig:
+    rig, below = nested()
+    rig.port().read(0, 4, pasid=5)
+    other = rig.first()
+    other.map(0, DATA + 0x1000, 0x1000)
+    rig.memory.write(PASIDS + 5 * 64, bytes(8))
+    rig.pc(5, 5)
+    if mended:
+        rig.iotlb(5)
+    rig.wait()
+    rig.memory.write(PASIDS + 5 * 64 + 8, bytes(56))
+    rig.pasid(5, NESTED, table=other, below=below, did=5)
+    rig.port().read(0, 4, pasid=5)
+    return rig
+
+
+# Host permissions
+
+
+@mistake("a table of permissions went, and hpt_inv was of leaves only", "hpt_inv of HPT domain 9")
+def _(mended: bool) -> Rig:
+    """6.5.2.7: IH says up to which level."""
+    rig, address = with_permissions()
+    rig.put(PERMISSIONS + 0x2000, HostPermissionL2Entry.of())
+    page = HostPermissionGranularity.PAGE_IN_DOMAIN
+    rig.queue.submit(
+        HostPermissionInvalidateDescriptor.of(g=page, hptdid=9, addr=DATA, ih=1 if mended else 0)
+    )
+    rig.wait()
+    rig.port().write_translated(address, b"y")
+    return rig
+
+
+@mistake("other permissions, and hpt_inv was of leaves only", "hpt_inv of HPT domain 9, IH = 3")
+def _(mended: bool) -> Rig:
+    rig, _ = with_permissions()
+    rig.put(PASIDS, rig.pasid_record(0).replace(hptptr=ANOTHER))
+    rig.pc(1, 0)
+    rig.pasid_iotlb(0)
+    rig.device_tlb()
+    domain = HostPermissionGranularity.DOMAIN
+    rig.queue.submit(
+        HostPermissionInvalidateDescriptor.of(g=domain, hptdid=9, ih=3 if mended else 0)
+    )
+    rig.wait()
+    return rig
+
+
+# Given away too early
+
+
+def freed(rig: Rig, frame: int, mended: bool) -> Rig:
+    """What was given up is used again, after the wait or before it."""
+    if mended:
+        rig.wait()
+    rig.memory.load(frame, b"\x77" * 4096)
+    rig.wait()
+    return rig
+
+
+@mistake("a page table was freed before the wait", "the table at")
+def _(mended: bool) -> Rig:
+    rig, table = legacy()
+    where = entry_of(rig, table, level=2)
+    page = rig.memory.read_record(where, 8) & (1 << 52) - 0x1000
+    store(rig, where, 0)
+    rig.iotlb(1, 0, am=9)
+    return freed(rig, page, mended)
+
+
+@mistake("the tables of a domain were freed before the wait", "the table at")
+def _(mended: bool) -> Rig:
+    rig, table = legacy()
+    rig.clear(legacy_context(), 16)
+    rig.cc()
+    rig.iotlb(1)
+    return freed(rig, table.root << 12, mended)
+
+
+@mistake("the memory of a domain was given away before the wait", "the page at 0x400000")
+def _(mended: bool) -> Rig:
+    rig, _ = legacy()
+    rig.clear(legacy_context(), 16)
+    rig.cc()
+    rig.iotlb(1)
+    return freed(rig, DATA, mended)
+
+
+@mistake("a context table was freed before the wait", "the table at 0x2000")
+def _(mended: bool) -> Rig:
+    rig, _ = legacy()
+    rig.clear(ROOT, 16)
+    rig.cc(None)
+    rig.iotlb(None)
+    return freed(rig, CONTEXTS, mended)
+
+
+@mistake("a PASID table was freed before the wait", "the table at 0x5000")
+def _(mended: bool) -> Rig:
+    rig, _ = first_stage()
+    rig.port().read(0, 4, pasid=5)
+    rig.clear(DIRECTORY, 8)
+    rig.pc(None)
+    rig.iotlb(1)
+    return freed(rig, PASIDS, mended)
+
+
+@mistake("a PASID directory was freed before the wait", "the table at 0x4000")
+def _(mended: bool) -> Rig:
+    rig, _ = first_stage()
+    rig.port().read(0, 4, pasid=5)
+    rig.clear(CONTEXTS + DEVICE * 32, 32)
+    rig.cc(did=0)
+    rig.pc(None)
+    rig.iotlb(1)
+    return freed(rig, DIRECTORY, mended)
+
+
+@mistake("the tables of a process were freed before the wait", "the table at")
+def _(mended: bool) -> Rig:
+    rig, table = without_pasid()
+    rig.pc(1, 5)
+    rig.pasid_iotlb(5)
+    return freed(rig, table.root << 12, mended)
+
+
+@mistake("the old root table was freed before the wait", "the table at 0x1000")
+def _(mended: bool) -> Rig:
+    rig = moved_root()
+    rig.cc(None)
+    rig.iotlb(None)
+    return freed(rig, ROOT, mended)
+
+
+def moved_root() -> Rig:
+    """Another root table leads to the same context table."""
+    rig = Rig(LEGACY, cap={"esrtps": False})
+    table = rig.second()
+    table.map(0, DATA, 0x1000)
+    rig.context(ssptptr=table.root << 12)
+    rig.start()
+    rig.port().read(0, 4)
+    rig.memory.load(OTHER, rig.memory.read(ROOT, 0x1000))
+    rig.set_root(OTHER)
+    return rig
+
+
+@mistake("a page was given away before its device-TLB invalidation was waited for", "the page at")
+def _(mended: bool) -> Rig:
+    rig, table = first_stage()
+    rig.port().translate(0, 1, pasid=5)
+    table.unmap(0, 0x1000)
+    rig.pasid_iotlb(5, 1, 0)
+    rig.wait()
+    rig.device_tlb(5)
+    return freed(rig, DATA, mended)
+
+
+@legal("another root table leads to the same tables, whose pages go on being used")
+def _() -> Rig:
+    rig = moved_root()
+    rig.cc(None)
+    rig.iotlb(None)
+    rig.memory.load(DATA, b"mine")
+    rig.wait()
+    rig.port().read(0, 4)
+    return rig
+
+
+@legal("one device leaves a domain, another one goes on with its tables and pages")
+def _() -> Rig:
+    rig, table = legacy()
+    rig.context(NEIGHBOUR, ssptptr=table.root << 12)
+    rig.port(NEIGHBOUR).read(0, 4)
+    rig.clear(legacy_context(), 16)
+    rig.cc()
+    rig.iotlb(1)
+    rig.memory.load(DATA, b"mine")
+    rig.memory.load(table.root << 12, rig.memory.read(table.root << 12, 4096))
+    rig.wait()
+    rig.port(NEIGHBOUR).read(0, 4)
+    return rig
+
+
+@legal("tables are used anew while translation is off")
+def _() -> Rig:
+    rig, table = legacy()
+    rig.unit.write_register(0x18, 4, rig.command.replace(te=False))
+    rig.clear(legacy_context(), 16)
+    rig.memory.load(table.root << 12, b"\x77" * 4096)
+    rig.memory.load(DATA, b"of another")
+    rig.unit.write_register(0x18, 4, rig.command)
+    rig.cc(None)
+    rig.iotlb(None)
+    rig.wait()
+    return rig
+
+
+@legal("CM = 1: a page appears, and before the wait something else is stored at address 0")
+def _() -> Rig:
+    rig, table = legacy(cm=True)
+    rig.port().read(0x4000, 4)
+    table.map(0x4000, DATA + 0x4000, 0x1000)
+    rig.iotlb(1, 0x4000)
+    rig.memory.load(0, b"x" * 64)
+    rig.wait()
+    return rig
+
+
+# The queue, and registers
+
+
+@mistake("a descriptor was written, and the tail not moved", "iotlb_inv of domain 1")
+def _(mended: bool) -> Rig:
+    rig, table = legacy()
+    table.unmap(0, 0x1000)
+    if mended:
+        rig.iotlb(1, 0)
+        rig.wait()
+    else:
+        at = QUEUE + rig.unit.read_register(0x88, 8)
+        page = IotlbInvalidateDescriptor.of(g=IotlbGranularity.PAGE_IN_DOMAIN, did=1)
+        rig.memory.write(at, int(page).to_bytes(16, "little"))
+    rig.port().read(0, 4)
+    return rig
+
+
+@mistake("descriptors of 128 bits were put in a queue of 256", "iotlb_inv of domain 1")
+def _(mended: bool) -> Rig:
+    rig, table = second_stage()
+    rig.port().read(0, 4)
+    table.unmap(0, 0x1000)
+    if mended:
+        rig.iotlb(1, 0)
+        rig.wait()
+    else:
+        tail = rig.unit.read_register(0x88, 8)
+        page = IotlbInvalidateDescriptor.of(g=IotlbGranularity.PAGE_IN_DOMAIN, did=1)
+        for number in range(2):
+            rig.memory.write(QUEUE + tail + 16 * number, int(page).to_bytes(16, "little"))
+        rig.unit.write_register(0x88, 8, tail + 32)
+    rig.port().read(0, 4)
+    return rig
+
+
+def by_registers() -> tuple[Rig, TableBuilder]:
+    rig, table = legacy()
+    rig.unit.write_register(0x18, 4, rig.command.replace(qie=False))
+    return rig, table
+
+
+def iotlb_register(rig: Rig, granularity: int, address: int | None = None) -> None:
+    offset = rig.capabilities.iotlb_offset
+    if address is not None:
+        rig.unit.write_register(offset, 8, address)
+    rig.unit.write_register(offset + 8, 8, 1 << 63 | granularity << 60 | 1 << 32)
+
+
+@mistake("IVA_REG held the address of the flush before", "domain 1, address 0x0")
+def _(mended: bool) -> Rig:
+    rig, table = by_registers()
+    iotlb_register(rig, 3, 0x5000)
+    table.unmap(0, 0x1000)
+    iotlb_register(rig, 3, 0 if mended else None)
+    rig.port().read(0, 4)
+    return rig
+
+
+@mistake("registers: the IOTLB was flushed before the context cache", "iotlb_inv came before")
+def _(mended: bool) -> Rig:
+    rig, _ = by_registers()
+    other_domain(rig)
+    for give in (0, 1) if mended else (1, 0):
+        if give:
+            iotlb_register(rig, 2)
+        else:
+            rig.unit.write_register(0x28, 8, 1 << 63 | 3 << 61 | DEVICE << 16 | 1)
+    rig.port().read(0, 4)
+    return rig
+
+
+def told(rig: Rig) -> list[str]:
+    return said(lambda _: rig, True)
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_mistake_is_named(name: str) -> None:
+    story, named = MISTAKES[name]
+    findings = told(story(False))
+    assert any(named in each for each in findings), findings
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_nothing_is_said_of_who_does_not_make_it(name: str) -> None:
+    story, _ = MISTAKES[name]
+    assert told(story(True)) == []
+
+
+@pytest.mark.parametrize("name", LEGAL)
+def test_nothing_is_said_of_what_is_legal(name: str) -> None:
+    assert told(LEGAL[name]()) == []
