@@ -60,7 +60,7 @@ class FramesLeft:
             return
         for place in places:
             self._is_left(place, copy, changed)
-            if undrained and copy.cache is CacheName.IOTLB:
+            if undrained and copy.cache is CacheName.IOTLB and changed.word.structure in PAGING:
                 self._undrained[place[1]] = copy, changed, undrained
 
     def _left_by(self, copy: Copy, changed: Change) -> set[Place]:
