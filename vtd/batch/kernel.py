@@ -966,7 +966,9 @@ def _miss(
     notes: Any,
 ) -> int:
     """A request within a page that the IOTLB does not decide."""
-    if kinds[kind + KNOWN_SINCE] != control[EPOCH] or (entry and iotlb[entry + FAULT]):
+    if kinds[kind + KNOWN_SINCE] != control[EPOCH]:
+        return LEFT_TO_UNIT
+    if entry and (iotlb[entry + FAULT] or length == 0):  # 0 bytes may be read where W is granted
         return LEFT_TO_UNIT
     for store in (iotlb, first, second):
         if store[CAPACITY] - store[SIZE] < ROOM:

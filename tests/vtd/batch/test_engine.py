@@ -99,6 +99,24 @@ def test_a_unit_that_is_observed_is_asked_request_by_request() -> None:
     assert observer.count == 5
 
 
+@pytest.mark.section("6.2.4")
+@pytest.mark.parametrize("after", [bytes(8), None], ids=["unmapped", "left"])
+def test_a_zero_length_read_of_a_cached_page_that_is_only_written_asks_no_table(
+    after: bytes | None,
+) -> None:
+    world = World(Mode.LEGACY)
+    leaf, _ = world.places["second1"]
+    value = int.from_bytes(world.memory.read(leaf, 8), "little")
+    world.memory.write(leaf, (value & ~READ).to_bytes(8, "little"))
+    unit, rows = world.start().unit, reads(world, 2)
+    rows["access"], rows["length"] = [WRITE, READ], [4, 0]
+    run(unit, rows[:1])
+    if after is not None:
+        world.memory.write(leaf, after)
+    (outcome,) = run(unit, rows[1:])
+    assert (outcome["status"], outcome["hit"], outcome["reads"]) == (Status.PASSED, 1, 0)
+
+
 def test_a_transfer_is_cut_at_pages_and_refused_for_its_first_refused_part() -> None:
     world = World(Mode.LEGACY)
     rows = reads(world, 2)
