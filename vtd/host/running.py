@@ -64,8 +64,6 @@ LOW = 0x10_0000
 """The host keeps the first MiB for itself."""
 PASID = 1
 """That of devices whose policy has PASIDs."""
-LARGEST_TABLE = 256
-"""Interrupt-remapping entries of one page."""
 
 
 class HostError(ValueError):
@@ -172,8 +170,6 @@ class RunningHost:
             unit = self.unit(base)
             seen = ClaimedUnit(unit, self._claims[base]) if base in self._claims else unit
             policies = [each.policy for each in judgement.devices if each.base == base]
-            if len(policies) > LARGEST_TABLE:
-                raise HostError(f"more than {LARGEST_TABLE} devices behind the unit at {base:#x}")
             self.audits[base] = Audit(unit)
             driver = self.drivers[base] = Driver(
                 seen, self.stores, self.frames, scalable=base in scalable, flush=self._flush

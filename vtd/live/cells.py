@@ -342,7 +342,7 @@ def cells() -> Iterator[Cell]:
         "the power fails while a disk is written",
         unit() + DEVICES,
         checks=("units", "write_until_cut"),
-        next_checks=("units", "after_cut", "nvme"),
+        next_checks=("units", "after_cut", "nvme every"),
         power_cut=True,
     )
     yield _cell(

@@ -115,14 +115,15 @@ class Driver:
 
         The queue comes first, as scalable mode knows no other interface (6.5.2), and the pointers
         before the functions that use them (6.6, 6.7). ``interrupt_entries``: a power of two from 2
-        to 256. ``extended_interrupts``: EIME (11.4.10).
+        to 65536. ``extended_interrupts``: EIME (11.4.10).
         """
-        if interrupt_entries not in {1 << bits for bits in range(1, 9)}:
-            raise DomainError(f"interrupt_entries: {interrupt_entries}, not 2, 4 ... 256")
+        if interrupt_entries not in {1 << bits for bits in range(1, 17)}:
+            raise DomainError(f"interrupt_entries: {interrupt_entries}, not 2, 4 ... 65536")
         if interrupts and ("ir" not in self.capabilities.features or self.queue is None):
             raise DomainError("interrupt remapping: the unit has none, or no queue is used for it")
         if interrupts:
-            base, size = self.structures.new_table(), interrupt_entries.bit_length() - 2
+            base = self.structures.new_table(max(1, interrupt_entries // INTERRUPTS))
+            size = interrupt_entries.bit_length() - 2
             self._interrupts = InterruptTable(
                 self._memory, base, interrupt_entries, self.guidance, self.invalidate
             )

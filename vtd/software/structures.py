@@ -37,11 +37,24 @@ class Structures:
         self.scalable = scalable
         self.root = self.new_table()
 
-    def new_table(self) -> int:
-        """The address of a page of zeros; BuildError when there is none."""
-        address = self.frames.allocate() * PAGE_SIZE
-        self._memory.write(address, bytes(PAGE_SIZE))
+    def new_table(self, pages: int = 1) -> int:
+        """The address of consecutive pages of zeros; BuildError when there are none."""
+        address = self._consecutive_frames(pages) * PAGE_SIZE
+        self._memory.write(address, bytes(pages * PAGE_SIZE))
         return address
+
+    def _consecutive_frames(self, count: int) -> int:
+        """The first of frames that follow each other."""
+        found, others = [self.frames.allocate()], list[int]()
+        while len(found) < count:
+            frame = self.frames.allocate()
+            if frame != found[-1] + 1:
+                others += found
+                found = []
+            found.append(frame)
+        for frame in others:
+            self.frames.free(frame)
+        return found[0]
 
     def root_entry(self, source_id: int) -> int:
         """The address of the root entry of a requester."""

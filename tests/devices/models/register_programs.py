@@ -54,6 +54,11 @@ def words(draw: random.Random) -> int:
     )
 
 
+def some(draw: random.Random, places: range) -> list[int]:
+    """All of them now and then, otherwise two: what is elsewhere stays from programs before."""
+    return list(places) if draw.random() < 0.1 else draw.sample(places, 2)
+
+
 class Bench:
     """A function and its memory, of which it may use what is in the fence."""
 
@@ -149,7 +154,7 @@ def enable_translation(function: PciFunction) -> None:
 def ioat_program(bench: Bench) -> None:
     """Descriptors that make some sense, a channel that is told anything."""
     draw = bench.random
-    for at in (*FENCE[::0x400], *draw.sample(FENCE[::64], 4)):
+    for at in some(draw, FENCE[::0x400]) + draw.sample(FENCE[::64], 2):
         bench.port.ram.write(at, Descriptor.of(
             size=draw.choice(SIZES), interrupt=draw.getrandbits(1), completion=draw.getrandbits(1),
             null=draw.random() < 0.1, opcode=draw.choice((0, 0, 0, 0x87)),
@@ -190,7 +195,7 @@ def nvme_program(bench: Bench) -> None:
         for register, usual in ((0x28, 0x1000), (0x30, 0x5000)):
             bench.write(register, 8, usual if draw.random() < 0.9 else draw.choice(ADDRESSES))
         bench.write(0x14, 4, draw.choice((1, 1, words(draw) | 1)))
-    for at in (*range(0x1000, 0x1200, 64), *draw.sample(range(0x1200, 0x4000, 64), 2)):
+    for at in some(draw, range(0x1000, 0x1200, 64)) + draw.sample(range(0x1200, 0x4000, 64), 1):
         psdt = draw.choice((0, 0, 0, 0, 1, 2, 3))
         pointer = SglDescriptor.of(
             type=draw.choice((0, 0, 1, 2, 3, 5)), address=draw.choice(ADDRESSES),
@@ -331,7 +336,7 @@ def dsa_program(bench: Bench) -> None:
     queue = draw.randrange(2)
     if draw.random() < 0.2 or not device.configuration(queue).enabled:
         dsa_start(bench, queue)
-    for record in range(0x1000, 0x1400, 64):
+    for record in some(draw, range(0x1000, 0x1400, 64)):
         bench.port.ram.write(record, dsa_work(draw).pack())
     for _ in range(draw.randrange(1, 4)):
         raw = dsa_work(draw).pack()

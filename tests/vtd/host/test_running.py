@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from devices.capabilities import ExtendedCapabilityId
+from devices.interrupt_programming import remappable_message
 from tests.vtd.host.plan_strategies import machine, plans
 from vtd.host.attempts import BYTES, MARK, try_everything
 from vtd.host.guests import Passed
@@ -284,3 +285,25 @@ def test_a_device_with_pasids_reaches_its_guest_by_both_ways() -> None:
     written = passed.domain.read_and_clear_dirty(0x10_0000, 1 << 20)
     assert written == [(0x10_0000, PAGE), (0x1F_F000, PAGE)]
     assert list(host.findings()) == []
+
+
+def test_more_devices_than_a_page_has_interrupt_entries_run_behind_one_unit() -> None:
+    count = 300
+    host = of_text(
+        '[[memory]]\nstart = 0\nsize = "64 MiB"\n'
+        '[[unit]]\nprofile = "xeon"\nbase = 0xfed9_0000\ninclude_all = true\n'
+        '[[bridge]]\nname = "port"\nat = "00:1c.0"\nkind = "root_port"\nacs = true\n'
+        '[[function]]\nname = "nic"\nat = "port/00.0"\n'
+        f"sriov = {{ total = {count}, first_offset = 1, stride = 1 }}\nvfs = {count}\n"
+        '[[guest]]\nname = "guest"\nmemory = [{ start = 0, size = "1 MiB" }]\n'
+        f'[[assign]]\nguest = "guest"\ndevices = {[f"nic.vf{each}" for each in range(count)]}\n'
+    )
+    assert len(host.passed) == count
+    assert len({passed.handle for passed in host.passed}) == count
+    for passed in (host.passed[0], host.passed[-1]):
+        assert passed.handle is not None
+        message = remappable_message(passed.handle, 0)
+        data = message.data.to_bytes(4, "little")
+        assert passed.function.dma.write(message.address, data).interrupt is not None
+        assert passed.function.dma.write(0x1000, MARK).ok
+        assert host.physical.read(passed.guest.host_address(0x1000) or 0, len(MARK)) == MARK

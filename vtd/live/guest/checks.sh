@@ -80,10 +80,12 @@ write_and_verify() { # DISK PLACE-IN-KIB KIB BLOCK
 	rm "/tmp/data.$2"
 }
 
-check_nvme() {
+check_nvme() { # [every]: with every size of blocks that a command can have
 	[ -n "$(disks)" ] || { failed "nvme" "no disk"; return; }
+	sizes="512 4096 65536 131072 524288"
+	[ "$1" = every ] && sizes="$sizes 1024 2048 8192 16384 32768 262144"
 	for disk in $(disks); do
-		for block in 512 4096 65536 131072 524288; do
+		for block in $sizes; do
 			verdict "nvme $disk $block" write_and_verify "$disk" 0 512 "$block"
 		done
 		for job in 1 2 3 4; do
