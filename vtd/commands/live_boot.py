@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path, PurePath
 from typing import Annotated, Any
 
@@ -17,13 +17,17 @@ from vtd.commands.live_guest import (
     make_guest,
     store,
 )
+from vtd.commands.machine import machine_errors
 from vtd.commands.reading import read_bytes, read_text, unusable_input
 from vtd.commands.rendering.answer import CommandAnswer, Format, Output, show
 from vtd.live.boot import Boot, Outcome, run
 from vtd.live.cells import CHECKS, DEVICES, unit
 from vtd.live.defects import DEFECTS
+from vtd.live.initramfs import known_checks
 from vtd.live.judgement import FaultLine, fault_lines, findings
 from vtd.logs.causes import cause_of
+from vtd.machine.assembly import assemble
+from vtd.machine.description import read_machine
 from vtd.unit.caching.policy import POLICIES
 
 FOUND = 1
@@ -95,13 +99,17 @@ def boot(
     for name in broken or ():
         _check_name(name, DEFECTS, "--break")
     _check_name(caches, POLICIES, "--caches")
+    lines_of_checks = tuple(filter(None, checks.split(",")))
+    for line in lines_of_checks:
+        _check_name(line.partition(" ")[0], known_checks(), "--checks")
     with unusable_input("vtd live boot"):
         guest = make_guest(qemu, store().find_kernel(kernel, modules), busybox)
-    with unusable_input(machine or "vtd live boot"):
+    with unusable_input(machine or "vtd live boot"), machine_errors():
         description = DEFAULT_MACHINE if machine is None else read_text(machine)
+        assemble(read_machine(description, machine or ""), file=machine or "")
         wanted = Boot(
             description,
-            (*filter(None, checks.split(",")), *(["collect"] if collect is not None else [])),
+            (*lines_of_checks, *(["collect"] if collect is not None else [])),
             append,
             cpus,
             caches=caches,
@@ -129,7 +137,7 @@ def boot(
         raise typer.Exit(FOUND)
 
 
-def _check_name(name: str, known: Mapping[str, object], option: str) -> None:
+def _check_name(name: str, known: Collection[str], option: str) -> None:
     if name not in known:
         raise typer.BadParameter(f"{name!r}: not one of {', '.join(known)}", param_hint=option)
 

@@ -6,6 +6,7 @@ kernel looks for it there before anything else.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from importlib import resources
 
@@ -30,6 +31,12 @@ OF_SCRIPTS = ("ext4", "ioatdma", "igb", "igbvf", "virtio_pci", "virtio_blk")
 WITH_TOOLS = frozenset({"ethtool", "nvme_virtual"})
 """Checks that run programs of a distribution."""
 FILES = resources.files("vtd.live") / "guest"
+_CHECK = re.compile(r"^check_(\w+)\(\)", re.MULTILINE)
+
+
+def known_checks() -> tuple[str, ...]:
+    """The checks that a guest has, by name."""
+    return tuple(_CHECK.findall((FILES / "checks.sh").read_text()))
 
 
 def build(

@@ -72,6 +72,7 @@ def test_a_boot_that_goes_wrong_is_told(qemu: FakeQemu, tmp_path: Path) -> None:
         (["--caches", "some"], "'some': not one of default, aggressive, late, off"),
         (["--qemu", "/absent/qemu"], "/absent/qemu: No such file or directory"),
         (["--machine", "/absent.toml"], "/absent.toml: No such file or directory"),
+        (["--checks", "units,frob"], "--checks: 'frob': not one of units, unused, remapping, nvme"),
         (["--run", "/absent.sh"], "/absent.sh: No such file or directory"),
         (["--busybox", "/absent"], "no statically linked busybox (/absent)"),
         (["--modules", "/absent", "/dev/null"], "/dev/null: no kernel image of Linux for x86"),
@@ -112,10 +113,14 @@ def test_a_qemu_that_is_killed_or_fails_is_one_line(
 
 def test_a_machine_that_can_not_be_is_told(qemu: FakeQemu, tmp_path: Path) -> None:
     machine = tmp_path / "machine.toml"
-    machine.write_text('[[unit]]\nprofile = "nothing"\nbase = 0xfd000000\n')
+    unit = '[[unit]]\nprofile = "nothing"\nbase = 0xfd000000\n'
+    machine.write_text(unit + '[[function]]\nat = "00:04.0"\nmodel = "toaster"\n')
     out, errors = vtd("boot", "--machine", str(machine), code=2)
     assert out == ""
-    assert str(machine) in errors
+    wrong = vtd("serve", str(machine), code=2)[1]
+    assert errors.endswith(wrong)
+    assert len(wrong.splitlines()) == 2
+    assert all(line.startswith(f"vtd: {machine}:") for line in wrong.splitlines())
 
 
 def test_cells_are_booted_once(qemu: FakeQemu, tmp_path: Path) -> None:
@@ -181,6 +186,12 @@ def test_a_matrix_that_can_not_be_is_one_line(
     out, errors = vtd("matrix", *arguments, code=2)
     assert out == ""
     assert message in " ".join(errors.split())
+
+
+def test_results_that_can_not_be_kept_are_told_before_anything_is_booted(qemu: FakeQemu) -> None:
+    _, errors = vtd("matrix", "intx", "--results", "/absent/results.jsonl", code=2)
+    assert errors.endswith("vtd live matrix: /absent/results.jsonl: No such file or directory\n")
+    assert not (qemu.folder / "initrd").exists()
 
 
 def test_what_is_there_is_told(qemu: FakeQemu) -> None:

@@ -1,13 +1,11 @@
 """Cells are machines that can be, with checks that there are; each defect has one that notices."""
 
-import re
-
 import pytest
 
 from devices.source_id import Bdf
 from vtd.live.cells import ALIAS, CONTROLS, KIT_CONTROLS, RESERVED_AW, UNALIGNED, Cell, all_cells
 from vtd.live.defects import DEFECTS
-from vtd.live.initramfs import FILES
+from vtd.live.initramfs import known_checks
 from vtd.live.random_capabilities import LIES, random_cell, random_cells
 from vtd.machine.assembly import assemble
 from vtd.machine.description import read_machine
@@ -15,7 +13,7 @@ from vtd.unit.caching.policy import POLICIES
 from vtd.unit.departures import departures_named
 
 CELLS = all_cells()
-KNOWN_CHECKS = set(re.findall(r"^check_(\w+)\(\)", (FILES / "checks.sh").read_text(), re.MULTILINE))
+KNOWN_CHECKS = set(known_checks())
 
 
 @pytest.mark.parametrize("cell", CELLS.values(), ids=lambda cell: cell.name)
