@@ -1,8 +1,8 @@
 """Cases with every kind of request: of memory, of translations, of pages, translated, interrupts.
 
-VT-d 3.14, 3.15, 4.2, 7.4. Tables are valid and do not change; what is switched off and on between
-requests are the functions of the unit, its queue and its root pointer. So nothing depends on what
-a unit keeps in caches.
+VT-d 3.14, 3.15, 4.2, 7.4. Tables have few flaws or none, and do not change; what is switched off
+and on between requests are the functions of the unit, its queue and its root pointer. So nothing
+depends on what a unit keeps in caches.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from vtd.fuzz.case import (
 )
 from vtd.fuzz.driver import ModelDriver
 from vtd.fuzz.places import DATA, DATA_PAGES, NOWHERE
-from vtd.fuzz.strategies import Aim, address_spaces, aims, supports_scalable
+from vtd.fuzz.strategies import Aim, address_spaces, aims, flaws, supports_scalable
 from vtd.layouts.descriptors import InvalidationWaitDescriptor, PageGroupResponseDescriptor
 from vtd.layouts.interrupt_entries import CompatibilityAddress
 from vtd.unit.registers.capabilities import Capabilities
@@ -39,11 +39,13 @@ HEAD, TAIL, QUEUE_ADDRESS, STATUS, CONTROL = 0xC0, 0xC8, 0xD0, 0xDC, 0xE0
 
 @st.composite
 def request_cases(draw: Draw, units: st.SearchStrategy[Capabilities]) -> Case:
-    """Valid tables, and requests of every kind to them, with a look at faults and messages."""
+    """Tables, and requests of every kind to them, with a look at faults and messages."""
     unit = draw(units)
     scalable = supports_scalable(unit) and draw(st.integers(0, 3)) > 0
     driver = ModelDriver(unit, scalable=scalable, device_tlbs=True)
     driver.run(draw(address_spaces()))
+    for flaw in draw(st.lists(flaws(driver), max_size=2)):
+        driver.emit(flaw.step())
     asks = scalable and "prs" in unit.features
     if asks:
         driver.emit(

@@ -21,7 +21,7 @@ from vtd.dmar.records import STRUCTURES, Header
 from vtd.fuzz.case import DEVICES, Case, Step, mem_read, msi, store, take_faults
 from vtd.fuzz.driver import PASIDS, ModelDriver, Operation
 from vtd.fuzz.owed_invalidations import InvalidationRule
-from vtd.fuzz.places import DESCRIPTOR, NOWHERE, interrupt_place
+from vtd.fuzz.places import DESCRIPTOR, NOWHERE, RID_PASID, interrupt_place
 from vtd.layouts.descriptors import DESCRIPTORS, DescriptorType
 from vtd.layouts.interrupt_entries import PostedInterruptDescriptor, PostedIrte, RemappedIrte
 from vtd.unit.departures import SPECIFICATION, Departures
@@ -338,6 +338,10 @@ _ADDRESSES = (16, 0x1000, 0x20_0010, 1 << 38, 1 << 39, 1 << 47, 1 << 48, 0xFFFF_
 """Addresses that are often not mapped, or beyond a width."""
 
 
+_PASID_EDGES = (RID_PASID, 64, 0x1FFF, 0x2000, 0xF_FFFF)
+"""PASIDs that nobody has: of RID_PASID, and in and beyond tables, directories and the unit."""
+
+
 class Aim(NamedTuple):
     """Who asks for what."""
 
@@ -353,7 +357,8 @@ def aims(draw: Draw, driver: ModelDriver) -> Aim:
     device, pasid = draw(st.sampled_from(used or [("d0", None)]))
     if draw(st.integers(0, 7)) == 0:
         device = draw(DEVICE)
-        pasid = draw(st.sampled_from(list(driver.pasids)))
+        edges = _PASID_EDGES if driver.pasids != (None,) else ()
+        pasid = draw(st.sampled_from([*driver.pasids, *edges]))
     domain = driver.attached.get((device, pasid))
     pages: list[int] = [] if domain is None else sorted(domain.pages)
     addresses = list(_ADDRESSES)

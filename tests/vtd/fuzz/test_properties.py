@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import find, given
+from hypothesis import Phase, find, given, settings
 from hypothesis import strategies as st
 
 from vtd.fuzz import strategies
@@ -20,6 +20,7 @@ from vtd.fuzz.properties import (
     check_tables,
     differential,
 )
+from vtd.fuzz.request_cases import request_cases
 from vtd.fuzz.strategies import Flavour
 from vtd.fuzz.targets import EndlessError, EngineTarget, OracleTarget, compare
 from vtd.layouts.interrupt_entries import PostedInterruptDescriptor, PostedIrte
@@ -52,6 +53,28 @@ def test_a_flawed_case_names_the_rule_it_breaks(case: Case) -> None:
 @given(strategies.table_cases(Flavour.VALID))
 def test_a_valid_case_breaks_no_rule(case: Case) -> None:
     assert case.rule == "valid"
+
+
+SOON = settings(max_examples=400, phases=[Phase.generate], deadline=None)
+
+
+def test_some_requests_name_a_pasid_that_no_directory_has() -> None:
+    def beyond(case: Case) -> bool:
+        return any(int(str(step.get("pasid", 0)), 0) == 0x2000 for step in case.steps)
+
+    assert find(strategies.table_cases(Flavour.VALID), beyond, settings=SOON)
+
+
+def test_translation_requests_meet_flaws_of_tables() -> None:
+    def aborts(case: Case) -> bool:
+        """Table 30: what is reserved is answered with CA."""
+        outcomes = zip(case.steps, EngineTarget().run(case), strict=True)
+        return any(
+            step["op"] == "ats_translate" and outcome == {"status": "CA"}
+            for step, outcome in outcomes
+        )
+
+    assert find(request_cases(strategies.capabilities()), aborts, settings=SOON)
 
 
 @given(strategies.dmar_tables())
