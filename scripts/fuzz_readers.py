@@ -1,14 +1,15 @@
 """Feed mutated text to every reader: ``python -m scripts.fuzz_readers [COUNT] [SEED] [FOLDER]``.
 
-Listings, registers, table dumps, iasl source, memory maps and debugfs dumps, each mutated from
-small sound ones and from the files of a folder (text, and DMAR tables). The readers take turns, so
-each gets an eighth of COUNT. A reader has to answer or refuse with a ValueError, in less time than
-the limit. Logs have a campaign of their own, ``scripts.fuzz_logs``.
+Listings, registers, table dumps and lists of bytes, source and printed fields, memory maps and
+debugfs dumps, each mutated from small sound ones and from the files of a folder (text, and tables).
+The readers take turns, so each gets an eighth of COUNT. A reader has to answer or refuse with a
+ValueError, in less time than the limit. Logs have a campaign of their own, ``scripts.fuzz_logs``.
 """
 
 from __future__ import annotations
 
 import argparse
+import base64
 import gzip
 import random
 import sys
@@ -71,6 +72,51 @@ MAP = """\
 Reserved   000000007A000000-000000007AFFFFFF 0000000000001000 000000000000000F
 [{"start": 4096, "end": 8191, "type": 2}]
 """
+PRINTED = (
+    """\
+  DMAR: Length=112, Revision=1, Checksum=161,
+\tOEMID=ACME, OEM Table ID=BOARD, OEM Revision=0x3,
+\tCreator ID=INTL, Creator Revision=0x1
+\tHost Address Width=39
+\tFlags={INTR_REMAP}
+
+\tType=DRHD
+\tLength=32
+\tFlags={INCLUDE_ALL}
+\tSegment=0
+\tAddress=0x00000000fed91000
+\tDevice Scope:
+\t\tType=IOAPIC
+\t\tLength=8
+\t\tEnumerationId=2
+\t\tStartBusNumber=240
+\t\tPath={31:0}
+
+\t\tType=5
+\t\tLength=8
+\t\tEnumerationId=1
+\t\tStartBusNumber=0
+\t\tPath={21:0}
+
+\tType=4
+\tLength=32
+ */
+""",
+    """\
+DMAR address ............................................. 0x000000007A5F6018
+    Host Address Width ................................... 0x26
+    Flags ................................................ 0x01
+    Type ................................................. 0x0001
+    Segment Number ....................................... 0x0000
+    Reserved Memory Region Base Address .................. 0x000000007B000000
+    Reserved Memory Region Limit Address ................. 0x000000007F7FFFFF
+      Device Scope Entry Type ............................ 0x01
+      Enumeration ID ..................................... 0x00
+      Starting Bus Number ................................ 0x00
+      Device ............................................. 0x02
+      Function ........................................... 0x00
+""",
+)
 DUMPS = {
     "iommu_regset": """\
 IOMMU: dmar0 Register Base Address: fed90000
@@ -96,6 +142,13 @@ Device 0000:00:02.0 @0x3000
  1     00:02.0 00000000 30  0000000000040010\t0000000000300009
 """,
 }
+LISTS: tuple[Callable[[bytes], str], ...] = (
+    lambda data: str(list(data)),
+    repr,
+    lambda data: ", ".join(map(hex, data)),
+    lambda data: base64.b64encode(data).decode(),
+)
+"""How programs write bytes."""
 ALPHABET = '0123456789abcdefABCDEFx:.,-|>+[]() \t\n"{}=/\\\0\ufffd'
 
 
@@ -175,8 +228,12 @@ def seeds(folder: Path | None) -> dict[str, list[str]]:
     found = {
         "lspci": listings,
         "registers": [LOG],
-        "dumps": [*map(dump, tables), *(dump(each, 0x7000) for each in tables)],
-        "source": sources,
+        "dumps": [
+            *map(dump, tables),
+            *(dump(each, 0x7000) for each in tables),
+            *(form(each) for each in tables[::5] for form in LISTS),
+        ],
+        "source": [*sources, *PRINTED],
         "memory map": [MAP, *MAP.splitlines()],
         "debugfs": ["\f".join(DUMPS.values()), *map(_captured, sorted(CAPTURES.glob("*/debugfs")))],
         "sysfs": [bytes(range(256)).decode("latin-1") * 2],

@@ -1,7 +1,8 @@
-"""Finding ACPI tables in files: raw, concatenated, as hex text, or as the source that iasl reads.
+"""Finding ACPI tables in files: raw, concatenated, as hex text, as source, as printed fields.
 
-Hex text is described in :mod:`vtd.dmar.hex_dump`, source in :mod:`vtd.dmar.dsl`. Of a file that
-holds other memory too, such as a dump that starts before the table, the DMAR tables are cut out.
+Hex text is described in :mod:`vtd.dmar.hex_dump`, source in :mod:`vtd.dmar.dsl`, what other systems
+print in :mod:`vtd.dmar.printed_fields`. Of a file that holds other memory too, such as a dump that
+starts before the table, the DMAR tables are cut out.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import NamedTuple
 
 from vtd.dmar.dsl import is_source, read_source
 from vtd.dmar.hex_dump import ACPI_HEADER, ACPI_SIGNATURE, DumpError, hex_blobs
+from vtd.dmar.printed_fields import is_printed, read_printed
 from vtd.dmar.records import FIXED_PART
 from vtd.dmar.rules.header import SIGNATURES
 from vtd.dmar.table import TableError
@@ -61,6 +63,8 @@ def _tables(data: bytes) -> list[Found]:
     if is_source(text):
         table, notes = read_source(text)
         return [Found(table, notes)]
+    if is_printed(text):
+        return [Found(*read_printed(text))]
     try:
         blobs = hex_blobs(text)
     except DumpError as error:
