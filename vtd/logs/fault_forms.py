@@ -95,14 +95,14 @@ def _requester(
 
 def _linux_half(match: Match, line: int) -> LoggedFault:
     access, pasid, other, segment, bus, device, function, behind, target = match.groups()[:9]
-    label = access or (None if other in (None, "INTR-REMAP") else other)
+    label = access or (None if other is None or other.upper() == "INTR-REMAP" else other)
     kind, source, number = _requester(label, pasid or behind, segment, bus, device, function)
     system = "Xen" if _is_xen(match.string) else "Linux"
     return LoggedFault(line, kind, source, int(target, 16), None, number, system)
 
 
 def _linux_reason(match: Match, line: int) -> LoggedFault:
-    text, suffix = match["reason"], match["suffix"]
+    text, suffix = match["reason"].lower(), match["suffix"]
     xen = _is_xen(match.string)
     hexadecimal = xen or suffix or "x" in text or not text.isdecimal()
     return LoggedFault(
@@ -235,7 +235,7 @@ def _illumos_where(match: Match, line: int) -> LoggedFault:
 
 _HEX = r"(?:0x)?([0-9a-f]{1,16})(?![0-9a-zA-Z*?])"
 _HALF = (
-    r"(?:\[(DMA Read|DMA Write)(?: (?:NO_PASID|w/o PASID|PASID (?:0x)?([0-9a-f]{1,8})))?\]"
+    r"(?:\[(DMA Read|DMA Write)(?: (?:NO[_ ]PASID|w/o PASID|PASID (?:0x)?([0-9a-f]{1,8})))?\]"
     r"|\[?(INTR-REMAP|UNKNOWN)\]?:?)\s*"
     r"Request [Dd]evice \[{1,2}(?:([0-9a-f]{4}):)?"
     r"(?:0x)?([0-9a-f]{2}):(?:0x)?([01][0-9a-f])\.([0-7])\]"
@@ -260,6 +260,7 @@ _LINUX = "dmar_fault_do_one in drivers/pci/intel-iommu.c, dmar.c; drivers/iommu/
 _XEN = "iommu_page_fault_do_one in xen/drivers/passthrough/vtd/iommu.c"
 _EDK2 = "VTdDxe, VtdReg.c and IntelVTdPeiDxeLib of edk2-platforms; Slim Bootloader prints the same"
 _BROADCOM = "Broadcom knowledge base articles 345237, 392714, 394974"
+_ANY_CASE = "Request device|Request Device|request device|REQUEST DEVICE"
 _BDF = r"(?P<bus>[0-9a-f]{2}):(?P<dev>[01][0-9a-f])\.(?P<fn>[0-7])"
 _MASKED_BDF = (
     r"(?:(?P<segment>[0-9a-f]{4}):)?(?:0x)?(?P<bus>[0-9a-f]{2}):(?:0x)?(?P<dev>[01][0-9a-f])\."
@@ -287,12 +288,18 @@ FORMS = (
           f"{_LINUX}; {_XEN}"),
     _form("Linux, Xen", "Request device|Request Device", Role.BEGINS, _HALF, _linux_half,
           f"{_LINUX}; {_XEN}"),
+    _form("Linux, Xen", _ANY_CASE, Role.WHOLE, rf"(?i:{_HALF}{_BETWEEN}{_REASON})", _linux_whole,
+          f"{_LINUX}, typed from a screen"),
+    _form("Linux, Xen", _ANY_CASE, Role.BEGINS, rf"(?i:{_HALF})", _linux_half,
+          f"{_LINUX}, typed from a screen"),
     _form("Linux, Xen", "Request device|Request Device", Role.WHOLE, rf"{_MASKED}.*{_REASON}",
           _linux_masked, f"{_LINUX}, with numbers that somebody replaced"),
     _form("Linux, Xen", "Request device|Request Device", Role.BEGINS, _MASKED, _linux_masked,
           f"{_LINUX}, with numbers that somebody replaced"),
     _form("Linux, Xen", "fault reason|: reason ", Role.COMPLETES, _REASON, _linux_reason,
           f"{_LINUX}; {_XEN}"),
+    _form("Linux, Xen", "fault reason|Fault reason|Fault Reason|FAULT REASON", Role.COMPLETES,
+          rf"(?i:{_REASON})", _linux_reason, f"{_LINUX}, typed from a screen"),
     _form("FreeBSD", " fault acc ", Role.WHOLE,
           r"sid (?P<sid>[0-9a-f]+) fault acc (?P<acc>[01]) adt 0x[0-9a-f]+ "
           r"reason 0x(?P<reason>[0-9a-f]+) addr (?P<addr>[0-9a-f]+)",

@@ -123,6 +123,10 @@ LINES = {
     "HAL_ILLEGAL_IOMMU_PAGE_FAULT (159)": "was being freed",
     "The bugcheck was: 0x00000159 (0x3000, 0x0, 0x12, 0x0).": "was being freed",
     "HAL_IOMMU_INTERNAL_ERROR (1d9)": "unmap in",
+    "Arg1: 0000000000000026, IOMMU erkannte DMA-Verletzung.": "a unit blocked DMA",
+    "[1][cpu=0][sev=2]:Assertion failed in file boot/dmar_parse.c,line 91 : fatal error": "ACRN",
+    "[init -> drivers -> acpi_drv] Found DMAR": "Genode",
+    "dmar0: Fault Overflow": "some were lost",
 }
 
 

@@ -28,6 +28,11 @@ LINUX = [
     "[fault reason 0x0c] non-zero reserved fields in PTE",
     "DMAR: [DMA Read NO_PASID] Request device [0000:00:02.0] fault addr 0x9c000000 "
     "[fault reason 0x0c] non-zero reserved fields in PTE",
+    # typed from a screen
+    "DMAR: [DMA read NO PASID] Request device [00:02.0] fault addr 0x9c000000 "
+    "[Fault reason 0x0C] non-zero reserved fields in PTE",
+    "dmar: [dma read] request device [00:02.0] fault addr 9C000000\n"
+    "dmar: [fault reason 12] non-zero reserved fields in pte",
 ]
 PREFIXES = [
     "", "[    0.361089] ", "<3>[12345.678901] ", "Nov 24 14:00:01 host kernel: ",

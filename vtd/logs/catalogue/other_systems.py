@@ -99,7 +99,7 @@ _FREEBSD = (
     ),
     notice(
         "",
-        r"DMAR\d+: (?:Fault Overflow|Advanced (?:pending fault|fault overflow))|"
+        r"(?:DMAR|dmar)\d+: (?:Fault Overflow|Advanced (?:pending fault|fault overflow))|"
         r"DMAR\d+: .*overflow",
         "faults came faster than they were read, and some were lost",
     ),
@@ -141,7 +141,7 @@ _ESXI = (
 _WINDOWS = (
     problem(
         "",
-        r"IOMMU detected DMA violation|[Bb]ug[Cc]heck was: 0x0*e6 \(0x0*26,",
+        r"IOMMU detected DMA violation|Arg1: 0*26, IOMMU|[Bb]ug[Cc]heck was: 0x0*e6 \(0x0*26,",
         "Windows stopped because a unit blocked DMA of a device: parameter 2 leads to the device, "
         "parameter 3 is mostly the address, parameter 4 is of the hardware",
         "in the debugger !devstack on parameter 2; driver and firmware of that device",
@@ -173,6 +173,22 @@ _WINDOWS = (
         "Windows stopped because it could not delete (parameter 1 is 0), unmap in (1) or take a "
         "device out of (2) a domain of a unit",
         "Windows and firmware updates; parameter 2 is the status",
+    ),
+)
+_ACRN = (
+    problem(
+        "",
+        r"Assertion failed in file \S*(?:vtd|dmar\w*)\.c\b",
+        "ACRN stopped in its code for the table and the units: it does not take what it found there",
+        "vtd dmar validate; a table with more structures or scope entries than ACRN was built for",
+    ),
+    normal("", r"iommu: (?:enable dmar uint|create domain)", "ACRN sets up units and domains"),
+)
+_GENODE = (
+    normal(
+        "",
+        r"Found DMAR$|\d+ bit DMA physical addressable|DMA remapping (?:structure type=|0x)",
+        "Genode's ACPI driver reads the table",
     ),
 )
 _HYPERVISORS = (
@@ -225,6 +241,8 @@ MESSAGES: tuple[Message, ...] = (
     *(message._replace(system="OpenBSD") for message in _OPENBSD),
     *(message._replace(system="ESXi") for message in _ESXI),
     *(message._replace(system="Windows") for message in _WINDOWS),
+    *(message._replace(system="ACRN") for message in _ACRN),
+    *(message._replace(system="Genode") for message in _GENODE),
     *(message._replace(system="hypervisors") for message in _HYPERVISORS),
     *(message._replace(system="firmware") for message in _FIRMWARE),
 )
