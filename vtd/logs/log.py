@@ -55,7 +55,7 @@ _CUT_SHORT = ("Request", "[DMA", "[DMA Read", "[DMA Write", "NO_PASID]", "INTR-R
 """Ends of a line that is the start of a fault."""
 _RUN_ON = re.compile(
     r"(?<=\S)\s+(?=\[ *\d+\.\d{6}\])|"
-    r"(?<=\S)\s*(?=(?:DMAR: ?)?(?:\[DMA (?:Read|Write)|INTR-REMAP\]?: ?Request))",
+    r"(?<=\S)\s*(?=(?:DMAR: ?)?(?:\[DMA (?:[Rr]ead|[Ww]rite)|INTR-REMAP\]?: ?Request))",
     re.ASCII,
 )
 """Where another message begins in a line that lost its line feeds, or that two processors wrote."""
@@ -63,6 +63,8 @@ _FACT = re.compile(platform_facts.WORDS)
 _STATUS = re.compile(r"fault status reg (?:0x)?([0-9a-f]+)", re.ASCII)
 _VALUE = re.compile(r"\b(?:0x)?[0-9a-f]*[0-9][0-9a-f]*\b", re.ASCII)
 """Numbers, in which unknown lines of one group differ."""
+_FAULT_LIKE = re.compile(r"\bfault (?:addr|index|reason)\b", re.IGNORECASE)
+"""What no line has that tells of no fault."""
 _FEATURE_NAME = re.compile(r"IOMMU feature (\w+) inconsistent", re.ASCII)
 
 
@@ -328,6 +330,12 @@ class _Reader:
             self._add_message(opened.number, text, opened.message)
             return
         line = LogLine(opened.number, text)
+        if _FAULT_LIKE.search(text):
+            group = self._group(
+                Weight.PROBLEM, "a fault, in no form that is known", "the line itself"
+            )
+            group.lines.append(line)
+            return
         self._group(Weight.UNKNOWN, _VALUE.sub("0", text), None).lines.append(line)
 
     def _add(self, fault: LoggedFault) -> None:

@@ -110,6 +110,21 @@ def test_unknown_lines_are_counted_and_never_clean_alone() -> None:
     assert read("nothing\n").is_clean
 
 
+def test_a_fault_in_no_known_form_is_a_problem() -> None:
+    """What nobody understood may not pass for clean because of the lines beside it."""
+    log = read("DMAR: Host address width 39\nDMAR: 00:02.0 wrote, fault addr 0x1000\n")
+    assert weights(log) == ["problem", "normal"]
+    assert not log.is_clean
+
+
+def test_a_fault_behind_other_messages_of_a_line_is_read() -> None:
+    """As a web page puts them together."""
+    line = "aic7xxx 0000:05:02.1: enabling device (0000 -> 0003) DMAR: DRHD: handling fault status "
+    line += "reg 3 DMAR: [DMA read NO PASID] Request device [05:00.0] fault addr 0x12174000 "
+    (fault,) = read(f"{line}[Fault reason 0x02] Present bit in context entry is clear\n").faults
+    assert (str(fault.source), fault.reason) == ("0000:05:00.0", 2)
+
+
 def test_other_firmware_bugs_are_none_of_ours() -> None:
     assert read("[Firmware Bug]: TSC doesn't count\nahci: can't request irq 5\n").messages == []
 

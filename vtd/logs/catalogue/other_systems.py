@@ -179,7 +179,7 @@ _ACRN = (
     problem(
         "",
         r"Assertion failed in file \S*(?:vtd|dmar\w*)\.c\b",
-        "ACRN stopped in its code for the table and the units: it does not take what it found there",
+        "ACRN stopped in its code for the table and the units: it does not take what is there",
         "vtd dmar validate; a table with more structures or scope entries than ACRN was built for",
     ),
     normal("", r"iommu: (?:enable dmar uint|create domain)", "ACRN sets up units and domains"),
