@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from devices.models.nic82576.controller import Nic82576
-from devices.models.nic82576.offload import with_ip_checksum, with_transport_checksum
+from devices.models.nic82576.descriptors import ContextDescriptor
+from devices.models.nic82576.offload import with_checksums
 from devices.network.frames import dissect, pseudo_header
 from devices.network.link import Sink
 from pagetables.build import FramePool
@@ -62,8 +63,9 @@ def tcp_frame() -> bytes:
     frame[14:24] = struct.pack("!BBHHHBB", 0x45, 0, SIZE - 14, 0, 0, 64, 6)
     frame[26:34] = bytes((10, 0, 0, 1, 10, 0, 0, 2))
     frame[46] = 5 << 4
-    plain = with_ip_checksum(bytes(frame), 14, 20)
-    return with_transport_checksum(plain, 34, 6, pseudo_header(plain, dissect(plain)))
+    plain, context = bytes(frame), ContextDescriptor(CONTEXT[0] | CONTEXT[1] << 64)
+    extra = pseudo_header(plain, dissect(plain))
+    return with_checksums(plain, context, ip=True, transport=True, extra=extra)
 
 
 @dataclass

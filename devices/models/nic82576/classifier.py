@@ -106,15 +106,11 @@ class Classifier:
     def _spread(self, data: bytes, headers: Headers) -> tuple[int, int, int]:
         """RSS type, hash, and what the redirection table has for it."""
         hashes = self._hashes if self._hashes is not None else self._read_hashes()
-        _, version, protocol, transport, _, _ = headers
-        found = hashes.get((version, protocol))
+        found = hashes.get((headers[1], headers[2]))
         if found is None:
             return 0, 0, 0
         rss_type, ports = found
-        covered = addresses(data, headers)
-        if ports:
-            covered += data[transport : transport + 4]
-        value = toeplitz(self._key, covered)
+        value = toeplitz(self._key, addresses(data, headers, ports=ports))
         entry = self._values[RETA + (value >> 2 & 31)] >> 8 * (value & 3)
         return rss_type, value, entry & self._queues
 

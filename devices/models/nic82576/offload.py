@@ -13,42 +13,29 @@ from devices.network.frames import CHECKSUM_AT, SCTP, TCP, UDP, crc32c, ones_com
 
 SMALLEST_MSS = 64
 """Segments of less are not cut: a packet that asks for them is dropped."""
+SHORTEST_IPV4 = 20
 _PROTOCOLS = (UDP, TCP, SCTP, 0)
 _FIN_PSH, _CWR = 0x09, 0x80
 
 
-def with_ip_checksum(frame: bytes, at: int, length: int) -> bytes:
-    """The frame with the checksum of its IPv4 header, of ``length`` bytes at ``at``."""
-    end = at + length
-    if length < 20 or end > len(frame):
-        return frame
-    head, tail = frame[: at + 10], frame[at + 12 :]
-    total = ones_complement(head[at:] + frame[at + 12 : end]) ^ 0xFFFF
-    return b"".join((head, total.to_bytes(2, "big"), tail))
-
-
-def with_transport_checksum(frame: bytes, at: int, protocol: int, extra: int = 0) -> bytes:
-    """The frame with a checksum from ``at`` on; ``extra`` completes the pseudo header."""
+def with_checksums(
+    frame: bytes, context: ContextDescriptor, *, ip: bool, transport: bool, extra: int = 0
+) -> bytes:
+    """A packet with the checksums asked for; ``extra`` completes the pseudo header."""
+    network, protocol = context.maclen, _PROTOCOLS[context.l4t]
+    at, made = network + context.iplen, bytearray(frame)
     field = at + CHECKSUM_AT.get(protocol, len(frame))
-    size = 4 if protocol == SCTP else 2
-    if field + size > len(frame):
-        return frame
-    if protocol == SCTP:
-        value = crc32c(frame[at:field] + bytes(4) + frame[field + 4 :]).to_bytes(4, "little")
-    else:
-        total = ones_complement(frame[at:], extra) ^ 0xFFFF
-        value = (total or (0xFFFF if protocol == UDP else 0)).to_bytes(2, "big")
-    return b"".join((frame[:field], value, frame[field + size :]))
-
-
-def with_checksums(frame: bytes, context: ContextDescriptor, *, ip: bool, transport: bool) -> bytes:
-    """A packet with the checksums asked for."""
-    network, length = context.maclen, context.iplen
-    if transport:
-        frame = with_transport_checksum(frame, network + length, _PROTOCOLS[context.l4t])
-    if ip and context.ipv4:
-        frame = with_ip_checksum(frame, network, length)
-    return frame
+    end = field + (4 if protocol == SCTP else 2)
+    if transport and end <= len(frame):
+        if protocol == SCTP:
+            made[field:end] = crc32c(frame[at:field] + bytes(4) + frame[end:]).to_bytes(4, "little")
+        else:
+            total = ones_complement(frame[at:], extra) ^ 0xFFFF
+            made[field:end] = (total or (0xFFFF if protocol == UDP else 0)).to_bytes(2, "big")
+    if ip and context.ipv4 and context.iplen >= SHORTEST_IPV4 and at <= len(frame):
+        header = frame[network : network + 10] + frame[network + 12 : at]
+        made[network + 10 : network + 12] = (ones_complement(header) ^ 0xFFFF).to_bytes(2, "big")
+    return bytes(made)
 
 
 def segments(
@@ -59,7 +46,7 @@ def segments(
     at = network + context.iplen
     start = at + context.l4len
     shortest = {TCP: 20, UDP: 8}.get(protocol, len(data))
-    ip_header = 20 if context.ipv4 else 40
+    ip_header = SHORTEST_IPV4 if context.ipv4 else 40
     if context.mss < SMALLEST_MSS or context.l4len < shortest or context.iplen < ip_header:
         return
     if start >= len(data):
@@ -86,9 +73,5 @@ def segments(
                 frame[at + 13] &= ~_CWR & 0xFF
         else:
             frame[at + 4 : at + 6] = (len(frame) - at & 0xFFFF).to_bytes(2, "big")
-        made = bytes(frame)
-        if transport:
-            made = with_transport_checksum(made, at, protocol, len(made) - at)
-        if ip and context.ipv4:
-            made = with_ip_checksum(made, network, context.iplen)
-        yield made
+        extra = len(frame) - at
+        yield with_checksums(bytes(frame), context, ip=ip, transport=transport, extra=extra)

@@ -35,10 +35,10 @@ from devices.models.nic82576.registers import (
 from devices.network.frames import TCP, UDP, Headers, payload_offset
 
 _DD, _EOP = Received.dd.mask >> 64, Received.eop.mask >> 64
-_STATUS, _LENGTH = Received.dd.low, Received.length.low
+_LENGTH, _VLAN = Received.length.low - 64, Received.vlan.low - 64
 _HEADER_LENGTH, _SPLIT = Received.header_length.low, Received.sph.mask
-_LEGACY_LENGTH, _LEGACY_STATUS = LegacyReceived.length.low, LegacyReceived.dd.low
-_LEGACY_VLAN, _VLAN = LegacyReceived.vlan.low, Received.vlan.low
+_LEGACY_LENGTH, _LEGACY_STATUS = LegacyReceived.length.low - 64, LegacyReceived.dd.low - 64
+_LEGACY_VLAN = LegacyReceived.vlan.low - 64
 _LEGACY, _ONE_BUFFER, _SPLIT_IF_KNOWN, _SPLIT_ALWAYS = 0, 1, 2, 5
 _SUCCESS = CompletionStatus.SUCCESS
 _SPLIT_TCP, _SPLIT_UDP, _SPLIT_IPV4, _SPLIT_IPV6 = 1 << 4, 1 << 5, 1 << 8, 1 << 9
@@ -101,11 +101,11 @@ class ReceiveQueue:
             return False
         values[self._head] = head + 1 if head + 1 < size else 0
         address = _FIRST.unpack_from(fetched.data)[0]
-        data, _, status, vlan, done = packet
+        data, _, status, vlan, low = packet
         if address:
             dma.write(address, data)
-        done |= len(data) << _LENGTH | (status | _DD | _EOP) << _STATUS | vlan << _VLAN
-        dma.write(at, done.to_bytes(16, "little"))
+        high = status | _DD | _EOP | len(data) << _LENGTH | vlan << _VLAN
+        dma.write(at, _PAIR.pack(low, high))
         return True
 
     def _fill(self, packet: Packet, dma: DmaPort, kind: int, room: int) -> bool:
@@ -134,14 +134,13 @@ class ReceiveQueue:
                 dma.write(second & ~1, data[:header])
             if step and address:  # what would go to a buffer at address 0 goes nowhere
                 dma.write(address, data[start : start + step])
+            high = _DD | step << _LENGTH
             if kind == _LEGACY:
-                done = self._legacy(packet, address, step, number == last)
+                low, high = address, self._legacy(packet, step, number == last)
             elif number == last:
-                done = low | step << _LENGTH | (status | _DD | _EOP) << _STATUS | vlan << _VLAN
-            else:
-                done = low | step << _LENGTH | _DD << _STATUS
+                high |= status | _EOP | vlan << _VLAN
+            dma.write(base + 16 * slot, _PAIR.pack(low, high))
             low = packet.low
-            dma.write(base + 16 * slot, done.to_bytes(16, "little"))
             slot = slot + 1 if slot + 1 < size else 0
         return True
 
@@ -166,13 +165,10 @@ class ReceiveQueue:
         return 0, packet.low
 
     @staticmethod
-    def _legacy(packet: Packet, address: int, length: int, last: bool) -> int:
-        status, errors = packet.status & 0xFF | _DD, packet.status >> 24 & 0xFF
-        if not last:
-            status, errors = _DD, 0
-        return (
-            address
-            | length << _LEGACY_LENGTH
-            | (status | (_EOP if last else 0) | errors << 8) << _LEGACY_STATUS
-            | (packet.vlan if last else 0) << _LEGACY_VLAN
-        )
+    def _legacy(packet: Packet, length: int, last: bool) -> int:
+        """The upper half of a legacy descriptor written back."""
+        high = length << _LEGACY_LENGTH | _DD << _LEGACY_STATUS
+        if last:
+            status, errors = packet.status & 0xFF | _EOP, packet.status >> 24 & 0xFF
+            high |= (status | errors << 8) << _LEGACY_STATUS | packet.vlan << _LEGACY_VLAN
+        return high
