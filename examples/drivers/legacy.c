@@ -3,7 +3,8 @@
  *     cc -shared -fPIC -DFORGET -o legacy.so examples/drivers/legacy.c
  *     vtd drive library:./legacy.so --profile client --seconds 30
  *
- * With FORGET it does not invalidate the IOTLB when pages go, which is found in a moment.
+ * With FORGET it does not invalidate the IOTLB when pages go, which is found in a moment; with
+ * FORGET_FLUSH it does not flush cache lines, which --stores-wait finds.
  */
 #include <stdint.h>
 #include <stdlib.h>
@@ -15,6 +16,7 @@ struct vtd_host {
     uint64_t (*read_register)(void *context, uint32_t offset, uint32_t size);
     void (*write_register)(void *context, uint32_t offset, uint32_t size, uint64_t value);
     uint64_t memory_start, memory_end;
+    void (*flush)(void *context, uint64_t address, uint64_t length); /* of cache lines */
 };
 
 enum { DOMAINS = 16, FUNCTIONS = 65536, BUSES = 256 };
@@ -33,9 +35,17 @@ static uint64_t get(struct driver *d, uint64_t address)
     return value;
 }
 
+static void store(struct driver *d, uint64_t address, const void *data, uint64_t length)
+{
+    d->host.write(d->host.context, address, data, length);
+#ifndef FORGET_FLUSH
+    d->host.flush(d->host.context, address, length);
+#endif
+}
+
 static void put(struct driver *d, uint64_t address, uint64_t value)
 {
-    d->host.write(d->host.context, address, &value, sizeof value);
+    store(d, address, &value, sizeof value);
 }
 
 static void reg(struct driver *d, uint32_t offset, uint32_t size, uint64_t value)
@@ -48,7 +58,7 @@ static uint64_t page(struct driver *d)
     static const uint8_t zero[4096];
     uint64_t address = d->next;
     d->next += 4096;
-    d->host.write(d->host.context, address, zero, sizeof zero);
+    store(d, address, zero, sizeof zero);
     return address;
 }
 

@@ -18,6 +18,7 @@ import pytest
 
 if TYPE_CHECKING:
     from pagetables.memory import PhysicalMemory
+    from pagetables.stores import ProcessorStores
     from vtd.auditing.unit_audit import UnitAudit
     from vtd.unit.caching.policy import CachePolicy
     from vtd.unit.options import Options
@@ -47,20 +48,27 @@ class Reached:
 class ConnectedPlatform:
     """Units in front of one memory, and a port for any source-id.
 
-    ``unit`` is the first of ``units``; ``audits`` has theirs, if somebody watches.
+    ``unit`` is the first of ``units``; ``audits`` has theirs, if somebody watches. ``memory`` is
+    that of software, which ``flush`` and ``drain`` its stores if they wait.
     """
 
-    def __init__(self, units: list[RemappingUnit], memory: PhysicalMemory) -> None:
+    def __init__(
+        self,
+        units: list[RemappingUnit],
+        memory: PhysicalMemory | ProcessorStores,
+        shared: PhysicalMemory,
+    ) -> None:
         self.units = units
         self.unit = units[0]
         self.memory = memory
+        self._shared = shared
         self.audits: list[UnitAudit] = []
 
     def port(self, source_id: int, unit: int = 0) -> UnitPort:
         """The port of a device behind a unit, the first one by default."""
         from vtd.unit.port import UnitPort  # noqa: PLC0415 - loading pytest does not load the model
 
-        return UnitPort(self.units[unit], self.memory, source_id)
+        return UnitPort(self.units[unit], self._shared, source_id)
 
 
 PlatformFactory = Callable[..., AbstractContextManager[ConnectedPlatform]]
@@ -119,14 +127,18 @@ def vtd_platforms(pytestconfig: pytest.Config) -> PlatformFactory:
 
     ``profile`` or ``capabilities``; ``options`` or ``policy``, the name of a cache policy or a
     policy of your own (``aggressive``); ``memory_size`` in bytes; ``units``; ``audited``: findings
-    at the end of the block raise an AssertionError that lists them.
+    at the end of the block raise an AssertionError that lists them; ``stores_wait``: units that do
+    not snoop see stores once ``memory.flush(address, length)`` wrote their cache lines back, and
+    with CAP.RWBF once write buffers were drained.
     """
     from pagetables.memory import PhysicalMemory  # noqa: PLC0415
+    from pagetables.stores import UnsnoopedMemory  # noqa: PLC0415
     from vtd.auditing.unit_audit import audits_of  # noqa: PLC0415
     from vtd.unit.caching.policy import POLICIES  # noqa: PLC0415
     from vtd.unit.options import Options  # noqa: PLC0415
     from vtd.unit.port import UnitPort  # noqa: F401, PLC0415 - loaded now, not in the first example
     from vtd.unit.registers.capabilities import PROFILES  # noqa: PLC0415
+    from vtd.unit.reporting.snooping import waiting_stores  # noqa: PLC0415
     from vtd.unit.unit import RemappingUnit  # noqa: PLC0415
 
     reached = pytestconfig.stash[REACHED]
@@ -142,6 +154,7 @@ def vtd_platforms(pytestconfig: pytest.Config) -> PlatformFactory:
         memory_size: int = MEMORY_SIZE,
         units: int = 1,
         audited: bool = True,
+        stores_wait: bool = False,
     ) -> Iterator[ConnectedPlatform]:
         if profile not in PROFILES:
             raise pytest.UsageError(f"profile {profile!r}: not one of {', '.join(PROFILES)}")
@@ -151,13 +164,13 @@ def vtd_platforms(pytestconfig: pytest.Config) -> PlatformFactory:
             policy = POLICIES[policy]
         memory = PhysicalMemory()
         memory.add_region(0, memory_size)
+        having, chosen = capabilities or PROFILES[profile], options or Options(caches=policy)
+        stores = waiting_stores(memory, [having]) if stores_wait else None
         made = [
-            RemappingUnit(
-                capabilities or PROFILES[profile], memory, options or Options(caches=policy)
-            )
+            RemappingUnit(having, memory if stores is None else UnsnoopedMemory(stores), chosen)
             for _ in range(units)
         ]
-        platform = ConnectedPlatform(made, memory)
+        platform = ConnectedPlatform(made, stores or memory, memory)
         for unit in made if counting else ():
             reached.watch(unit)
         if audited:
@@ -191,7 +204,7 @@ def vtd_unit(vtd_platform: ConnectedPlatform) -> RemappingUnit:
 
 
 @pytest.fixture
-def vtd_memory(vtd_platform: ConnectedPlatform) -> PhysicalMemory:
+def vtd_memory(vtd_platform: ConnectedPlatform) -> PhysicalMemory | ProcessorStores:
     """The memory of ``vtd_platform``, 16 MiB from address 0 on."""
     return vtd_platform.memory
 

@@ -43,6 +43,14 @@ def drive(
     ] = None,
     operations: Annotated[int, typer.Option(min=1, help="Operations of each list.")] = 40,
     seed: Annotated[int, typer.Option(help="The first seed.")] = 0,
+    stores_wait: Annotated[
+        bool,
+        typer.Option(
+            "--stores-wait",
+            help="Stores wait in cache lines and write buffers where the unit does not look there "
+            "(ECAP.C, SMPWCS, CAP.RWBF).",
+        ),
+    ] = False,
     format: Output = Format.TEXT,
 ) -> None:
     """Try a driver: domains, pages, PASIDs, dirty pages, interrupts, and DMAs around them.
@@ -62,7 +70,9 @@ def drive(
 
     try:
         while failure is None and (done < count if count else not expired()):
-            failure = try_driver(maker, unit, seed + done, operations, expired)
+            failure = try_driver(
+                maker, unit, seed + done, operations, expired, stores_wait=stores_wait
+            )
             done += failure is not None or not expired()
     except KeyboardInterrupt:
         interrupted = True

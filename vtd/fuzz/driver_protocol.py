@@ -18,7 +18,7 @@ from types import ModuleType
 from typing import Any, Protocol
 
 from pagetables.memory import BusError
-from vtd.software.memory import Memory
+from vtd.software.memory import FlushableMemory
 from vtd.software.registers import Registers
 
 READ, WRITE = 1, 2
@@ -36,7 +36,9 @@ class TriedDriver(Protocol):
     """What a driver under test implements; domains are numbers that the harness chooses.
 
     Its memory is from ``memory_start`` to ``memory_end``; pages that it is to map lie elsewhere.
-    When an operation returns, its invalidations are complete. ``access``: 1 read, 2 write, 3 both.
+    A unit may see stores there once they are flushed (``memory.flush``), as ``vtd drive
+    --stores-wait`` has it. When an operation returns, its invalidations are complete. ``access``:
+    1 read, 2 write, 3 both.
     """
 
     def reset(self) -> None:
@@ -82,7 +84,7 @@ class TriedDriver(Protocol):
 
 OPTIONAL = "attach_pasid", "detach_pasid", "set_dirty_tracking", "read_dirty"
 """Operations that count as not done where a driver has none."""
-DriverMaker = Callable[[Registers, Memory, int, int], TriedDriver]
+DriverMaker = Callable[[Registers, FlushableMemory, int, int], TriedDriver]
 """Makes a driver of registers, memory, and the start and end of the memory that is its own."""
 
 
@@ -105,7 +107,9 @@ def driver_maker(text: str) -> tuple[DriverMaker, Callable[[], None]]:
             command = [sys.executable, "-m", "vtd.fuzz.library_driver", rest]
         processes: list[ProcessDriver] = []
 
-        def make(registers: Registers, memory: Memory, start: int, end: int) -> TriedDriver:
+        def make(
+            registers: Registers, memory: FlushableMemory, start: int, end: int
+        ) -> TriedDriver:
             for old in processes:
                 old.end()
             processes[:] = [ProcessDriver(command, registers, memory, start, end)]
@@ -134,13 +138,18 @@ class ProcessDriver:
     """A driver in a process of its own: one JSON object a line in each direction.
 
     It is sent ``{"op": "map", "domain": 1, ...}``, may ask for ``{"read": [address, length]}``,
-    ``{"write": [address, hex]}``, ``{"reg_read": [offset, size]}`` and
-    ``{"reg_write": [offset, size, value]}``, which are answered with ``{"value": ...}``, and ends
-    with ``{"done": result}`` or ``{"error": why}``.
+    ``{"write": [address, hex]}``, ``{"flush": [address, length]}``,
+    ``{"reg_read": [offset, size]}`` and ``{"reg_write": [offset, size, value]}``, which are
+    answered with ``{"value": ...}``, and ends with ``{"done": result}`` or ``{"error": why}``.
     """
 
     def __init__(
-        self, command: list[str], registers: Registers, memory: Memory, start: int, end: int
+        self,
+        command: list[str],
+        registers: Registers,
+        memory: FlushableMemory,
+        start: int,
+        end: int,
     ) -> None:
         self._registers = registers
         self._memory = memory
@@ -236,6 +245,9 @@ class ProcessDriver:
                 return self._memory.read(address, length).hex()
             case {"write": [int(address), str(data)]}:
                 self._memory.write(address, bytes.fromhex(data))
+                return None
+            case {"flush": [int(address), int(length)]}:
+                self._memory.flush(address, length)
                 return None
             case {"reg_read": [int(offset), int(size)]}:
                 return self._registers.read_register(offset, size)

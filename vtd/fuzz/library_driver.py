@@ -14,6 +14,7 @@ U32, U64, HANDLE = ctypes.c_uint32, ctypes.c_uint64, ctypes.c_void_p
 READ = ctypes.CFUNCTYPE(None, HANDLE, U64, HANDLE, U64)
 WRITE = ctypes.CFUNCTYPE(None, HANDLE, U64, HANDLE, U64)
 READ_REGISTER = ctypes.CFUNCTYPE(U64, HANDLE, U32, U32)
+FLUSH = ctypes.CFUNCTYPE(None, HANDLE, U64, U64)
 WRITE_REGISTER = ctypes.CFUNCTYPE(None, HANDLE, U32, U32, U64)
 SIGNATURES: dict[str, tuple[type, ...]] = {
     "reset": (),
@@ -45,6 +46,7 @@ class Host(ctypes.Structure):
         ("write_register", WRITE_REGISTER),
         ("memory_start", U64),
         ("memory_end", U64),
+        ("flush", FLUSH),
     )
 
 
@@ -67,6 +69,10 @@ def _read(_: object, address: int, data: int, length: int) -> None:
 
 def _write(_: object, address: int, data: int, length: int) -> None:
     ask(write=[address, ctypes.string_at(data, length).hex()])
+
+
+def _flush(_: object, address: int, length: int) -> None:
+    ask(flush=[address, length])
 
 
 def _read_register(_: object, offset: int, size: int) -> int:
@@ -100,6 +106,7 @@ class LibraryDriver:
                 WRITE_REGISTER(_write_register),
                 start,
                 end,
+                FLUSH(_flush),
             )
             self._driver = self._library.driver_new(ctypes.byref(self._host))
         function = getattr(self._library, f"driver_{op}", None)

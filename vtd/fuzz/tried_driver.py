@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from random import Random
 from typing import NamedTuple
 
 from pagetables.memory import PhysicalMemory
+from pagetables.stores import ProcessorStores
 from vtd.auditing.unit_audit import UnitAudit
 from vtd.fuzz.driver_model import PAGE, DriverModel, DriverOperation, Requester
 from vtd.fuzz.driver_protocol import (
@@ -29,6 +31,7 @@ from vtd.unit.caching.policy import AGGRESSIVE
 from vtd.unit.options import Options
 from vtd.unit.port import UnitPort
 from vtd.unit.registers.capabilities import Capabilities
+from vtd.unit.reporting.snooping import waiting_stores
 from vtd.unit.unit import RemappingUnit
 
 LIMIT = 5.0
@@ -42,6 +45,15 @@ BASES = 0x0, 0x3_F000, 0x20_0000, 0x40_0000, 0x7FFF_F000, 0x20_0000_0000
 LARGE = 0x20_0000
 
 
+Expired = Callable[[], bool]
+"""Whether time is up."""
+
+
+def never() -> bool:
+    """There is no end of time."""
+    return False
+
+
 class DriverFailure(NamedTuple):
     """What a list of operations led to."""
 
@@ -51,17 +63,26 @@ class DriverFailure(NamedTuple):
 
 
 class DriverRun:
-    """A unit, its memory and a driver, from reset; :meth:`take` carries out one operation."""
+    """A unit, its memory and a driver, from reset; :meth:`take` carries out one operation.
+
+    ``stores_wait``: what the driver stores shows once it is flushed, to a unit that does not snoop.
+    """
 
     def __init__(
         self,
         maker: DriverMaker,
         capabilities: Capabilities,
-        expired: Callable[[], bool] = lambda: False,
+        expired: Expired = never,
+        *,
+        stores_wait: bool = False,
     ) -> None:
         self.memory = PhysicalMemory()
         self.memory.add_region(0, END)
-        self.unit = RemappingUnit(capabilities, self.memory, Options(caches=AGGRESSIVE))
+        stores = ProcessorStores(self.memory, caches=False)
+        if stores_wait:
+            stores = waiting_stores(self.memory, [capabilities])
+        seen = stores.unsnooped if stores_wait else self.memory
+        self.unit = RemappingUnit(capabilities, seen, Options(caches=AGGRESSIVE))
         self.audit = UnitAudit(self.unit)
         self.ports = {each: UnitPort(self.unit, self.memory, each) for each in DEVICES}
         self._expired = expired
@@ -69,7 +90,7 @@ class DriverRun:
         """What devices reached against what was asked for."""
         self._model = DriverModel()
         with self._limited("reset"):
-            self.driver: TriedDriver = maker(self.unit, self.memory, OWN_START, OWN_END)
+            self.driver: TriedDriver = maker(self.unit, stores, OWN_START, OWN_END)
             self.driver.reset()
 
     def findings(self) -> list[str]:
@@ -219,39 +240,43 @@ FOLLOWS = {
 """Operations that are mostly given what an earlier one was."""
 
 
+Start = Callable[[Expired], DriverRun]
+"""A driver and its unit, from reset."""
+
+
 def try_driver(
     maker: DriverMaker,
     capabilities: Capabilities,
     seed: int,
     count: int = 40,
-    expired: Callable[[], bool] = lambda: False,
+    expired: Expired = never,
+    *,
+    stores_wait: bool = False,
 ) -> DriverFailure | None:
     """Give a driver operations until something is wrong, and leave out what is not needed.
 
     ``expired``: whether time is up, for operations and for making the list short, which somebody
-    may interrupt as well.
+    may interrupt as well. ``stores_wait``: as :class:`DriverRun` has it.
     """
+    start = partial(DriverRun, maker, capabilities, stores_wait=stores_wait)
     listed = list(operations(Random(seed), count, capabilities.features))
-    findings, taken = outcome(maker, capabilities, listed, expired)
+    findings, taken = outcome(start, listed, expired)
     if not findings:
         return None
     failure = DriverFailure(listed[:taken], findings, seed)
     with suppress(KeyboardInterrupt):
-        for fewer, found in shrink(maker, capabilities, listed[:taken], expired):
+        for fewer, found in shrink(start, listed[:taken], expired):
             failure = DriverFailure(fewer, found, seed)
     return failure
 
 
 def outcome(
-    maker: DriverMaker,
-    capabilities: Capabilities,
-    listed: list[DriverOperation],
-    expired: Callable[[], bool] = lambda: False,
+    start: Start, listed: list[DriverOperation], expired: Expired = never
 ) -> tuple[list[str], int]:
     """What is wrong after the first of these operations that goes wrong, and how many it took."""
     taken = 0
     try:
-        run = DriverRun(maker, capabilities, expired)
+        run = start(expired)
         for taken, operation in enumerate(listed, 1):
             if expired():
                 break
@@ -269,21 +294,18 @@ def outcome(
 
 
 def shrink(
-    maker: DriverMaker,
-    capabilities: Capabilities,
-    listed: list[DriverOperation],
-    expired: Callable[[], bool] = lambda: False,
+    start: Start, listed: list[DriverOperation], expired: Expired = never
 ) -> Iterator[tuple[list[DriverOperation], list[str]]]:
     """Ever fewer operations and what they lead to, until none can be left out or time is up."""
     size = len(listed)
     while size:
-        start = 0
-        while start < len(listed) and not expired():
-            fewer = listed[:start] + listed[start + size :]
-            found, _ = outcome(maker, capabilities, fewer, expired)
+        first = 0
+        while first < len(listed) and not expired():
+            fewer = listed[:first] + listed[first + size :]
+            found, _ = outcome(start, fewer, expired)
             if found:
                 listed = fewer
                 yield fewer, found
             else:
-                start += size
+                first += size
         size //= 2

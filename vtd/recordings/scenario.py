@@ -46,6 +46,7 @@ from vtd.unit.reporting.events import (
     MessageSent,
     PageGroupResponseSent,
 )
+from vtd.unit.reporting.snooping import waiting_stores
 from vtd.unit.unit import RemappingUnit
 
 BROKEN = (
@@ -232,10 +233,8 @@ class ScenarioRun:
                 self.memory.add_region(region.start, region.length, read_only=region.read_only)
         self.stores: ProcessorStores | None = None
         if scenario.stores_wait:
-            made = [each.capabilities for each in scenario.units]
-            rwbf = any(each.cap.rwbf for each in made)
-            snoop = all(each.ecap.c for each in made)
-            self.stores = ProcessorStores(self.memory, caches=not (snoop and rwbf), buffers=rwbf)
+            made = (each.capabilities for each in scenario.units)
+            self.stores = waiting_stores(self.memory, made)
         options = Options(caches=caches, departures=departures)
         with broken("unit"):
             self.units = [

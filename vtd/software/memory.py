@@ -18,6 +18,13 @@ class Memory(TableMemory, Protocol):
     def read(self, address: int, length: int) -> bytes: ...
 
 
+class FlushableMemory(Memory, Protocol):
+    """Memory whose stores may wait in cache lines."""
+
+    def flush(self, address: int, length: int) -> None:
+        """Write back the cache lines of ``length`` bytes."""
+
+
 Flush = Callable[[int, int], None]
 """Writes back the cache lines of ``length`` bytes at an address."""
 

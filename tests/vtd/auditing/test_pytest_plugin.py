@@ -99,6 +99,21 @@ def test_two_units_owe_two_invalidations(vtd_platforms):
             for number in range(2):
                 platform.port(8, number).read(0, 4)
 
+def waiting(vtd_platforms, flushes):
+    with vtd_platforms(profile="client", stores_wait=True) as platform:
+        tables(platform.memory)
+        if flushes:
+            platform.memory.flush(0x1000, 0x13000)
+        start(platform.unit)
+        assert platform.port(8).read(0, 4).ok is flushes
+
+def test_stores_that_are_flushed(vtd_platforms):
+    waiting(vtd_platforms, True)
+
+@pytest.mark.xfail(strict=True, raises=AssertionError)
+def test_stores_that_wait(vtd_platforms):
+    waiting(vtd_platforms, False)
+
 def test_wrong_names(vtd_platforms):
     with pytest.raises(pytest.UsageError), vtd_platforms(profile="none"):
         pass
@@ -115,11 +130,12 @@ def test_factories_go_with_given_xfail_and_several_units(
     result = pytester.runpytest(
         "-p", "vtd.auditing.pytest_plugin", "-p", "no:cacheprovider", "--vtd-coverage"
     )
-    result.assert_outcomes(passed=3, xfailed=1)
+    result.assert_outcomes(passed=4, xfailed=2)
     result.stdout.fnmatch_lines(
         [
             "*reached by these tests*",
-            "fault reasons: 1",
+            "fault reasons: 2",
+            "*01h*",
             "*06h*",
             "descriptors: 0",
             "descriptors not reached: cc_inv GLOBAL, *",

@@ -8,17 +8,20 @@ import shutil
 import subprocess
 import sys
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
+from pagetables.build import FramePool
 from vtd.cli import main
 from vtd.fuzz import tried_driver
 from vtd.fuzz.driver_protocol import driver_maker
 from vtd.fuzz.own_driver import OwnDriver
 from vtd.fuzz.tried_driver import try_driver
+from vtd.software.driver import Driver
 from vtd.unit.registers.capabilities import PROFILES
 
 EXAMPLES = Path(__file__).resolve().parents[3] / "examples" / "drivers"
@@ -30,6 +33,38 @@ FORGETS = f"command:{sys.executable} {EXAMPLES / 'forgets_the_iotlb.py'}"
 def test_the_own_driver_does_nothing_wrong(profile: str) -> None:
     failures = [try_driver(OwnDriver, PROFILES[profile], seed) for seed in range(5)]
     assert failures == [None] * 5
+
+
+WAITING = {
+    "cache lines": PROFILES["client"],
+    "cache lines and write buffers": replace(
+        PROFILES["client"], cap=PROFILES["client"].cap.replace(rwbf=True)
+    ),
+    "nothing": PROFILES["xeon"],
+}
+
+
+@pytest.mark.parametrize("waits", WAITING)
+@pytest.mark.section("3.10")
+def test_a_driver_that_flushes_does_nothing_wrong_where_stores_wait(waits: str) -> None:
+    tried = [try_driver(OwnDriver, WAITING[waits], seed, stores_wait=True) for seed in range(3)]
+    assert tried == [None] * 3
+
+
+class FlushesNothing(OwnDriver):
+    def make(self) -> Driver:
+        pool = FramePool(self._frames.start, self._frames.stop)
+        return Driver(self._registers, self._memory, pool)
+
+
+@pytest.mark.parametrize("waits", WAITING)
+def test_a_driver_that_flushes_nothing_is_found_where_stores_wait(waits: str) -> None:
+    failure = try_driver(FlushesNothing, WAITING[waits], 0, stores_wait=True)
+    assert (failure is None) == (waits == "nothing")
+    if failure is not None:
+        assert len(failure.operations) <= 2
+        assert "read as 0x0, stored as" in failure.findings[0]
+        assert "missing flush of its cache lines" in failure.findings[0] or "write" in waits
 
 
 def test_a_mask_that_is_too_small_takes_three_operations() -> None:
@@ -195,17 +230,28 @@ def library(folder: Path, *flags: str) -> str:
     return f"library:{file}"
 
 
+SHORTEST = ["attach", "map", "unmap"]
+
+
 @pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler")
 @pytest.mark.parametrize(
-    "flags, told",
-    [((), None), (("-DFORGET",), "missing"), (("-DCRASH",), "the driver ended with -6")],
+    "flags, told, operations",
+    [
+        ((), None, []),
+        (("-DFORGET",), "missing", SHORTEST),
+        (("-DFORGET_FLUSH",), "missing flush of its cache lines", ["attach", "map"]),
+        (("-DCRASH",), "the driver ended with -6", SHORTEST),
+    ],
 )
-def test_a_driver_of_c_functions(tmp_path: Path, flags: tuple[str, ...], told: str | None) -> None:
+def test_a_driver_of_c_functions(
+    tmp_path: Path, flags: tuple[str, ...], told: str | None, operations: list[str]
+) -> None:
     maker, end = driver_maker(library(tmp_path, *flags))
-    tried = (try_driver(maker, PROFILES["client"], seed, 12) for seed in range(30 if told else 2))
+    seeds = range(30 if told else 2)
+    tried = (try_driver(maker, PROFILES["client"], seed, 12, stores_wait=True) for seed in seeds)
     failure = next((each for each in tried if each is not None), None)
     end()
     assert (failure is None) is (told is None)
     if failure is not None:
         assert str(told) in failure.findings[0]
-        assert [each.name for each in failure.operations] == ["attach", "map", "unmap"]
+        assert [each.name for each in failure.operations] == operations

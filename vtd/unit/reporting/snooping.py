@@ -6,12 +6,13 @@ VT-d 3.10, 6.8, 11.4.3 (C, SMPWCS) and 11.4.2 (RWBF), for a unit in front of
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from pagetables.bits import BitRecord
+from pagetables.memory import PhysicalMemory
 from pagetables.observer import Structure
-from pagetables.stores import UnsnoopedMemory
+from pagetables.stores import ProcessorStores, UnsnoopedMemory
 from vtd.layouts.descriptors import (
     ContextCacheInvalidateDescriptor,
     InterruptEntryCacheInvalidateDescriptor,
@@ -37,6 +38,16 @@ DRAINING = (
     InterruptEntryCacheInvalidateDescriptor,
 )
 """Invalidations before which the unit drains the write buffers (6.8)."""
+
+
+def waiting_stores(memory: PhysicalMemory, units: Iterable[Capabilities]) -> ProcessorStores:
+    """Stores to ``memory`` that wait as units with these capabilities may let them.
+
+    Those that snoop cache lines but not write buffers have the buffers alone.
+    """
+    made = list(units)
+    rwbf, snoop = any(each.cap.rwbf for each in made), all(each.ecap.c for each in made)
+    return ProcessorStores(memory, caches=not (snoop and rwbf), buffers=rwbf)
 
 
 class Snooping(Observer):
