@@ -60,6 +60,13 @@ RESERVED_AW = LinuxFault(
     re.compile(r"vfio|nvme|5Ah|0x5a|no disk|qi_flush_piotlb"),
     re.compile(r"fault reason 0x5a"),
 )
+HINT = LinuxFault(
+    "hint-in-address-mask",
+    "7.2 without a queue puts the invalidation hint into bit 0 of IVA_REG.AM instead of IH, bit 6: "
+    "where MAMV is even, ranges of that order are refused (11.4.6.3) and stay in the IOTLB",
+    re.compile(r"check|missing page-selective iotlb_inv|fault|kernel: |used after"),
+    re.compile(r"Flush IOTLB failed"),
+)
 
 
 @dataclass(frozen=True)
@@ -249,12 +256,18 @@ def cells() -> Iterator[Cell]:
     yield _cell("client", "a client's unit: not coherent", unit("client") + DEVICES)
     yield _cell("no-queue", "register-based invalidation", unit("qemu", NO_QUEUE) + DEVICES)
     yield _cell(
-        "no-psi", "no page-selective invalidation", unit("qemu", {"psi": 0, "mamv": 0}) + DEVICES
+        "no-queue-small-mask",
+        "register-based invalidation of 16 pages at most",
+        unit("qemu", {**NO_QUEUE, "mamv": 4}) + DEVICES,
+        checks=("units", "vfio"),
+        expect={"7": HINT},
     )
-    yield _cell("small-pages", "4 KiB pages only", unit("qemu", {"sslps": 0}) + DEVICES)
-    yield _cell(
-        "not-coherent", "C = 0: software flushes its caches", unit("qemu", {"c": 0}) + DEVICES
-    )
+    for name, about, fields in (
+        ("no-psi", "no page-selective invalidation", {"psi": 0, "mamv": 0}),
+        ("small-pages", "4 KiB pages only", {"sslps": 0}),
+        ("not-coherent", "C = 0: software flushes its caches", {"c": 0}),
+    ):
+        yield _cell(name, about, unit("qemu", fields) + DEVICES)
     yield _cell(
         "two-units",
         "one unit by scope, one for all else",

@@ -3,7 +3,16 @@
 import pytest
 
 from devices.source_id import Bdf
-from vtd.live.cells import ALIAS, CONTROLS, KIT_CONTROLS, RESERVED_AW, UNALIGNED, Cell, all_cells
+from vtd.live.cells import (
+    ALIAS,
+    CONTROLS,
+    HINT,
+    KIT_CONTROLS,
+    RESERVED_AW,
+    UNALIGNED,
+    Cell,
+    all_cells,
+)
 from vtd.live.defects import DEFECTS
 from vtd.live.initramfs import known_checks
 from vtd.live.random_capabilities import LIES, random_cell, random_cells
@@ -57,6 +66,8 @@ def test_linux_faults_are_expected_where_they_are_known() -> None:
     assert expected("pci-bridge-scalable", "7.2.12+deb14-amd64") is ALIAS
     assert expected("pci-bridge-scalable", "6.1.0-50-amd64") is None
     assert expected("first-without-second", "7.2.12") is RESERVED_AW
+    assert expected("no-queue-small-mask", "7.2.12") is HINT
+    assert expected("no-queue-small-mask", "6.1.0") is None
     assert UNALIGNED.shows.search("check vfio unaligned unmap: the device reads 0x70004000")
 
 
@@ -89,6 +100,11 @@ def test_known_linux_faults_follow_from_the_capabilities() -> None:
     assert _names(none, "6.1.0") == "no-stage-unused"
     deep = {"smts": 0, "sagaw": 12, "mgaw": 40}
     assert _names(deep, "7.2.1") == "top-table-size"
+    no_queue = {"smts": 0, "qi": 0, "psi": 1, "mamv": 4, "sagaw": 4}
+    assert _names(no_queue, "7.2.1") == "hint-in-address-mask"
+    for kept in ({"mamv": 5}, {"psi": 0, "mamv": 0}, {"qi": 1}):
+        assert _names(no_queue | kept, "7.2.1") is None
+    assert _names(no_queue, "6.1.0") is None
 
 
 def _names(fields: dict[str, int], release: str) -> str | None:
