@@ -14,10 +14,10 @@ from __future__ import annotations
 import argparse
 import re
 import shutil
-import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
+from scripts.kernel_modules import build_modules, headers_in, run, self_extracting, source, unpacked
 from vtd.live.fetch import NEXT_SUITE, Apt, System
 
 MACHINE = """\
@@ -65,51 +65,18 @@ static inline void *checked_calloc(size_t count, size_t size)
 """
 
 
-def self_extracting(commands: str, payload: bytes) -> bytes:
-    """A script for the guest that runs ``commands`` with ``payload`` as /tmp/payload."""
-    start = f"#!/bin/busybox sh\nexport PATH=/bin\ntail -c {len(payload)} $0 >/tmp/payload\n"
-    return f"{start}{commands}exit\n".encode() + payload
-
-
-def run(command: Sequence[str | Path], folder: Path | None = None) -> None:
-    """Run a command; CalledProcessError if it fails."""
-    subprocess.run([str(word) for word in command], cwd=folder, check=True)
-
-
-def unpacked(folder: Path, packages: Sequence[Path]) -> Path:
-    """The files of some packages, in one folder."""
-    for package in packages:
-        run(["dpkg-deb", "-x", package, folder])
-    return folder
-
-
-def source(folder: Path, *parts: str) -> Path:
-    """Parts of the kernel source in a package that was unpacked."""
-    (archive,) = folder.glob("usr/src/linux-source-*.tar.xz")
-    tree = archive.name.removesuffix(".tar.xz")
-    wanted = [f"{tree}/{part}" for part in parts]
-    run(["tar", "-xJf", archive.name, "--wildcards", *wanted], archive.parent)
-    return archive.parent / tree
-
-
 def build_dmatest(apt: Apt, folder: Path) -> bytes:
     """The module for the kernel of this release."""
     names = [name for name in apt.needed("linux-headers-amd64") if name.startswith("linux-")]
     series = next(name for name in names if "kbuild" in name).removeprefix("linux-kbuild-")
     packages = apt.download([*names, f"linux-source-{series}"])
     files = unpacked(folder / "own", packages)
-    (headers,) = files.glob("usr/src/linux-headers-*-amd64")
-    makefile = headers / "Makefile"
-    makefile.write_text(
-        makefile.read_text().replace("include /usr/src", f"include {files}/usr/src")
-    )
     tree = source(files, "drivers/dma/dmatest.c")
     work = folder / "dmatest"
     work.mkdir(exist_ok=True)
     shutil.copy(tree / "drivers/dma/dmatest.c", work)
     (work / "Makefile").write_text("obj-m := dmatest.o\n")
-    run(["make", "-C", headers, f"M={work.resolve()}", "modules"])
-    run(["strip", "-g", "dmatest.ko"], work)
+    build_modules(headers_in(files), work)
     return (work / "dmatest.ko").read_bytes()
 
 

@@ -14,6 +14,7 @@ SCRIPTS = [
     "compare_qemu",
     "conformance_payload",
     "dmar_rules",
+    "dsa_kernel_queue",
     "invalidation_rules",
     "ioat_kernel_tests",
     "fuzz_dmar",

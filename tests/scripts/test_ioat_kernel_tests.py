@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from scripts.ioat_kernel_tests import DMATEST, MACHINE, VFIO, self_extracting
+from scripts.ioat_kernel_tests import DMATEST, MACHINE, VFIO
+from scripts.kernel_modules import self_extracting
 from vtd.machine.assembly import assemble
 from vtd.machine.description import read_machine
 
