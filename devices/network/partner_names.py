@@ -16,21 +16,29 @@ _HEADER = write_pcap([])
 
 
 class CaptureFile:
-    """Writes what arrives to a pcap file, frame by frame, until that fails: ``error`` says why."""
+    """Writes what arrives to a pcap file, frame by frame, until that fails: ``error`` says why.
+
+    A capture that is there already is replaced by the first frame, not before.
+    """
 
     def __init__(self, path: Path, clock: Clock) -> None:
         self.error: OSError | None = None
         self._path, self._clock = path, clock
-        self._append(_HEADER, "wb")
+        self._mode = "wb"
+        self._store(b"", "ab")
+        if self.error is None and not path.stat().st_size:
+            self._store(_HEADER, "wb")
         if self.error is not None:
             raise CaptureError(f"{path}: {self.error.strerror}")
 
     def receive(self, frame: bytes) -> None:
         """Append it."""
         if self.error is None:
-            self._append(write_pcap([CapturedFrame(self._clock.now, frame)])[len(_HEADER) :], "ab")
+            data = write_pcap([CapturedFrame(self._clock.now, frame)])
+            self._store(data if self._mode == "wb" else data[len(_HEADER) :], self._mode)
+            self._mode = "ab"
 
-    def _append(self, data: bytes, mode: str) -> None:
+    def _store(self, data: bytes, mode: str) -> None:
         try:
             with self._path.open(mode) as file:
                 file.write(data)

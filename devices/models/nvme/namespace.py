@@ -7,6 +7,7 @@ the power, block by block, and only that: a block then has any of its contents s
 from __future__ import annotations
 
 import mmap
+import os
 from pathlib import Path
 from random import Random
 
@@ -17,9 +18,10 @@ CACHE = 16 << 20
 
 
 def file_storage(path: Path, blocks: int) -> mmap.mmap:
-    """A file as storage, made as long as it has to be; OSError if that can't be done."""
+    """The beginning of a file as storage, made as long as it has to be; OSError if it can't be."""
     with path.open("r+b" if path.exists() else "w+b") as file:
-        file.truncate(blocks << BLOCK_SHIFT)
+        if file.seek(0, os.SEEK_END) < blocks << BLOCK_SHIFT:
+            file.truncate(blocks << BLOCK_SHIFT)
         return mmap.mmap(file.fileno(), blocks << BLOCK_SHIFT)
 
 

@@ -196,6 +196,18 @@ def test_a_damaged_capture_is_named_with_its_place(tmp_path: Path) -> None:
         Nic82576(link=f"replay:{capture}")
 
 
+def test_a_recording_of_before_is_there_until_something_arrives(tmp_path: Path) -> None:
+    out = tmp_path / "out.pcap"
+    file = CaptureFile(out, Clock())
+    assert read_capture(out.read_bytes()) == []
+    for _ in range(2):
+        file.receive(frame_for(MAC))
+    later = CaptureFile(out, Clock())
+    assert len(read_capture(out.read_bytes())) == 2
+    later.receive(frame_for(MAC))
+    assert len(read_capture(out.read_bytes())) == 1
+
+
 def test_a_capture_that_cant_be_written_any_more_is_left(tmp_path: Path) -> None:
     file = CaptureFile(tmp_path / "out.pcap", Clock())
     (tmp_path / "out.pcap").unlink()

@@ -157,6 +157,13 @@ def test_what_was_promised_outlasts_a_power_cut(
         assert block[0] in contents
 
 
+def test_a_file_that_is_longer_stays_so(tmp_path: Path) -> None:
+    path = tmp_path / "disk"
+    path.write_bytes(b"kept" * 4096)
+    assert Nvme(blocks=16, file=str(path)).subsystem.namespaces[1].blocks == 16
+    assert path.read_bytes() == b"kept" * 4096
+
+
 def test_a_file_keeps_the_blocks(tmp_path: Path) -> None:
     path = tmp_path / "disk"
     host = Host(Nvme(blocks=16, file=str(path)))
