@@ -2,8 +2,9 @@
 
 A comparison, a connective, a shift or a mask becomes its neighbour, a number is off by one, a flag
 is inverted, a check or a call is left out. Not made, since nothing behaves differently with them:
-changes of annotations and of what decorators are given (``maxsize`` of a cache), of docstrings and
-other texts, of the words of an error, of ``__slots__``, and of assertions, which always hold.
+changes of annotations and overloads, of what decorators are given (``maxsize`` of a cache), of
+docstrings and other texts, of the words of an error, of ``__slots__``, and of assertions, which
+always hold.
 """
 
 from __future__ import annotations
@@ -105,6 +106,8 @@ def _told_only(node: ast.AST) -> bool:
         case ast.Assign(targets=[ast.Name(id="__slots__" | "__all__")]):
             return True
         case ast.If(test=ast.Name(id="TYPE_CHECKING")):
+            return True
+        case ast.FunctionDef(decorator_list=[ast.Name(id="overload")]):
             return True
     return False
 

@@ -52,6 +52,7 @@ def test_each_kind_of_change(
         "__slots__ = ('a', *b[1:])",
         "assert a == 1",
         "if TYPE_CHECKING:\n    f(1)",
+        "@overload\ndef f(a=False): ...",
     ],
 )
 def test_what_nothing_behaves_differently_with_is_not_changed(
