@@ -305,7 +305,7 @@ class TableBuilder:
                 continue
             if entry & level.leaf:
                 self._replace(level, table, index, base, entry, change(entry))
-                mapped += high - low
+                mapped += 1 << level.shift
                 continue
             inner = _frame(entry)
             mapped += self._change(

@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,7 +16,7 @@ from pagetables.bits import Implementation
 from pagetables.build import FramePool, TableBuilder
 from pagetables.columns import Columns
 from pagetables.extents import ListingLimitError, Page
-from pagetables.geometry import StageKind
+from pagetables.geometry import StageKind, first_stage_geometry
 from pagetables.memory import PhysicalMemory
 from pagetables.walk import Stage, WalkFault, place, walk
 from tests.support.strategies import (
@@ -212,3 +213,16 @@ def test_large_pages_of_nested_tables_are_listed_by_the_small_pages_below() -> N
     pieces = list(columns.nested_columns(memory, first, second, 39))
     assert [len(piece.address) for piece in pieces] == [512, 512]
     assert {int(size) for piece in pieces for size in piece.length} == {PAGE}
+
+
+@pytest.mark.parametrize("levels", [4, 5])
+def test_pages_at_the_edges_of_both_halves_of_the_address_space_are_canonical(levels: int) -> None:
+    geometry = first_stage_geometry(levels, UNIT._replace(features=UNIT.features | {"fs5lp"}))
+    memory, half = PhysicalMemory(), 1 << geometry.width - 1
+    memory.add_region(0, 1 << 20)
+    builder = TableBuilder(memory, geometry, FramePool(0, 1 << 20))
+    edges = (0, half // 2, half - PAGE, (1 << 64) - half, (1 << 64) - PAGE)
+    for address in edges:
+        builder.map(address, 0x8000, PAGE)
+    listed, _, _ = check_one_stage(memory, Stage(geometry, builder.root), None, None)
+    assert tuple(page.address for page in listed) == edges

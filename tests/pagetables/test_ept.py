@@ -2,8 +2,8 @@
 
 import pytest
 
-from pagetables.bits import BitRecord
-from pagetables.ept import EptEntry, EptPage1G, EptPage2M, EptPage4K
+from pagetables.bits import BitRecord, Implementation
+from pagetables.ept import PAGES, EptEntry, EptPage1G, EptPage2M, EptPage4K
 
 FLAGS = {"r": 0, "w": 1, "x": 2, "a": 8, "xu": 10}
 PAGE = {**FLAGS, "ipat": 6, "d": 9, "sve": 63}
@@ -27,3 +27,25 @@ def test_fields_sit_where_the_manual_has_them(
     assert record.of(addr=(1 << 52) - (1 << lowest)) == (1 << 52) - (1 << lowest)
     if record is not EptEntry:
         assert record.of(emt=7) == 0b111 << 3
+
+
+@pytest.mark.parametrize(
+    ("record", "below", "reserved"),
+    [(EptEntry, 12, 0xF8), (EptPage4K, 12, 0), (EptPage2M, 21, 0), (EptPage1G, 30, 0)],
+)
+def test_reserved_are_the_address_above_the_width_and_below_the_page_size(
+    record: type[BitRecord], below: int, reserved: int
+) -> None:
+    unit = Implementation(46, 16, frozenset({"ept_1g", "ept_2m"}))
+    above = (1 << 52) - (1 << 46)
+    assert record.reserved_mask(unit) == above | (1 << below) - (1 << 12) | reserved
+    assert EptPage2M.reserved_mask(Implementation()) & 1 << 7
+    assert EptPage1G.reserved_mask(Implementation()) & 1 << 7
+
+
+def test_pages_are_laid_out_by_their_size() -> None:
+    assert {size: record.FIELDS["addr"].low for size, record in PAGES.items()} == {
+        12: 12,
+        21: 21,
+        30: 30,
+    }

@@ -470,3 +470,31 @@ def test_whoever_follows_hears_of_frames_that_are_elsewhere() -> None:
     assert moves == [3, None, 3, None, None]
     with pytest.raises(BusError, match="read-only memory"):
         memory.own(3)
+
+
+def test_watchers_are_told_of_stores_before_they_are_made_until_they_are_not_any_more() -> None:
+    memory = PhysicalMemory()
+    memory.add_region(0, 0x1000)
+    told: list[tuple[int, bytes, int]] = []
+
+    def watch(address: int, data: bytes) -> None:
+        told.append((address, data, memory.read_record(8, 8)))
+
+    def other(address: int, data: bytes) -> None:
+        told.clear()
+
+    memory.watch(watch)
+    memory.watch(other)
+    memory.ignore(other)
+    assert memory.watched
+    memory.write(8, b"\x01")
+    memory.load(8, b"\x02")
+    assert memory.compare_exchange(8, 8, 2, 3)
+    eight = bytes([3, *bytes(7)])
+    assert told == [(8, b"\x01", 0), (8, b"\x02", 1), (8, eight, 2)]
+    memory.ignore(watch)
+    memory.write(8, b"\x04")
+    assert len(told) == 3
+    assert not memory.watched
+    with pytest.raises(ValueError, match="not in list"):
+        memory.ignore(watch)

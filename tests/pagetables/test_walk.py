@@ -8,7 +8,17 @@ from pagetables.bits import Implementation
 from pagetables.geometry import StageKind, first_stage_geometry, second_stage_geometry
 from pagetables.memory import PhysicalMemory
 from pagetables.observer import EntryObserver, Structure
-from pagetables.walk import ADDRESS, Leaf, Stage, WalkFault, WalkRule, place, set_flags, walk
+from pagetables.walk import (
+    ADDRESS,
+    Leaf,
+    Stage,
+    WalkFault,
+    WalkRule,
+    output,
+    place,
+    set_flags,
+    walk,
+)
 from tests.support import oracle
 from tests.support.strategies import (
     POOL,
@@ -137,6 +147,13 @@ class _ChangesOnce(EntryObserver):
             self.seen += 1
             if self.seen == 1:
                 self.memory.write(self.where, self.entry.to_bytes(8, "little"))
+
+
+def test_an_output_address_is_the_page_and_the_offset_in_it() -> None:
+    for shift in (12, 21, 30):
+        leaf = 0x5_5555_5000 & -(1 << shift) | 0x87, shift, 7, 1, 0
+        offset = 0x2AAA_A123 & (1 << shift) - 1
+        assert output(leaf, 0x7_C000_0000 | offset) == 0x5_5555_5000 & -(1 << shift) | offset
 
 
 @pytest.mark.parametrize("level", range(4))

@@ -11,6 +11,8 @@ demand.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from vtd.fuzz.case import DEVICES, MEMORY, Case, Outcome, Step
 from vtd.fuzz.departures import RECORD
@@ -174,6 +176,8 @@ class QemuTarget:
     def _dma_read(self, step: Step) -> Outcome:
         """The device can't be asked for its buffer: it is sent to memory, untranslated."""
         bar = self._places[step["device"]]
+        with self._translation_off():
+            pass  # what an earlier request left behind is gone, as it is before a write
         self._transfer(bar, int(step["iova"], 0), BUFFER, to_memory=0)
         self._untranslated(bar, BUFFER, SCRATCH, to_memory=1)
         if self._refused():
@@ -225,9 +229,15 @@ class QemuTarget:
 
     def _untranslated(self, bar: int, source: int, destination: int, *, to_memory: int) -> None:
         """A transfer with translation switched off for as long as it takes."""
+        with self._translation_off():
+            self._transfer(bar, source, destination, to_memory=to_memory)
+
+    @contextmanager
+    def _translation_off(self) -> Iterator[None]:
+        """Translation switched off: caches are empty then, and no device stays passed through."""
         functions = self._read(REGISTERS + 0x1C, 4) & FUNCTIONS
         self._qtest.command("writel", hex(REGISTERS + 0x18), hex(functions & ~TRANSLATION))
-        self._transfer(bar, source, destination, to_memory=to_memory)
+        yield
         self._qtest.command("writel", hex(REGISTERS + 0x18), hex(functions))
 
     def _transfer(self, bar: int, source: int, destination: int, *, to_memory: int) -> None:

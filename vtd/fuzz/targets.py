@@ -165,7 +165,7 @@ class EngineTarget:
 def engine_as_qemu() -> EngineTarget:
     """The engine as :class:`vtd.fuzz.qemu.QemuTarget` has QEMU.
 
-    Translation is switched off around each of its requests, so nothing is cached, and no device
+    Translation is switched off before each of its requests, so nothing is cached, and no device
     stays passed through.
     """
     return EngineTarget(UNCACHED, departures=replace(QEMU, keep_pass_through=False))
