@@ -7,14 +7,14 @@ from vtd.fuzz.driver_protocol import DriverError
 from vtd.layouts.interrupt_entries import RemappedIrte, SourceValidationType
 from vtd.software.domain import Domain
 from vtd.software.driver import Driver
-from vtd.software.memory import FlushableMemory
+from vtd.software.memory import Memory
 from vtd.software.registers import Registers
 
 
 class OwnDriver:
     """See :class:`vtd.fuzz.driver_protocol.TriedDriver`; domains have a second stage."""
 
-    def __init__(self, registers: Registers, memory: FlushableMemory, start: int, end: int) -> None:
+    def __init__(self, registers: Registers, memory: Memory, start: int, end: int) -> None:
         self._registers = registers
         self._memory = memory
         self._frames = range(start, end)
@@ -23,7 +23,8 @@ class OwnDriver:
     def make(self) -> Driver:
         """The driver itself."""
         pool = FramePool(self._frames.start, self._frames.stop)
-        return Driver(self._registers, self._memory, pool, flush=self._memory.flush)
+        flush = getattr(self._memory, "flush", None)
+        return Driver(self._registers, self._memory, pool, flush=flush)
 
     def reset(self) -> None:
         """Everything on."""

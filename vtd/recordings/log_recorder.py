@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any
 
 from vtd.unit.registers.capabilities import Capabilities
@@ -17,27 +18,40 @@ from vtd.unit.registers.capabilities import Capabilities
 class LogRecorder:
     """Gives ``write`` a line of text at a time: first the head, then a step for each access.
 
-    ``regions``: start and length of the memory. ``devices``: source-ids by name.
+    ``capabilities``: of the unit, or of each of several. ``regions``: start and length of the
+    memory. ``devices``: source-ids by name, with the number of the unit where it is not the first.
+    ``stores_wait``: units that do not snoop see stores once they are flushed.
     """
 
     def __init__(
         self,
         write: Callable[[str], object],
-        capabilities: Capabilities,
+        capabilities: Capabilities | Iterable[Capabilities],
         regions: Iterable[tuple[int, int]],
-        devices: Mapping[str, int],
+        devices: Mapping[str, int | tuple[int, int]],
+        *,
+        stores_wait: bool = False,
     ) -> None:
         self._write = write
+        units = [capabilities] if isinstance(capabilities, Capabilities) else capabilities
+        behind = {name: (at, 0) if isinstance(at, int) else at for name, at in devices.items()}
         head = {
             "format": 1,
-            "unit": {
-                "version": hex(capabilities.version),
-                "cap": hex(capabilities.cap),
-                "ecap": hex(capabilities.ecap),
-                "host_address_width": capabilities.host_address_width,
-            },
+            "units": [
+                {
+                    "version": hex(each.version),
+                    "cap": hex(each.cap),
+                    "ecap": hex(each.ecap),
+                    "host_address_width": each.host_address_width,
+                }
+                for each in units
+            ],
             "memory": [[hex(start), hex(length)] for start, length in regions],
-            "devices": {name: {"source_id": hex(each)} for name, each in devices.items()},
+            "devices": {
+                name: {"source_id": hex(source_id), "unit": unit}
+                for name, (source_id, unit) in behind.items()
+            },
+            "stores_wait": stores_wait,
         }
         write(json.dumps(head) + "\n")
 
@@ -46,18 +60,34 @@ class LogRecorder:
         self._write(json.dumps({"op": op, **fields}) + "\n")
 
     def memory(self, memory: Any) -> Any:
-        """The memory, for a driver: its ``write`` and ``load`` are noted."""
-        return _Recorded(memory, {"write": self._stored, "load": self._stored})
+        """The memory, for a driver: what stores there, and ``flush``, is noted."""
+        return _Recorded(
+            memory,
+            {
+                "write": self._stored,
+                "load": self._stored,
+                "compare_exchange": partial(self._exchanging, memory),
+                "flush": self._flushed,
+            },
+        )
 
-    def registers(self, registers: Any) -> Any:
-        """The registers, for a driver: its ``write_register`` is noted."""
-        return _Recorded(registers, {"write_register": self._register_written})
+    def registers(self, registers: Any, unit: int = 0) -> Any:
+        """The registers of a unit, for a driver: its ``write_register`` is noted."""
+        return _Recorded(registers, {"write_register": partial(self._register_written, unit)})
 
     def _stored(self, address: int, data: bytes) -> None:
         self.step("mem_write", addr=hex(address), hex=bytes(data).hex())
 
-    def _register_written(self, offset: int, size: int, value: int) -> None:
-        self.step("reg_write", offset=hex(offset), size=size, value=hex(value))
+    def _exchanging(self, memory: Any, address: int, size: int, expected: int, new: int) -> None:
+        if memory.read_record(address, size) == expected:
+            self._stored(address, new.to_bytes(size, "little"))
+
+    def _flushed(self, address: int, length: int) -> None:
+        self.step("mem_flush", addr=hex(address), length=length)
+
+    def _register_written(self, unit: int, offset: int, size: int, value: int) -> None:
+        of_unit = {"unit": unit} if unit else {}
+        self.step("reg_write", offset=hex(offset), size=size, value=hex(value), **of_unit)
 
 
 class _Recorded:
@@ -73,8 +103,8 @@ class _Recorded:
         if note is None:
             return found
 
-        def call(*arguments: Any) -> Any:
-            note(*arguments)
-            return found(*arguments)
+        def call(*arguments: Any, **named: Any) -> Any:
+            note(*arguments, *named.values())
+            return found(*arguments, **named)
 
         return call
