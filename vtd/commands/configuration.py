@@ -1,9 +1,9 @@
 """What a project settles once: rules to select and ignore, severities that fail, known findings.
 
-``[tool.vtd]`` of pyproject.toml, or vtd.toml with the same keys at its top, in the current folder:
-``select``, ``ignore`` (lists of beginnings of rule ids), ``fail-on``, ``baseline``, and
-``[[tool.vtd.path]]`` tables with ``match`` (a pattern of paths) and any of the first three, which
-the last matching one sets for a file. Options of the command line come before all of it.
+``[tool.vtd]`` of pyproject.toml or of vtd.toml, where the keys may stand at the top too, in the
+current folder: ``select``, ``ignore`` (lists of beginnings of rule ids), ``fail-on``, ``baseline``,
+and ``[[tool.vtd.path]]`` tables with ``match`` (a pattern of paths) and any of the first three,
+which the last matching one sets for a file. Options of the command line come before all of it.
 """
 
 from __future__ import annotations
@@ -73,10 +73,11 @@ def _table(path: Path) -> dict[str, Any] | None:
         data = tomllib.loads(read_text(path))
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise ConfigurationError(f"{path}: {error}") from error
-    if path.name != "pyproject.toml":
-        return data
-    found = data.get("tool", {}).get("vtd") if isinstance(data.get("tool", {}), dict) else None
-    return found if isinstance(found, dict) else None
+    tool = data.get("tool")
+    found = tool.get("vtd") if isinstance(tool, dict) else None
+    if isinstance(found, dict):
+        return found
+    return None if path.name == "pyproject.toml" else data
 
 
 def _check(values: Mapping[str, Any], known: set[str], where: str) -> None:

@@ -20,6 +20,7 @@ from construct import Container, StreamError
 
 from vtd.conformance.devices import Device
 from vtd.conformance.format import MOST_DEVICES, PAGE, VERSION, Door, Header, Mode, Scratch
+from vtd.recordings.whole_file import read_whole
 
 Json = Any
 ENTRY = 0x20
@@ -160,6 +161,6 @@ def _packed(document: Json) -> bytes:
 def read_image(path: Path) -> Image:
     """The image in a file; KitError names it."""
     try:
-        return Image.parse(path.read_bytes())
-    except KitError as error:
+        return Image.parse(read_whole(path))
+    except ValueError as error:
         raise KitError(f"{path}: {error}") from error

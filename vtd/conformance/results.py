@@ -17,6 +17,7 @@ from vtd.conformance.format import Kind, ResetProof, Status
 from vtd.conformance.image import Image, KitError
 from vtd.conformance.kit import KitCase, Left
 from vtd.conformance.running import Collected
+from vtd.recordings.whole_file import read_whole
 
 FORMAT = "vtd-results-1"
 
@@ -82,12 +83,13 @@ def write_results(path: Path, lines: Iterator[str]) -> None:
 def read_results(path: Path) -> Results:
     """The results in a file; KitError names it, and the line, if it is none or cut."""
     try:
-        data = path.read_bytes()
-        text = (gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data).decode()
+        text = read_whole(path).decode()
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise KitError(f"{path}: results are cut: {error}") from error
     except UnicodeDecodeError as error:
         raise KitError(f"{path}: no results: not text") from error
+    except ValueError as error:
+        raise KitError(f"{path}: {error}") from error
     lines = text.splitlines()
     head = _head(lines)
     if head.get("format") != FORMAT:

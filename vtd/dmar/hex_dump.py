@@ -15,11 +15,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from vtd.dmar.byte_lists import SIGNATURES, listed_tables
+from vtd.dmar.records import ACPI_HEADER
 
 MOST_BYTES_OF_A_LINE = 64
 ACPI_SIGNATURE = re.compile(rb"[A-Z][A-Z0-9!_]{3}")
-ACPI_HEADER = 36
-"""Bytes of the header common to all ACPI tables."""
 
 KNOWN = (b"DMAR", b"APIC", b"HPET", b"SRAT")
 """Signatures that are read; turned round they look like others."""

@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from vtd.dmar.dsl import is_source, read_source
-from vtd.dmar.hex_dump import ACPI_HEADER, ACPI_SIGNATURE, DumpError, hex_blobs
+from vtd.dmar.hex_dump import ACPI_SIGNATURE, DumpError, hex_blobs
 from vtd.dmar.printed_fields import is_printed, read_printed
-from vtd.dmar.records import FIXED_PART
+from vtd.dmar.records import ACPI_HEADER, FIXED_PART
 from vtd.dmar.rules.header import SIGNATURES
 from vtd.dmar.table import TableError
 

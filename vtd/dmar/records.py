@@ -23,6 +23,8 @@ U24 = Annotated[int, BytesInteger(3, swapped=True)]
 U32 = Annotated[int, Int32ul]
 U64 = Annotated[int, Int64ul]
 
+ACPI_HEADER = 36
+"""Bytes of the header common to all ACPI tables."""
 FIXED_PART = 48
 """Bytes of the table before the first structure (8.1)."""
 STRUCTURE_HEADER = 4

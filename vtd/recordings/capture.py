@@ -6,7 +6,6 @@ outcomes, which :mod:`vtd.recordings.replay_capture` compares.
 
 from __future__ import annotations
 
-import gzip
 import json
 import re
 import zlib
@@ -28,6 +27,7 @@ from vtd.layouts.registers import (
     RootTableAddress,
 )
 from vtd.recordings.scenario import COMPRESSED, departures_of
+from vtd.recordings.whole_file import read_whole
 from vtd.software.registers import start
 from vtd.unit.departures import QEMU, SPECIFICATION, Departures
 from vtd.unit.options import Options
@@ -135,18 +135,13 @@ _LATCHED = (
 def read_json(path: Path) -> Any:
     """A JSON file, gzipped or not; CaptureError names it if it is none."""
     with _readable(path):
-        return json.loads(_contents(path))
+        return json.loads(read_whole(path))
 
 
 def read_json_lines(path: Path) -> list[Any]:
     """A file with a JSON value on each line, gzipped or not; CaptureError names another one."""
     with _readable(path):
-        return [json.loads(line) for line in _contents(path).splitlines()]
-
-
-def _contents(path: Path) -> bytes:
-    raw = path.read_bytes()
-    return gzip.decompress(raw) if path.suffix == ".gz" else raw
+        return [json.loads(line) for line in read_whole(path).splitlines()]
 
 
 @contextmanager

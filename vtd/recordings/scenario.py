@@ -6,7 +6,6 @@ comparing what a step led to, which :mod:`vtd.recordings.replay` does.
 
 from __future__ import annotations
 
-import gzip
 import json
 import zlib
 from collections.abc import Iterator, Mapping
@@ -33,6 +32,7 @@ from vtd.recordings.values import (
     number,
     texts,
 )
+from vtd.recordings.whole_file import read_whole
 from vtd.unit.caching.policy import KEEPS_STALE, CachePolicy
 from vtd.unit.departures import QEMU, SPECIFICATION, Departures, departures_named
 from vtd.unit.interrupts.outcome import Message
@@ -195,8 +195,7 @@ def _devices(raw: Json) -> dict[str, Device]:
 def load_scenario(path: Path) -> dict[str, Json]:
     """The JSON object of the scenario in a ``.json`` or ``.json.gz`` file."""
     try:
-        raw = path.read_bytes()
-        scenario = json.loads(gzip.decompress(raw) if path.suffix == ".gz" else raw)
+        scenario = json.loads(read_whole(path))
     except (OSError, EOFError, zlib.error, ValueError, RecursionError) as error:
         reason = getattr(error, "strerror", None) or error
         raise ScenarioError(f"{path}: can't be read: {reason}") from error

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
+from vtd.recordings.whole_file import read_some
 from vtd.sweeps.costs import Costs
 from vtd.sweeps.designs import PAGE_SIZES, TABLES, Design, Space, pass_of, shape_text
 from vtd.traces.places import opened, replacing
@@ -141,7 +142,7 @@ def save(place: str, found: Sequence[Result]) -> None:
 def load(place: str) -> list[Result]:
     """Results that were saved; ValueError for what is none."""
     with opened(place) as stream:
-        data = stream.read()
+        data = read_some(stream)
     try:
         rows = json.loads(data)["results"] if data[:1] == b"{" else _parquet_rows(data)
         names = {each.name for each in fields(Result)}

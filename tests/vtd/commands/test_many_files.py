@@ -75,6 +75,8 @@ def test_configuration_holds_for_the_paths_it_names(
     (folder / "vtd.toml").write_text('[[path]]\nmatch = "tables/inner/*"\nignore = ["U01"]\n')
     assert run("tables").exit_code == 0
     assert run("tables", "--ignore", "H").exit_code == 1  # the option comes first
+    (folder / "vtd.toml").write_text('[tool.vtd]\nselect = ["H"]\n')  # as the page shows it
+    assert run("tables").exit_code == 0
     (folder / "vtd.toml").unlink()
     (folder / "pyproject.toml").write_text('[tool.vtd]\nselect = ["H"]\n')
     assert run("tables").exit_code == 0

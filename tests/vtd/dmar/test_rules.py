@@ -195,3 +195,12 @@ def test_an_entry_without_a_path_breaks_d03_and_names_no_device() -> None:
 def test_half_a_pair_is_neither_a_path_nor_a_whole_pair() -> None:
     table = described('type = "DRHD"|type = "pci_endpoint"; path = []; odd_byte = 2')
     assert found(table, "DMAR-D03", "DMAR-D05") == [("DMAR-D03", 64), ("DMAR-D05", 64)]
+
+
+def test_a_short_table_of_another_kind_is_no_cut_dmar_table() -> None:
+    facp = b"FACP" + (40).to_bytes(4, "little") + bytes(32)
+    (finding,) = validate(facp)
+    assert finding.rule == "DMAR-H01"
+    assert "this is no DMAR table" in finding.message
+    (finding,) = validate(b"DMAR" + facp[4:])
+    assert finding.rule == "DMAR-H02"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
-from vtd.dmar.records import FIXED_PART, Place
+from vtd.dmar.records import ACPI_HEADER, FIXED_PART
 from vtd.dmar.rules import (
     affinity,
     device_scope,
@@ -74,12 +74,14 @@ def validate(
 ) -> Findings[Finding]:
     """What the rules find in the bytes of a table, of whatever size; never raises.
 
-    Bytes too few for the fixed part break H02 and can be checked for nothing else.
+    Bytes too few for the fixed part break H02 and can be checked for nothing else, unless they are
+    the whole of another table (H01).
     """
     if len(data) >= FIXED_PART:
         return check(Table.parse(data), platform_data, rules)
-    if rules is not None and "DMAR-H02" not in rules:
+    rule, message = "DMAR-H02", f"{len(data)} bytes, the fixed part alone has {FIXED_PART}"
+    if len(data) >= ACPI_HEADER and data[:4] not in header.SIGNATURES:
+        rule, message = "DMAR-H01", f"signature is {data[:4]!r}: this is no DMAR table"
+    if rules is not None and rule not in rules:
         return Findings()
-    message = f"{len(data)} bytes, the fixed part alone has {FIXED_PART}"
-    place = Place(0, len(data))
-    return Findings([Finding(place.offset, "DMAR-H02", Severity.ERROR, message, place.length)])
+    return Findings([Finding(0, rule, Severity.ERROR, message, len(data))])
