@@ -10,12 +10,11 @@ BARs through configuration space.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
 
 from devices.capabilities import CapabilityId
 from devices.config_space import ConfigRegister, RegisterSpace
 from devices.function import Identity, PciFunction, Region
-from devices.models.nvme.namespace import BLOCK, BLOCK_SHIFT, Namespace, file_storage
+from devices.models.block_storage import BLOCK, BLOCK_SHIFT, BlockStorage
 from devices.models.virtio_structures import (
     ACCESS_PLATFORM,
     FEATURES,
@@ -82,11 +81,8 @@ class VirtioBlk(PciFunction):
     """
 
     def __init__(self, blocks: int = 2048, file: str = "", access_platform: bool = True) -> None:
-        if blocks < 1:
-            raise ValueError(f"blocks: {blocks} is none")
         super().__init__(IDENTITY)
-        size = blocks << BLOCK_SHIFT
-        self.disk = Namespace(file_storage(Path(file), blocks) if file else bytearray(size))
+        self.disk = BlockStorage.made(blocks, file)
         self.features = FEATURES | (ACCESS_PLATFORM if access_platform else 0)
         bar = self.add_bar(0, PAGE * len(STRUCTURES))
         self.add_bar(1, PAGE)

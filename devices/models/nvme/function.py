@@ -54,10 +54,7 @@ class Nvme(PciFunction):
         if not serial.isascii() or not 0 < len(serial) <= 20:
             raise ValueError(f"serial: {serial!r} is not of 1 to 20 ASCII characters")
         super().__init__(IDENTITY)
-        try:
-            self.subsystem = Subsystem(blocks, namespaces, file, vfs, FLEXIBLE * vfs)
-        except OSError as error:
-            raise ValueError(f"file: {file}: {error.strerror or error}") from error
+        self.subsystem = Subsystem(blocks, namespaces, file, vfs, FLEXIBLE * vfs)
         self.serial = serial
         self.add_pci_express(PortType.ENDPOINT)
         self.add_bar(0, BAR_SIZE, wide=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from devices.models.nvme.namespace import BLOCK_SHIFT
+from devices.models.block_storage import BLOCK_SHIFT
 from devices.models.nvme.structures import Admin, Io
 
 PAGE = 4096

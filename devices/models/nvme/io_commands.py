@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from devices.models.block_storage import BLOCK_SHIFT, BlockStorage
 from devices.models.nvme.controller import Commands, Controller
-from devices.models.nvme.namespace import BLOCK_SHIFT, Namespace
 from devices.models.nvme.structures import BROADCAST, CommandError, Io, Status, Submission
 from devices.models.nvme.subsystem import Subsystem
 
@@ -73,7 +73,9 @@ class IoCommands:
             namespace.write(start, bytes(length))
         return 0
 
-    def _place(self, command: Submission, *, transfers: bool = True) -> tuple[Namespace, int, int]:
+    def _place(
+        self, command: Submission, *, transfers: bool = True
+    ) -> tuple[BlockStorage, int, int]:
         """The namespace of a command and its bytes there; raises CommandError."""
         namespace = self._subsystem.namespace(command.nsid)
         start = command.start_block << BLOCK_SHIFT

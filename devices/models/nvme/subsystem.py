@@ -7,14 +7,12 @@ it on.
 
 from __future__ import annotations
 
-import mmap
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
+from devices.models.block_storage import BLOCK_SHIFT, BlockStorage
 from devices.models.nvme.identify import SecondaryController
-from devices.models.nvme.namespace import BLOCK_SHIFT, Namespace, file_storage
 from devices.models.nvme.structures import CommandError, Status
 
 MOST = 16
@@ -55,18 +53,16 @@ class Subsystem:
     """``namespaces`` of ``blocks`` blocks each; in memory, or in ``file``, several in
     ``file.1``, ``file.2`` and so on.
 
-    ValueError for sizes that can't be, OSError for a file that can't be used.
+    ValueError for sizes that can't be, and for a file that can't be used.
     """
 
     def __init__(
         self, blocks: int, namespaces: int, file: str, virtual_functions: int, flexible: int
     ) -> None:
-        if not 1 <= blocks < 1 << 32:
-            raise ValueError(f"blocks: {blocks} is not in 1..2^32-1")
         if not 1 <= namespaces <= 32:
             raise ValueError(f"namespaces: {namespaces} is not in 1..32")
         self.namespaces = {
-            nsid: Namespace(_storage(file, nsid, namespaces, blocks))
+            nsid: BlockStorage.made(blocks, f"{file}.{nsid}" if file and namespaces > 1 else file)
             for nsid in range(1, namespaces + 1)
         }
         self.counters: Counter[str] = Counter()
@@ -90,7 +86,7 @@ class Subsystem:
             if not enabled:
                 each.flush()
 
-    def namespace(self, nsid: int) -> Namespace:
+    def namespace(self, nsid: int) -> BlockStorage:
         """The namespace with this id; CommandError if there is none."""
         if nsid not in self.namespaces:
             raise CommandError(Status.BAD_NAMESPACE)
@@ -152,10 +148,3 @@ class Subsystem:
         secondary.online = online
         if not online:
             secondary.queues = secondary.vectors = 0
-
-
-def _storage(file: str, nsid: int, namespaces: int, blocks: int) -> bytearray | mmap.mmap:
-    if not file:
-        return bytearray(blocks << BLOCK_SHIFT)
-    path = Path(file)
-    return file_storage(path if namespaces == 1 else path.with_name(f"{path.name}.{nsid}"), blocks)

@@ -1,7 +1,8 @@
-"""A namespace: blocks of 512 bytes in memory or in a file, behind a volatile write cache.
+"""Blocks of 512 bytes in memory or in a file, behind a volatile write cache: what a disk keeps.
 
-NVM Express NVM Command Set, flush and FUA. What was written since the last flush may be lost with
-the power, block by block, and only that: a block then has any of its contents since the flush.
+NVM Express NVM Command Set, flush and FUA; virtio 1.2, 5.2.6. What was written since the last flush
+may be lost with the power, block by block, and only that: a block then has any of its contents
+since the flush.
 """
 
 from __future__ import annotations
@@ -17,15 +18,7 @@ CACHE = 16 << 20
 """Bytes of what may be lost; beyond that the device writes its cache back by itself."""
 
 
-def file_storage(path: Path, blocks: int) -> mmap.mmap:
-    """The beginning of a file as storage, made as long as it has to be; OSError if it can't be."""
-    with path.open("r+b" if path.exists() else "w+b") as file:
-        if file.seek(0, os.SEEK_END) < blocks << BLOCK_SHIFT:
-            file.truncate(blocks << BLOCK_SHIFT)
-        return mmap.mmap(file.fileno(), blocks << BLOCK_SHIFT)
-
-
-class Namespace:
+class BlockStorage:
     """The blocks; ``cache`` says whether writes may wait in volatile memory."""
 
     def __init__(self, storage: bytearray | mmap.mmap) -> None:
@@ -34,6 +27,21 @@ class Namespace:
         self._before: list[tuple[int, bytes]] = []
         """What was at a place before each write that is not flushed, the oldest first."""
         self._cached = 0
+
+    @classmethod
+    def made(cls, blocks: int, file: str = "") -> BlockStorage:
+        """So many, all zero, in memory; or the beginning of a file, made as long as it has to be.
+
+        ValueError for sizes that can't be, and for a file that can't be used.
+        """
+        if not 1 <= blocks < 1 << 32:
+            raise ValueError(f"blocks: {blocks} is not in 1..2^32-1")
+        if not file:
+            return cls(bytearray(blocks << BLOCK_SHIFT))
+        try:
+            return cls(_mapped(Path(file), blocks << BLOCK_SHIFT))
+        except OSError as error:
+            raise ValueError(f"file: {file}: {error.strerror or error}") from error
 
     @property
     def blocks(self) -> int:
@@ -71,3 +79,10 @@ class Namespace:
             kept = random.choice([*older, self.read(at, at + BLOCK)])
             self.storage[at : at + BLOCK] = kept
         self.flush()
+
+
+def _mapped(path: Path, size: int) -> mmap.mmap:
+    with path.open("r+b" if path.exists() else "w+b") as file:
+        if file.seek(0, os.SEEK_END) < size:
+            file.truncate(size)
+        return mmap.mmap(file.fileno(), size)

@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from devices.models.nvme import namespace
+from devices.models import block_storage
+from devices.models.block_storage import BLOCK, BlockStorage
 from devices.models.nvme.function import Nvme
-from devices.models.nvme.namespace import BLOCK, Namespace
 from devices.models.nvme.structures import Admin, Io, Status
+from devices.models.virtio_blk import VirtioBlk
 from tests.devices.models.nvme.driver import DATA, Host
 
 BLOCKS = 8
@@ -30,7 +31,7 @@ steps = st.lists(
 def test_each_block_has_one_of_its_contents_since_the_last_flush(
     program: list[tuple[int, int, bool] | str], seed: int, cache: bool
 ) -> None:
-    blocks = Namespace(bytearray(BLOCKS * BLOCK))
+    blocks = BlockStorage(bytearray(BLOCKS * BLOCK))
     blocks.cache = cache
     possible = [{0} for _ in range(BLOCKS)]
     for number, step in enumerate(program, 1):
@@ -57,13 +58,13 @@ def test_something_can_be_lost_and_a_large_cache_writes_back_by_itself(
 ) -> None:
     lost = set()
     for seed in range(20):
-        blocks = Namespace(bytearray(BLOCK))
+        blocks = BlockStorage(bytearray(BLOCK))
         blocks.write(0, b"1" * BLOCK)
         blocks.lose_power(Random(seed))
         lost.add(blocks.storage[0])
     assert lost == {0, ord("1")}
-    monkeypatch.setattr(namespace, "CACHE", BLOCK)
-    blocks = Namespace(bytearray(2 * BLOCK))
+    monkeypatch.setattr(block_storage, "CACHE", BLOCK)
+    blocks = BlockStorage(bytearray(2 * BLOCK))
     blocks.write(0, b"2" * 2 * BLOCK)
     blocks.lose_power(Random(0))
     assert bytes(blocks.storage) == b"2" * 2 * BLOCK
@@ -155,6 +156,16 @@ def test_what_was_promised_outlasts_a_power_cut(
         block = again.ram.read(DATA, BLOCK)
         assert len(set(block)) == 1  # blocks are written whole or not at all
         assert block[0] in contents
+
+
+@pytest.mark.parametrize("model", [Nvme, VirtioBlk])
+def test_what_cannot_be_a_disk_is_named(model: type[Nvme | VirtioBlk], tmp_path: Path) -> None:
+    for blocks in (-1, 0, 1 << 32, 1 << 80):
+        with pytest.raises(ValueError, match=r"^blocks: "):
+            model(blocks=blocks)
+    for path in (tmp_path, tmp_path / "none" / "disk"):
+        with pytest.raises(ValueError, match=f"^file: {path}: "):
+            model(file=str(path))
 
 
 def test_a_file_that_is_longer_stays_so(tmp_path: Path) -> None:
