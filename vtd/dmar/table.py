@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 from vtd.dmar.records import (
     FIXED_PART,
@@ -105,7 +105,16 @@ class Table:
 
     def all(self, kind: type[S]) -> tuple[S, ...]:
         """The structures of one kind, in table order."""
-        return tuple(each for each in self.structures if isinstance(each, kind))
+        found = self._by_kind.get(kind)
+        if found is None:
+            found = tuple(each for each in self.structures if isinstance(each, kind))
+            self._by_kind[kind] = found
+        return found
+
+    @cached_property
+    def _by_kind(self) -> dict[type[Structure], tuple[Any, ...]]:
+        """What was asked for, since nearly every rule asks."""
+        return {}
 
     @cached_property
     def units(self) -> tuple[Drhd, ...]:

@@ -68,13 +68,14 @@ class Rule(RuleText):
 
     def run(self, table: Table, platform: PlatformData | None) -> list[Finding]:
         """The findings of this rule for a table; none if the data it needs was not given."""
-        hits: Hits = ()
         if self.judges_absence and table.truncated:
             return []
         if self.check is not None:
             hits = self.check(table)
         elif self.platform_check is not None and platform is not None:
             hits = self.platform_check(table, platform)
+        else:
+            return []
         return [
             Finding(place.offset, self.id, self.severity, message, place.length)
             for place, message in hits
