@@ -224,8 +224,7 @@ class Audit(Observer):
         if command.sirtp:
             self._stored.set_pointer(Pointer.INTERRUPT)
         stopped = self._translating and not command.te and "smts" in features
-        if command.te and not self._translating:
-            self._frames.enabled()
+        self._frames.switched(translation=command.te, interrupts=command.ire)
         self._translating = command.te
         if stopped or (command.srtp and "esrtps" in features):
             self.copies.clear_remapping()
@@ -236,7 +235,7 @@ class Audit(Observer):
         """The unit forgot everything (11.3)."""
         self.copies.clear_remapping()
         self.copies.clear_interrupts()
-        self._frames.waited()
+        self._frames.switched(translation=False, interrupts=False)
         self._translating = False
 
     def invalidated(self, command: BitRecord) -> None:

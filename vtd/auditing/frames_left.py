@@ -16,6 +16,7 @@ from vtd.auditing.led_to import DESCRIPTOR, FRAME, Place, places_of
 from vtd.auditing.outdated import Outdated
 from vtd.auditing.stored_words import PAGING, Change
 from vtd.auditing.verdicts import Verdicts
+from vtd.layouts.registers import GlobalStatus
 from vtd.unit.observer import CacheName
 
 LONG_STORE = 64
@@ -36,11 +37,21 @@ class FramesLeft:
         """Frames that requests under way may still reach, and the flag that would have helped."""
         self._descriptors: dict[int, int] = {}
         """Posted-interrupt descriptors by number: when software last stored all of one."""
-        self._enabled_at = -1
+        status = outdated.unit.registers[GlobalStatus]
+        self._on = {False: status.tes, True: status.ires}
+        """Whether requests and interrupts are remapped; by whether it is about interrupts."""
+        self._since = {False: -1, True: -1}
+        """Since when they are."""
 
-    def enabled(self) -> None:
-        """Remapping goes on again: what was stored while it was off had no other user."""
-        self._enabled_at = self._stored.now
+    def switched(self, *, translation: bool, interrupts: bool) -> None:
+        """While remapping is off, nobody has what its entries led to."""
+        for about_interrupts, on in ((False, translation), (True, interrupts)):
+            if on and not self._on[about_interrupts]:
+                self._since[about_interrupts] = self._stored.now
+            self._on[about_interrupts] = on
+            for place, (copy, _) in list(self._limbo.items()):
+                if not self._on[_is_about_interrupts(copy)]:
+                    del self._limbo[place]
 
     def posted(self, entry: Word) -> None:
         """A unit has read this interrupt-remapping entry, which may lead to a descriptor."""
@@ -52,7 +63,7 @@ class FramesLeft:
 
         ``undrained``: the flag that is missing for requests under way, DR or DW.
         """
-        if copy.refused:
+        if copy.refused or not self._on[_is_about_interrupts(copy)]:
             return
         moves = ((each, self._left_by(copy, each)) for each in self._stored.changes(copy))
         changed, places = next((each for each in moves if each[1]), (None, ()))
@@ -76,7 +87,9 @@ class FramesLeft:
 
     def _is_left(self, place: Place, copy: Copy, changed: Change) -> None:
         changed_at = self._stored.changed_at(changed.word)
-        last = max(self._enabled_at, -1 if changed_at is None else changed_at)
+        last = max(
+            self._since[_is_about_interrupts(copy)], -1 if changed_at is None else changed_at
+        )
         if changed_at is not None and self._filled(place, copy) > last:
             self._used_again(place, copy, changed)
         else:
@@ -138,6 +151,10 @@ class FramesLeft:
         debt = self._verdicts.debt(Kind.NOT_WAITED_FOR, copy, changed)
         missing = f"the {what} at {number << size:#x}"
         self._verdicts.add(debt._replace(missing=missing, section="6.5.2.9, 6.5.3.6"))
+
+
+def _is_about_interrupts(copy: Copy) -> bool:
+    return copy.cache is CacheName.INTERRUPT
 
 
 def _is_reuse(copy: Copy, length: int) -> bool:

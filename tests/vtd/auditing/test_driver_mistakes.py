@@ -1027,17 +1027,44 @@ def _() -> Rig:
     return rig
 
 
-@legal("tables are used anew while translation is off")
-def _() -> Rig:
+def taken_over(*, invalidated_first: bool) -> Rig:
+    """Another kernel uses all memory anew while nothing is remapped; the unit remembers."""
     rig, table = legacy()
     rig.unit.write_register(0x18, 4, rig.command.replace(te=False))
     rig.clear(legacy_context(), 16)
-    rig.memory.load(table.root << 12, b"\x77" * 4096)
-    rig.memory.load(DATA, b"of another")
-    rig.unit.write_register(0x18, 4, rig.command)
-    rig.cc(None)
-    rig.iotlb(None)
+    for frame in (table.root << 12, DATA):
+        rig.memory.load(frame, b"\x77" * 4096)
+    for begin in (True, False):
+        if begin == invalidated_first:
+            rig.cc(None)
+            rig.iotlb(None)
+            rig.memory.load(DATA, b"of another")
+            rig.wait()
+        else:
+            rig.unit.write_register(0x18, 4, rig.command)
+    return rig
+
+
+@legal("tables are used anew while translation is off, and invalidated before it is on")
+def _() -> Rig:
+    return taken_over(invalidated_first=True)
+
+
+@mistake("translation was on before another kernel waited", "the page at 0x400000")
+def _(mended: bool) -> Rig:
+    return taken_over(invalidated_first=mended)
+
+
+@legal("interrupt entries and descriptors are used anew while interrupts are not remapped")
+def _() -> Rig:
+    rig = with_posted()
+    rig.unit.write_register(0x18, 4, rig.command.replace(ire=False))
+    rig.clear(ENTRY, 16)
+    rig.memory.load(DESCRIPTOR, b"\x55" * 4096)
+    rig.iec()
+    rig.memory.load(DESCRIPTOR, b"\x66" * 4096)
     rig.wait()
+    rig.unit.write_register(0x18, 4, rig.command)
     return rig
 
 
