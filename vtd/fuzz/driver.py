@@ -78,7 +78,7 @@ UPPER_HALF = 0xFFFF_8000_0000_0000
 
 ACCESS = {"rw": READ | WRITE, "r-": READ, "-w": WRITE}
 HOST_IDS = 8
-"""Added to the domain-id of a nested domain: that of the second stage below it."""
+"""Added to the number of a nested domain: that of the second stage below it."""
 
 HUGE = 0x40_0000_0000
 """Where large pages are mapped."""
@@ -105,6 +105,8 @@ class Mapping(NamedTuple):
 class Domain:
     """One address space, and what it maps."""
 
+    number: int
+    """What operations call it."""
     space: software.Domain
     host: software.Domain | None = None
     """Whose second stage is below the first stage of a nested domain."""
@@ -404,24 +406,28 @@ class ModelDriver:
         entry = PasidEntry(self._memory.read_record(place, 64))
         self._store(place, entry.replace(aw=AddressWidth.AGAW_48), 64)
 
-    def _new_domain(self, domain_id: int, kind: PasidTranslationType) -> Domain:
+    def _new_domain(self, number: int, kind: PasidTranslationType) -> Domain:
         if kind is not NESTED:
-            return self._add(Domain(self._space(domain_id, kind)))
-        host = self._space(HOST_IDS + domain_id, SECOND)
+            return self._add(Domain(number, self._space(number, kind)))
+        host = self._space(HOST_IDS + number, SECOND)
         host.map(0x20_0000, 0x20_0000, 0x1E0_0000)
         space = self._driver.domain(
-            kind, domain_id=domain_id, second=host, guest_frames=self._frames
+            kind, domain_id=self._id(number), second=host, guest_frames=self._frames
         )
-        return self._add(Domain(space, host))
+        return self._add(Domain(number, space, host))
 
     def _add(self, domain: Domain) -> Domain:
-        self.domains[domain.domain_id] = domain
+        self.domains[domain.number] = domain
         return domain
 
-    def _space(self, domain_id: int, kind: PasidTranslationType) -> software.Domain:
+    def _id(self, number: int) -> int:
+        """A domain-id that needs all bits that the unit has for one."""
+        return number | number << self.capabilities.did_width - 4
+
+    def _space(self, number: int, kind: PasidTranslationType) -> software.Domain:
         levels = int(max(self.capabilities.address_widths, default=AddressWidth.AGAW_48)) + 2
         space = self._driver.domain(
-            kind, domain_id=domain_id, levels=levels if kind is SECOND else None
+            kind, domain_id=self._id(number), levels=levels if kind is SECOND else None
         )
         if kind is SECOND and self.scalable and "ssads" in self.capabilities.features:
             space.set_dirty_tracking(enabled=True)
@@ -580,7 +586,7 @@ class ModelDriver:
         if domain.host is not None:
             self._driver.close(domain.host)
         self._new_domain(domain_id, self.kinds[kind % len(self.kinds)])
-        self._owed.reused_domain(domain_id)
+        self._owed.reused_domain(domain.domain_id)
 
     def other_root(self, count: int) -> None:
         """Another root table, without entries, is set and used; then the first one again."""
@@ -604,9 +610,9 @@ class ModelDriver:
         command(self._registers, te=False)
         if "smts" in self.capabilities.features:
             with self._owed.nothing():
-                self.move(domain.domain_id, where, page)
+                self.move(domain.number, where, page)
         else:
-            self.move(domain.domain_id, where, page)
+            self.move(domain.number, where, page)
         command(self._registers, te=True)
         self._use(device, address, False, None)
 
@@ -617,7 +623,7 @@ class ModelDriver:
             return
         slots = (0, 4, 7)
         for where in slots:
-            self.map(domain.domain_id, where, page, 1)
+            self.map(domain.number, where, page, 1)
         for unmapped in (False, True):
             if unmapped:
                 self._unmap(domain, 0, 0x100_0000)
@@ -675,7 +681,7 @@ class ModelDriver:
         domain = self.attached.get((device, pasid))
         if domain is None or domain.builder is None:
             return
-        self.map(domain.domain_id, where, page, count)
+        self.map(domain.number, where, page, count)
         first, length = self._slot(where, domain), count * 4096
         edges = sorted({first + 16, first + length - 4096 + 16})
         for address in edges:
@@ -694,12 +700,12 @@ class ModelDriver:
             return
         address = self._slot(where, domain) + 16
         for target in (page, page + 1):
-            self.map(domain.domain_id, where, target, 1)
+            self.map(domain.number, where, target, 1)
             self._use(device, address, False, pasid)
             if target == page:
                 self.detach(device, pasid)
-                self.reuse(domain.domain_id, kind)
-                self.attach(device, domain.domain_id, kind, pasid)
+                self.reuse(domain.number, kind)
+                self.attach(device, domain.number, kind, pasid)
 
     def repeat(self, count: int, *, write: bool) -> None:
         """Once more the last requests, the oldest first, whatever has changed meanwhile."""
