@@ -20,17 +20,18 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from devices.dma import ATOMIC, EXECUTE_REQUESTED, NO_SNOOP, READ, WRITE
+from devices.dma import ATOMIC, EXECUTE_REQUESTED, NO_SNOOP, READ, WRITE, AddressType
 from devices.source_id import SourceId
 from devices.topology import Topology
 from pagetables.build import BuildError, FramePool
 from pagetables.geometry import PAGE_SHIFT
 from pagetables.memory import BusError, PhysicalMemory
-from vtd.batch.columns import NO_PASID, PRIVILEGED, Requests, RowKind, new_rows
+from vtd.batch.columns import ADDRESS_TYPE_SHIFT, NO_PASID, PRIVILEGED, Requests, RowKind, new_rows
 from vtd.batch.engine import run
 from vtd.batch.outcomes import OUTCOMES, Outcomes
 from vtd.batch.single import carry_out
 from vtd.dmar.description import build as build_table
+from vtd.layouts.entries import PasidEntry
 from vtd.layouts.entries import PasidTranslationType as Kind
 from vtd.layouts.registers import FaultRecording, FaultStatus, ProtectedMemoryEnable
 from vtd.platform import Platform
@@ -53,8 +54,19 @@ SCOPED = (0x0008, 0x0010, 0x0100)
 """Sources that a unit of their own may cover."""
 REGISTERS = 0xFED9_0000
 PASIDS = (1, 5, 0x41)
+TYPES = (AddressType.TRANSLATION_REQUEST, AddressType.TRANSLATED)
 BASES = (0, 1 << 30, 0x7F_C000_0000, 0x7FFF_FFE0_0000, 0xFEC0_0000)
 HIGH = 0xFFFF_8000_0000_0000
+STRAY = (0xFEE0_1000, 0xFFFF_FFFF_FFFF_F000, 1 << 47, 0x5555_AAAA_1234_5678)
+ACCESSES = (0, 4, 5, READ | EXECUTE_REQUESTED, READ | NO_SNOOP, WRITE | NO_SNOOP, 0xFF)
+STRANGE: tuple[tuple[str, tuple[int, ...]], ...] = (
+    ("address", STRAY),
+    ("access", ACCESSES),
+    ("attributes", (6, 7)),
+    ("pasid", (1 << 20, 0xFFFFF, 0, 0x1234)),
+    ("source_id", (0, 0xFFFF, 0x0108)),
+    ("length", (0x4_0000, 3)),
+)
 
 
 DRIVER_ERRORS = BuildError, BusError, DomainError, NoAnswerError
@@ -87,6 +99,8 @@ class World(NamedTuple):
     """Source-id and PASID."""
     mapped: list[int]
     """Addresses that some domain had something at."""
+    ats: bool
+    """Whether functions may have device-TLBs."""
 
     def part_of(self, source_id: int) -> Part:
         """The unit that covers a source."""
@@ -137,7 +151,8 @@ def build(draw: random.Random, *, watch: bool) -> World:
     machine = _platform(memory, units, apart) if apart else units[0]
     frames = FramePool(TABLES, GUEST_TABLES)
     covered = {source_id: number for number, source_id in enumerate(apart)}
-    world = World(machine, [], covered, memory, frames, {}, [], [], [])
+    ats = draw.random() < 0.3
+    world = World(machine, [], covered, memory, frames, {}, [], [], [], ats)
     sharing = alike is not None and draw.random() < 0.5
     for number, unit in enumerate(units):
         if watch:
@@ -234,10 +249,15 @@ def _attach(
     domains = [*driver.domains.values()]
     if domains:
         try:
-            driver.attach(source_id, draw.choice(domains), pasid)
+            ats = world.ats and "dt" in driver.capabilities.features
+            driver.attach(source_id, draw.choice(domains), pasid, ats=ats)
         except DomainError:
             return
         world.attached.append((source_id, NO_PASID if pasid is None else pasid))
+        if pasid is not None and "srs" in driver.capabilities.features and draw.random() < 0.7:
+            at = driver.structures.pasid_entry(source_id, pasid)
+            entry = PasidEntry(world.memory.read_record(at, PasidEntry.WIDTH // 8))
+            driver.structures.store(at, entry.replace(sre=True))
 
 
 def change(draw: random.Random, world: World, domain: Domain, *, unmapping: bool) -> None:
@@ -250,13 +270,15 @@ def change(draw: random.Random, world: World, domain: Domain, *, unmapping: bool
         target = 0xFEE0_0000
     if domain.kind in (Kind.FIRST_STAGE, Kind.NESTED) and draw.random() < 0.3:
         base |= HIGH
-    rights = draw.choice([READ, WRITE, *[READ | WRITE] * 6])
+    if not large and world.mapped and draw.random() < 0.5:
+        base = draw.choice(world.mapped) & ~0xFFF
+    rights = draw.choice([READ, WRITE, WRITE, *[READ | WRITE] * 4])
     user = draw.random() < 0.8
     try:
         if not unmapping:
             domain.map(base, target, length, rights, user=user)
             world.mapped.append(base + draw.randrange(length))
-        elif draw.random() < 0.3:
+        elif draw.random() < 0.6:
             domain.tables.unmap(base, length)
         else:
             domain.unmap(base, length)
@@ -289,7 +311,9 @@ def requests(draw: random.Random, world: World, count: int) -> Requests:
         for _ in range(draw.choice([2, 8, 60, 400]))
     ]
     stray = draw.choice([0.0, 0.02, 0.3])
-    changes = draw.choice([0, 0, 0.002, 0.02])
+    asking = draw.choice([0.0, 0.05, 0.3]) if world.ats else draw.choice([0.0, 0.002])
+    changes = draw.choice([0, 0, 0.002, 0.02, 0.1])
+    empty = draw.choice([0.02, 0.02, 0.2])
     source, pasid = SOURCES[0], NO_PASID
     for number in range(count):
         if draw.random() < 0.3:
@@ -300,32 +324,44 @@ def requests(draw: random.Random, world: World, count: int) -> Requests:
         address = draw.choice(few) & ~0xFFF | draw.choice([0, 8, 0x100, draw.randrange(0x1000)])
         length = draw.choice([4, 8, 64, 256])
         if draw.random() < 0.1:
-            length = draw.choice([0, 1, 0x1000, 0x3001, 0x8000])
+            length = draw.choice([1, 0x1000, 0x3001, 0x8000])
+        elif draw.random() < empty:
+            length = 0
         access = draw.choice([READ, READ, WRITE])
         attributes = PRIVILEGED if pasid != NO_PASID and draw.random() < 0.15 else 0
         if draw.random() < 0.05:
             access, length = ATOMIC, draw.choice([4, 8, 8, 0])
             address &= ~7
-        kind = RowKind.DMA
+        if draw.random() < asking:
+            attributes |= draw.choice(TYPES) << ADDRESS_TYPE_SHIFT
+            access, length = draw.choice([(READ, 8), (READ, 8), (access, length)])
+        row = {
+            "time": number,
+            "address": address,
+            "length": length,
+            "pasid": pasid,
+            "source_id": source,
+            "access": access,
+            "attributes": attributes,
+        }
         if draw.random() < rare:
-            strange = draw.randrange(8)
-            address = draw.choice(
-                [draw.getrandbits(64), 0xFEE0_1000, 0xFFFF_FFFF_FFFF_F000, 1 << 47, address]
-            )
-            if strange == 0:
-                access = draw.choice([0, 4, 5, READ | EXECUTE_REQUESTED, READ | NO_SNOOP, 0xFF])
-            elif strange == 1:
-                attributes = draw.choice([2, 4, 3, 5])
-            elif strange == 2:
-                pasid = draw.choice([1 << 20, 0xFFFFF, 0, 0x1234])
-            elif strange == 3:
-                source = draw.choice([0, 0xFFFF, 0x0108])
-            elif strange == 4:
-                length = draw.choice([0x4_0000, 3])
+            row |= _strange(draw)
         if draw.random() < changes:
-            kind = draw.choice([RowKind.MAP, RowKind.UNMAP, RowKind.INVALIDATE, RowKind.MARKER])
-        rows[number] = (number, address, 0, length, pasid, source, kind, access, attributes)
+            row["kind"] = draw.choice(
+                [RowKind.MAP, RowKind.UNMAP, RowKind.INVALIDATE, RowKind.MARKER]
+            )
+        for name, value in row.items():
+            rows[number][name] = value
     return rows
+
+
+def _strange(draw: random.Random) -> dict[str, int]:
+    """Columns of a row that no device should send, or few."""
+    name, values = draw.choice(STRANGE)
+    found = {name: draw.choice(values)}
+    if name != "address" and draw.random() < 0.3:
+        found["address"] = draw.choice(STRAY)
+    return found
 
 
 def software(world: World, seed: int) -> Any:
@@ -389,7 +425,7 @@ ACTIONS, ACTION_WEIGHTS = zip(
     (_clear_faults, 1),
     (lambda draw, world, part: world.memory.snapshot(), 1),
     (lambda draw, world, part: part.unit.restore(part.unit.snapshot()), 1),
-    (lambda draw, world, part: _spoil(draw, world), 0.5),
+    (lambda draw, world, part: _spoil(draw, world), 2),
     (_protect, 0.5),
     (_replace_memory, 0.5),
     (_reset, 0.2),
