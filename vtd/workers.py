@@ -110,22 +110,23 @@ def waves_on_cluster(
     """
     from distributed import wait  # noqa: PLC0415 - an extra
 
-    workers = workers_of(client)
-    most = 2 * len(workers)
     begun: deque[list[Any]] = deque()
     futures: list[Any] = list(states)
     for number, part in enumerate(parts, 1):
-        here = {"workers": [workers[number % len(workers)]], "allow_other_workers": True}
+        workers = sorted(client.nthreads())
+        here: dict[str, Any] = {}
+        if len(workers) > 1:  # Dask lets a task wait for the last worker that there was
+            here = {"workers": [workers[number % len(workers)]], "allow_other_workers": True}
         data = client.submit(read, part, pure=False, **here)
         futures = [client.submit(carry_on, each, data, pure=False, **here) for each in futures]
         begun.append(futures)
-        if number > most:  # more of them would wait in memory
+        if len(begun) > 2 * max(1, len(workers)):  # more of them would wait in memory
             first = begun.popleft()
             wait(first)
             for future in first:
                 if future.status == "error":
                     future.result()
-            done(number - most)
+            done(number - len(begun))
     found: list[S] = client.gather(futures)
     return found
 

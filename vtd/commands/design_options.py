@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -10,37 +11,6 @@ from typer.core import TyperCommand
 if TYPE_CHECKING:
     from vtd.sweeps.designs import Space
 
-IotlbShapes = Annotated[
-    str,
-    typer.Option(
-        "--iotlb", metavar="SHAPES", help="sets=16..256 ways=1..16 policy=lru,fifo,random index=0"
-    ),
-]
-StructureShapes = Annotated[
-    str,
-    typer.Option(
-        "--paging-structure",
-        metavar="SHAPES",
-        help="The same, of the paging-structure cache; off.",
-    ),
-]
-ProfileName = Annotated[
-    str | None,
-    typer.Option(
-        "--profile", help="Shapes that somebody published, by name, instead: see docs/traces.md."
-    ),
-]
-PageSizes = Annotated[str, typer.Option("--page-size", help="4K, 2M, 1G; several with commas.")]
-TableKinds = Annotated[
-    str, typer.Option("--tables", help="3-level, 4-level, 5-level, nested; several with commas.")
-]
-Invalidations = Annotated[
-    str,
-    typer.Option(
-        "--invalidation",
-        help="trace: its own rows; by its unmaps: strict, strict-leaves (IH), deferred; none",
-    ),
-]
 SHAPES = ("--iotlb", "--paging-structure")
 """Options whose value is several words."""
 
@@ -61,38 +31,60 @@ class DesignCommand(TyperCommand):
         return super().parse_args(ctx, joined)
 
 
-def space_of(
-    iotlb: str,
-    structures: str,
-    profile: str | None,
-    page_size: str,
-    tables: str,
-    invalidation: str,
-) -> Space:
-    """The designs of these options; ValueError."""
-    from vtd.sweeps.designs import (  # noqa: PLC0415 - needs an extra
-        INVALIDATING,
-        PAGE_SIZES,
-        TABLES,
-        Space,
-        chosen,
-        parse_shapes,
-    )
-    from vtd.sweeps.profiles import PUBLISHED  # noqa: PLC0415
+@dataclass(frozen=True)
+class Designs:
+    """Which designs there are: every combination of these."""
 
-    if profile is not None:
-        names = chosen("--profile", profile, PUBLISHED)[:1]
-        iotlbs = tuple(PUBLISHED[name].iotlb for name in names)
-        tables_cached = tuple(PUBLISHED[name].structures for name in names)
-    else:
-        iotlbs, tables_cached = parse_shapes(iotlb), parse_shapes(structures)
-        if not all(each.ways for each in iotlbs):
-            raise ValueError("--iotlb: off is no design")
-    modes = chosen("--invalidation", invalidation, INVALIDATING)
-    return Space(
-        iotlbs,
-        tables_cached,
-        chosen("--page-size", page_size, PAGE_SIZES),
-        chosen("--tables", tables, TABLES),
-        tuple(INVALIDATING[each] for each in modes),
-    )
+    iotlb: Annotated[
+        str,
+        typer.Option(
+            metavar="SHAPES", help="sets=16..256 ways=1..16 policy=lru,fifo,random index=0"
+        ),
+    ] = "sets=1 ways=64"
+    paging_structure: Annotated[
+        str,
+        typer.Option(metavar="SHAPES", help="The same, of the paging-structure cache; off."),
+    ] = "off"
+    profile: Annotated[
+        str | None,
+        typer.Option(help="Shapes that somebody published, by name, instead: see docs/traces.md."),
+    ] = None
+    page_size: Annotated[str, typer.Option(help="4K, 2M, 1G; several with commas.")] = "4K"
+    tables: Annotated[
+        str, typer.Option(help="3-level, 4-level, 5-level, nested; several with commas.")
+    ] = "4-level"
+    invalidation: Annotated[
+        str,
+        typer.Option(
+            help="trace: its own rows; by its unmaps: strict, strict-leaves (IH), deferred; none"
+        ),
+    ] = "trace"
+
+    def space(self) -> Space:
+        """The designs; ValueError says what is wrong."""
+        from vtd.sweeps.designs import (  # noqa: PLC0415 - needs an extra
+            INVALIDATING,
+            PAGE_SIZES,
+            TABLES,
+            Space,
+            chosen,
+            parse_shapes,
+        )
+        from vtd.sweeps.profiles import PUBLISHED  # noqa: PLC0415
+
+        if self.profile is not None:
+            names = chosen("--profile", self.profile, PUBLISHED)[:1]
+            iotlbs = tuple(PUBLISHED[name].iotlb for name in names)
+            structures = tuple(PUBLISHED[name].structures for name in names)
+        else:
+            iotlbs, structures = parse_shapes(self.iotlb), parse_shapes(self.paging_structure)
+            if not all(each.ways for each in iotlbs):
+                raise ValueError("--iotlb: off is no design")
+        modes = chosen("--invalidation", self.invalidation, INVALIDATING)
+        return Space(
+            iotlbs,
+            structures,
+            chosen("--page-size", self.page_size, PAGE_SIZES),
+            chosen("--tables", self.tables, TABLES),
+            tuple(INVALIDATING[each] for each in modes),
+        )

@@ -12,17 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 
 from vtd.commands.counted import counted
-from vtd.commands.design_options import (
-    DesignCommand,
-    Invalidations,
-    IotlbShapes,
-    PageSizes,
-    ProfileName,
-    StructureShapes,
-    TableKinds,
-    space_of,
-)
+from vtd.commands.design_options import DesignCommand, Designs
 from vtd.commands.extras import needing
+from vtd.commands.option_groups import with_option_groups
 from vtd.commands.reading import unusable_input
 from vtd.commands.rendering.answer import CommandAnswer, Format, Output, show
 from vtd.commands.rendering.progress import StatusLine
@@ -53,17 +45,13 @@ class Run(NamedTuple):
 
 
 @app.command(cls=DesignCommand)
+@with_option_groups
 def sweep(
     traces: Annotated[
         list[str],
         typer.Argument(metavar="TRACE...", help="As of vtd trace; Parquet is read quickest."),
     ],
-    iotlb: IotlbShapes = "sets=1 ways=64",
-    paging_structure: StructureShapes = "off",
-    profile: ProfileName = None,
-    page_size: PageSizes = "4K",
-    tables: TableKinds = "4-level",
-    invalidation: Invalidations = "trace",
+    designs: Designs,
     costs: Annotated[
         str, typer.Option(help="hit=2,structure=5,read=50,outside=0 ns; walks=1; link=0 Gb/s")
     ] = "",
@@ -80,7 +68,8 @@ def sweep(
     ] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Processes.")] = max(1, os.cpu_count() or 1),
     dask: Annotated[
-        str | None, typer.Option(metavar="ADDRESS", help="Run on this Dask cluster instead.")
+        str | None,
+        typer.Option(metavar="ADDRESS", help="Run on this Dask cluster instead; Parquet only."),
     ] = None,
     format: Output = Format.TEXT,
 ) -> None:
@@ -96,7 +85,7 @@ def sweep(
         from vtd.traces.summary import summarize  # noqa: PLC0415
 
         with unusable_input("vtd sweep"):
-            space = space_of(iotlb, paging_structure, profile, page_size, tables, invalidation)
+            space = designs.space()
             cost = parse_costs(costs)
         if machine is not None:
             known = known_sources(machine)
@@ -147,6 +136,7 @@ def _outcomes(
     return outcomes, Run(workers, time.monotonic() - start + run.seconds, cpu + run.cpu_seconds)
 
 
+FIRST_TIME = "after an installation some 10 s go by for compiling"
 Work = tuple[int, "Iterator[tuple[list[Outcome], float]]"]
 """How many workers there are, and outcomes with the CPU time that they took, as they come."""
 
@@ -159,6 +149,7 @@ def _by_processes(place: str, passes: Sequence[Pass], jobs: int, status: StatusL
     workers = min(jobs, len(tasks))
 
     def answers() -> Iterator[tuple[list[Outcome], float]]:
+        status.show(f"{place}: {counted(len(tasks), 'task')} begun; {FIRST_TIME}")
         for number, answer in enumerate(in_processes(timed, tasks, workers), 1):
             status.show(f"{place}: {number} of {counted(len(tasks), 'task')} done")
             yield answer
@@ -197,6 +188,7 @@ def _by_cluster(place: str, passes: Sequence[Pass], client: Any, status: StatusL
     parts, tasks = parts_of(place), tasks_of(place, passes, 2 * workers)
 
     def answers() -> Iterator[tuple[list[Outcome], float]]:
+        status.show(f"{place}: {counted(len(parts), 'part')} begun; {FIRST_TIME}")
         for first in range(0, len(tasks), 2 * workers):
             some = tasks[first : first + 2 * workers]
 

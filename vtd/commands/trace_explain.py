@@ -8,16 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vtd.commands.counted import counted
-from vtd.commands.design_options import (
-    Invalidations,
-    IotlbShapes,
-    PageSizes,
-    ProfileName,
-    StructureShapes,
-    TableKinds,
-    space_of,
-)
+from vtd.commands.design_options import Designs
 from vtd.commands.extras import needing
+from vtd.commands.option_groups import with_option_groups
 from vtd.commands.reading import unusable_input
 from vtd.commands.rendering.answer import CommandAnswer, Format, Output
 from vtd.commands.rendering.picture import SvgFile, show_or_draw
@@ -32,15 +25,11 @@ if TYPE_CHECKING:
     from vtd.batch.explanation import RowExplanation
 
 
+@with_option_groups
 def explain(
     file: TraceFile,
     row: Annotated[int, typer.Argument(min=0, metavar="ROW", help="Which row, counted from 0.")],
-    iotlb: IotlbShapes = "sets=1 ways=64",
-    paging_structure: StructureShapes = "off",
-    profile: ProfileName = None,
-    page_size: PageSizes = "4K",
-    tables: TableKinds = "4-level",
-    invalidation: Invalidations = "trace",
+    designs: Designs,
     form: Form = None,
     source: Source = None,
     sort: Sort = False,
@@ -57,14 +46,13 @@ def explain(
         from vtd.traces.text import fields_of  # noqa: PLC0415
 
         with unusable_input("vtd trace explain"):
-            space = space_of(iotlb, paging_structure, profile, page_size, tables, invalidation)
-            designs = list(space.designs())
-            if len(designs) > 1:
-                raise ValueError(f"{counted(len(designs), 'design')}: a row is explained for one")
+            wanted = list(designs.space().designs())
+            if len(wanted) > 1:
+                raise ValueError(f"{counted(len(wanted), 'design')}: a row is explained for one")
         rows = _rows_until(open_rows(file, form, source, sort=sort), row)
         with unusable_input(file), StatusLine() as status:
             status.show(f"{counted(len(rows), 'row')}: mapped and carried out")
-            explained = explain_trace(designs[0], rows, row)
+            explained = explain_trace(wanted[0], rows, row)
         told = {"row": row, **fields_of(rows[row])}
     found = {
         **told,

@@ -120,6 +120,7 @@ def read_columns(
 def _read(
     stream: BinaryIO, part: Part | None, columns: Sequence[str], size: int
 ) -> Iterator[dict[str, NDArray[Any]]]:
+    what = "no Parquet file, or only a part of one"
     try:
         file = pq.ParquetFile(stream)
         names = [name for name in _columns(file.schema_arrow) if name in columns]
@@ -127,12 +128,14 @@ def _read(
             (0, range(file.num_row_groups)) if part is None else (part.first, part.groups)
         )
         for group in groups:  # all at once, their packed forms would pile up
+            what = f"damaged from row {first} on"
             for batch in file.iter_batches(size, [group], names, use_threads=False):
                 yield _arrays(batch, columns, first)
                 first += batch.num_rows
+                what = f"damaged from row {first} on"
     except (pa.ArrowException, OSError) as error:
         why = str(error).splitlines()[0].rstrip(".")
-        raise TraceError(f"no Parquet file, or only a part of one: {why}") from error
+        raise TraceError(f"{what}: {why}") from error
 
 
 def _columns(schema: Any) -> list[str]:

