@@ -17,6 +17,10 @@ FLAGS = {
     "fault-address": "record_whole_address",
     "pass-beyond-width": "pass_beyond_host_width",
     "pass-through-kept": "keep_pass_through",
+    "scalable-codes": "report_legacy_codes",
+    "denied-hit": "drop_denied_hits",
+    "absent-entry": "check_pgtt_before_present",
+    "fault-disabled": "record_despite_fpd",
 }
 """Departures that the engine can follow."""
 

@@ -83,8 +83,8 @@ def probe(
 ) -> None:
     """Ask a machine what it is: units, DMAR table, memory, and devices that do DMA on demand.
 
-    Nothing in it is changed. Exit code 0: a kit can be built for it. 2: wrong use, a machine that
-    does not start, or one without a unit or a device.
+    Nothing in it is changed. Exit code 0: it said so. 2: wrong use, a machine that does not start,
+    that contradicts itself, or that has no unit.
     """
     from vtd.conformance.format import Mode  # noqa: PLC0415
     from vtd.conformance.image import make_image  # noqa: PLC0415
@@ -204,8 +204,9 @@ def build(
             for done, wanted in enumerate(sources.generated(found, name, count, seed), 1):
                 builder.add(wanted)
                 status.show(f"{name}: {done} of {count}")
-    with unusable_input(str(output)):
+    with unusable_input(str(machine)):
         image = builder.image()
+    with unusable_input(str(output)):
         output.write_bytes(image.pack())
     left = [each._asdict() for each in builder.left]
     row = {"cases": image.header.cases, "base": image.header.base, "left": left}
