@@ -107,12 +107,6 @@ class Departures:
     )
     """Of context entries bits 4:2 and 84:64 are not looked at, of PASID entries AW alone is, of
     directories none; those above a pointer are part of the address."""
-    pass_beyond_host_width: bool = _flag(
-        Chapter.TRANSLATION,
-        "7.1.3, LGN.1, SGN.4",
-        "pass-through requests beyond the host address width: fault 4h or 83h",
-    )
-    """They are let through."""
     keep_pass_through: bool = _flag(
         Chapter.TRANSLATION,
         "6.5.2.4, Table 28",
@@ -122,6 +116,12 @@ class Departures:
     """A device that was passed through stays so until its context entry is invalidated, the root
     table is set or translation goes off: none of its requests is translated. A PASID-cache
     invalidation helps only for the domain-id of the entry that the unit came to know first."""
+    pass_beyond_host_width: bool = _flag(
+        Chapter.TRANSLATION,
+        "7.1.3, LGN.1, SGN.4",
+        "pass-through requests beyond the host address width: fault 4h or 83h",
+    )
+    """They are let through."""
     drop_denied_hits: bool = _flag(
         Chapter.TRANSLATION,
         "7.1.3",
