@@ -39,6 +39,19 @@ def test_each_page_of_a_read_is_translated_for_itself() -> None:
     )
 
 
+def test_every_page_has_a_translation_of_its_own_that_is_used_until_it_is_invalidated() -> None:
+    world = World(Mode.PASS_THROUGH)
+    pages = range(0x1000, 0x20000, 0x1000)
+    for page in pages:
+        world.memory.load(page | 0xFF8, page.to_bytes(8, "little"))
+    started = world.start()
+    port, counters = started.port(), started.unit.caches.iotlb.counters
+    for _ in range(2):
+        for page in pages:
+            assert port.read(page | 0xFF8, 8).data == page.to_bytes(8, "little")
+    assert (counters.misses, counters.hits) == (len(pages), len(pages))
+
+
 @pytest.mark.section("3.13")
 def test_a_write_reaches_every_page_that_lets_it() -> None:
     started = start()

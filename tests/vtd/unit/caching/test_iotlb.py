@@ -44,6 +44,18 @@ def test_an_entry_is_found_anywhere_in_its_page(shape: str) -> None:
     assert (iotlb.counters.hits, iotlb.counters.misses, iotlb.counters.insertions) == (3, 4, 2)
 
 
+@pytest.mark.parametrize("replacement", [Replacement.LRU, Replacement.FIFO])
+def test_a_use_keeps_an_entry_where_that_counts(replacement: Replacement) -> None:
+    iotlb = Iotlb(Shape(2, 1, replacement))
+    pages = [SMALL._replace(address=number << 12) for number in range(3)]
+    for page in pages[:2]:
+        iotlb.insert(KIND, page)
+    assert iotlb.find(KIND, 0) == pages[0]
+    iotlb.insert(KIND, pages[2])
+    kept = [page for page in pages if iotlb.peek(KIND, page.address)]
+    assert kept == [pages[0] if replacement is Replacement.LRU else pages[1], pages[2]]
+
+
 @pytest.mark.parametrize("shape", SHAPES)
 def test_fractions_go_with_their_page(shape: str) -> None:
     iotlb = Iotlb(SHAPES[shape])

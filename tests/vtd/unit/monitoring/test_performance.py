@@ -495,6 +495,30 @@ def test_what_a_counter_of_its_own_may_do_on_overflow(ios: bool, gfs: bool) -> N
             assert bench.value(1) == 0xF0  # CW = 8
 
 
+@pytest.mark.section("11.4.13.12", "11.4.13.13")
+def test_the_65th_counter_has_the_first_bit_of_the_second_status_registers() -> None:
+    """Counters one KiB apart, of which the configuration begins at 20000h."""
+    frozen, overflowed, blocks, values = 0x1000, 0x1100, 0x2_0000, 0x4_0000
+    constants = capability_registers(1)
+    capability = r.PerformanceMonitoringCapability(constants[0x300])
+    constants[0x300] = capability.replace(ncntr=66)
+    constants[0x310] = frozen << 32 | blocks
+    constants[0x318] = values << 32 | overflowed
+    bench = Bench(constants)
+    for number, last in ((63, False), (64, True)):
+        block, value = blocks + number * 0x100, values + number * 0x400
+        bench.unit.write_register(block, 8, 1 << 6 + 32 | 1 << 8 | 1 << 2)  # PG_REQ_POSTED, GFO
+        assert bench.command(ENABLE, number) == SUCCESS
+        bench.unit.write_register(value, 8, (1 << 48) - 1)
+        bench.page_request()
+        status = [bench.unit.read_register(overflowed + at, 8) for at in (0, 8)]
+        assert status == ([0, 1] if last else [1 << 63, 0])
+        assert [bench.unit.read_register(frozen + at, 8) for at in (0, 8)] == [(1 << 64) - 1, 3]
+        for at in (0, 8):
+            bench.unit.write_register(overflowed + at, 8, (1 << 64) - 1)
+        assert bench.command(UNFREEZE) == SUCCESS
+
+
 @pytest.mark.section("11.4.13.2")
 @pytest.mark.fields("PerformanceMonitoringCapability.rsvd_63_60")
 def test_the_reserved_bits_of_the_capability_have_their_documented_value() -> None:

@@ -55,6 +55,14 @@ def test_a_flag_without_what_it_needs_is_found(flag: str, needed: str) -> None:
     assert f"{section}: {flag.upper()} is set without {needed.upper()}" in lonely.check()
 
 
+@pytest.mark.parametrize("major", range(5))
+@pytest.mark.parametrize("drain", ["drd", "dwd"])
+def test_draining_is_reported_from_major_version_2_on(drain: str, major: int) -> None:
+    unit = dataclasses.replace(with_cap(**{drain: False}), version=Version.of(max=major))
+    told = f"11.4.2: {drain.upper()} is clear in major version 2 or higher"
+    assert (told in unit.check()) == (major >= 2)
+
+
 @pytest.mark.parametrize(
     ("capabilities", "field"),
     [
