@@ -83,10 +83,13 @@ class Geometry:
     """Input address bits that the levels translate: 39, 48 or 57."""
     steps: tuple[tuple[int, int, int, int], ...] = field(init=False, repr=False)
     """The levels as bare tuples, which a walk takes apart in half the time."""
+    page_reserved: int = field(init=False, repr=False)
+    """Bits that must be 0 in an entry that maps a page of 4 KiB."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "width", self.levels[0].shift + INDEX_BITS)
         object.__setattr__(self, "steps", tuple(tuple(level) for level in self.levels))
+        object.__setattr__(self, "page_reserved", self.levels[-1].page_reserved)
 
 
 @functools.cache

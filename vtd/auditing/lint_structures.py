@@ -25,6 +25,7 @@ from vtd.layouts.entries import (
 )
 from vtd.layouts.interrupt_entries import PostedIrte, SourceValidationType
 from vtd.layouts.registers import GlobalStatus, TranslationTableMode
+from vtd.unit.caching.iotlb import IotlbEntry
 from vtd.unit.requests.faults import TranslationFault
 from vtd.unit.translation.remapping import onlooker
 from vtd.unit.translation.rules import reserved_pasid_bits
@@ -339,7 +340,8 @@ def _reserved_memory(
                 size = 0x1000
                 for access in (READ, WRITE):
                     try:
-                        entry = translate(tables, Request(source_id, address, access, 1))
+                        request = Request(source_id, address, access, 1)
+                        entry = IotlbEntry._make(translate(tables, request))
                     except TranslationFault as fault:
                         wrong = f"fault {int(fault.reason):02X}h, {fault.reason.text}"
                         break

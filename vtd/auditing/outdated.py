@@ -17,6 +17,7 @@ from vtd.auditing.led_to import Place, places_of
 from vtd.auditing.request_words import RequestWords
 from vtd.auditing.significance import only_more_rights
 from vtd.auditing.stored_words import Change, StoredWords
+from vtd.unit.caching.iotlb import IotlbEntry
 from vtd.unit.observer import CacheName
 from vtd.unit.requests.faults import TranslationFault
 from vtd.unit.requests.request import RequestKind, kind_of
@@ -94,7 +95,7 @@ class Outdated:
         for access in (READ, WRITE):
             request = Request(source_id, address, access, 1, pasid, privileged)
             with suppress(TranslationFault):
-                entry = translate(tables, request)
+                entry = IotlbEntry._make(translate(tables, request))
                 return entry.physical + address - entry.address == page
         return False
 

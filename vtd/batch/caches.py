@@ -25,6 +25,7 @@ from vtd.unit.caching.iotlb import (
     IotlbEntry,
     Line,
     Space,
+    Translation,
     canonical_range,
 )
 from vtd.unit.requests.faults import TranslationFault
@@ -129,7 +130,7 @@ class ArrayIotlb(Iotlb):
             self._tags.append(tags)
         return number
 
-    def insert(self, kind: RequestKind, entry: IotlbEntry) -> None:
+    def insert(self, kind: RequestKind, entry: Translation) -> None:
         if self._ways == 0:
             return
         tags, address, shift, physical, rights, snoop, fault = entry
@@ -258,6 +259,7 @@ class ArrayStructureCache(Cache[StructureKey, StructureEntry]):
 
     def __init__(self, cache: Cache[StructureKey, StructureEntry]) -> None:
         super().__init__(cache.shape, prefix_of)
+        self.take = self._take
         self.store = Store(cache.shape)
         self._random = Generator(self.store, cache._random)
         self._tags: list[tuple[int, int | None]] = []
@@ -310,18 +312,11 @@ class ArrayStructureCache(Cache[StructureKey, StructureEntry]):
     def __iter__(self) -> Iterator[tuple[StructureKey, StructureEntry]]:
         return map(self._entry, self._rows())
 
-    def find(self, key: StructureKey) -> StructureEntry | None:
-        entry = self.use(key)
-        if entry is None:
-            self.counters.misses += 1
-        return entry
-
-    def use(self, key: StructureKey) -> StructureEntry | None:
+    def _take(self, key: StructureKey) -> StructureEntry | None:
         row = self._row(key)
         if not row:
             return None
-        k.use(self.store.words, row)
-        self.store.take_counts(self.counters)
+        k.renew(self.store.words, row)
         return self._entry(row)[1]
 
     def peek(self, key: StructureKey) -> StructureEntry | None:

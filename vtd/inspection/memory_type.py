@@ -25,7 +25,7 @@ from vtd.layouts.registers import (
 from vtd.unit.registers.register_file import RegisterFile
 from vtd.unit.requests.target import Target
 from vtd.unit.translation.lookup import lookup
-from vtd.unit.translation.translate import Page, find_page, iotlb_entry
+from vtd.unit.translation.translate import Page, find_page, translation
 from vtd.unit.unit import RemappingUnit
 
 
@@ -79,7 +79,8 @@ def memory_attributes(
     registers: RegisterFile, target: Target, page: Page, *, no_snoop: bool = False
 ) -> MemoryAttributes:
     """Attributes of an access to ``page`` (Tables 6, 8, 9); ``no_snoop`` is NS of the request."""
-    snoop = not no_snoop or iotlb_entry(target, 0, page, 0).snoop
+    *_, snooped, _ = translation(target, 0, page, 0)
+    snoop = not no_snoop or snooped
     return MemoryAttributes(_memory_type(registers, target, page), snoop)
 
 

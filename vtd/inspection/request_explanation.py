@@ -110,7 +110,7 @@ def explain_request(remapping: Remapping, request: Request) -> RequestExplanatio
     if seen.target is None:
         return seen
     try:
-        entry = translate(observer, request)
+        entry = IotlbEntry._make(translate(observer, request))
     except TranslationFault as fault:
         return seen._replace(fault=fault)
     physical = entry.physical | request.address & (1 << entry.shift) - 1

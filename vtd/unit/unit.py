@@ -38,7 +38,7 @@ from vtd.layouts.registers import (
     RootTableAddress,
 )
 from vtd.unit.caching.caches import TranslationCaches
-from vtd.unit.caching.iotlb import IotlbEntry, Line
+from vtd.unit.caching.iotlb import Line, Translation, named
 from vtd.unit.interrupts.interrupt_remapping import InterruptFault, InterruptRemapping
 from vtd.unit.interrupts.outcome import Message
 from vtd.unit.monitoring import performance
@@ -294,8 +294,8 @@ class RemappingUnit(Remade):
     def _admit(self, request: Request, line: Line | None) -> int | Completion:
         """Messages, interrupts (3.15), requests of device-TLBs (4.2), and all others (3.4)."""
         _, address, access, length, pasid, _, address_type, _ = request
-        usual = pasid is None and length >= 0 and 0 < access < ATOMIC
-        if not (usual or _can_be_sent(request)) or not self._powered:
+        usual = 0 < access < ATOMIC and pasid is None and length >= 0
+        if not (self._powered and (usual or _can_be_sent(request))):
             return REFUSED
         if address_type or access >= MESSAGE:
             return self._other(request)
@@ -306,13 +306,16 @@ class RemappingUnit(Remade):
             if line is None:
                 line = self._iotlb.space(kind_of(request)).line(address >> 12)
             _, _, _, _, entry = line
+            lacking = access
             if entry is None:
                 self._iotlb.counters.misses += 1
             else:
                 self._iotlb.use(line)
+                _, _, _, _, rights, _, _ = entry
+                lacking &= ~rights
             if self.observer is not None:
-                self.observer.asked(CacheName.IOTLB, (kind_of(request), address), entry)
-            if entry is None or access & ~entry.rights:
+                self.observer.asked(CacheName.IOTLB, (kind_of(request), address), named(entry))
+            if entry is None or lacking:
                 try:
                     entry = self._translate(self.remapping, request, entry)
                 except TranslationFault as fault:
@@ -321,7 +324,7 @@ class RemappingUnit(Remade):
             _, _, shift, physical, _, _, _ = entry
             physical |= address & OFFSETS[shift]
         if self._protecting:  # 11.4.8.1: early units exempt what they remap
-            remapped = entry and entry.tags.kind is not PasidTranslationType.PASS_THROUGH
+            remapped = entry and entry[0].kind is not PasidTranslationType.PASS_THROUGH
             exempt = remapped and self.capabilities.major_version < 2
             if not exempt and self.protected_memory.blocks(physical, length):
                 return REFUSED
@@ -536,14 +539,14 @@ def _can_be_sent(request: Request) -> bool:
     return request.well_formed and not (misaligned and not request.address_type)
 
 
-def _prefetching(pages: int) -> Callable[[Remapping, Request, IotlbEntry | None], IotlbEntry]:
+def _prefetching(pages: int) -> Callable[[Remapping, Request, Translation | None], Translation]:
     """:func:`translate`, with that many pages behind the one of a request looked up as well."""
     if not pages:
         return translate
 
     def translate_on(
-        remapping: Remapping, request: Request, cached: IotlbEntry | None
-    ) -> IotlbEntry:
+        remapping: Remapping, request: Request, cached: Translation | None
+    ) -> Translation:
         entry = translate(remapping, request, cached)
         look_ahead(remapping, pages_behind(request, pages))
         return entry

@@ -95,6 +95,9 @@ class Cache(Stateful, Generic[K, V]):
         self._only = self._sets[0] if shape.sets == 1 else None
         self._refresh = shape.ways is not None and shape.replacement is Replacement.LRU
         self._random = random.Random(shape.seed)
+        ranked = self._refresh or self._only is None
+        self.take: Callable[[K], V | None] = self._take if ranked else self._sets[0].get
+        """The entry of a key, now the most recently used; counts nothing."""
 
     def snapshot(self) -> State:
         """The counters, and the entries of each set in the order of their replacement."""
@@ -123,24 +126,23 @@ class Cache(Stateful, Generic[K, V]):
 
     def find(self, key: K) -> V | None:
         """The entry of a key, now the most recently used; counts a hit or a miss."""
-        entries = self._only if self._only is not None else self._set_of(key)
-        entry = entries.get(key)
+        entry = self.use(key)
         if entry is None:
             self.counters.misses += 1
-            return None
-        self.counters.hits += 1
-        if self._refresh:
-            entries.move_to_end(key)
         return entry
 
     def use(self, key: K) -> V | None:
         """As :meth:`find`, for one of several keys of a lookup: no miss is counted."""
-        entries = self._only if self._only is not None else self._set_of(key)
-        entry = entries.get(key)
+        entry = self.take(key)
         if entry is not None:
             self.counters.hits += 1
-            if self._refresh:
-                entries.move_to_end(key)
+        return entry
+
+    def _take(self, key: K) -> V | None:
+        entries = self._set_of(key)
+        entry = entries.get(key)
+        if entry is not None and self._refresh:
+            entries.move_to_end(key)
         return entry
 
     def peek(self, key: K) -> V | None:

@@ -6,6 +6,7 @@ Table 17. What may be kept is the policy's choice within 6.1 and 6.2.4.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from pagetables.geometry import PAGE_SHIFT
@@ -39,7 +40,8 @@ StructureKey = tuple[int, int | None, int, int]
 """Domain-id, PASID (None in the second stage), shift of the level, address bits above it."""
 
 
-class StructureEntry(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class StructureEntry:
     """A table that a walk reached, so that the next one starts there (6.2.5)."""
 
     shift: int

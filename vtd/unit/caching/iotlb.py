@@ -60,11 +60,15 @@ class IotlbEntry(NamedTuple):
     """What the request met, for a faulting result cached under CM = 1 (6.1)."""
 
 
+Translation = tuple[IotlbTags, int, int, int, int, bool, TranslationFault | None]
+"""The fields of an :class:`IotlbEntry`, bare: a named tuple takes five times as long to be made and
+taken apart, which is a tenth of what a miss costs."""
+
 GRANTS = ((), (READ,), (WRITE,), (READ, WRITE)) * 4
 """By the rights of an entry: atomics, whose alignment counts too, are not among them."""
 
 
-Line = tuple[tuple[int, ...], int, int, Callable[[], None] | None, IotlbEntry | None]
+Line = tuple[tuple[int, ...], int, int, Callable[[], None] | None, Translation | None]
 """An entry, last, behind what a hit needs at hand: the accesses that it grants by itself, the frame
 that it leads to, a mask of the frame-number bits within its page, and whom to tell of the use."""
 Place = tuple[RequestKind, int, int]
@@ -126,7 +130,7 @@ class Iotlb(Stateful):
         self.counters = Counters()
         self._random = random.Random(shape.seed)
         self._touched = shape.ways is not None and shape.replacement is Replacement.LRU
-        self._sets: list[OrderedDict[Place, IotlbEntry]] = [
+        self._sets: list[OrderedDict[Place, Translation]] = [
             OrderedDict() for _ in range(shape.sets)
         ]
         """Where the shape is bounded: the next entry to be replaced first."""
@@ -161,9 +165,9 @@ class Iotlb(Stateful):
 
     def find(self, kind: RequestKind, address: int) -> IotlbEntry | None:
         """The entry that covers ``address``; counts one hit or one miss."""
-        return self.use(self.space(kind).line(address >> PAGE_SHIFT))
+        return named(self.use(self.space(kind).line(address >> PAGE_SHIFT)))
 
-    def use(self, line: Line) -> IotlbEntry | None:
+    def use(self, line: Line) -> Translation | None:
         """The entry of the line that a request met; counts a hit or a miss."""
         _, _, _, touch, entry = line
         if entry is None:
@@ -177,11 +181,12 @@ class Iotlb(Stateful):
     def peek(self, kind: RequestKind, address: int) -> IotlbEntry | None:
         """The entry that covers ``address``, without counting or touching it."""
         *_, entry = self.space(kind).line(address >> PAGE_SHIFT)
-        return entry
+        return named(entry)
 
-    def insert(self, kind: RequestKind, entry: IotlbEntry) -> None:
+    def insert(self, kind: RequestKind, entry: Translation) -> None:
         """Keep a translation, if the shape has room for any."""
-        if self._ways == 0:
+        ways = self._ways
+        if ways == 0:
             return
         space = self._spaces.get(kind) or self.space(kind)
         tags, address, shift, physical, rights, _, _ = entry
@@ -189,7 +194,7 @@ class Iotlb(Stateful):
         if shift != PAGE_SHIFT:
             number, within = address >> shift, (1 << shift - PAGE_SHIFT) - 1
             pages = space.pages(shift)
-        if self._ways is not None:
+        if ways is not None:
             touch = self._take((kind, shift, number), entry)
         pages[number] = GRANTS[rights], physical >> PAGE_SHIFT, within, touch, entry
         if tags is not space.tags:
@@ -197,7 +202,7 @@ class Iotlb(Stateful):
             self._domains.setdefault(tags.domain_id, {}).setdefault(tags, set()).add(kind)
         self.counters.insertions += 1
 
-    def _take(self, place: Place, entry: IotlbEntry) -> Callable[[], None] | None:
+    def _take(self, place: Place, entry: Translation) -> Callable[[], None] | None:
         """Have an entry be the newest of its set, in place of its like or of one that has to go.
 
         What to call at each use of it, if that counts.
@@ -274,7 +279,12 @@ class Iotlb(Stateful):
             for _, pages in space.sizes():
                 for *_, entry in pages.values():
                     if entry is not None:
-                        yield kind, entry
+                        yield kind, IotlbEntry._make(entry)
+
+
+def named(entry: Translation | None) -> IotlbEntry | None:
+    """A translation with names to its fields."""
+    return None if entry is None else IotlbEntry._make(entry)
 
 
 def _covering(space: Space, tags: IotlbTags, start: int, end: int) -> list[Place]:
@@ -287,6 +297,6 @@ def _covering(space: Space, tags: IotlbTags, start: int, end: int) -> list[Place
             numbers = (number for number in pages if first <= number <= last)
         for number in numbers:
             *_, entry = pages.get(number, NOTHING)
-            if entry is not None and entry.tags == tags:
+            if entry is not None and entry[0] == tags:
                 found.append((space.kind, shift, number))
     return found

@@ -52,10 +52,10 @@ from vtd.unit.translation.translate import (
     find_page,
     found,
     granted_by_tables,
-    iotlb_entry,
     needs_dirty,
     piece_of,
     set_dirty,
+    translation,
     walk_fault,
     without_dirty,
 )
@@ -262,7 +262,7 @@ def _walk(
             rights = without_dirty(rights)
     except WalkFault as fault:
         raise walk_fault(remapping, target, fault, request) from fault
-    return iotlb_entry(target, request.address, page, rights)
+    return IotlbEntry._make(translation(target, request.address, page, rights))
 
 
 def _outputs_interrupts(target: Target, page: Page) -> bool:

@@ -13,7 +13,7 @@ from pagetables.geometry import PAGE_SHIFT
 from pagetables.memory import BusError
 from vtd.layouts.entries import PasidEntry, PasidTranslationType, RootEntry, ScalableRootEntry
 from vtd.layouts.registers import TranslationTableMode
-from vtd.unit.caching.iotlb import IotlbEntry
+from vtd.unit.caching.iotlb import IotlbEntry, Translation
 from vtd.unit.departures import Departures
 from vtd.unit.requests.faults import TranslationFault
 from vtd.unit.requests.target import LEGACY, SCALABLE, IotlbTags, Target
@@ -21,7 +21,7 @@ from vtd.unit.translation.lookup import find_tables
 from vtd.unit.translation.remapping import Remapping, onlooker
 from vtd.unit.translation.translate import granted_by_tables
 
-Translate = Callable[[Remapping, Request, IotlbEntry | None], IotlbEntry]
+Translate = Callable[[Remapping, Request, Translation | None], Translation]
 PAGE = -1 << PAGE_SHIFT
 PASSED = IotlbTags(0, PasidTranslationType.PASS_THROUGH, 0)
 
@@ -34,8 +34,8 @@ def departing(departures: Departures, translate: Translate) -> Translate:
 
 
 def _dropping(translate: Translate) -> Translate:
-    def drop(remapping: Remapping, request: Request, cached: IotlbEntry | None) -> IotlbEntry:
-        if cached is not None and cached.fault is None:
+    def drop(remapping: Remapping, request: Request, cached: Translation | None) -> Translation:
+        if cached is not None and IotlbEntry._make(cached).fault is None:
             denied = request.access & (READ | WRITE) & ~granted_by_tables(cached)
             if denied and not request.zero_length_read:
                 legacy = remapping.mode is TranslationTableMode.LEGACY
@@ -48,14 +48,14 @@ def _dropping(translate: Translate) -> Translate:
 
 
 def _keeping(translate: Translate) -> Translate:
-    def keep(remapping: Remapping, request: Request, cached: IotlbEntry | None) -> IotlbEntry:
+    def keep(remapping: Remapping, request: Request, cached: Translation | None) -> Translation:
         if request.pasid is not None:
             return translate(remapping, request, cached)
         if request.source_id in remapping.passed:
             page = request.address & PAGE
             return IotlbEntry(PASSED, page, PAGE_SHIFT, page, READ | WRITE, False, None)
         entry = translate(remapping, request, cached)
-        if entry.tags.kind is PasidTranslationType.PASS_THROUGH:
+        if IotlbEntry._make(entry).tags.kind is PasidTranslationType.PASS_THROUGH:
             remapping.passed.add(request.source_id)
         return entry
 

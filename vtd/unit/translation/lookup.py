@@ -487,6 +487,7 @@ def _pasid_stages(remapping: Remapping, entry: PasidEntry, pasid: int, fpd: bool
     departures = remapping.options.departures
     snooped = rules.is_walk_snooped(departures, entry)
     first = second = None
+    canonical_width = 64
     width = rules.pass_through_width(departures, remapping.capabilities.host_address_width)
     if kind in (PasidTranslationType.SECOND_STAGE, PasidTranslationType.NESTED):
         geometry = second_stage_geometry(LEVELS[entry.aw], implementation)
@@ -497,6 +498,7 @@ def _pasid_stages(remapping: Remapping, entry: PasidEntry, pasid: int, fpd: bool
         geometry = first_stage_geometry(FIRST_STAGE_LEVELS[entry.fspm], implementation)
         accessed = geometry.accessed | (EXTENDED_ACCESSED if entry.eafe else 0)
         first = Stage(geometry, entry.fsptptr >> 12, accessed, geometry.dirty, snooped)
+        canonical_width = rules.canonical_width(departures, entry, geometry.width)
     tags = IotlbTags(entry.did, kind, pasid, tag_width(first))
     has_flags = any(stage is not None and stage.dirty for stage in (first, second))
     return Target(
@@ -512,6 +514,7 @@ def _pasid_stages(remapping: Remapping, entry: PasidEntry, pasid: int, fpd: bool
         tags,
         snooped=entry.pgsnp,
         has_flags=has_flags,
+        canonical_width=canonical_width,
     )
 
 

@@ -5,8 +5,8 @@ Read :func:`translate` top to bottom next to VT-d 3.4 to 3.9 and Table 30.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
-from typing import cast
 
 from devices.dma import READ, WRITE, Request
 from devices.interrupt_messages import INTERRUPT_RANGE
@@ -27,12 +27,11 @@ from pagetables.walk import (
 from vtd.layouts.entries import PasidEntry
 from vtd.unit.caching.cache import Cache
 from vtd.unit.caching.caches import LOWEST_TABLE_SHIFT, StructureEntry, StructureKey
-from vtd.unit.caching.iotlb import IotlbEntry
+from vtd.unit.caching.iotlb import IotlbEntry, Translation
 from vtd.unit.observer import CacheName, Observer
 from vtd.unit.requests.faults import FaultReason, TranslationFault
 from vtd.unit.requests.request import kind_of, meets_interrupts
 from vtd.unit.requests.target import Target
-from vtd.unit.translation import rules
 from vtd.unit.translation.lookup import find_tables, keep_context_fault, tag_width
 from vtd.unit.translation.remapping import Remapping
 
@@ -45,20 +44,19 @@ way keeps user requests out (U/S), the leaf of each stage, and where the first-s
 StructureCache = Cache[StructureKey, StructureEntry]
 CACHE_NAMES = {StageKind.FIRST: CacheName.FIRST_STAGE, StageKind.SECOND: CacheName.SECOND_STAGE}
 
-_new = tuple.__new__  # a named tuple's own constructor costs twice as much
-
 
 def translate(  # noqa: PLR0912 - all that a request meets, in one piece
-    remapping: Remapping, request: Request, cached: IotlbEntry | None = None
-) -> IotlbEntry:
+    remapping: Remapping, request: Request, cached: Translation | None = None
+) -> Translation:
     """Translate an untranslated request; TranslationFault if it is to be blocked.
 
     ``cached`` is what the IOTLB has for it: an entry that by its rights alone does not decide.
     """
     if cached is not None:
-        if cached.fault is not None:
-            raise TranslationFault(cached.fault.reason, cached.fault.fpd)
-        if _missing_right(remapping, request, cached.rights) is None:
+        _, _, _, _, granted, _, fault = cached
+        if fault is not None:
+            raise TranslationFault(fault.reason, fault.fpd)
+        if _missing_right(remapping, request, granted) is None:
             return cached
 
     source_id, address, access, _, pasid, privileged, _, _ = request
@@ -67,8 +65,7 @@ def translate(  # noqa: PLR0912 - all that a request meets, in one piece
     try:
         if cached is not None and remapping.options.caches.trust_cached_rights:
             check_rights(remapping, target, request, granted_by_tables(cached))
-        settled = False
-        while not settled:
+        while True:
             page = find_page(remapping, target, address, privileged)
             physical, _, rights, user_denied, _, _, _ = page
             if user_denied:
@@ -79,12 +76,13 @@ def translate(  # noqa: PLR0912 - all that a request meets, in one piece
                 check_rights(remapping, target, request, rights)
             if physical >> 20 == INTERRUPT_MEGABYTE:
                 raise TranslationFault(target.reasons.interrupt_range, target.fpd)
-            settled = True
             if target.has_flags:
                 if access & WRITE:
-                    settled = set_dirty(remapping, target, page)
+                    if not set_dirty(remapping, target, page):
+                        continue
                 elif needs_dirty(target, page):
                     rights = without_dirty(rights)
+            break
     except WalkFault as ended:
         raise _fault_at_end(remapping, target, request, ended) from ended
     except TranslationFault as fault:
@@ -92,7 +90,7 @@ def translate(  # noqa: PLR0912 - all that a request meets, in one piece
         if remapping.keeps_faults and of_every_access and target.first is None:
             _keep_fault(remapping, target, request, fault)
         raise
-    entry = iotlb_entry(target, address, page, rights)
+    entry = translation(target, address, page, rights)
     if remapping.fractures:
         entry = piece_of(entry, address)
     remapping.caches.iotlb.insert(kind, entry)
@@ -101,20 +99,21 @@ def translate(  # noqa: PLR0912 - all that a request meets, in one piece
     return entry
 
 
-def found(observer: Observer, request: Request, entry: IotlbEntry) -> None:
+def found(observer: Observer, request: Request, bare: Translation) -> None:
     """Tell whoever watches of the page, and that the IOTLB was given it."""
+    entry = IotlbEntry._make(bare)
     observer.found(request, entry)
     observer.kept(CacheName.IOTLB, (kind_of(request), entry.address), entry)
 
 
-def iotlb_entry(target: Target, address: int, page: Page, rights: int) -> IotlbEntry:
+def translation(target: Target, address: int, page: Page, rights: int) -> Translation:
     """The translation as the IOTLB keeps it, without the interrupt range in it."""
     physical, shift, _, _, _, second, _ = page
     if shift > PAGE_SHIFT and meets_interrupts(physical, shift):
         shift = PAGE_SHIFT
     snoop = target.snooped or (second is not None and second[0] & SNOOP != 0)
-    start, leads_to = address & _PAGE_STARTS[shift], physical & _PAGE_STARTS[shift]
-    return _new(IotlbEntry, (target.tags, start, shift, leads_to, rights, snoop, None))
+    starts = _PAGE_STARTS[shift]
+    return target.tags, address & starts, shift, physical & starts, rights, snoop, None
 
 
 _PAGE_STARTS = tuple((1 << 64) - 1 & ~offset for offset in OFFSETS)
@@ -124,11 +123,11 @@ _PAGE_STARTS = tuple((1 << 64) - 1 & ~offset for offset in OFFSETS)
 INTERRUPT_MEGABYTE = INTERRUPT_RANGE.start >> 20
 
 
-def piece_of(entry: IotlbEntry, address: int) -> IotlbEntry:
+def piece_of(entry: Translation, address: int) -> Translation:
     """The 4 KiB page at an address as an entry of its own (6.2.4.1)."""
+    tags, _, shift, physical, rights, snoop, fault = entry
     page = address & -1 << PAGE_SHIFT
-    physical = entry.physical | page & (1 << entry.shift) - 1
-    return entry._replace(address=page, shift=PAGE_SHIFT, physical=physical)
+    return tags, page, PAGE_SHIFT, physical | page & OFFSETS[shift], rights, snoop, fault
 
 
 def without_dirty(rights: int) -> int:
@@ -160,8 +159,7 @@ def find_page(remapping: Remapping, target: Target, address: int, privileged: bo
         return physical, shift, granted, False, None, second, memory
 
     geometry = first_stage.geometry
-    departures, found_in = remapping.options.departures, cast(PasidEntry, target.entry)
-    if not is_canonical(address, rules.canonical_width(departures, found_in, geometry.width)):
+    if not is_canonical(address, target.canonical_width):
         raise TranslationFault(FaultReason.NOT_CANONICAL, target.fpd)
     if second_stage is not None:
         if remapping.caches.second_stage.off and remapping.observer is None:
@@ -215,18 +213,20 @@ def denial(target: Target, right: int) -> FaultReason:
     return target.reasons.write_denied if right & WRITE else target.reasons.read_denied
 
 
-def granted_by_tables(cached: IotlbEntry) -> int:
+def granted_by_tables(cached: Translation) -> int:
     """READ and WRITE of an entry, also where a dirty flag has to be set first."""
-    return cached.rights | cached.rights >> 2
+    _, _, _, _, rights, _, _ = cached
+    return rights | rights >> 2
 
 
 def needs_dirty(target: Target, page: Page) -> bool:
     """Whether a write still has to set a dirty flag (3.6.2, 3.7.2)."""
     _, _, _, _, first, second, _ = page
-    for stage, leaf in ((target.first, first), (target.second, second)):
-        if stage is not None and leaf is not None and stage.dirty & ~leaf[0]:
-            return True
-    return False
+    if first is not None and target.first is not None and target.first.dirty & ~first[0]:
+        return True
+    return (
+        second is not None and target.second is not None and bool(target.second.dirty & ~second[0])
+    )
 
 
 def set_dirty(remapping: Remapping, target: Target, page: Page) -> bool:
@@ -252,31 +252,30 @@ def walk_tables(
     cache, pasid = caches.second_stage, None
     if stage is target.first:
         cache, pasid = caches.first_stage, target.pasid
+        if memory.__class__ is GuestMemory and not cache.off:
+            return _walk_guest(cache, (target.domain_id, pasid), memory, stage, address, observer)
     if cache.off:
         return walk(memory, stage, address, None, None, observer)
-    if memory.__class__ is GuestMemory:
-        return _walk_guest(cache, (target.domain_id, pasid), memory, stage, address, observer)
     key = target.domain_id, pasid, LOWEST_TABLE_SHIFT, address >> LOWEST_TABLE_SHIFT
-    lowest = cache.use(key)
+    lowest = cache.take(key)
     if lowest is None:
         return _walk_and_remember(remapping, cache, key[:2], memory, stage, address)
+    cache.counters.hits += 1
     if observer is not None:
         observer.asked(CACHE_NAMES[stage.geometry.kind], key, lowest)
-    _, frame, rights, _, _, refused = lowest
-    if refused is not None:
+    if lowest.refused is not None:
         raise _refused(lowest, stage)
-    steps = stage.geometry.steps
+    geometry, frame, rights = stage.geometry, lowest.frame, lowest.rights
     if observer is None and not stage.accessed:
-        shift, _, _, reserved = steps[-1]
-        index = address >> shift & 511
+        index = address >> PAGE_SHIFT & 511
         try:
             entry = memory.frames[frame][index]
         except BusError:
             entry = 0
         granted = rights & entry
-        if granted & stage.geometry.present and not entry & reserved:
-            return entry, shift, granted, frame, index
-    return walk(memory, stage, address, None, (len(steps) - 1, frame, rights), observer)
+        if granted & geometry.present and not entry & geometry.page_reserved:
+            return entry, PAGE_SHIFT, granted, frame, index
+    return walk(memory, stage, address, None, (len(geometry.levels) - 1, frame, rights), observer)
 
 
 def _refused(entry: StructureEntry, stage: Stage) -> WalkFault:
@@ -338,7 +337,7 @@ def _walk_guest(
     def locate(frame: int, host: int) -> None:
         if reached is not None and reached.frame == frame:
             key = (*tags, reached.shift, address >> reached.shift)
-            entry = reached._replace(host=host)
+            entry = replace(reached, host=host)
             cache.put(key, entry)
             if observer is not None:
                 observer.kept(CacheName.FIRST_STAGE, key, entry)
@@ -475,17 +474,18 @@ def _keep_page(remapping: Remapping, target: Target, request: Request, page: Pag
         return
     if needs_dirty(target, page):
         rights = without_dirty(rights)
-    _keep(remapping, request, iotlb_entry(target, request.address, page, rights))
+    _keep(remapping, request, translation(target, request.address, page, rights))
 
 
-def _keep(remapping: Remapping, request: Request, entry: IotlbEntry) -> None:
+def _keep(remapping: Remapping, request: Request, entry: Translation) -> None:
     """Cache a result that refused its request."""
     kind = kind_of(request)
     if remapping.fractures:
         entry = piece_of(entry, request.address)
     remapping.caches.iotlb.insert(kind, entry)
     if remapping.observer is not None:
-        remapping.observer.kept(CacheName.IOTLB, (kind, entry.address), entry)
+        named = IotlbEntry._make(entry)
+        remapping.observer.kept(CacheName.IOTLB, (kind, named.address), named)
 
 
 _OF_ENTRIES = (WalkRule.NOT_PRESENT, WalkRule.RESERVED)
