@@ -6,7 +6,7 @@ import sys
 from pathlib import Path, PurePath
 from typing import NamedTuple
 
-from pagetables import memory
+from pagetables import memory, stores
 
 DEPTH = 4
 """How many callers are named."""
@@ -23,9 +23,9 @@ class Calls(NamedTuple):
         )
 
 
-_OWN = frozenset(
+_OWN = {memory.__file__, stores.__file__} | {
     str(Path(__file__).with_name(name)) for name in ("writers.py", "audit.py", "stored_words.py")
-)
+}
 
 
 def calls() -> Calls:
@@ -34,7 +34,7 @@ def calls() -> Calls:
     frame = sys._getframe(1)
     while frame is not None and len(places) < DEPTH:
         code = frame.f_code
-        if code.co_filename not in _OWN and code.co_filename != memory.__file__:
+        if code.co_filename not in _OWN:
             places.append((code.co_filename, frame.f_lineno, code.co_name))
         frame = frame.f_back  # type: ignore[assignment]
     return Calls(tuple(places))
