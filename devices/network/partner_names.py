@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Callable
 from pathlib import Path
+from weakref import WeakKeyDictionary
 
 from devices.clock import Clock
 from devices.network.capture import CapturedFrame, CaptureError, read_capture, write_pcap
@@ -44,6 +45,23 @@ class CaptureFile:
                 file.write(data)
         except OSError as error:
             self.error = error
+
+
+ENDS = 2
+
+
+class CableEnd:
+    """What a port sends into it comes out at the other of ``ends``, once that is plugged in."""
+
+    def __init__(self, port: LinkPartner, ends: list[CableEnd]) -> None:
+        self.port = port
+        self._ends = ends
+
+    def receive(self, frame: bytes) -> None:
+        """Pass it on."""
+        for end in self._ends:
+            if end is not self:
+                end.port.receive(frame)
 
 
 def _sink(argument: str, port: LinkPartner, clock: Clock) -> LinkPartner:
@@ -86,6 +104,22 @@ def _socket(argument: str, port: LinkPartner, clock: Clock) -> LinkPartner:
     return open_datagrams(Path(local), Path(remote), port, clock)
 
 
+_cables: WeakKeyDictionary[Clock, dict[str, list[CableEnd]]] = WeakKeyDictionary()
+"""The cables of each machine, which is whatever works by one clock."""
+
+
+def _cable(argument: str, port: LinkPartner, clock: Clock) -> LinkPartner:
+    """The other port of the same machine that has a cable of this name."""
+    ends = _cables.setdefault(clock, {}).setdefault(argument, [])
+    for end in ends:
+        if end.port is port:
+            return end
+    if len(ends) == ENDS:
+        raise ValueError(f"{argument!r} has two ends already")
+    ends.append(CableEnd(port, ends))
+    return ends[-1]
+
+
 KINDS: dict[str, Callable[[str, LinkPartner, Clock], LinkPartner]] = {
     "sink": _sink,
     "respond": _respond,
@@ -93,6 +127,7 @@ KINDS: dict[str, Callable[[str, LinkPartner, Clock], LinkPartner]] = {
     "record": _record,
     "tap": _tap,
     "socket": _socket,
+    "cable": _cable,
 }
 
 

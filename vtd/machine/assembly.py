@@ -89,8 +89,11 @@ def assemble(
     made = {part.name: _made(part, memory, models or {}, problems) for part in parts}
     problems.check()
     functions = {name: function for name, function in made.items() if function is not None}
-    for function in functions.values():
-        function.clock = clock
+    for part in parts:
+        try:
+            functions[part.name].clock = clock
+        except ValueError as error:  # of a link that is for the machine, not for one function
+            problems.add(part.where, "parameters", str(error))
     topology = Topology()
     hosts = {vmd.domain: functions[vmd.name] for vmd in machine.vmds}
     for part in parts:

@@ -16,6 +16,9 @@ from devices.network.partner_names import KINDS, CaptureFile
 from devices.network.partners import Generator, Recorder, Responder, replay
 from tests.devices.models.nic82576.machines import SECOND, Machine, frame_for
 from tests.devices.network.packets import slow_sum
+from vtd.machine.assembly import assemble
+from vtd.machine.description import read_machine
+from vtd.machine.reading import MachineError
 
 HOST = bytes((10, 0, 0, 1))
 GUEST = bytes((10, 0, 0, 2))
@@ -215,6 +218,29 @@ def test_a_capture_that_cant_be_written_any_more_is_left(tmp_path: Path) -> None
     for _ in range(2):
         file.receive(frame_for(MAC))
     assert file.error is not None
+
+
+def test_a_cable_joins_the_two_functions_of_a_machine_that_name_it() -> None:
+    unit = '[[unit]]\nbase = 0xfed90000\nprofile = "qemu"\ninclude_all = true\n'
+    ports = [
+        f'[[function]]\nname = "{name}"\nat = "00:0{at}.0"\nmodel = "nic82576"\n'
+        f'parameters = {{ mac = "02:00:00:00:00:0{at}", total_vfs = 1, link = "cable:{cable}" }}\n'
+        for name, at, cable in (("a", 1, "x"), ("b", 2, "x"), ("c", 3, "y"))
+    ]
+    for _ in range(2):  # another machine has cables of its own
+        functions = assemble(read_machine(unit + "".join(ports))).functions
+        a, b, c = (functions[name] for name in "abc")
+        assert isinstance(a, Nic82576)
+        assert isinstance(b, Nic82576)
+        assert isinstance(c, Nic82576)
+        a.clock.advance(1_000_000_000)
+        b.bars[0].write(0x0100, 4, 0x0400_801A)
+        for sender in (a, c, b):
+            assert sender.partner is not None
+            sender.partner.receive(frame_for(b"\xff" * 6))
+        assert [each.bars[0].read(0x40D0, 4) for each in (a, b, c)] == [0, 1, 0]
+    with pytest.raises(MachineError, match="'x' has two ends already"):
+        assemble(read_machine(unit + "".join(ports).replace("cable:y", "cable:x")))
 
 
 def test_every_kind_says_what_it_is() -> None:
