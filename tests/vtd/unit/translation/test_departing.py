@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import pytest
 
+from devices.dma import READ as READ_ACCESS
+from devices.dma import WRITE
 from pagetables.bits import BitRecord
+from tests.support.world import HOST, Mode, World
+from tests.support.world import PAGE as PAGE_OF_WORLD
 from vtd.fuzz.case import store
 from vtd.fuzz.driver import FIRST, NESTED, PASS_THROUGH, SECOND, ModelDriver
 from vtd.fuzz.places import DATA
 from vtd.fuzz.targets import EngineTarget
+from vtd.layouts.descriptors import ContextCacheInvalidateDescriptor
 from vtd.layouts.entries import (
     ContextEntry,
     PasidDirectoryEntry,
@@ -19,7 +24,9 @@ from vtd.layouts.entries import (
 )
 from vtd.unit.caching.policy import KEEPS_STALE
 from vtd.unit.departures import departures_named
+from vtd.unit.options import Options
 from vtd.unit.registers.capabilities import PROFILES
+from vtd.unit.reporting.events import RequestBlocked
 
 PAGE = 0x10
 READ = DATA.to_bytes(8, "little").hex()
@@ -239,3 +246,30 @@ def test_a_unit_with_a_first_stage_looks_at_the_domain_that_it_knew_first() -> N
     assert answer(made, address=DATA + 16) == 0x71
     made.detach("d0")
     assert answer(made, "keep_pass_through", address=DATA + 16) == 0x59
+
+
+@pytest.mark.parametrize(("granted", "reason"), [({"r": False}, 0x86), ({"w": False}, 0x85)])
+def test_a_dropped_request_says_which_right_it_lacked(granted: dict[str, int], reason: int) -> None:
+    world = World(Mode.SECOND)
+    world.change("second1", **granted)
+    started = world.start(Options(departures=departures_named(["drop_denied_hits"])))
+    accesses = (READ_ACCESS, WRITE) if reason == 0x85 else (WRITE, READ_ACCESS)
+    answers = [started.admit(world.request._replace(access=access)) for access in accesses]
+    assert answers == [HOST | PAGE_OF_WORLD, None]
+    blocked = [each for each in started.events if isinstance(each, RequestBlocked)]
+    assert [(each.reason, each.recorded) for each in blocked] == [(reason, False)]
+
+
+@pytest.mark.parametrize("source_id", [0x0308, 0x0381])
+def test_devices_of_every_bus_and_half_stay_passed_through_until_their_own_context_is_invalidated(
+    source_id: int,
+) -> None:
+    world = World(Mode.PASS_THROUGH, source_id=source_id)
+    started = world.start(Options(departures=departures_named(["keep_pass_through"])))
+    started.enable_queue(wide=True)
+    world.change("pasid", p=False)  # no request was made before
+    for other in (source_id ^ 1, source_id ^ 0x80, source_id ^ 0x100):
+        started.submit(ContextCacheInvalidateDescriptor.of(g=3, sid=other))
+        assert started.admit() == HOST | PAGE_OF_WORLD
+    started.submit(ContextCacheInvalidateDescriptor.of(g=3, sid=source_id))
+    assert started.admit() is None
