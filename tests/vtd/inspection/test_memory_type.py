@@ -248,3 +248,13 @@ def test_translated_requests_are_write_back_and_snooped_as_they_ask() -> None:
     request = world.request._replace(address_type=AddressType.TRANSLATED)
     assert attributes_of(unit, request) == (WB, True)
     assert attributes_of(unit, request._replace(access=READ | NO_SNOOP)) == (WB, False)
+
+
+@pytest.mark.parametrize("snp", [False, True])
+@pytest.mark.section("3.10")
+def test_requests_of_legacy_mode_need_not_be_snooped_but_for_snp(snp: bool) -> None:
+    world = World(Mode.LEGACY)
+    world.change("second1", snp=snp)
+    unit = world.start().unit
+    assert attributes_of(unit, world.request) == (WB, True)
+    assert attributes_of(unit, world.request._replace(access=READ | NO_SNOOP)) == (WB, snp)
