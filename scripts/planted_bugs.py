@@ -176,8 +176,8 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "dirty flag not set by the first write",
         "vtd/unit/translation/translate.py",
-        "rights = without_dirty(rights)\n    except",
-        "pass\n    except",
+        "rights = without_dirty(rights)\n            break",
+        "pass\n            break",
         "flags",
     ),
     Mutant(
@@ -443,8 +443,8 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "dirty flags are set by reads",
         TRANSLATE,
-        "                if access & WRITE:\n                    settled",
-        "                if access:\n                    settled",
+        "                if access & WRITE:\n                    if not set_dirty",
+        "                if access:\n                    if not set_dirty",
         "flags",
     ),
     Mutant(
