@@ -316,7 +316,8 @@ class ArrayStructureCache(Cache[StructureKey, StructureEntry]):
         row = self._row(key)
         if not row:
             return None
-        k.renew(self.store.words, row)
+        if self._refresh:
+            k.renew(self.store.words, row)
         return self._entry(row)[1]
 
     def peek(self, key: StructureKey) -> StructureEntry | None:
