@@ -202,7 +202,7 @@ class AtsAgent(DmaPort):
         if completion.status is CompletionStatus.UNSUPPORTED_REQUEST:
             self._refused_by_root = True
         for entry in completion.entries:
-            self.tlb.insert(address, entry, tag(request.pasid, request.privileged))
+            self.tlb.insert(address, entry, tag(request))
             address = (address & -entry.size) + entry.size
         return completion
 
@@ -211,7 +211,7 @@ class AtsAgent(DmaPort):
         if self.misbehaviour is Misbehaviour.FORGE_ADDRESS:
             return self._translated(request, request.address)
         if self.enabled or self.misbehaviour is Misbehaviour.USE_WHILE_DISABLED:
-            known = tag(request.pasid, request.privileged)
+            known = tag(request)
             translated = self.tlb.lookup(request.address, request.access, known)
             if translated is not None:
                 return self._translated(request, translated)

@@ -12,7 +12,7 @@ from collections import OrderedDict
 from enum import Enum
 from typing import NamedTuple
 
-from devices.dma import READ, WRITE, InvalidationRequest, TranslationEntry
+from devices.dma import READ, WRITE, InvalidationRequest, Request, TranslationEntry
 
 _Key = tuple[int, int, int | None]
 """Page number, log2 of the size, tag."""
@@ -27,9 +27,10 @@ _ANY_PASID = 1 << 20
 """Stands for the PASID in the tag of entries marked global."""
 
 
-def tag(pasid: int | None, privileged: bool = False) -> int | None:
+def tag(request: Request) -> int | None:
     """What entries are tagged with: None, the PASID, or the PASID complemented if privileged."""
-    return ~pasid if privileged and pasid is not None else pasid
+    pasid = request.pasid
+    return ~pasid if request.privileged and pasid is not None else pasid
 
 
 class Replacement(Enum):
@@ -110,7 +111,7 @@ class DeviceTlb:
                     self._pages.setdefault(pasid, {})[address >> 12] = page
                 return translated
         if self._has_global and pasid is not None and pasid not in {_ANY_PASID, ~_ANY_PASID}:
-            return self._find(address, need, tag(_ANY_PASID, pasid < 0))
+            return self._find(address, need, _ANY_PASID if pasid >= 0 else ~_ANY_PASID)
         self.misses += 1
         return None
 
@@ -122,7 +123,7 @@ class DeviceTlb:
         shift = entry.size.bit_length() - 1
         offset = entry.size - 1
         if entry.global_ and pasid is not None:
-            pasid = tag(_ANY_PASID, pasid < 0)
+            pasid = _ANY_PASID if pasid >= 0 else ~_ANY_PASID
             self._has_global = True
         key = (address >> shift, shift, pasid)
         if key not in self._entries and len(self._entries) == self.capacity:
@@ -139,7 +140,7 @@ class DeviceTlb:
         covers the entries without PASID only (VT-d 6.5.2.5, 6.5.2.6).
         """
         end = request.address + request.size
-        tags = (tag(request.pasid), tag(request.pasid, privileged=True))
+        tags = (request.pasid, None if request.pasid is None else ~request.pasid)
         doomed = [
             (number, shift, tagged)
             for number, shift, tagged in self._entries

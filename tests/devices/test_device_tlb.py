@@ -4,11 +4,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from devices.device_tlb import DeviceTlb, Replacement, tag
-from devices.dma import READ, WRITE, InvalidationRequest, TranslationEntry
+from devices import device_tlb
+from devices.device_tlb import DeviceTlb, Replacement
+from devices.dma import READ, WRITE, InvalidationRequest, Request, TranslationEntry
 
 SIZES = st.sampled_from([12, 13, 21, 30]).map(lambda shift: 1 << shift)
 PASIDS = st.sampled_from([None, 0, 1, (1 << 20) - 1])
+
+
+def tag(pasid: int | None, privileged: bool = False) -> int | None:
+    return device_tlb.tag(Request(0, 0, READ, 1, pasid, privileged))
 
 
 def translation(

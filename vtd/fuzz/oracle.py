@@ -58,6 +58,7 @@ class _Request(NamedTuple):
     address: int
     write: bool
     pasid: int | None
+    privileged: bool = False
 
 
 class SlowUnit:
@@ -316,11 +317,10 @@ class SlowUnit:
         pasid_translated_alone = context >> 6 & 1 and not context >> 3 & 1
         if page_requests_alone or pasid_translated_alone or rid_pasid >= limit:
             raise Fault(0x43, quiet)
-        privileged = False
-        if request.pasid is None:
-            pasid, privileged = rid_pasid, bool(context >> 84 & 1)
+        pasid = request.pasid
+        if pasid is None:
+            request = request._replace(pasid=rid_pasid, privileged=bool(context >> 84 & 1))
         else:
-            pasid = request.pasid
             if not context >> 3 & 1:
                 raise Fault(0x45, quiet)
             if pasid >> self._unit.pasid_width:
@@ -329,11 +329,11 @@ class SlowUnit:
                 raise Fault(0x46, quiet)
             if pasid == rid_pasid:
                 raise Fault(0x48, quiet)
-        return self._with_pasid(request, context, pasid, privileged)
+        return self._with_pasid(request, context)
 
-    def _with_pasid(self, request: _Request, context: int, pasid: int, privileged: bool) -> int:
+    def _with_pasid(self, request: _Request, context: int) -> int:
         """9.5, 9.6."""
-        haw = self._unit.host_address_width
+        haw, pasid = self._unit.host_address_width, request.pasid or 0
         quiet = bool(context >> 1 & 1)
         where = (context >> 12 << 12 & (1 << 64) - 1) + (pasid >> 6) * 8
         directory = self._entry(where, 8, 0x50)
@@ -348,7 +348,7 @@ class SlowUnit:
             raise Fault(0x59, quiet)
         if self._has_reserved(entry, *self._reserved_in_pasid_entry()):
             raise Fault(0x5A, quiet)
-        return self._staged(request, entry, privileged, quiet)
+        return self._staged(request, entry, quiet)
 
     def _reserved_in_pasid_entry(self) -> list[tuple[int, int]]:
         haw, features = self._unit.host_address_width, self._unit.features
@@ -371,15 +371,15 @@ class SlowUnit:
                 fixed += ranges
         return fixed
 
-    def _staged(self, request: _Request, entry: int, privileged: bool, quiet: bool) -> int:
+    def _staged(self, request: _Request, entry: int, quiet: bool) -> int:
         """One or two stages of translation by PGTT (3.6 to 3.8)."""
         first, second, width = self._stages(entry, quiet)
-        if privileged and not entry >> 128 & 1:
+        if request.privileged and not entry >> 128 & 1:
             raise Fault(0x5D, quiet)
         if first is not None:
             protected = bool(entry >> 132 & 1)
             stages = _Stages(first, second, width)
-            return self._first_stage(request, stages, privileged, protected, quiet)
+            return self._first_stage(request, stages, protected, quiet)
         if second is None:
             if request.address >> self._unit.host_address_width:
                 raise Fault(0x83, quiet)
@@ -429,19 +429,14 @@ class SlowUnit:
             raise Fault(0x87, quiet)
 
     def _first_stage(
-        self,
-        request: _Request,
-        stages: _Stages,
-        privileged: bool,
-        write_protected: bool,
-        quiet: bool,
+        self, request: _Request, stages: _Stages, write_protected: bool, quiet: bool
     ) -> int:
         first, second, width = stages
         top = request.address >> 12 + 9 * first.levels - 1
         if top not in (0, (1 << 65 - 12 - 9 * first.levels) - 1):
             raise Fault(0x80, quiet)
         walked = self._walk(first, request.address, FIRST, quiet, stages)
-        writable = walked.write or (privileged and not write_protected)
+        writable = walked.write or (request.privileged and not write_protected)
         physical, readable = walked.physical, True
         inner = None
         if second is not None:
@@ -450,7 +445,7 @@ class SlowUnit:
             inner = self._walk(second, physical, SECOND, quiet)
             physical, readable = inner.physical, inner.read
             writable = writable and inner.write
-        if not privileged and not walked.user:
+        if not request.privileged and not walked.user:
             raise Fault(0x81, quiet)
         self._judge(request, physical, readable, writable, quiet)
         if request.write:
