@@ -67,6 +67,13 @@ HINT = LinuxFault(
     re.compile(r"check|missing page-selective iotlb_inv|fault|kernel: |used after"),
     re.compile(r"Flush IOTLB failed"),
 )
+ADDRESS_ZERO = LinuxFault(
+    "address-zero-not-written",
+    "without a queue IVA_REG is not written for the page at 0 alone: what it held before is "
+    "invalidated, and under CM = 1 the page stays refused if it was",
+    re.compile(r"vfio (?:high addresses|churn)|missing page-selective iotlb_inv|used after"),
+    re.compile(r"the device does not find at 0 what is mapped there"),
+)
 
 
 @dataclass(frozen=True)
@@ -261,6 +268,13 @@ def cells() -> Iterator[Cell]:
         unit("qemu", {**NO_QUEUE, "mamv": 4}) + DEVICES,
         checks=("units", "vfio"),
         expect={"7": HINT},
+    )
+    yield _cell(
+        "no-queue-caching-mode",
+        "register-based invalidation, what is not present is cached too",
+        unit("qemu", {**NO_QUEUE, "cm": 1, "mamv": 9}) + DEVICES,
+        checks=("units", "vfio"),
+        expect={"*": ADDRESS_ZERO},
     )
     for name, about, fields in (
         ("no-psi", "no page-selective invalidation", {"psi": 0, "mamv": 0}),

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 
 from vtd.live.boot import Boot
 from vtd.live.cells import (
+    ADDRESS_ZERO,
     DEVICES,
     HINT,
     NARROW,
@@ -116,8 +117,11 @@ def _known_faults(made: Capabilities) -> Iterator[tuple[str, LinuxFault]]:
         yield "6.1", NO_STAGE_UNUSED
     elif sagaw & 8 and 39 <= cap.mgaw + 1 <= 42:
         yield "7", TOP_TABLE
-    elif not ecap.qi and cap.psi and cap.mamv % 2 == 0:
-        yield "7", HINT
+    elif not ecap.qi and cap.psi and (cap.cm or cap.mamv % 2 == 0):
+        if cap.mamv % 2 == 0:
+            yield "7", HINT
+        if cap.cm:
+            yield "*", ADDRESS_ZERO
     elif ecap.fsts:
         yield "6.1", UNALIGNED
 

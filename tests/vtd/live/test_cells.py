@@ -4,6 +4,7 @@ import pytest
 
 from devices.source_id import Bdf
 from vtd.live.cells import (
+    ADDRESS_ZERO,
     ALIAS,
     CONTROLS,
     HINT,
@@ -68,6 +69,7 @@ def test_linux_faults_are_expected_where_they_are_known() -> None:
     assert expected("first-without-second", "7.2.12") is RESERVED_AW
     assert expected("no-queue-small-mask", "7.2.12") is HINT
     assert expected("no-queue-small-mask", "6.1.0") is None
+    assert expected("no-queue-caching-mode", "6.1.0") is ADDRESS_ZERO
     assert UNALIGNED.shows.search("check vfio unaligned unmap: the device reads 0x70004000")
 
 
@@ -102,9 +104,14 @@ def test_known_linux_faults_follow_from_the_capabilities() -> None:
     assert _names(deep, "7.2.1") == "top-table-size"
     no_queue = {"smts": 0, "qi": 0, "psi": 1, "mamv": 4, "sagaw": 4}
     assert _names(no_queue, "7.2.1") == "hint-in-address-mask"
+    no_queue |= {"cm": 0}
     for kept in ({"mamv": 5}, {"psi": 0, "mamv": 0}, {"qi": 1}):
         assert _names(no_queue | kept, "7.2.1") is None
     assert _names(no_queue, "6.1.0") is None
+    assert _names(no_queue | {"cm": 1}, "7.2.1") == "hint-in-address-mask"
+    for case in ({"cm": 1}, {"cm": 1, "mamv": 5}):
+        assert _names(no_queue | case, "6.1.0") == "address-zero-not-written"
+    assert _names(no_queue | {"cm": 1, "mamv": 5}, "7.2.1") == "address-zero-not-written"
 
 
 def _names(fields: dict[str, int], release: str) -> str | None:
