@@ -71,33 +71,30 @@ class Outdated:
         A fault that is cached under CM = 1 is stale only if mapping the page made it so; tables
         that appeared on the way to it are no change of the page (6.5.3.3).
         """
-        tables = onlooker(self.unit.remapping, self.unit.remapping.memory)
         if copy.cache is CacheName.IOTLB:
             kind, address = self._kind_of(copy), copy.start or 0
         elif self.read.request is None:
             return True
         else:
             kind, address = kind_of(self.read.request), self.read.request.address
-        source_id, pasid, privileged = kind
-        for access in (READ, WRITE):
-            request = Request(source_id, address, access, 1, pasid, privileged)
-            with suppress(TranslationFault):
-                translate(tables, request)
-                return False
-        return True
+        return self._reached(kind, address) is None
 
     def still_leads(self, copy: Copy) -> bool:
         """Whether the page of a copy is still reached by its address, on another way."""
-        tables = onlooker(self.unit.remapping, self.unit.remapping.memory)
         address, inside = copy.start or 0, (1 << copy.shift) - 1
         page = copy.words[-1].value & ADDRESS & ~inside | address & inside
-        source_id, pasid, privileged = self._kind_of(copy)
+        entry = self._reached(self._kind_of(copy), address)
+        return entry is not None and entry.physical + address - entry.address == page
+
+    def _reached(self, kind: RequestKind, address: int) -> IotlbEntry | None:
+        """Where some access leads, as the structures are now; None if each is refused."""
+        tables = onlooker(self.unit.remapping)
+        source_id, pasid, privileged = kind
         for access in (READ, WRITE):
-            request = Request(source_id, address, access, 1, pasid, privileged)
             with suppress(TranslationFault):
-                entry = IotlbEntry._make(translate(tables, request))
-                return entry.physical + address - entry.address == page
-        return False
+                request = Request(source_id, address, access, 1, pasid, privileged)
+                return IotlbEntry._make(translate(tables, request))
+        return None
 
     def _kind_of(self, copy: Copy) -> RequestKind:
         """Which requests go by what the IOTLB or a device-TLB has."""
