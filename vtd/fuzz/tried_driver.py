@@ -7,7 +7,7 @@ interrupts, always in the same way: a list of operations leads to the same every
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from functools import partial
 from random import Random
 from typing import NamedTuple
@@ -25,7 +25,7 @@ from vtd.fuzz.driver_protocol import (
     DriverMaker,
     TriedDriver,
 )
-from vtd.fuzz.time_limits import OutOfTimeError, TooLongError, interrupted
+from vtd.fuzz.time_limits import OutOfTimeError, Result, TooLongError, within
 from vtd.severity import ERROR
 from vtd.unit.caching.policy import AGGRESSIVE
 from vtd.unit.options import Options
@@ -89,9 +89,13 @@ class DriverRun:
         self.wrong: list[str] = []
         """What devices reached against what was asked for."""
         self._model = DriverModel()
-        with self._limited("reset"):
-            self.driver: TriedDriver = maker(self.unit, stores, OWN_START, OWN_END)
-            self.driver.reset()
+
+        def reset() -> TriedDriver:
+            driver = maker(self.unit, stores, OWN_START, OWN_END)
+            driver.reset()
+            return driver
+
+        self.driver = self._limited("reset", reset)
 
     def findings(self) -> list[str]:
         """What is wrong so far."""
@@ -105,20 +109,18 @@ class DriverRun:
         self._look()
         if operation.name in OPTIONAL and not hasattr(self.driver, operation.name):
             return
+        call = partial(getattr(self.driver, operation.name), *operation.arguments)
         try:
-            with self._limited(operation.name):
-                result = getattr(self.driver, operation.name)(*operation.arguments)
+            result = self._limited(operation.name, call)
         except DriverError:
             return
         self.wrong += self._model.note(operation, result)
         self._look()
 
-    @contextmanager
-    def _limited(self, operation: str) -> Iterator[None]:
-        """What the driver does is over when its time is."""
+    def _limited(self, operation: str, call: Callable[[], Result]) -> Result:
+        """What the driver answers; it is over when its time is."""
         try:
-            with interrupted(LIMIT, self._expired):
-                yield
+            return within(LIMIT, self._expired, call)
         except TooLongError as error:
             raise BrokenDriverError(f"{operation}: {error}") from error
 

@@ -7,7 +7,8 @@ import json
 import shutil
 import subprocess
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,16 +18,26 @@ from typer.testing import CliRunner
 
 from pagetables.build import FramePool
 from vtd.cli import main
-from vtd.fuzz import tried_driver
-from vtd.fuzz.driver_protocol import driver_maker
+from vtd.fuzz import time_limits, tried_driver
+from vtd.fuzz.driver_protocol import DriverMaker, driver_maker
 from vtd.fuzz.own_driver import OwnDriver
-from vtd.fuzz.tried_driver import try_driver
+from vtd.fuzz.tried_driver import DriverFailure, try_driver
 from vtd.software.driver import Driver
 from vtd.unit.registers.capabilities import PROFILES
 
 EXAMPLES = Path(__file__).resolve().parents[3] / "examples" / "drivers"
 SMALL_MASK = f"python:{EXAMPLES / 'small_mask.py'}:SmallMask"
 FORGETS = f"command:{sys.executable} {EXAMPLES / 'forgets_the_iotlb.py'}"
+
+
+@contextmanager
+def driver(text: str) -> Iterator[DriverMaker]:
+    """What makes a driver; its process is ended."""
+    maker, end = driver_maker(text)
+    try:
+        yield maker
+    finally:
+        end()
 
 
 @pytest.mark.parametrize("profile", ["client", "xeon", "viommu", "qemu"])
@@ -77,9 +88,8 @@ def test_a_mask_that_is_too_small_takes_three_operations() -> None:
 
 
 def test_a_process_that_forgets_the_iotlb_takes_three_operations() -> None:
-    maker, end = driver_maker(FORGETS)
-    failures = [try_driver(maker, PROFILES["client"], seed, 12) for seed in range(8)]
-    end()
+    with driver(FORGETS) as maker:
+        failures = [try_driver(maker, PROFILES["client"], seed, 12) for seed in range(8)]
     failure = min(filter(None, failures), key=lambda each: len(each.operations))
     assert [each.name for each in failure.operations] == ["attach", "map", "detach"]
     assert "missing domain-selective iotlb_inv" in failure.findings[0]
@@ -87,9 +97,8 @@ def test_a_process_that_forgets_the_iotlb_takes_three_operations() -> None:
 
 def test_the_process_mended_does_nothing_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FORGET", "0")
-    maker, end = driver_maker(FORGETS)
-    assert try_driver(maker, PROFILES["client"], 0, 12) is None
-    end()
+    with driver(FORGETS) as maker:
+        assert try_driver(maker, PROFILES["client"], 0, 12) is None
 
 
 @pytest.mark.parametrize(
@@ -104,9 +113,8 @@ def test_the_process_mended_does_nothing_wrong(monkeypatch: pytest.MonkeyPatch) 
 def test_a_broken_process_is_a_finding(tmp_path: Path, program: str, told: str) -> None:
     script = tmp_path / "driver.py"
     script.write_text(program)
-    maker, end = driver_maker(f"command:{sys.executable} {script}")
-    failure = try_driver(maker, PROFILES["client"], 0)
-    end()
+    with driver(f"command:{sys.executable} {script}") as maker:
+        failure = try_driver(maker, PROFILES["client"], 0)
     assert failure is not None
     assert failure.operations == []
     assert told in failure.findings[0]
@@ -174,7 +182,10 @@ def test_a_pasid_that_is_detached_is_blocked() -> None:
 class Polls(OwnDriver):
     """Waits for what will not come, and will not be disturbed."""
 
+    hours = 0.0
+
     def unmap(self, domain: int, address: int, length: int) -> None:
+        Polls.hours += 1
         with suppress(Exception):
             while True:
                 self._memory.read(0, 4)
@@ -186,21 +197,27 @@ HANGS = f"command:{sys.executable} -c 'input(); input()'"
 
 
 def test_a_driver_that_hangs_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time_limits, "monotonic", lambda: Polls.hours * 3600)
+    for seed in range(30):
+        failure = try_driver(Polls, PROFILES["client"], seed, 12)
+        if failure is not None:
+            break
+    assert failure is not None
+    assert failure.findings == ["unmap: no answer within 5 s"]
+    assert len(failure.operations) <= 3
+
+
+def test_a_process_that_hangs_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tried_driver, "LIMIT", 0.5)
-    process, end = driver_maker(HANGS)
-    for maker, last in ((Polls, "unmap"), (process, "reset")):
-        failures = (try_driver(maker, PROFILES["client"], seed, 12) for seed in range(30))
-        failure = next(each for each in failures if each is not None)
-        assert failure.findings == [f"{last}: no answer within 0.5 s"]
-        assert len(failure.operations) <= 3
-    end()
+    with driver(HANGS) as maker:
+        failure = try_driver(maker, PROFILES["client"], 0)
+    assert failure == DriverFailure([], ["reset: no answer within 0.5 s"], 0)
 
 
 def test_a_driver_that_hangs_does_not_outlast_the_time_of_all() -> None:
     asked = itertools.count()
-    maker, end = driver_maker(HANGS)
-    assert try_driver(maker, PROFILES["client"], 0, expired=lambda: next(asked) > 2) is None
-    end()
+    with driver(HANGS) as maker:
+        assert try_driver(maker, PROFILES["client"], 0, expired=lambda: next(asked) > 2) is None
 
 
 def test_an_interrupt_leaves_the_failure_as_short_as_it_is() -> None:
@@ -247,11 +264,12 @@ SHORTEST = ["attach", "map", "unmap"]
 def test_a_driver_of_c_functions(
     tmp_path: Path, flags: tuple[str, ...], told: str | None, operations: list[str]
 ) -> None:
-    maker, end = driver_maker(library(tmp_path, *flags))
-    seeds = range(30 if told else 2)
-    tried = (try_driver(maker, PROFILES["client"], seed, 12, stores_wait=True) for seed in seeds)
-    failure = next((each for each in tried if each is not None), None)
-    end()
+    with driver(library(tmp_path, *flags)) as maker:
+        seeds = range(30 if told else 2)
+        tried = (
+            try_driver(maker, PROFILES["client"], seed, 12, stores_wait=True) for seed in seeds
+        )
+        failure = next((each for each in tried if each is not None), None)
     assert (failure is None) is (told is None)
     if failure is not None:
         assert str(told) in failure.findings[0]
