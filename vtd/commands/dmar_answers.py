@@ -10,7 +10,16 @@ import typer
 
 from vtd.commands.dmar_output import COLOURS, FINDINGS, Level
 from vtd.commands.platform_files import MemoryMap, PlatformFiles, read_platform
-from vtd.commands.reading import Lspci, TableFile, read_table, unusable_input
+from vtd.commands.reading import (
+    NO_DMAR_TABLE,
+    Lspci,
+    TableFile,
+    decoded,
+    first_table,
+    read_table,
+    tell_doubts,
+    unusable_input,
+)
 from vtd.commands.rendering.answer import CommandAnswer, Format, Output, show
 from vtd.commands.rendering.terminal import styled
 from vtd.dmar import assignment, report
@@ -18,7 +27,7 @@ from vtd.dmar.assignment import region_row
 from vtd.dmar.pci_tree import parse_address
 from vtd.dmar.protection import Statement, Verdict, statement_row
 from vtd.dmar.protection import audit as audit_table
-from vtd.dmar.rules import Severity, check
+from vtd.dmar.rules import Severity
 from vtd.dmar.scope_rows import scope_row
 from vtd.dmar.scopes import Scopes
 from vtd.dmar.table import Table
@@ -78,11 +87,11 @@ def rmrr_command(
 
 
 def _dmar_table(file: str) -> Table:
-    """The table of a file; ends the command if it is no DMAR table, which reading it has told."""
-    table = read_table(file)
-    if check(table, rules={"DMAR-H01"}):
+    """The table of a file; ends the command if it is no DMAR table, of which it tells."""
+    first = first_table(file)
+    if tell_doubts(first, {NO_DMAR_TABLE}):
         raise typer.Exit(FINDINGS)
-    return table
+    return decoded(first)
 
 
 def _region_lines(each: assignment.ReservedRegion) -> Iterator[str]:

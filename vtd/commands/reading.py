@@ -8,7 +8,7 @@ archive, stands in for every single file.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Annotated, BinaryIO, NamedTuple
@@ -29,6 +29,8 @@ UNUSABLE = 2
 """Exit code for wrong use and unusable input."""
 DOUBTFUL = frozenset({"DMAR-H02", "DMAR-H03", "DMAR-H14"})
 """Rules that what is not a whole table, or a hidden one, breaks."""
+NO_DMAR_TABLE = "DMAR-H01"
+"""The rule that a table of another signature breaks."""
 LARGEST_TABLE_FILE = 64 << 20
 """Bytes; an acpidump of every table of a large server has a few MiB."""
 LARGEST_TEXT_FILE = 256 << 20
@@ -205,15 +207,31 @@ def holds_table(file: str) -> bool:
 
 def read_table(file: str) -> Table:
     """The first DMAR table of a file, decoded; what makes it doubtful is told on stderr."""
+    return decoded(first_table(file))
+
+
+def first_table(file: str) -> NamedTable:
+    """The first DMAR table of a file; that there are others is told on stderr."""
     tables = read_tables(file)
-    first = tables[0]
-    with unusable_input(first.name):
-        table = Table.parse(first.data)
     if len(tables) > 1:
-        typer.echo(f"vtd: {first.name}: the first of {len(tables)} tables", err=True)
-    for finding in validate(first.data, rules=DOUBTFUL | {"DMAR-H01"}):
-        typer.echo(f"vtd: {first.name}: {finding.rule}: {finding.message}", err=True)
+        typer.echo(f"vtd: {tables[0].name}: the first of {len(tables)} tables", err=True)
+    return tables[0]
+
+
+def decoded(given: NamedTable) -> Table:
+    """A table decoded; what makes it doubtful is told on stderr."""
+    with unusable_input(given.name):
+        table = Table.parse(given.data)
+    tell_doubts(given, DOUBTFUL | {NO_DMAR_TABLE})
     return table
+
+
+def tell_doubts(given: NamedTable, rules: Collection[str]) -> bool:
+    """Tell on stderr what rules find in a table, and whether it is anything."""
+    findings = validate(given.data, rules=rules)
+    for finding in findings:
+        typer.echo(f"vtd: {given.name}: {finding.rule}: {finding.message}", err=True)
+    return bool(findings)
 
 
 def read_pci_tree(lspci: Path | str | None) -> PciTree | None:

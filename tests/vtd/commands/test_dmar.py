@@ -251,9 +251,11 @@ def test_what_is_no_whole_table_is_told_beside_the_answer(command: str) -> None:
         assert result.stderr.startswith(doubt)
 
 
+@pytest.mark.parametrize("size", [36, 47, 48, len(MULTISEG.data)])
 @pytest.mark.parametrize("command", ["rmrr", "audit"])
-def test_what_is_no_dmar_table_gets_no_verdict(command: str) -> None:
-    result = CliRunner().invoke(app, [command, "-"], input=b"SSDT" + MULTISEG.data[4:])
+def test_what_is_no_dmar_table_gets_no_verdict(command: str, size: int) -> None:
+    data = b"SSDT" + size.to_bytes(4, "little") + MULTISEG.data[8:size]
+    result = CliRunner().invoke(app, [command, "-"], input=data)
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr.count("\n") == 1
     assert "DMAR-H01" in result.stderr
