@@ -156,6 +156,12 @@ def network(more: str = "", parameters: str = "", at: str = "00:08.0") -> str:
     return f'[[function]]\nat = "{at}"\nmodel = "nic82576"\n{more}parameters = {{ {values} }}\n'
 
 
+def cabled(at: str) -> str:
+    """A network controller, one of two with a cable between them."""
+    values = f'mac = "02:00:82:57:60:{at[3:5]}", link = "cable:between"'
+    return f'[[function]]\nat = "{at}"\nmodel = "nic82576"\nparameters = {{ {values} }}\n'
+
+
 def reserved(device: str) -> str:
     """A reserved region of a device, in memory that SeaBIOS reserves at the end of 1 GiB."""
     return f'[[region]]\nstart = 0x3fff0000\nsize = 0x10000\ndevices = ["{device}"]\n'
@@ -182,6 +188,37 @@ def _cell(
 
 STRICT = "iommu.strict=1"
 SCALABLE = "intel_iommu=on,sm_on"
+
+
+def _network_cells() -> Iterator[Cell]:
+    """Those of the network controller."""
+    yield _cell(
+        "network",
+        "an 82576 and its driver's self-tests",
+        unit() + DEVICES + network(),
+        checks=("units", "network igb", "ethtool igb"),
+        append=STRICT,
+    )
+    yield _cell(
+        "network-tcp",
+        "64 MiB of TCP from one 82576 to another",
+        unit() + DEVICES + cabled("00:08.0") + cabled("00:0a.0"),
+        checks=("units", "network_tcp"),
+        append=STRICT,
+    )
+    yield _cell(
+        "network-scalable",
+        "the same in scalable mode",
+        unit("qemu-scalable-first", {"ssts": 1}) + DEVICES + network(),
+        checks=("units", "network igb"),
+        append=f"{SCALABLE} {STRICT}",
+    )
+    yield _cell(
+        "network-virtual",
+        "a virtual function by itself",
+        unit() + DEVICES + network("vfs = 1\n", ", driven = true"),
+        checks=("units", "network igbvf"),
+    )
 
 
 def cells() -> Iterator[Cell]:
@@ -337,26 +374,7 @@ def cells() -> Iterator[Cell]:
         eventfds=True,
     )
     yield _cell("intx", "the pin of an edu device", unit() + DEVICES, checks=("units", "intx"))
-    yield _cell(
-        "network",
-        "an 82576 and its driver's self-tests",
-        unit() + DEVICES + network(),
-        checks=("units", "network igb", "ethtool igb"),
-        append=STRICT,
-    )
-    yield _cell(
-        "network-scalable",
-        "the same in scalable mode",
-        first + DEVICES + network(),
-        checks=("units", "network igb"),
-        append=f"{SCALABLE} {STRICT}",
-    )
-    yield _cell(
-        "network-virtual",
-        "a virtual function by itself",
-        unit() + DEVICES + network("vfs = 1\n", ", driven = true"),
-        checks=("units", "network igbvf"),
-    )
+    yield from _network_cells()
     yield _cell(
         "disk-virtual",
         "a virtual function of a disk, given its queues by the physical one",

@@ -20,6 +20,7 @@ OF_CHECKS: Mapping[str, tuple[str, ...]] = {
     "filesystem": ("ext4",),
     "ioat": ("ioatdma",),
     "network": ("igb", "igbvf"),
+    "network_tcp": ("igb",),
     "ethtool": ("igb", "igbvf"),
     "collect": ("igb",),
     "sva": ("idxd",),

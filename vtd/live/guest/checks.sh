@@ -338,6 +338,42 @@ check_network() {
 	verdict "network ping after it" ping -q -c 3 -i 0.2 10.0.0.1
 }
 
+# 64 MiB by TCP from one interface of igb to another, each in a network of its own
+check_network_tcp() {
+	[ -e /modules/igb.ko ] || { skipped "network tcp" "no module igb"; return; }
+	set -- $(ls -d /sys/bus/pci/drivers/igb/*/net/* 2>/dev/null)
+	[ $# = 2 ] || { failed "network tcp" "$# interfaces instead of 2"; return; }
+	near=${1##*/} far=${2##*/}
+	unshare -n sleep 3600 &
+	other=$!
+	inside() { nsenter -t $other -n "$@"; }
+	until [ "$(readlink /proc/$other/ns/net)" != "$(readlink /proc/self/ns/net)" ]; do usleep 100000; done
+	verdict "network of its own" ip link set "$far" netns $other
+	inside ip link set "$far" up
+	inside ip addr add 10.0.1.2/24 dev "$far"
+	ip link set "$near" up
+	ip addr add 10.0.1.1/24 dev "$near"
+	verdict "network link" carrier "$near"
+	for _ in $(seq 30); do ping -q -c 1 -W 1 10.0.1.2 >/dev/null 2>&1 && break; done
+	verdict "network ping" ping -q -c 3 -i 0.2 10.0.1.2
+	head -c 67108864 /dev/urandom >/tmp/sent
+	mkfifo /tmp/open
+	exec 9<>/tmp/open # nc ends its half of a connection when its input does
+	inside nc -l -p 5000 <&9 >/tmp/received &
+	receiver=$!
+	until inside netstat -ltn | grep -q :5000; do usleep 100000; done
+	while sleep 15; do say "$(($(wc -c </tmp/received) >> 20)) MiB have arrived"; done &
+	reporter=$!
+	nc 10.0.1.2 5000 </tmp/sent
+	wait $receiver
+	kill $reporter $other
+	exec 9>&-
+	sent=$(md5sum </tmp/sent) received=$(md5sum </tmp/received)
+	say "$(cat "/sys/class/net/$near/statistics/tx_bytes") bytes sent, MD5 of the file $sent"
+	if [ "$sent" = "$received" ]; then ok "network tcp"; else failed "network tcp" "MD5 $received"; fi
+	rm /tmp/sent /tmp/received /tmp/open
+}
+
 # ethtool DRIVER: what the program of that name says, its tests included
 check_ethtool() {
 	[ -x /bin/ethtool ] || { skipped "ethtool" "not fetched: vtd live fetch"; return; }
