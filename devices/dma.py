@@ -249,7 +249,8 @@ class DmaPort(ABC):
     """Where a function sends its requests: :meth:`request`, and short forms of it.
 
     A transfer that is refused part of the way stays done up to there. ``privileged`` is the
-    privileged-mode-requested bit, sent only with a PASID.
+    privileged-mode-requested bit, sent only with a PASID. What no short form says, such as
+    EXECUTE_REQUESTED or a privileged translation request, a :class:`Request` does.
     """
 
     source_id: int = 0
@@ -270,13 +271,6 @@ class DmaPort(ABC):
         send, source_id = self.request, self.source_id
         request = source_id, address, 1, length, pasid, privileged, _UNTRANSLATED, None
         return send(_new(Request, request))
-
-    def fetch(
-        self, address: int, length: int, *, pasid: int | None = None, privileged: bool = False
-    ) -> Completion:
-        """Read ``length`` bytes to execute them (ER, sent only with a PASID)."""
-        access = READ if pasid is None else READ | EXECUTE_REQUESTED
-        return self.request(Request(self.source_id, address, access, length, pasid, privileged))
 
     def write(
         self, address: int, data: bytes, *, pasid: int | None = None, privileged: bool = False
@@ -313,18 +307,12 @@ class DmaPort(ABC):
         count: int = 1,
         *,
         no_write: bool = False,
-        execute: bool = False,
         pasid: int | None = None,
-        privileged: bool = False,
     ) -> Completion:
-        """Ask for up to ``count`` translations from ``address`` on.
-
-        ``no_write`` is the NW bit; ``execute`` is ER, sent only with a PASID.
-        """
+        """Ask for up to ``count`` translations from ``address`` on; ``no_write`` is the NW bit."""
         kind, flags = AddressType.TRANSLATION_REQUEST, NoWrite() if no_write else None
-        access = READ | EXECUTE_REQUESTED if execute and pasid is not None else READ
         return self.request(
-            Request(self.source_id, address, access, 8 * count, pasid, privileged, kind, flags)
+            Request(self.source_id, address, READ, 8 * count, pasid, False, kind, flags)
         )
 
     def read_translated(self, address: int, length: int, *, pasid: int | None = None) -> Completion:

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 
+from devices import dma
 from devices.ats import AtsAgent, Misbehaviour
 from devices.capabilities import add_ats, add_pasid, add_pri
 from devices.device_tlb import DeviceTlb
@@ -21,10 +22,13 @@ from devices.dma import (
     READ,
     REFUSED,
     WRITE,
+    AddressType,
     AtomicOp,
     Completion,
     DmaPort,
+    NoWrite,
     PageRequest,
+    Payload,
     Request,
     ResponseCode,
 )
@@ -113,7 +117,9 @@ class As:
     command: Read | Write | Atomic | SendMessage
 
 
-Command = Read | Write | Atomic | Translate | SendPageRequest | SendMessage | As
+Sent = Read | Write | Atomic | Translate | SendMessage
+"""What is sent as one request."""
+Command = Sent | SendPageRequest | As
 """What the engine can be told."""
 
 
@@ -197,7 +203,7 @@ class DmaEngine(PciFunction):
 
     def _through_device_tlb(self, command: Read | Write) -> Completion | None:
         """Ask for pages as long as some are missing and asking helps."""
-        request = _request(command)
+        request = _request(0, command)
         while True:
             if self._waiting is not None:
                 code = self._pages.take_response(self._waiting)
@@ -235,28 +241,26 @@ class DmaEngine(PciFunction):
         self._missing = ()
 
 
-def _send(port: DmaPort, command: Read | Write | Atomic | Translate | SendMessage) -> Completion:
+def _send(port: DmaPort, command: Sent) -> Completion:
+    return port.request(_request(port.source_id, command))
+
+
+def _request(source_id: int, command: Sent) -> Request:
+    """What a command sends."""
+    payload: Payload = None
+    address_type = AddressType.UNTRANSLATED
     match command:
-        case Read(address, length, pasid, privileged):
-            return port.read(address, length, pasid=pasid, privileged=privileged)
-        case Write(address, data, pasid, privileged):
-            return port.write(address, data, pasid=pasid, privileged=privileged)
-        case Atomic(op, address, operands, pasid, privileged):
-            return port.atomic(op, address, operands, pasid=pasid, privileged=privileged)
-        case Translate(address, count, no_write, pasid, privileged):
-            return port.translate(
-                address, count, no_write=no_write, pasid=pasid, privileged=privileged
-            )
+        case Read():
+            access, length = READ, command.length
+        case Write():
+            access, length, payload = WRITE, len(command.data), command.data
+        case Atomic(op, _, operands):
+            access, length, payload = ATOMIC, op.size(operands), dma.Atomic(op, operands)
+        case Translate():
+            address_type = AddressType.TRANSLATION_REQUEST
+            access, length = READ, 8 * command.count
+            payload = NoWrite() if command.no_write else None
         case SendMessage(address, data):
-            return port.write(address, data.to_bytes(4, "little"))
-
-
-def _request(command: Read | Write) -> Request:
-    """The transfer of a command."""
-    if isinstance(command, Write):
-        access, length, payload = WRITE, len(command.data), command.data
-    else:
-        access, length, payload = READ, command.length, None
-    return Request(
-        0, command.address, access, length, command.pasid, command.privileged, payload=payload
-    )
+            return Request(source_id, address, WRITE, 4, payload=data.to_bytes(4, "little"))
+    kind = command.pasid, command.privileged
+    return Request(source_id, command.address, access, length, *kind, address_type, payload)

@@ -145,23 +145,24 @@ def test_nothing_leaves_without_bus_mastering() -> None:
 
 
 @pytest.mark.parametrize(
-    ("control", "pasid", "privileged", "sent"),
+    ("control", "kind", "sent"),
     [
-        (0b001, 7, False, True),
-        (0b001, 7, True, False),
-        (0b101, 7, True, True),
-        (0b000, 7, False, False),
-        (0b001, 1 << 20, False, False),
-        (0b101, None, True, False),
+        (0b001, (7, False), True),
+        (0b001, (7, True), False),
+        (0b101, (7, True), True),
+        (0b000, (7, False), False),
+        (0b001, (1 << 20, False), False),
+        (0b101, (None, True), False),
     ],
+    ids=str,
 )
 def test_the_pasid_capability_decides_what_may_be_sent(
-    control: int, pasid: int | None, privileged: bool, sent: bool
+    control: int, kind: tuple[int | None, bool], sent: bool
 ) -> None:
     bench = make(on=False)
     bench.control(0x1B, control)
     bench.control(0x0F, 0x8000)
-    assert bench.agent.read(0x1000, 4, pasid=pasid, privileged=privileged).ok is sent
+    assert bench.agent.request(Request(0, 0x1000, READ, 4, *kind)).ok is sent
     assert bool(bench.port.translations) is sent
 
 

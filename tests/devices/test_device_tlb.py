@@ -1,5 +1,8 @@
 """DeviceTlb: what it finds, what it drops, what it gives up."""
 
+import itertools
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,8 +15,12 @@ SIZES = st.sampled_from([12, 13, 21, 30]).map(lambda shift: 1 << shift)
 PASIDS = st.sampled_from([None, 0, 1, (1 << 20) - 1])
 
 
-def tag(pasid: int | None, privileged: bool = False) -> int | None:
-    return device_tlb.tag(Request(0, 0, READ, 1, pasid, privileged))
+KINDS = st.tuples(PASIDS, st.booleans())
+"""PASID and privilege of a request."""
+
+
+def tag(*kind: Any) -> int | None:
+    return device_tlb.tag(Request(0, 0, READ, 1, *kind))
 
 
 def translation(
@@ -33,22 +40,20 @@ def translation(
     number=st.integers(0, 100),
     frame=st.integers(0, 100),
     offset=st.integers(0, (1 << 30) - 1),
-    pasid=PASIDS,
-    privileged=st.booleans(),
+    kind=KINDS,
 )
 @pytest.mark.section("6.3")
 def test_a_translation_serves_its_whole_range_under_its_own_tag(
-    size: int, number: int, frame: int, offset: int, pasid: int | None, privileged: bool
+    size: int, number: int, frame: int, offset: int, kind: tuple[int | None, bool]
 ) -> None:
     tlb = DeviceTlb()
     offset %= size
-    tlb.insert(number * size + offset, translation(frame * size, size), tag(pasid, privileged))
-    for other in (None, 0, 1, (1 << 20) - 1):
-        for other_privileged in (False, True):
-            found = tlb.lookup(number * size + offset, READ, tag(other, other_privileged))
-            same = other == pasid and (other is None or other_privileged == privileged)
-            assert found == (frame * size + offset if same else None)
-    assert tlb.lookup((number + 1) * size, READ, tag(pasid, privileged)) is None
+    tlb.insert(number * size + offset, translation(frame * size, size), tag(*kind))
+    for other in itertools.product((None, 0, 1, (1 << 20) - 1), (False, True)):
+        found = tlb.lookup(number * size + offset, READ, tag(*other))
+        same = other == kind or (other[0], kind[0]) == (None, None)
+        assert found == (frame * size + offset if same else None)
+    assert tlb.lookup((number + 1) * size, READ, tag(*kind)) is None
 
 
 @given(st.booleans(), st.booleans(), st.sampled_from([READ, WRITE, READ | WRITE]))
@@ -106,7 +111,7 @@ def test_a_global_entry_serves_every_pasid_until_a_global_invalidation() -> None
     tlb = DeviceTlb()
     tlb.insert(0x1000, translation(0x9000, global_=True), 5)
     assert tlb.lookup(0x1000, READ, 7) == 0x9000
-    assert tlb.lookup(0x1000, READ, tag(7, privileged=True)) is None
+    assert tlb.lookup(0x1000, READ, tag(7, True)) is None
     assert tlb.lookup(0x1000, READ) is None
     assert tlb.entries()[0].global_
     everything = 1 << 64
@@ -118,8 +123,8 @@ def test_a_global_entry_serves_every_pasid_until_a_global_invalidation() -> None
 
 def test_a_privileged_global_entry_serves_privileged_requests() -> None:
     tlb = DeviceTlb()
-    tlb.insert(0x1000, translation(0x9000, global_=True), tag(5, privileged=True))
-    assert tlb.lookup(0x1000, READ, tag(7, privileged=True)) == 0x9000
+    tlb.insert(0x1000, translation(0x9000, global_=True), tag(5, True))
+    assert tlb.lookup(0x1000, READ, tag(7, True)) == 0x9000
     assert tlb.lookup(0x1000, READ, 5) is None
     assert (tlb.entries()[0].privileged, tlb.entries()[0].pasid) == (True, None)
 

@@ -121,7 +121,7 @@ def test_the_short_forms_are_requests_under_the_source_id_of_the_port() -> None:
     port.read(0x1000, 4, pasid=7, privileged=True)
     port.write(0x2000, b"data", pasid=7)
     port.atomic(AtomicOp.CAS, 0x3000, bytes(8), pasid=7)
-    port.translate(0x4000, 3, no_write=True, pasid=7, privileged=True)
+    port.translate(0x4000, 3, no_write=True, pasid=7)
     port.translate(0x4000)
     port.read_translated(0x5000, 8, pasid=7)
     port.write_translated(0x6000, b"data")
@@ -133,7 +133,7 @@ def test_the_short_forms_are_requests_under_the_source_id_of_the_port() -> None:
         Request(0x0108, 0x1000, READ, 4, 7, True),
         Request(0x0108, 0x2000, WRITE, 4, 7, payload=b"data"),
         Request(0x0108, 0x3000, ATOMIC, 4, 7, payload=Atomic(AtomicOp.CAS, bytes(8))),
-        Request(0x0108, 0x4000, READ, 24, 7, True, asks, NoWrite()),
+        Request(0x0108, 0x4000, READ, 24, 7, False, asks, NoWrite()),
         Request(0x0108, 0x4000, READ, 8, address_type=asks),
         Request(0x0108, 0x5000, READ, 8, 7, address_type=translated),
         Request(0x0108, 0x6000, WRITE, 4, address_type=translated, payload=b"data"),

@@ -94,7 +94,7 @@ def run_scenario(
         with broken(f"step {index}"):
             if trace is not None and isinstance(step, Dma):
                 for request in run.requests(step):
-                    trace(run.unit, f"step {index} {step.op}", request)
+                    trace(run.unit, f"step {index} {step.op}", request.plain)
             got = carry_out(step)
             if matches(step.expect, got):
                 report.passed += 1

@@ -13,10 +13,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import singledispatchmethod
 from pathlib import Path
-from typing import NamedTuple, Self, TypedDict
+from typing import NamedTuple, Self
 
 from devices import io_apic
-from devices.dma import PageRequest, Request, SilentDevice, split_pages
+from devices.dma import ATOMIC, PageRequest, Request, SilentDevice, part_of, split_pages
 from pagetables.memory import BusError, PhysicalMemory, TableMemory
 from pagetables.stores import ProcessorStores, UnsnoopedMemory
 from vtd.recordings import outcomes, steps
@@ -279,12 +279,17 @@ class ScenarioRun:
         return step.expect, self.carry_out(step)
 
     def requests(self, step: steps.Dma) -> list[Request]:
-        """The requests that a DMA step makes, one for each page."""
-        source_id = self._port(step).source_id
-        return [
-            Request(source_id, start, step.access, size, step.pasid, step.privileged)
-            for start, size in split_pages(step.iova, step.size)
-        ]
+        """The requests that a DMA step makes, one for each page; an atomic operation is one."""
+        request = step.request(self._port(step).source_id)
+        if request.access == ATOMIC:
+            return [request]
+        pages = split_pages(request.address, request.length)
+        return [part_of(request, start, size) for start, size in pages]
+
+    def _parts(self, step: steps.Dma) -> outcomes.Parts:
+        """The same, with what became of each."""
+        send = self._port(step).request
+        return [(each.address, each.length, send(each)) for each in self.requests(step)]
 
     def _port(self, step: steps.DeviceStep | steps.DeviceTlbComplete) -> UnitPort:
         if step.device not in self.ports:
@@ -347,29 +352,15 @@ class ScenarioRun:
 
     @carry_out.register
     def _dma_read(self, step: steps.DmaRead) -> Json:
-        port, tags = self._port(step), _tags(step)
-        return outcomes.read(
-            [
-                (start, size, (port.fetch if step.execute else port.read)(start, size, **tags))
-                for start, size in split_pages(step.iova, step.length)
-            ]
-        )
+        return outcomes.read(self._parts(step))
 
     @carry_out.register
     def _dma_write(self, step: steps.DmaWrite) -> Json:
-        port, tags = self._port(step), _tags(step)
-        return outcomes.write(
-            [
-                (start, size, port.write(start, step.hex[start - step.iova :][:size], **tags))
-                for start, size in split_pages(step.iova, len(step.hex))
-            ]
-        )
+        return outcomes.write(self._parts(step))
 
     @carry_out.register
     def _dma_atomic(self, step: steps.DmaAtomic) -> Json:
-        done = self._port(step).atomic(
-            step.kind, step.iova, step.hex, pasid=step.pasid, privileged=step.privileged
-        )
+        ((_, _, done),) = self._parts(step)
         return {"data": done.data.hex()} if done.ok else {"fault": True}
 
     @carry_out.register
@@ -393,14 +384,8 @@ class ScenarioRun:
 
     @carry_out.register
     def _ats_translate(self, step: steps.AtsTranslate) -> Json:
-        completion = self._port(step).translate(
-            step.iova,
-            step.count,
-            no_write=step.no_write,
-            execute=step.execute,
-            pasid=step.pasid,
-            privileged=step.privileged,
-        )
+        port = self._port(step)
+        completion = port.request(step.request(port.source_id))
         return outcomes.translations(completion, step.entries)
 
     @carry_out.register
@@ -484,12 +469,3 @@ class ScenarioRun:
     def _device_tlb_timeout(self, step: steps.DeviceTlbTimeout) -> None:
         source_id, itag = self._itag(step.tag)
         self.unit_of(source_id).devices.time_out(itag)
-
-
-def _tags(step: steps.Dma) -> _Tags:
-    return {"pasid": step.pasid, "privileged": step.privileged}
-
-
-class _Tags(TypedDict):
-    pasid: int | None
-    privileged: bool

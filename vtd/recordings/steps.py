@@ -12,7 +12,17 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, dataclass, fields
 from typing import Annotated, ClassVar, NamedTuple, get_type_hints
 
-from devices.dma import ATOMIC, READ, WRITE, AtomicOp
+from devices.dma import (
+    ATOMIC,
+    EXECUTE_REQUESTED,
+    READ,
+    WRITE,
+    AddressType,
+    Atomic,
+    AtomicOp,
+    NoWrite,
+    Request,
+)
 from vtd.recordings.values import (
     Json,
     ScenarioError,
@@ -38,7 +48,7 @@ Flag = Annotated[bool, flag]
 Text = Annotated[str, text]
 Texts = Annotated[tuple[str, ...], texts]
 Items = Annotated[list[Json], items]
-Atomic = Annotated[AtomicOp, atomic]
+Operation = Annotated[AtomicOp, atomic]
 Anything = Annotated[Json, anything]
 OptionalNumber = Annotated[int | None, optional(number)]
 OptionalLength = Annotated[int | None, optional(length)]
@@ -156,19 +166,21 @@ class _Tagged(DeviceStep):
     pasid: OptionalNumber = None
     privileged: Flag = False
 
+    @property
+    def tags(self) -> tuple[int | None, bool]:
+        """Both, in the order in which a request has them."""
+        return self.pasid, self.privileged
+
 
 @dataclass(frozen=True, kw_only=True)
 class Dma(_Tagged, ABC):
     """An untranslated request for memory."""
 
-    access: ClassVar[int]
-
     iova: Number
 
-    @property
     @abstractmethod
-    def size(self) -> int:
-        """Bytes that it is about."""
+    def request(self, source_id: int) -> Request:
+        """All that it asks for at once."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,7 +188,6 @@ class DmaRead(Dma):
     """A device reads; length 0 is a zero-length read."""
 
     op: ClassVar = "dma_read"
-    access: ClassVar = READ
 
     length: Length
     execute: Flag = False
@@ -184,9 +195,9 @@ class DmaRead(Dma):
     def __post_init__(self) -> None:
         _check_execute(self)
 
-    @property
-    def size(self) -> int:
-        return self.length
+    def request(self, source_id: int) -> Request:
+        access = READ | EXECUTE_REQUESTED if self.execute else READ
+        return Request(source_id, self.iova, access, self.length, *self.tags)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -194,7 +205,6 @@ class DmaWrite(Dma):
     """A device writes."""
 
     op: ClassVar = "dma_write"
-    access: ClassVar = WRITE
 
     hex: Bytes
     length: OptionalLength = None
@@ -202,9 +212,8 @@ class DmaWrite(Dma):
     def __post_init__(self) -> None:
         _check_length(self.hex, self.length)
 
-    @property
-    def size(self) -> int:
-        return len(self.hex)
+    def request(self, source_id: int) -> Request:
+        return Request(source_id, self.iova, WRITE, len(self.hex), *self.tags, payload=self.hex)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -212,9 +221,8 @@ class DmaAtomic(Dma):
     """A device changes memory in one operation; ``hex`` holds the operands."""
 
     op: ClassVar = "dma_atomic"
-    access: ClassVar = ATOMIC
 
-    kind: Atomic
+    kind: Operation
     hex: Bytes
 
     def __post_init__(self) -> None:
@@ -223,9 +231,9 @@ class DmaAtomic(Dma):
         except ValueError as error:
             raise ScenarioError(f"hex: {error}") from error
 
-    @property
-    def size(self) -> int:
-        return self.kind.size(self.hex)
+    def request(self, source_id: int) -> Request:
+        size, payload = self.kind.size(self.hex), Atomic(self.kind, self.hex)
+        return Request(source_id, self.iova, ATOMIC, size, *self.tags, payload=payload)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -271,6 +279,12 @@ class AtsTranslate(_Tagged):
 
     def __post_init__(self) -> None:
         _check_execute(self)
+
+    def request(self, source_id: int) -> Request:
+        """What the device sends."""
+        access = READ | EXECUTE_REQUESTED if self.execute else READ
+        asks, flags = AddressType.TRANSLATION_REQUEST, NoWrite() if self.no_write else None
+        return Request(source_id, self.iova, access, 8 * self.count, *self.tags, asks, flags)
 
     @property
     def entries(self) -> int | None:

@@ -58,20 +58,17 @@ addresses = st.one_of(
 @given(
     unit=st.sampled_from(UNITS),
     source_id=st.sampled_from([0x00, 0x08, 0x10, 0x18, 0x20, 0xF8, 0xFA, 0x1234]),
-    pasid=st.sampled_from([None, None, 0, PASID, 6, NO_ENTRY, 0xFFFFF]),
+    kind=st.one_of(
+        st.just((None, False)),
+        st.tuples(st.sampled_from([0, PASID, 6, NO_ENTRY, 0xFFFFF]), st.booleans()),
+    ),
     address=addresses,
     access=st.sampled_from([READ, WRITE, READ | WRITE]),
-    privileged=st.booleans(),
 )
 def test_the_explanation_is_what_happens(
-    unit: RemappingUnit,
-    source_id: int,
-    pasid: int | None,
-    address: int,
-    access: int,
-    privileged: bool,
+    unit: RemappingUnit, source_id: int, kind: tuple[int | None, bool], address: int, access: int
 ) -> None:
-    request = Request(source_id, address, access, 1, pasid, privileged and pasid is not None)
+    request = Request(source_id, address, access, 1, *kind)
     if is_interrupt(request):
         return
     explained = explain_request(unit.remapping, request)

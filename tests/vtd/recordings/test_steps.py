@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from devices.dma import AtomicOp
+from devices.dma import ATOMIC, Atomic, AtomicOp, Request
 from tests.support.reference_data import VECTORS
 from vtd.recordings import steps
 from vtd.recordings.scenario import Scenario, ScenarioRun, load_scenario
@@ -94,8 +94,10 @@ def test_a_value_of_another_kind_is_named_with_its_field(op: str, value: Json) -
 def test_values_are_numbers_bytes_and_operations() -> None:
     step = parse_step({"op": "dma_atomic", **EXAMPLES["dma_atomic"]})
     assert isinstance(step, steps.DmaAtomic)
-    assert (step.iova, step.hex, step.kind, step.size) == (16, bytes(8), AtomicOp.CAS, 4)
+    assert (step.iova, step.hex, step.kind) == (16, bytes(8), AtomicOp.CAS)
     assert (step.pasid, step.privileged) == (None, False)
+    payload = Atomic(AtomicOp.CAS, bytes(8))
+    assert step.request(8) == Request(8, 16, ATOMIC, 4, payload=payload)
 
 
 @pytest.mark.parametrize(

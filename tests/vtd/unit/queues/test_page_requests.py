@@ -151,24 +151,24 @@ def test_a_pasid_beyond_pss_is_no_fault_of_a_page_request() -> None:
     st.booleans(),
     st.booleans(),
     st.integers(0, 511),
-    st.sampled_from([None, PASID]),
-    st.booleans(),
+    st.sampled_from([(None, False), (PASID, False), (PASID, True)]),
 )
 @pytest.mark.section("7.4.1.1")
 def test_a_descriptor_tells_what_the_message_told(
-    page: int, read: bool, write: bool, last: bool, group: int, pasid: int | None, privileged: bool
+    page: int, read: bool, write: bool, last: bool, group: int, kind: tuple[int | None, bool]
 ) -> None:
+    pasid, privileged = kind
     asker = Asker(World(Mode.SECOND, pasid=pasid))
     assert asker.ask(
         page << 12, read=read, write=write, last=last, group_index=group,
-        privileged=privileged and pasid is not None,
+        privileged=privileged,
     )  # fmt: skip
     assert asker.descriptor(0) == PageRequestDescriptor.of(
         type=1,
         pp=pasid is not None,
         rid=asker.world.source_id,
         pasid=pasid or 0,
-        pmr=privileged and pasid is not None,
+        pmr=privileged,
         rdr=read,
         wrr=write,
         lpig=last,

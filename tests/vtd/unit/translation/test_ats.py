@@ -19,6 +19,7 @@ from devices.dma import (
     AtomicOp,
     Completion,
     CompletionStatus,
+    NoWrite,
     TranslationEntry,
 )
 from tests.support.directed_faults import CASES, Case
@@ -78,14 +79,13 @@ def allow_ats(world: World) -> World:
 
 
 def ask(started: Started, world: World, *, no_write: bool = False, count: int = 1) -> Completion:
-    request = world.request
-    return started.port().translate(
-        request.address,
-        count,
-        no_write=no_write,
-        pasid=request.pasid,
-        privileged=request.privileged,
+    asked = world.request._replace(
+        access=READ,
+        length=8 * count,
+        address_type=AddressType.TRANSLATION_REQUEST,
+        payload=NoWrite() if no_write else None,
     )
+    return started.port().request(asked)
 
 
 def rights(entry: TranslationEntry) -> int:

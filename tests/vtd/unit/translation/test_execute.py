@@ -46,7 +46,7 @@ def test_a_fetch_is_refused_whatever_is_cached(
 @pytest.mark.parametrize(("version", "ers", "refused"), [(3, 1, False), (3, 0, True), (8, 1, True)])
 def test_a_unit_that_serves_fetches_reads(version: int, ers: int, refused: bool) -> None:
     world = World(Mode.FIRST, capabilities(version=version, ers=ers), pasid=0x45)
-    done = world.start().port().fetch(world.address, 4, pasid=0x45)
+    done = world.start().port().request(world.request._replace(access=FETCH, length=4))
     assert done.ok != refused
     assert len(done.data) == (0 if refused else 4)
 
@@ -56,7 +56,9 @@ def test_a_unit_that_serves_fetches_reads(version: int, ers: int, refused: bool)
 def test_translations_for_fetches(version: int, status: str) -> None:
     world = World(Mode.FIRST, capabilities(version=version), pasid=0x45)
     started = world.start()
-    given = started.port().translate(world.address, execute=True, pasid=0x45)
+    asks = AddressType.TRANSLATION_REQUEST
+    asked = world.request._replace(access=FETCH, length=8, address_type=asks)
+    given = started.port().request(asked)
     assert given.status is CompletionStatus(status)
     assert not any(entry.r or entry.w for entry in given.entries)
     assert started.record().f == (version == 8)  # 5Ch is a success without permission
@@ -108,7 +110,7 @@ def test_without_translation_er_is_ignored_with_the_rest_of_the_prefix() -> None
     world = World(Mode.FIRST, capabilities(version=8), pasid=0x45)
     started = world.start()
     started.command(te=False)
-    assert started.port().fetch(HOST, 4, pasid=0x45).ok
+    assert started.port().request(Request(world.source_id, HOST, FETCH, 4, 0x45)).ok
 
 
 def test_er_can_be_sent_with_a_pasid_and_a_read_only_and_no_snoop_with_plain_transfers() -> None:
