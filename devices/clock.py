@@ -52,8 +52,10 @@ class Clock:
 
     def next_due(self) -> int | None:
         """The time of the next alarm, None if there is none."""
-        self._drop_cancelled()
-        return self._alarms[0][0] if self._alarms else None
+        alarms = self._alarms
+        while alarms and alarms[0][2].cancelled:
+            heapq.heappop(alarms)
+        return alarms[0][0] if alarms else None
 
     def advance(self, nanoseconds: int) -> None:
         """Let time pass. Alarms ring in their order, each at its own time; so do those they set."""
@@ -75,7 +77,3 @@ class Clock:
             return False
         self.now = due
         return True
-
-    def _drop_cancelled(self) -> None:
-        while self._alarms and self._alarms[0][2].cancelled:
-            heapq.heappop(self._alarms)

@@ -125,8 +125,8 @@ class Bits(Generic[T]):
 
     def place(self, value: int) -> int:
         """The record bits that stand for ``value``; ValueError if the field can't hold it."""
-        number = int(value) >> self.shift
-        if number << self.shift != int(value) or not 0 <= number <= self.max:
+        number = value >> self.shift
+        if number << self.shift != value or not 0 <= number <= self.max:
             raise ValueError(
                 f"{self.name}: {int(value):#x} does not fit bits {self.high}:{self.low}"
             )

@@ -93,13 +93,14 @@ class Edu(PciFunction):
         ones = (1 << 8 * size) - 1
         if not _allowed(offset, size):
             return ones
+        if offset in self._dma:
+            return self._dma[offset] & ones
         registers: dict[int, int] = {
             EduRegister.IDENTIFICATION: 0x0100_00ED,
             EduRegister.LIVENESS: ~self._liveness & _U32,
             EduRegister.FACTORIAL: self._factorial,
             EduRegister.STATUS: self._status,
             EduRegister.INTERRUPT_STATUS: self.interrupt_status,
-            **self._dma,
         }
         return registers.get(offset, ones) & ones
 

@@ -105,7 +105,8 @@ class Session:
                     return reply + self.take() if self._outgoing else reply
             header = unpack_header(data)
             if header[2] == length:  # one whole message, as nearly always
-                return self._handle(header, data[HEADER_SIZE:], descriptors) + self.take()
+                reply = self._handle(header, data[HEADER_SIZE:], descriptors)
+                return reply + self.take() if self._outgoing else reply
         self._pieces.append(data)
         self._length += length
         if self._length < self._needed:

@@ -134,10 +134,9 @@ static void transfer(struct edu *edu, uint64_t source, uint64_t destination, uin
 	dma[1] = destination;
 	dma[2] = count;
 	dma[3] = command;
-	while (dma[3] & 1 && patience--)
-		;
-	if (dma[3] & 1)
-		fail("a transfer does not end");
+	while (dma[3] & 1)
+		if (!patience--)
+			fail("a transfer does not end");
 }
 
 /* The device reads memory at iova into its own, or writes its own there. */

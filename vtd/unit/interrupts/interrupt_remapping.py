@@ -104,13 +104,13 @@ class InterruptRemapping(Stateful):
     ) -> Interrupt | Posted:
         """What becomes of a 4-byte write to FEEx_xxxxh; raises InterruptFault if it is blocked."""
         ecap = self._capabilities.ecap
-        request = RemappableAddress(address & 0xFFFF_FFFF)
         if not status.ires:
             if ecap.irreq:
                 raise InterruptFault(FaultReason.IR_REMAPPING_REQUIRED)
             return compatibility_interrupt(address, data)
         if ecap.eimer and not self.table.eime:
             raise InterruptFault(FaultReason.IR_EXTENDED_MODE_REQUIRED)
+        request = RemappableAddress(address & 0xFFFF_FFFF)
         if not request.format:
             if rules.is_compatibility_format_blocked(self._departures, status, self.table):
                 raise InterruptFault(FaultReason.IR_COMPATIBILITY_BLOCKED)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import NamedTuple
 
 from vtd.layouts.interrupt_entries import (
@@ -57,6 +58,7 @@ class Posted(NamedTuple):
     """What was sent to tell a processor of it, if anything."""
 
 
+@functools.lru_cache(maxsize=256)
 def compatibility_interrupt(address: int, data: int) -> Interrupt:
     """The interrupt that a compatibility-format message stands for (5.1.2.1)."""
     where = CompatibilityAddress(address & 0xFFFF_FFFF)

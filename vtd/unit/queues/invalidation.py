@@ -161,9 +161,9 @@ class InvalidationQueue(Stateful):
     def _may_fetch(self) -> bool:
         registers = self._registers
         return (
-            registers[GlobalStatus] & _QIES != 0
+            int(registers[InvalidationQueueHead]) != registers[InvalidationQueueTail]
+            and registers[GlobalStatus] & _QIES != 0
             and not registers[FaultStatus] & _STOPPED
-            and int(registers[InvalidationQueueHead]) != registers[InvalidationQueueTail]
         )
 
     def _step(self) -> bool:

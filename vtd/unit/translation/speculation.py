@@ -31,13 +31,14 @@ class Unwritable(UnchangedMemory):
 
 def look_ahead(remapping: Remapping, pages: Iterable[tuple[RequestKind, int]]) -> None:
     """Translate reads of the pages at these addresses that the IOTLB does not have."""
-    iotlb = remapping.caches.iotlb
-    ahead = copy.copy(remapping)
-    ahead.memory = Unwritable(remapping.memory)
+    iotlb, ahead = remapping.caches.iotlb, None
     for kind, address in pages:
         source_id, pasid, privileged = kind
         if address >> 20 == INTERRUPT_MEGABYTE or iotlb.peek(kind, address) is not None:
             continue
+        if ahead is None:  # often there is nothing to be done
+            ahead = copy.copy(remapping)
+            ahead.memory = Unwritable(remapping.memory)
         request = Request(source_id, address, READ, 1, pasid, privileged)
         if ahead.observer is not None:
             ahead.observer.looks_ahead(request)
