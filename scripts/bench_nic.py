@@ -12,8 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from devices.models.nic82576.controller import Nic82576
-from devices.models.nic82576.descriptors import ContextDescriptor
-from devices.models.nic82576.offload import with_checksums
+from devices.models.nic82576.offload import read_context, with_checksums
 from devices.network.frames import dissect, pseudo_header
 from devices.network.link import Sink
 from pagetables.build import FramePool
@@ -50,7 +49,8 @@ ADDRESSES = bytes.fromhex("020000000001020000000002")
 PLAIN = ADDRESSES + b"\x88\xb5" + bytes(SIZE - 14)
 COMMAND = 0x2B30_0000
 """A data descriptor: end of packet, insert the check sequence, report."""
-CHECKSUMS = 3 << 40
+CHECKSUMS = 2 << 40
+"""Insert that of layer 4: Linux has put in that of IPv4 itself, unless there are segments."""
 CONTEXT = (14 << 9 | 20, 0x2020_0C00 | 20 << 40)
 """IPv4 and TCP without options."""
 RING_SIZES = (64, 256, 1024, 4096)
@@ -63,14 +63,14 @@ def tcp_frame() -> bytes:
     frame[14:24] = struct.pack("!BBHHHBB", 0x45, 0, SIZE - 14, 0, 0, 64, 6)
     frame[26:34] = bytes((10, 0, 0, 1, 10, 0, 0, 2))
     frame[46] = 5 << 4
-    plain, context = bytes(frame), ContextDescriptor(CONTEXT[0] | CONTEXT[1] << 64)
+    plain, context = bytes(frame), read_context(CONTEXT[0] | CONTEXT[1] << 64)
     extra = pseudo_header(plain, dissect(plain))
     return with_checksums(plain, context, ip=True, transport=True, extra=extra)
 
 
 @dataclass
 class Port:
-    """A controller whose rings of ``count`` descriptors each have a page of memory a buffer."""
+    """A controller with rings for ``count`` frames, each with a page of memory as its buffer."""
 
     nic: Nic82576
     unit: RemappingUnit
@@ -80,15 +80,17 @@ class Port:
     frame: bytes
     buffers: bytes
     """The receive ring as software fills it."""
+    offloads: bool
+    """Each frame has a context descriptor before its own, as igb sends them."""
 
     @property
     def transmit_ring(self) -> int:
         return RINGS + 0x10_0000
 
     def send(self) -> None:
-        """Send what is in the transmit ring, all but one descriptor of it."""
+        """Send what is in the transmit ring, all but one frame of it."""
         self.nic.bars[0].write(TRANSMIT + 0x10, 4, 0)
-        self.nic.bars[0].write(TRANSMIT + 0x18, 4, self.count - 1)
+        self.nic.bars[0].write(TRANSMIT + 0x18, 4, (self.count - 1) << self.offloads)
         self.sink.frames.clear()
 
     def receive(self) -> None:
@@ -102,12 +104,16 @@ class Port:
 
     def requests_of_sending(self) -> None:
         """The requests of the same frames sent, by hand."""
-        dma, ring = self.nic.dma, self.transmit_ring
-        done = self.memory.read(ring + 12, 4)
+        dma, at, offloads = self.nic.dma, self.transmit_ring, self.offloads
+        done = self.memory.read(at + 16 * offloads + 12, 4)
         for number in range(self.count - 1):
-            dma.read(ring + 16 * number, 16)
+            if offloads:
+                dma.read(at, 16)
+                at += 16
+            dma.read(at, 16)
             dma.read(BUFFERS + (number << 12), SIZE)
-            dma.write(ring + 16 * number + 12, done)
+            dma.write(at + 12, done)
+            at += 16
 
     def requests_of_receiving(self) -> None:
         """The requests of the same frames received, by hand."""
@@ -136,15 +142,17 @@ def port(count: int, policy: CachePolicy = KEEPS_STALE, *, offloads: bool = Fals
     buffers = [BUFFERS + (number << 12) for number in range(count)]
     ring = b"".join(struct.pack("<QQ", buffer, 0) for buffer in buffers)
     frame = tcp_frame() if offloads else PLAIN
-    made = Port(nic, unit, memory, count, Sink(), frame, ring)
+    made = Port(nic, unit, memory, count, Sink(), frame, ring, offloads)
     nic.attach(made.sink)
     nic.clock.advance(1_000_000_000)
     for number, buffer in enumerate(buffers):
         memory.write(buffer, frame)
         if offloads:  # software leaves the sum of the pseudo header in the field
             memory.write(buffer + 50, pseudo_header(frame, dissect(frame)).to_bytes(2, "big"))
-        high = COMMAND | SIZE | SIZE << 46 | CHECKSUMS * offloads
-        memory.write(made.transmit_ring + 16 * number, struct.pack("<QQ", buffer, high))
+        descriptors = struct.pack("<QQ", buffer, COMMAND | SIZE | SIZE << 46 | CHECKSUMS * offloads)
+        if offloads:
+            descriptors = struct.pack("<QQ", *CONTEXT) + descriptors
+        memory.write(made.transmit_ring + len(descriptors) * number, descriptors)
     write = nic.bars[0].write
     for offset, value in (
         (0x0100, 0x0400_8022),
@@ -153,16 +161,12 @@ def port(count: int, policy: CachePolicy = KEEPS_STALE, *, offloads: bool = Fals
         (0x5818, 0x3F0002),
     ):
         write(offset, 4, value)
-    for queue, base in ((RECEIVE, RINGS), (TRANSMIT, made.transmit_ring)):
-        for at, value in ((0, base), (8, 16 * count), (0xC, 0x0200_0402), (0x28, 1 << 25)):
+    for queue, base, size in (
+        (RECEIVE, RINGS, 16 * count),
+        (TRANSMIT, made.transmit_ring, 16 * count << offloads),
+    ):
+        for at, value in ((0, base), (8, size), (0xC, 0x0200_0402), (0x28, 1 << 25)):
             write(queue + at, 4, value)
-    if offloads:
-        first = memory.read(made.transmit_ring, 16)
-        memory.write(made.transmit_ring, struct.pack("<QQ", *CONTEXT))
-        write(TRANSMIT + 0x18, 4, 1)
-        memory.write(made.transmit_ring, first)
-        write(TRANSMIT + 0x10, 4, 0)
-        write(TRANSMIT + 0x18, 4, 0)
     return made
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import struct
 import zlib
-from functools import cache
+from functools import cache, lru_cache
 from typing import NamedTuple
 
 ETHERNET_HEADER = 14
@@ -56,42 +56,36 @@ class Headers(NamedTuple):
 
 
 _NOT_IP = Headers()
-_IPV4 = struct.Struct("!BxH2xHxB")
-"""Version and length of the header, length of the packet, fragment, protocol."""
+_START = struct.Struct("!12xHBxH2xHxB")
+"""EtherType, and of IPv4: version and length of the header, length of the packet, fragment,
+protocol."""
 _ADDRESSES = {4: 8, 6: 32}
 """Bytes of both addresses, with which the header ends."""
 _IP_HEADER = {4: 20, 6: 40}
 """Its bytes, without extensions."""
 _LONG = 256
 """Bytes from which on folding pays."""
+_number = int.from_bytes
 
 
 def dissect(frame: bytes, vlan_type: int = 0x8100) -> Headers:
     """Find the headers; a VLAN tag of ``vlan_type`` is passed over."""
-    network = ETHERNET_HEADER
-    if len(frame) < network:
+    network, available = ETHERNET_HEADER, len(frame)
+    if available < network + 20:
         return _NOT_IP
-    ethertype = frame[12] << 8 | frame[13]
-    if ethertype == vlan_type and len(frame) >= network + VLAN_TAG:
+    ethertype, first, size, fragment, protocol = _START.unpack_from(frame)
+    if ethertype == vlan_type and available >= network + VLAN_TAG + 20:
         network += VLAN_TAG
-        ethertype = frame[16] << 8 | frame[17]
-    if ethertype == 0x0800:
-        return _ipv4(frame, network)
+        ethertype, first, size, fragment, protocol = _START.unpack_from(frame, VLAN_TAG)
     if ethertype == 0x86DD:
         return _ipv6(frame, network)
-    return _NOT_IP
-
-
-def _ipv4(frame: bytes, at: int) -> Headers:
-    if len(frame) < at + 20:
+    length, end = (first & 15) * 4, network + size
+    transport = network + length
+    if ethertype != 0x0800 or first >> 4 != 4 or length < 20 or not transport <= end <= available:
         return _NOT_IP
-    first, size, fragment, protocol = _IPV4.unpack_from(frame, at)
-    length, end = (first & 15) * 4, at + size
-    transport = at + length
-    if first >> 4 != 4 or length < 20 or end > len(frame) or transport > end:
-        return _NOT_IP
-    protocol = 0 if fragment & 0x3FFF else _protocol(protocol, transport, end)
-    return _new(Headers, (at, 4, protocol, transport, end, length > 20))
+    if fragment & 0x3FFF or transport + _SHORTEST_HEADER.get(protocol, size) > end:
+        protocol = 0
+    return _new(Headers, (network, 4, protocol, transport, end, length > 20))
 
 
 def _ipv6(frame: bytes, at: int) -> Headers:
@@ -121,23 +115,31 @@ def payload_offset(frame: bytes, headers: Headers) -> int:
     return headers.transport + _SHORTEST_HEADER.get(headers.protocol, 0)
 
 
-def ones_complement(data: bytes, start: int = 0) -> int:
-    """The one's complement sum of the 16-bit words of ``data`` and ``start`` (RFC 1071).
+def ones_complement(data: bytes, extra: int = 0, start: int = 0, end: int | None = None) -> int:
+    """The one's complement sum of ``extra`` and of 16-bit words, ``start`` to ``end`` (RFC 1071).
 
     It is what remains of all words as one number. Dividing that takes most of the time, so that
     long ones are folded first, twice.
     """
-    size, number = len(data), int.from_bytes
-    if size & 1:
-        data += b"\0"
-    if size > _LONG:
-        half = size >> 2 << 1
-        total = number(data[:half], "big") + number(data[half:], "big")
-        bits = half << 2 & -16
-        total = start + (total >> bits) + (total & (1 << bits) - 1)
+    size = (len(data) if end is None else end) - start
+    if size <= _LONG:
+        total = _number(data[start:end], "big") << (size & 1) * 8
     else:
-        total = start + number(data, "big")
+        half, bits, mask = _halves(size)
+        half += start
+        second = _number(data[half:end], "big")
+        total = _number(data[start:half], "big") + (second << 8 if size & 1 else second)
+        total = (total >> bits) + (total & mask)
+    total += extra
     return total % 0xFFFF or (0xFFFF if total else 0)
+
+
+@lru_cache(maxsize=32)
+def _halves(size: int) -> tuple[int, int, int]:
+    """Where data of that size is folded, the bits at which that is folded again, and their mask."""
+    half = size >> 2 << 1
+    bits = half << 2 & -16
+    return half, bits, (1 << bits) - 1
 
 
 def addresses(frame: bytes, headers: Headers, *, ports: bool = False) -> bytes:
@@ -161,7 +163,7 @@ def pseudo_header(frame: bytes, headers: Headers) -> int:
 
 def network_checksum_good(frame: bytes, headers: Headers) -> bool:
     """Whether the checksum of an IPv4 header is right."""
-    return ones_complement(frame[headers.network : headers.transport]) == 0xFFFF
+    return ones_complement(frame, 0, headers.network, headers.transport) == 0xFFFF
 
 
 def transport_checksum_good(frame: bytes, headers: Headers) -> bool | None:
@@ -176,9 +178,9 @@ def transport_checksum_good(frame: bytes, headers: Headers) -> bool | None:
     if protocol == UDP and not frame[transport + 6] and not frame[transport + 7]:
         return None if version == 4 else False
     if extended:
-        return ones_complement(frame[transport:end], pseudo_header(frame, headers)) == 0xFFFF
+        return ones_complement(frame, pseudo_header(frame, headers), transport, end) == 0xFFFF
     start = transport - _ADDRESSES[version]  # they stand right before: one sum does
-    return ones_complement(frame[start:end], protocol + end - transport) == 0xFFFF
+    return ones_complement(frame, protocol + end - transport, start, end) == 0xFFFF
 
 
 def fcs(frame: bytes) -> bytes:

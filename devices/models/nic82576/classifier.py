@@ -23,7 +23,6 @@ from devices.network.frames import (
     TCP,
     UDP,
     VLAN_TAG,
-    Headers,
     addresses,
     dissect,
     fcs,
@@ -85,34 +84,29 @@ class Classifier:
         headers = dissect(data)
         if not strip_crc:
             data += fcs(frame)
-        if not headers.version:
+        _, version, protocol, _, _, extended = headers
+        if not version:
             return _new(Packet, (data, headers, status, vlan, 0)), 0
         options = values[RXCSUM]
-        if headers.version == 4 and options & RXCSUM_IP:
+        if version == 4 and options & RXCSUM_IP:
             status |= _STATUS_IPCS
             if not network_checksum_good(data, headers):
                 status |= _STATUS_IPE
-        if options & RXCSUM_L4 and headers.protocol:
+        if options & RXCSUM_L4 and protocol:
             good = transport_checksum_good(data, headers)
             if good is not None:
-                status |= _STATUS_L4CS | _STATUS_UDPCS * (headers.protocol == UDP)
-                status |= _STATUS_L4E * (not good)
-        rss_type, value, spread = self._spread(data, headers)
-        low = rss_type | _PACKET_TYPES[headers[1], headers[2], headers[5]]
-        if options & RXCSUM_PCSD:
-            low |= value << 32
-        return _new(Packet, (data, headers, status, vlan, low)), spread
-
-    def _spread(self, data: bytes, headers: Headers) -> tuple[int, int, int]:
-        """RSS type, hash, and what the redirection table has for it."""
+                status |= _STATUS_UDPCS | _STATUS_L4CS if protocol == UDP else _STATUS_L4CS
+                if not good:
+                    status |= _STATUS_L4E
+        low, spread = _PACKET_TYPES[version, protocol, extended], 0
         hashes = self._hashes if self._hashes is not None else self._read_hashes()
-        found = hashes.get((headers[1], headers[2]))
-        if found is None:
-            return 0, 0, 0
-        rss_type, ports = found
-        value = toeplitz(self._key, addresses(data, headers, ports=ports))
-        entry = self._values[RETA + (value >> 2 & 31)] >> 8 * (value & 3)
-        return rss_type, value, entry & self._queues
+        hashed = hashes.get((version, protocol))
+        if hashed is not None:
+            rss_type, ports = hashed
+            value = toeplitz(self._key, addresses(data, headers, ports=ports))
+            low |= value << 32 | rss_type if options & RXCSUM_PCSD else rss_type
+            spread = values[RETA + (value >> 2 & 31)] >> 8 * (value & 3) & self._queues
+        return _new(Packet, (data, headers, status, vlan, low)), spread
 
     def forget(self) -> None:
         """What is hashed, and with which key, has changed."""

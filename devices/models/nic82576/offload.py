@@ -6,7 +6,10 @@ length for a single packet, without it for one that is to be segmented.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator
+from functools import lru_cache
+from typing import NamedTuple
 
 from devices.models.nic82576.descriptors import ContextDescriptor
 from devices.network.frames import CHECKSUM_AT, SCTP, TCP, UDP, crc32c, ones_complement
@@ -16,49 +19,83 @@ SMALLEST_MSS = 64
 SHORTEST_IPV4 = 20
 _PROTOCOLS = (UDP, TCP, SCTP, 0)
 _FIN_PSH, _CWR = 0x09, 0x80
+_NOWHERE = 1 << 32
+_put = struct.Struct("!H").pack_into
+
+
+class Context(NamedTuple):
+    """A context descriptor read: where things are in the packets that name it."""
+
+    network: int
+    transport: int
+    payload: int
+    protocol: int
+    """UDP, TCP, SCTP, or 0."""
+    ipv4: bool
+    sum_at: int
+    """The checksum of IPv4; far behind every packet if there is none to put in."""
+    field: int
+    """The checksum of layer 4, likewise."""
+    mss: int
+    vlan: int
+
+
+@lru_cache
+def read_context(raw: int) -> Context:
+    """A context descriptor as it stands in memory; of a flow it is always the same."""
+    read = ContextDescriptor(raw)
+    network, protocol, ipv4 = read.maclen, _PROTOCOLS[read.l4t], bool(read.ipv4)
+    transport = network + read.iplen
+    sums = ipv4 and read.iplen >= SHORTEST_IPV4
+    return Context(
+        network,
+        transport,
+        transport + read.l4len,
+        protocol,
+        ipv4,
+        network + 10 if sums else _NOWHERE,
+        transport + CHECKSUM_AT.get(protocol, _NOWHERE),
+        read.mss,
+        read.vlan,
+    )
 
 
 def with_checksums(
-    frame: bytes, context: ContextDescriptor, *, ip: bool, transport: bool, extra: int = 0
+    frame: bytes, context: Context, *, ip: bool, transport: bool, extra: int = 0
 ) -> bytes:
     """A packet with the checksums asked for; ``extra`` completes the pseudo header."""
-    network, protocol = context.maclen, _PROTOCOLS[context.l4t]
-    at, made = network + context.iplen, bytearray(frame)
-    field = at + CHECKSUM_AT.get(protocol, len(frame))
-    end = field + (4 if protocol == SCTP else 2)
-    if transport and end <= len(frame):
-        if protocol == SCTP:
-            made[field:end] = crc32c(frame[at:field] + bytes(4) + frame[end:]).to_bytes(4, "little")
-        else:
-            total = ones_complement(frame[at:], extra) ^ 0xFFFF
-            made[field:end] = (total or (0xFFFF if protocol == UDP else 0)).to_bytes(2, "big")
-    if ip and context.ipv4 and context.iplen >= SHORTEST_IPV4 and at <= len(frame):
-        header = frame[network : network + 10] + frame[network + 12 : at]
-        made[network + 10 : network + 12] = (ones_complement(header) ^ 0xFFFF).to_bytes(2, "big")
+    network, at, _, protocol, _, sum_at, field, _, _ = context
+    made, size = bytearray(frame), len(frame)
+    if transport and protocol == SCTP:
+        if field + 4 <= size:
+            plain = frame[at:field] + bytes(4) + frame[field + 4 :]
+            made[field : field + 4] = crc32c(plain).to_bytes(4, "little")
+    elif transport and field + 2 <= size:
+        total = ones_complement(frame, extra, at) ^ 0xFFFF
+        _put(made, field, total or (0xFFFF if protocol == UDP else 0))
+    if ip and sum_at < at <= size:
+        header = frame[network:sum_at] + frame[sum_at + 2 : at]
+        _put(made, sum_at, ones_complement(header) ^ 0xFFFF)
     return bytes(made)
 
 
-def segments(
-    data: bytes, context: ContextDescriptor, *, ip: bool, transport: bool
-) -> Iterator[bytes]:
+def segments(data: bytes, context: Context, *, ip: bool, transport: bool) -> Iterator[bytes]:
     """The packets that a large one becomes; none where the context makes no sense of it."""
-    network, protocol = context.maclen, _PROTOCOLS[context.l4t]
-    at = network + context.iplen
-    start = at + context.l4len
+    network, at, start, protocol, ipv4, _, _, mss, _ = context
     shortest = {TCP: 20, UDP: 8}.get(protocol, len(data))
-    ip_header = SHORTEST_IPV4 if context.ipv4 else 40
-    if context.mss < SMALLEST_MSS or context.l4len < shortest or context.iplen < ip_header:
+    ip_header = SHORTEST_IPV4 if ipv4 else 40
+    if mss < SMALLEST_MSS or start - at < shortest or at - network < ip_header:
         return
     if start >= len(data):
         return
     header = data[:start]
     first_id = int.from_bytes(header[network + 4 : network + 6], "big")
     sequence = int.from_bytes(header[at + 4 : at + 8], "big")
-    for number, offset in enumerate(range(start, len(data), context.mss)):
-        payload = data[offset : offset + context.mss]
-        last = offset + context.mss >= len(data)
+    for number, offset in enumerate(range(start, len(data), mss)):
+        payload = data[offset : offset + mss]
+        last = offset + mss >= len(data)
         frame = bytearray(header + payload)
-        if context.ipv4:
+        if ipv4:
             frame[network + 2 : network + 4] = (len(frame) - network & 0xFFFF).to_bytes(2, "big")
             frame[network + 4 : network + 6] = (first_id + number & 0xFFFF).to_bytes(2, "big")
         else:

@@ -35,6 +35,7 @@ from devices.models.nic82576.registers import (
 from devices.network.frames import TCP, UDP, Headers, payload_offset
 
 _DD, _EOP = Received.dd.mask >> 64, Received.eop.mask >> 64
+_DONE = _DD | _EOP
 _LENGTH, _VLAN = Received.length.low - 64, Received.vlan.low - 64
 _HEADER_LENGTH, _SPLIT = Received.header_length.low, Received.sph.mask
 _LEGACY_LENGTH, _LEGACY_STATUS = LegacyReceived.length.low - 64, LegacyReceived.dd.low - 64
@@ -42,7 +43,7 @@ _LEGACY_VLAN = LegacyReceived.vlan.low - 64
 _LEGACY, _ONE_BUFFER, _SPLIT_IF_KNOWN, _SPLIT_ALWAYS = 0, 1, 2, 5
 _SUCCESS = CompletionStatus.SUCCESS
 _SPLIT_TCP, _SPLIT_UDP, _SPLIT_IPV4, _SPLIT_IPV6 = 1 << 4, 1 << 5, 1 << 8, 1 << 9
-_PAIR, _FIRST = struct.Struct("<QQ"), struct.Struct("<Q")
+_PAIR, _FIRST = struct.Struct("<QQ"), struct.Struct("<Q8x")
 
 
 class Packet(NamedTuple):
@@ -73,19 +74,18 @@ class ReceiveQueue:
         """Put a packet into memory; False, and counted, if it can't be."""
         values = self._values
         head, tail, size = values[self._head], values[self._tail], values[self._length] >> 4
+        split = values[self._split]
         if values[self._control] & QUEUE_ENABLE and head != tail and head < size and tail < size:
-            split = values[self._split]
             kind = split >> SRRCTL_TYPE & 7
             room = (split & SRRCTL_PACKET_SIZE) << 10
             room = room or 2048 >> (values[RCTL] >> RCTL_BUFFER_SIZE & 3)
-            usual = kind == _ONE_BUFFER and len(packet.data) <= room
-            if (
-                self._fill_one(packet, dma, head, size)
-                if usual
-                else self._fill(packet, dma, kind, room)
-            ):
+            if kind == _ONE_BUFFER and len(packet[0]) <= room:
+                filled = self._fill_one(packet, dma, head, size)
+            else:
+                filled = self._fill(packet, dma, kind, room)
+            if filled:
                 return True
-        if values[self._split] & SRRCTL_DROP:
+        if split & SRRCTL_DROP:
             values[self._dropped] += 1
         else:
             values[RNBC] += 1
@@ -96,15 +96,16 @@ class ReceiveQueue:
         """The usual case, without the bookkeeping of several buffers."""
         values = self._values
         at = (values[self._base] | values[self._base_high] << 32) + 16 * head
-        fetched = dma.read(at, 16)
-        if fetched.status is not _SUCCESS:
+        fetched, descriptor, _, _ = dma.read(at, 16)
+        if fetched is not _SUCCESS:
             return False
-        values[self._head] = head + 1 if head + 1 < size else 0
-        address = _FIRST.unpack_from(fetched.data)[0]
+        head += 1
+        values[self._head] = head if head < size else 0
+        (address,) = _FIRST.unpack(descriptor)
         data, _, status, vlan, low = packet
         if address:
             dma.write(address, data)
-        high = status | _DD | _EOP | len(data) << _LENGTH | vlan << _VLAN
+        high = status | _DONE | len(data) << _LENGTH | vlan << _VLAN
         dma.write(at, _PAIR.pack(low, high))
         return True
 

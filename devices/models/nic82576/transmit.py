@@ -13,11 +13,10 @@ from devices.dma import REFUSED, CompletionStatus, DmaPort
 from devices.models.nic82576.descriptors import (
     CONTEXT,
     DATA,
-    ContextDescriptor,
     DataDescriptor,
     LegacyTransmit,
 )
-from devices.models.nic82576.offload import segments, with_checksums
+from devices.models.nic82576.offload import read_context, segments, with_checksums
 from devices.models.nic82576.registers import (
     CTRL,
     CTRL_MASTER_DISABLE,
@@ -58,15 +57,18 @@ _IXSM = DataDescriptor.ixsm.mask >> _HIGH
 _TXSM = DataDescriptor.txsm.mask >> _HIGH
 _DTYP = DataDescriptor.dtyp.low - _HIGH
 _IDX = DataDescriptor.idx.low - _HIGH
-_OFFLOADS = _TSE | _VLE | _IXSM | _TXSM
-_PLAIN_BITS = _DEXT | _EOP | _IFCS | _OFFLOADS | DataDescriptor.dtyp.mask >> _HIGH
-_PLAIN = _DEXT | _EOP | _IFCS | DATA << _DTYP
-"""The usual case: a frame in one buffer that is to be sent as it is."""
+_SUMS = _IXSM | _TXSM
+_OFFLOADS = _TSE | _VLE | _SUMS
+_KIND_BITS = _DEXT | DataDescriptor.dtyp.mask >> _HIGH
+_CONTEXT, _DATA = _DEXT | CONTEXT << _DTYP, _DEXT | DATA << _DTYP
+_USUAL_BITS = _KIND_BITS | _EOP | _IFCS | _TSE | _VLE
+_USUAL = _DATA | _EOP | _IFCS
+"""The usual case: a frame in one buffer, of which at most checksums are to be put in."""
 _STATUS_AT = 12
 _KEPT_STATUS = 0xFFFF_FFF0
 _CONTEXTS = 2
 _SUCCESS = CompletionStatus.SUCCESS
-_PAIR = struct.Struct("<QQ")
+_unpack = struct.Struct("<QQ").unpack
 
 Send = Callable[[int, bytes], None]
 """Takes the number of a queue and a frame."""
@@ -79,9 +81,9 @@ class TransmitQueue:
         self.number = number
         self._values = values
         self._send = send
-        self._base, self._base_high = TDBAL + number, TDBAH + number
-        self._length, self._head, self._tail = TDLEN + number, TDH + number, TDT + number
-        self._control, self._pool = TXDCTL + number, 1 << number % POOLS
+        ring = [each + number for each in (TDBAL, TDBAH, TDLEN, TDH, TDT, TXDCTL)]
+        self._places = *ring, 1 << number % POOLS
+        self._head = TDH + number
         self._report, self._report_high = TDWBAL + number, TDWBAH + number
         self.unfinished = False
         self._running = False
@@ -90,7 +92,7 @@ class TransmitQueue:
 
     def reset(self) -> None:
         """Forget contexts, and the packet of which not all descriptors have come."""
-        self._contexts = [ContextDescriptor()] * _CONTEXTS
+        self._contexts = [read_context(0)] * _CONTEXTS
         self._first: int | None = None
         self._parts: list[bytes] = []
         self._gathered = 0
@@ -106,28 +108,33 @@ class TransmitQueue:
             return False  # who carries out descriptors already looks at the tail each time
         self._running = True
         self.unfinished = reported = False
-        self._sent, descriptors = 0, 0
-        values = self._values
+        self._sent = descriptors = 0
+        values, read = self._values, dma.read
+        base, base_high, length, at_head, at_tail, control, pool = self._places
         while (
-            values[self._control] & QUEUE_ENABLE
+            values[control] & QUEUE_ENABLE
             and values[TCTL] & TCTL_ENABLE
             and not values[CTRL] & CTRL_MASTER_DISABLE
-            and values[VFTE] & self._pool
+            and values[VFTE] & pool
         ):
-            head, tail, size = values[self._head], values[self._tail], values[self._length] >> 4
+            head, tail, size = values[at_head], values[at_tail], values[length] >> 4
             if head == tail or head >= size or tail >= size:
                 break
             descriptors += 1
             if descriptors + self._sent > TURN:
                 self.unfinished = True
                 break
-            at = (values[self._base] | values[self._base_high] << 32) + 16 * head
-            fetched = dma.read(at, 16)
-            if fetched.status is not _SUCCESS:
+            at = (values[base] | values[base_high] << 32) + 16 * head
+            status, fetched, _, _ = read(at, 16)
+            if status is not _SUCCESS:
                 break
-            values[self._head] = head + 1 if head + 1 < size else 0
-            low, high = _PAIR.unpack(fetched.data)
-            self._execute(low, high, dma)
+            head += 1
+            values[at_head] = head if head < size else 0
+            low, high = _unpack(fetched)
+            if high & _KIND_BITS == _CONTEXT:
+                self._contexts[high >> _IDX & _CONTEXTS - 1] = read_context(low | high << _HIGH)
+            else:
+                self._execute(low, high, dma)
             if high & _RS:
                 self._write_back(dma, at, high)
                 reported = True
@@ -135,21 +142,18 @@ class TransmitQueue:
         return reported
 
     def _execute(self, low: int, high: int, dma: DmaPort) -> None:
-        if high & _DEXT:
-            kind = high >> _DTYP & 0xF
-            if kind == CONTEXT:
-                index = high >> _IDX & _CONTEXTS - 1
-                self._contexts[index] = ContextDescriptor(low | high << _HIGH)
-            if kind != DATA:
-                return
+        """A descriptor of data, or of a kind that does nothing."""
         length = high & 0xFFFF
+        usual = high & _USUAL_BITS == _USUAL and ETHERNET_HEADER <= length <= LONGEST_FRAME
+        if usual and self._first is None:
+            status, frame, _, _ = dma.read(low, length)
+            if status is _SUCCESS:
+                self._sent += 1
+                self._send(self.number, self._summed(frame, high) if high & _SUMS else frame)
+            return
+        if high & _DEXT and high & _KIND_BITS != _DATA:
+            return
         if self._first is None:
-            if high & _PLAIN_BITS == _PLAIN and ETHERNET_HEADER <= length <= LONGEST_FRAME:
-                fetched = dma.read(low, length)
-                if fetched.status is _SUCCESS:
-                    self._sent += 1
-                    self._send(self.number, fetched.data)
-                return
             self._first = high
             self._parts, self._gathered, self._lost = [], 0, False
         if length and not self._lost:
@@ -176,25 +180,28 @@ class TransmitQueue:
         if not first & _DEXT:
             return (self._legacy(data, first, last),)
         context = self._contexts[first >> _IDX & _CONTEXTS - 1]
-        ip, transport = bool(first & _IXSM), bool(first & _TXSM)
         frames: Iterable[bytes]
         if first & _TSE:
+            ip, transport = bool(first & _IXSM), bool(first & _TXSM)
             frames = tuple(segments(data, context, ip=ip, transport=transport))
             self._values[TSCTC if frames else TSCTFC] += 1
-        elif ip or transport:
-            frames = (with_checksums(data, context, ip=ip, transport=transport),)
         else:
-            frames = (data,)
+            frames = (self._summed(data, first),)
         if first & _VLE:
             return (self.tagged(frame, context.vlan) for frame in frames)
         return frames
+
+    def _summed(self, frame: bytes, high: int) -> bytes:
+        """A frame with the checksums that its descriptor asks for."""
+        context = self._contexts[high >> _IDX & _CONTEXTS - 1]
+        return with_checksums(frame, context, ip=high & _IXSM != 0, transport=high & _TXSM != 0)
 
     def _legacy(self, data: bytes, first: int, last: int) -> bytes:
         descriptor = LegacyTransmit(first << _HIGH)
         if first & _IC:
             at, start = descriptor.checksum_offset, descriptor.checksum_start
             if start < len(data) and at + 2 <= len(data):
-                total = ones_complement(data[start:]) ^ 0xFFFF
+                total = ones_complement(data, start=start) ^ 0xFFFF
                 data = data[:at] + total.to_bytes(2, "big") + data[at + 2 :]
         if last & _VLE:
             data = self.tagged(data, LegacyTransmit(last << _HIGH).vlan)

@@ -1,7 +1,7 @@
 """Headers and checksums of frames."""
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from devices.network.frames import (
@@ -22,6 +22,25 @@ from tests.devices.network.packets import ip_packet, slow_sum, sound, with_exten
 @example(b"\x00\x00")
 def test_the_sum_is_that_of_rfc_1071(data: bytes) -> None:
     assert ones_complement(data) == slow_sum(data)
+
+
+@given(
+    piece=st.binary(min_size=1, max_size=40) | st.sampled_from([b"\xff", b"\x00"]),
+    size=st.integers(0, 3000) | st.integers(0, 70_000),
+    extra=st.integers(0, 0x1_0000),
+    start=st.integers(0, 70),
+    left=st.none() | st.integers(0, 70),
+)
+@settings(max_examples=200)
+def test_long_sums_of_a_part_are_those_of_its_words(
+    piece: bytes, size: int, extra: int, start: int, left: int | None
+) -> None:
+    data = (piece * (size // len(piece) + 1))[:size]
+    start = min(start, size)
+    end = None if left is None else max(size - left, start)
+    words = data[start:end] + bytes((size if end is None else end) - start & 1)
+    expected = slow_sum(words + extra.to_bytes(4, "big"))
+    assert ones_complement(data, extra, start, end) == expected
 
 
 def test_the_published_check_value_of_crc32c() -> None:
