@@ -868,7 +868,7 @@ def run(
         outcome = HIT
         if (address & 0xFFF) + length > 4096 or access == ATOMIC:
             if access == ATOMIC:
-                if length and np.uint64(address) % np.uint64(length):
+                if length & length - 1 or (length and address & length - 1):
                     code = LEFT_TO_UNIT
                     break
             elif -(1 << 33) < address < 0:
