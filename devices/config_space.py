@@ -7,7 +7,7 @@ ignore writes. Power management states and the expansion ROM are left out.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Generic, TypeVar
 
 from pagetables.bits import Access, BitRecord, Bits
@@ -211,27 +211,21 @@ class RegisterSpace:
 
     def read(self, offset: int, size: int) -> int:
         """What software reads; all ones for an access of another size, or not aligned."""
+        enable, value = (1 << 8 * size) - 1, 0
         if not self._allows(offset, size):
-            return (1 << 8 * size) - 1
-        value = 0
-        for byte in range(size):
-            register = self._at.get(offset + byte)
-            if register is not None:
-                value |= (
-                    register.value >> 8 * (offset + byte - register.offset) & 0xFF
-                ) << 8 * byte
-        return value
+            return enable
+        for register in self._touched(offset, size):
+            value |= _shift(register.value, 8 * (register.offset - offset))
+        return value & enable
 
     def write(self, offset: int, size: int, value: int) -> None:
         """What software writes; an access of another size, or not aligned, is dropped."""
         if not self._allows(offset, size):
             return
         enable = (1 << 8 * size) - 1
-        touched = (self._at.get(offset + byte) for byte in range(size))
-        for register in dict.fromkeys(touched):
-            if register is not None:
-                shift = 8 * (offset - register.offset)
-                register.write(_shift(value & enable, shift), _shift(enable, shift))
+        for register in self._touched(offset, size):
+            shift = 8 * (offset - register.offset)
+            register.write(_shift(value & enable, shift), _shift(enable, shift))
 
     def reset(self) -> None:
         """Put every register back to its initial value."""
@@ -241,6 +235,14 @@ class RegisterSpace:
     def dump(self) -> bytes:
         """All bytes as software reads them."""
         return bytes(self.read(offset, 1) for offset in range(self.size))
+
+    def _touched(self, offset: int, size: int) -> Iterable[ConfigRegister[BitRecord]]:
+        """The registers of which an access has bytes: mostly there is one."""
+        first = self._at.get(offset)
+        if first is not None and offset + size <= first.offset + first.size:
+            return (first,)
+        several = (self._at.get(offset + byte) for byte in range(size))
+        return dict.fromkeys(each for each in several if each is not None)
 
     def _allows(self, offset: int, size: int) -> bool:
         return size in self.sizes and offset % size == 0 and 0 <= offset <= self.size - size

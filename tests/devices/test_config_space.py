@@ -26,6 +26,12 @@ class Scratch(BitRecord, width=64):
     value = Bits(63, 0)
 
 
+RECORDS: dict[int, type[BitRecord]] = {
+    width: type(f"Wide{width}", (BitRecord,), {"value": Bits(width - 1, 0)}, width=width)
+    for width in (8, 16, 24, 32, 64)
+}
+
+
 @given(WORD)
 def test_software_cannot_change_what_is_read_only(value: int) -> None:
     config = ConfigSpace()
@@ -55,6 +61,32 @@ def test_partial_accesses_add_up_to_the_bytes(writes: list[tuple[int, int, int]]
             expected[at : at + size] = (value & (1 << 8 * size) - 1).to_bytes(size, "little")
     assert scratch.value.pack() == expected
     assert config.dump()[0x40:0x48] == expected
+
+
+@given(
+    widths=st.lists(st.sampled_from([0, 8, 16, 24, 32, 64]), max_size=8),
+    writes=st.lists(st.tuples(st.sampled_from([1, 2, 4]), st.integers(0, 39), WORD), max_size=12),
+)
+def test_neighbours_share_an_access_byte_by_byte(
+    widths: list[int], writes: list[tuple[int, int, int]]
+) -> None:
+    config, at = ConfigSpace(), 0x40
+    there = bytearray(64)
+    for width in widths:  # 0 is a gap of a byte
+        if width:
+            config.add(at, RECORDS[width]())
+            there[at - 0x40 : at - 0x40 + width // 8] = b"\xff" * (width // 8)
+        at += width // 8 or 1
+    expected = bytearray(64)
+    for size, somewhere, value in writes:
+        place = somewhere & -size
+        config.write(0x40 + place, size, value)
+        expected[place : place + size] = (value & (1 << 8 * size) - 1).to_bytes(size, "little")
+    expected = bytearray(byte & known for byte, known in zip(expected, there, strict=True))
+    for size in (1, 2, 4):
+        for place in range(0, 64, size):
+            found = config.read(0x40 + place, size)
+            assert found == int.from_bytes(expected[place : place + size], "little")
 
 
 def test_one_access_reaches_every_register_under_it() -> None:
