@@ -70,14 +70,10 @@ class Bench:
         function.config.write(4, 2, 6)
         for page in range(0, 0x1_0000, 0x1000):
             self.port.ram.write(page, self.random.randbytes(64) * 64)
-        self.before = self._outside()
-
-    def _outside(self) -> bytes:
-        ram = self.port.ram
-        return ram.read(0, FENCE.start) + ram.read(FENCE.stop, 0x1_0000 - FENCE.stop)
+        self.before = self.port.outside()
 
     def check(self) -> None:
-        assert self._outside() == self.before
+        assert self.port.outside() == self.before
 
     def write(self, offset: int, size: int, value: int, bar: int = 0) -> None:
         self.function.bars[bar].write(offset, size, value & (1 << 8 * size) - 1)
