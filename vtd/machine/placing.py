@@ -113,8 +113,7 @@ def _ports(switch: DescribedSwitch, problems: Problems) -> Iterator[DescribedBri
     )
     if switch.ports > 32:
         problems.add(switch.where, "ports", f"{switch.ports} are more than a bus has devices")
-        return
-    for number in range(switch.ports):
+    for number in range(min(switch.ports, 32)):
         yield DescribedBridge(
             name=f"{switch.name}.{number}",
             at=Slot(switch.name, number, 0),

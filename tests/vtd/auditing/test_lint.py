@@ -89,6 +89,60 @@ def test_a_rule_about_structures_is_broken_alone(rule: str) -> None:
     assert found(lint_structures(rig.unit)) == {rule}
 
 
+def legacy() -> Rig:
+    """A sound unit in legacy mode."""
+    rig = Rig(LEGACY)
+    table = rig.second()
+    rig.context(ssptptr=table.root << 12)
+    rig.start()
+    return rig
+
+
+def set_bit(rig: Rig, address: int, bit: int) -> None:
+    at = address + bit // 8
+    rig.memory.load(at, bytes([rig.memory.read(at, 1)[0] | 1 << bit % 8]))
+
+
+OF_LEGACY, OF_SCALABLE = CONTEXTS + DEVICE * 16, CONTEXTS + DEVICE * 32
+SPOILT: dict[str, tuple[Callable[[], Rig], Breaks]] = {
+    "root entry of bus 00 is not in memory": (legacy, lambda rig: rig.set_root(END)),
+    "root entry of bus 00: reserved bits 0x2 are set": (legacy, lambda rig: set_bit(rig, ROOT, 1)),
+    "context entry of 00:00.0 is not in memory": (legacy, lambda rig: rig.root(END)),
+    "context entry of 00:02.0: reserved bits 0x10 are set": (
+        legacy, lambda rig: set_bit(rig, OF_LEGACY, 4),
+    ),
+    "context entry of 00:02.0: TT is reserved": (legacy, lambda rig: rig.context(tt=3)),
+    "context entry of 00:02.0: the unit has no AW 5": (legacy, lambda rig: rig.context(aw=5)),
+    "root entry of bus 00 is not in memory ": (scalable, lambda rig: rig.set_root(END)),
+    "context entry of 00:00.0 is not in memory ": (scalable, lambda rig: rig.root(END)),
+    "context entry of 00:02.0: reserved bits 0x80 are set": (
+        scalable, lambda rig: set_bit(rig, OF_SCALABLE, 7),
+    ),
+    "context entry of 00:02.0: PRE without DTE": (
+        scalable, lambda rig: rig.context(dte=False, pre=True),
+    ),
+    "PASID directory of 00:02.0 is not in memory": (
+        scalable, lambda rig: rig.context(directory=END),
+    ),
+    "PASID entry 0x0 of 00:02.0 is not in memory": (scalable, lambda rig: rig.directory(END)),
+    "interrupt-remapping entry 2: reserved bits 0x4 are set": (
+        scalable, lambda rig: rig.put(INTERRUPTS + 32, PostedIrte(
+            PostedIrte.of(p=True, im=True, vv=0x30, pdal=0x6000, svt=1) | 4)),
+    ),
+    "interrupt-remapping entry 2: no memory at 0x4000000": (scalable, lambda rig: posted(rig, END)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("message", SPOILT)
+def test_what_is_wrong_with_a_structure_is_said(message: str) -> None:
+    make, breaks = SPOILT[message]
+    rig = make()
+    assert lint_structures(rig.unit) == []
+    breaks(rig)
+    (first, *_) = lint_structures(rig.unit)
+    assert first.message == message.strip()
+
+
 def test_domain_id_0_is_for_absent_entries_under_caching_mode() -> None:
     rig = scalable(cm=True)
     assert lint_structures(rig.unit) == []

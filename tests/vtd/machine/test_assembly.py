@@ -22,6 +22,7 @@ from vtd.machine.description import Machine, Slot, read_machine
 from vtd.machine.reading import MachineError
 from vtd.machine.writing import toml_text, write_machine
 from vtd.software.driver import Driver
+from vtd.unit.registers.capabilities import PROFILES
 
 
 class Slow(Edu):
@@ -196,6 +197,136 @@ WRONG = {
     "conventional bridge with ACS": (
         UNIT + '[[bridge]]\nname = "b"\nat = "00:01.0"\nkind = "pci_to_pci"\nacs = true\n',
         ["m:5: bridge b: acs: a conventional bridge has no such capability"],
+    ),
+    "an address width that no host has": (
+        "address_bits = 60\n" + UNIT,
+        ["m: address_bits: 60 is not from 12 to 52"],
+    ),
+    "unknown profile": (
+        UNIT.replace("qemu", "cray"),
+        [f"m:1: unit 1: profile: 'cray' is none of {', '.join(PROFILES)}"],
+    ),
+    "neither profile nor registers": (
+        "[[unit]]\nbase = 0xfed90000\ncap = 1\n",
+        ["m:1: unit 1: version: missing, and there is no profile"],
+    ),
+    "unknown field": (
+        UNIT + "set = { colour = 1 }\n",
+        ["m:1: unit 1: set: colour: 1 is no value of a field of that name"],
+    ),
+    "a field that is no number": (
+        UNIT + 'set = { mgaw = "x" }\n',
+        ["m:1: unit 1: set: mgaw: 'x' is no value of a field of that name"],
+    ),
+    "a field that is too large": (
+        UNIT + "set = { mgaw = 1000 }\n",
+        ["m:1: unit 1: set: mgaw: 1000 is no value of a field of that name"],
+    ),
+    "registers over each other": (
+        UNIT + "set = { fro = 0x10 }\n",
+        [
+            "m:1: unit 1: 11.4: FRO or IRO puts ExtendedCapability over FaultRecording",
+            "m:1: unit 1: 11.4: FRO or IRO puts FaultRecording over GlobalCommand",
+            "m:1: unit 1: registers overlap: ",
+        ],
+    ),
+    "a window of no power of two": (
+        UNIT + "size = 0x3000\n",
+        ["m:1: unit 1: size: 0x3000 is no power of two from 4 KiB to 128 MiB"],
+    ),
+    "registers beyond the address width": (
+        UNIT.replace("0xfed90000", "0x10_0000_0000_0000"),
+        ["m:1: unit 1: base: registers up to 0x10000000000fff are beyond the address width"],
+    ),
+    "ACS enabled that is not there": (
+        UNIT + PORT + 'acs = ["sv"]\nacs_enabled = ["rr"]\n',
+        ["m:5: bridge port: acs_enabled: rr is not in acs"],
+    ),
+    "VFs for a model that has its own": (
+        UNIT + '[[function]]\nat = "00:02.0"\nmodel = "nic82576"\n'
+        "sriov = { total = 4, first_offset = 8, stride = 8 }\n",
+        ["m:5: function 1: sriov: nic82576 has its own; see its parameters"],
+    ),
+    "VFs without numbers": (
+        UNIT + '[[function]]\nat = "00:02.0"\n'
+        "sriov = { total = 4, first_offset = 0, stride = 0 }\n",
+        ["m:5: function 1: sriov: 4 VFs from 0x0 on can't be numbered"],
+    ),
+    "device-TLBs of no VFs": (
+        UNIT + '[[function]]\nat = "00:02.0"\nvf_ats = true\n',
+        ["m:5: function 1: vf_ats: there are no virtual functions"],
+    ),
+    "a second device-TLB": (
+        UNIT + '[[function]]\nat = "00:02.0"\nmodel = "dma_engine"\nats = true\n',
+        ["m:5: function 1: ats: has a device-TLB already"],
+    ),
+    "a bus number that leads to another": (
+        UNIT + PORT + 'buses = "01"\n[[function]]\nname = "f"\nat = "port/00.0"\n'
+        '[[function]]\nname = "g"\nat = "01:00.0"\n',
+        ["m:10: function f: at: its bus number makes it 0000:01:00.0, as g is"],
+    ),
+    "a region for a device of another segment": (
+        UNIT + '[[function]]\nname = "f"\nat = "0001:00:02.0"\n'
+        '[[region]]\nstart = 0x1000\nsize = 0x1000\ndevices = ["f"]\n',
+        ["m:8: region 1: devices: f is not in segment 0000"],
+    ),
+    "a region beyond the address width": (
+        UNIT + '[[function]]\nname = "f"\nat = "00:02.0"\n'
+        '[[region]]\nstart = 0xffffffffff000\nsize = 0x2000\ndevices = ["f"]\n',
+        ["m:8: region 1: size: reaches beyond 48 address bits"],
+    ),
+    "an I/O APIC of another segment": (
+        UNIT + '[[unit.io_apic]]\nid = 1\nat = "0001:00:1f.0"\n',
+        ["m:1: unit 1: io_apic 1: at: not on a root bus of the unit's segment"],
+    ),
+    "a name twice": (
+        UNIT + '[[function]]\nname = "f"\nat = "00:02.0"\n'
+        '[[function]]\nname = "f"\nat = "00:03.0"\n',
+        ["m:8: function f: name: there is another f"],
+    ),
+    "a domain of two VMD endpoints": (
+        UNIT + '[[vmd]]\nname = "v"\nat = "00:02.0"\ndomain = 0x10000\n'
+        '[[vmd]]\nname = "w"\nat = "00:03.0"\ndomain = 0x10000\n',
+        [
+            "m:5: vmd v: domain: 0x10000 belongs to another one too",
+            "m:9: vmd w: domain: 0x10000 belongs to another one too",
+        ],
+    ),
+    "a VMD endpoint behind another": (
+        UNIT + '[[vmd]]\nname = "v"\nat = "00:02.0"\ndomain = 0x10000\n'
+        '[[vmd]]\nname = "w"\nat = "10000:00:02.0"\ndomain = 0x10001\n',
+        ["m:9: vmd w: at: a VMD endpoint in the domain of another one"],
+    ),
+    "a bridge with a name that is none": (
+        UNIT + PORT.replace('"port"', '"a/b"'),
+        ["m:5: bridge a/b: name: 'a/b' is no name"],
+    ),
+    "a function with a name that is none": (
+        UNIT + '[[function]]\nname = "a/b"\nat = "00:02.0"\n',
+        ["m:5: function a/b: name: 'a/b' is no name"],
+    ),
+    "more ports than devices": (
+        UNIT + PORT + '[[switch]]\nname = "s"\nat = "port/00.0"\nports = 33\n',
+        ["m:9: switch s: ports: 33 are more than a bus has devices"],
+    ),
+    "a switch without a port above": (
+        UNIT + '[[switch]]\nname = "s"\nat = "00:02.0"\nports = 1\n',
+        ["m:5: switch s: at: upstream_port on a root bus, not behind root_port or downstream_port"],
+    ),
+    "a switch behind a conventional bridge": (
+        UNIT
+        + PORT.replace("root_port", "pci_to_pci")
+        + '[[switch]]\nname = "s"\nat = "port/00.0"\nports = 1\n',
+        ["m:9: switch s: at: upstream_port behind pci_to_pci, not root_port or downstream_port"],
+    ),
+    "a root port behind another": (
+        UNIT + PORT + PORT.replace('"port"', '"q"').replace("00:1c.0", "port/00.0"),
+        ["m:9: bridge q: at: root_port behind a bridge, not on a root bus"],
+    ),
+    "a function inside a switch": (
+        UNIT + PORT + '[[switch]]\nname = "s"\nat = "port/00.0"\nports = 1\n'
+        '[[function]]\nat = "s/02.0"\n',
+        ["m:13: function 1: at: s is an upstream_port: use one of its ports"],
     ),
 }
 
