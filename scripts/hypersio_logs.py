@@ -13,7 +13,8 @@ from pathlib import Path
 
 from vtd.batch.columns import RowKind
 from vtd.sweeps.designs import Space, parse_shapes
-from vtd.sweeps.running import carry_out, tasks_of
+from vtd.sweeps.running import tasks_of
+from vtd.sweeps.steps import carry_out
 from vtd.traces import parquet
 from vtd.traces.reading import read_trace
 from vtd.traces.workload import Workload

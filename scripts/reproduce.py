@@ -15,7 +15,8 @@ from scripts import hypersio_logs
 from vtd.sweeps.costs import Costs
 from vtd.sweeps.designs import INVALIDATING, Space, parse_shapes
 from vtd.sweeps.results import Result, results
-from vtd.sweeps.running import carry_out, tasks_of
+from vtd.sweeps.running import tasks_of
+from vtd.sweeps.steps import carry_out
 from vtd.traces import parquet
 from vtd.traces.workload import Workload
 

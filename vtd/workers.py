@@ -15,11 +15,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import wait as wait_for_any
-from typing import Any, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 J = TypeVar("J")
 R = TypeVar("R")
 S = TypeVar("S")
+P = TypeVar("P")
+D = TypeVar("D")
 TRIES = 3
 """How often jobs are begun again after a worker died, before that is an error."""
 
@@ -93,20 +95,26 @@ def on_cluster(work: Callable[[J], R], jobs: Iterable[J], address: str) -> Itera
                 running.add(client.submit(work, job, pure=False))
 
 
+class Wave(NamedTuple, Generic[P, D, S, R]):
+    """What workers do with parts, and with states that go through all of them."""
+
+    read: Callable[[P], D]
+    carry_on: Callable[[S, D], S]
+    """Leaves the state that it is given as it is: from there it goes on if a worker dies."""
+    end: Callable[[S], R]
+
+
 def waves_on_cluster(
-    read: Callable[[J], R],
-    carry_on: Callable[[S, R], S],
-    parts: Sequence[J],
-    states: Sequence[S],
+    wave: Wave[P, D, S, R],
+    parts: Sequence[P],
+    states: Sequence[Any],
     client: Any,
     done: Callable[[int], None],
-) -> list[S]:
-    """What becomes of states that go through all parts, by the workers of a Dask client.
+) -> list[R]:
+    """What becomes of states, or futures of states, by the workers of a Dask client.
 
     A part is read once, by the worker whose turn it is. The states come there one behind the other,
-    and those in front are elsewhere by then, at the next part. ``carry_on`` leaves the state that
-    it is given as it is: from there Dask goes on, on others, when a worker has died. ``done`` hears
-    how many parts are.
+    and those in front are elsewhere by then, at the next part. ``done`` hears how many parts are.
     """
     from distributed import wait  # noqa: PLC0415 - an extra
 
@@ -114,11 +122,11 @@ def waves_on_cluster(
     futures: list[Any] = list(states)
     for number, part in enumerate(parts, 1):
         workers = sorted(client.nthreads())
-        here: dict[str, Any] = {}
+        here: dict[str, Any] = {"pure": False}
         if len(workers) > 1:  # Dask lets a task wait for the last worker that there was
-            here = {"workers": [workers[number % len(workers)]], "allow_other_workers": True}
-        data = client.submit(read, part, pure=False, **here)
-        futures = [client.submit(carry_on, each, data, pure=False, **here) for each in futures]
+            here |= {"workers": [workers[number % len(workers)]], "allow_other_workers": True}
+        data = client.submit(wave.read, part, **here)
+        futures = [client.submit(wave.carry_on, each, data, **here) for each in futures]
         begun.append(futures)
         if len(begun) > 2 * max(1, len(workers)):  # more of them would wait in memory
             first = begun.popleft()
@@ -127,7 +135,7 @@ def waves_on_cluster(
                 if future.status == "error":
                     future.result()
             done(number - len(begun))
-    found: list[S] = client.gather(futures)
+    found: list[R] = client.gather(client.map(wave.end, futures, pure=False))
     return found
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
+from vtd.commands import timed_steps
 from vtd.commands.counted import counted
 from vtd.commands.design_options import DesignCommand, Designs
 from vtd.commands.extras import needing
@@ -21,11 +22,10 @@ from vtd.commands.rendering.progress import StatusLine
 from vtd.commands.trace_files import known_sources, open_rows
 
 if TYPE_CHECKING:
+    from vtd.commands.timed_steps import Answer
     from vtd.sweeps.designs import Pass
+    from vtd.sweeps.outcomes import Outcome
     from vtd.sweeps.results import Result
-    from vtd.sweeps.running import Outcome, Task
-    from vtd.sweeps.simulation import Batch
-    from vtd.traces.parquet import Part
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
@@ -80,8 +80,8 @@ def sweep(
     """
     with needing("batch", "sweep"):
         from vtd.sweeps.costs import parse_costs  # noqa: PLC0415 - needs an extra
+        from vtd.sweeps.outcomes import State  # noqa: PLC0415
         from vtd.sweeps.results import results, save  # noqa: PLC0415
-        from vtd.sweeps.running import State  # noqa: PLC0415
         from vtd.traces.summary import summarize  # noqa: PLC0415
 
         with unusable_input("vtd sweep"):
@@ -137,8 +137,8 @@ def _outcomes(
 
 
 FIRST_TIME = "after an installation some 10 s go by for compiling"
-Work = tuple[int, "Iterator[tuple[list[Outcome], float]]"]
-"""How many workers there are, and outcomes with the CPU time that they took, as they come."""
+Work = tuple[int, "Iterator[Answer]"]
+"""How many workers there are, and what they answer, as it comes."""
 
 
 def _by_processes(place: str, passes: Sequence[Pass], jobs: int, status: StatusLine) -> Work:
@@ -148,21 +148,13 @@ def _by_processes(place: str, passes: Sequence[Pass], jobs: int, status: StatusL
     tasks = tasks_of(place, passes, jobs)
     workers = min(jobs, len(tasks))
 
-    def answers() -> Iterator[tuple[list[Outcome], float]]:
+    def answers() -> Iterator[Answer]:
         status.show(f"{place}: {counted(len(tasks), 'task')} begun; {FIRST_TIME}")
-        for number, answer in enumerate(in_processes(timed, tasks, workers), 1):
+        for number, answer in enumerate(in_processes(timed_steps.carry_out, tasks, workers), 1):
             status.show(f"{place}: {number} of {counted(len(tasks), 'task')} done")
             yield answer
 
     return workers, answers()
-
-
-def timed(task: Task) -> tuple[list[Outcome], float]:
-    """What comes of a task, and the CPU time of its thread in seconds."""
-    from vtd.sweeps.running import carry_out  # noqa: PLC0415 - needs an extra
-
-    start = time.thread_time()
-    return carry_out(task), time.thread_time() - start
 
 
 @contextmanager
@@ -181,54 +173,25 @@ def _client(address: str | None) -> Iterator[Any]:
 
 def _by_cluster(place: str, passes: Sequence[Pass], client: Any, status: StatusLine) -> Work:
     """Some passes for each worker at a time; all of them go through the trace together."""
-    from vtd.sweeps.running import begin, outcomes_of, parts_of, tasks_of  # noqa: PLC0415
-    from vtd.workers import waves_on_cluster, workers_of  # noqa: PLC0415
+    from vtd.sweeps.running import parts_of, rounds_of  # noqa: PLC0415 - needs an extra
+    from vtd.workers import Wave, waves_on_cluster, workers_of  # noqa: PLC0415
 
     workers = len(workers_of(client))
-    parts, tasks = parts_of(place), tasks_of(place, passes, 2 * workers)
+    parts, rounds = parts_of(place), rounds_of(place, passes, workers)
+    wave = Wave(timed_steps.read_part, timed_steps.carry_on, timed_steps.end)
+    every = counted(len(parts) * len(rounds), "part")
 
-    def answers() -> Iterator[tuple[list[Outcome], float]]:
-        status.show(f"{place}: {counted(len(parts), 'part')} begun; {FIRST_TIME}")
-        for first in range(0, len(tasks), 2 * workers):
-            some = tasks[first : first + 2 * workers]
+    def answers() -> Iterator[Answer]:
+        status.show(f"{place}: {every} begun; {FIRST_TIME}")
+        for number, tasks in enumerate(rounds):
 
-            def told(done: int, before: int = first, now: int = len(some)) -> None:
-                every = counted(len(parts) * len(tasks), "step")
-                status.show(f"{place}: {len(parts) * before + done * now} of {every} done")
+            def told(done: int, before: int = number * len(parts)) -> None:
+                status.show(f"{place}: {before + done} of {every} done")
 
-            states = [Timed(begin(task), 0.0, 1 / len(some)) for task in some]
-            states = waves_on_cluster(read_timed, carry_on_timed, parts, states, client, told)
-            for task, state in zip(some, states, strict=True):
-                yield outcomes_of(task, state.run), state.seconds
+            begun = [client.submit(timed_steps.begin, task, 1 / len(tasks)) for task in tasks]
+            yield from waves_on_cluster(wave, parts, begun, client, told)
 
     return workers, answers()
-
-
-class Timed(NamedTuple):
-    """A run on a cluster, and its CPU time."""
-
-    run: Any
-    seconds: float
-    share: float
-    """Of the time that reading took, which is for several runs."""
-
-
-def read_timed(part: Part) -> tuple[list[Batch], float]:
-    """A part of a trace, and the CPU time of reading it."""
-    from vtd.sweeps.running import read_part  # noqa: PLC0415 - needs an extra
-
-    start = time.thread_time()
-    return read_part(part), time.thread_time() - start
-
-
-def carry_on_timed(state: Timed, read: tuple[list[Batch], float]) -> Timed:
-    """A run that has seen a part, too."""
-    from vtd.sweeps.running import carry_on  # noqa: PLC0415 - needs an extra
-
-    start, (batches, reading) = time.thread_time(), read
-    run = carry_on(state.run, batches)
-    seconds = state.seconds + state.share * reading + time.thread_time() - start
-    return state._replace(run=run, seconds=seconds)
 
 
 def _row(result: Result) -> dict[str, object]:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vtd.commands.machine import load_machine
 from vtd.commands.reading import unusable_input
 
 if TYPE_CHECKING:
@@ -55,6 +54,8 @@ def open_rows(
 
 def known_sources(machine: str) -> frozenset[int]:
     """The values of column ``source_id`` that functions of a machine can have."""
+    from vtd.commands.machine import load_machine  # noqa: PLC0415 - all devices and units
+
     assembly = load_machine(machine)
     topology = assembly.platform.topology
     return frozenset(

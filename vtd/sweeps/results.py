@@ -13,7 +13,7 @@ from vtd.sweeps.designs import PAGE_SIZES, TABLES, Design, Space, pass_of, shape
 from vtd.traces.places import opened, replacing
 
 if TYPE_CHECKING:
-    from vtd.sweeps.running import Outcome
+    from vtd.sweeps.outcomes import Outcome
 
 FORMAT = "vtd-sweep-1"
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 
 from vtd.sweeps import kernel
 from vtd.sweeps.designs import PAGE_SIZES, Pass
+from vtd.sweeps.outcomes import Counts, Outcome
 from vtd.traces.rows import follows
 from vtd.unit.caching.cache import Replacement, Shape
 
@@ -24,6 +24,8 @@ SEED = 0x9E3779B97F4A7C15
 """Of random replacement, mixed with the shape's."""
 NEEDED = ("time", "address", "length", "kind", "attributes")
 """Columns that the kernel reads."""
+SHARED = 1 + kernel.RANDOM_STATE
+"""Counters that sizes share, and the time."""
 
 
 class Requesters:
@@ -85,25 +87,6 @@ def batch_of(columns: Mapping[str, Array]) -> Batch:
     return Batch(rows, owners, requesters.pairs())
 
 
-@dataclass
-class Counts:
-    """What was counted since the beginning, of all sizes of a pass."""
-
-    time: int
-    requests: int
-    lookups: int
-    bytes: int
-    markers: int
-    removed: int
-    """IOTLB entries that invalidations removed, from the largest cache."""
-    misses: list[int]
-    """By size."""
-    reads: list[int]
-    """Entries of the first stage met, read by walks; by size."""
-    cold: list[int]
-    """Walks from the root; by size."""
-
-
 def empty_caches(shape: Shape, ways: int, caches: int = 1) -> kernel.Cache:
     """Caches of a shape without entries, but of so many ways."""
     return kernel.Cache(
@@ -162,21 +145,18 @@ class Simulation:
             self._since,
         )
 
-    def counts(self, time: int) -> Counts:
-        """The counters as they are, at a time of the trace."""
-        state = self._state
+    def counters(self, time: int) -> Array:
+        """The counters as they are, at a time of the trace: as :func:`counts_of` takes them."""
         at_least = np.cumsum(self._depths[::-1])[::-1]
-        return Counts(
-            time,
-            int(state[kernel.REQUESTS]),
-            int(state[kernel.LOOKUPS]),
-            int(state[kernel.BYTES]),
-            int(state[kernel.MARKERS]),
-            int(state[kernel.REMOVED]),
-            at_least[self._ways].tolist(),
-            (self._walks @ np.arange(kernel.TOP)).tolist(),
-            self._cold.tolist(),
-        )
+        by_size = at_least[self._ways], self._walks @ np.arange(kernel.TOP), self._cold
+        shared = [time], self._state[: kernel.RANDOM_STATE]
+        return np.concatenate((*shared, *by_size), dtype=np.uint64, casting="unsafe")
+
+
+def counts_of(counters: Array) -> Counts:
+    """Counters with names."""
+    shared, by_size = counters[:SHARED], counters[SHARED:].reshape(3, -1)
+    return Counts(*shared.tolist(), *by_size.tolist())
 
 
 def contents(simulation: Simulation, ways: int) -> list[list[tuple[int, int]]]:
@@ -196,7 +176,11 @@ class Run:
 
     def __init__(self, passes: Iterable[Pass], window: int) -> None:
         self._simulations = [Simulation(each) for each in passes]
-        self._history: list[list[Counts]] = [[] for _ in self._simulations]
+        self._history: list[Array] = [
+            np.empty((0, SHARED + 3 * len(each.wanted.ways)), np.uint64)
+            for each in self._simulations
+        ]
+        """Counters of each pass; arrays, as a run travels between workers."""
         self._requesters = Requesters()
         self._window = self._left = window
         self._time = 0
@@ -230,12 +214,17 @@ class Run:
                 self._keep()
         self.rows += count
 
-    def history(self) -> list[list[Counts]]:
-        """Of each pass, to the last row."""
+    def outcomes(self) -> list[Outcome]:
+        """What came of each pass, to the last row."""
         if not self.rows or self._left != self._window:
             self._keep()
-        return self._history
+        return [
+            Outcome(each.wanted, self.requesters, self.start or 0, [*map(counts_of, told)])
+            for each, told in zip(self._simulations, self._history, strict=True)
+        ]
 
     def _keep(self) -> None:
-        for simulation, told in zip(self._simulations, self._history, strict=True):
-            told.append(simulation.counts(self._time))
+        self._history = [
+            np.vstack([told, simulation.counters(self._time)])
+            for told, simulation in zip(self._history, self._simulations, strict=True)
+        ]

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -15,26 +18,16 @@ pytest.importorskip("pyarrow", reason="sweeps need the batch extra")
 from pyarrow import parquet as pq
 
 from vtd.cli import main
-from vtd.commands import sweep as command
+from vtd.commands import timed_steps
 from vtd.sweeps.designs import Space, parse_shapes
+from vtd.sweeps.outcomes import Outcome, State
 from vtd.sweeps.results import load
-from vtd.sweeps.running import (
-    MOST_PASSES,
-    Outcome,
-    State,
-    Task,
-    begin,
-    carry_on,
-    carry_out,
-    outcomes_of,
-    parts_of,
-    read_part,
-    tasks_of,
-)
-from vtd.sweeps.simulation import Batch, Run
+from vtd.sweeps.running import MOST_PASSES, Task, parts_of, rounds_of, tasks_of
+from vtd.sweeps.simulation import Batch
+from vtd.sweeps.steps import begin, carry_on, carry_out, end, read_part
 from vtd.traces import parquet
 from vtd.traces.rows import TraceError
-from vtd.workers import in_processes, on_cluster, waves_on_cluster
+from vtd.workers import Wave, in_processes, on_cluster, waves_on_cluster
 
 ROOT = Path(__file__).parents[3]
 NIC = '[[stream]]\nkind = "nic"\nring = 64\nfunctions = 4\ninvalidation = "strict"\n'
@@ -126,7 +119,7 @@ def test_a_sweep_goes_on_where_it_was_stopped(
         carried.append(task)
         return carry_out(task), 1.0
 
-    monkeypatch.setattr(command, "timed", noted)
+    monkeypatch.setattr(timed_steps, "carry_out", noted)
     again = run(trace, *words)
     assert [each.iotlb.sets for task in carried for each in task.passes] == [4, 8]
     assert again.splitlines()[:-1] == whole.splitlines()[:-1]
@@ -167,6 +160,38 @@ def test_every_worker_gets_as_many_tasks_of_all_kinds(trace: str, workers: int, 
     assert len(passes) < 4 * tasks or all(len(each) > 1 for each in sets)
 
 
+@pytest.mark.parametrize(
+    ("passes", "workers", "rounds"),
+    [
+        (5, 2, [[2, 2, 1]]),
+        (4, 2, [[2, 2]]),
+        (1, 2, [[1]]),
+        (3, 8, [[1, 1, 1]]),
+        (20, 1, [[5, 5], [5, 5]]),
+        (40, 2, [[7, 7, 6], [7, 7, 6]]),
+    ],
+)
+def test_no_task_of_a_round_is_more_than_the_share_of_a_worker(
+    trace: str, passes: int, workers: int, rounds: list[list[int]]
+) -> None:
+    every = Space(parse_shapes(f"ways=1..{passes} policy=fifo")).passes()
+    found = rounds_of(trace, every, workers)
+    assert [[len(task.passes) for task in tasks] for tasks in found] == rounds
+    divided = [each for tasks in found for task in tasks for each in task.passes]
+    assert len(divided) == passes
+    assert set(divided) == set(every)
+    for tasks in found:
+        share = max(1, sum(len(task.passes) for task in tasks) // workers)
+        assert all(len(task.passes) <= min(share, MOST_PASSES) for task in tasks)
+
+
+def test_who_only_sends_steps_to_workers_imports_no_numba() -> None:
+    needed = "vtd.commands.sweep", "vtd.commands.timed_steps", "vtd.sweeps.results", "vtd.workers"
+    said = f"import sys, vtd.sweeps.running, {', '.join(needed)}; print('numba' in sys.modules)"
+    result = subprocess.run([sys.executable, "-c", said], capture_output=True, check=True)
+    assert result.stdout.split() == [b"False"]
+
+
 def test_the_state_belongs_to_the_trace(trace: str, tmp_path: Path) -> None:
     passes = Space(parse_shapes("ways=1..4")).passes()
     (task,) = tasks_of(trace, passes, 1)
@@ -200,13 +225,13 @@ def test_a_cluster_reads_parquet(tmp_path: Path) -> None:
 
 
 class DyingOnce:
-    """``carry_on`` of a worker that is killed in its third step."""
+    """``carry_on`` of a worker that is killed in the fifth part."""
 
     def __init__(self, marker: Path) -> None:
         self._marker = marker
 
-    def __call__(self, run: Run, batches: list[Batch]) -> Run:
-        if run.rows > 4000 and not self._marker.exists():
+    def __call__(self, run: bytes, batches: list[Batch]) -> bytes:
+        if pickle.loads(run).rows >= 4000 and not self._marker.exists():
             self._marker.touch()
             os._exit(9)
         return carry_on(run, batches)
@@ -229,15 +254,13 @@ def test_a_dask_cluster_survives_a_worker_that_is_killed(trace: str, tmp_path: P
         with distributed.Client(cluster) as client:
             client.wait_for_workers(2, timeout=60)  # the first one is back
             step = DyingOnce(tmp_path / "killed in a wave")
-            states = [begin(task) for task in tasks]
-            runs = waves_on_cluster(read_part, step, parts, states, client, told.append)
+            wave = Wave(read_part, step, end)
+            outcomes = waves_on_cluster(wave, parts, [*map(begin, tasks)], client, told.append)
         words = ("--iotlb", "sets=1..4", "ways=4", "--dask", cluster.scheduler_address)
         rows = json.loads(run(trace, *words, "--format", "json"))["results"]
     assert sorted(found) == sorted(expected)
     assert (tmp_path / "killed in a wave").exists()
     assert told == sorted(told)
     assert told[-1] > 1
-    assert [outcomes_of(*each) for each in zip(tasks, runs, strict=True)] == [
-        carry_out(task) for task in tasks
-    ]
+    assert outcomes == [carry_out(task) for task in tasks]
     assert [row["misses"] for row in rows] == expected

@@ -25,13 +25,14 @@ from vtd.batch.columns import ONLY_LEAVES, RowKind, new_rows  # noqa: E402
 from vtd.software.driver import Driver  # noqa: E402
 from vtd.sweeps import kernel  # noqa: E402
 from vtd.sweeps.designs import Invalidating, Pass  # noqa: E402
+from vtd.sweeps.outcomes import Counts  # noqa: E402
 from vtd.sweeps.simulation import (  # noqa: E402
-    Counts,
     Requesters,
     Run,
     Simulation,
     batch_of,
     contents,
+    counts_of,
 )
 from vtd.traces.rows import TraceError, TraceRow  # noqa: E402
 from vtd.unit.caching.cache import OFF, Replacement, Shape  # noqa: E402
@@ -145,7 +146,7 @@ def run(wanted: Pass, trace: list[TraceRow]) -> tuple[Simulation, Counts]:
     first = [TraceRow(0, 0, source_id=each, kind=RowKind.MARKER) for each in SOURCES]
     every = columns(first + trace)
     simulation.feed(every, requesters.numbers(every), requesters.count)
-    return simulation, simulation.counts(0)
+    return simulation, counts_of(simulation.counters(0))
 
 
 @settings(max_examples=20)
@@ -245,9 +246,9 @@ def test_the_history_does_not_depend_on_how_the_trace_is_cut() -> None:
         through = Run([wanted], 100)
         for start in range(0, len(UNMAPS), size):
             through.feed(batch_of(columns(UNMAPS[start : start + size])))
-        (history,) = through.history()
-        assert (through.rows, through.requesters, len(history)) == (2000, 1, 20)
-        told.append([(each.time, each.misses) for each in history])
+        (outcome,) = through.outcomes()
+        assert (through.rows, outcome.requesters, len(outcome.history)) == (2000, 1, 20)
+        told.append([(each.time, each.misses) for each in outcome.history])
     assert told[0] == told[1] == told[2]
 
 
@@ -257,7 +258,7 @@ def test_requesters_keep_their_numbers_from_batch_to_batch() -> None:
     for sources in (SOURCES, SOURCES[::-1], SOURCES):
         through.feed(batch_of(columns([TraceRow(0, 0, 0, 1, source_id=at) for at in sources])))
     assert through.requesters == 3
-    assert through.history()[0][-1].misses == [3]
+    assert through.outcomes()[0].history[-1].misses == [3]
 
 
 def test_rows_that_are_earlier_than_those_of_the_batch_before_are_refused() -> None:

@@ -18,7 +18,13 @@ from pyarrow import parquet as pq  # noqa: E402
 
 from vtd.batch.columns import NO_PASID, REQUESTS, RowKind, new_rows  # noqa: E402
 from vtd.traces import parquet  # noqa: E402
-from vtd.traces.rows import TraceError, TraceRow, in_arrays  # noqa: E402
+from vtd.traces.rows import (  # noqa: E402
+    CHECKED_AT_ONCE,
+    TraceError,
+    TraceRow,
+    checked,
+    in_arrays,
+)
 
 U64 = st.integers(0, (1 << 64) - 1)
 U32 = st.integers(0, (1 << 32) - 1)
@@ -52,6 +58,15 @@ def test_addresses_are_stored_as_differences_and_the_rest_as_numbers_of_values(
         differences = column.path_in_schema in parquet.DIFFERENCES
         assert ("DELTA_BINARY_PACKED" in column.encodings) is differences
         assert column.compression == "ZSTD"
+
+
+@pytest.mark.parametrize("at", [CHECKED_AT_ONCE - 1, CHECKED_AT_ONCE, 2 * CHECKED_AT_ONCE + 3])
+def test_a_wrong_row_is_found_wherever_it_is(at: int) -> None:
+    for column, value in (("time", 0), ("kind", 9), ("attributes", 8)):
+        rows = new_rows(3 * CHECKED_AT_ONCE, time=5, access=1)
+        rows[column][at] = value
+        with pytest.raises(TraceError, match=f"row {at + 100}, column {column}: {value}"):
+            list(checked([rows[:10], rows[10:]], 100))
 
 
 @given(st.integers(0, 60), st.integers(1, 9), st.integers(1, 30))
