@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import json
 import shutil
@@ -10,16 +11,24 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 from typer.testing import CliRunner
 
 from pagetables.build import FramePool
 from vtd.cli import main
-from vtd.fuzz import time_limits, tried_driver
-from vtd.fuzz.driver_protocol import DriverMaker, driver_maker
+from vtd.fuzz import library_driver, time_limits, tried_driver
+from vtd.fuzz.driver_protocol import (
+    BrokenDriverError,
+    DriverError,
+    DriverMaker,
+    ProcessDriver,
+    driver_maker,
+)
 from vtd.fuzz.own_driver import OwnDriver
 from vtd.fuzz.tried_driver import DriverFailure, try_driver
 from vtd.software.driver import Driver
@@ -130,6 +139,38 @@ def test_the_command_tells_the_operations() -> None:
     assert (result.exit_code, result.output) == (0, "1 list of operations: nothing wrong\n")
     for wrong in (["nothing"], ["own", "--profile", "none"], ["python:absent.py:X"]):
         assert CliRunner().invoke(main, ["drive", *wrong]).exit_code == 2
+
+
+ANSWERS = """
+import json, sys
+for line in sys.stdin:
+    op = json.loads(line)["op"]
+    done = {"interrupt_allocate": "three", "read_dirty": {"0": 1}}.get(op)
+    print(json.dumps({"done": done}), flush=True)
+"""
+
+
+def test_an_answer_of_the_wrong_kind_is_named(tmp_path: Path) -> None:
+    script = tmp_path / "driver.py"
+    script.write_text(ANSWERS)
+    unit: Any = None  # it is not asked for registers or memory
+    with driver(f"command:{sys.executable} {script}") as maker:
+        made = maker(unit, unit, 0x1000, 0x2000)
+        made.reset()
+        made.attach_pasid(8, 1, 1)
+        made.set_dirty_tracking(1, 1)
+        made.detach_pasid(8, 1)
+        with pytest.raises(BrokenDriverError, match="interrupt_allocate: 'three' is no index"):
+            made.interrupt_allocate(8, 0x30)
+        with pytest.raises(BrokenDriverError, match=r"read_dirty: .* is no list of addresses"):
+            made.read_dirty(1, 0, 0x1000)
+
+
+def test_a_command_that_there_is_none_is_named(tmp_path: Path) -> None:
+    with driver(f"command:{tmp_path}/absent") as maker:
+        failure = try_driver(maker, PROFILES["client"], 0)
+    assert failure is not None
+    assert failure.findings == [f"{tmp_path}/absent: No such file or directory"]
 
 
 class ForgetsDirtyPages(OwnDriver):
@@ -246,6 +287,49 @@ def library(folder: Path, *flags: str) -> str:
     source = EXAMPLES / "legacy.c"
     subprocess.run(["cc", "-shared", "-fPIC", *flags, "-o", file, source], check=True)
     return f"library:{file}"
+
+
+class Loaded(ProcessDriver):
+    """The functions of a library in this process: what the process that loads them does."""
+
+    def __init__(self, path: str, *served: Any) -> None:
+        self._registers, self._memory, start, end = served
+        self._where = {"memory_start": start, "memory_end": end}
+        self._loaded = library_driver.LibraryDriver(path)
+
+    def _call(self, op: str, **arguments: int) -> object:
+        with mock.patch.object(library_driver, "ask", lambda **message: self._serve(message)):
+            answer: Any = self._loaded.carry_out(op, arguments)
+        if "error" in answer:
+            raise DriverError(str(answer["error"]))
+        return answer["done"]
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler")
+@pytest.mark.parametrize(("flags", "wrong"), [((), False), (("-DFORGET",), True)])
+def test_functions_of_a_library_do_the_same_in_any_process(
+    tmp_path: Path, flags: tuple[str, ...], wrong: bool
+) -> None:
+    path = library(tmp_path, *flags).removeprefix("library:")
+    tried = (
+        try_driver(partial(Loaded, path), PROFILES["client"], seed, 12, stores_wait=True)
+        for seed in range(30 if wrong else 2)
+    )
+    failure = next((each for each in tried if each is not None), None)
+    assert (failure is not None) is wrong
+    if failure is not None:
+        assert [each.name for each in failure.operations] == SHORTEST
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler")
+def test_a_process_tells_that_a_library_lacks_a_function(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = library(tmp_path).removeprefix("library:")
+    monkeypatch.setattr(sys, "stdin", io.StringIO('{"op": "detach_pasid", "source_id": 8}\n'))
+    library_driver.main(path)
+    said = json.loads(capsys.readouterr().out)
+    assert said == {"error": "the library has no driver_detach_pasid"}
 
 
 SHORTEST = ["attach", "map", "unmap"]

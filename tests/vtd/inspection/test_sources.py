@@ -17,6 +17,8 @@ from tests.support.nested_image import (
     nested_memory,
 )
 from tests.support.reference_data import CAPTURES
+from tests.support.world import Mode, World
+from vtd.inspection import sources
 from vtd.inspection.sources import list_sources, pages
 from vtd.layouts.registers import GlobalStatus, RootTableAddress, TranslationTableMode
 from vtd.recordings.capture import Capture
@@ -47,6 +49,30 @@ def test_every_present_entry_is_a_source(unit: RemappingUnit) -> None:
         (0x18, None, "no-pasid-entry", None),
         (0x20, None, "reserved", FaultReason.SM_CONTEXT_RESERVED),
     ]
+
+
+@pytest.mark.parametrize("flawed", [False, True])
+@pytest.mark.parametrize("mode", Mode)
+def test_large_tables_are_listed_as_small_ones_are(
+    mode: Mode, flawed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("numpy", reason="needs the fast extra")
+    world = World(mode)
+    name = "first1" if mode in (Mode.FIRST, Mode.NESTED) else "second1"
+    if flawed and name in world.places:
+        address, _ = world.places[name]
+        world.memory.write(address + 8, (1 << 51 | 7).to_bytes(8, "little"))  # beyond HAW
+    remapping = world.start().unit.remapping
+    target = next(each.target for each in list_sources(remapping) if each.target is not None)
+    told = []
+    for small in (sources.SMALL, 0):
+        monkeypatch.setattr(sources, "SMALL", small)
+        refused: list[str] = []
+        listed = pages(remapping, target, refused=lambda *part: refused.append(repr(part)))  # noqa: B023
+        told.append((listed, refused))
+    assert told[0] == told[1]
+    assert bool(told[0][0]) == ("pass-through" not in mode.value)
+    assert bool(told[0][1]) == (flawed and name in world.places)
 
 
 def test_nested_pages_lead_through_guest_addresses(unit: RemappingUnit) -> None:

@@ -77,6 +77,39 @@ def test_qemu_lines_are_requests_once_and_invalidations_of_who_is_in_the_domain(
     ]  # fmt: skip
 
 
+SEEN = """\
+vtd_iotlb_page_update IOTLB page update sid 0x10 iova 0x5000 slpte 0x80003 domain 0x7
+vtd_iotlb_page_update IOTLB page update sid 0x18 iova 0x6000 slpte 0x90003 domain 0x8
+"""
+
+
+@pytest.mark.parametrize(
+    ("lines", "removed"),
+    [
+        ("vtd_inv_desc_iotlb_pages domain 0x7 addr 0x5123 mask 0x1", [(0x5000, 0x2000, 0x10)]),
+        ("vtd_inv_desc_iotlb_domain iotlb invalidate domain 0x8", [(0, 0, 0x18)]),
+        ("vtd_inv_desc_iotlb_global iotlb invalidate global", [(0, 0, 0x10), (0, 0, 0x18)]),
+        ("vtd_inv_desc_iotlb_domain iotlb invalidate domain 0x9", []),
+        ("vtd_inv_desc invalidate desc type iotlb high 0x0 low 0x12", [(0, 0, 0x10), (0, 0, 0x18)]),
+        ("vtd_inv_desc invalidate desc type iotlb high 0x0 low 0x80022", [(0, 0, 0x18)]),
+        ("vtd_inv_desc invalidate desc type iotlb high 0x0 low 0x80002", []),
+        (
+            "vtd_inv_desc_iotlb_domain iotlb invalidate domain 0x8\n"
+            "vtd_inv_desc invalidate desc type iotlb high 0x0 low 0x80022",
+            [(0, 0, 0x18)],
+        ),
+    ],
+)
+def test_an_invalidation_of_qemu_concerns_who_was_seen_in_its_domain(
+    lines: str, removed: list[tuple[int, int, int]]
+) -> None:
+    """Where lines of their own tell of invalidations, descriptors tell nothing more."""
+    rows = rows_of(f"{SEEN}a line of something else\n{lines}\n")
+    assert [row.kind for row in rows[:2]] == [DMA, DMA]
+    assert all(row.kind == INVALIDATE and not row.attributes for row in rows[2:])
+    assert [(row.address, row.length, row.source_id) for row in rows[2:]] == removed
+
+
 def test_hypersio_logs_have_levels_masks_and_times() -> None:
     assert rows_of(HYPERSIO) == [
         TraceRow(0, 0xFFE0_0000, 0x140_0000, 1, source_id=0x18),
@@ -166,6 +199,7 @@ def test_unsorted_lines_are_named_unless_they_are_to_be_sorted() -> None:
         ('{"address": 1, "length": 4294967296}\n', "row 0, column length: 4294967296 does not fit"),
         ("time,address\n1,2\n3,zz\n", "line 3, column address: 'zz' is no number"),
         (QEMU.replace("00:03.00", "00:03.09"), "line 3, column source_id"),
+        (HYPERSIO.replace(".000003", ".000000"), "line 2, column time: before the first line"),
         (gzip.compress(b'{"address": 1}\n' * 900, mtime=0)[:60], "not all of a gzip file"),
     ],
 )
