@@ -48,11 +48,15 @@ SIZE = 1514
 ADDRESSES = bytes.fromhex("020000000001020000000002")
 PLAIN = ADDRESSES + b"\x88\xb5" + bytes(SIZE - 14)
 COMMAND = 0x2B30_0000
-"""A data descriptor: end of packet, insert the check sequence, report."""
+HEADER_COMMAND = 0x2230_0000
+"""Data descriptors: end of packet, insert the check sequence, report; and one before that."""
 CHECKSUMS = 2 << 40
 """Insert that of layer 4: Linux has put in that of IPv4 itself, unless there are segments."""
 CONTEXT = (14 << 9 | 20, 0x2020_0C00 | 20 << 40)
 """IPv4 and TCP without options."""
+HEADERS = 14 + 20 + 20
+SLOTS = 3
+"""Descriptors of a TCP frame as Linux sends it: context, headers, payload."""
 RING_SIZES = (64, 256, 1024, 4096)
 IOTLB_SIZES = (64, 256, 1024, 4096)
 
@@ -81,16 +85,20 @@ class Port:
     buffers: bytes
     """The receive ring as software fills it."""
     offloads: bool
-    """Each frame has a context descriptor before its own, as igb sends them."""
 
     @property
     def transmit_ring(self) -> int:
         return RINGS + 0x10_0000
 
+    @property
+    def slots(self) -> int:
+        """Transmit descriptors of a frame."""
+        return SLOTS if self.offloads else 1
+
     def send(self) -> None:
         """Send what is in the transmit ring, all but one frame of it."""
         self.nic.bars[0].write(TRANSMIT + 0x10, 4, 0)
-        self.nic.bars[0].write(TRANSMIT + 0x18, 4, (self.count - 1) << self.offloads)
+        self.nic.bars[0].write(TRANSMIT + 0x18, 4, (self.count - 1) * self.slots)
         self.sink.frames.clear()
 
     def receive(self) -> None:
@@ -105,13 +113,17 @@ class Port:
     def requests_of_sending(self) -> None:
         """The requests of the same frames sent, by hand."""
         dma, at, offloads = self.nic.dma, self.transmit_ring, self.offloads
-        done = self.memory.read(at + 16 * offloads + 12, 4)
+        start = HEADERS if offloads else 0
+        done = self.memory.read(at + 16 * (self.slots - 1) + 12, 4)
         for number in range(self.count - 1):
+            buffer = BUFFERS + (number << 12)
             if offloads:
                 dma.read(at, 16)
-                at += 16
+                dma.read(at + 16, 16)
+                dma.read(buffer, HEADERS)
+                at += 32
             dma.read(at, 16)
-            dma.read(BUFFERS + (number << 12), SIZE)
+            dma.read(buffer + start, SIZE - start)
             dma.write(at + 12, done)
             at += 16
 
@@ -149,10 +161,13 @@ def port(count: int, policy: CachePolicy = KEEPS_STALE, *, offloads: bool = Fals
         memory.write(buffer, frame)
         if offloads:  # software leaves the sum of the pseudo header in the field
             memory.write(buffer + 50, pseudo_header(frame, dissect(frame)).to_bytes(2, "big"))
-        descriptors = struct.pack("<QQ", buffer, COMMAND | SIZE | SIZE << 46 | CHECKSUMS * offloads)
+        descriptors = [buffer, COMMAND | SIZE | SIZE << 46]
         if offloads:
-            descriptors = struct.pack("<QQ", *CONTEXT) + descriptors
-        memory.write(made.transmit_ring + len(descriptors) * number, descriptors)
+            high = SIZE << 46 | CHECKSUMS
+            descriptors = [*CONTEXT, buffer, HEADER_COMMAND | HEADERS | high]
+            descriptors += [buffer + HEADERS, COMMAND | SIZE - HEADERS | high]
+        at = made.transmit_ring + 8 * len(descriptors) * number
+        memory.write(at, struct.pack(f"<{len(descriptors)}Q", *descriptors))
     write = nic.bars[0].write
     for offset, value in (
         (0x0100, 0x0400_8022),
@@ -163,7 +178,7 @@ def port(count: int, policy: CachePolicy = KEEPS_STALE, *, offloads: bool = Fals
         write(offset, 4, value)
     for queue, base, size in (
         (RECEIVE, RINGS, 16 * count),
-        (TRANSMIT, made.transmit_ring, 16 * count << offloads),
+        (TRANSMIT, made.transmit_ring, 16 * count * made.slots),
     ):
         for at, value in ((0, base), (8, size), (0xC, 0x0200_0402), (0x28, 1 << 25)):
             write(queue + at, 4, value)

@@ -146,7 +146,7 @@ class Nic82576(PciFunction):
         self.statistics = Statistics(bank)
         Semaphores(bank)
         self._receive = [ReceiveQueue(number, values) for number in range(QUEUES)]
-        self._transmit = [TransmitQueue(number, values, self._send) for number in range(QUEUES)]
+        self._transmit = [TransmitQueue(number, bank, self._send) for number in range(QUEUES)]
         bank.on_read[STATUS] = self._status
         bank.on_write[STATUS] = self._write_status
         bank.on_write[CTRL] = self._control
@@ -222,6 +222,7 @@ class Nic82576(PciFunction):
         """A virtual function was reset, by its driver or on its function level."""
         values, shift = self._values, vf_cause(index)
         own = (1 << VF_VECTORS) - 1 << shift
+        self.bank.written += 1
         for queue in (index, index + POOLS):
             values[RXDCTL + queue] &= ~QUEUE_ENABLE
             values[TXDCTL + queue] &= ~QUEUE_ENABLE

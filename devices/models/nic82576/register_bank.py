@@ -16,11 +16,14 @@ class RegisterBank:
 
     def __init__(self) -> None:
         self.values = list(RESET)
+        self.written = 0
+        """How often software changed registers: it needs no second look while that is the same."""
         self.on_read: dict[NicRegister, Callable[[int], int]] = {}
         self.on_write: dict[NicRegister, Callable[[int, int], None]] = {}
 
     def reset(self, *, everything: bool) -> None:
         """Every register as after power-on, or those that a software reset concerns."""
+        self.written += 1
         kept = [] if everything else [(place, self.values[place]) for place in KEPT]
         self.values[:] = RESET
         for place, value in kept:
@@ -51,6 +54,7 @@ class RegisterBank:
         cell = CELLS.get(offset)
         if cell is None or size != 4:
             return
+        self.written += 1
         register, index = cell
         writable, place = register.writable, register + index
         after = self.values[place] & ~writable | value & writable

@@ -17,6 +17,7 @@ from devices.models.nic82576.descriptors import (
     LegacyTransmit,
 )
 from devices.models.nic82576.offload import read_context, segments, with_checksums
+from devices.models.nic82576.register_bank import RegisterBank
 from devices.models.nic82576.registers import (
     CTRL,
     CTRL_MASTER_DISABLE,
@@ -61,9 +62,9 @@ _SUMS = _IXSM | _TXSM
 _OFFLOADS = _TSE | _VLE | _SUMS
 _KIND_BITS = _DEXT | DataDescriptor.dtyp.mask >> _HIGH
 _CONTEXT, _DATA = _DEXT | CONTEXT << _DTYP, _DEXT | DATA << _DTYP
-_USUAL_BITS = _KIND_BITS | _EOP | _IFCS | _TSE | _VLE
-_USUAL = _DATA | _EOP | _IFCS
-"""The usual case: a frame in one buffer, of which at most checksums are to be put in."""
+_SIMPLE_BITS = _KIND_BITS | _IFCS | _TSE | _VLE
+_SIMPLE = _DATA | _IFCS
+"""The usual case: one frame, of which at most checksums are to be put in."""
 _STATUS_AT = 12
 _KEPT_STATUS = 0xFFFF_FFF0
 _CONTEXTS = 2
@@ -77,12 +78,10 @@ Send = Callable[[int, bytes], None]
 class TransmitQueue:
     """One of the 16: ``run`` does what is between head and tail."""
 
-    def __init__(self, number: int, values: list[int], send: Send) -> None:
+    def __init__(self, number: int, bank: RegisterBank, send: Send) -> None:
         self.number = number
-        self._values = values
+        self._bank, self._values = bank, bank.values
         self._send = send
-        ring = [each + number for each in (TDBAL, TDBAH, TDLEN, TDH, TDT, TXDCTL)]
-        self._places = *ring, 1 << number % POOLS
         self._head = TDH + number
         self._report, self._report_high = TDWBAL + number, TDWBAH + number
         self.unfinished = False
@@ -110,21 +109,19 @@ class TransmitQueue:
         self.unfinished = reported = False
         self._sent = descriptors = 0
         values, read = self._values, dma.read
-        base, base_high, length, at_head, at_tail, control, pool = self._places
-        while (
-            values[control] & QUEUE_ENABLE
-            and values[TCTL] & TCTL_ENABLE
-            and not values[CTRL] & CTRL_MASTER_DISABLE
-            and values[VFTE] & pool
-        ):
-            head, tail, size = values[at_head], values[at_tail], values[length] >> 4
-            if head == tail or head >= size or tail >= size:
+        bank, written, at_head = self._bank, -1, self._head
+        while True:
+            if written != bank.written:
+                written = bank.written
+                base, size, tail = self._ring()
+            head = values[at_head]
+            if head == tail or not size:
                 break
             descriptors += 1
             if descriptors + self._sent > TURN:
                 self.unfinished = True
                 break
-            at = (values[base] | values[base_high] << 32) + 16 * head
+            at = base + 16 * head
             status, fetched, _, _ = read(at, 16)
             if status is not _SUCCESS:
                 break
@@ -141,11 +138,26 @@ class TransmitQueue:
         self._running = False
         return reported
 
+    def _ring(self) -> tuple[int, int, int]:
+        """Address, descriptors and tail of the ring; no descriptors while nothing may be sent."""
+        values, number = self._values, self.number
+        head, tail, size = values[self._head], values[TDT + number], values[TDLEN + number] >> 4
+        ready = (
+            values[TXDCTL + number] & QUEUE_ENABLE
+            and values[TCTL] & TCTL_ENABLE
+            and not values[CTRL] & CTRL_MASTER_DISABLE
+            and values[VFTE] & 1 << number % POOLS
+            and head < size
+            and tail < size
+        )
+        base = values[TDBAL + number] | values[TDBAH + number] << 32
+        return base, size if ready else 0, tail
+
     def _execute(self, low: int, high: int, dma: DmaPort) -> None:
         """A descriptor of data, or of a kind that does nothing."""
         length = high & 0xFFFF
-        usual = high & _USUAL_BITS == _USUAL and ETHERNET_HEADER <= length <= LONGEST_FRAME
-        if usual and self._first is None:
+        whole = high & (_SIMPLE_BITS | _EOP) == _SIMPLE | _EOP and self._first is None
+        if whole and ETHERNET_HEADER <= length <= LONGEST_FRAME:
             status, frame, _, _ = dma.read(low, length)
             if status is _SUCCESS:
                 self._sent += 1
@@ -158,9 +170,9 @@ class TransmitQueue:
             self._parts, self._gathered, self._lost = [], 0, False
         if length and not self._lost:
             self._gathered += length
-            fetched = dma.read(low, length) if self._gathered <= LONGEST else REFUSED
-            self._lost = fetched.status is not _SUCCESS
-            self._parts.append(fetched.data)
+            status, part, _, _ = dma.read(low, length) if self._gathered <= LONGEST else REFUSED
+            self._lost = status is not _SUCCESS
+            self._parts.append(part)
         if high & _EOP:
             first, self._first = self._first, None
             if not self._lost and self._gathered >= ETHERNET_HEADER:
@@ -171,6 +183,8 @@ class TransmitQueue:
 
     def _frames(self, data: bytes, first: int, last: int) -> Iterable[bytes]:
         """The frames that a packet becomes; the first descriptor tells what is to be done."""
+        if first & last & _IFCS and first & _SIMPLE_BITS == _SIMPLE:
+            return (self._summed(data, first) if first & _SUMS else data,)
         if not last & _IFCS:
             if data[-FCS:] != fcs(data[:-FCS]):
                 return ()  # with a wrong check sequence it gets nowhere

@@ -362,14 +362,15 @@ check_network_tcp() {
 	inside nc -l -p 5000 <&9 >/tmp/received &
 	receiver=$!
 	until inside netstat -ltn | grep -q :5000; do usleep 100000; done
-	while sleep 15; do say "$(($(wc -c </tmp/received) >> 20)) MiB have arrived"; done &
+	while sleep 10; do say "$(($(stat -c %s /tmp/received) >> 20)) MiB have arrived"; done &
 	reporter=$!
 	nc 10.0.1.2 5000 </tmp/sent
 	wait $receiver
 	kill $reporter $other
 	exec 9>&-
-	sent=$(md5sum </tmp/sent) received=$(md5sum </tmp/received)
+	sent=$(md5sum </tmp/sent)
 	say "$(cat "/sys/class/net/$near/statistics/tx_bytes") bytes sent, MD5 of the file $sent"
+	received=$(md5sum </tmp/received)
 	if [ "$sent" = "$received" ]; then ok "network tcp"; else failed "network tcp" "MD5 $received"; fi
 	rm /tmp/sent /tmp/received /tmp/open
 }
