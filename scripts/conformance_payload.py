@@ -16,7 +16,7 @@ FOLDER = Path(__file__).parents[1] / "vtd" / "conformance" / "payload"
 PROGRAMS = {
     "kit": (
         *("start.S", "main.c", "platform.c", "unit.c", "probe.c"),
-        *("device.c", "edu.c", "nvme.c"),
+        *("device.c", "descriptors.c", "edu.c", "nvme.c", "nic.c", "ioat.c"),
     ),
     "uefi": ("uefi.S", "uefi.c"),
 }

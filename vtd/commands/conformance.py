@@ -232,7 +232,7 @@ _SCENARIOS = (".json", ".json.gz")
 
 
 def _build_lines(cases: int, left: list[Left]) -> Iterator[str]:
-    yield f"{counted(cases, 'case')} in the image, {len(left)} that can't run there"
+    yield f"{counted(cases, 'case')} in the image, {len(left)} not in it as a whole, for lack of:"
     for why, number in Counter(each.why for each in left).most_common():
         names = [each.name for each in left if each.why == why]
         yield f"  {number:5} {why}: {names[0]}{' and others' if number > 1 else ''}"

@@ -31,6 +31,8 @@ class DeviceKind(StrEnum):
 
     EDU = "edu"
     NVME = "nvme"
+    E1000E = "e1000e"
+    IGB = "igb"
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,10 @@ class MachineOptions:
     memory: Annotated[str, typer.Option("--memory", help="qemu: memory of the guest.")] = "8G"
     device: Annotated[
         DeviceKind,
-        typer.Option("--device", help="qemu: what does DMA; nvme has disks in memory."),
+        typer.Option(
+            "--device",
+            help="qemu: what does DMA; nvme has disks in memory, e1000e and igb loopback.",
+        ),
     ] = DeviceKind.EDU
     firmware: Annotated[
         Path | None,
@@ -54,7 +59,6 @@ class MachineOptions:
 
 def machine_of(target: str, options: MachineOptions) -> Machine:
     """The machine; BadParameter if there is none of the name."""
-    from vtd.conformance.format import Driver  # noqa: PLC0415
     from vtd.conformance.running import CommandMachine, QemuMachine  # noqa: PLC0415
 
     kind, _, words = target.partition(":")
@@ -65,7 +69,7 @@ def machine_of(target: str, options: MachineOptions) -> Machine:
             _qemu(options.qemu),
             options.unit,
             options.memory,
-            Driver[options.device.name],
+            options.device.value,
             options.firmware,
         )
     if kind == "command" and words.strip():

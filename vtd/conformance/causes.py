@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
+from vtd.conformance.descriptors import OWN
 from vtd.conformance.kit import CHOICES, KitCase, different, vectors_of
 from vtd.conformance.observing import Observed, observe
 from vtd.conformance.wrong import Wrong, wrong_steps
@@ -119,6 +120,8 @@ def _request(steps: Sequence[Step], number: int) -> int | None:
     if steps[number]["op"] == "msi":
         return None
     requests: Iterator[int] = (
-        index for index in range(number, -1, -1) if steps[index]["op"].startswith("dma")
+        index
+        for index in range(number, -1, -1)
+        if steps[index]["op"].startswith("dma") and OWN not in steps[index]
     )
     return next(requests, None)

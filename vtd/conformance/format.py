@@ -23,7 +23,7 @@ from construct import (
     Struct,
 )
 
-VERSION = 2
+VERSION = 3
 PAGE = 4096
 MAGIC = 0x1BADB002
 FLAGS = 0x0001_0002
@@ -37,6 +37,8 @@ NO_DEVICE = 0x100
 """Of a problem: added to the number of the device; below are vectors of exceptions."""
 REAL_MACHINE = 0x200
 """Of a problem: no hypervisor says that this is a virtual machine, and cases do more than read."""
+DESCRIPTORS = 2048
+"""Bytes for the descriptors of a transfer, and for its data behind them."""
 NVME_COMMANDS = 256
 """Entries of a submission queue; none is free again before the next case."""
 
@@ -63,6 +65,9 @@ class Driver(IntEnum):
     NONE = 0
     EDU = 1
     NVME = 2
+    NIC = 3
+    """82574 or 82576, in loopback."""
+    IOAT = 4
 
 
 class Reset(IntEnum):
@@ -103,6 +108,8 @@ class Op(IntEnum):
     """Remapping is switched off."""
     DRAIN = 13
     """An invalidation queue at ``address`` is made to run dry, whatever it stands at."""
+    DESCRIPTORS = 14
+    """The device's next descriptors go to memory at ``value``, which it reaches at ``address``."""
 
 
 class Status(IntEnum):
@@ -151,7 +158,11 @@ class Scratch(IntEnum):
     FULL = 0x1C000
     MORE_TABLES = 0x1D000
     """Page tables for what lies above the first 16 GiB."""
-    SIZE = 0x25000
+    KEPT = 0x25000
+    """What was where descriptors are."""
+    BUFFERS = 0x26000
+    """A page for each device that keeps nothing itself."""
+    SIZE = 0x2E000
 
 
 Device = Struct(
@@ -276,6 +287,7 @@ def _lines() -> Iterator[str]:
         "NO_DEVICE",
         "REAL_MACHINE",
         "PAGE",
+        "DESCRIPTORS",
         "NVME_COMMANDS",
     ):
         yield f"#define {name} {globals()[name]:#x}"

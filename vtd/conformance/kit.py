@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from pagetables.memory import BusError
@@ -56,6 +57,8 @@ class Wanted(NamedTuple):
     case: Case
     compared: frozenset[int] | None = None
     """The steps whose outcome counts; None for all."""
+    cut: Mapping[str, int] = MappingProxyType({})
+    """How many steps were cut out because devices there can't take them, by reason."""
 
 
 class Left(NamedTuple):
@@ -193,6 +196,8 @@ class Builder:
         except (UnfitError, EndlessError) as error:
             self.left.append(Left(wanted.name, str(error)))
             return False
+        for why, steps in wanted.cut.items():
+            self.left.append(Left(f"{wanted.name} without {steps} of its steps", why))
         return True
 
     def prepared(self, wanted: Wanted, variants: Sequence[Variant] = VARIANTS) -> Prepared:

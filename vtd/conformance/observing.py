@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from devices.dma import Completion, Request
 from pagetables.memory import BusError
+from pagetables.observer import Structure
 from vtd.fuzz.case import Case, Outcome, Step
 from vtd.fuzz.targets import EngineTarget
 from vtd.layouts.registers import GlobalCommand, GlobalStatus, InvalidationQueueAddress
@@ -46,6 +47,8 @@ class Observed:
     """The first step that switches off a queue which is not empty: software must not (6.5.2)."""
     queue: range | None
     """Where the invalidation queue is in the end, if it runs."""
+    structures: set[int]
+    """Frame numbers in which the unit read or changed structures."""
     landed: list[tuple[int, int] | None]
     """Where the first store of a step went, and how many bytes: of a DMA, its first page."""
 
@@ -53,7 +56,7 @@ class Observed:
 def observe(case: Case, policy: CachePolicy, departures: Departures) -> Observed:
     """Carry out a case and look at everything."""
     run: ScenarioRun = EngineTarget(policy, departures=departures).start(case)
-    seen = Observed([], [], [], [], [], set(), [], [], [], None, None, [])
+    seen = Observed([], [], [], [], [], set(), [], [], [], None, None, set(), [])
 
     def note(event: Event) -> None:
         if isinstance(event, InterruptDelivered) and isinstance(event.outcome, Interrupt):
@@ -70,7 +73,7 @@ def observe(case: Case, policy: CachePolicy, departures: Departures) -> Observed
 
     run.unit.subscribe(note)
     run.memory.watch(stored)
-    run.unit.observe(_Answers(seen.physical))
+    run.unit.observe(_Accesses(seen.physical, seen.structures))
     for number, step in enumerate(case.steps):
         if seen.undrained is None and _stops_queue(step) and _queue_runs(run):
             seen.undrained = number
@@ -113,12 +116,21 @@ def _untranslated(run: ScenarioRun, step: Step) -> str | None:
 
 
 @dataclass
-class _Answers(Observer):
-    """Notes where requests are let through to, in the last place of a list."""
+class _Accesses(Observer):
+    """Notes where requests are let through to, in the last place of a list, and structures."""
 
     physical: list[int | None]
+    structures: set[int]
 
     def answered(self, request: Request, answer: int | Completion) -> None:
         """One request."""
         if isinstance(answer, int) and self.physical[-1] is None:
             self.physical[-1] = answer
+
+    def read(self, structure: Structure, address: int, size: int, value: int) -> None:
+        """An entry, or a part of one."""
+        self.structures.add(address >> 12)
+
+    def write(self, structure: Structure, address: int, data: bytes) -> None:
+        """A status, or an entry of a queue."""
+        self.structures.add(address >> 12)

@@ -30,6 +30,9 @@ PROBE_BASE = 0x200_0000
 USABLE = 1
 """The type of ordinary memory in a memory map."""
 EDU = 0x11E8_1234
+NICS = (0x10D3_8086, 0x10C9_8086)
+"""82574, which QEMU calls e1000e, and 82576, which it calls igb."""
+IOAT = 0x2021_8086
 BRIDGE_CLASS = 0x0604
 NVME_CLASS = 0x01_08_02
 MSI, EXPRESS, MSI_X = 0x05, 0x10, 0x11
@@ -173,7 +176,12 @@ class Probe:
         """What can do DMA on demand, by the source-id of its requests."""
         found = {}
         for place, space in self.functions.items():
-            device = self._edu(place, space) or self._nvme(place, space)
+            device = (
+                self._edu(place, space)
+                or self._nvme(place, space)
+                or self._nic(place, space)
+                or self._ioat(place, space)
+            )
             if device is not None:
                 found[self._alias(place >> 8, place)] = device
         return found
@@ -203,6 +211,18 @@ class Probe:
         upper = _word(space, 0x14) if _word(space, 0x10) & 4 else 0
         registers = upper << 32 | _word(space, 0x10) & ~0xF
         return Device(Driver.NVME, place >> 8, place & 0xFF, message, registers)
+
+    def _nic(self, place: int, space: bytes) -> Device | None:
+        registers, message = _word(space, 0x10) & ~0xF, _capability(space, MSI)
+        if _word(space, 0) not in NICS or not registers or message is None:
+            return None
+        return Device(Driver.NIC, place >> 8, place & 0xFF, message, registers)
+
+    def _ioat(self, place: int, space: bytes) -> Device | None:
+        registers = _word(space, 0x14) << 32 | _word(space, 0x10) & ~0xF
+        if _word(space, 0) != IOAT or not registers:
+            return None
+        return Device(Driver.IOAT, place >> 8, place & 0xFF, 0, registers)
 
     def _alias(self, bus: int, source_id: int) -> int:
         """The source-id that requests of a bus have at the root complex (3.9.1)."""

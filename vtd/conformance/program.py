@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from construct import Container
 
 from devices.dma import split_pages
+from vtd.conformance.descriptors import OWN, half_of
 from vtd.conformance.devices import Numbered
 from vtd.conformance.format import Case as CaseHead
 from vtd.conformance.format import Instruction, Interrupts, Op, Reset, ResetProof
@@ -124,7 +125,7 @@ def _places(case: Case, devices: Mapping[str, Numbered]) -> Iterator[tuple[int, 
         if step["op"] not in _OPERATIONS:
             raise UnfitError(f"no way to do {step['op']} here")
         name = step.get("device")
-        if name is None:
+        if name is None or OWN in step:
             continue
         if name not in devices:
             source_id = dict(case.devices).get(name, 0)
@@ -136,6 +137,8 @@ def _places(case: Case, devices: Mapping[str, Numbered]) -> Iterator[tuple[int, 
         commands[name] += 1
         if reach.commands and commands[name] > reach.commands:
             raise UnfitError(f"{reach.name} does {reach.commands} transfers and messages of a case")
+        if why := reach.without_descriptors(step):
+            raise UnfitError(why)
         if step["op"] == "msi":
             if int(step["data"], 0) >> reach.message_bits or int(step["address"], 0) & 3:
                 raise UnfitError("no device whose message has data of 32 bits")
@@ -170,8 +173,10 @@ def _step(program: Program, number: int, step: Step, devices: Mapping[str, Numbe
         case "reg_read":
             program.add(Op.READ, address=int(step["offset"], 0), size=step["size"])
             program.slots.append(Slot(number, "register", 8))
-        case "dma_read" | "dma_write" as kind:
+        case "dma_read" | "dma_write" as kind if number in program.places:
             place = program.places[number]
+            if half := half_of(step):
+                program.add(Op.DESCRIPTORS, address=half.iova, value=half.memory)
             program.add(
                 Op.DEVICE_READ if kind == "dma_read" else Op.DEVICE_WRITE,
                 device=devices[place.device].number,

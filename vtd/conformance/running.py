@@ -16,11 +16,12 @@ from typing import IO, Protocol
 from construct import Container
 
 from vtd.conformance.devices import REACHES
-from vtd.conformance.format import NO_DEVICE, REAL_MACHINE, Begin, Door, Driver, Kind, Status
+from vtd.conformance.format import NO_DEVICE, REAL_MACHINE, Begin, Door, Kind, Status
 from vtd.conformance.frames import Frames, Received
 from vtd.conformance.image import DEBUG_CONSOLE, SERIAL, Image, KitError, Output
 from vtd.conformance.uefi import application
 
+EDU, NVME, E1000E, IGB = "edu", "nvme", "e1000e", "igb"
 SILENCE = 30.0
 """Seconds without a frame after which a machine hangs."""
 STARTING = 120.0
@@ -196,7 +197,8 @@ class QemuMachine:
     unit: str = ""
     """Options of ``intel-iommu``."""
     memory: str = "8G"
-    device: Driver = Driver.EDU
+    device: str = EDU
+    """What does DMA, as QEMU names it."""
     firmware: Path | None = None
     """UEFI firmware in place of SeaBIOS."""
     more: tuple[str, ...] = ()
@@ -220,12 +222,17 @@ class QemuMachine:
             *("-device", "pcie-pci-bridge,id=old,bus=two,addr=0"),
         ]
         for number, place in enumerate(PLACES):
-            if self.device is Driver.EDU:
-                words += ["-device", f"edu,{place},dma_mask=0xffffffffffffffff"]
-            elif not place.startswith("bus=old"):  # NVMe is PCI Express
+            if self.device == EDU:
+                words += ["-device", f"{EDU},{place},dma_mask=0xffffffffffffffff"]
+            elif place.startswith("bus=old"):
+                continue  # all others are PCI Express
+            elif self.device != NVME:
+                crowded = self.device == IGB and place in CROWDED
+                words += ["-device", f"{E1000E if crowded else self.device},{place}"]
+            else:
                 disk = f"id=disk{number},if=none,snapshot=on,driver=raw,file.driver=null-co"
                 words += ["-drive", f"{disk},file.size=1M,file.read-zeroes=on"]
-                words += ["-device", f"nvme,{place},serial=kit,drive=disk{number},cmb_size_mb=1"]
+                words += ["-device", f"{NVME},{place},serial=kit,drive=disk{number},cmb_size_mb=1"]
         if self.firmware is not None:
             words += ["-bios", str(self.firmware)]
         port = "-serial" if self.output.door is Door.UART else "-debugcon"
@@ -241,6 +248,8 @@ PLACES = (
     "bus=old,addr=1",
 )
 """Requesters of recorded and generated cases: 0020h, 0021h, 0028h, 0090h, 0100h and 0300h."""
+CROWDED = ("addr=5.0", "addr=12.0")
+"""Where the virtual functions of an igb would be in each other's way, or beyond the bus."""
 
 
 @dataclass(frozen=True)

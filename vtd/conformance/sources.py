@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from hypothesis import seed as seeded
 from hypothesis import strategies as st
 
 from pagetables.memory import BusError
+from vtd.conformance.descriptors import OWN, with_descriptors
 from vtd.conformance.devices import REACHES, Reach
 from vtd.conformance.kit import Wanted
 from vtd.conformance.observing import observe
@@ -46,29 +48,31 @@ def is_recorded(path: Path) -> bool:
 
 def generated(probe: Probe, name: str, count: int, seed: int) -> Iterator[Wanted]:
     """``count`` cases of a property for the unit of a machine, from a seed on."""
-    cases = strategy(probe, name)
+    cases = _strategies(probe)[name]
     done = 0
     while done < count:
         for case in _batch(cases, seed, min(BATCH, count - done)):
             done += 1
-            yield Wanted(f"{name}-{seed}-{done}", name, case)
+            fitted, cut = _for_guest(case, probe)
+            yield Wanted(f"{name}-{seed}-{done}", name, fitted, cut=cut)
         seed += 1
 
 
 def strategy(probe: Probe, name: str) -> st.SearchStrategy[Case]:
     """The cases of a property for the unit, the devices and the memory of a machine."""
-    return _strategies(probe)[name].map(lambda case: _for_guest(case, probe))
+    return _strategies(probe)[name].map(lambda case: _for_guest(case, probe)[0])
 
 
 def _strategies(probe: Probe) -> Mapping[str, st.SearchStrategy[Case]]:
     unit = probe.capabilities
     scalable = strategies.supports_scalable(unit)
     units = st.just(unit)
+    room = any(REACHES[each.driver].fetches for each in probe.devices().values())
     return {
         "tables": strategies.table_cases(
-            units=units, scalable=scalable, with_pasids=False, settled=True
+            units=units, scalable=scalable, with_pasids=False, settled=True, descriptors=room
         ),
-        "driver": strategies.driver_cases(units),
+        "driver": strategies.driver_cases(units, descriptors=room),
         "interrupts": strategies.interrupt_cases(units, wide_data=False, settled=True),
         "protocol": protocol.protocol_cases([unit]),
     }
@@ -102,26 +106,46 @@ def _batch(cases: st.SearchStrategy[Case], seed: int, count: int) -> list[Case]:
     return found
 
 
-def _for_guest(case: Case, probe: Probe) -> Case:
+def _for_guest(case: Case, probe: Probe) -> tuple[Case, Counter[str]]:
     """The case on the memory that there is, with a look at what devices write.
 
-    A reset by software leaves RTPS and IRTPS set: they are not looked at. A case ends before it
-    switches off a queue that is not empty, which software must not (6.5.2).
+    Steps that its devices can't take are cut out, and counted by the reason. A reset by software
+    leaves RTPS and IRTPS set: they are not looked at. A case ends before it switches off a queue
+    that is not empty, which software must not (6.5.2).
     """
+    cut: Counter[str] = Counter()
     memory = tuple((each.start << 12, len(each) << 12) for each in probe.frames if each)
     reaches = _reaches(case, probe)
     steps = [_widened(step, reaches.get(step.get("device", ""))) for step in case.steps]
     case = replace(case, memory=memory, steps=tuple(steps))
     try:
+        case, cut = _with_descriptors(case, reaches)
         seen = observe(case, KEEPS_STALE, SPECIFICATION)
     except (EndlessError, BusError):
-        return case  # which is then left out
+        return case, cut  # which is then left out
     steps = []
     for step, where in list(zip(case.steps, seen.landed, strict=True))[: seen.undrained]:
         steps.append(_without_sticky(step))
-        if step["op"] == "dma_write" and where is not None and _holds(probe, *where):
+        looked = step["op"] == "dma_write" and OWN not in step
+        if looked and where is not None and _holds(probe, *where):
             steps.append(mem_read(*where))
-    return replace(case, steps=tuple(steps))
+    return replace(case, steps=tuple(steps)), cut
+
+
+def _with_descriptors(case: Case, reaches: Mapping[str, Reach]) -> tuple[Case, Counter[str]]:
+    """Descriptors for those that need them, without the steps that can't have any."""
+    fetching = {name: reach for name, reach in reaches.items() if reach.fetches}
+    wide = with_descriptors(case, fetching)
+    cut: Counter[str] = Counter()
+    steps = []
+    for step in wide.steps:
+        reach = fetching.get(step.get("device", ""))
+        why = "" if reach is None else reach.without_descriptors(step)
+        if why:
+            cut[why] += 1
+        else:
+            steps.append(step)
+    return replace(wide, steps=tuple(steps)), cut
 
 
 def _reaches(case: Case, probe: Probe) -> dict[str, Reach]:

@@ -38,6 +38,8 @@ from vtd.fuzz.places import (
     CONTEXT_TABLES,
     DATA,
     DATA_PAGES,
+    DESCRIPTORS,
+    DESCRIPTORS_SEEN,
     EMPTY_ROOT,
     INTERRUPTS,
     QUEUE,
@@ -207,7 +209,8 @@ class ModelDriver:
     ``scalable`` chooses the translation table mode; with ``coarse`` 1 or 2 invalidations are of a
     domain or of everything where less would do. ``departures`` of the unit may call for more
     than the specification: AW in PASID entries of the first stage, say. With ``device_tlbs``
-    devices may ask for translations and pages; nothing is owed to them. Operations that make no
+    devices may ask for translations and pages; nothing is owed to them. With ``descriptors`` each
+    domain maps a page more, of which nothing else is ever asked. Operations that make no
     sense at the moment, such as mapping what is mapped, do nothing.
     """
 
@@ -220,8 +223,10 @@ class ModelDriver:
         coarse: int = 0,
         departures: Departures = SPECIFICATION,
         device_tlbs: bool = False,
+        descriptors: bool = False,
     ) -> None:
         self.capabilities = capabilities
+        self._descriptors = descriptors
         self._device_tlbs = device_tlbs and "dt" in capabilities.features
         self._departures = departures
         self._drop = drop
@@ -418,6 +423,9 @@ class ModelDriver:
 
     def _add(self, domain: Domain) -> Domain:
         self.domains[domain.number] = domain
+        if self._descriptors and domain.builder is not None:
+            for address in DESCRIPTORS_SEEN:
+                domain.space.map(address, DESCRIPTORS + domain.number * 4096, 4096, READ | WRITE)
         return domain
 
     def _id(self, number: int) -> int:

@@ -32,6 +32,10 @@ TABLES = (0x20_0000, 0x80_0000)
 DATA = 0xA0_0000
 """What devices reach. UEFI firmware keeps parts of 8 to 9 MiB for itself."""
 DATA_PAGES = 64
+DESCRIPTORS = 0xA4_0000
+"""A page for each domain, where devices that work by descriptors may have them."""
+DESCRIPTORS_SEEN = (DESCRIPTORS, 0x8000_0000)
+"""Where it is mapped: low, where few units are wrong, and where no unmapping comes."""
 SUPERPAGE = 0x100_0000
 """Where 2 MiB pages lead."""
 NOWHERE = 0x9000_0000

@@ -185,12 +185,16 @@ def driver_cases(
     draw: Draw,
     units: st.SearchStrategy[Capabilities] | None = None,
     drop: InvalidationRule | None = None,
+    descriptors: bool = False,
 ) -> Case:
-    """A program of a driver that owes no invalidation, except those of ``drop``."""
+    """A program of a driver that owes no invalidation, except those of ``drop``.
+
+    ``descriptors``: each domain has room for those of devices.
+    """
     unit = draw(capabilities() if units is None else units)
     scalable = supports_scalable(unit) and draw(st.booleans())
     coarse = draw(st.sampled_from([0, 0, 1, 2])) if drop is None else 0
-    driver = ModelDriver(unit, scalable=scalable, drop=drop, coarse=coarse)
+    driver = ModelDriver(unit, scalable=scalable, drop=drop, coarse=coarse, descriptors=descriptors)
     driver.run(draw(operations()))
     return driver.case()
 
@@ -273,19 +277,20 @@ def table_cases(
     with_flags: bool = False,
     departures: Departures = SPECIFICATION,
     settled: bool = False,
+    descriptors: bool = False,
 ) -> Case:
     """A table set of a flavour, and requests to it; nothing is cached when the tables change.
 
     ``with_flags``: afterwards software looks at the entries, for the flags that were set.
     ``settled``: all is invalidated after the change, for units that read structures before a
     request needs them, which they may (6.2.1).
-    ``departures``: as :class:`ModelDriver` has them.
+    ``departures`` and ``descriptors``: as :class:`ModelDriver` has them.
     """
     unit = draw(capabilities() if units is None else units)
     flavour = draw(st.sampled_from(Flavour)) if flavour is None else flavour
     if scalable is None:
         scalable = supports_scalable(unit) and draw(st.booleans())
-    driver = ModelDriver(unit, scalable=scalable, departures=departures)
+    driver = ModelDriver(unit, scalable=scalable, departures=departures, descriptors=descriptors)
     if not with_pasids:
         driver.pasids = (None,)
     driver.run(draw(address_spaces()))

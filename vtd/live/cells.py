@@ -485,11 +485,23 @@ def controls(by_name: Mapping[str, Cell]) -> Iterator[Cell]:
 
 
 KIT_CASES = 25
-KIT_MACHINE = "".join(edu(f"00:{place}") for place in ("04.0", "04.1", "05.0", "12.0"))
+KIT_PLACES = ("00:04.0", "00:04.1", "00:05.0", "00:12.0")
+KIT_DEVICES = {
+    "edu": "".join(map(edu, KIT_PLACES)),
+    "82576": "".join(
+        network(parameters=", total_vfs = 1, first_vf_offset = 16", at=place)
+        for place in KIT_PLACES
+    ),
+    "ioat": "".join(map(copy_engine, KIT_PLACES)),
+}
+"""What does DMA."""
+LEGACY = unit(remapping=True)
 KIT_UNITS = {
-    "kit": (unit(remapping=True), "legacy mode"),
-    "kit-second": (unit("qemu-scalable", remapping=True), "PASID entries, second stage"),
-    "kit-first": (unit("qemu-scalable-first", remapping=True), "PASID entries, first stage"),
+    "kit": (LEGACY, "edu", "legacy mode"),
+    "kit-second": (unit("qemu-scalable", remapping=True), "edu", "PASID entries, second stage"),
+    "kit-first": (unit("qemu-scalable-first", remapping=True), "edu", "PASID entries, first stage"),
+    "kit-82576": (LEGACY, "82576", "legacy mode, by network controllers"),
+    "kit-ioat": (LEGACY, "ioat", "legacy mode, by copy engines"),
 }
 KIT_CONTROLS = (
     *("no-page-invalidation", "no-domain-invalidation", "no-context-invalidation"),
@@ -501,12 +513,13 @@ KIT_CONTROLS = (
 
 def kit_cells() -> Iterator[Cell]:
     """The conformance kit on units of each mode, and on broken ones."""
-    for name, (of, about) in KIT_UNITS.items():
-        boot = Boot(of + KIT_MACHINE, (), caches="aggressive", silence=30)
+    for name, (of, devices, about) in KIT_UNITS.items():
+        boot = Boot(of + KIT_DEVICES[devices], (), caches="aggressive", silence=30)
         yield Cell(name, f"the conformance kit: {about}", boot, {}, kit=KIT_CASES)
     for defect in KIT_CONTROLS:
-        of, _ = KIT_UNITS["kit"]
-        boot = Boot(of + KIT_MACHINE, (), caches="aggressive", silence=30, defects=(defect,))
+        boot = Boot(
+            LEGACY + KIT_DEVICES["edu"], (), caches="aggressive", silence=30, defects=(defect,)
+        )
         about = "the conformance kit on a unit with a defect"
         yield Cell(f"broken-kit:{defect}", about, boot, {}, noticed=True, kit=KIT_CASES)
 

@@ -52,7 +52,7 @@ def command_of(asked: str) -> tuple[str, ...]:
     words = shlex.split(asked)
     if not words:
         raise QemuError("no command")
-    named = Path(words[-1]).name.startswith("qemu")
+    named = Path(words[-1]).name.startswith("qemu") and not Path(words[-1]).is_dir()
     return (*words, *(() if named else (PROGRAM,)))
 
 

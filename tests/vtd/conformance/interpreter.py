@@ -14,6 +14,7 @@ from construct import Container
 from devices.dma import split_pages
 from pagetables.memory import PhysicalMemory
 from vtd.conformance.format import (
+    DESCRIPTORS,
     MAGIC,
     MOST_VECTORS,
     REAL_MACHINE,
@@ -31,7 +32,7 @@ from vtd.conformance.format import (
     ResetProof,
     Status,
 )
-from vtd.conformance.probe import EDU, MapEntry
+from vtd.conformance.probe import EDU, IOAT, MSI, MSI_X, NICS, MapEntry
 from vtd.conformance.retargeting import PLAIN
 from vtd.dmar.records import Drhd, DrhdFlags
 from vtd.dmar.records import Header as TableHeader
@@ -51,6 +52,12 @@ PLACES = (0x20, 0x21, 0x28, 0x90)
 MESSAGE = 0x40
 LOWEST_VECTOR = 16
 HANG = "hang"
+IDENTITIES = {
+    Driver.EDU: (EDU, MSI),
+    Driver.NVME: (0x0010_1B36, MSI_X),
+    Driver.NIC: (NICS[0], MSI),
+    Driver.IOAT: (IOAT, MSI_X),
+}
 NVME_CLASS, MEMORY_BUFFER = 0x01_08_02, 1 << 57
 
 
@@ -74,6 +81,8 @@ class Machine:
             self.memory.add_region(start, length)
         self.interrupts: list[int] = []
         self.buffers: dict[int, bytearray] = {}
+        self.descriptors: tuple[int, int] | None = None
+        """Where those of the next transfer are: as the device reaches them, and in memory."""
 
     def run(self, image: bytes) -> Iterator[bytes]:
         """The frames that the payload would send."""
@@ -190,6 +199,15 @@ class Machine:
                 buffer[what.address : what.address + len(data)] = data
             case Op.DUMP:
                 return bytes(buffer[what.address : what.address + what.length])
+            case Op.DESCRIPTORS:
+                self.descriptors = what.address, what.value
+            case Op.DEVICE_READ | Op.DEVICE_WRITE if self.descriptors is not None:
+                (reached, memory), self.descriptors = self.descriptors, None
+                kept = self.memory.read(memory, DESCRIPTORS)
+                port.read(reached, 16)
+                self._step(header, what, data)
+                port.write(reached + 16, b"\xff" * 16)
+                self.memory.load(memory, kept)
             case Op.DEVICE_READ:
                 for start, size in split_pages(what.address, what.length):
                     done = port.read(start, size)
@@ -223,7 +241,7 @@ def operations(code: bytes) -> Iterator[Op]:
 def configuration(number: int, driver: Driver = Driver.EDU) -> bytes:
     """Configuration space of a device."""
     space = bytearray(256)
-    identity, message = (EDU, 0x05) if driver is Driver.EDU else (0x0010_1B36, 0x11)
+    identity, message = IDENTITIES[driver]
     space[0:4] = identity.to_bytes(4, "little")
     space[6] = 0x10
     if driver is Driver.NVME:

@@ -40,6 +40,45 @@ def test_the_engine_passes_every_case_that_is_made_for_nvme() -> None:
     assert all(length % 512 == 0 and address % 4 == 0 for address, length in moved)
 
 
+@pytest.mark.parametrize("driver", [Driver.NIC, Driver.IOAT])
+@pytest.mark.parametrize("profile", ["qemu", "qemu-scalable-first"])
+def test_the_engine_passes_every_case_that_is_made_for_devices_with_descriptors(
+    profile: str, driver: Driver
+) -> None:
+    image = built(probed(profile, driver), 3, "tables", "driver")
+    verdicts = judged(image, Machine(PROFILES[profile], driver=driver))
+    assert [(each.name, each.why) for each in verdicts if not each.passed] == []
+    operations = [op for op, _, _ in instructions(image)]
+    transfers = operations.count(Op.DEVICE_READ) + operations.count(Op.DEVICE_WRITE)
+    assert transfers == operations.count(Op.DESCRIPTORS) > 20
+
+
+@pytest.mark.parametrize(
+    ("driver", "step", "why"),
+    [
+        (Driver.NIC, dma_read("d0", 0x20_0000, 64), "NIC reaches no memory for its descriptors"),
+        (Driver.IOAT, dma_read("d0", 0x20_0000, 8), "I/OAT reaches no memory for its descriptors"),
+        (Driver.IOAT, msi("d0", 0xFEE0_0010, 0), "I/OAT sends no message by itself"),
+    ],
+)
+def test_what_needs_descriptors_and_has_none_is_left_out(
+    driver: Driver, step: dict[str, object], why: str
+) -> None:
+    builder = Builder(probed(driver=driver))
+    assert not builder.add(wanted(step))
+    assert builder.left[0].why == why
+
+
+def test_steps_that_a_device_can_not_take_are_cut_out_and_told() -> None:
+    probe = probed(driver=Driver.IOAT)
+    builder = Builder(probe)
+    cases = [each for each in generated(probe, "driver", 6, 0) if builder.add(each)]
+    cut = {why: sum(each.cut.get(why, 0) for each in cases) for each in cases for why in each.cut}
+    assert cut["I/OAT sends no message by itself"] > 0
+    assert {left.why for left in builder.left} >= set(cut)
+    assert all("without" in left.name for left in builder.left if left.why in cut)
+
+
 def test_disks_are_left_alone_unless_they_may_be_overwritten() -> None:
     probe = probed(driver=Driver.NVME)
     with pytest.raises(KitError, match="--overwrite allows disks 0020h, 0021h, 0028h, 0090h"):

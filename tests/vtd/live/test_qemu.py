@@ -12,6 +12,9 @@ def test_a_path_or_a_prefix_names_it(tmp_path: Path) -> None:
     qemu = FakeQemu(tmp_path)
     assert find_qemu(str(qemu.path)) == ((str(qemu.path),), "11.1.2")
     assert command_of("chroot /tree") == ("chroot", "/tree", "qemu-system-x86_64")
+    folder = tmp_path / "qemu-tree"
+    folder.mkdir()
+    assert command_of(f"chroot {folder}") == ("chroot", str(folder), "qemu-system-x86_64")
     assert command_of("nice /a/qemu-system-x86_64") == ("nice", "/a/qemu-system-x86_64")
     with pytest.raises(QemuError, match="no command"):
         command_of("  ")

@@ -4,37 +4,85 @@
 /* Whether the device is where the image has it. */
 int device_is(const struct device *device)
 {
-    return device->driver == DRIVER_NVME ? nvme_is(device) : edu_is(device);
+    switch (device->driver) {
+    case DRIVER_NVME:
+        return nvme_is(device);
+    case DRIVER_NIC:
+        return nic_is(device);
+    case DRIVER_IOAT:
+        return ioat_is(device);
+    default:
+        return edu_is(device);
+    }
 }
 
 /* The device is made ready for a case; remapping is off. */
 int device_begin(const struct device *device)
 {
-    return device->driver == DRIVER_NVME ? nvme_begin(device) : 0;
+    switch (device->driver) {
+    case DRIVER_NVME:
+        return nvme_begin(device);
+    case DRIVER_NIC:
+        return nic_begin(device);
+    case DRIVER_IOAT:
+        return ioat_begin(device);
+    default:
+        return 0;
+    }
+}
+
+static int transfer(const struct device *device, uint64_t address, uint64_t place, uint32_t length, int out)
+{
+    switch (device->driver) {
+    case DRIVER_NVME:
+        return nvme_transfer(device, address, place, length, out);
+    case DRIVER_NIC:
+        return nic_transfer(device, address, place, length, out);
+    case DRIVER_IOAT:
+        return ioat_transfer(device, address, place, length, out);
+    default:
+        return edu_transfer(device, address, place, length, out);
+    }
 }
 
 int device_read(const struct device *device, uint64_t address, uint64_t place, uint32_t length)
 {
-    return device->driver == DRIVER_NVME ? nvme_transfer(device, address, place, length, 0)
-                                         : edu_transfer(device, address, place, length, 0);
+    return transfer(device, address, place, length, 0);
 }
 
 int device_write(const struct device *device, uint64_t address, uint64_t place, uint32_t length)
 {
-    return device->driver == DRIVER_NVME ? nvme_transfer(device, address, place, length, 1)
-                                         : edu_transfer(device, address, place, length, 1);
+    return transfer(device, address, place, length, 1);
 }
 
 int device_message(const struct device *device, uint64_t address, uint32_t data)
 {
-    return device->driver == DRIVER_NVME ? nvme_message(device, address, data)
-                                         : edu_message(device, address, data);
+    switch (device->driver) {
+    case DRIVER_NVME:
+        return nvme_message(device, address, data);
+    case DRIVER_NIC:
+        return nic_message(device, address, data);
+    case DRIVER_IOAT:
+        return 1; /* none without a descriptor */
+    default:
+        return edu_message(device, address, data);
+    }
+}
+
+/* Whether what the device reads and writes is kept by the payload. */
+static int keeps_nothing(const struct device *device)
+{
+    return device->driver == DRIVER_NIC || device->driver == DRIVER_IOAT;
 }
 
 /* What a device keeps is set and seen by way of a page of memory. */
 int device_fill(const struct device *device, uint64_t place, uint64_t data, uint32_t length)
 {
     uint64_t staging = image.scratch + SCRATCH_STAGING;
+    if (keeps_nothing(device)) {
+        copy(device_buffer(device, place), data, length);
+        return 0;
+    }
     for (uint32_t done = 0, part; done < length; done += part) {
         part = length - done < PAGE ? length - done : PAGE;
         copy(staging, data + done, part);
@@ -47,6 +95,10 @@ int device_fill(const struct device *device, uint64_t place, uint64_t data, uint
 int device_dump(const struct device *device, uint64_t place, uint64_t data, uint32_t length)
 {
     uint64_t staging = image.scratch + SCRATCH_STAGING;
+    if (keeps_nothing(device)) {
+        copy(data, device_buffer(device, place), length);
+        return 0;
+    }
     for (uint32_t done = 0, part; done < length; done += part) {
         part = length - done < PAGE ? length - done : PAGE;
         if (device_write(device, staging, place + done, part))

@@ -23,14 +23,10 @@ int edu_transfer(const struct device *device, uint64_t address, uint64_t place, 
     return 0;
 }
 
-/* MSI with a 64-bit address; what is read from the device last comes behind the message. */
+/* What is read from the device last comes behind the message. */
 int edu_message(const struct device *device, uint64_t address, uint32_t data)
 {
-    uint8_t bus = device->bus, devfn = device->devfn, message = device->message;
-    config_write(bus, devfn, message + 4, address);
-    config_write(bus, devfn, message + 8, address >> 32);
-    config_write(bus, devfn, message + 12, data);
-    config_write(bus, devfn, message, 1u << 16);
+    message_to(device, address, data);
     at(uint32_t, device->registers + RAISE) = 1;
     at(uint32_t, device->registers + ACKNOWLEDGE) = 1;
     (void)at(uint32_t, device->registers);

@@ -1,6 +1,6 @@
 /* Written by python -m scripts.conformance_payload from vtd/conformance/format.py. */
 #pragma once
-#define VERSION 0x2
+#define VERSION 0x3
 #define FRAME_MAGIC 0x46524456
 #define STATE_MAGIC 0x54534456
 #define MOST_DEVICES 0x8
@@ -8,6 +8,7 @@
 #define NO_DEVICE 0x100
 #define REAL_MACHINE 0x200
 #define PAGE 0x1000
+#define DESCRIPTORS 0x800
 #define NVME_COMMANDS 0x100
 #define MODE_PROBE 0x0
 #define MODE_CASES 0x1
@@ -17,6 +18,8 @@
 #define DRIVER_NONE 0x0
 #define DRIVER_EDU 0x1
 #define DRIVER_NVME 0x2
+#define DRIVER_NIC 0x3
+#define DRIVER_IOAT 0x4
 #define RESET_SOFTWARE 0x0
 #define RESET_MACHINE 0x1
 #define RESET_NONE 0x2
@@ -33,6 +36,7 @@
 #define OP_INTERRUPTS 0xb
 #define OP_OFF 0xc
 #define OP_DRAIN 0xd
+#define OP_DESCRIPTORS 0xe
 #define STATUS_DONE 0x0
 #define STATUS_TIME 0x1
 #define STATUS_NO_RESET 0x2
@@ -57,7 +61,9 @@
 #define SCRATCH_COMPLETIONS 0x1b000
 #define SCRATCH_FULL 0x1c000
 #define SCRATCH_MORE_TABLES 0x1d000
-#define SCRATCH_SIZE 0x25000
+#define SCRATCH_KEPT 0x25000
+#define SCRATCH_BUFFERS 0x26000
+#define SCRATCH_SIZE 0x2e000
 #ifndef __ASSEMBLER__
 #include <stdint.h>
 struct device {

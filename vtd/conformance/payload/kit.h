@@ -11,6 +11,8 @@ void out8(uint16_t port, uint8_t value);
 void out32(uint16_t port, uint32_t value);
 uint32_t config_read(uint8_t bus, uint8_t devfn, uint8_t offset);
 void config_write(uint8_t bus, uint8_t devfn, uint8_t offset, uint32_t value);
+void message_to(const struct device *device, uint64_t address, uint32_t data);
+uint64_t moment(void);
 uint64_t deadline(void);
 int late(uint64_t when);
 void copy(uint64_t to, uint64_t from, uint64_t length);
@@ -39,7 +41,17 @@ int device_read(const struct device *device, uint64_t address, uint64_t place, u
 int device_write(const struct device *device, uint64_t address, uint64_t place, uint32_t length);
 int device_message(const struct device *device, uint64_t address, uint32_t data);
 
-/* edu.c, nvme.c: the drivers; out is towards memory */
+/* descriptors.c: memory for those of devices that work by them */
+struct descriptors {
+    uint64_t reached, memory;
+};
+enum { DESCRIPTORS_DATA = 256 };
+void descriptors_at(uint64_t reached, uint64_t memory);
+uint64_t device_buffer(const struct device *device, uint64_t place);
+struct descriptors descriptors_begin(const struct device *device, uint64_t place, uint32_t length, int out);
+void descriptors_end(const struct device *device, uint64_t place, uint32_t length, int taken);
+
+/* edu.c, nvme.c, nic.c, ioat.c: the drivers; out is towards memory */
 int edu_is(const struct device *device);
 int edu_transfer(const struct device *device, uint64_t address, uint64_t place, uint32_t length, int out);
 int edu_message(const struct device *device, uint64_t address, uint32_t data);
@@ -47,6 +59,13 @@ int nvme_is(const struct device *device);
 int nvme_begin(const struct device *device);
 int nvme_transfer(const struct device *device, uint64_t address, uint64_t place, uint32_t length, int out);
 int nvme_message(const struct device *device, uint64_t address, uint32_t data);
+int nic_is(const struct device *device);
+int nic_begin(const struct device *device);
+int nic_transfer(const struct device *device, uint64_t address, uint64_t place, uint32_t length, int out);
+int nic_message(const struct device *device, uint64_t address, uint32_t data);
+int ioat_is(const struct device *device);
+int ioat_begin(const struct device *device);
+int ioat_transfer(const struct device *device, uint64_t address, uint64_t place, uint32_t length, int out);
 
 /* probe.c */
 void probe(void);

@@ -98,6 +98,9 @@ static int step(const struct instruction *what, uint64_t data, uint64_t *output)
     case OP_DEVICE_WRITE:
         failed = device_write(device, what->address, what->value, what->length);
         break;
+    case OP_DESCRIPTORS:
+        descriptors_at(what->address, what->value);
+        break;
     case OP_MESSAGE:
         failed = device_message(device, what->address, what->value);
         break;

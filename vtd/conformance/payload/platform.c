@@ -63,6 +63,22 @@ static uint64_t now(void)
     return (uint64_t)high << 32 | low;
 }
 
+/* MSI on, with a 64-bit address. */
+void message_to(const struct device *device, uint64_t address, uint32_t data)
+{
+    uint8_t bus = device->bus, devfn = device->devfn, message = device->message;
+    config_write(bus, devfn, message + 4, address);
+    config_write(bus, devfn, message + 8, address >> 32);
+    config_write(bus, devfn, message + 12, data);
+    config_write(bus, devfn, message, 1u << 16);
+}
+
+/* A hundredth of the time that a step has. */
+uint64_t moment(void)
+{
+    return now() + image.limit * 10000ull;
+}
+
 uint64_t deadline(void)
 {
     return now() + image.limit * 1000000ull;
