@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import re
 import shlex
 import signal
 import tempfile
@@ -41,6 +42,8 @@ FOUND = 1
 """Exit code when the audit found something."""
 TABLE = "dmar.bin"
 """The file beside the sockets with the DMAR table."""
+_SIZE = re.compile(r"[1-9][0-9]*[MGT]")
+"""Memory with its unit: without one, QEMU's options don't agree on what is meant."""
 SHOWN_EVERY = 0.5
 """Seconds between two looks at the counters."""
 
@@ -93,7 +96,7 @@ def serve(
         bool,
         typer.Option("--eventfds", help="Leave MSI and MSI-X to QEMU: they are not remapped."),
     ] = False,
-    memory: Annotated[str, typer.Option(help="Memory of the guest.")] = "1G",
+    memory: Annotated[str, typer.Option(help="Memory of the guest, such as 512M.")] = "1G",
     format: Output = Format.TEXT,
 ) -> None:
     """Serve a machine to QEMU, until it ends, and print the arguments that QEMU needs.
@@ -104,6 +107,9 @@ def serve(
     for name in broken or ():
         _check_name(name, DEFECTS, "--break")
     _check_name(caches, POLICIES, "--caches")
+    if not _SIZE.fullmatch(memory):
+        said = f"{memory!r}: no size, such as 512M or 2G"
+        raise typer.BadParameter(said, param_hint="--memory")
     assembly = load_machine(file, Options(caches=POLICIES[caches]))
     with ExitStack() as stack, unusable_input(file):
         stack.callback(signal.signal, signal.SIGTERM, signal.signal(signal.SIGTERM, _interrupt))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
+from difflib import get_close_matches
 from enum import StrEnum
 from fnmatch import fnmatch
 from pathlib import Path
@@ -123,7 +124,9 @@ def chosen(known: dict[str, Cell], patterns: list[str]) -> list[Cell]:
         return list(known.values())
     for pattern in patterns:
         if not any(fnmatch(name, pattern) for name in known):
-            raise ValueError(f"{pattern!r}: no cell of this name: {', '.join(known)}")
+            near = ", ".join(get_close_matches(pattern, known))
+            hint = f"perhaps {near}" if near else "see --list"
+            raise ValueError(f"{pattern!r}: no cell of this name, {hint}")
     return [
         cell for name, cell in known.items() if any(fnmatch(name, pattern) for pattern in patterns)
     ]

@@ -277,8 +277,11 @@ def test_a_machine_that_can_not_be_served_is_refused_in_words(
         (["--record", "nowhere/run.gz"], "nowhere/run.gz: No such file or directory"),
         (["--sockets", "s" * 120], "AF_UNIX path too long"),
         (["--sockets", "machine.toml"], "machine.toml: File exists"),
+        (["--memory", "teapot"], "'teapot': no size, such as 512M or 2G"),
+        (["--memory", "512"], "'512': no size"),
+        (["--memory", "0G"], "'0G': no size"),
     ],
-    ids=["break", "caches", "record", "path", "folder"],
+    ids=["break", "caches", "record", "path", "folder", "size", "unit", "nothing"],
 )
 def test_options_that_can_not_be_are_refused_in_words(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: list[str], said: str

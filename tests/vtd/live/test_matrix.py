@@ -73,8 +73,10 @@ def test_cells_are_chosen_by_pattern() -> None:
     assert {cell.name for cell in chosen(CELLS, ["ats*", "intx"])} == {
         *("ats", "ats-scalable", "intx"),
     }
-    with pytest.raises(ValueError, match=r"'nothing\*': no cell of this name"):
+    with pytest.raises(ValueError, match=r"'nothing\*': no cell of this name, see --list$"):
         chosen(CELLS, ["intx", "nothing*"])
+    with pytest.raises(ValueError, match=r"'at-scalable': no cell .*, perhaps ats-scalable"):
+        chosen(CELLS, ["at-scalable"])
 
 
 def test_results_come_back_from_their_file(tmp_path: Path) -> None:
