@@ -107,6 +107,10 @@ def boot(
     with unusable_input(machine or "vtd live boot"), machine_errors():
         description = DEFAULT_MACHINE if machine is None else read_text(machine)
         assemble(read_machine(description, machine or ""), file=machine or "")
+        if collect is not None:
+            collect.mkdir(parents=True, exist_ok=True)
+        if console is not None:
+            console.open("a").close()
         wanted = Boot(
             description,
             (*lines_of_checks, *(["collect"] if collect is not None else [])),
@@ -123,7 +127,6 @@ def boot(
             outcome = run(guest, wanted, time.monotonic_ns, _note)
     if collect is not None:
         with unusable_input(str(collect)):
-            collect.mkdir(parents=True, exist_ok=True)
             for name, content in outcome.files.items():
                 (collect / PurePath(name).name).write_bytes(content)
     if console is not None:

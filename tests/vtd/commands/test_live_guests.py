@@ -188,9 +188,22 @@ def test_a_matrix_that_can_not_be_is_one_line(
     assert message in " ".join(errors.split())
 
 
-def test_results_that_can_not_be_kept_are_told_before_anything_is_booted(qemu: FakeQemu) -> None:
-    _, errors = vtd("matrix", "intx", "--results", "/absent/results.jsonl", code=2)
-    assert errors.endswith("vtd live matrix: /absent/results.jsonl: No such file or directory\n")
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("matrix", "intx", "--results", "/absent/x"), "/absent/x: No such file or directory"),
+        (("matrix", "intx", "--logs", "/dev/null/x"), "/dev/null/x: Not a directory"),
+        (("boot", "--record", "/absent/x"), "/absent/x: No such file or directory"),
+        (("boot", "--console", "/absent/x"), "/absent/x: No such file or directory"),
+        (("boot", "--collect", "/dev/null/x"), "/dev/null/x: Not a directory"),
+    ],
+    ids=["results", "logs", "record", "console", "collect"],
+)
+def test_what_can_not_be_kept_is_told_before_anything_is_booted(
+    qemu: FakeQemu, arguments: tuple[str, ...], said: str
+) -> None:
+    _, errors = vtd(*arguments, code=2)
+    assert said in errors
     assert not (qemu.folder / "initrd").exists()
 
 
