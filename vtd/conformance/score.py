@@ -66,9 +66,16 @@ class ScoreCard:
     def rows(self) -> list[dict[str, object]]:
         """A row for each kind."""
         return [
-            {"kind": kind, **{str(verdict): count[verdict] for verdict in Verdict}}
+            {
+                "kind": kind,
+                **{str(verdict): count[verdict] for verdict in Verdict},
+                "unexplained": self._unexplained(kind),
+            }
             for kind, count in self.counts.items()
         ]
+
+    def _unexplained(self, kind: str) -> int:
+        return sum(each.source == kind for each in self.unexplained)
 
     def cause_rows(self) -> list[dict[str, object]]:
         """A row for each cause."""
@@ -78,10 +85,14 @@ class ScoreCard:
         """For people."""
         width = max([len(kind) for kind in self.counts], default=0)
         for kind, count in self.counts.items():
-            total = sum(count.values())
-            more = f", {count[Verdict.INCONCLUSIVE]} inconclusive"
-            shown = more if count[Verdict.INCONCLUSIVE] else ""
-            yield f"{kind:{width}} {count[Verdict.PASSED]:6} of {total} pass{shown}"
+            total, unexplained = sum(count.values()), self._unexplained(kind)
+            shown = {
+                "fail for known departures": count[Verdict.FAILED] - unexplained,
+                "unexplained": unexplained,
+                "inconclusive": count[Verdict.INCONCLUSIVE],
+            }
+            more = "".join(f", {number} {what}" for what, number in shown.items() if number)
+            yield f"{kind:{width}} {count[Verdict.PASSED]:6} of {total} pass{more}"
         for why, number in self.not_applicable.most_common():
             yield f"{number} not applicable: {why}"
         if self.causes:

@@ -394,7 +394,7 @@ class ModelDriver:
         if self.scalable:
             value = RID_PASID if pasid is None else pasid
             if before is not None:
-                # Table 29: with a second stage, an entry no longer present costs the domain
+                # Table 28: with a second stage, an entry no longer present costs the domain
                 whole = domain is None and before.kind in (SECOND, NESTED)
                 self._owed.pasid_entry(before.domain_id, value, whole_domain=whole)
             elif domain is not None and "cm" in self.capabilities.features:
