@@ -468,7 +468,7 @@ def _walk(
         frame = entry >> 12 & FRAME_NUMBER
         if cached and real:
             prefix, width = _prefix(address, shift), forms[stage + TAG_WIDTH] << WIDTH_AT
-            put(cache, prefix, tag | shift, frame, rights, width)
+            add(cache, prefix, tag | shift, frame, rights, width)  # it was sought above
     if not rights & present:
         return NOT_PRESENT
     if not entry & forms[at + 2] or entry & forms[at + 3]:
@@ -612,7 +612,7 @@ def _walk_guest(
             if cached and real and reached:
                 where = forms[stage + TAG_WIDTH] << WIDTH_AT | host + 1
                 prefix = _prefix(address, reached)
-                put(first, prefix, tag | reached, frame, rights, where)
+                add(first, prefix, tag | reached, frame, rights, where)  # it was sought above
         row = find(frames, host, 0)
         if not row:
             notes[FRAME] = host
