@@ -20,7 +20,7 @@ SHORTEST_IPV4 = 20
 _PROTOCOLS = (UDP, TCP, SCTP, 0)
 _FIN_PSH, _CWR = 0x09, 0x80
 _NOWHERE = 1 << 32
-_put = struct.Struct("!H").pack_into
+_put, _put_long = struct.Struct("!H").pack_into, struct.Struct("!I").pack_into
 
 
 class Context(NamedTuple):
@@ -88,27 +88,22 @@ def segments(data: bytes, context: Context, *, ip: bool, transport: bool) -> Ite
         return
     if start >= len(data):
         return
-    header = data[:start]
+    header = bytearray(data[:start])
+    size_at, counted = (network + 2, network) if ipv4 else (network + 4, network + 40)
     first_id = int.from_bytes(header[network + 4 : network + 6], "big")
     sequence = int.from_bytes(header[at + 4 : at + 8], "big")
+    flags = header[at + 13] if protocol == TCP else 0
     for number, offset in enumerate(range(start, len(data), mss)):
         payload = data[offset : offset + mss]
-        last = offset + mss >= len(data)
-        frame = bytearray(header + payload)
+        size = start + len(payload)
+        _put(header, size_at, size - counted & 0xFFFF)
         if ipv4:
-            frame[network + 2 : network + 4] = (len(frame) - network & 0xFFFF).to_bytes(2, "big")
-            frame[network + 4 : network + 6] = (first_id + number & 0xFFFF).to_bytes(2, "big")
-        else:
-            frame[network + 4 : network + 6] = (len(frame) - network - 40 & 0xFFFF).to_bytes(
-                2, "big"
-            )
+            _put(header, network + 4, first_id + number & 0xFFFF)
         if protocol == TCP:
-            frame[at + 4 : at + 8] = (sequence + offset - start & 0xFFFF_FFFF).to_bytes(4, "big")
-            if not last:
-                frame[at + 13] &= ~_FIN_PSH & 0xFF
-            if number:
-                frame[at + 13] &= ~_CWR & 0xFF
+            _put_long(header, at + 4, sequence + offset - start & 0xFFFF_FFFF)
+            kept = 0xFF if offset + mss >= len(data) else ~_FIN_PSH
+            header[at + 13] = flags & kept & (~_CWR if number else 0xFF)
         else:
-            frame[at + 4 : at + 6] = (len(frame) - at & 0xFFFF).to_bytes(2, "big")
-        extra = len(frame) - at
-        yield with_checksums(bytes(frame), context, ip=ip, transport=transport, extra=extra)
+            _put(header, at + 4, size - at & 0xFFFF)
+        frame = bytes(header) + payload
+        yield with_checksums(frame, context, ip=ip, transport=transport, extra=size - at)
