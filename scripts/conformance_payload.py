@@ -19,6 +19,7 @@ PROGRAMS = {
         *("device.c", "descriptors.c", "edu.c", "nvme.c", "nic.c", "ioat.c"),
     ),
     "uefi": ("uefi.S", "uefi.c"),
+    "pvh": ("pvh.S",),
 }
 """Names of the programs, and their sources."""
 OPTIONS = (

@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from vtd.conformance.running import Machine
 
 TARGET_HELP = (
-    "qemu, or command:COMMAND in which {image} stands for the image to boot by multiboot, or {efi} "
-    "for it as a UEFI application, and whose standard output is the guest's first serial port."
+    "qemu, or command:COMMAND in which {image} stands for the image to boot by multiboot, {efi} "
+    "for it as a UEFI application or {elf} for a kernel to boot by PVH, and whose standard output "
+    "is the guest's first serial port."
 )
 TargetArgument = Annotated[str, typer.Argument(metavar="TARGET", help=TARGET_HELP)]
 

@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
+from enum import Enum
 from pathlib import Path
 from typing import IO, Protocol
 
@@ -19,6 +20,7 @@ from vtd.conformance.devices import REACHES
 from vtd.conformance.format import NO_DEVICE, REAL_MACHINE, Begin, Door, Kind, Status
 from vtd.conformance.frames import Frames, Received
 from vtd.conformance.image import DEBUG_CONSOLE, SERIAL, Image, KitError, Output
+from vtd.conformance.pvh import kernel
 from vtd.conformance.uefi import application
 
 EDU, NVME, E1000E, IGB = "edu", "nvme", "e1000e", "igb"
@@ -26,6 +28,19 @@ SILENCE = 30.0
 """Seconds without a frame after which a machine hangs."""
 STARTING = 120.0
 """Seconds up to the first one: firmware has the machine before."""
+
+
+class Form(Enum):
+    """How an image is given to a machine: name of the file, and what the image becomes."""
+
+    MULTIBOOT = ("image", lambda image: image)
+    UEFI = ("efi", application)
+    PVH = ("elf", kernel)
+
+    def __init__(self, placeholder: str, made: Callable[[bytes], bytes]) -> None:
+        self.placeholder = "{" + placeholder + "}"
+        self.file = f"kit.{placeholder}"
+        self.made = made
 
 
 class Machine(Protocol):
@@ -37,8 +52,8 @@ class Machine(Protocol):
         ...
 
     @property
-    def by_firmware(self) -> bool:
-        """Whether UEFI firmware starts the image; a multiboot loader otherwise."""
+    def form(self) -> Form:
+        """What starts the image."""
         ...
 
     def command(self, image: Path) -> list[str]:
@@ -109,8 +124,8 @@ def _untried(numbers: range) -> list[Received]:
 def command_in(folder: Path, image: Image, machine: Machine, first: int = 0) -> list[str]:
     """The command that has a machine begin with case ``first`` of an image, kept in a folder."""
     told = image.told(machine.output, first)
-    path = folder / ("kit.efi" if machine.by_firmware else "kit.img")
-    path.write_bytes(application(told) if machine.by_firmware else told)
+    path = folder / machine.form.file
+    path.write_bytes(machine.form.made(told))
     return machine.command(path)
 
 
@@ -205,9 +220,9 @@ class QemuMachine:
     output: Output = DEBUG_CONSOLE
 
     @property
-    def by_firmware(self) -> bool:
-        """Whether there is any."""
-        return self.firmware is not None
+    def form(self) -> Form:
+        """What starts the image."""
+        return Form.MULTIBOOT if self.firmware is None else Form.UEFI
 
     def command(self, image: Path) -> list[str]:
         """The command line."""
@@ -254,21 +269,20 @@ CROWDED = ("addr=5.0", "addr=12.0")
 
 @dataclass(frozen=True)
 class CommandMachine:
-    """Any machine monitor: a command in which ``{image}`` or ``{efi}`` stands for the image.
+    """Any machine monitor: a command in which the placeholder of a form stands for the image.
 
-    The first is for multiboot, the second a UEFI application. Its standard output is the guest's
-    first serial port.
+    Its standard output is the guest's first serial port.
     """
 
     words: tuple[str, ...]
     output: Output = SERIAL
 
     @property
-    def by_firmware(self) -> bool:
-        """Whether the command asks for a UEFI application."""
-        return any("{efi}" in word for word in self.words)
+    def form(self) -> Form:
+        """What the command asks for."""
+        asked = (each for each in Form if any(each.placeholder in word for word in self.words))
+        return next(asked, Form.MULTIBOOT)
 
     def command(self, image: Path) -> list[str]:
         """The command line."""
-        name = "{efi}" if self.by_firmware else "{image}"
-        return [word.replace(name, str(image)) for word in self.words]
+        return [word.replace(self.form.placeholder, str(image)) for word in self.words]

@@ -20,7 +20,7 @@ from vtd.conformance.judgement import Judged, judge_all
 from vtd.conformance.kit import Builder
 from vtd.conformance.probe import PROBE_BASE, Probe
 from vtd.conformance.results import results_of
-from vtd.conformance.running import Collected
+from vtd.conformance.running import Collected, Form
 from vtd.conformance.running import run as run_image
 from vtd.live.boot import Boot, Outcome, Verdict
 from vtd.live.defects import DEFECTS
@@ -42,7 +42,7 @@ class ServedMachine:
 
     words: tuple[str, ...]
     output: Output = DEBUG_CONSOLE
-    by_firmware: bool = False
+    form: Form = Form.MULTIBOOT
 
     def command(self, image: Path) -> list[str]:
         """The command line."""

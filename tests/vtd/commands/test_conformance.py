@@ -142,11 +142,12 @@ def test_machines_that_are_none_are_named(
     assert not output.exists()
 
 
-def test_a_machine_may_ask_for_a_uefi_application(
-    kit: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("form", ["{efi}", "{elf}"])
+def test_a_machine_may_ask_for_a_uefi_application_or_a_pvh_kernel(
+    form: str, kit: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(ROOT)
-    machine = MACHINE.replace("{image}", "{efi}")
+    machine = MACHINE.replace("{image}", form)
     probe, results = tmp_path / "probe.json", tmp_path / "results.jsonl"
     assert run("probe", machine, "-o", probe).exit_code == 0
     assert probe.read_text() == (kit / "probe.json").read_text()

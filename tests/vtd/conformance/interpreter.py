@@ -259,8 +259,8 @@ def frame(kind: Kind, number: int = 0, data: bytes = b"", status: int = 0) -> by
 
 
 def unwrapped(image: bytes) -> bytes:
-    """The image in a UEFI application, or itself."""
-    return image[image.index(MAGIC.to_bytes(4, "little")) :] if image[:2] == b"MZ" else image
+    """The image in a UEFI application or an ELF kernel, or itself."""
+    return image[image.index(MAGIC.to_bytes(4, "little")) :]
 
 
 def main() -> None:
