@@ -59,12 +59,13 @@ _TXSM = DataDescriptor.txsm.mask >> _HIGH
 _DTYP = DataDescriptor.dtyp.low - _HIGH
 _IDX = DataDescriptor.idx.low - _HIGH
 _SUMS = _IXSM | _TXSM
-_OFFLOADS = _TSE | _VLE | _SUMS
 _KIND_BITS = _DEXT | DataDescriptor.dtyp.mask >> _HIGH
 _CONTEXT, _DATA = _DEXT | CONTEXT << _DTYP, _DEXT | DATA << _DTYP
 _SIMPLE_BITS = _KIND_BITS | _IFCS | _TSE | _VLE
 _SIMPLE = _DATA | _IFCS
 """The usual case: one frame, of which at most checksums are to be put in."""
+_WHOLE_BITS, _WHOLE = _SIMPLE_BITS | _EOP, _SIMPLE | _EOP
+"""The same in one buffer."""
 _STATUS_AT = 12
 _KEPT_STATUS = 0xFFFF_FFF0
 _CONTEXTS = 2
@@ -104,7 +105,7 @@ class TransmitQueue:
         ring, others get their turn.
         """
         if self._running:
-            return False  # who carries out descriptors already looks at the tail each time
+            return False  # who carries out descriptors already sees that a register was written
         self._running = True
         self.unfinished = reported = False
         self._sent = descriptors = 0
@@ -156,7 +157,7 @@ class TransmitQueue:
     def _execute(self, low: int, high: int, dma: DmaPort) -> None:
         """A descriptor of data, or of a kind that does nothing."""
         length = high & 0xFFFF
-        whole = high & (_SIMPLE_BITS | _EOP) == _SIMPLE | _EOP and self._first is None
+        whole = high & _WHOLE_BITS == _WHOLE and self._first is None
         if whole and ETHERNET_HEADER <= length <= LONGEST_FRAME:
             status, frame, _, _ = dma.read(low, length)
             if status is _SUCCESS:
@@ -183,14 +184,12 @@ class TransmitQueue:
 
     def _frames(self, data: bytes, first: int, last: int) -> Iterable[bytes]:
         """The frames that a packet becomes; the first descriptor tells what is to be done."""
-        if first & last & _IFCS and first & _SIMPLE_BITS == _SIMPLE:
+        if last & _IFCS and first & _SIMPLE_BITS == _SIMPLE:
             return (self._summed(data, first) if first & _SUMS else data,)
         if not last & _IFCS:
             if data[-FCS:] != fcs(data[:-FCS]):
                 return ()  # with a wrong check sequence it gets nowhere
             data = data[:-FCS]
-        if first & _DEXT and not first & _OFFLOADS:
-            return (data,)
         if not first & _DEXT:
             return (self._legacy(data, first, last),)
         context = self._contexts[first >> _IDX & _CONTEXTS - 1]
