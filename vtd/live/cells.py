@@ -33,7 +33,7 @@ class LinuxFault:
     shows: re.Pattern[str]
     """In what was found: check, audit or console."""
     proof: re.Pattern[str]
-    """What is found, or on the console, where it is this one and no other."""
+    """What is found, recorded, or on the console, where it is this one and no other."""
 
 
 UNALIGNED = LinuxFault(

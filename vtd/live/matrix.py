@@ -75,7 +75,8 @@ def judge(cell: Cell, release: str, outcome: Outcome) -> tuple[Verdict, list[str
     others = [each for each in everything if not fault.shows.search(each)]
     if not found and not cell.certain:
         return Verdict.PASSED, found, found
-    if not others and not fault.proof.search("\n".join([*everything, outcome.console])):
+    recorded = (f"fault reason {each.reason:#04x}" for each in outcome.blocked)
+    if not others and not fault.proof.search("\n".join([*everything, *recorded, outcome.console])):
         others.append(f"the Linux fault {fault.name} does not show")
     return (Verdict.FAILED if others else Verdict.LINUX), found, others
 

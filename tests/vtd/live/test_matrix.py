@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.vtd.live.test_judgement import outcome
+from tests.vtd.live.test_judgement import EDU, outcome
+from vtd.live.boot import Blocked
 from vtd.live.boot import Verdict as Check
 from vtd.live.cells import UNALIGNED, all_cells
 from vtd.live.matrix import Result, Verdict, chosen, judge, read_results
@@ -52,6 +53,16 @@ def test_what_may_come_of_a_fault_does_not_prove_that_it_is_the_cause() -> None:
     assert unexpected == ["the Linux fault aw-without-second-stage does not show"]
     no_disk.console = "DMAR: [DMA Read NO_PASID] Request device [00:05.0] [fault reason 0x5a]"
     assert judge(cell, "7.2.1", no_disk)[2] == []
+
+
+def test_what_a_unit_recorded_proves_a_fault_that_the_kernel_left_out() -> None:
+    """A kernel prints some of many faults, and on a busy host none of one kind."""
+    cell = CELLS["pci-bridge-scalable"]
+    failed = Check("vfio mapped", "FAILED", "the device does not find what is mapped")
+    boot = outcome(verdicts=[Check("units", "ok"), failed])
+    assert judge(cell, "7.2.1", boot)[2] == ["the Linux fault scalable-bridge-alias does not show"]
+    boot.blocked.append(Blocked(EDU, 0x1000, 0x41, interrupt=False))
+    assert judge(cell, "7.2.1", boot)[0] is Verdict.LINUX
 
 
 def test_a_fault_that_shows_more_often_than_is_listed_is_still_the_known_one() -> None:
