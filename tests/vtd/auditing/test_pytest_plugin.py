@@ -44,7 +44,9 @@ def test_what_the_audit_finds_fails_the_test_itself(
         "PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1"
     )  # loaded once, wherever it is installed
     pytester.makepyfile(f"FORGET = {forget}\n{STALE}")
-    result = pytester.runpytest("-p", "vtd.auditing.pytest_plugin", "-p", "no:cacheprovider")
+    result = pytester.runpytest_subprocess(
+        "-p", "vtd.auditing.pytest_plugin", "-p", "no:cacheprovider"
+    )
     if forget:
         result.assert_outcomes(failed=1)
         result.stdout.fnmatch_lines(["*missing page-selective iotlb_inv of domain 7*"])

@@ -11,11 +11,13 @@ import pytest
 from typer.testing import CliRunner
 
 from tests.support.reference_data import capture_folders
+from tests.support.world import FIRST_TABLES, HOLE, Mode, World
 from vtd.cli import main
 from vtd.commands.explore import places_of
 from vtd.commands.images import ImageOptions
 from vtd.exploring.places import Place, lines, printable
 from vtd.exploring.unit_places import SearchError, UnitPlaces
+from vtd.layouts.registers import FaultRecording
 from vtd.plain import plain
 from vtd.recordings.capture import Capture
 
@@ -100,6 +102,67 @@ def test_a_search_that_cannot_be_made_says_why(text: str, said: str) -> None:
     _, unit = opened(CAPTURES["legacy48-strict"])
     with pytest.raises(SearchError, match=re.escape(said)):
         unit.search(text)
+
+
+@pytest.mark.parametrize("mode", [Mode.LEGACY, Mode.FIRST, Mode.SECOND, Mode.NESTED])
+def test_a_search_follows_each_kind_of_tables_to_the_page(mode: Mode) -> None:
+    pasid = 0x45 if mode is Mode.NESTED else None
+    world = World(mode, pasid=pasid)
+    unit = UnitPlaces(world.start().unit)
+    device = "01:01.0" if pasid is None else f"01:01.0/{pasid:#x}"
+    way, said = unit.search(f"{device} {world.address:#x}")
+    assert "allowed: physical address" in said
+    assert way[0] == "devices"
+    assert len(way) == 2 + (world.second_levels if mode is Mode.LEGACY else 4)
+    assert " to page 0x" in way[-1]
+    assert unit.search(f"{world.address + 8:#x}", beside=way)[0] == way
+
+
+def below(unit: UnitPlaces) -> list[Place]:
+    """What is below the first source."""
+    devices = next(each for each in unit.all() if each.title == "devices")
+    return [*devices.below()[0].below()]
+
+
+@pytest.mark.parametrize("mode", [Mode.LEGACY, Mode.NESTED])
+def test_a_table_that_is_nowhere_is_said_to_be_unreadable(mode: Mode) -> None:
+    world = World(mode)
+    if mode is Mode.LEGACY:
+        world.change("context", ssptptr=HOLE)
+    else:
+        world.put(f"second1 {FIRST_TABLES:#x}", 0)
+    assert below(UnitPlaces(world.start().unit))[-1].title == "the table can't be read"
+
+
+def test_what_leads_to_no_entry_leads_as_far_as_there_is_something() -> None:
+    world = World(Mode.LEGACY)
+    started = world.start()
+    unit = UnitPlaces(started.unit)
+    assert unit.search("01:01.0 0xfee00000") == (
+        ("interrupt entries",), "0xfee00000 is in the interrupt range",
+    )  # fmt: skip
+    way, said = unit.search("05:00.0 0x1000")
+    assert way == ("devices",)
+    assert "blocked: fault 01h" in said
+    started.command(te=False)
+    way, said = UnitPlaces(started.unit).search("01:01.0 0x1000")
+    assert (way, said) == (("devices",), "DMA remapping is off")
+
+
+def test_a_mode_that_there_is_none_of_stands_where_devices_would() -> None:
+    world = World(Mode.LEGACY)
+    world.root = world.root.replace(ttm=2)
+    devices = UnitPlaces(world.start().unit).all()[1]
+    (only,) = devices.below()
+    assert only.title.startswith("RTADDR_REG: blocked: fault 30h")
+
+
+def test_the_fault_of_an_interrupt_leads_to_its_entry() -> None:
+    record = FaultRecording(FaultRecording.of(f=True, fr=0x22, sid=0x10) | 5 << 48)
+    unit = UnitPlaces(World(Mode.LEGACY).start().unit, [record])
+    (fault,) = unit.all()[-1].below()
+    assert fault.title.endswith(", index 5")
+    assert fault.leads_to == ("interrupt entries",)
 
 
 def test_faults_lead_to_the_entry_that_refused() -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import pytest
 from hypothesis import Phase, find, given, settings
 from hypothesis import strategies as st
 
-from vtd.fuzz import strategies
+from vtd.fuzz import properties, strategies
 from vtd.fuzz.case import Case, dma_read, mem_read, store
 from vtd.fuzz.driver import ModelDriver
 from vtd.fuzz.places import DESCRIPTOR, interrupt_place
@@ -75,6 +76,39 @@ def test_translation_requests_meet_flaws_of_tables() -> None:
         )
 
     assert find(request_cases(strategies.capabilities()), aborts, settings=SOON)
+
+
+RUN_BY = {
+    "dmar": "validate",
+    "ept": "walk_bytes",
+    "guest": "run_guest_program",
+    "registers": "run_program",
+    "vmcs": "enter_bytes",
+    "vpd": "run_itanium_program",
+}
+"""What a property of bytes calls."""
+
+
+@pytest.mark.parametrize("name", BYTE_PROPERTIES)
+def test_what_is_raised_over_bytes_is_a_violation_with_them(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def raises(*_: object, **__: object) -> None:
+        raise IndexError("planted")
+
+    monkeypatch.setattr(properties, RUN_BY[name], raises)
+    with pytest.raises(Violation, match=r"^IndexError: planted for 0102$"):
+        BYTE_PROPERTIES[name][1](b"\1\2", Tally())
+
+
+@pytest.mark.parametrize("name", ["guest", "vpd"])
+def test_two_runs_that_should_be_alike_and_are_not_are_a_violation(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    results = itertools.count()
+    monkeypatch.setattr(properties, RUN_BY[name], lambda *_, **__: next(results))
+    with pytest.raises(Violation, match=r"0102$"):
+        BYTE_PROPERTIES[name][1](b"\1\2", Tally())
 
 
 @given(strategies.dmar_tables())

@@ -14,6 +14,7 @@ from tests.page_inputs import INPUTS, ROOT, TABLES, VALUES
 from vtd.cli import main
 from vtd.dmar.table import Table
 from vtd.dmar.written_edits import EDITS
+from vtd.page import calls
 from vtd.page.answers import Page, sarif
 from vtd.page.given import Kind, UnknownInputError, recognised
 
@@ -90,6 +91,16 @@ def test_a_table_is_known_in_the_forms_that_export_writes(form: str, tmp_path: P
     found = recognised("pasted", text.encode())
     assert found.kind is Kind.TABLE
     assert found.tables[0].data[48:] == table.read_bytes()[48:]
+
+
+def test_the_calls_of_the_page_are_about_the_same_page() -> None:
+    given = [[name, data] for name, data in INPUTS["server"]]
+    page = Page(INPUTS["server"])
+    assert json.loads(calls.answers(given)) == json.loads(json.dumps(page.row()))
+    assert calls.findings_as_sarif(given) == sarif(INPUTS["server"])
+    edits = [["oem-id", "MINE"], ["drop-rmrr", "all"]]
+    assert calls.edited(given, edits) == page.edited({"oem-id": ["MINE"], "drop-rmrr": ["all"]})
+    assert [name for name, _ in json.loads(calls.about())["edits"]] == [*EDITS]
 
 
 @pytest.mark.parametrize("data", [b"", b" \n", b"good morning", b"12 34", b"caps ecap"])
