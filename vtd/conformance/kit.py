@@ -205,7 +205,7 @@ class Builder:
         try:
             return self._prepare(wanted, variants)
         except BusError as error:
-            raise UnfitError(f"needs memory at {error.address:#x}") from error
+            raise _lacking(error.address) from error
 
     def _prepare(self, wanted: Wanted, variants: Sequence[Variant]) -> Prepared:
         case = wanted.case
@@ -234,7 +234,7 @@ class Builder:
         stored = set().union(*(frames for run in runs for frames in run.stored))
         outside = sorted(frame for frame in frames | stored if not self._holds(frame))
         if outside:
-            raise UnfitError(f"needs memory at {outside[0] << 12:#x}")
+            raise _lacking(outside[0] << 12)
         looked = [] if self.reset is Reset.NONE else _looked(case, runs)
         waited = {step: max(map(len, vectors_of(runs, looked)[step])) for step in looked}
         program = program_of(case, numbers, waited, unsent)
@@ -334,6 +334,12 @@ class Builder:
                     return start << 12
                 start = taken[-1] + 1
         raise KitError(f"no {size >> 10} KiB of memory to spare beside the cases")
+
+
+def _lacking(address: int) -> UnfitError:
+    """Why a case can't run that needs memory which is not there: cases that need like are one."""
+    place = f"{address >> 30} GiB" if address >> 30 else f"{address >> 20} MiB"
+    return UnfitError(f"needs memory at {place}, which the machine does not have")
 
 
 def _looked(case: Case, runs: Sequence[Observed]) -> list[int]:

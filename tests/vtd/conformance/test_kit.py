@@ -159,7 +159,9 @@ def wanted(
         (wanted(dma_read("d0", 0, 0)), "reads nothing"),
         (wanted(dma_read("d0", 0, 5000)), "4096 bytes edu has"),
         (wanted({"op": "reset"}), "no way to do reset"),
-        (wanted(dma_write("d0", 1 << 40, b"12345678")), "memory"),
+        (wanted(dma_write("d0", 1 << 40, b"12345678")), "needs memory at 1024 GiB"),
+        (wanted(store(0xA_0000, 1)), "needs memory at 0 MiB"),
+        (wanted(store(0x3000_0000, 1)), "needs memory at 768 MiB"),
         (
             wanted({"op": "msi", "device": "d0", "address": "0xfee00000", "data": "0x10030"}),
             "32 bits",
