@@ -190,8 +190,15 @@ class Plan:
             found |= self._coverage.contexts(path, lines)
         tests = self._coverage.seconds
         files = {test.partition("::")[0] for test in tests}
-        naming = {file for file in files if word.search((ROOT / file).read_text())}
+        naming = {file for file in files if word.search(_says(ROOT / file))}
         return found | {test for test in tests if test.partition("::")[0] in naming}
+
+
+def _says(path: Path) -> str:
+    """What a file of tests says, and the lists beside it that it reads."""
+    text = path.read_text()
+    lists = (each.read_text() for each in path.parent.glob("*.txt") if each.name in text)
+    return "\n".join([text, *lists])
 
 
 def _near(file: str, test: str) -> bool:

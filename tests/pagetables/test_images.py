@@ -302,3 +302,12 @@ def test_damaged_headers_load_or_are_refused(
         assert memory.regions == ()
     else:
         assert memory.regions
+
+
+def test_a_raw_image_may_end_where_memory_begins(tmp_path: Path) -> None:
+    memory = PhysicalMemory()
+    memory.add_region(0x70_0000, PAGE)
+    path = tmp_path / "image"
+    path.write_bytes(CONTENT)
+    load_image(memory, path, base=0x70_0000 - len(CONTENT))
+    assert memory.read(0x70_0000 - PAGE, PAGE) == CONTENT[-PAGE:]

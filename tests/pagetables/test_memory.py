@@ -428,6 +428,8 @@ def test_what_is_left_of_regions_after_ranges_were_taken_away_reads_as_before(
                     with pytest.raises(BusError):
                         memory.read(each * FRAME, 1)
     assert sum(region.end - region.start for region in memory.regions) == len(model) * FRAME
+    for region in memory.regions:
+        assert region.backing is None or len(region.backing) == region.end - region.start
     for each in set(range(8)) - set(model):
         memory.add_region(each * FRAME, FRAME)
         assert memory.read(each * FRAME, FRAME) == bytes(FRAME)

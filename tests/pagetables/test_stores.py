@@ -125,3 +125,19 @@ def test_a_flush_takes_the_lines_that_it_touches(address: int, length: int, left
     stores.write(0, b"x" * 3 * LINE)
     stores.flush(address, length)
     assert set(stores.held) == left
+
+
+def test_a_watcher_is_told_of_stores_until_it_is_to_be_told_of_none() -> None:
+    seen = make().unsnooped
+    told: list[int] = []
+
+    def watch(address: int, data: bytes) -> None:
+        told.append(address)
+
+    seen.watch(watch)
+    seen.write(8, b"1")
+    seen.ignore(watch)
+    seen.write(16, b"1")
+    assert told == [8]
+    with pytest.raises(ValueError, match="not in"):
+        seen.ignore(watch)

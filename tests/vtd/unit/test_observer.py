@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from inspect import signature
 from typing import Any
+from unittest.mock import create_autospec
 
 import pytest
 from hypothesis import given, settings
@@ -43,7 +45,7 @@ from vtd.layouts.registers import (
 from vtd.unit.caching.cache import Replacement, Shape
 from vtd.unit.caching.iotlb import IotlbEntry
 from vtd.unit.caching.policy import AGGRESSIVE, KEEPS_STALE, UNCACHED, CachePolicy
-from vtd.unit.observer import CacheName, Observer
+from vtd.unit.observer import CacheName, Observer, Observers
 from vtd.unit.options import Options
 from vtd.unit.requests.faults import FaultReason
 
@@ -590,3 +592,19 @@ def test_a_context_invalidation_by_register_is_seen_as_its_command() -> None:
     command = ContextCommand.of(icc=True, cirg=1)
     started.unit.write_register(0x28, 8, command)
     assert trace.take() == [("invalidated", command), ("settled",)]
+
+
+@pytest.mark.parametrize("step", [name for name in vars(Observer) if not name.startswith("_")])
+def test_each_of_several_observers_is_told_of_every_step(step: str) -> None:
+    several = create_autospec(Observer, instance=True), create_autospec(Observer, instance=True)
+    told = [object() for _ in list(signature(getattr(Observer, step)).parameters)[1:]]
+    getattr(Observers(several), step)(*told)
+    for each in several:
+        getattr(each, step).assert_called_once_with(*told)
+
+
+def test_what_is_no_request_is_no_step() -> None:
+    started, trace = World(Mode.SECOND).start(), Trace()
+    started.unit.observe(trace)
+    assert started.port().read(0, -1) == REFUSED
+    assert trace.steps == []

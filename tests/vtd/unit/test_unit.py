@@ -1,12 +1,24 @@
 """Commands of software: GCMD and GSTS, table pointers, what they do to caches; any program."""
 
 import pickle
+from unittest.mock import Mock
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from devices.dma import ATOMIC, READ, WRITE, AddressType, Atomic, AtomicOp, Request
+from devices.dma import (
+    ATOMIC,
+    READ,
+    WRITE,
+    AddressType,
+    Atomic,
+    AtomicOp,
+    AtsClient,
+    PageGroupResponse,
+    Request,
+    ResponseCode,
+)
 from devices.function import Identity, PciFunction
 from tests.support.world import (
     HOST,
@@ -252,3 +264,12 @@ def test_only_functions_without_room_for_their_registers_are_named() -> None:
     assert without_registers(capabilities(mts=0, **near)) == []
     (told,) = without_registers(capabilities(mts=1, **near))
     assert told.startswith("11.4: MTS is reported")
+
+
+def test_messages_for_a_device_that_is_detached_go_nowhere() -> None:
+    unit, client = make(dt=1), Mock(spec=AtsClient)
+    unit.attach(0x10, client)
+    unit.detach(0x10)
+    unit.detach(0x10)  # it is nowhere already
+    unit.devices.send_response(0x10, PageGroupResponse(ResponseCode.SUCCESS, 1), automatic=False)
+    assert client.mock_calls == []

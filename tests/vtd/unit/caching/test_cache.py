@@ -1,6 +1,7 @@
 """A cache of any shape: room, replacement, counters."""
 
 from collections import OrderedDict
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
@@ -174,3 +175,19 @@ def test_a_restored_cache_goes_on_as_before(
         assert cache.snapshot() == state
         assert use(after) == future
         assert cache.snapshot() == end
+
+
+def test_what_is_derived_from_entries_goes_as_soon_as_one_of_them_is_another() -> None:
+    derived: dict[int, int] = {}
+    cache = Cache[int, int](UNBOUNDED, int, derived)
+    cache.put(1, 10)
+    saved = cache.snapshot()
+
+    def changes(change: Callable[[], object]) -> bool:
+        derived[0] = 0
+        change()
+        return not derived
+
+    assert not changes(lambda: cache.put(2, 20))
+    assert changes(lambda: cache.put(2, 21))
+    assert changes(lambda: cache.restore(saved))

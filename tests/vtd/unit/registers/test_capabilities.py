@@ -160,3 +160,14 @@ def test_a_unit_without_an_address_width_is_told_of_and_is_no_contradiction() ->
     none = dataclasses.replace(known, cap=known.cap.replace(sagaw=0))
     assert ["9.3" in each for each in none.consequences()] == [True, False]
     assert not none.contradictions()
+
+
+@pytest.mark.section("3.10")
+@pytest.mark.parametrize(
+    ("c", "smts", "smpwcs", "snoops"),
+    [(0, 0, 0, False), (1, 0, 0, True), (1, 1, 0, False), (1, 1, 1, True), (0, 1, 1, False)],
+)
+def test_a_unit_snoops_if_it_does_for_every_structure(
+    c: int, smts: int, smpwcs: int, snoops: bool
+) -> None:
+    assert with_ecap(c=c, smts=smts, smpwcs=smpwcs).snoops is snoops

@@ -58,3 +58,19 @@ def test_a_unit_is_named_by_profile_or_registers() -> None:
 def test_what_names_no_unit_is_refused(text: str, why: str) -> None:
     with pytest.raises(ValueError, match=why):
         unit_named(text)
+
+
+def test_drawn_units_have_the_widths_and_sizes_of_real_ones_up_to_the_largest() -> None:
+    units = [drawn_capabilities(Random(number)) for number in range(300)]
+    assert {unit.host_address_width for unit in units} == {39, 42, 46, 48, 52}
+    assert {unit.cap.mgaw + 1 for unit in units} >= {39, 57}
+    assert {unit.cap.mamv for unit in units} == {0, 1, 4, 9, 18}
+    assert {unit.cap.nd for unit in units} == {1, 2, 4, 6}  # 64 to 65,536 domains
+    assert {unit.fault_records for unit in units} == {1, 2, 8}
+    assert {unit.ecap.mhmv for unit in units} == {0, 15}
+    assert min(unit.ecap.pss for unit in units if unit.ecap.pasid) == 5  # as the PCIe limits
+    assert {(unit.cap.fro, unit.ecap.iro) for unit in units} == {
+        (0x220, 0xF0),
+        (0x400, 0x500),
+        (0x280, 0x500),
+    }
