@@ -152,7 +152,6 @@ def walk(
         steps = steps[done:]
     follow = accessed or visit is not None
     frames = memory.frames
-    shift = steps[0][0]
     try:
         for shift, stop, leaf, page_reserved in steps:  # noqa: B007 - used below
             entry = frames[frame][address >> shift & 511]

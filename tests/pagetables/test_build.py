@@ -415,7 +415,7 @@ def test_every_page_that_changes_is_told_by_its_input_address(
     builder = TableBuilder(memory, geometry, pool, changed=changes.append)
     stage = Stage(geometry, builder.root)
     top = (1 << 64) - (1 << geometry.width - 1) if geometry.kind is StageKind.FIRST else 0
-    base = data.draw(st.sampled_from([0, top]))
+    base = data.draw(st.sampled_from([0, HUGE, top, top + HUGE]))
     start = data.draw(st.integers(0, 1023)) * PAGE
     length = data.draw(st.integers(1, 1024 - start // PAGE)) * PAGE
     removed = data.draw(st.integers(0, 1023)) * PAGE
@@ -442,21 +442,22 @@ def test_every_page_that_changes_is_told_by_its_input_address(
     assert pool.used == 0
 
 
-def test_what_leaves_a_page_alone_is_a_leaf_and_what_splits_it_is_not() -> None:
+@pytest.mark.parametrize("page", [BIG, HUGE + BIG])
+def test_what_leaves_a_page_alone_is_a_leaf_and_what_splits_it_is_not(page: int) -> None:
     changes: list[Change] = []
     memory = PhysicalMemory()
     memory.add_region(TABLES, 512 * PAGE)
     pool = FramePool(TABLES, TABLES + 512 * PAGE)
     geometry = second_stage_geometry(3, ALL_SIZES)
     builder = TableBuilder(memory, geometry, pool, changed=changes.append)
-    builder.map(BIG, 0, BIG)
+    builder.map(page, 0, BIG)
     assert [(each.size, each.leaf, each.page) for each in changes] == [
         (HUGE, False, False), (BIG, True, True),
     ]  # fmt: skip
     changes.clear()
-    builder.protect(BIG, PAGE, "r-")
+    builder.protect(page, PAGE, "r-")
     assert [(each.address, each.size, each.leaf, each.page) for each in changes] == [
-        (BIG, BIG, False, True), (BIG, PAGE, True, True),
+        (page, BIG, False, True), (page, PAGE, True, True),
     ]  # fmt: skip
 
 

@@ -151,6 +151,21 @@ def test_first_stage_addresses_are_canonical_and_users_are_told_apart() -> None:
     assert [page.entry for page in leaves(memory, stage)] == [7, 0x4003, 0x5005]
 
 
+@pytest.mark.parametrize("levels", [4, 5])
+@pytest.mark.parametrize("top", range(4))
+@given(below=st.integers(0, (1 << 46) - 1))
+@pytest.mark.section("3.6")
+def test_a_first_stage_address_is_extended_by_its_top_bit(
+    levels: int, top: int, below: int
+) -> None:
+    geometry = first_stage_geometry(levels, UNIT)
+    whole = 1 << geometry.width
+    address = top * whole // 4 + below
+    signed = address if address < whole // 2 else address - whole
+    assert canonical(geometry, address) == signed % (1 << 64)
+    assert canonical(second_stage_geometry(levels, UNIT), address) == address
+
+
 @given(st.lists(st.tuples(st.integers(0, 7), st.sampled_from(["rw", "r-"]))))
 def test_merging_loses_no_page_and_leaves_no_neighbours(pages: list[tuple[int, str]]) -> None:
     given_pages = [

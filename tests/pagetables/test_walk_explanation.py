@@ -183,6 +183,19 @@ def make_nested(*, flags: bool = True) -> tuple[PhysicalMemory, TableBuilder, Se
     return memory, outer, Setup(first, oracle.Tables("first", 4, 0, 46, frozenset())), second
 
 
+@pytest.mark.parametrize("inner", ["rw", "r-"])
+@pytest.mark.parametrize("outer", ["rw", "r-"])
+def test_a_nested_page_may_be_written_if_both_stages_say_so(inner: str, outer: str) -> None:
+    memory, second = make_memory()
+    second.map(0, HUGE, 64 * PAGE)
+    second.map(BIG, 5 * BIG, BIG, outer)
+    first = TableBuilder(memory, FIRST, FramePool(0, BIG), translate=lambda gpa: HUGE + gpa)
+    first.map(0x4000_0000, BIG, BIG, inner)
+    stages = Stage(FIRST, first.root), Stage(SECOND, second.root)
+    got = explain_nested_walk(memory, *stages, 48, 0x4000_1234)
+    assert got.rights == min(inner, outer)  # "r-" sorts below "rw"
+
+
 def test_a_nested_walk_shows_both_dimensions() -> None:
     memory, _, (first, _), second = make_nested()
     got = explain_nested_walk(memory, first, second, 48, 0x4000_1234)
@@ -204,6 +217,23 @@ def test_a_nested_walk_shows_both_dimensions() -> None:
     assert [step.flags for step in outer] == [FIRST.accessed] * 3
     assert [step.level for step in page] == ["SS-PML4E", "SS-PDPE", "SS-PDE"]
     assert page[-1].flags == SECOND.accessed
+
+
+@pytest.mark.parametrize(
+    ("inner", "outer", "both"),
+    [("rw", "rw", "rw"), ("r-", "rw", "r-"), ("rw", "r-", "r-"), ("r-", "r-", "r-")],
+)
+def test_a_nested_page_is_written_only_where_both_stages_let_it_be(
+    inner: str, outer: str, both: str
+) -> None:
+    memory, second_tables, (first, _), second = make_nested()
+    first_tables = TableBuilder(
+        memory, FIRST, FramePool(32 * PAGE, BIG), translate=lambda gpa: HUGE + gpa
+    )
+    first_tables.map(0x4000_0000, BIG, BIG, inner)
+    second_tables.protect(BIG, BIG, outer)
+    first = replace(first, root=first_tables.root)
+    assert explain_nested_walk(memory, first, second, 48, 0x4000_1234).rights == both
 
 
 def test_a_table_refused_by_the_second_stage_shows_how_it_was_found() -> None:

@@ -173,6 +173,17 @@ def test_a_nested_translation_is_seen_read_by_read() -> None:
     ]
 
 
+@pytest.mark.parametrize("mode", Mode)
+def test_a_first_request_is_seen_alike_with_and_without_caches(mode: Mode) -> None:
+    seen = []
+    for caches in (KEEPS_STALE, UNCACHED):
+        world = World(mode)
+        trace = traced(started := world.start(Options(caches=caches)))
+        assert started.admit() == HOST | PAGE
+        seen.append(trace.take())
+    assert seen[0] == seen[1]
+
+
 @pytest.mark.parametrize("mode", [Mode.FIRST, Mode.SECOND])
 def test_a_dirty_flag_is_set_before_the_page_is_found(mode: Mode) -> None:
     world = World(mode)

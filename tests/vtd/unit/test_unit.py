@@ -259,6 +259,12 @@ def test_an_untranslated_atomic_has_to_be_aligned(aligned: bool, address_type: A
     assert (answer == address) == (aligned or address_type is AddressType.TRANSLATED)
 
 
+def test_an_atomic_of_no_bytes_is_aligned_everywhere() -> None:
+    started = World(Mode.PASS_THROUGH).start()
+    request = Request(started.world.source_id, (HOST | PAGE) + 1, ATOMIC, 0)
+    assert started.unit.admit(request) == request.address
+
+
 def test_only_functions_without_room_for_their_registers_are_named() -> None:
     near = {"fro": 0x100, "iro": 0x500}
     assert without_registers(capabilities(mts=0, **near)) == []

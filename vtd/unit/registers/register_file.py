@@ -98,9 +98,7 @@ class RegisterFile(Stateful):
             ExtendedCapability: ecap,
         }
         for (register, number), base in offsets.items():
-            implemented = (1 << register.WIDTH) - 1 & ~register.reserved_mask(
-                capabilities.implementation
-            )
+            implemented = ~register.reserved_mask(capabilities.implementation)
             reset = fixed.get(register, register.RESET) & implemented
             sticky = _mask(register, *STICKY) & implemented
             slot = _Slot(register, base, implemented, sticky, reset)
@@ -113,8 +111,7 @@ class RegisterFile(Stateful):
         self._bases = {place: slot.base for place, slot in self._slots.items()}
         """The offsets of the same."""
         self._constants = self._place_constants(constants)
-        end = max(slot.base + slot.register.WIDTH // 8 for slot in self._slots.values())
-        self.size = -(-end // PAGE) * PAGE
+        self.size = -(-self.end // PAGE) * PAGE
         """Bytes of the register window, whole pages of 4 KiB."""
         self.values = {}
         self.reset()

@@ -123,7 +123,7 @@ class RegisterProtocol(Stateful):
     def _register_invalidation(
         self, write: RegisterWrite[ContextCommand] | RegisterWrite[IotlbInvalidate]
     ) -> Iterator[tuple[str, str]]:
-        asked = write.new & (1 << 63) and write.mask >> 63  # ICC, IVT
+        asked = write.new >> 63  # ICC, IVT: clear again once the command is done
         if asked and self._registers[GlobalStatus].qies:
             yield "6.5.2", "an invalidation by register beside the queue"
 

@@ -4,12 +4,12 @@ import itertools
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from devices.dma import ATOMIC, READ, WRITE
 from tests.support.table_software import DEVICES, PASID, Software
-from tests.support.world import FIRST_TABLES, HOST, PAGE, Mode, World
+from tests.support.world import FIRST_TABLES, HOST, PAGE, Mode, World, capabilities
 from vtd.layouts.descriptors import ContextCacheInvalidateDescriptor, IotlbInvalidateDescriptor
 from vtd.layouts.entries import PasidTranslationType, ScalableContextEntry
 from vtd.layouts.registers import ContextGranularity, IotlbGranularity
@@ -295,6 +295,13 @@ spans = st.tuples(st.integers(0, 6), st.sampled_from([0, 1, 9, 10, 18])).map(
 )
 
 
+OTHER_TAGS = [
+    IotlbEntry(IotlbTags(1, kind, pasid), 0, 12, 0, READ, snoop=False)
+    for kind, pasid in ((FIRST_STAGE, 0), (NESTED, 0), (SECOND_STAGE, 7), (FIRST_STAGE, 7))
+]
+"""Pages at 0 of one domain: only the last is of a first stage and of PASID 7."""
+
+
 class Filled:
     """Caches with these entries, and what is left of them."""
 
@@ -331,6 +338,7 @@ def meets(start: int, shift: int, span: tuple[int, int]) -> bool:
     st.sampled_from(["global", "domain", "pages", "pasid", "pasid pages"]),
 )
 @settings(max_examples=200)
+@example(OTHER_TAGS, [], (0, 1 << 12), False, "pasid pages")
 @pytest.mark.section("6.5.2.3", "6.5.2.4")
 def test_iotlb_invalidations_remove_what_tables_23_and_24_say(
     entries: list[IotlbEntry],
@@ -482,3 +490,13 @@ def test_a_global_invalidation_leaves_nothing_in_any_cache() -> None:
     assert len(caches.iotlb)
     caches.clear()
     assert not any(len(kind) for kind in (*kinds, caches.iotlb, caches.host_tables))
+
+
+@pytest.mark.section("6.2.4", "6.1")
+def test_a_page_that_faulted_is_no_entry_of_a_table() -> None:
+    world = World(Mode.SECOND, capabilities(cm=1))
+    place = "second1"
+    world.change(place, r=False, w=False)
+    started = world.start(Options(caches=AGGRESSIVE))
+    assert started.admit() is None
+    assert {key[2] for key, _ in started.unit.caches.second_stage} == {21, 30, 39}

@@ -17,6 +17,7 @@ from tests.support.interrupt_world import REMAPPED, TABLE, InterruptWorld
 from tests.support.world import (
     HOLE,
     HOST,
+    INTERRUPTS,
     PAGE,
     ROOT,
     SECOND_TABLES,
@@ -40,7 +41,7 @@ from vtd.layouts.registers import (
     InterruptRemappingTableAddress,
     RootTableAddress,
 )
-from vtd.unit.caching.policy import AGGRESSIVE, KEEPS_STALE, LATE, UNCACHED
+from vtd.unit.caching.policy import AGGRESSIVE, KEEPS_STALE, LATE, UNCACHED, CachePolicy
 from vtd.unit.options import Options
 from vtd.unit.reporting.events import RequestBlocked
 
@@ -210,6 +211,46 @@ def test_a_cached_right_that_is_missing_denies_but_for_a_dirty_flag() -> None:
     assert world.get("first1").d
 
 
+@pytest.mark.parametrize("mode", [FIRST, SECOND, NESTED])
+@pytest.mark.section("3.6.2", "3.7.2")
+def test_a_write_needs_no_table_where_the_page_that_was_read_is_dirty(mode: Mode) -> None:
+    world = World(mode)
+    if mode is not FIRST:
+        world.change("pasid", ssade=True)
+    leaves = [name for name in ("first1", "second1") if name in world.places]
+    for name in leaves:
+        world.change(name, a=True, d=True)
+    started = start(world, Options(caches=KEEPS_STALE))
+    assert READS(started)
+    for name in leaves:
+        world.put(name, 0)
+    assert WRITES(started)
+
+
+@pytest.mark.section("6.2.4.1")
+def test_a_right_that_was_granted_since_is_found_unless_the_policy_trusts_the_cache() -> None:
+    for caches, found in ((CachePolicy(), True), (CachePolicy(trust_cached_rights=True), False)):
+        world = World(FIRST)
+        world.change("first1", rw=False)
+        started = start(world, Options(caches=caches))
+        assert READS(started)
+        world.change("first1", rw=True)
+        assert WRITES(started) == found
+
+
+@pytest.mark.section("6.1", "6.5.2.3")
+def test_a_page_that_faulted_is_kept_by_its_own_address() -> None:
+    world = World(LEGACY, capabilities(cm=1))
+    world.change("second1", **NOTHING)
+    caches = CachePolicy(cache_faults=True, trust_cached_rights=True)
+    started = start(world, Options(caches=caches))
+    assert not READS(started)
+    world.change("second1", **EVERYTHING)
+    for page, known in ((world.address + 0x1000, True), (world.address, False)):
+        started.submit(IotlbInvalidateDescriptor.of(g=3, did=DID, addr=page))
+        assert READS(started) != known
+
+
 def test_what_is_cached_for_a_refused_read_does_not_spare_a_dirty_flag() -> None:
     world = World(SECOND, capabilities(cm=1))
     world.change("pasid", ssade=True)
@@ -272,6 +313,19 @@ def test_the_page_behind_one_that_is_used_may_be_known_too() -> None:
         assert NEXT(started) == known
         started.submit(DOMAIN)
         assert not NEXT(started)
+
+
+def test_only_pages_that_are_not_known_are_looked_up_ahead() -> None:
+    world = World(LEGACY)
+    started = start(world, Options(caches=CachePolicy(prefetched_pages=1)))
+    assert NEXT(started)
+    made = started.unit.caches.iotlb.counters.insertions
+    assert READS(started)
+    assert started.unit.caches.iotlb.counters.insertions == made + 1
+    world = World(Mode.LEGACY_PASS_THROUGH)
+    started = start(world, Options(caches=CachePolicy(prefetched_pages=1)))
+    assert asks(address=INTERRUPTS - 0x1000)(started)
+    assert len(started.unit.caches.iotlb) == 1
 
 
 @pytest.mark.section("6.2.4.1")
@@ -364,6 +418,16 @@ def test_a_running_unit_may_use_the_old_root_table_until_the_global_invalidation
     started.set_root(RootTableAddress.of(rta=ROOT))
     started.command(te=True)
     assert READS(started) or not esrtps  # not running: no old table is in use
+
+
+@pytest.mark.section("6.6")
+def test_an_old_root_table_is_out_of_use_once_translation_was_off() -> None:
+    started = start(World(LEGACY, capabilities(esrtps=0)))
+    started.set_root(RootTableAddress.of(rta=0x7000))
+    assert READS(started)
+    started.command(te=False)
+    started.command(te=True)
+    assert not READS(started)
 
 
 @pytest.mark.parametrize("esirtps", [0, 1])

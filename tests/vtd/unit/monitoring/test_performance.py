@@ -525,6 +525,13 @@ def test_the_reserved_bits_of_the_capability_have_their_documented_value() -> No
     assert Bench().unit.read_register(0x300, 8) >> 60 == 0xF  # 11.4.13.2
 
 
+@pytest.mark.section("10.4")
+def test_every_event_group_that_is_reported_has_events() -> None:
+    constants = capability_registers()
+    groups = r.PerformanceMonitoringCapability(constants[0x300]).egcnt
+    assert groups and all(constants.get(0x380 + 8 * group) for group in range(groups))
+
+
 def test_the_constants_leave_no_room_for_more_than_nine_counters() -> None:
     with pytest.raises(ValueError, match="counters"):
         capability_registers(10)

@@ -251,6 +251,8 @@ def test_an_overflow_answers_only_the_last_of_a_group() -> None:
     assert asker.unit.page_requests.overflow_responses == 0
     assert not asker.ask()
     assert asker.unit.page_requests.overflow_responses == 1
+    sent = [each for each in asker.started.events if isinstance(each, PageGroupResponseSent)]
+    assert [each.automatic for each in sent] == [True]  # no descriptor of software asked for it
 
 
 @pytest.mark.section("7.5", "11.4.11.4", "11.4.11.6", "11.4.11.7")

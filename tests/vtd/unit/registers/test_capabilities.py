@@ -43,6 +43,12 @@ def test_profiles_report_these_values(name: str) -> None:
     assert (profile.version, profile.cap, profile.ecap) == REPORTED[name]
 
 
+def test_a_bit_of_revision_2_is_told_as_such_and_not_as_reserved() -> None:
+    old = dataclasses.replace(XEON, ecap=ExtendedCapability(XEON.ecap | 1 << 27))
+    (told,) = old.check()
+    assert "bit 27" in told and told in old.remnants()
+
+
 @pytest.mark.parametrize(("flag", "needed"), DEPENDENCIES)
 @pytest.mark.section("11.4.2", "11.4.3")
 def test_a_flag_without_what_it_needs_is_found(flag: str, needed: str) -> None:
@@ -94,6 +100,13 @@ def test_draining_is_reported_from_major_version_2_on(drain: str, major: int) ->
 )
 def test_a_contradiction_is_found_and_named(capabilities: Capabilities, field: str) -> None:
     assert any(message.startswith(field) for message in capabilities.check())
+
+
+@pytest.mark.section("11.4.3")
+def test_what_revision_2_had_in_bit_27_is_a_remnant_and_no_contradiction() -> None:
+    older = dataclasses.replace(XEON, ecap=ExtendedCapability(XEON.ecap | 1 << 27))
+    assert older.contradictions() == []
+    assert older.remnants() == ["11.4.3: bit 27 is set (extended mode, revision 2)"]
 
 
 @given(st.integers(0, 2**64 - 1), st.integers(0, 2**64 - 1), st.integers(0, 0xFF))

@@ -299,6 +299,19 @@ def test_the_window_is_as_many_pages_as_the_registers_need() -> None:
     assert counting_unit(COUNTERS).size == 0x2000
 
 
+@pytest.mark.parametrize(
+    ("places", "end"),
+    [
+        ({"fro": 0x400, "nfr": 7, "iro": 0x500}, 0x510),  # IOTLB_REG behind IVA_REG
+        ({"fro": 0x600, "nfr": 1, "iro": 0x500}, 0x620),  # two records of 16 bytes
+    ],
+)
+def test_the_registers_end_with_the_last_byte_of_the_last_one(
+    places: dict[str, int], end: int
+) -> None:
+    assert RegisterFile(capabilities(**places)).end == end
+
+
 def test_fault_and_iotlb_registers_sit_where_the_capabilities_say() -> None:
     for profile in PROFILES.values():
         offsets = register_map(profile.features, profile.cap, profile.ecap, {})

@@ -62,6 +62,7 @@ RIGHT: list[Writes] = [
     [(PLMBASE, 0x20_0000), (PHMLIMIT, 0x20_0000), (PMEN, EPM), (PMEN, 0), (PHMBASE, 0x20_0000)],
     [(CCMD, IVT | 1 << 61), (IOTLB, IVT | 1 << 60), (IQA, 0x8000), (GCMD, QIE), (GCMD, 0)],
     [(GCMD, SRTP), (GCMD, TE), (RTADDR, 0x7000), (GCMD, SRTP | TE)],
+    [(GCMD, QIE), (CCMD, 1 << 61), (IOTLB, 1 << 60)],
 ]  # fmt: skip
 
 

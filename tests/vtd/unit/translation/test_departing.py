@@ -13,7 +13,10 @@ from vtd.fuzz.case import store
 from vtd.fuzz.driver import FIRST, NESTED, PASS_THROUGH, SECOND, ModelDriver
 from vtd.fuzz.places import DATA
 from vtd.fuzz.targets import EngineTarget
-from vtd.layouts.descriptors import ContextCacheInvalidateDescriptor
+from vtd.layouts.descriptors import (
+    ContextCacheInvalidateDescriptor,
+    PasidCacheInvalidateDescriptor,
+)
 from vtd.layouts.entries import (
     ContextEntry,
     PasidDirectoryEntry,
@@ -146,9 +149,10 @@ def test_reserved_bits_above_a_pointer_lead_nowhere_where_they_are_overlooked(
     assert answer(made, "overlook_reserved_bits") == code
 
 
-def test_context_entries_are_looked_at_where_directories_are_not() -> None:
+@pytest.mark.parametrize("bit", [85, 100])
+def test_context_entries_are_looked_at_where_directories_are_not(bit: int) -> None:
     made = driver()
-    change(made, ScalableContextEntry, 1 << 100)
+    change(made, ScalableContextEntry, 1 << bit)
     assert answer(made, "overlook_reserved_bits") == 0x42
     made = driver()
     change(made, ScalableContextEntry, 1 << 70)
@@ -273,3 +277,19 @@ def test_devices_of_every_bus_and_half_stay_passed_through_until_their_own_conte
         assert started.admit() == HOST | PAGE_OF_WORLD
     started.submit(ContextCacheInvalidateDescriptor.of(g=3, sid=source_id))
     assert started.admit() is None
+
+
+def test_an_entry_that_went_away_is_not_the_one_that_is_known() -> None:
+    """One that comes later is looked at when its own domain is invalidated."""
+    world = World(Mode.SECOND)
+    started = world.start(Options(departures=departures_named(["keep_pass_through"])))
+    started.enable_queue(wide=True)
+    gone = ContextCacheInvalidateDescriptor.of(g=3, sid=world.source_id)
+    world.change("pasid", p=False)
+    started.submit(gone)
+    world.change("pasid", p=True, did=9, pgtt=PASS_THROUGH)
+    started.submit(gone)
+    assert started.admit() == world.request.address
+    world.change("pasid", pgtt=SECOND)
+    started.submit(PasidCacheInvalidateDescriptor.of(g=0, did=9))
+    assert started.admit() == HOST | PAGE_OF_WORLD != world.request.address

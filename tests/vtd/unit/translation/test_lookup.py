@@ -204,3 +204,13 @@ def test_entries_of_the_other_mode_are_not_taken_from_the_context_cache() -> Non
         started.set_root(other.root)
         assert started.admit(other.request) == HOST | PAGE
         assert started.admit(Request(world.source_id, 1 << 60, READ)) is None
+
+
+def test_decoded_entries_are_kept_up_to_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vtd.unit.translation.lookup.REMEMBERED", 3)
+    world = World(Mode.SECOND)
+    started = world.start(Options(caches=UNCACHED))
+    for domain_id in range(1, 9):
+        world.change("pasid", did=domain_id)
+        assert started.admit() == HOST | PAGE
+        assert 1 <= len(started.unit.remapping.targets) <= 3

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from devices.dma import READ, REFUSED, WRITE, Request
+from devices.dma import READ, REFUSED, WRITE, AddressType, Request
 from tests.support.world import HOST, PAGE, Mode, Started, World, capabilities
 
 UNIT = 1 << 21
@@ -140,3 +140,16 @@ def test_a_region_that_is_absent_protects_nothing(plmr: int, phmr: int) -> None:
     protect(started, (0, 0), (4 * UNIT, 4 * UNIT))
     assert passes(started, 0) == (not plmr)
     assert passes(started, 4 * UNIT) == (not phmr)
+
+
+@pytest.mark.section("11.4.8.1")
+def test_a_translated_request_is_blocked_only_in_a_region() -> None:
+    world = World(Mode.LEGACY)
+    world.change("context", tt=1)
+    started = world.start()
+    request = world.request._replace(address=HOST | PAGE, address_type=AddressType.TRANSLATED)
+    here = (HOST | PAGE) & -UNIT
+    protect(started, high=(here + UNIT, here + UNIT))
+    assert started.unit.admit(request) == HOST | PAGE
+    protect(started, high=(here, here))
+    assert started.unit.admit(request) == REFUSED

@@ -428,6 +428,7 @@ def caching_world() -> World:
         ({"g": G.DOMAIN, "hptdid": 9, "ih": L.L2_L1}, True, True),
         ({"g": G.DOMAIN, "hptdid": 8, "ih": L.ALL}, False, False),
         ({"g": G.PAGE_IN_DOMAIN, "hptdid": 9, "addr": HOST | PAGE}, True, False),
+        ({"g": G.PAGE_IN_DOMAIN, "hptdid": 9, "addr": HOST | PAGE | 1 << 52}, True, False),
         ({"g": G.PAGE_IN_DOMAIN, "hptdid": 9, "addr": HOST | PAGE, "ih": L.ALL}, True, True),
         ({"g": G.PAGE_IN_DOMAIN, "hptdid": 9, "addr": HOST, "ih": L.ALL}, False, True),
         ({"g": G.PAGE_IN_DOMAIN, "hptdid": 9, "addr": HOST, "am": 9, "ih": L.L1}, True, False),
