@@ -1,6 +1,6 @@
 """What a page table maps, as numpy columns: the same listing as in extents, table after table.
 
-VT-d 3.6 to 3.8. All entries of up to 512 tables are judged at once, so a page costs a small part of
+VT-d 3.6 to 3.8. All entries of some tables are judged at once, so a page costs a small part of
 what it costs in :mod:`pagetables.extents`; pages, their order, limits and what is refused are the
 same. What is not a plain page is left to that module, range by range: entries that break a rule,
 and large pages of nested tables. For memory whose frames are buffers, as those of physical memory
@@ -37,6 +37,8 @@ Plain = Callable[[int, int], Iterator[Page]]
 """Lists the pages of a range of input addresses one by one."""
 
 ENTRIES = 1 << INDEX_BITS
+TOGETHER = 16
+"""Tables whose entries are judged at once: a column of them is 64 KiB, and memory stays warm."""
 _INDEXES = np.arange(ENTRIES, dtype=np.uint64)
 _ONE, _ADDRESS = np.uint64(1), np.uint64(ADDRESS)
 _BLANK = bytes(FRAME_SIZE)
@@ -80,7 +82,7 @@ def columns(
     limit: int | None = None,
     refused: Refused | None = None,
 ) -> Iterator[Columns]:
-    """What :func:`pagetables.extents.leaves` lists, in pieces of at most 512 tables."""
+    """What :func:`pagetables.extents.leaves` lists, in pieces of some tables."""
     geometry = stage.geometry
     budget = Budget(limit)
 
@@ -116,7 +118,7 @@ def nested_columns(
     limit: int | None = None,
     refused: Refused | None = None,
 ) -> Iterator[Columns]:
-    """What :func:`pagetables.extents.nested_leaves` lists, in pieces of at most 512 tables."""
+    """What :func:`pagetables.extents.nested_leaves` lists, in pieces of some tables."""
     guest = guest_memory(memory, second, width)
     budget = Budget(limit)
     inside, outside = first.geometry, second.geometry
@@ -222,22 +224,21 @@ def _slots(memory: TableMemory, stage: Stage, end: int, counted: bool) -> Iterat
             wanted &= tables | everything.page | everything.odd
         if not wanted.all():
             everything, tables = everything.choose(slice(None), wanted), tables[wanted]
-        at = np.flatnonzero(tables)
-
-        def deeper(chosen: Any) -> Iterator[_Slots]:
+        at, done = np.flatnonzero(tables), 0
+        last = depth + 1 < len(geometry.levels) and geometry.levels[depth + 1].shift == PAGE_SHIFT
+        step = TOGETHER if last else 1
+        for first in range(0, len(at), step):
+            chosen = at[first : first + step]
+            stop = int(chosen[-1]) + 1
+            here = everything.choose(slice(done, stop), ~tables[done:stop])
             frames = everything.entry[chosen] >> PAGE_SHIFT & FRAME_NUMBER
-            return below(depth + 1, frames, everything.rights[chosen], everything.address[chosen])
-
-        if len(at) and geometry.levels[depth + 1].shift == PAGE_SHIFT:
-            here = everything.choose(slice(None), ~tables)
-            for low in deeper(at):
-                yield _together(here, low)
-            return
-        done = 0
-        for index in at.tolist():
-            yield everything.choose(slice(done, index), ~tables[done:index])
-            yield from deeper(slice(index, index + 1))
-            done = index + 1
+            deeper = below(depth + 1, frames, everything.rights[chosen], everything.address[chosen])
+            if last:
+                yield from (_together(here, low) for low in deeper)
+            else:
+                yield here
+                yield from deeper
+            done = stop
         yield everything.choose(slice(done, None), ~tables[done:])
 
     return below(0, _numbers(stage.root), _numbers(geometry.rights), _numbers(0))
