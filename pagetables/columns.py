@@ -228,11 +228,12 @@ def _slots(memory: TableMemory, stage: Stage, end: int, counted: bool) -> Iterat
         last = depth + 1 < len(geometry.levels) and geometry.levels[depth + 1].shift == PAGE_SHIFT
         step = TOGETHER if last else 1
         for first in range(0, len(at), step):
-            chosen = at[first : first + step]
+            chosen: Any = at[first : first + step]
             stop = int(chosen[-1]) + 1
             here = everything.choose(slice(done, stop), ~tables[done:stop])
-            frames = everything.entry[chosen] >> PAGE_SHIFT & FRAME_NUMBER
-            deeper = below(depth + 1, frames, everything.rights[chosen], everything.address[chosen])
+            numbers = everything.entry[chosen] >> PAGE_SHIFT & FRAME_NUMBER
+            begins = everything.address[chosen]
+            deeper = below(depth + 1, numbers, everything.rights[chosen], begins)
             if last:
                 yield from (_together(here, low) for low in deeper)
             else:

@@ -20,7 +20,6 @@ import gc
 import hashlib
 import json
 import os
-import random
 import re
 import resource
 import signal
@@ -29,7 +28,7 @@ import sys
 import tempfile
 import tomllib
 import traceback
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache, partial
 from importlib.machinery import SourceFileLoader
@@ -448,6 +447,17 @@ def equivalent() -> dict[tuple[str, str, str, str], str]:
     return {(row["file"], row["line"], row["before"], row["after"]): row["reason"] for row in rows}
 
 
+def drawn(every: Iterable[Change], count: int, seed: int) -> list[Change]:
+    """Changes at random places, nearly the same ones when the engine has changed elsewhere."""
+    alike: Counter[tuple[str, ...]] = Counter()
+    lots: dict[Change, bytes] = {}
+    for change in every:
+        place = change.place
+        lots[change] = hashlib.sha256(repr((seed, place, alike[place])).encode()).digest()
+        alike[place] += 1
+    return sorted(lots, key=lots.__getitem__)[:count]
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--count", type=int, default=500, help="changes")
@@ -460,7 +470,7 @@ def main() -> int:
     files = sorted(path for subject in SUBJECTS for path in (ROOT / subject).rglob("*.py"))
     names = [path.relative_to(ROOT).as_posix() for path in files]
     every = [change for name in names if options.only in name for change in changes(name)]
-    chosen = random.Random(options.seed).sample(every, min(options.count, len(every)))
+    chosen = drawn(every, options.count, options.seed)
     with tempfile.TemporaryDirectory() as temporary:
         folder = (options.folder or Path(temporary)).resolve()
         folder.mkdir(parents=True, exist_ok=True)

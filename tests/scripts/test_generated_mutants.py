@@ -4,7 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from scripts.small_changes import ROOT
+from scripts.generated_mutants import drawn
+from scripts.small_changes import ROOT, changes
 
 ENTRIES = ("--only", "layouts/interrupt", "--tests", "tests/vtd/layouts/test_interrupt_entries.py")
 
@@ -33,3 +34,13 @@ def test_a_folder_about_other_sources_is_refused(tmp_path: Path) -> None:
     refused = run(*ENTRIES, "--count", "1", "--folder", str(tmp_path))
     assert refused.returncode == 1
     assert refused.stderr.strip() == f"{tmp_path} is about other sources: give another folder"
+
+
+def test_what_is_drawn_stays_when_other_files_come_and_go() -> None:
+    some, others = changes("pagetables/walk.py"), changes("pagetables/extents.py")
+    chosen = drawn([*some, *others], 40, 1)
+    assert len(set(chosen)) == 40
+    kept = [each for each in chosen if each in some]
+    assert 0 < len(kept) < 40
+    assert kept == drawn(some, len(kept), 1)
+    assert chosen != drawn([*some, *others], 40, 2)
