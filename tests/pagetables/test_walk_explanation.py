@@ -183,19 +183,6 @@ def make_nested(*, flags: bool = True) -> tuple[PhysicalMemory, TableBuilder, Se
     return memory, outer, Setup(first, oracle.Tables("first", 4, 0, 46, frozenset())), second
 
 
-@pytest.mark.parametrize("inner", ["rw", "r-"])
-@pytest.mark.parametrize("outer", ["rw", "r-"])
-def test_a_nested_page_may_be_written_if_both_stages_say_so(inner: str, outer: str) -> None:
-    memory, second = make_memory()
-    second.map(0, HUGE, 64 * PAGE)
-    second.map(BIG, 5 * BIG, BIG, outer)
-    first = TableBuilder(memory, FIRST, FramePool(0, BIG), translate=lambda gpa: HUGE + gpa)
-    first.map(0x4000_0000, BIG, BIG, inner)
-    stages = Stage(FIRST, first.root), Stage(SECOND, second.root)
-    got = explain_nested_walk(memory, *stages, 48, 0x4000_1234)
-    assert got.rights == min(inner, outer)  # "r-" sorts below "rw"
-
-
 def test_a_nested_walk_shows_both_dimensions() -> None:
     memory, _, (first, _), second = make_nested()
     got = explain_nested_walk(memory, first, second, 48, 0x4000_1234)

@@ -43,12 +43,6 @@ def test_profiles_report_these_values(name: str) -> None:
     assert (profile.version, profile.cap, profile.ecap) == REPORTED[name]
 
 
-def test_a_bit_of_revision_2_is_told_as_such_and_not_as_reserved() -> None:
-    old = dataclasses.replace(XEON, ecap=ExtendedCapability(XEON.ecap | 1 << 27))
-    (told,) = old.check()
-    assert "bit 27" in told and told in old.remnants()
-
-
 @pytest.mark.parametrize(("flag", "needed"), DEPENDENCIES)
 @pytest.mark.section("11.4.2", "11.4.3")
 def test_a_flag_without_what_it_needs_is_found(flag: str, needed: str) -> None:
