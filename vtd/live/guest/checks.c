@@ -150,13 +150,19 @@ static void device_writes(struct edu *edu, uint64_t iova, uint64_t count)
 	transfer(edu, BUFFER, iova, count, 3);
 }
 
-/* What the device finds at iova: fetched through the scratch page, which stays mapped. */
+/* What the device finds at addresses: fetched through the scratch page, which stays mapped. */
+static const uint8_t *seen_at(struct edu *edu, const uint64_t *iova, int number, uint64_t count)
+{
+	for (int each = 0; each < number; each++)
+		transfer(edu, iova[each], BUFFER + each * count, count, 1);
+	memset(edu->scratch, 0x5a, number * count);
+	device_writes(edu, SCRATCH, number * count);
+	return edu->scratch;
+}
+
 static const uint8_t *seen(struct edu *edu, uint64_t iova, uint64_t count)
 {
-	device_reads(edu, iova, count);
-	memset(edu->scratch, 0x5a, count);
-	device_writes(edu, SCRATCH, count);
-	return edu->scratch;
+	return seen_at(edu, &iova, 1, count);
 }
 
 static void expect_reads(struct edu *edu, uint64_t iova, const void *wanted, uint64_t count)
@@ -436,7 +442,7 @@ static void check_superpages(struct edu *edu)
 /* Maps and unmaps at random beside a model of what is mapped. */
 static void check_churn(struct edu *edu, int steps)
 {
-	enum { WINDOW = 96, SLOTS = 24 };
+	enum { WINDOW = 96, SLOTS = 24, LOOKS = 3 };
 	struct { int first, count, source; } slots[SLOTS] = { { 0 } };
 	int owner[WINDOW];
 	uint64_t base = 0x20000000;
@@ -473,16 +479,25 @@ static void check_churn(struct edu *edu, int steps)
 				page = first + random() % count;
 			}
 		}
-		for (int look = 0; look < 3; look++, page = random() % WINDOW) {
-			const uint8_t *got = seen(edu, base + page * PAGE + 32, 32);
+		int looked[LOOKS] = { page };
+		uint64_t places[LOOKS];
+
+		for (int look = 0; look < LOOKS; look++) {
+			if (look)
+				looked[look] = random() % WINDOW;
+			places[look] = base + looked[look] * PAGE + 32;
+		}
+		const uint8_t *got = seen_at(edu, places, LOOKS, 32);
+
+		for (int look = 0; look < LOOKS; look++, got += 32) {
 			int found = -1;
 
 			for (int at = 0; at < WINDOW; at++)
 				if (!memcmp(got, memory + at * PAGE + 32, 32))
 					found = at;
-			if (found != owner[page])
-				fail("step %d: page %d leads to %d instead of %d", step, page, found,
-				     owner[page]);
+			if (found != owner[looked[look]])
+				fail("step %d: page %d leads to %d instead of %d", step,
+				     looked[look], found, owner[looked[look]]);
 		}
 	}
 	for (int slot = 0; slot < SLOTS; slot++)
