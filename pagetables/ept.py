@@ -119,7 +119,6 @@ def ept_geometry(levels: int, implementation: Implementation) -> Geometry:
         rights=rights,
         accessed=ACCESSED,
         dirty=DIRTY,
-        rights_at=READ.bit_length() - 1,
     )
 
 

@@ -77,7 +77,7 @@ class Geometry:
     """All of the four: what a walk starts with."""
     accessed: int
     dirty: int
-    rights_at: int
+    rights_at: int = field(init=False)
     """Lowest bit of the rights: reading, and writing above it."""
     width: int = field(init=False)
     """Input address bits that the levels translate: 39, 48 or 57."""
@@ -87,6 +87,7 @@ class Geometry:
     """Bits that must be 0 in an entry that maps a page of 4 KiB."""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "rights_at", self.read.bit_length() - 1)
         object.__setattr__(self, "width", self.levels[0].shift + INDEX_BITS)
         object.__setattr__(self, "steps", tuple(tuple(level) for level in self.levels))
         object.__setattr__(self, "page_reserved", self.levels[-1].page_reserved)
@@ -120,7 +121,6 @@ def second_stage_geometry(levels: int, implementation: Implementation) -> Geomet
         rights=read | write,
         accessed=second_stage.ACCESSED,
         dirty=second_stage.DIRTY,
-        rights_at=read.bit_length() - 1,
     )
 
 
@@ -149,7 +149,6 @@ def first_stage_geometry(levels: int, implementation: Implementation) -> Geometr
         rights=first_stage.PRESENT | first_stage.WRITE | first_stage.USER,
         accessed=first_stage.ACCESSED,
         dirty=first_stage.DIRTY,
-        rights_at=first_stage.PRESENT.bit_length() - 1,
     )
 
 

@@ -255,7 +255,7 @@ def _copy_span(
     done = 0
     while done < span.stored:
         address = span.start + done
-        data = read(min(CHUNK - address % CHUNK, span.stored - done))
+        data = read(min(CHUNK, span.stored - done))
         if not data:
             raise ImageError(f"{path}: {span.field}: truncated while reading")
         for at in range(-(address % FRAME_SIZE), len(data), FRAME_SIZE):

@@ -96,6 +96,8 @@ def test_a_raw_image_may_begin_and_end_anywhere_in_a_page(tmp_path: Path) -> Non
     memory, image = load(tmp_path, CONTENT, base=0x123)
     assert image.regions == ((0, 4 * PAGE),)
     assert memory.read(0, 0x123 + len(CONTENT)) == bytes(0x123) + CONTENT
+    memory, _ = load(tmp_path, CONTENT * 200, base=0x123)  # read in several pieces
+    assert memory.read(0x123, len(CONTENT) * 200) == CONTENT * 200
 
 
 def test_zero_pages_are_memory_that_takes_no_memory(tmp_path: Path) -> None:

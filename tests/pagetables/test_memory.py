@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import importlib.util
 import os
 import pickle
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -76,9 +78,13 @@ def test_a_restored_snapshot_is_the_memory_of_before(
     for at, data in after:
         memory.write(START + at, data)
     memory.load(8, b"replaced")
-    memory.restore(contents)
-    assert memory.read(START, SIZE + 2 * FRAME) == then
-    assert memory.read(8, 8) == b"firmware"
+    changed, later = memory.snapshot(), memory.read(START, SIZE + 2 * FRAME)
+    for state, content, loaded in (
+        (contents, then, b"firmware"), (changed, later, b"replaced"), (contents, then, b"firmware")
+    ):  # fmt: skip
+        memory.restore(state)
+        assert memory.read(START, SIZE + 2 * FRAME) == content
+        assert memory.read(8, 8) == loaded
 
 
 PLACES = ((0, 2, False), (4, 3, False), (8, 2, True))
@@ -227,6 +233,14 @@ def test_memories_snapshots_and_forks_never_see_each_others_changes(data: st.Dat
         written = {number: frame for number, frame in model.frames.items() if any(frame)}
         assert {number: frame for number, frame in state.items() if any(frame)} == written
         assert pickle.loads(pickle.dumps(state)) == state == copy.copy(state)
+
+
+def test_a_host_whose_quadwords_are_big_endian_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = importlib.util.find_spec("pagetables.memory")
+    assert spec is not None and spec.loader is not None
+    monkeypatch.setattr(sys, "byteorder", "big")
+    with pytest.raises(ImportError, match="a little-endian host is needed"):
+        spec.loader.exec_module(importlib.util.module_from_spec(spec))
 
 
 def test_states_differ_by_contents_and_by_regions() -> None:

@@ -86,6 +86,8 @@ from vtd.unit.translation.remapping import Remapping
 from vtd.unit.translation.speculation import look_ahead, pages_behind
 from vtd.unit.translation.translate import INTERRUPT_MEGABYTE, translate
 
+_ATTRIBUTES = EXECUTE_REQUESTED | NO_SNOOP
+
 
 class RemappingUnit(Remade):
     """A remapping unit in front of ``memory``.
@@ -336,7 +338,7 @@ class RemappingUnit(Remade):
             return self._message(request)
         if request.address_type is AddressType.RESERVED:
             return REFUSED
-        if request.access > MESSAGE:
+        if request.access & _ATTRIBUTES:
             return self._with_attributes(request)
         if request.address_type is AddressType.TRANSLATED:
             return self._translated_request(request)
@@ -353,7 +355,7 @@ class RemappingUnit(Remade):
             except TranslationFault as fault:
                 self.block(request, fault)
                 return REFUSED
-        self._attributes = request.access & (EXECUTE_REQUESTED | NO_SNOOP)
+        self._attributes = request.access & _ATTRIBUTES
         try:
             return self._admit(request.plain, None)
         finally:

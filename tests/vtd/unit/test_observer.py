@@ -618,4 +618,7 @@ def test_what_is_no_request_is_no_step() -> None:
     started, trace = World(Mode.SECOND).start(), Trace()
     started.unit.observe(trace)
     assert started.port().read(0, -1) == REFUSED
+    assert started.unit.admit(started.world.request._replace(access=0)) == REFUSED
+    started.unit.suspend()
+    assert started.unit.admit(started.world.request) == REFUSED
     assert trace.steps == []

@@ -112,10 +112,7 @@ def _lookup(remapping: Remapping, kind: RequestKind) -> Lookup:
         context = scalable_context(remapping, source_id)
     else:
         context = scalable_context(
-            remapping,
-            source_id,
-            lambda entry: check_enabled_pasid(remapping, entry, pasid),
-            needs_paside=True,
+            remapping, source_id, lambda entry: check_enabled_pasid(remapping, entry, pasid)
         )
     return scalable_lookup(remapping, kind, context)
 
@@ -251,14 +248,12 @@ def scalable_context(
     remapping: Remapping,
     source_id: int,
     check: Check[ScalableContextEntry] | None = None,
-    *,
-    needs_paside: bool = False,
 ) -> ScalableContextEntry:
     """The context entry of a source-id, from the context cache or memory (9.2, 9.4).
 
-    ``check`` raises TranslationFault if the entry refuses the request.
-    ``needs_paside``: an untranslated or translation request with PASID, to which EPTR without
-    PASIDE is a lack of PASIDE (SCT.6) and not an invalid entry (SCT.4.3).
+    ``check`` raises TranslationFault if the entry refuses the request. It comes before SCT.4.3:
+    to an untranslated or translation request with PASID, EPTR without PASIDE is a lack of PASIDE
+    (SCT.6).
     """
     cached, observer = remapping.caches.context.find(source_id), remapping.observer
     if observer is not None:
@@ -275,8 +270,7 @@ def scalable_context(
         keep_context_fault(remapping, source_id, fault)
         raise
     if entry.eptr and not entry.paside:
-        if needs_paside:
-            _checked(entry, check)
+        _checked(entry, check)
         raise TranslationFault(FaultReason.SM_CONTEXT_INVALID, entry.fpd)
     if remapping.keeps_faults:
         _keep_context(remapping, source_id, None, entry)

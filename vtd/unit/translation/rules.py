@@ -57,7 +57,7 @@ _LOOKED_AT: dict[type[BitRecord], int] = {
 
 def root_half(departures: Departures, half: int) -> int:
     """The bits of a scalable-mode root entry that count for a device: its half (9.2)."""
-    return (1 << 128) - 1 if departures.check_both_root_halves else half
+    return -1 if departures.check_both_root_halves else half
 
 
 def disabled(departures: Departures, fpd: bool, context_fpd: bool) -> bool:

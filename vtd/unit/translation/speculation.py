@@ -18,7 +18,7 @@ from pagetables.unchanged import UnchangedMemory
 from vtd.unit.requests.faults import TranslationFault
 from vtd.unit.requests.request import RequestKind
 from vtd.unit.translation.remapping import Remapping
-from vtd.unit.translation.translate import INTERRUPT_MEGABYTE, translate
+from vtd.unit.translation.translate import translate
 
 
 class Unwritable(UnchangedMemory):
@@ -34,7 +34,7 @@ def look_ahead(remapping: Remapping, pages: Iterable[tuple[RequestKind, int]]) -
     iotlb, ahead = remapping.caches.iotlb, None
     for kind, address in pages:
         source_id, pasid, privileged = kind
-        if address >> 20 == INTERRUPT_MEGABYTE or iotlb.peek(kind, address) is not None:
+        if iotlb.peek(kind, address) is not None:
             continue
         if ahead is None:  # often there is nothing to be done
             ahead = copy.copy(remapping)

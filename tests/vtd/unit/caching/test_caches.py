@@ -457,6 +457,8 @@ def test_pasid_cache_invalidations_remove_what_6_5_2_2_says(
     }
 
 
+@example((3, 33), 3, -1, 1, 4, 5).via("the range ends where the table begins")
+@example((3, 33), 3, 32, 1, 4, 5).via("the range begins where the table ends")
 @given(
     st.sampled_from([(4, 41), (3, 33), (2, 25)]),
     st.integers(0, 40),

@@ -214,6 +214,14 @@ def test_a_device_may_stay_passed_through_until_its_context_is_invalidated() -> 
     assert answer(passed_before(settled=True), "keep_pass_through") == READ
 
 
+def test_a_device_that_stays_passed_through_has_the_addresses_that_it_asks_for() -> None:
+    world = World(Mode.PASS_THROUGH)
+    started = world.start(Options(departures=departures_named(["keep_pass_through"])))
+    world.change("pasid", p=False)
+    for address in (HOST | 0x1234, HOST | 0x2FFF, HOST | 0xF_F000):
+        assert started.admit(world.request._replace(address=address)) == address
+
+
 def test_an_entry_that_was_known_is_looked_at_when_its_domain_is_invalidated() -> None:
     made = driver(kind=PASS_THROUGH)
     made.emit(made.request("d0", PAGE, write=False, pasid=None))

@@ -192,6 +192,16 @@ def test_context_and_pasid_entries_are_cached_without_faulting_ones(mode: Mode) 
     assert started.admit() is None
 
 
+@pytest.mark.parametrize("mode", Mode)
+def test_each_lookup_in_the_context_and_the_pasid_cache_counts_once(mode: Mode) -> None:
+    started = World(mode).start(Options(caches=CachePolicy(iotlb=UNCACHED.iotlb)))
+    for _ in range(4):
+        assert started.admit() == HOST | PAGE
+    context, pasid = started.unit.caches.context.counters, started.unit.caches.pasid.counters
+    assert (context.misses, context.hits) == (1, 3)
+    assert (pasid.misses, pasid.hits) == ((0, 0) if mode in LEGACY_MODES else (1, 3))
+
+
 def test_entries_of_the_other_mode_are_not_taken_from_the_context_cache() -> None:
     """SRTP to another mode without ESRTPS leaves them there until software invalidates (6.6)."""
     old, new = World(Mode.LEGACY, capabilities(esrtps=0)), World(Mode.SECOND)
