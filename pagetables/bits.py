@@ -179,8 +179,7 @@ class BitRecord(int):
     codec = _LazyCodec()
     """The construct codec of the record type."""
 
-    def __init_subclass__(cls, *, width: int | None = None, **keywords: Any) -> None:
-        super().__init_subclass__(**keywords)
+    def __init_subclass__(cls, *, width: int | None = None) -> None:
         if width is None:
             return
         cls.WIDTH = width

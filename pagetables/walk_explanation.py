@@ -181,12 +181,11 @@ class _Trace(EntryObserver):
         """A flag of that entry, which in a nested walk also dirties the table's page."""
         read = self._reads[-1]
         if structure is self._structure:
-            read.flags |= new & ~read.entry
+            read.flags |= new & ~old
             self._updating = True
         elif address == read.second[-1].host:
-            leaf = read.second[-1]
-            flags = leaf.flags | new & ~(leaf.entry or 0)
-            read.second = (*read.second[:-1], leaf._replace(flags=flags))
+            *steps, leaf = read.second
+            read.second = (*steps, leaf._replace(flags=leaf.flags | new & ~old))
 
     def updated(self, structure: Structure, address: int, new: int, *, done: bool) -> None:
         """An update that finds the entry changed starts the walk again."""

@@ -31,7 +31,7 @@ from tests.support.strategies import (
     valid_paths,
 )
 
-PAGE, RESERVED = 1 << 12, 1 << 50
+PAGE, PS, RESERVED = 1 << 12, np.uint64(1 << 7), 1 << 50
 UNIT = Implementation(46, 16, frozenset({"sslps_2m", "sslps_1g", "fs1gp"}))
 limits = st.one_of(st.integers(0, 40), st.integers(0, 4000), st.just(5000))
 
@@ -110,6 +110,16 @@ def test_columns_hold_the_pages_of_hostile_nested_tables(scene: NestedScene, lim
     assert memory.snapshot() == before
 
 
+Range = tuple[int, int, int, str, bool]
+"""Page, page that it is mapped to, how many, rights, whether users may."""
+DIFFERENT: list[Range] = [
+    (0, 0, 4, "rw", True),
+    (4, 8, 4, "rw", True),
+    (8, 12, 2, "r-", True),
+    (10, 14, 2, "r-", False),
+    (13, 17, 2, "r-", False),
+]
+"""Ranges of which each goes on where the last one ends, but for one thing."""
 mapped = st.lists(
     st.tuples(
         st.sampled_from([0, 1, 2, 3, 510, 511, 512, 1024, (1 << 18) - 1, 1 << 18]),
@@ -123,9 +133,7 @@ mapped = st.lists(
 spoilt = st.lists(st.integers(0, 600).map(lambda page: page << 12), max_size=4)
 
 
-def tables(
-    kind: StageKind, ranges: list[tuple[int, int, int, str, bool]], memory: PhysicalMemory, at: int
-) -> Stage:
+def tables(kind: StageKind, ranges: list[Range], memory: PhysicalMemory, at: int) -> Stage:
     """Ordinary tables: the later mapping of a page is left out."""
     geometry = geometry_of(kind, 4, UNIT)
     builder = TableBuilder(memory, geometry, FramePool(at, at + (256 << 12)))
@@ -154,11 +162,22 @@ def spoil(memory: PhysicalMemory, stage: Stage, addresses: list[int]) -> None:
 
 @given(mapped, spoilt, st.sampled_from(StageKind), st.one_of(st.none(), st.integers(0, 3000)))
 def test_columns_of_ordinary_tables_merge_to_the_same_ranges(
-    ranges: list[tuple[int, int, int, str, bool]],
+    ranges: list[Range],
     bad: list[int],
     kind: StageKind,
     limit: int | None,
 ) -> None:
+    check_ranges(kind, ranges, bad, limit)
+
+
+@pytest.mark.parametrize("kind", StageKind)
+def test_columns_of_pages_that_differ_in_one_thing_merge_to_the_same_ranges(
+    kind: StageKind,
+) -> None:
+    check_ranges(kind, DIFFERENT, [6 * PAGE], None)
+
+
+def check_ranges(kind: StageKind, ranges: list[Range], bad: list[int], limit: int | None) -> None:
     memory = PhysicalMemory()
     memory.add_region(1 << 30, 256 << 12)
     stage = tables(kind, ranges, memory, 1 << 30)
@@ -171,8 +190,25 @@ def test_columns_of_ordinary_tables_merge_to_the_same_ranges(
 
 @given(mapped, mapped, spoilt, spoilt, st.one_of(st.none(), st.integers(0, 8000)))
 def test_columns_of_ordinary_nested_tables_merge_to_the_same_ranges(
-    inner: list[tuple[int, int, int, str, bool]],
-    outer: list[tuple[int, int, int, str, bool]],
+    inner: list[Range],
+    outer: list[Range],
+    bad_inner: list[int],
+    bad_outer: list[int],
+    limit: int | None,
+) -> None:
+    check_nested_ranges(inner, outer, bad_inner, bad_outer, limit)
+
+
+def test_columns_of_nested_pages_that_differ_in_one_thing_merge_to_the_same_ranges() -> None:
+    beyond = (24, 1 << 40 - 12, 2, "rw", True)
+    outer = [(0, 7, 9, "rw", True), (9, 40, 3, "r-", True), (512, 1024, 512, "rw", True)]
+    inner = [*DIFFERENT, beyond, (28, 520, 4, "rw", True)]
+    check_nested_ranges(inner, outer, [6 * PAGE], [3 * PAGE], None)
+
+
+def check_nested_ranges(
+    inner: list[Range],
+    outer: list[Range],
     bad_inner: list[int],
     bad_outer: list[int],
     limit: int | None,
@@ -213,6 +249,19 @@ def test_large_pages_of_nested_tables_are_listed_by_the_small_pages_below() -> N
     pieces = list(columns.nested_columns(memory, first, second, 39))
     assert [len(piece.address) for piece in pieces] == [512, 512]
     assert {int(size) for piece in pieces for size in piece.length} == {PAGE}
+
+
+@pytest.mark.parametrize("kind", StageKind)
+def test_entries_that_are_not_present_are_no_pages_whatever_else_they_say(kind: StageKind) -> None:
+    memory = PhysicalMemory()
+    memory.add_region(1 << 30, 256 << 12)
+    stage = tables(kind, [(0, 0, 1, "rw", True)], memory, 1 << 30)
+    for frame, data in memory.snapshot().items():
+        entries = np.frombuffer(data, np.uint64)
+        memory.load(frame << 12, np.where(entries == 0, PS, entries).tobytes())
+    listed, refused, _ = check_one_stage(memory, stage, None, None)
+    assert [page.address for page in listed] == [0]
+    assert not refused
 
 
 @pytest.mark.parametrize("levels", [4, 5])

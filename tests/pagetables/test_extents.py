@@ -20,6 +20,7 @@ from pagetables.extents import (
     ListingLimitError,
     Page,
     canonical,
+    guest_memory,
     leaves,
     merge,
     nested_leaves,
@@ -219,6 +220,34 @@ def test_nested_pages_are_as_large_as_both_stages_allow_and_say_where_they_pass(
     assert refused == [
         (0x4000_0000 + BIG + 2 * PAGE, PAGE, WalkRule.RESERVED),
         (0x6000_0000, PAGE, WalkRule.TABLE_BEYOND_WIDTH),
+    ]
+
+
+@pytest.mark.section("3.8.1")
+def test_a_guest_table_that_the_second_stage_refuses_is_reported_with_that_fault() -> None:
+    memory = PhysicalMemory()
+    memory.add_region(0x100_0000, 64 * PAGE)
+    memory.add_region(HUGE, BIG)
+    outer = TableBuilder(memory, SECOND, FramePool(0x100_0000, 0x100_0000 + 64 * PAGE))
+    outer.map(0, HUGE, 8 * PAGE)
+    inner = TableBuilder(memory, FIRST, FramePool(0, BIG), translate=lambda gpa: HUGE + gpa)
+    inner.map(0, 0x4000, PAGE)
+    first, second = Stage(FIRST, inner.root), Stage(SECOND, outer.root)
+    guest = guest_memory(memory, second, 39)
+    _, _, _, table, _ = walk(guest, first, 0)
+    leaf = entry, _, _, _, _ = walk(memory, second, table << 12)
+    memory.write(place(leaf), (entry | 1 << 50).to_bytes(8, "little"))
+    with pytest.raises(WalkFault) as met:
+        walk(guest_memory(memory, second, 39), first, 0)
+    assert (met.value.rule, met.value.kind) == (WalkRule.RESERVED, StageKind.SECOND)
+    refused: list[tuple[int, int, WalkRule, StageKind]] = []
+
+    def tell(address: int, length: int, fault: WalkFault) -> None:
+        refused.append((address, length, fault.rule, fault.kind))
+
+    assert not list(nested_leaves(memory, first, second, 39, refused=tell))
+    assert refused == [
+        (number * PAGE, PAGE, WalkRule.RESERVED, StageKind.SECOND) for number in range(512)
     ]
 
 

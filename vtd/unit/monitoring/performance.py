@@ -297,8 +297,11 @@ class PerformanceMonitoring(Stateful):
         return Abilities(general.cw, general.ios, general.gfs, events)
 
     def enable(self, number: int) -> bool:
-        """Enable Perfmon Counter; False if the checks of 10.5 find a mistake."""
-        if number >= self.counters or not self._configuration_valid(number):
+        """Enable Perfmon Counter; False if the checks of 10.5 find a mistake.
+
+        A counter that there is not has selected no event, which is one.
+        """
+        if not self._configuration_valid(number):
             return False
         self._set_enabled(number, enabled=True)
         first = not self._counted

@@ -254,6 +254,31 @@ def test_a_nested_entry_keeps_where_the_second_stage_had_the_table(
     assert started.admit() == HOST | PAGE
 
 
+@pytest.mark.parametrize("stage", ["first", "second"])
+@pytest.mark.section("6.5.2.3", "6.5.2.4")
+def test_one_of_many_tables_is_forgotten_with_a_page_below_it(stage: str) -> None:
+    world = World(Mode.FIRST if stage == "first" else Mode.SECOND)
+    entry, (place, _) = world.get(f"{stage}2"), world.places[f"{stage}2"]
+    others = range(1, 16)
+    for number in others:
+        world.memory.load(place + 8 * number, entry.pack())
+    started = world.start(Options(caches=AGGRESSIVE))
+    caches, page = started.unit.caches, world.address & -0x1000
+
+    def reaches(number: int) -> bool:
+        there = world.request._replace(address=world.address + (number << 21))
+        return started.admit(there) == HOST | PAGE
+
+    assert all(map(reaches, [0, *others]))
+    world.memory.load(place, bytes(8 * 16))
+    if stage == "first":
+        caches.invalidate_pasid_iotlb_pages(5, 0, page, page + 0x1000, hint=False)
+    else:
+        caches.invalidate_iotlb_pages(5, page, page + 0x1000, hint=False)
+    caches.iotlb.clear()
+    assert [number for number in [0, *others] if reaches(number)] == [*others]
+
+
 @pytest.mark.section("6.2.5.5", "6.2.5.1")
 def test_an_entry_is_kept_even_if_its_table_maps_nothing() -> None:
     """6.2.5.1 to 6.2.5.4."""

@@ -56,6 +56,18 @@ def test_a_use_keeps_an_entry_where_that_counts(replacement: Replacement) -> Non
     assert kept == [pages[0] if replacement is Replacement.LRU else pages[1], pages[2]]
 
 
+@pytest.mark.parametrize("replacement", Replacement)
+def test_an_emptied_iotlb_has_all_its_room_again(replacement: Replacement) -> None:
+    iotlb = Iotlb(Shape(2, 1, replacement))
+    pages = [SMALL._replace(address=number << 12) for number in range(4)]
+    for pair in (pages[:2], pages[2:]):
+        for page in pair:
+            iotlb.insert(KIND, page)
+        assert [entry for _, entry in iotlb] == pair
+        assert iotlb.clear() == 2
+    assert not iotlb.counters.evictions
+
+
 @pytest.mark.parametrize("shape", SHAPES)
 def test_fractions_go_with_their_page(shape: str) -> None:
     iotlb = Iotlb(SHAPES[shape])

@@ -1,7 +1,7 @@
 """The enhanced command registers: what is defined, supported and understood."""
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pagetables.memory import PhysicalMemory
@@ -23,6 +23,10 @@ def response(unit: RemappingUnit) -> EnhancedCommandResponse:
 
 
 @given(st.integers(0, 255), st.integers(0, (1 << 48) - 1))
+@example(240, 1)
+@example(240, 2)
+@example(241, 1)
+@example(241, 2)
 @pytest.mark.section("11.4.14.1", "11.4.14.3")
 @pytest.mark.fields("EnhancedCommand.oa.cmd", "EnhancedCommandResponse.rslt.sc.ip")
 def test_every_number_has_an_answer(command: int, operand: int) -> None:

@@ -459,10 +459,15 @@ def test_overflow_actions_need_support(flag: str) -> None:
 def test_a_counter_may_have_capabilities_of_its_own() -> None:
     constants = capability_registers(2)
     constants[0x300] |= r.PerformanceMonitoringCapability.pccs.mask
-    own = r.PerformanceMonitoringCounterCapability.of(egcnt=1, cw=4, pcc=True)
+    own = r.PerformanceMonitoringCounterCapability.of(egcnt=2, cw=4, pcc=True)
     events = r.PerformanceMonitoringCounterEventCapability.of(egi=1, es=1 << 6)
-    constants[0x780] = events << 32 | own
+    others = r.PerformanceMonitoringCounterEventCapability.of(egi=3, es=1 << 2)
+    constants |= {0x780: events << 32 | own, 0x788: others}
     bench = Bench(constants)
+    for group, code in ((3, SUCCESS), (2, FAILED)):
+        bench.configure(1, group, 1 << 2)
+        assert bench.command(ENABLE, 1) == code
+        bench.command(DISABLE, 1)
     for number, code in ((0, SUCCESS), (1, FAILED)):
         bench.configure(number, 0, 2)
         assert bench.command(ENABLE, number) == code

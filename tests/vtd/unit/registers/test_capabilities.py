@@ -145,6 +145,11 @@ def test_a_host_address_width_of_no_platform_is_refused(width: int) -> None:
         Capabilities.of(0x10, 0, 0, width)
 
 
+@pytest.mark.parametrize("width", [12, 52])
+def test_a_platform_may_have_one_page_of_addresses_or_all_that_entries_hold(width: int) -> None:
+    assert Capabilities.of(0x10, 0, 0, width).host_address_width == width
+
+
 @pytest.mark.parametrize("values", [(1 << 32, 0, 0), (0, 1 << 64, 0), (0, 0, -1)])
 def test_values_that_do_not_fit_a_register_are_refused(values: tuple[int, int, int]) -> None:
     with pytest.raises(ValueError, match=r"Version|Capability"):

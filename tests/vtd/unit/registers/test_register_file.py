@@ -56,7 +56,7 @@ NO_SIDE_EFFECTS = (
 AGAINST_THE_SPECIFICATION = {("regs_reset_sm_pasid", 0xE0)}
 """QEMU resets PECTL_REG with IM clear; 11.4.11.5 has it set, as the derived scenarios do."""
 
-COUNTERS: Mapping[int, int] = {
+COUNTERS = {
     0x300: 0x000F_0005_0220_0002,  # 2 counters of 32 bits with capabilities of their own, 2 filters
     0x310: 0x0800_0000_0600,
     0x318: 0x1000_0000_0810,
@@ -356,6 +356,12 @@ def test_constants_are_what_their_registers_read() -> None:
     file.write(0x310, 8, 0)
     assert file.read(0x310, 8) == COUNTERS[0x310]
     assert EnhancedCommand in file
+
+
+@pytest.mark.section("11.4.3")
+def test_a_unit_without_performance_monitoring_has_no_register_of_it() -> None:
+    places = register_map(XEON.features - {"pms"}, XEON.cap, XEON.ecap, COUNTERS)
+    assert not any(register.__name__.startswith("Performance") for register, _ in places)
 
 
 @pytest.mark.parametrize("constants", [{0x301: 1}, {0x300: 1 << 64}, {0x350: 1}, {0x3F0: -1}])

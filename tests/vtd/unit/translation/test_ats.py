@@ -106,7 +106,7 @@ def oracle(world: World, access: int) -> int | Refused:
     ATS_CASES,
     ids=[f"{case.reason:02X}h {mode.value}: {case.name}" for case, mode in ATS_CASES],
 )
-@pytest.mark.section("4.2.3", "7.1.3")
+@pytest.mark.section("4.1.2", "4.2.3", "7.1.3")
 def test_each_row_has_its_answer(case: Case, mode: Mode, fpd: bool) -> None:
     world = allow_ats(World(mode, **case.setup))
     case.breaks(world)
@@ -117,6 +117,7 @@ def test_each_row_has_its_answer(case: Case, mode: Mode, fpd: bool) -> None:
     answer = ANSWER[case.reason]
     record = started.record()
     assert completion.status is STATUSES.get(answer, CompletionStatus.SUCCESS)
+    assert not any(entry.x or entry.global_ for entry in completion.entries)
     recorded = answer in STATUSES or case.reason == 0x91
     assert record.f == (recorded and not (fpd and case.reason not in UNQUALIFIED))
     if record.f:
@@ -339,6 +340,7 @@ def test_pass_through_gives_the_largest_page(features: dict[str, int], size: int
     (entry,) = ask(world.start(), world).entries
     assert (entry.size, entry.address) == (size, world.request.address & -size)
     assert rights(entry) == READ | WRITE
+    assert not (entry.u or entry.x or entry.priv or entry.global_)
     (entry,) = ask(world.start(Options(largest_pass_through_page=False)), world).entries
     assert entry.size == 0x1000
 

@@ -16,6 +16,7 @@ from tests.support.world import (
 )
 from vtd.inspection.injection import FailRead
 from vtd.layouts.entries import PasidTranslationType
+from vtd.layouts.registers import TranslationTableMode
 from vtd.unit.caching.policy import POLICIES, UNCACHED, CachePolicy
 from vtd.unit.observer import Observer
 from vtd.unit.options import Options
@@ -214,6 +215,17 @@ def test_entries_of_the_other_mode_are_not_taken_from_the_context_cache() -> Non
         started.set_root(other.root)
         assert started.admit(other.request) == HOST | PAGE
         assert started.admit(Request(world.source_id, 1 << 60, READ)) is None
+
+
+@pytest.mark.parametrize("mode", Mode)
+@pytest.mark.section("11.4.4.1")
+def test_a_new_mode_counts_whatever_is_known_of_a_device(mode: Mode) -> None:
+    world = World(mode, capabilities(esrtps=0))
+    started = world.start(Options(caches=CachePolicy(iotlb=UNCACHED.iotlb)))
+    assert started.admit() == HOST | PAGE
+    started.set_root(world.root.replace(ttm=TranslationTableMode.ABORT_DMA))
+    record = started.refusal()
+    assert record is not None and record.fr == FaultReason.ABORT_DMA
 
 
 def test_decoded_entries_are_kept_up_to_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
