@@ -12,6 +12,7 @@ FOLDER = Path(__file__).parents[2] / "examples" / "conformance"
 PAGE = (FOLDER.parents[1] / "docs" / "conformance.md").read_text()
 FLAGS = {
     "silent-wait": "refuse_silent_wait",
+    "pasid-mask": "limit_pasid_masks",
     "interrupt-index": "wrap_interrupt_index",
     "first-stage-width": "check_canonical_by_aw",
     "fault-address": "record_whole_address",

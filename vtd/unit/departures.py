@@ -228,6 +228,12 @@ class Departures:
         "and IQEI says reserved field",
     )
     """The invalidation is carried out."""
+    limit_pasid_masks: bool = _flag(
+        Chapter.QUEUES,
+        "6.5.2.4, 11.4.2",
+        "a PASID-based IOTLB invalidation may have any AM, whatever MAMV says",
+    )
+    """One with AM above MAMV is refused: IQE is set, and the queue stops."""
 
     record_whole_address: bool = _flag(
         Chapter.REPORTING,

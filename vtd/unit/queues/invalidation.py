@@ -304,12 +304,12 @@ def invalidate(
     Unlike reserved granularities, masks above MAMV and MHMV are said to be errors only of the
     register form (11.4.6.3, IAIG); here a descriptor with one is refused too.
     """
-    caches = remapping.caches
+    caches, cap = remapping.caches, remapping.capabilities.cap
     match descriptor:
         case ContextCacheInvalidateDescriptor(g=g, did=did):
             return _invalidate_context(remapping, g, did, descriptor.sid, descriptor.fm)
         case IotlbInvalidateDescriptor(g=g, did=did):
-            if g is IotlbGranularity.PAGE_IN_DOMAIN and not remapping.capabilities.cap.psi:
+            if g is IotlbGranularity.PAGE_IN_DOMAIN and not cap.psi:
                 g = IotlbGranularity.RESERVED_0  # 6.5.2.3
             done = _invalidate_iotlb(
                 remapping, g, did, descriptor.addr, descriptor.am, hint=descriptor.ih
@@ -326,7 +326,9 @@ def invalidate(
             look_again_by_domain(remapping)
         case PasidIotlbInvalidateDescriptor(g=PasidIotlbGranularity.PASID, did=did):
             caches.invalidate_pasid_iotlb(_domain_id(remapping, did), descriptor.pasid)
-        case PasidIotlbInvalidateDescriptor(g=PasidIotlbGranularity.PAGE_IN_PASID, did=did):
+        case PasidIotlbInvalidateDescriptor(g=PasidIotlbGranularity.PAGE_IN_PASID, did=did) if (
+            rules.is_pasid_mask_supported(remapping.options.departures, descriptor.am, cap)
+        ):
             start, end = _span(descriptor.addr, descriptor.am)
             caches.invalidate_pasid_iotlb_pages(
                 _domain_id(remapping, did), descriptor.pasid, start, end, hint=descriptor.ih

@@ -7,7 +7,7 @@ code beside this module knows of none.
 from __future__ import annotations
 
 from vtd.layouts.descriptors import InvalidationWaitDescriptor
-from vtd.layouts.registers import ExtendedCapability, TranslationTableMode
+from vtd.layouts.registers import Capability, ExtendedCapability, TranslationTableMode
 from vtd.unit.caching.caches import TranslationCaches
 from vtd.unit.departures import Departures
 
@@ -50,6 +50,11 @@ def is_interrupt_mask_supported(
 ) -> bool:
     """Whether an interrupt entry cache invalidation may have this IM: up to MHMV (11.4.3)."""
     return mask <= ecap.mhmv or departures.ignore_mhmv
+
+
+def is_pasid_mask_supported(departures: Departures, mask: int, cap: Capability) -> bool:
+    """Whether a PASID-based IOTLB invalidation may have this AM: any (6.5.2.4, 11.4.2)."""
+    return mask <= cap.mamv or not departures.limit_pasid_masks
 
 
 def invalidate_with_context(departures: Departures, caches: TranslationCaches) -> None:

@@ -249,10 +249,22 @@ def test_a_wait_descriptor_need_not_tell_anybody(fields: dict[str, int]) -> None
     assert (recorded.queue_error is None) == bool(fields)
 
 
-def test_pasid_based_iotlb_invalidation_is_not_bound_to_psi_and_mamv() -> None:
-    started = start(SCALABLE, unit=capabilities(psi=0, mamv=0))
-    started.submit(VALID[T.P_IOTLB_INV].replace(g=3, am=63))
+@pytest.mark.parametrize("granularity", [2, 3])
+@pytest.mark.parametrize("mask", [0, 9, 10, 63])
+@pytest.mark.section("6.5.2.4", "11.4.2")
+def test_pasid_based_iotlb_invalidation_is_not_bound_to_psi_and_mamv(
+    granularity: int, mask: int
+) -> None:
+    unit = capabilities(psi=0, mamv=9)
+    descriptor = VALID[T.P_IOTLB_INV].replace(g=granularity, am=mask)
+    started = start(SCALABLE, unit=unit)
+    started.submit(descriptor)
     assert started.queue_error is None
+    recorded = World(Mode.FIRST, unit).start(Options(departures=Departures(limit_pasid_masks=True)))
+    recorded.enable_queue(wide=True)
+    recorded.submit(descriptor)
+    refused = granularity == 3 and mask > 9
+    assert recorded.queue_error == (RESERVED if refused else None)
 
 
 @pytest.mark.parametrize("mode", [Mode.FIRST, Mode.NESTED])
