@@ -112,7 +112,8 @@ def answer(remapping: Remapping, request: Request) -> Answered:
 
 def lookup_for_ats(remapping: Remapping, request: Request) -> Lookup:
     """The tables of a translation request; TranslationFault if it has none or is not allowed."""
-    check_mode(remapping, has_pasid=request.pasid is not None)
+    has_pasid = request.pasid is not None
+    check_mode(remapping, has_pasid=has_pasid)
     if remapping.mode is TranslationTableMode.LEGACY:
         target = legacy_context(remapping, request.source_id, check_device_tlb_allowed)
         return target, False
@@ -121,7 +122,7 @@ def lookup_for_ats(remapping: Remapping, request: Request) -> Lookup:
         check_device_tlb_enabled(context)
         check_enabled_pasid(remapping, context, request.pasid)
 
-    context = scalable_context(remapping, request.source_id, check)
+    context = scalable_context(remapping, request.source_id, check, needs_paside=has_pasid)
     return scalable_lookup(remapping, kind_of(request), context)
 
 

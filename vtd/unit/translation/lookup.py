@@ -112,7 +112,10 @@ def _lookup(remapping: Remapping, kind: RequestKind) -> Lookup:
         context = scalable_context(remapping, source_id)
     else:
         context = scalable_context(
-            remapping, source_id, lambda entry: check_enabled_pasid(remapping, entry, pasid)
+            remapping,
+            source_id,
+            lambda entry: check_enabled_pasid(remapping, entry, pasid),
+            needs_paside=True,
         )
     return scalable_lookup(remapping, kind, context)
 
@@ -248,12 +251,14 @@ def scalable_context(
     remapping: Remapping,
     source_id: int,
     check: Check[ScalableContextEntry] | None = None,
+    *,
+    needs_paside: bool = False,
 ) -> ScalableContextEntry:
     """The context entry of a source-id, from the context cache or memory (9.2, 9.4).
 
-    ``check`` raises TranslationFault if the entry refuses the request. It comes before SCT.4.3:
-    to an untranslated or translation request with PASID, EPTR without PASIDE is a lack of PASIDE
-    (SCT.6).
+    ``check`` raises TranslationFault if the entry refuses the request.
+    ``needs_paside``: an untranslated or translation request with PASID, to which EPTR without
+    PASIDE is a lack of PASIDE (SCT.6) and not an invalid entry (SCT.4.3).
     """
     cached, observer = remapping.caches.context.find(source_id), remapping.observer
     if observer is not None:
@@ -270,7 +275,8 @@ def scalable_context(
         keep_context_fault(remapping, source_id, fault)
         raise
     if entry.eptr and not entry.paside:
-        _checked(entry, check)
+        if needs_paside:
+            _checked(entry, check)
         raise TranslationFault(FaultReason.SM_CONTEXT_INVALID, entry.fpd)
     if remapping.keeps_faults:
         _keep_context(remapping, source_id, None, entry)

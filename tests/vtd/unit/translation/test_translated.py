@@ -92,6 +92,7 @@ REFUSALS = (
     Refusal(R.SM_CONTEXT_NOT_PRESENT, "context", {"p": 0}),
     Refusal(R.SM_CONTEXT_INVALID, "context", {"dte": 0, "pre": 1}),
     Refusal(R.SM_CONTEXT_INVALID, "context", {"paside": 0, "eptr": 1}),
+    Refusal(R.SM_CONTEXT_INVALID, "context", {"paside": 0, "eptr": 1, "dte": 0}),
     Refusal(R.DEVICE_TLB_DISABLED, "context", {"dte": 0}),
     Refusal(R.TRANSLATED_PASID_DISABLED, "context", {"eptr": 0}),
     Refusal(R.PASID_IS_RID_PASID, "context", {"rid_pasid": PASID}),
