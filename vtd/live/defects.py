@@ -135,7 +135,8 @@ def _other_reason(request: Request, reason: FaultReason) -> tuple[Request, Fault
 
 
 def _other_source(request: Request, reason: FaultReason) -> tuple[Request, FaultReason]:
-    return request._replace(source_id=request.source_id ^ 8), reason
+    """Eight devices on: the next one may be provoked to the same faults."""
+    return request._replace(source_id=request.source_id ^ 8 << 3), reason
 
 
 def _other_address(request: Request, reason: FaultReason) -> tuple[Request, FaultReason]:
