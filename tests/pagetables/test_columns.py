@@ -177,6 +177,22 @@ def test_columns_of_pages_that_differ_in_one_thing_merge_to_the_same_ranges(
     check_ranges(kind, DIFFERENT, [6 * PAGE], None)
 
 
+@pytest.mark.parametrize("kind", StageKind)
+def test_a_large_page_comes_before_the_small_ones_behind_it(kind: StageKind) -> None:
+    check_ranges(kind, [(0, 0, 512, "rw", True), (513, 7, 3, "rw", True)], [], None)
+
+
+@pytest.mark.parametrize("kind", StageKind)
+def test_pieces_share_one_limit(kind: StageKind) -> None:
+    memory = PhysicalMemory()
+    memory.add_region(1 << 30, 256 << 12)
+    count = columns.TOGETHER + 4
+    ranges = [(512 * table, table, 1, "rw", True) for table in range(count)]
+    stage = tables(kind, ranges, memory, 1 << 30)
+    pages, _, reached = check_one_stage(memory, stage, None, 512 * (count - 1))
+    assert reached and len(pages) >= columns.TOGETHER
+
+
 def check_ranges(kind: StageKind, ranges: list[Range], bad: list[int], limit: int | None) -> None:
     memory = PhysicalMemory()
     memory.add_region(1 << 30, 256 << 12)
