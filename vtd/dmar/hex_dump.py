@@ -33,12 +33,16 @@ _ACPIVIEW = re.compile(r"[\s>|*]*([0-9A-F]{8}) : (?=[0-9A-F]{2}\b)", re.ASCII)
 _MARKUP = re.compile(r"</?(?:br|p|pre|code|div|span|tt)\b[^>]*>", re.IGNORECASE)
 _WORD = re.compile(r"(?:0[xX])?([0-9A-Fa-f]{2,16})(?=[ \t,-]|$)", re.ASCII)
 _GAP = re.compile(r"[ \t,-]")
+_BYTE = r"(?:[0-9A-F]{2}(?:[ \t-]|(?=\||$)))"
 _ROW = re.compile(
-    r"(?:\[[ \d.]+\] (?:[\w. ]+: )?)?((?:[0-9A-F]{2}(?:[ \t]+|-|(?=\||$))){1,64})"
-    r"(?:(?<=  )\S.*|\|.*)?",
+    rf"(?:\[[ \d.]+\] (?:[\w. ]+: )?)?({_BYTE}{{8}} ?{_BYTE}{{1,56}}|{_BYTE}{{1,8}})"
+    r"(?:[ \t]+\S.*|\|.*)?",
     re.IGNORECASE,
 )
-"""A row of bytes without an offset, perhaps with its text, and behind the prefix of a log."""
+"""A row of bytes without an offset, perhaps with its text, and behind the prefix of a log.
+
+Behind the eighth byte the gap may be wider; any other wider gap ends the bytes.
+"""
 _QUOTE = re.compile(r"^[\s>|*]*")
 WORD_BYTES = (1, 2, 4, 8)
 MOST_REPEATED = 1 << 20

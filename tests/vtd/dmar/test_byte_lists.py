@@ -112,6 +112,16 @@ def test_every_table_survives(form: str) -> None:
         assert table[: len(known.data)] == known.data
 
 
+@pytest.mark.parametrize("identity", [b"CB-01   ", b"AB CD EF", b"00-11-22"])
+@pytest.mark.parametrize("form", ["rows with text", "chipsec"])
+def test_text_that_looks_like_bytes_is_not_read_as_such(form: str, identity: bytes) -> None:
+    """An OEM table id of hexadecimal digits begins the text column of its row."""
+    named = bytearray(TABLE[:16] + identity + TABLE[24:])
+    named[9] = (named[9] - sum(named)) % 256
+    (table,) = dmar_tables(FORMS[form](named).encode())
+    assert table[: len(named)] == named
+
+
 @pytest.mark.parametrize("form", ["list of Python", "C, hexadecimal", "bytes of Python"])
 def test_a_wrong_checksum_is_no_reason_not_to_read(form: str) -> None:
     wrong = TABLE[:9] + bytes([TABLE[9] ^ 1]) + TABLE[10:]
