@@ -116,8 +116,8 @@ def test_every_table_survives(form: str) -> None:
 @pytest.mark.parametrize("form", ["rows with text", "chipsec"])
 def test_text_that_looks_like_bytes_is_not_read_as_such(form: str, identity: bytes) -> None:
     """An OEM table id of hexadecimal digits begins the text column of its row."""
-    named = bytearray(TABLE[:16] + identity + TABLE[24:])
-    named[9] = (named[9] - sum(named)) % 256
+    changed = TABLE[:16] + identity + TABLE[24:]
+    named = changed[:9] + bytes([(changed[9] - sum(changed)) % 256]) + changed[10:]
     (table,) = dmar_tables(FORMS[form](named).encode())
     assert table[: len(named)] == named
 
