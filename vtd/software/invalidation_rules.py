@@ -9,6 +9,7 @@ does not apply because nothing can be cached (6.1).
 from __future__ import annotations
 
 from enum import Enum
+from typing import NamedTuple
 
 GLOBAL, DEVICE, DOMAIN, PASID, PAGES, ENTRY = (
     "global",
@@ -88,3 +89,55 @@ class Rule(Enum):
 
     def __str__(self) -> str:
         return f"{self.change}: {self.granularity} {self.descriptor} ({self.section})"
+
+
+class Row(NamedTuple):
+    """A row of Table 28 or 29 in one mode: what software changed, and what it owes, in order."""
+
+    table: int
+    mode: str
+    change: str
+    owed: tuple[Rule, ...]
+
+    def __str__(self) -> str:
+        return f"{self.mode}: {self.change}"
+
+
+def _owed(change: str, *, but: str = "") -> tuple[Rule, ...]:
+    """The rules whose names begin with the change."""
+    return tuple(rule for rule in Rule if rule.name.startswith(change) and rule.name != but)
+
+
+TABLES_28_AND_29 = (
+    Row(28, "legacy", "root entry", _owed("ROOT_ENTRY", but="ROOT_ENTRY_PASID")),
+    Row(28, "legacy", "context entry", _owed("CONTEXT_ENTRY", but="CONTEXT_ENTRY_PASID")),
+    Row(28, "legacy", "domain-id used again", _owed("DOMAIN_REUSE")),
+    Row(28, "legacy", "second-stage tables", _owed("SECOND_STAGE")),
+    Row(28, "scalable", "root entry", _owed("ROOT_ENTRY")),
+    Row(28, "scalable", "context entry", _owed("CONTEXT_ENTRY")),
+    Row(28, "scalable", "PASID directory entry", _owed("PASID_DIRECTORY")),
+    Row(
+        28,
+        "scalable",
+        "PASID entry with a second stage: P 1 to 0, or SSADE 0 to 1",
+        _owed("PASID_ENTRY", but="PASID_ENTRY_IOTLB"),
+    ),
+    Row(
+        28,
+        "scalable",
+        "PASID entry without a second stage: P 1 to 0",
+        _owed("PASID_ENTRY", but="PASID_ENTRY_DOMAIN_IOTLB"),
+    ),
+    Row(
+        28,
+        "scalable",
+        "PASID entry: any other field",
+        _owed("PASID_ENTRY", but="PASID_ENTRY_DOMAIN_IOTLB"),
+    ),
+    Row(28, "scalable", "domain-id used again", _owed("DOMAIN_REUSE")),
+    Row(28, "scalable", "first-stage tables", _owed("FIRST_STAGE")),
+    Row(28, "scalable", "second-stage tables", _owed("SECOND_STAGE")),
+    Row(29, "scalable", "context entry: HPTE or EPTR 1 to 0", _owed("HPT_CONTEXT")),
+    Row(29, "scalable", "PASID entry: HPTSZ, HPTPTR or HPTDID", _owed("HPT_PASID")),
+    Row(29, "scalable", "host permission tables", _owed("HPT_TABLES")),
+)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from vtd.software.invalidation_rules import STAGES, Rule
+from vtd.software.invalidation_rules import STAGES, TABLES_28_AND_29, Rule
 
 TABLES = {"6.5.3.3": "Table 28", "6.5.3.4": "Table 29"}
 
@@ -25,11 +25,20 @@ CAP_REG.CM = 1, which does not apply to first-stage tables (6.1, 6.5.3.3).
 
 `tests/vtd/auditing/test_invalidation_rules.py` has two cases of each rule, by its name: a driver
 that forgets this one invalidation, which is reported, and one that gives it, which is not.
-`tests/vtd/auditing/test_guidance_tables.py` does so for each row of Table 28, in each mode and for
-RID_PASID and other PASIDs, and `test_field_bugs.py` plays bugs that drivers had.
+`test_field_bugs.py` plays bugs that drivers had.
 
 | rule | change | owed | stage | section |
 | --- | --- | --- | --- | --- |"""
+ROWS = """
+## Tables 28 and 29
+
+Each row of the specification's tables, in each mode. `tests/vtd/auditing/test_guidance_tables.py`
+changes every field that a row names, for requests of RID_PASID and of another PASID, in each kind
+of translation: with each rule forgotten alone, which is reported by its name, and with all of them
+kept, of which nothing is said. Rows of Table 29 come after what Table 28 says of the same entry.
+
+| table | mode | change | owed, in this order |
+| --- | --- | --- | --- |"""
 
 
 def _lines() -> Iterator[str]:
@@ -40,3 +49,7 @@ def _lines() -> Iterator[str]:
         stage = max(STAGES[name] for name in rule.descriptor.split(" or "))
         owed = f"{rule.granularity} {rule.descriptor}"
         yield f"| {rule.name} | {rule.change} | {owed} | {stage} | {section} |"
+    yield ROWS
+    for row in TABLES_28_AND_29:
+        rules = ", ".join(rule.name for rule in row.owed)
+        yield f"| {row.table} | {row.mode} | {row.change} | {rules} |"
