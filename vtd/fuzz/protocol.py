@@ -91,7 +91,7 @@ def units_with(
     Of every unit one in four is drawn field by field.
     """
     able = [unit for unit in units if set(needed) <= unit.features]
-    known = st.sampled_from([*filter(rather, able), *filter(rather, able), *able])
+    known = st.sampled_from([*filter(rather, able)] or able) | st.sampled_from(able)
     if units is not EVERY_UNIT:
         return known
     return st.integers(0, 3).flatmap(lambda n: drawn_units(*needed) if n == 3 else known)
@@ -416,9 +416,9 @@ def fault_cases(draw: Draw, units: Units = EVERY_UNIT) -> Case:
     program.switch(te=True)
     waiting: set[str] = set()
     base, records = unit.fault_recording_offset, unit.fault_records
-    for number in range(draw(st.integers(1, 10))):
+    for number in range(draw(st.integers(4, 10))):
         free = sorted(set(DEVICES) - waiting)
-        if not free or draw(st.integers(0, 3)) == 0:
+        if not free or (waiting and draw(st.integers(0, 3)) == 0):
             _take_back(draw, program, base, records)
             waiting.clear()
             continue
