@@ -59,16 +59,20 @@ def _escaped(signature: bytes) -> str:
 _STRING = re.compile(rf"{_any(map(_escaped, SIGNATURES))}(?:\\.|[ !#-\[\]-~])*", re.IGNORECASE)
 _BASE64 = re.compile(
     rf"(?<![A-Za-z0-9+/]){_any(base64.b64encode(each)[:5].decode() for each in SIGNATURES)}"
-    r"[A-Za-z0-9+/=_\s>|*-]+"
+    r"[A-Za-z0-9+/=_-]*(?:[ \t\r>|*]*\n[ \t>|*]*[A-Za-z0-9+/=_-]+)*"
 )
 _CHARACTER = re.compile(r"\\x([0-9A-F]{2})|\\([0-7]{1,3})|\\(.)|(.)", re.IGNORECASE)
 _ESCAPES = dict(zip("abtnvfr", range(7, 14), strict=True))
 
 
 def listed_tables(text: str) -> Iterator[list[bytes]]:
-    """For each writing what begins like a known table in a text, whole or not."""
+    """For each writing what begins like a known table in a text, whole or not.
+
+    What looks like a comment is one, unless the list is in it.
+    """
     plain = _COMMENT.sub(" ", text)
-    yield from (list(_lists(plain, writing)) for writing in WRITINGS)
+    for writing in WRITINGS:
+        yield list(_lists(plain, writing)) or list(_lists(text, writing))
     yield list(_strings(text))
     yield list(map(_decoded, _BASE64.findall(text)))
 

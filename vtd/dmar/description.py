@@ -106,6 +106,13 @@ def _changed(record: Record) -> dict[str, Any]:
     return {name: value for name, value in record.fields().items() if value != defaults[name]}
 
 
+def bytes_text(value: bytes) -> str:
+    """Bytes as a description has them: as text, or as digits."""
+    text = value.decode("latin-1")
+    plain = value.isascii() and text.isprintable() and not text.startswith("hex:")
+    return text if plain else f"hex:{value.hex()}"
+
+
 def _toml(value: Any) -> str:
     """A value as TOML writes it."""
     match value:
@@ -117,9 +124,7 @@ def _toml(value: Any) -> str:
         case int():
             return hex(value) if value > 255 else str(value)
         case bytes():
-            text = value.decode("latin-1")
-            plain = value.isascii() and text.isprintable() and not text.startswith("hex:")
-            return _toml(text) if plain else f'"hex:{value.hex()}"'
+            return _toml(bytes_text(value))
         case list():
             return "[" + ", ".join(map(_toml, value)) + "]"
     return '"' + "".join(_escaped(character) for character in str(value)) + '"'

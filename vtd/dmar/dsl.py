@@ -27,10 +27,12 @@ _START = re.compile(r'^[\s>|]*(?:\[[^\]]*\]\s*)?Signature\s*:\s*"(?:DMAR|RMAD|RA
 _FIELD = re.compile(
     r"[\s>|]*(?:\[(?P<place>[^\]]*)\])?\s*(?P<label>[A-Za-z(][^:\"]*?)\s+:\s*(?P<value>.*?)\s*"
 )
-_STRING = re.compile(r'"((?:[^"\\]|\\.)*)"')
+_STRING = re.compile(r'"(.*)"')
+"""Names as they are: a disassembly escapes neither quotes nor backslashes."""
 _HEX = re.compile(r"(?:0x)?[0-9A-Fa-f]{1,8}", re.ASCII)
 _DESCRIPTION = re.compile(r"\s*\[[^\]]*\]\s*$")
-_COMMENT = re.compile(r"/\*.*?\*/|//[^\n]*", re.DOTALL)
+_COMMENT = re.compile(r'("[^"\n]*")|/\*.*?\*/|//[^\n]*', re.DOTALL)
+"""Or a string, which may have their characters."""
 _RAW = re.compile(r"^[\s>|]*Raw Table Data", re.MULTILINE)
 _STOPPED = re.compile(r"Unknown DMAR subtable|Invalid zero length|terminates early")
 _VERSION = re.compile(r"isassembler version (\d{8})", re.ASCII)
@@ -222,7 +224,7 @@ def _printable(data: bytes) -> bytes:
 
 def _fields(text: str) -> Iterator[Field]:
     """The fields in their order; only comments, blank lines and remarks may be between them."""
-    plain = _COMMENT.sub(lambda match: "\n" * match[0].count("\n"), text)
+    plain = _COMMENT.sub(lambda match: match[1] or "\n" * match[0].count("\n"), text)
     for number, line in enumerate(plain.splitlines(), 1):
         match = _FIELD.fullmatch(line)
         if match is None:
@@ -302,8 +304,7 @@ def _bytes(field: Field) -> bytes:
 
 def _string(field: Field, text: str) -> bytes:
     try:
-        plain = text.replace("\\\\", "\\") if field.label not in NAMES else text
-        data = plain.encode("latin-1")
+        data = text.encode("latin-1")
     except UnicodeEncodeError as error:
         raise TableError(f"line {field.line}: {field.label} has other characters") from error
     size = field.size or SIZES.get(field.label) or len(data) + 1

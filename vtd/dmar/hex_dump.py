@@ -27,10 +27,11 @@ _OFFSET = re.compile(
     r"(?:^|(?<=[\s>|\]*:]))(?:0[xX])?([0-9A-Fa-f`]{1,17})(?: <[^>]*>)?(?::[ \t]*|[ \t]+)(?=\S)",
     re.ASCII,
 )
+_TIME = re.compile(r"\b\d\d:\d\d:\d\d\b")
 _FIELD = " : "
-"""What stands between name and value in fields that iasl prints, and in no dump."""
+"""Between name and value in fields that iasl prints, and in no dump but behind its bytes."""
 _ACPIVIEW = re.compile(r"[\s>|*]*([0-9A-F]{8}) : (?=[0-9A-F]{2}\b)", re.ASCII)
-_MARKUP = re.compile(r"</?(?:br|p|pre|code|div|span|tt)\b[^>]*>", re.IGNORECASE)
+_MARKUP = re.compile(r"</?(?:br|p|pre|code|div|span|tt)\b[^>\n]*>", re.IGNORECASE)
 _WORD = re.compile(r"(?:0[xX])?([0-9A-Fa-f]{2,16})(?=[ \t,-]|$)", re.ASCII)
 _GAP = re.compile(r"[ \t,-]")
 _BYTE = r"(?:[0-9A-F]{2}(?:[ \t-]|(?=\||$)))"
@@ -66,12 +67,29 @@ class Dump:
     """Bytes of a word."""
     row: bytes = b""
     """The bytes of the last line."""
+    width: int = MOST_BYTES_OF_A_LINE
+    """How many the line before it has."""
     repeats: bool = False
     """Whether a * says that lines like the last one follow."""
 
     @property
     def end(self) -> int:
         return self.start + len(self.data)
+
+    @property
+    def row_start(self) -> int:
+        """Offset of the last line."""
+        return self.end - len(self.row)
+
+    def add(self, row: bytes) -> None:
+        """Add the bytes of a line."""
+        self.width, self.row = len(self.row), row
+        self.data += row
+
+    def cut_row(self, size: int) -> None:
+        """Take from the last line what is beyond its size: text that looks like bytes."""
+        del self.data[self.row_start + size - self.start :]
+        self.row = self.row[:size]
 
     def repeat_to(self, offset: int) -> None:
         """Add lines like the last one up to an offset, if whole ones reach it."""
@@ -112,16 +130,20 @@ def hex_blobs(text: str) -> list[bytes]:
     A list with the checksum of a table goes before all else, since a dump might be read into it; a
     list that was cut comes last.
     """
-    text = _without_markup(text)
-    listed = [list(filter(table_starts, found)) for found in (_rows(text), *listed_tables(text))]
+    written, text = text, _without_markup(text)
+    listed = [
+        list(filter(table_starts, found))
+        for each in dict.fromkeys((written, text))
+        for found in (*_rows(each), *listed_tables(each))
+    ]
     if sound := _first(listed, _is_sound):
         return sound
+    whole = _first(listed, lambda table: _length(table) <= len(table))
     words = text.split()
     digits = "".join(words)
     plain = len(digits) % 2 == 0 and re.fullmatch(r"[0-9A-Fa-f]+", digits, re.ASCII)
     if words and words[0].strip("0") and plain and not _has_offsets(text):
-        return [bytes.fromhex(digits)]
-    whole = _first(listed, lambda table: _length(table) <= len(table))
+        return whole or [bytes.fromhex(digits)]
     try:
         dumps = _dumps(text)
     except DumpError:
@@ -155,6 +177,8 @@ def _dumps(text: str) -> list[bytes]:
             dumps[-1].repeats = True
         else:
             _read_line(line, number, dumps)
+    for dump in dumps:
+        dump.cut_row(dump.width)
     return [dump.table() for dump in dumps]
 
 
@@ -192,12 +216,14 @@ def _read_line(line: str, number: int, dumps: list[Dump]) -> None:
     offset, last = int(digits, 16), dumps[-1] if dumps else None
     if last and last.repeats:
         last.repeat_to(offset if offset <= last.end + MOST_REPEATED else last.end)
+    if last and last.row_start < offset < last.end:
+        last.cut_row(offset - last.row_start)
     if last and word == last.word and (offset == last.end or _octal(digits) == last.end):
-        last.data += data
-        last.row = data
+        last.add(data)
         return
     begun = Dump(offset, bytearray(data), word, data)
-    if offset == 0 or table_starts(begun.table()):
+    signed = data in KNOWN or data[::-1] in KNOWN  # no more in the line
+    if offset == 0 or signed or table_starts(begun.table()):
         dumps.append(begun)
     elif len(data) >= CLEARLY_A_DUMP and (last is None or not last.complete):
         raise DumpError(f"line {number}: hex data of offset 0x{offset:x} is out of order")
@@ -213,9 +239,8 @@ def _parts(line: str) -> tuple[str, bytes, int] | None:
     if match := _ACPIVIEW.match(line):
         data, word = _line_bytes(line[match.end() :])
         return (match[1], data, word) if data else None
-    if _FIELD in line:
-        return None
-    for match in _OFFSET.finditer(line):
+    line = _TIME.sub("", line, count=1)
+    for match in _OFFSET.finditer(line.partition(_FIELD)[0]):
         data, word = _line_bytes(line[match.end() :])
         if data:
             return match[1].replace("`", "") or "0", data, word
@@ -252,9 +277,15 @@ def _short_end(text: str, match: re.Match[str], words: list[str]) -> bool:
     return len(match[1]) < len(words[0]) and text[match.end() : match.end() + 2].strip() == ""
 
 
-def _rows(text: str) -> list[bytes]:
-    """The bytes of rows without offsets, from the first one on that begins a table."""
+def _rows(text: str) -> Iterator[list[bytes]]:
+    """The bytes of rows without offsets, from the first one on that begins a table.
+
+    First with rows no longer than that one, whose text begins with the signature: text behind
+    others may look like bytes.
+    """
     matches = (_ROW.fullmatch(_QUOTE.sub("", line).rstrip()) for line in text.splitlines())
     rows = (bytes.fromhex(match[1].replace("-", " ")) for match in matches if match)
-    table = itertools.dropwhile(lambda row: row[:4] not in SIGNATURES, rows)
-    return [b"".join(table)]
+    table = list(itertools.dropwhile(lambda row: row[:4] not in SIGNATURES, rows))
+    if table:
+        yield [b"".join(row[: len(table[0])] for row in table)]
+        yield [b"".join(table)]

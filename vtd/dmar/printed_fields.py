@@ -11,7 +11,7 @@ from dataclasses import replace
 from itertools import product
 from typing import Any
 
-from vtd.dmar.description import from_mapping
+from vtd.dmar.description import bytes_text, from_mapping
 from vtd.dmar.records import STRUCTURES, DeviceScope
 from vtd.dmar.table import TableError
 
@@ -87,7 +87,7 @@ def _freebsd(text: str) -> tuple[bytes, tuple[str, ...]]:
     header = _HEADER.search(text)
     if header is None:
         raise TableError("the header of the table is cut")
-    text = _ENTRY.sub("Device Scope Entry Type=", text)
+    text = _ENTRY.sub("Device Scope Entry Type=", text[header.end() :])
     text = text.replace("Host Address Width=", "Address bits=")  # one more than is stored
     unprinted = [(int(number), int(length)) for number, length in _UNPRINTED.findall(text)]
     numbers = {name: _number(name, header[name]) for name in _NUMBERS}
@@ -115,7 +115,9 @@ def _possible(description: dict[str, Any], header: re.Match[str]) -> Iterator[di
     paddings = product(" \0", repeat=len(_NAMES))
     for extra, pads in product(([], ["dma_ctrl_platform_opt_in"]), paddings):
         names = zip(_NAMES.items(), pads, strict=True)
-        padded = {name: header[name].ljust(size, pad) for (name, size), pad in names}
+        padded = {
+            name: bytes_text(header[name].ljust(size, pad).encode()) for (name, size), pad in names
+        }
         yield {
             "header": description["header"] | padded | {"flags": [*flags, *extra]},
             "structure": description["structure"],

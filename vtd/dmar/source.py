@@ -48,7 +48,7 @@ def _left_out(table: Table, older: bool) -> Iterator[str]:
         yield f"{len(table.trailing)} bytes after the table"
     for name in STRINGS:
         value = getattr(header, name)
-        if not _text(value).isprintable() or _text(value).encode("latin-1") != value.rstrip(b"\0"):
+        if not _text(value).isprintable() or '"' in _text(value):
             yield f"characters of {name}"
     for each in table.structures:
         if isinstance(each, Andd) and each.tail != each.object_name.encode() + b"\0":

@@ -128,6 +128,13 @@ def test_a_wrong_checksum_is_no_reason_not_to_read(form: str) -> None:
     assert dmar_tables(FORMS[form](wrong).encode()) == [wrong]
 
 
+@pytest.mark.parametrize(
+    "before", ["u8 n = 4; u8 t[] = ", "# ", "// ", "https://acme/5 has ", "#3: "]
+)
+def test_what_begins_a_comment_does_not_hide_a_list(before: str) -> None:
+    assert dmar_tables(f"{before}{list(TABLE)}".encode()) == [TABLE]
+
+
 def test_a_list_that_was_cut_is_a_cut_table() -> None:
     """As PowerShell prints a property of the registry, but longer."""
     text = "0000 : {" + ", ".join(map(str, TABLE[:60])) + "...}"

@@ -149,6 +149,12 @@ def test_a_star_stands_for_lines_like_the_one_before() -> None:
     assert hex_blobs("\n".join(short)) == hex_blobs("\n".join(lines)) == [table]
 
 
+def test_a_word_a_line_is_a_dump_too() -> None:
+    """As a loop over devmem prints it; a table ends where a word does."""
+    text = "\n".join(f"0x{ADDRESS + at:08X}: 0x{words(row, 4)}" for at, row in rows(TABLE, 4))
+    assert dmar_tables(text.encode()) == [TABLE]
+
+
 def test_a_gap_is_named_by_its_line() -> None:
     lines = dmem(TABLE).splitlines()
     with pytest.raises(DumpError, match="line 3: hex data of offset 0x7a5f6048 is out of order"):
