@@ -25,11 +25,10 @@ from vtd.layouts.entries import (
 )
 from vtd.layouts.interrupt_entries import PostedIrte, SourceValidationType
 from vtd.layouts.registers import GlobalStatus, TranslationTableMode
-from vtd.unit.caching.iotlb import IotlbEntry
 from vtd.unit.requests.faults import TranslationFault
 from vtd.unit.translation.remapping import onlooker
 from vtd.unit.translation.rules import reserved_pasid_bits
-from vtd.unit.translation.translate import translate
+from vtd.unit.translation.translate import entry_for
 from vtd.unit.unit import RemappingUnit
 
 FIRST, SECOND, NESTED = (
@@ -341,7 +340,7 @@ def _reserved_memory(
                 for access in (READ, WRITE):
                     try:
                         request = Request(source_id, address, access, 1)
-                        entry = IotlbEntry._make(translate(tables, request))
+                        entry = entry_for(tables, request)
                     except TranslationFault as fault:
                         wrong = f"fault {int(fault.reason):02X}h, {fault.reason.text}"
                         break

@@ -22,7 +22,7 @@ from vtd.unit.observer import CacheName
 from vtd.unit.requests.faults import TranslationFault
 from vtd.unit.requests.request import RequestKind, kind_of
 from vtd.unit.translation.remapping import onlooker
-from vtd.unit.translation.translate import translate
+from vtd.unit.translation.translate import entry_for
 from vtd.unit.unit import RemappingUnit
 
 
@@ -93,7 +93,7 @@ class Outdated:
         for access in (READ, WRITE):
             with suppress(TranslationFault):
                 request = Request(source_id, address, access, 1, pasid, privileged)
-                return IotlbEntry._make(translate(tables, request))
+                return entry_for(tables, request)
         return None
 
     def _kind_of(self, copy: Copy) -> RequestKind:
@@ -119,7 +119,7 @@ class Outdated:
         request = self.read.request
         assert request is not None
         with suppress(TranslationFault):
-            translate(onlooker(self.unit.remapping, self.unit.remapping.memory), request)
+            entry_for(onlooker(self.unit.remapping, self.unit.remapping.memory), request)
             return True
         return False
 

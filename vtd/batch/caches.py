@@ -130,9 +130,10 @@ class ArrayIotlb(Iotlb):
             self._tags.append(tags)
         return number
 
-    def insert(self, kind: RequestKind, entry: Translation) -> None:
+    def keep(self, space: Space, entry: Translation) -> None:
         if self._ways == 0:
             return
+        kind = space.kind
         tags, address, shift, physical, rights, snoop, fault = entry
         row = self.row_of(kind)
         if shift != PAGE_SHIFT:

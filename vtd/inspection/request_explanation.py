@@ -33,7 +33,7 @@ from vtd.unit.requests.target import Target
 from vtd.unit.translation.ats import answer, lookup_for_ats
 from vtd.unit.translation.lookup import Lookup, lookup
 from vtd.unit.translation.remapping import Remapping, onlooker
-from vtd.unit.translation.translate import is_canonical, translate
+from vtd.unit.translation.translate import entry_for, is_canonical
 
 LEGACY_STRUCTURES: tuple[type[BitRecord], ...] = (RootEntry, ContextEntry)
 SCALABLE_STRUCTURES: tuple[type[BitRecord], ...] = (
@@ -110,7 +110,7 @@ def explain_request(remapping: Remapping, request: Request) -> RequestExplanatio
     if seen.target is None:
         return seen
     try:
-        entry = IotlbEntry._make(translate(observer, request))
+        entry = entry_for(observer, request)
     except TranslationFault as fault:
         return seen._replace(fault=fault)
     physical = entry.physical | request.address & (1 << entry.shift) - 1

@@ -74,7 +74,7 @@ class UnitPort(DmaPort):
         if access not in grants or address_type or not self._unit.hits_are_final:
             if source_id != self.source_id:
                 request = request._replace(source_id=self.source_id)
-            admitted = self._unit.admit(request, line)
+            admitted = self._unit.admit(request, line, space)
             if not isinstance(admitted, int):
                 return admitted
             frame = admitted >> 12

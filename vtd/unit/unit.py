@@ -38,7 +38,7 @@ from vtd.layouts.registers import (
     RootTableAddress,
 )
 from vtd.unit.caching.caches import TranslationCaches
-from vtd.unit.caching.iotlb import Line, Translation, named
+from vtd.unit.caching.iotlb import Line, Space, Translation, named
 from vtd.unit.interrupts.interrupt_remapping import InterruptFault, InterruptRemapping
 from vtd.unit.interrupts.outcome import Message
 from vtd.unit.monitoring import performance
@@ -78,7 +78,7 @@ from vtd.unit.requests.faults import FaultReason, TranslationFault
 from vtd.unit.requests.request import kind_of
 from vtd.unit.state import Remade, State
 from vtd.unit.translation import ats, translated
-from vtd.unit.translation.departing import begin_again, departing
+from vtd.unit.translation.departing import Translate, begin_again, departing
 from vtd.unit.translation.execute import check_execute
 from vtd.unit.translation.lookup import lookup
 from vtd.unit.translation.protected_memory import ProtectedMemory
@@ -278,22 +278,25 @@ class RemappingUnit(Remade):
         """Send the messages for ``source_id`` nowhere, until a client is attached again."""
         self.devices.detach(source_id)
 
-    def admit(self, request: Request, line: Line | None = None) -> int | Completion:
+    def admit(
+        self, request: Request, line: Line | None = None, space: Space | None = None
+    ) -> int | Completion:
         """The physical address of a request within one page, or what it is answered without one.
 
-        ``line`` is what the IOTLB answers to an untranslated request, if somebody has asked it.
+        ``line`` is what the IOTLB answers to an untranslated request, from the ``space`` of its
+        kind, if somebody has asked it.
         """
         if self.observer is None:
-            return self._admit(request, line)
+            return self._admit(request, line, space)
         if not request.well_formed or not self._powered:
             return REFUSED
         self.observer.begin(request)
-        answer = self._admit(request, line)
+        answer = self._admit(request, line, space)
         self.observer.answered(request, answer)
         self.observer.settled()
         return answer
 
-    def _admit(self, request: Request, line: Line | None) -> int | Completion:
+    def _admit(self, request: Request, line: Line | None, space: Space | None) -> int | Completion:
         """Messages, interrupts (3.15), requests of device-TLBs (4.2), and all others (3.4)."""
         _, address, access, length, pasid, _, address_type, _ = request
         usual = 0 < access < ATOMIC and pasid is None and length >= 0
@@ -305,8 +308,9 @@ class RemappingUnit(Remade):
             return self._interrupt(request)  # 3.1: without remapping a PASID is ignored
         physical, entry = address, None
         if self._translating:
-            if line is None:
-                line = self._iotlb.space(kind_of(request)).line(address >> 12)
+            if space is None or line is None:
+                space = self._iotlb.space(kind_of(request))
+                line = space.line(address >> 12)
             _, _, _, _, entry = line
             lacking = access
             if entry is None:
@@ -319,7 +323,7 @@ class RemappingUnit(Remade):
                 self.observer.asked(CacheName.IOTLB, (kind_of(request), address), named(entry))
             if entry is None or lacking:
                 try:
-                    entry = self._translate(self.remapping, request, entry)
+                    entry = self._translate(self.remapping, request, space, address, access, entry)
                 except TranslationFault as fault:
                     self.block(request, fault)
                     return REFUSED
@@ -357,7 +361,7 @@ class RemappingUnit(Remade):
                 return REFUSED
         self._attributes = request.access & _ATTRIBUTES
         try:
-            return self._admit(request.plain, None)
+            return self._admit(request.plain, None, None)
         finally:
             self._attributes = 0
 
@@ -541,15 +545,20 @@ def _can_be_sent(request: Request) -> bool:
     return request.well_formed and not (misaligned and not request.address_type)
 
 
-def _prefetching(pages: int) -> Callable[[Remapping, Request, Translation | None], Translation]:
+def _prefetching(pages: int) -> Translate:
     """:func:`translate`, with that many pages behind the one of a request looked up as well."""
     if not pages:
         return translate
 
     def translate_on(
-        remapping: Remapping, request: Request, cached: Translation | None
+        remapping: Remapping,
+        request: Request,
+        space: Space,
+        address: int,
+        access: int,
+        cached: Translation | None,
     ) -> Translation:
-        entry = translate(remapping, request, cached)
+        entry = translate(remapping, request, space, address, access, cached)
         look_ahead(remapping, pages_behind(request, pages))
         return entry
 

@@ -184,22 +184,25 @@ class Iotlb(Stateful):
         return named(entry)
 
     def insert(self, kind: RequestKind, entry: Translation) -> None:
-        """Keep a translation, if the shape has room for any."""
+        """Keep a translation for a kind of request, if the shape has room for any."""
+        self.keep(self.space(kind), entry)
+
+    def keep(self, space: Space, entry: Translation) -> None:
+        """The same, among those of the kind of request that the space is for."""
         ways = self._ways
         if ways == 0:
             return
-        space = self._spaces.get(kind) or self.space(kind)
         tags, address, shift, physical, rights, _, _ = entry
         pages, number, within, touch = space.small, address >> PAGE_SHIFT, 0, None
         if shift != PAGE_SHIFT:
             number, within = address >> shift, (1 << shift - PAGE_SHIFT) - 1
             pages = space.pages(shift)
         if ways is not None:
-            touch = self._take((kind, shift, number), entry)
+            touch = self._take((space.kind, shift, number), entry)
         pages[number] = GRANTS[rights], physical >> PAGE_SHIFT, within, touch, entry
         if tags is not space.tags:
             space.tags = tags
-            self._domains.setdefault(tags.domain_id, {}).setdefault(tags, set()).add(kind)
+            self._domains.setdefault(tags.domain_id, {}).setdefault(tags, set()).add(space.kind)
         self.counters.insertions += 1
 
     def _take(self, place: Place, entry: Translation) -> Callable[[], None] | None:

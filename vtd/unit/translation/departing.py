@@ -13,7 +13,7 @@ from pagetables.geometry import PAGE_SHIFT
 from pagetables.memory import BusError
 from vtd.layouts.entries import PasidEntry, PasidTranslationType, RootEntry, ScalableRootEntry
 from vtd.layouts.registers import TranslationTableMode
-from vtd.unit.caching.iotlb import IotlbEntry, Translation
+from vtd.unit.caching.iotlb import IotlbEntry, Space, Translation
 from vtd.unit.departures import Departures
 from vtd.unit.requests.faults import TranslationFault
 from vtd.unit.requests.target import LEGACY, SCALABLE, IotlbTags, Target
@@ -21,7 +21,7 @@ from vtd.unit.translation.lookup import find_tables
 from vtd.unit.translation.remapping import Remapping, onlooker
 from vtd.unit.translation.translate import granted_by_tables
 
-Translate = Callable[[Remapping, Request, Translation | None], Translation]
+Translate = Callable[[Remapping, Request, Space, int, int, Translation | None], Translation]
 PAGE = -1 << PAGE_SHIFT
 PASSED = IotlbTags(0, PasidTranslationType.PASS_THROUGH, 0)
 
@@ -34,27 +34,41 @@ def departing(departures: Departures, translate: Translate) -> Translate:
 
 
 def _dropping(translate: Translate) -> Translate:
-    def drop(remapping: Remapping, request: Request, cached: Translation | None) -> Translation:
+    def drop(
+        remapping: Remapping,
+        request: Request,
+        space: Space,
+        address: int,
+        access: int,
+        cached: Translation | None,
+    ) -> Translation:
         if cached is not None and IotlbEntry._make(cached).fault is None:
-            denied = request.access & (READ | WRITE) & ~granted_by_tables(cached)
+            denied = access & (READ | WRITE) & ~granted_by_tables(cached)
             if denied and not request.zero_length_read:
                 legacy = remapping.mode is TranslationTableMode.LEGACY
                 reasons = LEGACY if legacy else SCALABLE
                 reason = reasons.write_denied if denied & WRITE else reasons.read_denied
                 raise TranslationFault(reason, True)  # as if not to be recorded
-        return translate(remapping, request, cached)
+        return translate(remapping, request, space, address, access, cached)
 
     return drop
 
 
 def _keeping(translate: Translate) -> Translate:
-    def keep(remapping: Remapping, request: Request, cached: Translation | None) -> Translation:
+    def keep(
+        remapping: Remapping,
+        request: Request,
+        space: Space,
+        address: int,
+        access: int,
+        cached: Translation | None,
+    ) -> Translation:
         if request.pasid is not None:
-            return translate(remapping, request, cached)
+            return translate(remapping, request, space, address, access, cached)
         if request.source_id in remapping.passed:
-            page = request.address & PAGE
+            page = address & PAGE
             return IotlbEntry(PASSED, page, PAGE_SHIFT, page, READ | WRITE, False, None)
-        entry = translate(remapping, request, cached)
+        entry = translate(remapping, request, space, address, access, cached)
         if IotlbEntry._make(entry).tags.kind is PasidTranslationType.PASS_THROUGH:
             remapping.passed.add(request.source_id)
         return entry

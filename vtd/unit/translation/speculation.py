@@ -43,7 +43,7 @@ def look_ahead(remapping: Remapping, pages: Iterable[tuple[RequestKind, int]]) -
         if ahead.observer is not None:
             ahead.observer.looks_ahead(request)
         with suppress(TranslationFault):
-            translate(ahead, request)
+            translate(ahead, request, iotlb.space(kind), address, READ)
 
 
 def pages_behind(request: Request, count: int) -> Iterable[tuple[RequestKind, int]]:
