@@ -195,7 +195,7 @@ def load_capture(memory: PhysicalMemory, folder: Path) -> Image:
             contents.append(file.read(FRAME_SIZE))
             if len(contents[-1]) < FRAME_SIZE:
                 raise ImageError(f"{pages_path}: pages[{number}]: truncated")
-        if file.read(1):
+        if file.read(FRAME_SIZE):
             raise ImageError(f"{pages_path}: more than the {len(stored)} pages of the index")
     _add(memory, regions)
     for address, data in zip(stored, contents, strict=True):

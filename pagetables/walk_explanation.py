@@ -168,7 +168,6 @@ class _Trace(EntryObserver):
         self._structure = STRUCTURES[stage.geometry.kind]
         self._address = address
         self._reads: list[_Read] = []
-        self._updating = False
         self.second: tuple[Step, ...] = ()
         """In a nested walk the second-stage steps to what is read next."""
 
@@ -182,7 +181,6 @@ class _Trace(EntryObserver):
         read = self._reads[-1]
         if structure is self._structure:
             read.flags |= new & ~old
-            self._updating = True
         elif address == read.second[-1].host:
             *steps, leaf = read.second
             read.second = (*steps, leaf._replace(flags=leaf.flags | new & ~old))
@@ -190,7 +188,6 @@ class _Trace(EntryObserver):
     def updated(self, structure: Structure, address: int, new: int, *, done: bool) -> None:
         """An update that finds the entry changed starts the walk again."""
         if structure is self._structure:
-            self._updating = False
             self.second = ()
             if not done:
                 self._reads.clear()
@@ -205,7 +202,8 @@ class _Trace(EntryObserver):
         if fault is None:
             return (*steps[:-1], steps[-1]._replace(outcome=EntryRole.PAGE))
         other_stage = fault.kind is not geometry.kind
-        if not self._updating and (fault.rule in UNREAD or other_stage):
+        unset = any(self._stage.accessed & ~(each.entry | each.flags) for each in self._reads[-1:])
+        if fault.rule in UNREAD or (other_stage and not unset):
             steps.append(self._step(geometry.levels[len(steps)], frame, None))
         level, entry, reserved = geometry.levels[len(steps) - 1], steps[-1].entry, 0
         if fault.rule is WalkRule.RESERVED and entry is not None and not other_stage:

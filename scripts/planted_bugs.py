@@ -113,8 +113,8 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "a superpage survives the invalidation of a part of it",
         "vtd/unit/caching/iotlb.py",
-        "first, last = start >> shift, end - 1 >> shift",
-        "first, last = -(-start >> shift), end - 1 >> shift",
+        "inside = range(start >> shift, (",
+        "inside = range(-(-start >> shift), (",
         "vectors",
     ),
     Mutant(

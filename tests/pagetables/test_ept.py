@@ -3,7 +3,7 @@
 import pytest
 
 from pagetables.bits import BitRecord, Implementation
-from pagetables.ept import PAGES, EptEntry, EptPage1G, EptPage2M, EptPage4K
+from pagetables.ept import PAGES, EptEntry, EptPage1G, EptPage2M, EptPage4K, decode_ept_entry
 
 FLAGS = {"r": 0, "w": 1, "x": 2, "a": 8, "xu": 10}
 PAGE = {**FLAGS, "ipat": 6, "d": 9, "sve": 63}
@@ -49,3 +49,20 @@ def test_pages_are_laid_out_by_their_size() -> None:
         21: 21,
         30: 30,
     }
+
+
+@pytest.mark.parametrize(
+    ("shift", "bit_7_clear", "bit_7_set"),
+    [
+        (12, EptPage4K, EptPage4K),
+        (21, EptEntry, EptPage2M),
+        (30, EptEntry, EptPage1G),
+        (39, EptEntry, EptEntry),
+        (48, EptEntry, EptEntry),
+    ],
+)
+def test_bit_7_makes_a_page_of_an_entry_where_pages_have_that_size(
+    shift: int, bit_7_clear: type[BitRecord], bit_7_set: type[BitRecord]
+) -> None:
+    assert type(decode_ept_entry(shift, 0b111)) is bit_7_clear
+    assert type(decode_ept_entry(shift, 0b111 | 1 << 7)) is bit_7_set

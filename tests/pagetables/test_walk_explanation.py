@@ -246,6 +246,23 @@ def test_a_table_whose_flag_can_not_be_set_for_the_second_stage_shows_its_entry(
     assert got.steps[0].entry is not None
 
 
+def test_a_table_whose_page_can_not_be_marked_dirty_shows_the_entry_with_the_flag() -> None:
+    """3.8.1: setting A in the top first-stage entry dirties the table's page in the second."""
+    memory, _, (first, _), second = make_nested()
+    *_, above, leaf = explain_walk(memory, second, 0).steps  # sets A on the way to the table
+    assert above.host is not None and leaf.host is not None
+    memory.add_region(READ_ONLY, PAGE, read_only=True)
+    memory.load(READ_ONLY, memory.read(leaf.host & -PAGE, PAGE))
+    moved = SecondStageEntry(memory.read_record(above.host, 8)).replace(addr=READ_ONLY)
+    memory.write(above.host, moved.pack())
+    got = explain_nested_walk(memory, first, second, 48, 0x4000_0000)
+    assert got.fault is not None and got.fault.kind is StageKind.SECOND
+    [step] = got.steps
+    assert (step.level, step.outcome) == ("FS-PML4E", WalkRule.UPDATE_ERROR)
+    assert step.entry is not None
+    assert step.second[-1].flags == SECOND.dirty
+
+
 def test_a_page_beyond_the_guest_width_ends_at_its_entry() -> None:
     memory, _, (first, _), second = make_nested()
     got = explain_nested_walk(memory, first, second, 21, 0x4000_0000)

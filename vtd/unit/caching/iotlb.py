@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import NamedTuple
 
@@ -35,7 +35,7 @@ def canonical_range(start: int, end: int, width: int) -> tuple[int, int]:
     size = end - start
     if size >> width:
         return 0, END
-    low = start & (1 << width) - 1
+    low = start % (1 << width)
     if low >> width - 1:
         low += END - (1 << width)
     return low, low + size
@@ -294,11 +294,9 @@ def _covering(space: Space, tags: IotlbTags, start: int, end: int) -> list[Place
     """Where entries of these tags cover any of a range: by page number where those are fewer."""
     found: list[Place] = []
     for shift, pages in space.sizes():
-        first, last = start >> shift, end - 1 >> shift
-        numbers: Iterable[int] = range(first, last + 1)
-        if last - first >= len(pages):
-            numbers = (number for number in pages if first <= number <= last)
-        for number in numbers:
+        inside = range(start >> shift, (end - 1 >> shift) + 1)
+        few = len(inside) < len(pages)
+        for number in inside if few else [page for page in pages if page in inside]:
             *_, entry = pages.get(number, NOTHING)
             if entry is not None and entry[0] == tags:
                 found.append((space.kind, shift, number))

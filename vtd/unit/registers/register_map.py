@@ -82,18 +82,19 @@ def register_map(
     limits = {VariableRangeMtrrBase: mtrrcap.vcnt, VariableRangeMtrrMask: mtrrcap.vcnt}
     offsets: dict[Place, int] = {}
 
-    def add(register: type[Register], start: int, indexes: range, stride: int) -> None:
+    def add(
+        register: type[Register], start: int, indexes: range, stride: int | None = None
+    ) -> None:
         if register.NEEDS is None or register.NEEDS in present:
             for number, index in enumerate(indexes):
-                offsets[register, index] = start + number * stride
+                offsets[register, index] = start + number * (stride or register.STRIDE)
 
     for register in REGISTERS:
         if register.OFFSET is not None:
             count = min(register.COUNT, limits.get(register, register.COUNT))
-            add(register, register.OFFSET, range(count), register.STRIDE)
-    add(FaultRecording, cap.fro, range(cap.nfr + 1), FaultRecording.STRIDE)
-    add(InvalidateAddress, ecap.iro, range(1), 8)
-    add(IotlbInvalidate, ecap.iro + 8, range(1), 8)
+            add(register, register.OFFSET, range(count))
+    add(FaultRecording, cap.fro, range(cap.nfr + 1))
+    offsets |= {(InvalidateAddress, 0): ecap.iro, (IotlbInvalidate, 0): ecap.iro + 8}
     if "pms" not in features:
         return offsets
 
@@ -103,21 +104,17 @@ def register_map(
     frozen = constant(PerformanceMonitoringFreezeOffset, 0x314).fzo
     overflowed = constant(PerformanceMonitoringOverflowOffset, 0x318).ofo
     values = constant(PerformanceMonitoringCounterOffset, 0x31C).cnto
-    add(PerformanceMonitoringFreezeStatus, frozen, statuses, 8)
-    add(PerformanceMonitoringOverflowStatus, overflowed, statuses, 8)
+    add(PerformanceMonitoringFreezeStatus, frozen, statuses)
+    add(PerformanceMonitoringOverflowStatus, overflowed, statuses)
     add(PerformanceMonitoringCounter, values, counters, 1 << perfcap.cs + 10)
     for register, offset in IN_COUNTER_BLOCK.items():
-        add(register, blocks + offset, counters, register.STRIDE)
+        add(register, blocks + offset, counters)
     for counter in counters:
         block = blocks + counter * 0x100
         groups = constant(PerformanceMonitoringCounterCapability, block + 0x80).egcnt
         first = counter * EVENT_CAPABILITIES
-        add(
-            PerformanceMonitoringCounterEventCapability,
-            block + 0x84,
-            range(first, first + groups),
-            4,
-        )
+        indexes = range(first, first + groups)
+        add(PerformanceMonitoringCounterEventCapability, block + 0x84, indexes)
     return offsets
 
 

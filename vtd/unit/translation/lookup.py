@@ -263,12 +263,8 @@ def scalable_context(
     cached, observer = remapping.caches.context.find(source_id), remapping.observer
     if observer is not None:
         observer.asked(CacheName.CONTEXT, source_id, cached)
-    if cached is not None:
-        known = cached.value
-        if known.__class__ is ScalableContextEntry and check is None:
-            return known
-        if not isinstance(known, Target):
-            return _checked(_usable(known), check)
+    if cached is not None and not isinstance(cached.value, Target):
+        return _checked(_usable(cached.value), check)
     try:
         entry = _read_scalable_context(remapping, source_id)
     except TranslationFault as fault:
@@ -366,10 +362,7 @@ def pasid_target(
     if observer is not None:
         observer.asked(CacheName.PASID, key, cached)
     if cached is not None:
-        value = cached.value
-        if value.__class__ is Target and check is None:
-            return value
-        return _checked(_usable(value), check)
+        return _checked(_usable(cached.value), check)
     try:
         target = _read_pasid_target(remapping, context, pasid)
     except TranslationFault as fault:

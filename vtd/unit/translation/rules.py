@@ -46,9 +46,13 @@ def without_unknown_rid_pasid(
 
 
 _RID_PASID = ScalableContextEntry.rid_pasid.mask | ScalableContextEntry.rid_priv.mask
-_BEYOND_WIDTH = (1 << 64) - (1 << 48)
 _LOOKED_AT: dict[type[BitRecord], int] = {
-    ScalableContextEntry: (1 << 256) - (1 << 85) | _BEYOND_WIDTH | 0x1E0,
+    ScalableContextEntry: ~(
+        _RID_PASID
+        | ScalableContextEntry.dte.mask
+        | ScalableContextEntry.paside.mask
+        | ScalableContextEntry.pre.mask
+    ),
     PasidDirectoryEntry: 0,
     PasidEntry: PasidEntry.aw.mask,
 }

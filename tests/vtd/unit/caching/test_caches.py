@@ -279,6 +279,41 @@ def test_one_of_many_tables_is_forgotten_with_a_page_below_it(stage: str) -> Non
     assert [number for number in [0, *others] if reaches(number)] == [*others]
 
 
+@st.composite
+def table_keys(draw: st.DrawFn) -> tuple[int, int, int]:
+    """A level, the address bits above it, and how many bits addresses have, few of them apart."""
+    width, shift = draw(st.sampled_from([48, 57, 64])), draw(st.sampled_from([21, 30, 39]))
+    low = draw(st.sampled_from([0, 1 << 47, 3 << 47, 1 << 56])) % (1 << width)
+    low |= draw(st.integers(0, 3)) << shift
+    sign = low & 1 << width - 1
+    return shift, (low | (1 << 64) - 2 * sign) % (1 << 64) >> shift, width
+
+
+@given(
+    st.lists(table_keys(), min_size=1, max_size=30, unique_by=lambda each: each[:2]),
+    st.sampled_from([12, 13, 21, 30, 39]),
+    st.data(),
+)
+@pytest.mark.section("6.5.2.4", "6.2.5")
+def test_a_table_goes_with_a_range_that_meets_what_it_translates(
+    tables: list[tuple[int, int, int]], size: int, data: st.DataObject
+) -> None:
+    """Of an address as many bits are compared as the tables translate."""
+    shift, prefix, width = data.draw(st.sampled_from(tables))
+    address = (prefix << shift) % (1 << width) | data.draw(st.integers(0, 3)) << 12
+    start = address >> size << size
+    caches = TranslationCaches(CachePolicy(paging_structure=UNBOUNDED))
+    for shift, prefix, width in tables:
+        caches.first_stage.put((5, 7, shift, prefix), StructureEntry(shift, 0, 0, width))
+    caches.invalidate_pasid_iotlb_pages(5, 7, start, start + (1 << size), hint=False)
+    left = {(key[2], key[3], entry.width) for key, entry in caches.first_stage}
+    assert left == {
+        (shift, prefix, width)
+        for shift, prefix, width in tables
+        if (start ^ prefix << shift) % (1 << width) >> max(shift, size)
+    }
+
+
 @pytest.mark.section("6.2.5.5", "6.2.5.1")
 def test_an_entry_is_kept_even_if_its_table_maps_nothing() -> None:
     """6.2.5.1 to 6.2.5.4."""

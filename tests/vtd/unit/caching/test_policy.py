@@ -251,6 +251,21 @@ def test_a_page_that_faulted_is_kept_by_its_own_address() -> None:
         assert READS(started) != known
 
 
+@pytest.mark.parametrize("cm", [0, 1])
+@pytest.mark.section("6.1", "6.2.4.1")
+def test_an_address_out_of_range_may_be_kept_in_caching_mode(cm: int) -> None:
+    world = World(Mode.LEGACY_PASS_THROUGH, capabilities(cm=cm))
+    world.change("context", aw=1)
+    started = start(world)
+    beyond = asks(address=1 << 40)
+    assert not beyond(started)
+    world.change("context", aw=2)
+    started.submit(ContextCacheInvalidateDescriptor.of(g=1))
+    assert beyond(started) == (not cm)
+    started.submit(DOMAIN)
+    assert beyond(started)
+
+
 def test_what_is_cached_for_a_refused_read_does_not_spare_a_dirty_flag() -> None:
     world = World(SECOND, capabilities(cm=1))
     world.change("pasid", ssade=True)

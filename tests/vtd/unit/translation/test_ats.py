@@ -128,6 +128,7 @@ def test_each_row_has_its_answer(case: Case, mode: Mode, fpd: bool) -> None:
         (entry,) = completion.entries
         assert not (entry.r or entry.w or entry.u)
         assert entry.size == 0x1000
+        assert entry.address % 0x1000 == 0  # bits 11:0 of a translation are its attributes
         assert entry.priv == world.request.privileged
     if answer is REDUCED:
         reads, writes = oracle(world, READ), oracle(world, WRITE)

@@ -6,7 +6,7 @@ import pytest
 
 from devices.dma import READ as READ_ACCESS
 from devices.dma import WRITE
-from pagetables.bits import BitRecord
+from pagetables.bits import BitRecord, Implementation
 from tests.support.world import HOST, Mode, World
 from tests.support.world import PAGE as PAGE_OF_WORLD
 from vtd.fuzz.case import store
@@ -26,10 +26,11 @@ from vtd.layouts.entries import (
     ScalableRootEntry,
 )
 from vtd.unit.caching.policy import KEEPS_STALE
-from vtd.unit.departures import departures_named
+from vtd.unit.departures import Departures, departures_named
 from vtd.unit.options import Options
 from vtd.unit.registers.capabilities import PROFILES
 from vtd.unit.reporting.events import RequestBlocked
+from vtd.unit.translation.rules import reserved_bits
 
 PAGE = 0x10
 READ = DATA.to_bytes(8, "little").hex()
@@ -147,6 +148,15 @@ def test_reserved_bits_above_a_pointer_lead_nowhere_where_they_are_overlooked(
     made = driver(kind=kind, first=first)
     change(made, record, 1 << bit)
     assert answer(made, "overlook_reserved_bits") == code
+
+
+def test_bits_4_2_and_84_64_of_a_context_entry_are_those_overlooked() -> None:
+    unit = Implementation(39, 16, frozenset())
+    overlooked = 0b11100 | (1 << 85) - (1 << 64)
+    reserved = ScalableContextEntry.reserved_mask(unit)
+    assert reserved & overlooked == overlooked
+    departures = Departures(overlook_reserved_bits=True)
+    assert reserved_bits(departures, ScalableContextEntry, unit) == reserved & ~overlooked
 
 
 @pytest.mark.parametrize("bit", [85, 100])
