@@ -192,21 +192,22 @@ def nested_pages(
 
 def merge(pages: Iterable[Page]) -> Iterator[Extent]:
     """Join neighbours that map to neighbours, in every stage, with the same rights."""
-    covered, after, beyond, guest_after = 0, -1, -1, None
-    start, target, shown, plain, through = 0, 0, "", True, None
-    for address, length, physical, rights, user, guest, _, _ in pages:
-        goes_on = address == after and physical == beyond and guest == guest_after
+    rest = iter(pages)
+    first = next(rest, None)
+    if first is None:
+        return
+    start, covered, target, shown, plain, through, _, _ = first
+    for address, length, physical, rights, user, guest, _, _ in rest:
+        goes_on = address - start == physical - target == covered
+        if goes_on and through is not None:
+            goes_on = guest == through + covered
         if goes_on and rights == shown and user == plain:
             covered += length
         else:
-            if covered:
-                yield Extent(start, covered, target, shown, plain, through)
+            yield Extent(start, covered, target, shown, plain, through)
             start, target, shown, plain, through = address, physical, rights, user, guest
             covered = length
-        after, beyond = address + length, physical + length
-        guest_after = None if guest is None else guest + length
-    if covered:
-        yield Extent(start, covered, target, shown, plain, through)
+    yield Extent(start, covered, target, shown, plain, through)
 
 
 def canonical(geometry: Geometry, address: int) -> int:

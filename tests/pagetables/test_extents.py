@@ -207,6 +207,7 @@ def test_nested_pages_are_as_large_as_both_stages_allow_and_say_where_they_pass(
 
     def tell(address: int, length: int, fault: WalkFault) -> None:
         refused.append((address, length, fault.rule))
+        assert not fault.top
 
     pages = list(nested_leaves(memory, first, second, 39, refused=tell))
     assert [page[:6] for page in pages] == [

@@ -268,6 +268,7 @@ def test_a_page_beyond_the_guest_width_ends_at_its_entry() -> None:
     got = explain_nested_walk(memory, first, second, 21, 0x4000_0000)
     assert got.steps[-1].level == "FS-PDE"
     assert got.steps[-1].outcome is WalkRule.TABLE_BEYOND_WIDTH
+    assert got.fault is not None and not got.fault.top
 
 
 @pytest.mark.parametrize("nested", [False, True])

@@ -45,7 +45,19 @@ def target(kind: Kind, **fields: int) -> Target:
     entry = PasidEntry.of(p=True, pgtt=kind, **fields)
     tags = IotlbTags(1, kind, 0)
     return Target(
-        kind, 1, 0, False, None, None, 48, SCALABLE, entry, tags, entry.pgsnp, has_flags=False
+        kind,
+        1,
+        0,
+        False,
+        None,
+        None,
+        48,
+        SCALABLE,
+        entry,
+        tags,
+        entry.pgsnp,
+        has_flags=False,
+        canonical_width=48,
     )
 
 

@@ -49,7 +49,7 @@ class StructureEntry:
     frame: int
     """Where the table is; under nested translation, where the guest has it."""
     rights: int
-    width: int = 64
+    width: int
     """As for :class:`IotlbTags` (Table 19, 6.2.5.2)."""
     host: int | None = None
     """Nested: the frame that the second stage made of ``frame``."""

@@ -38,7 +38,7 @@ class InterruptBlocked(NamedTuple):
     address: int
     reason: FaultReason
     recorded: bool
-    interrupt_index: int = 0
+    interrupt_index: int
     """0 where the reason has none."""
 
 

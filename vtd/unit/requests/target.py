@@ -88,5 +88,5 @@ class Target:
     """PGSNP: accesses snoop processor caches whatever the request or the page asks for (3.10)."""
     has_flags: bool
     """Some stage has a dirty flag to be set by writes."""
-    canonical_width: int = 64
+    canonical_width: int
     """Bits of a first-stage input address, of which the bits above repeat the highest (3.6)."""

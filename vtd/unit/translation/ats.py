@@ -268,4 +268,5 @@ def _walk(
 def _outputs_interrupts(target: Target, page: Page) -> bool:
     """LGN.4 judges the address, SGN.8.2 the whole range that would be handed out."""
     physical, shift, _, _, _, _, _ = page
-    return meets_interrupts(physical, 12 if target.reasons is LEGACY else shift)
+    legacy = target.reasons is LEGACY
+    return physical in INTERRUPT_RANGE if legacy else meets_interrupts(physical, shift)

@@ -244,6 +244,7 @@ def _legacy_target(remapping: Remapping, entry: ContextEntry) -> Target:
         tags=IotlbTags(entry.did, kind, 0),
         snooped=False,
         has_flags=False,
+        canonical_width=width,
     )
 
 
@@ -480,8 +481,8 @@ def _pasid_stages(remapping: Remapping, entry: PasidEntry, pasid: int, fpd: bool
     departures = remapping.options.departures
     snooped = rules.is_walk_snooped(departures, entry)
     first = second = None
-    canonical_width = 64
-    width = rules.pass_through_width(departures, remapping.capabilities.host_address_width)
+    host_width = remapping.capabilities.host_address_width
+    width = canonical_width = rules.pass_through_width(departures, host_width)
     if kind in (PasidTranslationType.SECOND_STAGE, PasidTranslationType.NESTED):
         geometry = second_stage_geometry(LEVELS[entry.aw], implementation)
         accessed, dirty = (geometry.accessed, geometry.dirty) if entry.ssade else (0, 0)

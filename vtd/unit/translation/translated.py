@@ -147,12 +147,6 @@ def _check_permissions(remapping: Remapping, request: Request, permission: HostP
         raise TranslationFault(FaultReason.HPT_READ_DENIED, fpd)
 
 
-def host_permissions(remapping: Remapping, address: int, table: int, *, fpd: bool = False) -> int:
-    """READ and WRITE as the host permission table at ``table`` grants them (4.2.4)."""
-    permission, _ = _walk(remapping, address, PasidEntry.of(hptptr=table), fpd=fpd)
-    return permission.permissions
-
-
 def _walk(
     remapping: Remapping, address: int, pasid_entry: PasidEntry, *, fpd: bool
 ) -> tuple[HostPermission, bool]:

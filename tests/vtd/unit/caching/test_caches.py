@@ -373,9 +373,9 @@ class Filled:
         self.first = set(keys)
         self.second = {(domain, None, shift, prefix) for domain, _, shift, prefix in keys}
         for key in self.first:
-            self.caches.first_stage.put(key, StructureEntry(key[2], 1, 3))
+            self.caches.first_stage.put(key, StructureEntry(key[2], 1, 3, 64))
         for key in self.second:
-            self.caches.second_stage.put(key, StructureEntry(key[2], 1, 3))
+            self.caches.second_stage.put(key, StructureEntry(key[2], 1, 3, 64))
 
     def left(self) -> tuple[set[Any], set[Any], set[Any]]:
         """IOTLB entries, first-stage and second-stage structure entries."""

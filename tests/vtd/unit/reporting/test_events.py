@@ -34,7 +34,7 @@ def test_interrupts_are_told_whether_delivered_or_blocked() -> None:
     assert started.events == [
         InterruptDelivered(port.source_id, compatibility_interrupt(0xFEE0_3000, 0x41)),
         InterruptBlocked(
-            port.source_id, 0xFEE0_3000, FaultReason.IR_NOT_AN_INTERRUPT, recorded=True
+            port.source_id, 0xFEE0_3000, FaultReason.IR_NOT_AN_INTERRUPT, True, interrupt_index=0
         ),
     ]
 
