@@ -125,7 +125,7 @@ class _Backing:
         address = number << FRAME_SHIFT
         if self._latest.start <= address < self._latest.end:
             return self._latest
-        at = bisect.bisect_right(self.regions, (address, 1 << ADDRESS_WIDTH)) - 1
+        at = bisect.bisect_right(self.regions, address, key=lambda region: region.start) - 1
         if at < 0 or address >= self.regions[at].end:
             raise BusError(address, "no memory here")
         self._latest = self.regions[at]

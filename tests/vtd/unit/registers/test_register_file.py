@@ -32,9 +32,10 @@ from vtd.layouts.registers import (
     RootTableAddress,
 )
 from vtd.recordings.scenario import load_scenario
+from vtd.unit.monitoring.performance import capability_registers
 from vtd.unit.registers.capabilities import PROFILES, Capabilities
 from vtd.unit.registers.register_file import RegisterFile, RegisterWrite
-from vtd.unit.registers.register_map import register_map
+from vtd.unit.registers.register_map import overlaps, register_map
 
 XEON = PROFILES["xeon"]
 RANGES = {0x100: 0x50A}
@@ -432,3 +433,17 @@ def test_tdx_connect_is_told_and_changes_no_register() -> None:
         for file in (plain, told):
             file.write(offset, 8, (1 << 64) - 1)
         assert offset == 0x10 or plain.read(offset, 8) == told.read(offset, 8)
+
+
+@pytest.mark.parametrize("counters", [1, 4, 9])
+@pytest.mark.section("11.4.13.1")
+def test_registers_of_counters_are_aligned_and_apart_from_all_others(counters: int) -> None:
+    unit = capabilities(pms=1)
+    places = register_map(unit.features, unit.cap, unit.ecap, capability_registers(counters))
+    assert not overlaps(places)
+    assert [place for place, at in places.items() if at % (place[0].WIDTH // 8)] == []
+    values = [
+        at for (register, _), at in places.items() if register is PerformanceMonitoringCounter
+    ]
+    assert len(values) == counters
+    assert min(values) >= 0x1000  # above what other registers may be in
