@@ -90,8 +90,8 @@ class LogReport:
     """Uses between a change and the invalidation that followed, which are legal."""
     descriptors: int = 0
     """Invalidations."""
-    wasteful: int = 0
-    """Those of them that met nothing outdated."""
+    wasteful: int | None = 0
+    """Those of them that met nothing outdated; None where the log does not show all changes."""
 
     def add(self, audits: UnitAudit, unit: int = 0) -> None:
         """What the audits of one unit found, in the order of the lines."""
@@ -101,7 +101,8 @@ class LogReport:
         self.findings.sort(key=lambda finding: finding.line)
         self.uses += audits.debts.uses + audits.devices.uses
         self.descriptors += audits.debts.descriptors
-        self.wasteful += audits.debts.wasteful
+        if self.wasteful is not None:
+            self.wasteful += audits.debts.wasteful
 
     def to_json(self) -> Json:
         """The report in the form of ``vtd audit --format json``."""
@@ -370,7 +371,14 @@ def _audit_events(kind: str, events: list[Event]) -> LogReport:
     for event in events:
         with _problems_of(event.line):
             shadow.take(event)
-    return LogReport(kind, len(events), shadow.uses, shadow.findings)
+    return LogReport(
+        kind,
+        len(events),
+        shadow.uses,
+        shadow.findings,
+        descriptors=shadow.descriptors,
+        wasteful=None,
+    )
 
 
 def _capabilities(events: list[Event]) -> Capabilities:
@@ -414,7 +422,7 @@ class _Shadow:
 
     def __init__(self, capabilities: Capabilities, paging: PasidTranslationType) -> None:
         self.findings: list[Finding] = []
-        self.uses = 0
+        self.uses = self.descriptors = 0
         self._unit = RemappingUnit(
             capabilities, PhysicalMemory(), Options(departures=QEMU, caches=KEEPS_STALE)
         )
@@ -431,6 +439,7 @@ class _Shadow:
             case "iq", (_, _, low, high):
                 record = _descriptor(low | high << 64)
                 if record is not None:
+                    self.descriptors += 1
                     invalidate(self._unit.remapping, self._unit.interrupts, record)
             case "iotlb", (source_id, address, leaf, domain_id):
                 self._loading = source_id, address >> 12, leaf, domain_id

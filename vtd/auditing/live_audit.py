@@ -28,7 +28,7 @@ def audit_live(opener: Opener, policy: CachePolicy = AGGRESSIVE) -> LogReport:
 
 
 def _audit(run: LiveRun, lines: Iterator[Numbered]) -> LogReport:
-    report = LogReport("live recording", 1)
+    report = LogReport("live recording", 1, wasteful=None)
     inferred: list[Debt] = []
     here = [0]
     audits = audits_of(run.units, lambda: f"line {here[0]}")

@@ -100,8 +100,11 @@ def _lines(path: Path, report: LogReport, *, window: bool) -> Iterator[str]:
         yield f"{path}:{line}: {f'unit {unit}: ' * bool(unit)}{use}"
     for line, use, unit in report.window if window else ():
         yield f"{path}:{line}: legal: {f'unit {unit}: ' * bool(unit)}{use}"
+    invalidations = counted(report.descriptors, "invalidation")
+    if report.wasteful is not None:
+        invalidations = f"{report.wasteful} of {invalidations} met nothing outdated"
     yield (
         f"{path}: {report.kind}, {counted(report.uses, 'use')} of cached entries checked, "
         f"{counted(len(report.findings), 'finding')}, {len(report.window)} in the window; "
-        f"{report.wasteful} of {counted(report.descriptors, 'invalidation')} met nothing outdated"
+        f"{invalidations}"
     )

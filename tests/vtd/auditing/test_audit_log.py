@@ -71,6 +71,11 @@ def test_a_platform_log_names_the_lines_of_write_and_use() -> None:
     assert report.to_json()["findings"][0]["missing"].startswith("page-selective iotlb_inv")
 
 
+def test_invalidations_that_met_nothing_are_counted_where_memory_is_known() -> None:
+    report = audit_log(lines(DMA, PAGE_INVALIDATION, CHANGE, PAGE_INVALIDATION, DMA))
+    assert (report.descriptors, report.wasteful) == (2, 1)
+
+
 @pytest.mark.parametrize(
     ("flushed", "invalidated", "title"),
     [(True, False, "missing"), (False, True, "unflushed"), (True, True, None)],
@@ -153,6 +158,8 @@ def test_the_captures_have_no_findings() -> None:
         with gzip.open(path, "rt") as log:
             report = audit_log(log)
         assert report.uses > 100
+        assert report.descriptors > 50
+        assert report.wasteful is None
         assert not report.findings, f"{path}: {report.findings[0].use}"
 
 

@@ -133,7 +133,7 @@ def test_stale_uses_of_a_live_recording_are_told_by_line_also_from_stdin() -> No
         f"{path}:335: IOTLB entry (source 00:06.0, domain 4, PASID 0x0, address 0x70004" in output
     )
     assert f"{path}: live recording, 17" in output
-    assert "checked, 15 findings, 0 in the window" in output
+    assert "checked, 15 findings, 0 in the window; 175 invalidations\n" in output
     result = CliRunner().invoke(main, ["audit", "-"], input=gzip.decompress(path.read_bytes()))
     assert result.output == output.replace(str(path), "-")
 
