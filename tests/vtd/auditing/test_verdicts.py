@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -332,7 +333,18 @@ def test_a_finding_names_the_calls_that_stored() -> None:
     rig.port().read(0, 4)
     clear_leaf(rig, table)
     rig.port().read(0, 4)
-    assert "in clear_leaf <" in str(rig.the_debt())
+    assert "by test_verdicts.py:" in str(rig.the_debt())
+    assert "in clear_leaf < " in str(rig.the_debt())
+
+
+def test_a_finding_names_the_callers_of_what_the_project_stored() -> None:
+    rig, table = second_stage()
+    rig.port().read(0, 4)
+    table.unmap(0, 0x1000)
+    rig.port().read(0, 4)
+    by = re.compile(r" by build\.py:\d+ in _write < test_verdicts\.py:\d+ in test_")
+    assert rig.audit.findings
+    assert all(by.search(str(debt)) for debt in rig.audit.findings)
 
 
 def clear_leaf(rig: Rig, table: TableBuilder) -> None:
