@@ -33,7 +33,7 @@ NOTICED = (
 
 @pytest.fixture(scope="module")
 def image() -> Image:
-    return built(probed(), 6, "tables", "driver", "interrupts", "protocol")
+    return built(probed(), 8, "tables", "driver", "interrupts", "protocol")
 
 
 @pytest.mark.parametrize("defect", NOTICED)
