@@ -17,7 +17,7 @@ from vtd.layouts.registers import (
     GlobalCommand,
     GlobalStatus,
 )
-from vtd.unit.caching.iotlb import IotlbEntry, Line
+from vtd.unit.caching.iotlb import IotlbEntry
 from vtd.unit.interrupts.interrupt_remapping import InterruptFault
 from vtd.unit.interrupts.outcome import Interrupt, Posted, compatibility_interrupt
 from vtd.unit.observer import CacheName, Observer
@@ -64,10 +64,10 @@ def _admitting(
         admit = unit.admit
         unit.observe(Observer())  # so that no request is answered by its IOTLB line alone
 
-        def broken(request: Request, line: Line | None = None) -> int | Completion:
+        def broken(request: Request, *known: Any) -> int | Completion:
             plain = request.address_type is AddressType.UNTRANSLATED
             if not plain or request.address >> 20 == INTERRUPT_MEGABYTE:
-                return admit(request, line)
+                return admit(request, *known)
             return change(unit, request, admit)
 
         setattr(unit, "admit", broken)  # noqa: B010 - it is a method
