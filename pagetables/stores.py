@@ -81,12 +81,11 @@ class ProcessorStores:
 
     def _before(self, address: int, length: int) -> dict[int, bytes]:
         """The lines of a store that do not wait already."""
-        if self._first is None or not length:
+        if not length:
             return {}
-        numbers = range(address // LINE, (address + length - 1) // LINE + 1)
         return {
             number: self.memory.read(number * LINE, LINE)
-            for number in numbers
+            for number in _lines(address, length)
             if number not in self.held
         }
 
@@ -96,7 +95,7 @@ class ProcessorStores:
 
     def flush(self, address: int, length: int) -> None:
         """Write back the cache lines of ``length`` bytes, as CLFLUSH does."""
-        for number in range(address // LINE, (address + max(length, 1) - 1) // LINE + 1):
+        for number in _lines(address, max(length, 1)):
             where, data = self.held.get(number, (None, b""))
             if where is Held.CACHE and self._buffers:
                 self.held[number] = Held.BUFFER, data
@@ -143,10 +142,9 @@ class UnsnoopedMemory:
         held = self.stores.held
         if not held:
             return {}
-        numbers = range(address // LINE, (address + length - 1) // LINE + 1)
         return {
             number: held[number][1]
-            for number in numbers
+            for number in _lines(address, length)
             if number in held and not (snoops and held[number][0] is Held.CACHE)
         }
 
@@ -179,3 +177,8 @@ class UnsnoopedMemory:
     def ignore(self, watcher: Watcher) -> None:
         """Tell ``watcher`` of no later store; ValueError if it is told of none now."""
         self.snooped.ignore(watcher)
+
+
+def _lines(address: int, length: int) -> range:
+    """The numbers of the cache lines that bytes are in."""
+    return range(address // LINE, (address + length - 1) // LINE + 1)

@@ -141,3 +141,19 @@ def test_a_watcher_is_told_of_stores_until_it_is_to_be_told_of_none() -> None:
     assert told == [8]
     with pytest.raises(ValueError, match="not in"):
         seen.ignore(watch)
+
+
+def test_stores_wait_in_cache_lines_alone_unless_said_otherwise() -> None:
+    memory = PhysicalMemory()
+    memory.add_region(0, SIZE)
+    stores = ProcessorStores(memory)
+    stores.write(0, b"\1")
+    assert stores.unsnooped.read_record(0, 8) == 0
+    stores.flush(0, 1)  # no write buffer is behind them
+    assert stores.unsnooped.read_record(0, 8) == 1
+
+
+def test_a_store_of_nothing_waits_nowhere() -> None:
+    stores = make()
+    stores.write(0x48, b"")
+    assert not stores.held

@@ -49,7 +49,7 @@ def _draw(chance: Random, changed: Mapping[str, int], names: Sequence[str]) -> C
         flags |= {
             flag: False
             for flag, needed in DEPENDENCIES
-            if flags.get(flag) and not flags.get(needed, False)
+            if flags.get(flag) and not flags.get(needed)
         }
     width = chance.choice((39, 42, 46, 48, 52))
     fro, iro = chance.choice(_PLACES)

@@ -15,7 +15,6 @@ def test_drawn_units_are_consistent_and_have_every_flag_in_both_states() -> None
     units = [drawn_capabilities(Random(number)) for number in range(300)]
     assert [unit.check() for unit in units if unit.check()] == []
     assert max(unit.ecap.pss for unit in units) == 19  # PASIDs have 20 bits
-    assert not any(unit.cap.sagaw & ~0b1110 for unit in units)  # the others are reserved
     for name in FLAGS:
         register = "cap" if name in Capability.FIELDS else "ecap"
         assert {bool(getattr(getattr(unit, register), name)) for unit in units} == {False, True}
@@ -63,7 +62,11 @@ def test_what_names_no_unit_is_refused(text: str, why: str) -> None:
 def test_drawn_units_have_the_widths_and_sizes_of_real_ones_up_to_the_largest() -> None:
     units = [drawn_capabilities(Random(number)) for number in range(300)]
     assert {unit.host_address_width for unit in units} == {39, 42, 46, 48, 52}
-    assert {unit.cap.mgaw + 1 for unit in units} >= {39, 57}
+    widths = [unit.max_guest_address_width for unit in units]
+    assert (min(widths), max(widths)) == (39, 57)  # 5 levels translate 57 bits
+    assert {unit.cap.sagaw for unit in units} == {2, 4, 6, 8, 12, 14}  # bits 3:1 (11.4.2)
+    assert {unit.cap.sslps for unit in units} == {0, 1, 3}  # 1 GiB pages with those of 2 MiB
+    assert {unit.major_version for unit in units} == {1, 4, 5}
     assert {unit.cap.mamv for unit in units} == {0, 1, 4, 9, 18}
     assert {unit.cap.nd for unit in units} == {1, 2, 4, 6}  # 64 to 65,536 domains
     assert {unit.fault_records for unit in units} == {1, 2, 8}
@@ -73,4 +76,19 @@ def test_drawn_units_have_the_widths_and_sizes_of_real_ones_up_to_the_largest() 
         (0x220, 0xF0),
         (0x400, 0x500),
         (0x280, 0x500),
+    }
+
+
+def test_drawn_units_have_no_size_of_what_they_do_not_have() -> None:
+    for unit in (drawn_capabilities(Random(number)) for number in range(300)):
+        assert unit.cap.psi or not unit.cap.mamv
+        assert unit.ecap.pasid or not unit.ecap.pss
+        assert unit.ecap.ir or not unit.ecap.mhmv
+
+
+def test_drawn_units_have_every_combination_of_queue_and_write_buffer() -> None:
+    units = [drawn_capabilities(Random(number)) for number in range(300)]
+    assert {(unit.ecap.smts, unit.ecap.qi, unit.cap.rwbf) for unit in units} == {
+        (True, True, False),  # scalable mode needs the queue (6.5), and has no such buffer
+        *((False, queue, buffer) for queue in (False, True) for buffer in (False, True)),
     }
