@@ -56,6 +56,10 @@ class RegionHit(NamedTuple):
     """Whether the memory map reserves it; None if that is not known."""
 
 
+_Senders = tuple[dict[Bdf, list[Bdf]], dict[Bdf, list[Bdf]]]
+"""Functions by the source-ids of others that they send with: by a quirk, and by an alias."""
+
+
 class Context:
     """What is known of the platform of a log."""
 
@@ -74,6 +78,7 @@ class Context:
             each.class_code == PCI_BRIDGE and each.secondary_bus is None
             for each in pci.functions.values()
         )
+        self._senders: _Senders | None = None
         self._scopes = Scopes(table, self.pci) if table else None
         self._reserved = reserved_memory
         if reserved_memory is None and facts.has_memory_map:
@@ -117,12 +122,12 @@ class Context:
         """Other functions whose requests carry this source-id; None if that is not known."""
         if self.pci is None:
             return None
-        quirks = [bdf for bdf in self.pci.functions if source in self.pci.quirk_aliases(bdf)]
+        if self._senders is None:
+            self._senders = _senders(self.pci)
+        quirks, aliases = self._senders
         if not any(each.express_type is not None for each in self.pci.functions.values()):
-            return quirks or None
-        return quirks + [
-            bdf for bdf in self.pci.functions if bdf != source and self.pci.alias(bdf) == source
-        ]
+            return quirks.get(source)
+        return quirks.get(source, []) + aliases.get(source, [])
 
     def is_listed(self, source: Bdf) -> bool | None:
         """Whether the PCI listing has the function; None without one, or if the log is all."""
@@ -286,6 +291,18 @@ def _lists(table: Table, device: SystemDevice) -> bool:
         for unit in table.units
         for entry in unit.scopes
     )
+
+
+def _senders(pci: PciTree) -> _Senders:
+    quirks: dict[Bdf, list[Bdf]] = {}
+    aliases: dict[Bdf, list[Bdf]] = {}
+    for bdf in pci.functions:
+        for each in pci.quirk_aliases(bdf):
+            quirks.setdefault(each, []).append(bdf)
+        alias = pci.alias(bdf)
+        if alias is not None and alias != bdf:
+            aliases.setdefault(alias, []).append(bdf)
+    return quirks, aliases
 
 
 def _meets(group: FoldedFaults, start: int, end: int) -> bool:

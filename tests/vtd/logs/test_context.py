@@ -1,6 +1,7 @@
 """A log against its platform: who a source-id is, and nothing claimed that can't be known."""
 
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
@@ -167,6 +168,14 @@ def test_xen_prints_what_explains_its_fault() -> None:
     (group,) = read_log(log.splitlines()).faults
     (hit,) = context(log).regions(group)
     assert (hit.base, hit.limit, hit.is_reserved) == (0x7A000000, 0x7A00FFFF, False)
+
+
+def test_a_listing_is_gone_through_once_whatever_the_number_of_faults() -> None:
+    of_log = context("", None, LSPCI)
+    assert of_log.pci is not None
+    with patch.object(PciTree, "alias", autospec=True, side_effect=PciTree.alias) as alias:
+        assert [of_log.alias(Bdf.parse(f"{bus:02x}:00.0")) for bus in range(256)] == [[]] * 256
+    assert alias.call_count == len(of_log.pci.functions)
 
 
 def test_no_alias_is_claimed_from_capabilities_that_were_not_shown() -> None:
