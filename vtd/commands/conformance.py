@@ -23,6 +23,7 @@ from vtd.commands.reading import UNUSABLE, unusable_input
 from vtd.commands.rendering.answer import CommandAnswer, Format, Output, show
 from vtd.commands.rendering.progress import StatusLine, shown_progress
 from vtd.commands.rendering.terminal import Verbatim
+from vtd.numbers import parse_hexadecimal
 
 if TYPE_CHECKING:
     from vtd.conformance.judgement import Judged
@@ -215,9 +216,9 @@ def build(
 
 def _address(text: str) -> int:
     try:
-        return int(text, 0)
+        return parse_hexadecimal(text)
     except ValueError as error:
-        raise typer.BadParameter(f"{text!r}: not an address", param_hint="--metal") from error
+        raise typer.BadParameter(str(error), param_hint="--metal") from error
 
 
 def _files(paths: list[Path]) -> Iterator[Path]:

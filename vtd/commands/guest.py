@@ -13,7 +13,7 @@ from pagetables.ept import EXECUTE, READ, WRITE
 from pagetables.images import load_image
 from pagetables.memory import PhysicalMemory
 from pagetables.walk import Leaf, output
-from vtd.commands.images import Base, parse_number
+from vtd.commands.images import Base, parse_address
 from vtd.commands.reading import read_bytes, read_text, unusable_input
 from vtd.commands.rendering.answer import CommandAnswer, Format, Output, show
 from vtd.commands.show_guest import (
@@ -166,12 +166,15 @@ def ept(
         typer.Argument(metavar="IMAGE", help="An ELF core, a LiME dump, or raw with --base."),
     ],
     gpa: Annotated[
-        int, typer.Argument(parser=parse_number, metavar="GPA", help="Guest-physical address.")
+        int,
+        typer.Argument(
+            parser=parse_address, metavar="GPA", help="Guest-physical address, hexadecimal."
+        ),
     ],
     eptp: Annotated[
         int,
         typer.Option(
-            parser=parse_number,
+            parser=parse_address,
             metavar="ADDR",
             help="EPTP; an address alone means 4 levels, write-back.",
         ),

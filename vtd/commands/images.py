@@ -16,6 +16,7 @@ from vtd.commands.dumps import Inspected, open_debugfs
 from vtd.commands.reading import unusable_input
 from vtd.inspection.capability_rows import capabilities_of
 from vtd.layouts.registers import GlobalStatus
+from vtd.numbers import parse_count, parse_hexadecimal
 from vtd.recordings.capture import MANIFEST, Capture
 from vtd.recordings.live import is_live
 from vtd.recordings.replay_live import live_run
@@ -26,15 +27,20 @@ from vtd.unit.registers.capabilities import PROFILES, Capabilities
 from vtd.unit.unit import RemappingUnit
 
 
-def parse_number(text: str) -> int:
-    """A number in decimal, or in hexadecimal with 0x; negative ones are refused."""
+def parse_address(text: str) -> int:
+    """An address or a register, hexadecimal with or without 0x."""
     try:
-        value = int(text, 0)
-    except ValueError:
-        value = -1
-    if value < 0:
-        raise typer.BadParameter(f"{text!r} is no number: decimal, or hexadecimal with 0x")
-    return value
+        return parse_hexadecimal(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+def parse_number(text: str) -> int:
+    """A number in decimal, or in hexadecimal with 0x."""
+    try:
+        return parse_count(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
 
 
 def parse_departures(text: str) -> Departures:
@@ -65,16 +71,18 @@ Image = Annotated[
 ]
 RootTable = Annotated[
     int | None,
-    typer.Option(parser=parse_number, metavar="RTADDR", help="Image: RTADDR_REG, mode included."),
+    typer.Option(parser=parse_address, metavar="RTADDR", help="Image: RTADDR_REG, mode included."),
 ]
 InterruptTable = Annotated[
-    int | None, typer.Option(parser=parse_number, metavar="IRTA", help="Image: IRTA_REG.")
+    int | None, typer.Option(parser=parse_address, metavar="IRTA", help="Image: IRTA_REG.")
 ]
 
 
 Base = Annotated[
     int | None,
-    typer.Option(parser=parse_number, metavar="ADDRESS", help="Raw image: where it begins."),
+    typer.Option(
+        parser=parse_address, metavar="ADDRESS", help="Raw image: where it begins, hexadecimal."
+    ),
 ]
 
 
@@ -87,10 +95,10 @@ class ImageOptions:
         str | None, typer.Option(help=f"Image: capabilities by name: {', '.join(PROFILES)}.")
     ] = None
     cap: Annotated[
-        int | None, typer.Option(parser=parse_number, metavar="CAP", help="Image: CAP_REG.")
+        int | None, typer.Option(parser=parse_address, metavar="CAP", help="Image: CAP_REG.")
     ] = None
     ecap: Annotated[
-        int | None, typer.Option(parser=parse_number, metavar="ECAP", help="Image: ECAP_REG.")
+        int | None, typer.Option(parser=parse_address, metavar="ECAP", help="Image: ECAP_REG.")
     ] = None
     host_address_width: Annotated[
         int | None,

@@ -10,7 +10,7 @@ import typer
 
 from devices.interrupt_messages import INTERRUPT_RANGE
 from devices.source_id import SourceId
-from vtd.commands.images import ImageOptions, InterruptTable, open_image, parse_number
+from vtd.commands.images import ImageOptions, InterruptTable, open_image, parse_address
 from vtd.commands.option_groups import with_option_groups
 from vtd.commands.reading import unusable_input
 from vtd.commands.rendering.answer import CommandAnswer, Format, Output, show
@@ -29,10 +29,15 @@ from vtd.inspection.interrupt_text import entry_text, fault_text, outcome_text
 def msi(
     address: Annotated[
         int,
-        typer.Argument(parser=parse_number, metavar="ADDRESS", help="0xfee00000 to 0xfeefffff."),
+        typer.Argument(
+            parser=parse_address, metavar="ADDRESS", help="fee00000 to feefffff, hexadecimal."
+        ),
     ],
     data: Annotated[
-        int, typer.Argument(parser=parse_number, metavar="DATA", help="What is written there.")
+        int,
+        typer.Argument(
+            parser=parse_address, metavar="DATA", help="What is written there, hexadecimal."
+        ),
     ],
     image: Annotated[
         Path | None,

@@ -8,7 +8,14 @@ import typer
 
 from devices.dma import READ, WRITE, AddressType, NoWrite, Request
 from devices.source_id import SourceId
-from vtd.commands.images import Image, ImageOptions, RootTable, open_image, parse_number
+from vtd.commands.images import (
+    Image,
+    ImageOptions,
+    RootTable,
+    open_image,
+    parse_address,
+    parse_number,
+)
 from vtd.commands.option_groups import with_option_groups
 from vtd.commands.reading import UNUSABLE, unusable_input
 from vtd.commands.rendering.answer import CommandAnswer, Format, Output
@@ -29,7 +36,9 @@ def walk(
     iova: Annotated[
         int,
         typer.Argument(
-            parser=parse_number, metavar="IOVA", help="The address that the device uses."
+            parser=parse_address,
+            metavar="IOVA",
+            help="The address that the device uses, hexadecimal.",
         ),
     ],
     device: Annotated[str, typer.Option(metavar="BDF", help="The requester, such as 00:02.0.")],

@@ -23,6 +23,7 @@ from vtd.dmar.records import (
     Structure,
 )
 from vtd.dmar.table import Table
+from vtd.numbers import parse_hexadecimal
 
 
 class EditError(ValueError):
@@ -172,7 +173,8 @@ def set_flag(table: Table, name: str, value: bool) -> Table:
     """The table with a flag set or cleared.
 
     ``name`` is a flag of the table such as ``dma_ctrl_platform_opt_in``, or a flag of structures
-    such as ``include_pci_all@0xfed90000``, by the register base or the position in the table.
+    such as ``include_pci_all@0xfed90000``, by the register base or the offset in the table, both
+    hexadecimal.
     """
     flag, _, where = name.partition("@")
     if not where:
@@ -181,7 +183,7 @@ def set_flag(table: Table, name: str, value: bool) -> Table:
         flags = table.header.flags.replace(**{flag: value})
         return replace(table, header=replace(table.header, flags=flags)).sealed()
     try:
-        number = int(where, 0)
+        number = parse_hexadecimal(where)
     except ValueError as error:
         raise EditError(f"{where!r} is neither a register base nor an offset") from error
     if not any(_has_flag(each, number, flag) for each in table.structures):

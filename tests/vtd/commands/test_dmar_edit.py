@@ -117,6 +117,10 @@ EDITS: list[tuple[list[str], Callable[[Exported], bool]]] = [
         ["--set-flag", "dma_ctrl_platform_opt_in=1"],
         lambda table: "dma_ctrl_platform_opt_in" in table["header"]["flags"],
     ),
+    (
+        ["--set-flag", "include_pci_all@fed91000=1"],
+        lambda table: "include_pci_all" in table["structure"][1]["flags"],
+    ),
     (["--oem-id", "ME"], lambda table: table["header"]["oem_id"] == "ME    "),
     (["--oem-table-id", "MINE"], lambda table: table["header"]["oem_table_id"] == "MINE    "),
     (["--oem-revision", "20"], lambda table: table["header"]["oem_revision"] == 20),

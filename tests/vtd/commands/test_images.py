@@ -224,6 +224,18 @@ def test_walk_explains_the_answer_to_a_translation_request(image: list[str]) -> 
     assert "not enabled" in run("walk", FIRST_STAGE, "--device", "00:01.0", "0x0", "--ats")
 
 
+def test_addresses_and_registers_are_hexadecimal_without_0x_too(image: list[str]) -> None:
+    xeon = PROFILES["xeon"]
+    registers = ["--cap", hex(xeon.cap), "--ecap", hex(xeon.ecap)]
+    for command in (
+        ["walk", *image, "--device", "00:02.0", hex(IOVA), "--pasid", "5"],
+        ["mappings", image[0], "--base", hex(BASE), "--root-table", hex(ROOT_POINTER), *registers],
+        ["irte", *image[:5], "--interrupt-table", hex(BASE + 0x9000)],
+        ["msi", "0xfee00258", "0x10"],
+    ):
+        assert run(*(each.removeprefix("0x") for each in command)) == run(*command)
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [

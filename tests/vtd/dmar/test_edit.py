@@ -70,8 +70,8 @@ def test_flags_are_set_and_cleared() -> None:
     assert set_flag(edited, "dma_ctrl_platform_opt_in", False).pack() == TABLE.pack()
     units = set_flag(TABLE, "include_pci_all@0xfb001000", False).all(Drhd)
     assert [unit.flags.include_pci_all for unit in units] == [False, False, False, True]
-    by_offset = set_flag(TABLE, f"include_pci_all@{TABLE.units[0].offset}", True)
-    assert by_offset.units[0].flags.include_pci_all
+    for place in ("0x30", "30", f"{TABLE.units[0].register_base:x}"):
+        assert set_flag(TABLE, f"include_pci_all@{place}", True).units[0].flags.include_pci_all
 
 
 def test_a_unit_takes_no_more_devices_than_its_length_can_say() -> None:

@@ -20,6 +20,7 @@ from vtd.layouts.registers import (
     LargePages,
     Version,
 )
+from vtd.numbers import parse_count, parse_hexadecimal
 from vtd.unit.registers.register_map import overlaps, register_map
 
 WIDTHS = {
@@ -249,21 +250,22 @@ class Capabilities:
 
 
 def unit_named(text: str) -> Capabilities:
-    """A profile by its name, or the unit of ``raw:VERSION:CAP:ECAP:HAW`` (registers in any base).
+    """A profile by its name, or the unit of ``raw:VERSION:CAP:ECAP:HAW``, registers hexadecimal.
 
     ValueError for what is neither.
     """
     if text in PROFILES:
         return PROFILES[text]
-    kind, *values = text.split(":")
     try:
-        version, cap, ecap, width = (int(value, 0) for value in values)
+        kind, *registers, bits = text.split(":")
+        version, cap, ecap = map(parse_hexadecimal, registers)
+        width = parse_count(bits)
     except ValueError:
         kind = ""
     if kind != "raw":
         known = ", ".join(PROFILES)
         raise ValueError(f"{text!r}: neither raw:VERSION:CAP:ECAP:HAW nor one of {known}")
-    if max(version >> 8, cap >> 64, ecap >> 64) or min(version, cap, ecap) < 0:
+    if max(version >> 8, cap >> 64, ecap >> 64):
         raise ValueError(f"{text!r}: VERSION has 8 bits, CAP and ECAP have 64")
     if not 12 <= width <= 52:
         raise ValueError(f"{text!r}: a host address width of {width} bits is none of 12 to 52")
