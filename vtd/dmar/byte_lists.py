@@ -13,6 +13,8 @@ from typing import NamedTuple
 
 SIGNATURES = (b"DMAR", b"RMAD", b"RAMD", b"APIC", b"HPET", b"SRAT")
 """Of the tables that are read."""
+_GAP = r"[^0-9A-Za-z-]*(?:(?:db|byte|u8|[0-7]{7}\b)[^0-9A-Za-z-]*)*"
+"""Regular expression: between two elements. od prints offsets of seven digits."""
 
 
 class Writing(NamedTuple):
@@ -25,21 +27,23 @@ class Writing(NamedTuple):
     base: int
     size: int = 1
     """Bytes of an element, least significant first."""
-    gap: str = r"[^0-9A-Za-z-]*(?:(?:db|byte|u8|[0-7]{7}\b)[^0-9A-Za-z-]*)*"
-    """Regular expression: what is between two elements. od prints offsets of seven digits."""
+    gap: str = _GAP
+    """Regular expression: what is between two elements."""
 
 
 _LINE_END = r"(?:[\"' \t>|+\\]*\n[\"' \t>|]*(?=(?:[0-9A-F]{2})+(?![0-9A-Z])))?"
 """Regular expression: between two lines of digits."""
 WRITINGS = (
     Writing("0x{:x}", r"0x([0-9A-F]{1,2})(?![0-9A-F])", 16),
-    Writing("0?{:x}h", r"0?([0-9A-F]{2})h", 16),
+    Writing("{:x}h", r"([0-9A-F]{2})h", 16, gap=_GAP + "0?"),
     Writing("{:d}", r"(-?\d{1,3})(?![0-9A-Z])", 10),
     Writing("{:o}", r"([0-7]{3})(?![0-9A-Z])", 8),
     Writing("{:06o}", r"([0-7]{6})(?![0-9A-Z])", 8, size=2),
     Writing("{:x}", r"([0-9A-F]{2})(?![0-9A-Z])", 16, gap=r"[^0-9A-Za-z]*"),
     Writing("{:x}", r"([0-9A-F]{2})", 16, gap=_LINE_END),
 )
+_BEFORE = re.compile(r"(?:^|[^0-9A-Z])(?:0x?)?$", re.IGNORECASE)
+"""What may be before the first element, as the end of three characters."""
 _COMMENT = re.compile(r"/\*.*?\*/|(?://|[#;])[^\n]*", re.DOTALL)
 _LITERAL = re.compile(r"([\"'])((?:\\.|(?!\1)[^\\\n])*)\1")
 _JOIN = re.compile(r'"[\s>|+\\]*\n[\s>|]*[bB]?"|\\\n')
@@ -101,8 +105,8 @@ def _starts(text: str, writing: Writing) -> list[int]:
         for each in SIGNATURES
     )
     signature = _any(writing.gap.join(map(writing.form.format, each)) for each in words)
-    found = re.finditer(rf"(?<![0-9A-Za-z])(?:0x)?({signature})", text, re.IGNORECASE)
-    return [match.start(1) for match in found]
+    found = (match.start() for match in re.finditer(signature, text, re.IGNORECASE))
+    return [start for start in found if _BEFORE.search(text[max(0, start - 3) : start])]
 
 
 def _strings(text: str) -> Iterator[bytes]:
