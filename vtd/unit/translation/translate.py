@@ -466,11 +466,12 @@ def _keep_fault(
     """Cache a result of the second stage that faults whatever the access to the page is (6.1)."""
     reasons = target.reasons
     denied = fault.reason in (reasons.read_denied, reasons.write_denied)
+    page = request.address >> PAGE_SHIFT << PAGE_SHIFT
     entry = IotlbEntry(
         target.tags,
-        request.address >> 12 << 12,
-        12,
-        physical=0,
+        page,
+        PAGE_SHIFT,
+        physical=page,
         rights=0,
         snoop=False,
         fault=None if denied else fault,  # legacy mode names the right that the access needs

@@ -327,6 +327,17 @@ def test_a_large_page_with_interrupt_addresses_in_it(mode: Mode) -> None:
         assert (entry.size, entry.address) == (0x1000, INTERRUPTS >> 30 << 30 | PAGE)
 
 
+@pytest.mark.parametrize("address", [0x8000_0000, 0xBFFF_F000, 1 << 32])
+def test_pages_that_are_cached_far_from_the_interrupts_are_answered_with(address: int) -> None:
+    """Pages have 1 GiB at most, so no larger one around these has any of FEEx_xxxxh."""
+    world = allow_ats(World(Mode.LEGACY))
+    world.change("second1", addr=address)
+    started = world.start()
+    assert ask(started, world).entries[0].address == address
+    world.put("second1", 0)
+    assert ask(started, world).entries[0].address == address
+
+
 @pytest.mark.parametrize(
     ("features", "size"),
     [

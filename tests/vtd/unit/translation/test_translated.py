@@ -36,6 +36,7 @@ from vtd.layouts.descriptors import (
 )
 from vtd.layouts.registers import TranslationTableMode
 from vtd.unit.caching.policy import AGGRESSIVE
+from vtd.unit.observer import CacheName, Observer
 from vtd.unit.options import Options
 from vtd.unit.reporting.events import TranslatedRequestPassed
 from vtd.unit.requests.faults import FaultReason
@@ -467,6 +468,25 @@ def test_lookups_in_a_cache_of_host_permissions_are_counted_where_it_is(kept: bo
         admitted(started, translated(started.world)._replace(address=address))
         counters = started.unit.caches.host_tables.counters
         assert (counters.misses, counters.hits) == ((1, count - 1) if kept else (0, 0))
+
+
+def test_whoever_watches_hears_which_host_permission_table_was_looked_for() -> None:
+    """The deepest, which an L2 entry leads to: bits of the address from 25 upwards select it."""
+    asked: list[tuple[object, object]] = []
+
+    class Watching(Observer):
+        def asked(self, cache: CacheName, key: object, entry: object | None) -> None:
+            if cache is CacheName.HOST_PERMISSION_TABLE:
+                asked.append((key, entry is not None))
+
+    world = permitting_world()
+    add_tables(world, HOST | PAGE + 0x2_0000, READ)
+    started = world.start(Options(caches=AGGRESSIVE))
+    started.unit.observe(Watching())
+    for page in (PAGE, PAGE + 0x2_0000):
+        assert admitted(started, translated(world, address=HOST | page)) is OK
+    key = 0, 2, (HOST | PAGE) >> 25
+    assert asked == [(key, False), (key, True)]
 
 
 def test_what_is_not_worth_keeping_is_read_again() -> None:
