@@ -7,7 +7,7 @@ ignore writes. Power management states and the expansion ROM are left out.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Generic, TypeVar
 
 from pagetables.bits import Access, BitRecord, Bits
@@ -321,17 +321,14 @@ class ConfigSpace(RegisterSpace):
 
     def read_bytes(self, offset: int, length: int) -> bytes:
         """Bytes from ``offset`` on, whatever their number; those beyond the space are all ones."""
-        return bytes(self.read(offset + at, 1) for at in range(length))
+        accesses = _fewest_aligned(offset, length)
+        return b"".join(self.read(at, size).to_bytes(size, "little") for at, size in accesses)
 
     def write_bytes(self, offset: int, data: bytes) -> None:
         """Bytes of any number, written as the fewest aligned accesses; those beyond are dropped."""
-        at = 0
-        while at < len(data):
-            size = next(
-                size for size in (4, 2, 1) if (offset + at) % size == 0 and at + size <= len(data)
-            )
-            self.write(offset + at, size, int.from_bytes(data[at : at + size], "little"))
-            at += size
+        for at, size in _fewest_aligned(offset, len(data)):
+            start = at - offset
+            self.write(at, size, int.from_bytes(data[start : start + size], "little"))
 
     def _room(self, size: int, start: int, end: int) -> int:
         for span in sorted(self._spans, key=lambda span: span.start):
@@ -344,6 +341,17 @@ class ConfigSpace(RegisterSpace):
 
 def _offset_of(capability_id: int, chain: list[tuple[int, ConfigRegister[R]]]) -> int | None:
     return next((header.offset for known, header in chain if known == capability_id), None)
+
+
+def _fewest_aligned(offset: int, length: int) -> Iterator[tuple[int, int]]:
+    """Offset and size of the fewest accesses that make up a range, each aligned."""
+    end = offset + length
+    while offset < end:
+        size = 4
+        while offset % size or offset + size > end:
+            size //= 2
+        yield offset, size
+        offset += size
 
 
 def _shift(value: int, by: int) -> int:

@@ -48,6 +48,9 @@ class CompletionStatus(Enum):
     COMPLETER_ABORT = "CA"
 
 
+SUCCESS = CompletionStatus.SUCCESS
+
+
 class TranslationEntry(NamedTuple):
     """One translation of a translation completion (VT-d 4.2.3)."""
 
@@ -86,10 +89,10 @@ class Completion(NamedTuple):
     @property
     def ok(self) -> bool:
         """Whether the request succeeded."""
-        return self.status is CompletionStatus.SUCCESS
+        return self.status is SUCCESS
 
 
-DONE = Completion(CompletionStatus.SUCCESS)
+DONE = Completion(SUCCESS)
 REFUSED = Completion(CompletionStatus.UNSUPPORTED_REQUEST)
 
 
@@ -430,13 +433,13 @@ def move(memory: Memory, request: Request, address: int) -> Completion:
     length, payload = request.length, request.payload
     try:
         if request.access == READ:
-            return Completion(CompletionStatus.SUCCESS, memory.read(address, length))
+            return Completion(SUCCESS, memory.read(address, length))
         if request.access == ATOMIC:
             if not isinstance(payload, Atomic) or not payload.is_of(length) or address % length:
                 return REFUSED
             before = memory.read(address, length)
             memory.write(address, payload.op.apply(before, payload.operands))
-            return Completion(CompletionStatus.SUCCESS, before)
+            return Completion(SUCCESS, before)
         if request.access != WRITE or not isinstance(payload, bytes) or len(payload) != length:
             return REFUSED
         memory.write(address, payload)

@@ -118,8 +118,10 @@ class Bits(Generic[T]):
     def __get__(self, record: BitRecord | None, owner: type) -> Self | T:
         if record is None:
             return self
-        number = record >> self.low & self.max
-        value: T = self._values[number] if self._values else self.as_(number << self.shift)
+        number: Any = (record >> self.low & self.max) << self.shift
+        if self.as_ is not int:
+            number = self._values[number] if self._values else self.as_(number)
+        value: T = number
         record.__dict__[self.name] = value  # a record never changes: the next time is quicker
         return value
 

@@ -50,7 +50,7 @@ class BlockStorage:
 
     def read(self, start: int, end: int) -> bytes:
         """Bytes as they are now, flushed or not."""
-        return bytes(self.storage[start:end])
+        return bytes(memoryview(self.storage)[start:end])
 
     def write(self, start: int, data: bytes, *, durable: bool = False) -> None:
         """Store whole blocks; ``durable`` they outlast the power."""

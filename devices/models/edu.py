@@ -60,6 +60,9 @@ class DmaCommand(BitRecord, width=64):
     interrupt = Bits(2)
 
 
+_RUN = DmaCommand.run.mask
+
+
 @dataclass(frozen=True, slots=True)
 class EduError:
     """A transfer that does not fit the device's buffer."""
@@ -108,7 +111,12 @@ class Edu(PciFunction):
         """A write in BAR0: 4 bytes, from 80h on also 8; others vanish."""
         if not _allowed(offset, size):
             return
-        if offset == EduRegister.LIVENESS:
+        if offset in self._dma:
+            if offset == EduRegister.DMA_COMMAND:
+                self._command(DmaCommand(value))
+            elif not self.busy:
+                self._dma[offset] = value
+        elif offset == EduRegister.LIVENESS:
             self._liveness = value
         elif offset == EduRegister.FACTORIAL:
             self._compute(value)
@@ -120,15 +128,11 @@ class Edu(PciFunction):
             self.interrupt_status &= ~value
             if not self.interrupt_status and not self._msi.enabled:
                 self.set_intx(False)
-        elif offset == EduRegister.DMA_COMMAND:
-            self._command(DmaCommand(value))
-        elif offset in self._dma and not self.busy:
-            self._dma[offset] = value
 
     @property
     def busy(self) -> bool:
         """Whether a transfer is on its way."""
-        return bool(self._dma[EduRegister.DMA_COMMAND] & 1)
+        return bool(self._dma[EduRegister.DMA_COMMAND] & _RUN)
 
     def _power_on(self) -> None:
         self.interrupt_status = 0
@@ -163,10 +167,8 @@ class Edu(PciFunction):
                 self._finish()
 
     def _finish(self) -> None:
-        command = DmaCommand(self._dma[EduRegister.DMA_COMMAND])
-        source = self._dma[EduRegister.DMA_SOURCE]
-        destination = self._dma[EduRegister.DMA_DESTINATION]
-        count = self._dma[EduRegister.DMA_COUNT]
+        source, destination, count, number = self._dma.values()
+        command = DmaCommand(number)
         device_address = source if command.to_memory else destination
         start = device_address - BUFFER_START
         if start < 0 or start + count > BUFFER_SIZE:
@@ -178,7 +180,7 @@ class Edu(PciFunction):
             completion = self.dma.read(source & self.dma_mask, count)
             data = completion.data if completion.ok else b"\xff" * count
             self.buffer[start : start + count] = data
-        self._dma[EduRegister.DMA_COMMAND] = command.replace(run=0)
+        self._dma[EduRegister.DMA_COMMAND] = command & ~_RUN
         if command.interrupt:
             self._raise(DMA_INTERRUPT)
 

@@ -58,5 +58,6 @@ def _packed(
     links = 2 if stat.S_ISDIR(mode) else 1
     fields = (number, mode, 0, 0, links, 0, len(content), 0, 0, *device, len(name), 0)
     header = MAGIC + b"".join(b"%08x" % field for field in fields) + name
-    yield header + bytes(-len(header) % 4)
-    yield content + bytes(-len(content) % 4)
+    for part in (header, content):  # none of them is copied
+        yield part
+        yield bytes(-len(part) % 4)

@@ -187,14 +187,14 @@ class LiveMachine:
 
     def _happened(self, event: Event) -> None:
         match event:
-            case MessageSent(message):
-                self._counts["interrupts"] += 1
-                self._send(*message)
-            case RequestBlocked() | InterruptBlocked():
-                self._counts["faults"] += 1
             case InterruptDelivered(_, Interrupt() as interrupt):
                 self._counts["interrupts"] += 1
                 self._send(*interrupt.message())
+            case RequestBlocked() | InterruptBlocked():
+                self._counts["faults"] += 1
+            case MessageSent(message):
+                self._counts["interrupts"] += 1
+                self._send(*message)
             case InterruptDelivered(_, Posted(notification=Interrupt() as notification)):
                 self._counts["interrupts"] += 1
                 self._send(*notification.message())

@@ -169,6 +169,7 @@ WriteMulti = Struct(
     Terminated,
 )
 DmaAccess = Struct("address" / Int64ul, "count" / Int64ul)  # data follows
+InterruptData = Struct("data" / Int32ul)
 
 
 def packer(*declarations: Struct) -> struct.Struct:
@@ -184,7 +185,7 @@ def packer(*declarations: Struct) -> struct.Struct:
 HEADER = packer(Header)
 REGION_ACCESS = packer(RegionAccess)
 REGION_READ = packer(Header, RegionAccess)
-DMA_ACCESS = packer(DmaAccess)
+INTERRUPT = packer(Header, DmaAccess, InterruptData)
 MAX_MESSAGE = HEADER.size + REGION_ACCESS.size + MAX_DATA
 
 

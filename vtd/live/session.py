@@ -26,12 +26,13 @@ CAPABILITIES = {
     "write_multiple": True,
 }
 """What a client is told of those that it knows."""
-HEADER_SIZE, ACCESS_SIZE = m.HEADER.size, m.REGION_ACCESS.size
-READ, READ_SIZE = int(m.Command.REGION_READ), HEADER_SIZE + ACCESS_SIZE
-TYPE, REPLY, NO_REPLY, VERSION = m.TYPE, m.REPLY, m.NO_REPLY, int(m.Command.VERSION)
+HEADER_SIZE, ACCESS_SIZE, MAX_MESSAGE = m.HEADER.size, m.REGION_READ.size, m.MAX_MESSAGE
+READ, VERSION = int(m.Command.REGION_READ), int(m.Command.VERSION)
+ACCESSES = frozenset((READ, int(m.Command.REGION_WRITE)))
+WRITE, WRITE_SIZE, pack_write = int(m.Command.DMA_WRITE), m.INTERRUPT.size, m.INTERRUPT.pack
+TYPE, REPLY, NO_REPLY = m.TYPE, m.REPLY, m.NO_REPLY
 unpack_header, pack_header = m.HEADER.unpack_from, m.HEADER.pack
-unpack_access, unpack_access_from = m.REGION_ACCESS.unpack, m.REGION_ACCESS.unpack_from
-unpack_read, pack_read = m.REGION_READ.unpack, m.REGION_READ.pack
+unpack_access, pack_access = m.REGION_READ.unpack_from, m.REGION_READ.pack
 
 
 class MappedMemory(Protocol):
@@ -67,7 +68,7 @@ class Session:
         self.handled = 0
         """Messages that were dealt with."""
         self._device = device
-        self._read = device.read
+        self._read, self._write = device.read, device.write
         self._memory = memory
         self._interrupts = interrupts
         self._agreed = False
@@ -86,8 +87,8 @@ class Session:
             m.Command.GET_REGION_INFO: self._get_region_info,
             m.Command.GET_IRQ_INFO: self._get_irq_info,
             m.Command.SET_IRQS: self._set_irqs,
-            m.Command.REGION_READ: self._region_read,
-            m.Command.REGION_WRITE: self._region_write,
+            m.Command.REGION_READ: _too_short,
+            m.Command.REGION_WRITE: _too_short,
             m.Command.REGION_WRITE_MULTI: self._region_write_multi,
             m.Command.RESET: self._reset,
         }
@@ -97,29 +98,18 @@ class Session:
 
         Descriptors belong to the last message that begins in ``data``.
         """
-        length = len(data)
-        if not self._length and length >= HEADER_SIZE:
-            if length == READ_SIZE and self._agreed and not descriptors:
-                reply = self._read_quickly(data)
-                if reply:
-                    return reply + self.take() if self._outgoing else reply
-            header = unpack_header(data)
-            if header[2] == length:  # one whole message, as nearly always
-                reply = self._handle(header, data[HEADER_SIZE:], descriptors)
-                return reply + self.take() if self._outgoing else reply
-        self._pieces.append(data)
-        self._length += length
-        if self._length < self._needed:
-            self._wait_with(descriptors)
-            return b""
-        return self._receive_several(b"".join(self._pieces), descriptors)
-
-    def _receive_several(self, data: bytes, descriptors: Sequence[Descriptor]) -> bytes:
+        if self._pieces:
+            self._pieces.append(data)
+            self._length += len(data)
+            if self._length < self._needed:
+                self._wait_with(descriptors)
+                return b""
+            data = b"".join(self._pieces)
+            self._pieces.clear()
         answers, start, length, needed = [], 0, len(data), HEADER_SIZE
         while length - start >= HEADER_SIZE:
-            header = unpack_header(data, start)
-            size = header[2]
-            if not HEADER_SIZE <= size <= m.MAX_MESSAGE:
+            _, command, size, flags, _ = unpack_header(data, start)
+            if not HEADER_SIZE <= size <= MAX_MESSAGE:
                 self.ended = f"a message of {size} bytes"
                 break
             end = start + size
@@ -129,15 +119,20 @@ class Session:
             bundle: Sequence[Descriptor] = ()
             if self._waiting:
                 bundle, self._waiting = self._waiting, []
-            if end == length and descriptors:
+            if descriptors and end == length:
                 bundle, descriptors = [*bundle, *descriptors], ()
-            answers.append(self._handle(header, data[start + HEADER_SIZE : end], bundle))
+            if command in ACCESSES and size >= ACCESS_SIZE and self._agreed and not flags & TYPE:
+                answers.append(self._access(data[start:end]))
+                for each in bundle:
+                    each.close()
+            else:
+                answers.append(self._handle(data[start:end], bundle))
             if self._outgoing:
                 answers.append(self.take())
             start = end
-        self._pieces = [data[start:]] if start < length else []
-        self._length, self._needed = length - start, needed
-        self._wait_with(descriptors)
+        if start < length:
+            self._pieces, self._length, self._needed = [data[start:]], length - start, needed
+            self._wait_with(descriptors)
         return b"".join(answers)
 
     def _wait_with(self, descriptors: Sequence[Descriptor]) -> None:
@@ -153,8 +148,8 @@ class Session:
         if not self._agreed:
             return
         self._number = (self._number + 1) & 0xFFFF
-        body = m.DMA_ACCESS.pack(address, 4) + data.to_bytes(4, "little")
-        self._outgoing.append(m.message(self._number, m.Command.DMA_WRITE, m.NO_REPLY, body))
+        message = pack_write(self._number, WRITE, WRITE_SIZE, NO_REPLY, 0, address, 4, data)
+        self._outgoing.append(message)
 
     def take(self) -> bytes:
         """What is to be sent although no command of the client asked for it."""
@@ -172,30 +167,28 @@ class Session:
         self._interrupts.close()
         self._memory.close()
 
-    def _read_quickly(self, data: bytes) -> bytes:
-        """The reply to a read of a region, for which a processor of the guest waits.
-
-        Nothing if the message is another one, or the read is not carried out.
-        """
-        number, command, size, flags, _, offset, region, count = unpack_read(data)
-        if command != READ or size != READ_SIZE or flags:
-            return b""
-        try:
-            found = self._read(region, offset, count)
-        except RequestError:
-            return b""
+    def _access(self, message: bytes) -> bytes:
+        """The reply to a read or write of a region, nothing if it wants none."""
+        number, command, size, flags, _, offset, region, count = unpack_access(message)
         self.handled += 1
-        size += count
-        return pack_read(number, READ, size, REPLY, 0, offset, region, count) + found
+        found = b""
+        try:
+            if size - ACCESS_SIZE != (0 if command == READ else count):
+                raise RequestError(errno.EINVAL)
+            if command == READ:
+                found = self._read(region, offset, count)
+            else:
+                self._write(region, offset, message[ACCESS_SIZE:])
+        except RequestError as refused:
+            return b"" if flags & NO_REPLY else _refusal(number, command, refused.number)
+        if flags & NO_REPLY:
+            return b""
+        size = ACCESS_SIZE + len(found)
+        return pack_access(number, command, size, REPLY, 0, offset, region, count) + found
 
-    def _handle(
-        self,
-        header: tuple[int, int, int, int, int],
-        body: bytes,
-        descriptors: Sequence[Descriptor],
-    ) -> bytes:
-        """The reply to a message, nothing if it wants none."""
-        number, command, _, flags, _ = header
+    def _handle(self, message: bytes, descriptors: Sequence[Descriptor]) -> bytes:
+        """The reply to any other message, nothing if it wants none."""
+        number, command, _, flags, _ = unpack_header(message)
         self.handled += 1
         answer, error = b"", 0
         left = [*descriptors] if descriptors else []
@@ -204,7 +197,7 @@ class Session:
                 return b""  # no command of ours asks for one
             if flags & TYPE or not (self._agreed or command == VERSION):
                 raise RequestError(errno.EINVAL)
-            answer = self._commands.get(command, _unknown)(body, left)
+            answer = self._commands.get(command, _unknown)(message[HEADER_SIZE:], left)
         except RequestError as refused:
             error = refused.number
         except ConstructError:
@@ -214,8 +207,9 @@ class Session:
                 each.close()
         if flags & NO_REPLY:
             return b""
-        kind = REPLY | m.ERROR if error else REPLY
-        return pack_header(number, command, HEADER_SIZE + len(answer), kind, error) + answer
+        if error:
+            return _refusal(number, command, error)
+        return pack_header(number, command, HEADER_SIZE + len(answer), REPLY, 0) + answer
 
     def _version(self, body: bytes, _: list[Descriptor]) -> bytes:
         asked = m.Version.parse(body)
@@ -273,22 +267,6 @@ class Session:
         )
         return b""
 
-    def _region_read(self, body: bytes, _: list[Descriptor]) -> bytes:
-        if len(body) != ACCESS_SIZE:
-            raise RequestError(errno.EINVAL)
-        offset, region, count = unpack_access(body)
-        return body + self._read(region, offset, count)
-
-    def _region_write(self, body: bytes, _: list[Descriptor]) -> bytes:
-        if len(body) < ACCESS_SIZE:
-            raise RequestError(errno.EINVAL)
-        offset, region, count = unpack_access_from(body)
-        data = body[ACCESS_SIZE:]
-        if len(data) != count:
-            raise RequestError(errno.EINVAL)
-        self._device.write(region, offset, data)
-        return body[:ACCESS_SIZE]
-
     def _region_write_multi(self, body: bytes, _: list[Descriptor]) -> bytes:
         asked = m.WriteMulti.parse(body)
         for each in asked.writes:
@@ -304,8 +282,16 @@ class Session:
         return b""
 
 
+def _too_short(_: bytes, __: list[Descriptor]) -> bytes:
+    raise RequestError(errno.EINVAL)
+
+
 def _unknown(_: bytes, __: list[Descriptor]) -> bytes:
     raise RequestError(errno.EOPNOTSUPP)
+
+
+def _refusal(number: int, command: int, error: int) -> bytes:
+    return pack_header(number, command, HEADER_SIZE, REPLY | m.ERROR, error)
 
 
 def _parsed(layout: Any, body: bytes) -> Any:

@@ -13,6 +13,7 @@ from devices.dma import (
     DONE,
     MESSAGE,
     READ,
+    SUCCESS,
     WRITE,
     AddressType,
     Completion,
@@ -28,7 +29,6 @@ from pagetables.memory import CUTTERS, BusError, PhysicalMemory
 from vtd.unit.caching.iotlb import NOTHING
 from vtd.unit.unit import RemappingUnit
 
-SUCCESS = CompletionStatus.SUCCESS
 UNSUPPORTED = Completion(CompletionStatus.UNSUPPORTED_REQUEST)
 
 
@@ -62,7 +62,7 @@ class UnitPort(DmaPort):
 
         The first part of a read that is refused decides; of a write all parts are tried.
         """
-        source_id, address, access, length, pasid, privileged, address_type, _ = request
+        source_id, address, access, length, pasid, privileged, address_type, payload = request
         number, offset = address >> 12, address & 0xFFF
         if not 0 <= length <= 0x1000 - offset and not _whole(request):
             return self._in_parts(request)
@@ -83,14 +83,17 @@ class UnitPort(DmaPort):
             if touch is not None:
                 touch()
             frame |= number & within
-        if access != READ:
-            done = move(self._memory, request, frame << 12 | offset)
-            return done if done.ok else self._peer(request, frame << 12 | offset)
         try:
-            (data,) = CUTTERS[length](self._frames[frame], offset)
+            if access == READ:
+                (data,) = CUTTERS[length](self._frames[frame], offset)
+                return _new(Completion, (SUCCESS, data, (), None))
+            if access == WRITE and isinstance(payload, bytes) and len(payload) == length:
+                self._memory.write(frame << 12 | offset, payload)
+                return DONE
         except BusError:
             return self._peer(request, frame << 12 | offset)
-        return _new(Completion, (SUCCESS, data, (), None))
+        done = move(self._memory, request, frame << 12 | offset)
+        return done if done.ok else self._peer(request, frame << 12 | offset)
 
     def _peer(self, request: Request, address: int) -> Completion:
         """Send what memory has not taken to a peer, by its address after translation (3.17)."""

@@ -16,11 +16,11 @@ from devices.dma import (
     MESSAGE,
     NO_SNOOP,
     REFUSED,
+    SUCCESS,
     WRITE,
     AddressType,
     AtsClient,
     Completion,
-    CompletionStatus,
     InvalidationCompletion,
     PageRequest,
     Request,
@@ -367,12 +367,12 @@ class RemappingUnit(Remade):
 
     def _interrupt(self, request: Request) -> Completion:
         """A request to FEEx_xxxxh without PASID: one doubleword written is an interrupt (5.1.4)."""
-        source_id, address, data = request.source_id, request.address, request.payload
-        if request.zero_length_read:
-            return DONE  # 3.15: what it returns has no meaning
+        source_id, address, access, length, _, _, _, data = request
         try:
-            sent = request.access, request.length, address & 3
+            sent = access, length, address & 3
             if sent != (WRITE, 4, 0) or not isinstance(data, bytes) or len(data) != 4:
+                if request.zero_length_read:
+                    return DONE  # 3.15: what it returns has no meaning
                 raise InterruptFault(FaultReason.IR_NOT_AN_INTERRUPT)
             value = int.from_bytes(data, "little")
             status = self.registers[GlobalStatus]
@@ -388,7 +388,7 @@ class RemappingUnit(Remade):
             self._publish(blocked)
             return REFUSED
         self._publish(InterruptDelivered(source_id, outcome))
-        return Completion(CompletionStatus.SUCCESS, interrupt=outcome)
+        return Completion(SUCCESS, interrupt=outcome)
 
     def _translation_request(self, request: Request) -> Completion:
         """What a device-TLB is told (4.2.3)."""

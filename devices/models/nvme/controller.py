@@ -34,6 +34,7 @@ from devices.models.nvme.structures import (
 from devices.models.nvme.transfer import pieces
 
 CAPABILITIES = Capabilities.of(mqes=0x7FF, cqr=1, to=0xF, css=1, mpsmax=4)
+DOORBELLS = int(Offset.DOORBELLS)
 INVALID_DOORBELL, INVALID_TAIL = 0, 1
 """Information of error events."""
 
@@ -86,6 +87,9 @@ class SubmissionQueue:
 class Controller:
     """The controller of ``function``; ``shut_down`` is told when the host asks for that."""
 
+    max_transfer = 4096 << MAX_PAGES_LOG2
+    """Bytes of the largest transfer."""
+
     def __init__(self, function: PciFunction, share: Share, shut_down: Callable[[], None]) -> None:
         self.function = function
         self.share = share
@@ -134,8 +138,8 @@ class Controller:
         shift = 8 * (offset & 7)
         enable = (1 << 8 * size) - 1 << shift
         word = value & 0xFFFF_FFFF
-        if offset >= Offset.DOORBELLS:
-            self._doorbell((offset - Offset.DOORBELLS) // 4, value & 0xFFFF)
+        if offset >= DOORBELLS:
+            self._doorbell((offset - DOORBELLS) // 4, value & 0xFFFF)
         elif offset in (Offset.INTMS, Offset.INTMC):
             self._masked = self._masked | word if offset == Offset.INTMS else self._masked & ~word
             self.drive_pin()
@@ -294,35 +298,31 @@ class Controller:
         if queue is None:
             return  # a command that deleted its own queue
         completions = self.completion_queues[queue.completion_queue]
-        entry = CompletionEntry.of(
-            result=result,
-            cid=cid,
-            sq_id=sq_id,
-            sq_head=queue.head,
-            status=status,
-            dnr=status is not Status.SUCCESS,
-            phase=completions.phase,
+        entry = (
+            result
+            | queue.head << _SQ_HEAD
+            | sq_id << _SQ_ID
+            | cid << _CID
+            | completions.phase << _PHASE
+            | (status and status << _STATUS | 1 << _DNR)
         )
         at = completions.base + completions.tail * COMPLETION_SIZE
-        if not self.function.dma.write(at, entry.pack()).ok:
+        if not self.function.dma.write(at, entry.to_bytes(COMPLETION_SIZE, "little")).ok:
             self.fail()
             return
         completions.tail += 1
         if completions.tail == completions.size:
             completions.tail, completions.phase = 0, completions.phase ^ 1
         if completions.vector is not None and self.function.msix is not None:
-            self.function.msix.notify(completions.vector)
-            self.drive_pin()
+            if self.function.msix.enabled:
+                self.function.msix.notify(completions.vector)
+            else:
+                self.drive_pin()
 
     @property
     def page_size(self) -> int:
         """Bytes of a memory page, as the host chose."""
         return 4096 << self.configuration.mps
-
-    @property
-    def max_transfer(self) -> int:
-        """Bytes of the largest transfer."""
-        return 4096 << MAX_PAGES_LOG2
 
     def to_host(self, command: Submission, data: bytes) -> None:
         """Write data where a command says; CommandError where that is refused."""
@@ -347,3 +347,9 @@ class Controller:
                 raise CommandError(Status.DATA_TRANSFER_ERROR)
             parts.append(read.data)
         return b"".join(parts)
+
+
+_SQ_HEAD, _SQ_ID, _CID, _PHASE, _STATUS, _DNR = (
+    CompletionEntry.FIELDS[name].low
+    for name in ("sq_head", "sq_id", "cid", "phase", "status", "dnr")
+)

@@ -118,7 +118,7 @@ class Submission(BitRecord, width=512):
     @property
     def start_block(self) -> int:
         """First logical block of a read or write: CDW10 and CDW11."""
-        return self.cdw10 | self.cdw11 << 32
+        return self >> 320 & (1 << 64) - 1
 
     @property
     def blocks(self) -> int:

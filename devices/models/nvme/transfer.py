@@ -28,9 +28,15 @@ def pieces(
     dma: DmaPort, command: Submission, length: int, page_size: int, *, to_host: bool
 ) -> Iterator[Piece]:
     """The pieces of a transfer, whichever way the command describes them."""
-    if not command.psdt:
-        yield from _prp_pieces(dma, command, length, page_size)
-        return
+    if command.psdt:
+        return _sgl_pieces(dma, command, length, to_host=to_host)
+    return _prp_pieces(dma, command, length, page_size)
+
+
+def _sgl_pieces(
+    dma: DmaPort, command: Submission, length: int, *, to_host: bool
+) -> Iterator[Piece]:
+    """The pieces that the descriptors of a scatter-gather list give."""
     for descriptor in _descriptors(dma, command.sgl):
         if descriptor.type == SglType.BIT_BUCKET and not to_host:
             continue
@@ -67,9 +73,7 @@ def _descriptors(dma: DmaPort, first: SglDescriptor) -> Iterator[SglDescriptor]:
         waiting = [SglDescriptor.unpack(read.data[at : at + 16]) for at in range(0, size, 16)]
 
 
-def _prp_pieces(
-    dma: DmaPort, command: Submission, length: int, page_size: int
-) -> Iterator[tuple[int, int]]:
+def _prp_pieces(dma: DmaPort, command: Submission, length: int, page_size: int) -> Iterator[Piece]:
     """Address and length of each piece of a transfer, within one page each.
 
     PRP1 may start inside a page. PRP2 is the only other page, or the list of all others. Raises

@@ -150,33 +150,44 @@ static void device_writes(struct edu *edu, uint64_t iova, uint64_t count)
 	transfer(edu, BUFFER, iova, count, 3);
 }
 
-/* What the device finds at addresses: fetched through the scratch page, which stays mapped. */
-static const uint8_t *seen_at(struct edu *edu, const uint64_t *iova, int number, uint64_t count)
+/* The device looks at an address and keeps what it finds, look after look. */
+static void look(struct edu *edu, int number, uint64_t iova, uint64_t count)
 {
-	for (int each = 0; each < number; each++)
-		transfer(edu, iova[each], BUFFER + each * count, count, 1);
+	transfer(edu, iova, BUFFER + number * count, count, 1);
+}
+
+/* What it found in so many looks: fetched through the scratch page, which stays mapped. */
+static const uint8_t *found(struct edu *edu, int number, uint64_t count)
+{
 	memset(edu->scratch, 0x5a, number * count);
 	device_writes(edu, SCRATCH, number * count);
 	return edu->scratch;
 }
 
-static const uint8_t *seen(struct edu *edu, uint64_t iova, uint64_t count)
+/* At each of so many pages the device reads the same as in memory, or nothing: a refused read leaves ones. */
+static void expect_pages(struct edu *edu, uint64_t iova, int number, const uint8_t *memory,
+			 uint64_t count, int mapped)
 {
-	return seen_at(edu, &iova, 1, count);
+	const uint8_t *got;
+
+	for (int page = 0; page < number; page++)
+		look(edu, page, iova + page * PAGE, count);
+	got = found(edu, number, count);
+	for (int page = 0; page < number; page++, iova += PAGE, memory += PAGE, got += count)
+		if ((memcmp(got, memory, count) == 0) != mapped)
+			fail(mapped ? "the device does not find at %#llx what is mapped there"
+				    : "the device reads %#llx, which is not mapped",
+			     (unsigned long long)iova);
 }
 
 static void expect_reads(struct edu *edu, uint64_t iova, const void *wanted, uint64_t count)
 {
-	if (memcmp(seen(edu, iova, count), wanted, count))
-		fail("the device does not find at %#llx what is mapped there",
-		     (unsigned long long)iova);
+	expect_pages(edu, iova, 1, wanted, count, 1);
 }
 
-/* Nothing is there: a refused read leaves ones, or what was there before. */
 static void expect_nothing(struct edu *edu, uint64_t iova, const void *secret, uint64_t count)
 {
-	if (!memcmp(seen(edu, iova, count), secret, count))
-		fail("the device reads %#llx, which is not mapped", (unsigned long long)iova);
+	expect_pages(edu, iova, 1, secret, count, 0);
 }
 
 static uint64_t last_address(struct edu *edu)
@@ -393,11 +404,9 @@ static void check_unaligned(struct edu *edu)
 
 		fill(memory, size);
 		must_map(edu, start, size, memory, RW);
-		for (uint64_t at = 0; at < size; at += PAGE)
-			expect_reads(edu, start + at, memory + at, 64);
+		expect_pages(edu, start, ranges[each].count, memory, 64, 1);
 		must_unmap(edu, start, size);
-		for (uint64_t at = 0; at < size; at += PAGE)
-			expect_nothing(edu, start + at, memory + at, 64);
+		expect_pages(edu, start, ranges[each].count, memory, 64, 0);
 	}
 	end();
 	munmap(memory, 33 * PAGE);
@@ -442,9 +451,10 @@ static void check_superpages(struct edu *edu)
 /* Maps and unmaps at random beside a model of what is mapped. */
 static void check_churn(struct edu *edu, int steps)
 {
-	enum { WINDOW = 96, SLOTS = 24, LOOKS = 3 };
+	enum { WINDOW = 96, SLOTS = 24, LOOKS = 3, MOST = PAGE / 32 };
 	struct { int first, count, source; } slots[SLOTS] = { { 0 } };
-	int owner[WINDOW];
+	struct { int step, page, wanted; } looks[MOST]; /* since they were last compared */
+	int owner[WINDOW], number = 0;
 	uint64_t base = 0x20000000;
 	uint8_t *memory = pages(WINDOW * PAGE);
 
@@ -479,26 +489,29 @@ static void check_churn(struct edu *edu, int steps)
 				page = first + random() % count;
 			}
 		}
-		int looked[LOOKS] = { page };
-		uint64_t places[LOOKS];
-
-		for (int look = 0; look < LOOKS; look++) {
-			if (look)
-				looked[look] = random() % WINDOW;
-			places[look] = base + looked[look] * PAGE + 32;
+		for (int each = 0; each < LOOKS; each++) {
+			if (each)
+				page = random() % WINDOW;
+			look(edu, number, base + page * PAGE + 32, 32);
+			looks[number].step = step;
+			looks[number].page = page;
+			looks[number++].wanted = owner[page];
 		}
-		const uint8_t *got = seen_at(edu, places, LOOKS, 32);
+		if (step + 1 < steps && number + LOOKS <= MOST)
+			continue;
+		const uint8_t *got = found(edu, number, 32);
 
-		for (int look = 0; look < LOOKS; look++, got += 32) {
-			int found = -1;
+		for (int each = 0; each < number; each++, got += 32) {
+			int led = -1;
 
 			for (int at = 0; at < WINDOW; at++)
 				if (!memcmp(got, memory + at * PAGE + 32, 32))
-					found = at;
-			if (found != owner[looked[look]])
-				fail("step %d: page %d leads to %d instead of %d", step,
-				     looked[look], found, owner[looked[look]]);
+					led = at;
+			if (led != looks[each].wanted)
+				fail("step %d: page %d leads to %d instead of %d", looks[each].step,
+				     looks[each].page, led, looks[each].wanted);
 		}
+		number = 0;
 	}
 	for (int slot = 0; slot < SLOTS; slot++)
 		if (slots[slot].count)

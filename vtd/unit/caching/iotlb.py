@@ -105,10 +105,9 @@ class Space:
                 return NOTHING if interrupt else line
         return NOTHING
 
-    def sizes(self) -> Iterator[tuple[int, dict[int, Line]]]:
+    def sizes(self) -> tuple[tuple[int, dict[int, Line]], ...]:
         """The pages of each size: its log2, and lines by page number."""
-        yield PAGE_SHIFT, self.small
-        yield from self.larger.items()
+        return (PAGE_SHIFT, self.small), *self.larger.items()
 
     def pages(self, shift: int) -> dict[int, Line]:
         """The pages of one size, by page number."""

@@ -153,37 +153,32 @@ class InvalidationQueue(Stateful):
             removed.removed = [] if self._refills else None
             while self._wanted:
                 self._wanted = False
-                while self._may_fetch() and self._step():
+                while self._step():
                     pass
         finally:
             self._running, removed.removed = False, None
 
-    def _may_fetch(self) -> bool:
-        registers = self._registers
-        return (
-            int(registers[InvalidationQueueHead]) != registers[InvalidationQueueTail]
-            and registers[GlobalStatus] & _QIES != 0
-            and not registers[FaultStatus] & _STOPPED
-        )
-
     def _step(self) -> bool:
-        """Fetch and carry out one descriptor; False if the queue can't go on."""
-        queue = self._registers[InvalidationQueueAddress]
+        """Fetch and carry out one descriptor; False if there is none, or the queue can't go on."""
+        registers = self._registers
+        head, tail = int(registers[InvalidationQueueHead]), int(registers[InvalidationQueueTail])
+        if head == tail or not registers[GlobalStatus] & _QIES or registers[FaultStatus] & _STOPPED:
+            return False
+        queue = registers[InvalidationQueueAddress]
         size = 32 if queue.dw else 16
-        head = self._registers[InvalidationQueueHead] & -size  # 11.4.9.1: bit 4 is 0 with DW
-        descriptor = self._setup_error(queue, size) or self._fetch(queue.iqa + head, size)
+        head &= -size  # 11.4.9.1: bit 4 is 0 with DW
+        descriptor = self._setup_error(queue, size, tail) or self._fetch(queue.iqa + head, size)
         if isinstance(descriptor, Error):
             return self._error(descriptor)
         if not self._execute(descriptor):
             return False
-        self._registers[InvalidationQueueHead] = InvalidationQueueHead(
+        registers[InvalidationQueueHead] = InvalidationQueueHead(
             (head + size) % (0x1000 << queue.qs)  # a multiple of 16, in its place in the register
         )
         return True
 
-    def _setup_error(self, queue: InvalidationQueueAddress, size: int) -> Error | None:
+    def _setup_error(self, queue: InvalidationQueueAddress, size: int, tail: int) -> Error | None:
         """What is wrong with the registers, whatever the descriptor is (11.4.9.9)."""
-        tail = self._registers[InvalidationQueueTail].qt
         if queue.dw and not self._wide_supported:
             return Error.INVALID_WIDTH
         if tail % size:

@@ -7,7 +7,6 @@ stored in memory, so where a flag would have to be set first nothing is cached (
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable
 from contextlib import suppress
 
@@ -15,6 +14,7 @@ from devices.dma import READ, Request
 from pagetables.geometry import PAGE_SHIFT
 from pagetables.memory import BusError
 from pagetables.unchanged import UnchangedMemory
+from vtd.unit.caching.iotlb import NOTHING
 from vtd.unit.requests.faults import TranslationFault
 from vtd.unit.requests.request import RequestKind
 from vtd.unit.translation.remapping import Remapping
@@ -31,25 +31,27 @@ class Unwritable(UnchangedMemory):
 
 def look_ahead(remapping: Remapping, pages: Iterable[tuple[RequestKind, int]]) -> None:
     """Translate reads of the pages at these addresses that the IOTLB does not have."""
-    iotlb, ahead = remapping.caches.iotlb, None
-    for kind, address in pages:
-        source_id, pasid, privileged = kind
-        if iotlb.peek(kind, address) is not None:
-            continue
-        if ahead is None:  # often there is nothing to be done
-            ahead = copy.copy(remapping)
-            ahead.memory = Unwritable(remapping.memory)
-        request = Request(source_id, address, READ, 1, pasid, privileged)
-        if ahead.observer is not None:
-            ahead.observer.looks_ahead(request)
-        with suppress(TranslationFault):
-            translate(ahead, request, iotlb.space(kind), address, READ)
+    iotlb, memory = remapping.caches.iotlb, remapping.memory
+    remapping.memory = Unwritable(memory)
+    try:
+        for kind, address in pages:
+            space = iotlb.space(kind)
+            if space.line(address >> PAGE_SHIFT) is not NOTHING:
+                continue
+            source_id, pasid, privileged = kind
+            request = Request(source_id, address, READ, 1, pasid, privileged)
+            if remapping.observer is not None:
+                remapping.observer.looks_ahead(request)
+            with suppress(TranslationFault):
+                translate(remapping, request, space, address, READ)
+    finally:
+        remapping.memory = memory
 
 
-def pages_behind(request: Request, count: int) -> Iterable[tuple[RequestKind, int]]:
+def pages_behind(request: Request, count: int) -> list[tuple[RequestKind, int]]:
     """The pages that follow the one of a request, in the same 2 MiB."""
     source_id, address, _, _, pasid, privileged, _, _ = request
     first = (address >> PAGE_SHIFT) + 1
     last = (address >> 21) + 1 << 9
     kind = source_id, pasid, privileged
-    return ((kind, number << PAGE_SHIFT) for number in range(first, min(first + count, last)))
+    return [(kind, number << PAGE_SHIFT) for number in range(first, min(first + count, last))]
