@@ -1,9 +1,10 @@
 """Bytes from hex dumps in text, whoever printed them, wherever they start, however quoted.
 
-Reads what acpidump, ``iasl -d``, xxd, hexdump, od, the UEFI shell's ``dmem`` and ``acpiview``,
-U-Boot's ``md``, gdb, crash, WinDbg, chipsec and the kernel's own dumps print, plain digits, and
-lists of bytes (:mod:`vtd.dmar.byte_lists`). A dump starts with offset 0, or with the address of the
-first byte of a table. Words of more than one byte are turned round if only that makes a table.
+Reads what acpidump, ``iasl -d``, xxd, hexdump, hexyl, od, the UEFI shell's ``dmem`` and
+``acpiview``, U-Boot's ``md``, gdb, crash, WinDbg, chipsec and the kernel's own dumps print, plain
+digits, and lists of bytes (:mod:`vtd.dmar.byte_lists`). A dump starts with offset 0, or with the
+address of the first byte of a table. Words of more than one byte are turned round if only that
+makes a table.
 """
 
 from __future__ import annotations
@@ -24,15 +25,17 @@ KNOWN = (b"DMAR", b"APIC", b"HPET", b"SRAT")
 """Signatures that are read; turned round they look like others."""
 
 _OFFSET = re.compile(
-    r"(?:^|(?<=[\s>|\]*:]))(?:0[xX])?([0-9A-Fa-f`]{1,17})(?: <[^>]*>)?(?::[ \t]*|[ \t]+)(?=\S)",
+    r"(?:^|(?<=[\s>|\]*:]))(?:0[xX])?([0-9A-Fa-f]{1,16})(?: <[^>]*>)?(?:[:|][ \t]*|[ \t]+)(?=\S)",
     re.ASCII,
 )
 _TIME = re.compile(r"\b\d\d:\d\d:\d\d\b")
+_DRAWN = {ord("\u2502"): "|", ord("\u250a"): None, ord("`"): None}
+"""Lines that hexyl draws around its columns, and marks that WinDbg has in its numbers."""
 _FIELD = " : "
 """Between name and value in fields that iasl prints, and in no dump but behind its bytes."""
 _ACPIVIEW = re.compile(r"[\s>|*]*([0-9A-F]{8}) : (?=[0-9A-F]{2}\b)", re.ASCII)
 _MARKUP = re.compile(r"</?(?:br|p|pre|code|div|span|tt)\b[^>\n]*>", re.IGNORECASE)
-_WORD = re.compile(r"(?:0[xX])?([0-9A-Fa-f]{2,16})(?=[ \t,-]|$)", re.ASCII)
+_WORD = re.compile(r"(?:0[xX])?([0-9A-Fa-f]{2,16})(?=[ \t,|-]|$)", re.ASCII)
 _GAP = re.compile(r"[ \t,-]")
 _BYTE = r"(?:[0-9A-F]{2}(?:[ \t-]|(?=\||$)))"
 _ROW = re.compile(
@@ -172,11 +175,19 @@ def _is_sound(data: bytes) -> bool:
 def _dumps(text: str) -> list[bytes]:
     """The bytes of every dump whose lines have offsets."""
     dumps: list[Dump] = []
+    before: DumpError | None = None
     for number, line in enumerate(text.splitlines(), 1):
         if dumps and _QUOTE.sub("", line).strip() == "" and line.rstrip().endswith("*"):
             dumps[-1].repeats = True
-        else:
+            continue
+        try:
             _read_line(line, number, dumps)
+        except DumpError as error:
+            if dumps:
+                raise
+            before = before or error
+    if before and not dumps:
+        raise before
     for dump in dumps:
         dump.cut_row(dump.width)
     return [dump.table() for dump in dumps]
@@ -218,7 +229,7 @@ def _read_line(line: str, number: int, dumps: list[Dump]) -> None:
         last.repeat_to(offset if offset <= last.end + MOST_REPEATED else last.end)
     if last and last.row_start < offset < last.end:
         last.cut_row(offset - last.row_start)
-    if last and word == last.word and (offset == last.end or _octal(digits) == last.end):
+    if last and word == last.word and last.end in (offset, *_of_od(digits)):
         last.add(data)
         return
     begun = Dump(offset, bytearray(data), word, data)
@@ -229,9 +240,11 @@ def _read_line(line: str, number: int, dumps: list[Dump]) -> None:
         raise DumpError(f"line {number}: hex data of offset 0x{offset:x} is out of order")
 
 
-def _octal(digits: str) -> int | None:
-    """The offset as od prints it, seven octal digits; None for another."""
-    return int(digits, 8) if len(digits) == 7 and not set(digits) - set("01234567") else None
+def _of_od(digits: str) -> Iterator[int]:
+    """What seven digits can be as an offset of od: octal, or decimal."""
+    for base in (8, 10) if len(digits) == 7 else ():
+        if set(digits) <= set("0123456789"[:base]):
+            yield int(digits, base)
 
 
 def _parts(line: str) -> tuple[str, bytes, int] | None:
@@ -239,11 +252,11 @@ def _parts(line: str) -> tuple[str, bytes, int] | None:
     if match := _ACPIVIEW.match(line):
         data, word = _line_bytes(line[match.end() :])
         return (match[1], data, word) if data else None
-    line = _TIME.sub("", line, count=1)
+    line = _TIME.sub("", line.translate(_DRAWN), count=1)
     for match in _OFFSET.finditer(line.partition(_FIELD)[0]):
         data, word = _line_bytes(line[match.end() :])
         if data:
-            return match[1].replace("`", "") or "0", data, word
+            return match[1], data, word
     return None
 
 

@@ -78,7 +78,7 @@ _ASCII_TEXT = bytes(range(0x20, 0x7F)) + b"\t\n\r\f\v\x1b"
 _MARKS = {b"\xff\xfe": "utf-16", b"\xef\xbb\xbf": "utf-8-sig"}
 """Byte order marks of text files written on Windows, with their encoding."""
 MOST_STRANGE = 0.05
-"""Share of bytes beyond ASCII that text in UTF-8 may have, as in a mail around a dump."""
+"""Share of bytes beyond ASCII that a text may have if it is no UTF-8."""
 
 
 def _text(data: bytes) -> str | None:
@@ -87,11 +87,20 @@ def _text(data: bytes) -> str | None:
         if data.startswith(mark):
             return data.decode(encoding, "replace")
     strange = data.translate(None, _ASCII_TEXT)
-    if not data or len(strange) > MOST_STRANGE * len(data) or 0 in strange:
+    if not data or 0 in strange or (strange and _DMAR.match(data)):
         return None
-    if strange and _DMAR.match(data):
+    if len(strange) > MOST_STRANGE * len(data) and not _is_utf8(data, strange):
         return None
     return data.decode("utf-8", "replace")
+
+
+def _is_utf8(data: bytes, strange: bytes) -> bool:
+    """Whether all that is not ASCII is text in UTF-8, such as lines around columns."""
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return min(strange) > 0x7F
 
 
 def _split(blob: bytes) -> Iterator[bytes]:

@@ -80,7 +80,26 @@ FORMS: dict[str, Callable[[bytes], str]] = {
         f"fffff803`{ADDRESS + at:08x}  {row[:8].hex(' ')}-{row[8:].hex(' '):23}  {readable(row)}"
         for at, row in rows(data)
     ),
+    "WinDbg dq": lambda data: "\n".join(
+        f"fffff803`{ADDRESS + at:08x}  "
+        + " ".join(f"{each[:8]}`{each[8:]}" for each in words(row, 8).split())
+        for at, row in rows(data)
+    ),
     "od": od,
+    "od -Ad": lambda data: "\n".join(f"{at:07d} {row.hex(' ')}" for at, row in rows(data)),
+    "hexyl": lambda data: "\n".join(
+        f"\u2502{at:08x}\u2502 {row[:8].hex(' '):23} \u250a {row[8:].hex(' '):23} \u2502"
+        f"{readable(row[:8])}\u250a{readable(row[8:])}\u2502"
+        for at, row in rows(data)
+    ),
+    "Emacs": lambda data: "\n".join(
+        ["87654321  0011 2233 4455 6677 8899 aabb ccdd eeff  0123456789abcdef"]
+        + [f"{at:08x}: {row.hex(' ', -2):39}  {readable(row)}" for at, row in rows(data)]
+    ),
+    "table of Markdown": lambda data: (
+        "|offset|bytes|text|\n|---|---|---|\n"
+        + "\n".join(f"|{at:08x}|{row.hex(' ')}|{readable(row)}|" for at, row in rows(data))
+    ),
     "gdb": gdb,
     "kernel": kernel,
     "C array": lambda data: (
