@@ -45,7 +45,7 @@ from vtd.fuzz.properties import (
 )
 from vtd.fuzz.qemu import QemuTarget
 from vtd.fuzz.request_cases import request_cases
-from vtd.fuzz.shrinking import shrunk
+from vtd.fuzz.shrinking import is_sound, shrunk
 from vtd.fuzz.targets import (
     CaseFailedError,
     CommandTarget,
@@ -167,8 +167,20 @@ class _Expired(BaseException):
     """There is no time left; not an error, so that nobody looks for a smaller case of it."""
 
 
-def _never() -> bool:
+class _Ended(BaseException):
+    """A program ended over a case: to find a smaller one it has to be started for each try."""
+
+
+def _never(*_: object) -> bool:
     return False
+
+
+def _always(_: object) -> bool:
+    return True
+
+
+ANY_STEPS = "tables", "flags", "errors"
+"""Properties of which any steps are a case."""
 
 
 def run_job(
@@ -217,7 +229,7 @@ def run_job(
             raise _Expired from error
         except CaseFailedError as error:
             violations.append(Violation(f"{job.target}: {error}", case))
-            raise
+            raise _Ended from error
         except TargetError as error:
             broken.append(error)
             raise
@@ -231,7 +243,7 @@ def run_job(
         result.seeds.clear()
         if violations:
             result.failures.append(_failure(job, violations[-1]))
-    except Exception:
+    except (Exception, _Ended):
         if broken:
             raise broken[0] from None
         if not violations:
@@ -239,9 +251,17 @@ def run_job(
         found = violations[-1]
         if shrink:
             attempt = partial(_attempt, check, job.target)
-            found = shrunk(found, job.property, attempt, expired)
+            found = shrunk(found, attempt, expired, _soundness(job, found))
         result.failures.append(_failure(job, found))
     return result
+
+
+def _soundness(job: Job, found: Violation) -> Callable[[Case], bool]:
+    """Which cases without some of their commands still tell of the same failure."""
+    outside = job.target.startswith(("command:", "library:"))
+    if job.property in ANY_STEPS or (outside and found.difference is None):
+        return _always
+    return is_sound if outside else _never
 
 
 def _attempt(check: Callable[[Case, Tally], None], target: str, case: Case) -> Violation | None:

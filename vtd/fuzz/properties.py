@@ -56,6 +56,7 @@ class Violation(Exception):  # noqa: N818 - what a property reports
         self.why = why
         self.case = case
         self.outcomes = list(outcomes)
+        self.difference = difference
         self.mark: object = why if difference is None else difference._replace(number=0)
         """What cases that fail in the same way have in common."""
 

@@ -165,12 +165,13 @@ def test_a_shared_library_agrees_and_its_buggy_sister_is_caught(tmp_path: Path) 
     result = run_jobs(jobs)
     assert not result.failures, result.failures[0].why
     buggy = build(tmp_path, "-DBUGGY")
-    found = run_jobs(
-        jobs_of(["tables"], buggy, range(20)), enough=lambda total: bool(total.failures)
-    )
-    (failure,) = found.failures
-    assert failure.scenario is not None
-    assert len(failure.scenario["steps"]) < 12, failure.scenario["steps"]
+    for name in ("tables", "driver"):
+        found = run_jobs(
+            jobs_of([name], buggy, range(20)), enough=lambda total: bool(total.failures)
+        )
+        (failure,) = found.failures
+        assert failure.scenario is not None
+        assert len(failure.scenario["steps"]) < 12, failure.scenario["steps"]
 
 
 @pytest.mark.filterwarnings("default")

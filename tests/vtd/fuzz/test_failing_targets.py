@@ -81,7 +81,22 @@ def test_a_crash_is_a_finding_with_a_small_case_and_a_command(tmp_path: Path) ->
     (failure,) = result.failures
     assert "SIGABRT" in failure.why
     assert failure.scenario is not None
+    assert len(failure.scenario["steps"]) == 1
     assert f"--target {shlex.quote(name)} --seed 0" in failure.command
+
+
+def test_nothing_but_steps_are_left_out_of_what_a_program_dies_of(tmp_path: Path) -> None:
+    """It is started anew for each try: each has to count."""
+    deed = "open('started', 'a').write('x'); os.abort()"
+    name = f"command:{program(tmp_path, deed.replace('started', str(tmp_path / 'started')))}"
+    try:
+        result = run_job(Job("driver", name, 0))
+    finally:
+        close_targets()
+    (failure,) = result.failures
+    assert failure.scenario is not None
+    assert len(failure.scenario["steps"]) == 1
+    assert len((tmp_path / "started").read_text()) < 40
 
 
 def test_a_scenario_is_replayed_on_a_target(tmp_path: Path) -> None:
