@@ -249,11 +249,8 @@ class TableBuilder:
         geometry = self._geometry
         if rights not in RIGHTS or (rights == "-w" and geometry.kind is StageKind.FIRST):
             raise BuildError(f"rights {rights!r}: not rights of this kind of table")
-        return (
-            (geometry.read if rights[0] == "r" else 0)
-            | (geometry.write if rights[1] == "w" else 0)
-            | (geometry.user if user else 0)
-        )
+        read, write = (rights[0] == "r") * geometry.read, (rights[1] == "w") * geometry.write
+        return read | write | user * geometry.user
 
     def _first_mapped(self, depth: int, table: int, start: int, end: int) -> int | None:
         """Offset from ``start`` of the first mapped address in the range."""

@@ -46,6 +46,7 @@ FIRST, SECOND = first_stage_geometry(4, UNIT), second_stage_geometry(4, UNIT)
 def agrees(got: WalkExplanation, expected: oracle.Mapped | oracle.Failed) -> None:
     """The explanation has the oracle's outcome, and its last step says it."""
     last = got.steps[-1]
+    assert not any(step.reserved for step in got.steps if step.outcome is not WalkRule.RESERVED)
     if isinstance(expected, oracle.Failed):
         assert got.fault is not None
         assert got.physical is None
@@ -311,6 +312,7 @@ def test_a_page_is_for_users_if_the_walk_ends_and_every_entry_is() -> None:
     memory, outer, (first, _), second = make_nested()
     assert explain_walk(memory, second, PAGE).user
     assert explain_nested_walk(memory, first, second, 48, 0x4000_1234).user
+    assert not explain_nested_walk(memory, first, second, 48, 1 << 40).user
     outer.unmap(BIG, BIG)
     assert not explain_walk(memory, second, 1 << 40).user
     assert not explain_nested_walk(memory, first, second, 48, 0x4000_1234).user

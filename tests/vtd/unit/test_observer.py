@@ -203,6 +203,19 @@ def test_a_dirty_flag_is_set_before_the_page_is_found(mode: Mode) -> None:
     assert world.get("first1" if first else "second1") == new
 
 
+@pytest.mark.parametrize("missing", ["r", "rw"])
+def test_a_result_that_refused_its_request_is_seen_when_it_is_kept(missing: str) -> None:
+    world = World(Mode.SECOND, has(cm=1))
+    world.change("second1", **dict.fromkeys(missing, False))
+    started = world.start(Options(caches=AGGRESSIVE))
+    trace = traced(started)
+    assert started.admit() is None
+    kept = [step for step in trace.take() if step[:2] == ("kept", CacheName.IOTLB)]
+    [(_, _, key, entry)] = kept
+    assert key == ((world.source_id, None, False), world.address & -0x1000)
+    assert not entry.rights & READ
+
+
 def test_a_table_that_is_not_there_is_a_step_before_its_fault() -> None:
     world = World(Mode.SECOND)
     world.change("context", pasiddirptr=0x8000_0000)

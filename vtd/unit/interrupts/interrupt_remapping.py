@@ -68,7 +68,7 @@ class InterruptRemapping(Stateful):
         self.memory = memory
         self._snooped = memory.snooped if isinstance(memory, UnsnoopedMemory) else memory
         self._departures = options.departures
-        self.table = InterruptRemappingTableAddress(0)
+        self.table = InterruptRemappingTableAddress()
         """As latched by GCMD.SIRTP."""
         self.new_table: InterruptRemappingTableAddress | None = None
         """What SIRTP has set, while the old one is still in use (6.7)."""

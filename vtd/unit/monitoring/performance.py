@@ -330,17 +330,17 @@ class PerformanceMonitoring(Stateful):
         for number in range(self.counters):
             self.disable(number)
             for register in settings:
-                registers[register, number] = register(0)
+                registers[register, number] = register()
         for index in range(-(-self.counters // _BITS_PER_STATUS)):
             registers[r.PerformanceMonitoringOverflowStatus, index] = (
-                r.PerformanceMonitoringOverflowStatus(0)
+                r.PerformanceMonitoringOverflowStatus()
             )
 
     def reset_values(self) -> None:
         """Reset All Perfmon Counter Values."""
         for number in range(self.counters):
             self._registers[r.PerformanceMonitoringCounter, number] = (
-                r.PerformanceMonitoringCounter(0)
+                r.PerformanceMonitoringCounter()
             )
 
     def freeze(self) -> None:

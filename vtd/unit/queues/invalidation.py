@@ -137,7 +137,7 @@ class InvalidationQueue(Stateful):
     def stop(self) -> None:
         """QIE 1 to 0: the head goes back to 0 (11.4.4.1)."""
         self._carry_out_pending()
-        self._registers[InvalidationQueueHead] = InvalidationQueueHead(0)
+        self._registers[InvalidationQueueHead] = InvalidationQueueHead()
 
     def run(self) -> None:
         """Carry out descriptors until the queue is empty, blocked or in error.

@@ -72,4 +72,4 @@ def is_compressed(departures: Departures) -> bool:
 def reset(departures: Departures, registers: RegisterFile) -> None:
     """What the registers hold after reset beyond what they declare: nothing (11.4.11.5)."""
     if departures.unmask_page_request_event:
-        registers[PageRequestEventControl] = PageRequestEventControl(0)
+        registers[PageRequestEventControl] = PageRequestEventControl()

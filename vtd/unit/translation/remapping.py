@@ -64,7 +64,7 @@ class Remapping(Stateful):
         """Of the same: what it knows of each device, to see what changed."""
         self.new_root: RootTableAddress | None = None
         """What SRTP has set, while the old one is still in use (6.6)."""
-        self.root = RootTableAddress(0)
+        self.root = RootTableAddress()
 
     def set_root(self, latched: RootTableAddress, status: GlobalStatus) -> None:
         """SRTP: from now on, or by policy in a running unit from the global invalidation on."""

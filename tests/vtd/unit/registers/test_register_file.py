@@ -36,6 +36,7 @@ from vtd.unit.monitoring.performance import capability_registers
 from vtd.unit.registers.capabilities import PROFILES, Capabilities
 from vtd.unit.registers.register_file import RegisterFile, RegisterWrite
 from vtd.unit.registers.register_map import overlaps, register_map
+from vtd.unit.unit import implementation_registers
 
 XEON = PROFILES["xeon"]
 RANGES = {0x100: 0x50A}
@@ -447,3 +448,18 @@ def test_registers_of_counters_are_aligned_and_apart_from_all_others(counters: i
     ]
     assert len(values) == counters
     assert min(values) >= 0x1000  # above what other registers may be in
+
+
+@pytest.mark.section("11.4.13.3", "11.4.13.4")
+def test_two_offset_registers_in_one_constant_do_not_touch_each_other() -> None:
+    constants = capability_registers(1)
+    constants[0x310] |= 1 << 32  # the lowest bit of the freeze offset
+    unit = capabilities(pms=1)
+    places = register_map(unit.features, unit.cap, unit.ecap, constants)
+    assert places[PerformanceMonitoringRequesterIdFilter, 0] == 0x600 + 8
+
+
+@pytest.mark.section("11.4.12.1")
+def test_a_unit_with_memory_types_has_ten_ranges_besides_the_fixed_ones() -> None:
+    file = RegisterFile(XEON, implementation_registers(XEON))
+    assert file.read(0x100, 8) == 10 | 1 << 8 | 1 << 10  # VCNT, FIX, WC
