@@ -298,8 +298,8 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "the queue goes on behind an error",
         QUEUE,
-        "and not registers[FaultStatus] & _STOPPED\n",
-        "\n",
+        " or registers[FaultStatus] & _STOPPED:",
+        ":",
         "vectors",
     ),
     Mutant(
