@@ -107,11 +107,12 @@ def page_of_targets(results: list[tuple[Mutant, Found | None]]) -> str:
     )
 
 
-def plant(mutant: Mutant, folder: Path) -> None:
-    """Copy the packages and change one of them."""
+def plant(mutant: Mutant | None, folder: Path) -> None:
+    """Copy the packages, and change one of them."""
     for package in PACKAGES:
         shutil.copytree(ROOT / package, folder / package)
-    (folder / mutant.file).write_text(changed(mutant))
+    if mutant is not None:
+        (folder / mutant.file).write_text(changed(mutant))
 
 
 def changed(mutant: Mutant) -> str:
@@ -129,13 +130,18 @@ def changed(mutant: Mutant) -> str:
     return text
 
 
+def command_of(folder: Path) -> str:
+    """The copy in a folder as a target of ``vtd fuzz``."""
+    inside = ["env", "-C", str(folder), sys.executable, "-c", TARGET]
+    return f"command:{shlex.join(inside)}"
+
+
 def hunt(mutant: Mutant, folder: Path, seconds: float) -> Found | None:
     """How what the mutant names finds it; None if it does not."""
     kind, _, name = mutant.found_by.rpartition(":")
     where, words = folder, [HUNTER, name, "", str(seconds)]
     if kind == "target":
-        inside = shlex.join(["env", "-C", str(folder), sys.executable, "-c", TARGET])
-        where, words = ROOT, [HUNTER, name, f"command:{inside}", str(seconds / 2)]
+        where, words = ROOT, [HUNTER, name, command_of(folder), str(seconds / 2)]
     elif name == "vectors":
         words = [REPLAYER, str(ROOT / "tests" / "vectors")]
     try:
@@ -161,8 +167,7 @@ FUZZED = 30.0
 
 def fuzz(folder: Path) -> Found | None:
     """How ``vtd fuzz --target`` finds the copy in a folder; None if it does not."""
-    inside = shlex.join(["env", "-C", str(folder), sys.executable, "-c", TARGET])
-    words = ["--target", f"command:{inside}", "--seconds", str(FUZZED), "--jobs", "1"]
+    words = ["--target", command_of(folder), "--seconds", str(FUZZED), "--jobs", "1"]
     before = getrusage(RUSAGE_CHILDREN)
     run = subprocess.run(
         [sys.executable, "-m", "vtd.cli", "fuzz", *words, "--format", "json", "--save", folder],

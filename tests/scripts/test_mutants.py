@@ -1,9 +1,12 @@
 """Every planted bug has its place in the packages as they are now."""
 
+from pathlib import Path
+
 import pytest
 
-from scripts.mutants import ROOT, Found, changed, page, page_of_targets
+from scripts.mutants import ROOT, Found, changed, command_of, page, page_of_targets, plant
 from scripts.planted_bugs import MUTANTS, OF_UNITS_IN_THE_FIELD, Mutant
+from vtd.fuzz.campaign import close_targets, default_properties, jobs_of, run_job
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
@@ -32,6 +35,29 @@ def test_there_are_sixty_bugs_of_the_unit_with_names_of_their_own() -> None:
 
 def test_bugs_of_units_in_the_field_are_planted_ones() -> None:
     assert set(OF_UNITS_IN_THE_FIELD) <= {mutant.name for mutant in MUTANTS}
+
+
+def fails(mutant: Mutant | None, folder: Path) -> bool:
+    """Whether eight seeds of ``vtd fuzz --target`` find that a copy of the engine is not right."""
+    plant(mutant, folder)
+    target = command_of(folder)
+    jobs = jobs_of(default_properties(target), target, range(8))
+    try:
+        return any(run_job(job, shrink=False).failures for job in jobs)
+    finally:
+        close_targets()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", OF_UNITS_IN_THE_FIELD)
+def test_a_bug_of_a_unit_in_the_field_is_found_from_outside(name: str, tmp_path: Path) -> None:
+    (mutant,) = (each for each in MUTANTS if each.name == name)
+    assert fails(mutant, tmp_path)
+
+
+@pytest.mark.slow
+def test_the_engine_itself_as_a_target_fails_nothing(tmp_path: Path) -> None:
+    assert not fails(None, tmp_path)
 
 
 def test_the_page_of_targets_says_what_was_found() -> None:

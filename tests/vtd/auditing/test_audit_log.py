@@ -14,10 +14,13 @@ from hypothesis import strategies as st
 from vtd.auditing.audit_log import AuditLogError, audit_log
 from vtd.auditing.debt import Debt
 from vtd.auditing.lint import lint_log
+from vtd.layouts.descriptors import DeviceTlbInvalidateDescriptor
+from vtd.layouts.entries import TranslationType
+from vtd.layouts.registers import ExtendedCapability
 from vtd.unit.observer import CacheName
 
 CAPTURES = Path(__file__).resolve().parents[2] / "captures"
-HEAD = {
+HEAD: dict[str, Any] = {
     "unit": {
         "version": "0x10",
         "cap": "0x80d2008c222f0606",
@@ -128,6 +131,29 @@ def test_a_unit_that_is_not_there_is_named() -> None:
 
 def test_a_descriptor_counts_as_the_invalidation_it_is() -> None:
     assert not audit_log(lines(DMA, CHANGE, PAGE_INVALIDATION, DMA)).findings
+
+
+@pytest.mark.parametrize("told", [False, True])
+def test_a_device_tlb_that_was_forgotten_is_found_in_a_log(told: bool) -> None:
+    """Table 28: the page goes, its iotlb_inv is given, and the device goes on or is told."""
+    unit = {**HEAD["unit"], "ecap": hex(0xF00F4A | ExtendedCapability.of(dt=True))}
+    device = {"device": "nic", "iova": "0x0", "count": 1, "no_write": False}
+    everything = DeviceTlbInvalidateDescriptor.of(sid=0x10, s=True, addr=0x7FFF_FFFF_FFFF_F000)
+    steps: list[dict[str, Any]] = [
+        {**HEAD, "unit": unit},
+        *SETUP,
+        store(0x2100, 0x10001 | TranslationType.DEVICE_TLB << 2),
+        {"op": "ats_translate", **device},
+        store(0x13000, 0),
+        PAGE_INVALIDATION,
+        {"op": "invalidate", "descriptor": hex(everything)}
+        if told
+        else {"op": "translated_write", "device": "nic", "address": "0x80000", "hex": "78"},
+    ]
+    findings = audit_log(map(json.dumps, steps)).findings
+    missing = [finding.use.missing for finding in findings if isinstance(finding.use, Debt)]
+    assert missing == ([] if told else ["dev_tlb_inv of 00:02.0, address 0x0"])
+    assert len(findings) == len(missing)
 
 
 def test_an_invalidation_before_the_write_comes_too_early() -> None:

@@ -57,6 +57,9 @@ def test_what_the_audit_finds_fails_the_test_itself(
 MORE = """
 import pytest
 from hypothesis import given, strategies as st
+from vtd.layouts.descriptors import DeviceTlbInvalidateDescriptor, IotlbInvalidateDescriptor
+from vtd.layouts.registers import IotlbGranularity
+from vtd.software.queue_driver import QueueDriver
 pytest_plugins = ()
 
 def tables(memory, source_id=8):
@@ -79,6 +82,34 @@ def test_known(vtd_platform, vtd_audit):
     assert port.write(0, b"1").ok
     vtd_platform.memory.write(0x13000, bytes(8))
     port.write(0, b"2")
+
+def device_tlb(platform, told):
+    # of a device that has the translation of a page that goes
+    memory, unit = platform.memory, platform.unit
+    tables(memory)
+    memory.write(0x2080, (0x10005).to_bytes(8, "little"))
+    start(unit)
+    queue = QueueDriver(unit, memory, 0x20000, 0x21000)
+    queue.enable()
+    unit.write_register(0x18, 4, 1 << 31 | 1 << 26)
+    port = platform.port(8)
+    given = port.translate(0, 1).entries[0]
+    memory.write(0x13000, bytes(8))
+    queue.submit(IotlbInvalidateDescriptor.of(g=IotlbGranularity.DOMAIN, did=7))
+    if told:
+        queue.submit(DeviceTlbInvalidateDescriptor.of(sid=8, s=True, addr=0x7FFF_FFFF_FFFF_F000))
+    assert queue.wait()
+    if not told:
+        port.write_translated(given.address, b"x")
+
+@pytest.mark.xfail(strict=True)
+@pytest.mark.vtd_profile("viommu")
+def test_device_tlb_forgotten(vtd_platform, vtd_audit):
+    device_tlb(vtd_platform, told=False)
+
+@pytest.mark.vtd_profile("viommu")
+def test_device_tlb_told(vtd_platform, vtd_audit):
+    device_tlb(vtd_platform, told=True)
 
 @given(st.binary(min_size=1, max_size=8))
 def test_given(vtd_platforms, data):
@@ -132,14 +163,17 @@ def test_factories_go_with_given_xfail_and_several_units(
     result = pytester.runpytest(
         "-p", "vtd.auditing.pytest_plugin", "-p", "no:cacheprovider", "--vtd-coverage"
     )
-    result.assert_outcomes(passed=4, xfailed=2)
+    result.assert_outcomes(passed=5, xfailed=3)
     result.stdout.fnmatch_lines(
         [
             "*reached by these tests*",
             "fault reasons: 2",
             "*01h*",
             "*06h*",
-            "descriptors: 0",
+            "descriptors: 3",
+            "*1 dev_tlb_inv",
+            "*2 inv_wait",
+            "*2 iotlb_inv DOMAIN",
             "descriptors not reached: cc_inv GLOBAL, *",
         ]
     )
