@@ -31,6 +31,10 @@ _READ = re.compile(
 )
 """Address and value of one read, of 4 or of 8 bytes."""
 _PAIRS = re.compile(r"(?:\s*(?:0x)?[0-9a-f]{5,16}){2,}\s*", re.IGNORECASE | re.ASCII)
+_FILE = re.compile(
+    r"(/intel-iommu/(?:address|cap|ecap|version))(?: <==)?[ \t]*\n[\s>|]*([0-9a-f:]+)(?=\s|$)"
+)
+"""A file of sysfs by its name, and what is in it on the next line."""
 PAGE = 0x1000
 LEAST_CAP, LEAST_ECAP = 1 << 24, 1 << 8
 """Registers are larger: the places of fault records and of IOTLB registers are in them."""
@@ -48,7 +52,7 @@ class NamedRegisters(NamedTuple):
 
 def named_registers(text: str) -> list[NamedRegisters]:
     """The units whose registers are named; else those whose memory is shown, or bare pairs."""
-    return [*_named(text)] or [*_shown(text)] or [*_pairs(text)]
+    return [*_named(_FILE.sub(r"\1:\2", text))] or [*_shown(text)] or [*_pairs(text)]
 
 
 class _Unit:

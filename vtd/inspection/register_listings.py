@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from itertools import pairwise
 from typing import NamedTuple
 
 from vtd.inspection.register_lines import named_registers
 
+_QUOTE = " \t>|"
 _HEX = r"(?:0x)?([0-9a-fA-F]+)"
 _LINUX = re.compile(
     rf"(?:DMAR: (\S+): reg_base_addr|IOMMU(?: \d+)?) {_HEX}:? ver (\d+):(\d+) "
@@ -60,8 +62,9 @@ def listed_units(text: str) -> list[ListedUnit]:
 
 def _log_lines(text: str) -> Iterator[ListedUnit]:
     base = None
-    for line in text.splitlines():
-        if match := _LINUX.search(line) or _FREEBSD.search(line):
+    for line, following in pairwise([*text.splitlines(), ""]):
+        wrapped = f"{line} {following.lstrip(_QUOTE)}"
+        if match := _LINUX.search(line) or _FREEBSD.search(line) or _LINUX.search(wrapped):
             name, address, major, minor, cap, ecap = match.groups()
             version = int(major) << 4 | int(minor)
             where = int(address, 16)

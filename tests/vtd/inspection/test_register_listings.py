@@ -10,6 +10,8 @@ UNIT = ListedUnit("dmar0", 0xFED90000, 0x10, 0xD2008C40660462, 0xF050DA)
 FORMS = {
     "Linux": "[ 0.1] DMAR: dmar0: reg_base_addr fed90000 ver 1:0 cap d2008c40660462 ecap f050da",
     "Linux, quoted": "> DMAR: dmar0: reg_base_addr fed90000 ver 1:0 cap d2008c40660462 ecap f050da",
+    "Linux, wrapped": "> [ 0.1] DMAR: dmar0: reg_base_addr fed90000 ver 1:0 cap\n"
+    "> d2008c40660462 ecap f050da\n> [ 0.2] DMAR: dmar1: x",
     "older Linux": "IOMMU fed90000: ver 1:0 cap d2008c40660462 ecap f050da",
     "oldest Linux": "IOMMU 0 0xfed90000: ver 1:0 cap 0xd2008c40660462 ecap 0xf050da",
     "Xen": "(XEN) [VT-D]drhd->address = fed90000 iommu->reg = ffff82c000203000\n"
@@ -39,6 +41,14 @@ BARE = {
             ("address", "fed90000"), ("cap", "d2008c40660462"), ("domains_supported", "65536"),
             ("ecap", "f050da"), ("version", "1:0"),
         )
+    ),
+    "head of sysfs": "".join(
+        f"==> /sys/class/iommu/dmar0/intel-iommu/{name} <==\n{value}\n\n"
+        for name, value in (("address", "fed90000"), ("cap", "d2008c40660462"), ("ecap", "f050da"))
+    ),
+    "cat in a shell": "".join(
+        f"$ cat /sys/class/iommu/dmar0/intel-iommu/{name}\n{value}\n"
+        for name, value in (("ecap", "f050da"), ("version", "1:0"), ("cap", "d2008c40660462"))
     ),
     "in words": "Capability Register: 0xd2008c40660462\nExtended Capability Register: 0xf050da",
     "two lines": "cap  d2008c40660462\necap f050da",
