@@ -1,14 +1,17 @@
 """Reserved memory of a platform, from the memory map in whatever form it was kept.
 
-Reads ``/proc/iomem``, the E820 or EFI lines of a boot log (Linux, Xen, FreeBSD), the UEFI shell's
-``memmap``, and E820 entries in JSON. Reserved is what firmware keeps to itself at run time: E820
-types 2 and 4, and EFI's reserved, runtime and ACPI NVS memory.
+Reads ``/proc/iomem``, ``/sys/firmware/memmap``, the E820 or EFI lines of a boot log (Linux, Xen,
+FreeBSD, coreboot, SeaBIOS), the UEFI shell's ``memmap``, and E820 entries in JSON. Reserved is what
+firmware keeps to itself at run time: E820 types 2 and 4, and EFI's reserved, runtime and ACPI NVS
+memory.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from itertools import pairwise
 
 from vtd.dmar.json_text import is_json, json_list
 from vtd.dmar.ranges import RangeSet
@@ -36,9 +39,17 @@ _FORMS = (
     # Xen, new and old
     (re.compile(rf"\(XEN\) +\[{_NUMBER}, {_NUMBER}\] \((.*)\)"), 1),
     (re.compile(rf"\(XEN\) +{_NUMBER} - {_NUMBER} \((.*)\)"), 0),
+    # coreboot, SeaBIOS
+    (re.compile(r"\d\. ([0-9a-f]{16})-([0-9a-f]{16}): (\S.*)"), 1),
+    (re.compile(r"\d: ([0-9a-f]{16}) - ([0-9a-f]{16}) = (\d+)"), 0),
 )
 """Lines of boot logs: start, end, name; and what to add to the end to have it exclusive."""
+_CUT = re.compile(r"BIOS-e820: \[mem[^\]]*(?:\](?: ACPI)?)?\s*$")
+"""A line that a mail wrapped."""
 _EFI = re.compile(rf"efi: mem\d+: \[?([\w ]+?) *\|.*range=\[{_NUMBER}-{_NUMBER}([\])])")
+_OLD_EFI = re.compile(rf"EFI: mem\d+: type=(\d+), .*range=\[{_NUMBER}-{_NUMBER}\)")
+EFI_TYPES = {"0": "reserved", "5": "runtime code", "6": "runtime data", "10": "acpi nvs"}
+_SYSFS = re.compile(r"/memmap/(\d+)/(start|end|type):\s*(?:0x)?(.*?)\s*$", re.ASCII)
 _SHELL = re.compile(r"[\s>|]*([A-Za-z_]+) +([0-9A-F]{16})-([0-9A-F]{16}) +[0-9A-F]{16}\b.*")
 _FREEBSD = re.compile(r"SMAP type=0*([0-9a-f]+) base=([0-9a-f]+) len=([0-9a-f]+)")
 _IOMEM = re.compile(r"[\s>|]*([0-9a-f]+)-([0-9a-f]+) : (.*)", re.ASCII)
@@ -65,7 +76,7 @@ def _ranges(text: str) -> Iterator[tuple[int, int]]:
     if is_json(text):
         return _json_ranges(text)
     lines = text.splitlines()
-    for read in (_logged, _efi, _freebsd, _shell):
+    for read in (_logged, _efi, _freebsd, _shell, _sysfs):
         found = list(read(lines))
         if found:
             return ((start, end) for start, end, kind in found if _is_reserved(kind))
@@ -78,14 +89,17 @@ def _is_reserved(kind: str) -> bool:
 
 
 def _logged(lines: list[str]) -> Iterator[tuple[int, int, str]]:
-    for line in lines:
+    for line, following in pairwise([*lines, ""]):
+        whole = f"{line} {following.lstrip(' >|')}" if _CUT.search(line) else line
         for form, last in _FORMS:
-            if match := form.search(line):
+            if match := form.search(whole):
                 yield int(match[1], 16), int(match[2], 16) + last, match[3]
                 break
 
 
 def _efi(lines: list[str]) -> Iterator[tuple[int, int, str]]:
+    for match in filter(None, map(_OLD_EFI.search, lines)):
+        yield int(match[2], 16), int(match[3], 16), EFI_TYPES.get(match[1], "")
     for match in filter(None, map(_EFI.search, lines)):
         yield int(match[2], 16), int(match[3], 16) + (match[4] == "]"), match[1]
 
@@ -99,6 +113,15 @@ def _freebsd(lines: list[str]) -> Iterator[tuple[int, int, str]]:
 def _shell(lines: list[str]) -> Iterator[tuple[int, int, str]]:
     for match in filter(None, map(_SHELL.fullmatch, lines)):
         yield int(match[2], 16), int(match[3], 16) + 1, match[1]
+
+
+def _sysfs(lines: list[str]) -> Iterator[tuple[int, int, str]]:
+    entries: dict[str, dict[str, str]] = {}
+    for match in filter(None, map(_SYSFS.search, lines)):
+        entries.setdefault(match[1], {})[match[2]] = match[3]
+    for each in entries.values():
+        with suppress(KeyError, ValueError):
+            yield int(each["start"], 16), int(each["end"], 16) + 1, each["type"]
 
 
 def _iomem(texts: list[str]) -> Iterator[tuple[int, int]]:

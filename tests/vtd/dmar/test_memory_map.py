@@ -72,6 +72,40 @@ FORMS = {
 [    0.000000] BIOS-e820: [mem 0x000000007a000000-0x000000007affffff] reserved
 [    0.000000] BIOS-e820: [mem 0x000000007b000000-0x000000007b000fff] ACPI NVS
 """,
+    "Linux, wrapped by mail": """\
+> [    0.000000] BIOS-e820: [mem 0x0000000000001000-0x000000000009efff]
+> usable
+> [    0.000000] BIOS-e820: [mem
+> 0x000000007a000000-0x000000007affffff] reserved
+> [    0.000000] BIOS-e820: [mem 0x000000007b000000-0x000000007b000fff] ACPI
+> NVS
+""",
+    "EFI of Linux before 4.0": """\
+EFI: mem00: type=7, attr=0xf, range=[0x0000000000001000-0x000000000009f000) (0MB)
+EFI: mem01: type=0, attr=0xf, range=[0x000000007a000000-0x000000007b000000) (16MB)
+EFI: mem02: type=10, attr=0xf, range=[0x000000007b000000-0x000000007b001000) (0MB)
+""",
+    "sysfs": """\
+/sys/firmware/memmap/0/end:0x9efff
+/sys/firmware/memmap/0/start:0x1000
+/sys/firmware/memmap/0/type:System RAM
+/sys/firmware/memmap/1/end:0x7affffff
+/sys/firmware/memmap/1/start:0x7a000000
+/sys/firmware/memmap/1/type:Reserved
+/sys/firmware/memmap/2/end:0x7b000fff
+/sys/firmware/memmap/2/start:0x7b000000
+/sys/firmware/memmap/2/type:ACPI Non-volatile Storage
+""",
+    "coreboot": """\
+ 0. 0000000000001000-000000000009efff: RAM
+ 1. 000000007a000000-000000007affffff: RESERVED
+12. 000000007b000000-000000007b000fff: ACPI NVS
+""",
+    "SeaBIOS": """\
+  0: 0000000000001000 - 000000000009f000 = 1 RAM
+  1: 000000007a000000 - 000000007b000000 = 2 RESERVED
+  2: 000000007b000000 - 000000007b001000 = 4 NVS
+""",
     "Linux before 3.1": """\
  BIOS-e820: 0000000000001000 - 000000000009f000 (usable)
  BIOS-e820: 000000007a000000 - 000000007b000000 (reserved)
