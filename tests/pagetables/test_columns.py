@@ -16,7 +16,7 @@ from pagetables.bits import Implementation
 from pagetables.build import FramePool, TableBuilder
 from pagetables.columns import Columns
 from pagetables.extents import ListingLimitError, Page
-from pagetables.geometry import StageKind, first_stage_geometry
+from pagetables.geometry import StageKind, first_stage_geometry, second_stage_geometry
 from pagetables.memory import PhysicalMemory
 from pagetables.walk import Stage, WalkFault, place, walk
 from tests.support.strategies import (
@@ -291,3 +291,15 @@ def test_pages_at_the_edges_of_both_halves_of_the_address_space_are_canonical(le
         builder.map(address, 0x8000, PAGE)
     listed, _, _ = check_one_stage(memory, Stage(geometry, builder.root), None, None)
     assert tuple(page.address for page in listed) == edges
+
+
+@pytest.mark.parametrize("width", [30, 39])
+def test_what_begins_at_the_width_is_not_listed(width: int) -> None:
+    memory = PhysicalMemory()
+    memory.add_region(0, 64 * PAGE)
+    geometry = second_stage_geometry(4, UNIT)
+    builder = TableBuilder(memory, geometry, FramePool(0, 64 * PAGE))
+    builder.map((1 << width) - PAGE, 0, PAGE)
+    builder.map(1 << width, 0, 1 << 30)
+    pages, _, _ = check_one_stage(memory, Stage(geometry, builder.root), width, None)
+    assert [page.address for page in pages] == [(1 << width) - PAGE]

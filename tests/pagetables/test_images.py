@@ -124,6 +124,21 @@ def test_a_core_is_loaded_with_its_zero_memory(tmp_path: Path) -> None:
     assert memory.read(0x4000, 4) == b"low\0"
 
 
+@pytest.mark.parametrize(("size", "loads"), [(32, True), (31, False)])
+def test_a_core_of_32_bits_has_segment_headers_of_32_bytes(
+    tmp_path: Path, size: int, loads: bool
+) -> None:
+    header = b"\x7fELF\1\1\1" + bytes(9)
+    header += struct.pack("<HHIIIIIHHHHHH", 4, 3, 1, 0, 52, 0, 0, 52, size, 1, 40, 0, 0)
+    segment = struct.pack("<IIIIIIII", 1, 84, 0x4000, 0x4000, 3, PAGE, 7, 1)
+    if loads:
+        memory, image = load(tmp_path, header + segment + b"low")
+        assert image == Image(ImageFormat.ELF_CORE, ((0x4000, 0x5000),))
+        assert memory.read(0x4000, 4) == b"low\0"
+    else:
+        refused(tmp_path, header + segment + b"low", "e_phentsize: 31 is too small")
+
+
 def test_cores_need_an_extra_and_say_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "elftools.elf.elffile", None)
     refused(tmp_path, elf_core((0, b"x", 1)), r"in the clone, .* or pip install '\.\[cores\]'$")
