@@ -29,6 +29,12 @@ from vtd.logs.topic import candidates, is_about
 
 MOST_JOINED = 4
 """Lines that one message may have been broken into."""
+LEAST_WRAPPED = 40
+"""Characters of the shortest line, time and host included, that a mail program breaks."""
+MOST_WORDS_IN_FRONT = 3
+"""As in ``DMAR: [Firmware Bug]:``."""
+SAME_HEAD = 6
+"""Characters that lines behind times and hosts mostly have in common, and their rests do not."""
 LONGEST = 4096
 """Characters of a line that are looked at together; no message is longer."""
 MOST_SHAPES = 10_000
@@ -59,6 +65,10 @@ _RUN_ON = re.compile(
     re.ASCII,
 )
 """Where another message begins in a line that lost its line feeds, or that two processors wrote."""
+_BEGINS = re.compile(
+    r"(?:DMAR|dmar|IOMMU|Intel-IOMMU|PCI-DMA|VT-d|\[VT-D\])[\w-]*(?: \d+)?:", re.ASCII
+)
+"""A text that is no rest of another."""
 _FACT = re.compile(platform_facts.WORDS)
 _STATUS = re.compile(r"fault status reg (?:0x)?([0-9a-f]+)", re.ASCII)
 _VALUE = re.compile(r"\b(?:0x)?[0-9a-f]*[0-9][0-9a-f]*\b", re.ASCII)
@@ -109,10 +119,30 @@ class Log(NamedTuple):
 def read_log(lines: Iterable[str]) -> Log:
     """Read the lines of a log, numbered from 1."""
     reader = _Reader()
+    previous = ""
     for number, line, is_candidate in candidates(lines):
+        if line[:SAME_HEAD] != previous[:SAME_HEAD] and reader.mends(number, previous, line):
+            previous = f"{previous.rstrip()} {strip(line).text}"
+            continue
         if is_candidate or reader.is_open:
             reader.read(number, line, is_candidate)
+        previous = line
     return reader.finish()
+
+
+def is_wrapped(previous: str, line: str) -> bool:
+    """Whether a line may be the rest of the one before, which a mail program wrapped."""
+    return (
+        len(previous) >= LEAST_WRAPPED
+        and not strip(line).has_head
+        and strip(line).text != ""
+        and strip(previous).has_head
+    )
+
+
+def message_of(text: str) -> Message | None:
+    """The known kind of a text that is a message by itself."""
+    return CATALOGUE.find(text) if is_about(text) else None
 
 
 class _Open(NamedTuple):
@@ -130,6 +160,17 @@ class _Open(NamedTuple):
     def text(self) -> str:
         """The line without what stands in front of its message."""
         return strip(self.whole).text
+
+
+@dataclass
+class _Latest:
+    """The last line of a known kind, which may have been wrapped."""
+
+    message: Message
+    lines: list[LogLine]
+    """Where it is counted, as the last one."""
+    last: int
+    """The number of the line that it ends with."""
 
 
 class _Shape(NamedTuple):
@@ -151,6 +192,7 @@ class _Reader:
         self._groups: dict[tuple[Weight, str], MessageGroup] = {}
         self._queue_events: list[list[LogLine]] = []
         self._open: _Open | None = None
+        self._latest: _Latest | None = None
         self._repeated: dict[tuple[object, ...], tuple[FaultGroup, int | None]] = {}
         """Groups, and their reasons, by what their lines say apart from the address."""
         self._shapes: dict[str, _Shape] = {}
@@ -159,6 +201,33 @@ class _Reader:
     def is_open(self) -> bool:
         """Whether the last line may go on in the next."""
         return self._open is not None
+
+    def mends(self, number: int, previous: str, line: str) -> bool:
+        """Whether a line is the rest of the one before, and counted in as that.
+
+        The one before is of no kind without its rest, of one that others begin with, or cut short
+        within its message.
+        """
+        if self._open is not None or not is_wrapped(previous, line):
+            return False
+        latest = self._latest if self._latest and self._latest.last == number - 1 else None
+        start, text = strip(previous).text, strip(line).text
+        message = message_of(f"{start} {text}")
+        stands_alone = _BEGINS.match(text) or message_of(text) or read_fault(text, number)
+        if message is None or stands_alone:
+            return False
+        first = number - 1
+        if latest is not None:
+            if latest.message.weight is Weight.PROBLEM is not message.weight:
+                return False
+            first = latest.lines.pop().line
+        elif message_of(start) is not None:
+            return False
+        whole = f"{previous.rstrip()} {text}"
+        self._add_message(first, whole, message, last=number)
+        if _FACT.search(whole):
+            self._facts.read(whole)
+        return True
 
     def read(self, number: int, line: str, is_candidate: bool) -> None:
         """Read the next line; those that are no candidates may be left out while none is open."""
@@ -223,12 +292,13 @@ class _Reader:
         self._close()
         for fault in self._pairing.give_up():
             self._add(fault)
-        for event in self._queue_events:
+        for event in filter(None, self._queue_events):
             error = read_queue_error([line.text for line in event])
             group = self._group(Weight.PROBLEM, error.meaning, error.look_at)
             group.lines += event
         order = list(Weight)
-        messages = sorted(self._groups.values(), key=lambda group: order.index(group.weight))
+        groups = (group for group in self._groups.values() if group.lines)
+        messages = sorted(groups, key=lambda group: order.index(group.weight))
         return Log(self._faults.folded(), messages, self._facts)
 
     def _read_about(self, number: int, line: str, shape: str, has_fact: bool) -> None:
@@ -296,8 +366,16 @@ class _Reader:
         return True
 
     def _join_message(self, opened: _Open, text: str, joined: list[str]) -> bool:
-        """A line that is of a known kind together with its rest, which is of none by itself."""
-        if opened.began or CATALOGUE.find(text) is not None:
+        """A line that is of a known kind together with its rest, which is of none by itself.
+
+        Or one of which no more is left than the words in front of its message.
+        """
+        is_start = (
+            opened.message is None
+            and len(opened.text.split()) <= MOST_WORDS_IN_FRONT
+            and strip(opened.whole).has_head
+        )
+        if opened.began or (message_of(text) is not None and not is_start):
             return False
         found = ((each, CATALOGUE.find(each)) for each in joined)
         for line, message in found:
@@ -343,14 +421,15 @@ class _Reader:
         self._dump = TableDump()
         self._faults.add(fault)
 
-    def _add_message(self, number: int, text: str, message: Message) -> None:
+    def _add_message(self, number: int, text: str, message: Message, last: int = 0) -> None:
         line = LogLine(number, text)
         if message is linux_units.QUEUE_ERROR:
             events = self._queue_events
-            if events and number - events[-1][-1].line <= SAME_EVENT:
+            if events and (not events[-1] or number - events[-1][-1].line <= SAME_EVENT):
                 events[-1].append(line)
             else:
                 events.append([line])
+            self._latest = _Latest(message, events[-1], last or number)
             return
         meaning, look_at = message.meaning, message.look_at
         if message is linux_units.FAULT_STATUS and (match := _STATUS.search(text)):
@@ -360,7 +439,9 @@ class _Reader:
         elif message is linux_mapping.DUMP_ENTRY or message is linux_mapping.DUMP_END:
             self._dump.read(text)
             self._faults.add_dump(self._dump.level, self._dump.contradiction(self._reason))
-        self._group(message.weight, meaning, look_at).lines.append(line)
+        lines = self._group(message.weight, meaning, look_at).lines
+        lines.append(line)
+        self._latest = _Latest(message, lines, last or number)
 
     def _group(self, weight: Weight, key: str, look_at: str | None) -> MessageGroup:
         group = self._groups.get((weight, key))

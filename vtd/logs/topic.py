@@ -21,7 +21,7 @@ _TOPIC = re.compile(
 """Words that only lines about remapping have, and those of faults."""
 _WORDS = (
     *("dmar", "iommu", "vt-d", "vtd", "drhd", "remap", "irte", "pasid", "rmrr", "prq", "ioasid"),
-    *("identity map", "iova", "iotlb", ": failed to allocate bitmap"),
+    *("identity map", "iova", "iotlb", ": failed to allocate "),
     *(word.lower() for word in FAULT_WORDS),
 )
 """One of these is in lower case in every line that ``_TOPIC`` finds."""

@@ -1,9 +1,13 @@
 """A log as a whole: all lines are accounted for, halves find each other, breaks are mended."""
 
+from textwrap import wrap
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from scripts.log_coverage import formats, sample
+from vtd.logs.catalogue import linux_core
 from vtd.logs.fault import LoggedFault, RequestKind, fold
 from vtd.logs.log import Log, read_log
 from vtd.logs.message import Weight
@@ -81,6 +85,52 @@ def test_a_message_that_was_wrapped_is_known() -> None:
     log = read("[  0.1] DMAR: [Firmware Bug]: Your BIOS is broken; DMAR reported at\naddress 0!\n")
     assert weights(log) == ["problem"]
     assert "DMAR-U01" in (log.messages[0].meaning or "")
+
+
+@pytest.mark.parametrize("width", [62, 72, 80])
+@pytest.mark.parametrize("head", ["[    0.123456] ", "Nov 24 14:00:01 host kernel: "])
+def test_no_message_of_linux_is_lost_or_another_one_where_a_mail_program_wraps_it(
+    head: str, width: int
+) -> None:
+    """A firmware bug is told as one too, where only that is left of the first line."""
+    bug = (linux_core.FIRMWARE_BUG.weight, linux_core.FIRMWARE_BUG.meaning)
+
+    def meanings(text: str) -> set[tuple[Weight, str | None]]:
+        return {
+            (group.weight, group.meaning)
+            for group in read(text).messages
+            if group.weight in (Weight.PROBLEM, Weight.NOTICE)
+        }
+
+    for message in (
+        lines[0] for lines in (sample(each.text) for each in formats()) if not lines[1:]
+    ):
+        line = head + message.partition("] ")[2]
+        parts = wrap(line, width, break_long_words=False, break_on_hyphens=False)
+        wrapped = "".join(f"> {part}\n" for part in [*parts, f"{head}usb 1-1: new"])
+        assert meanings(wrapped) - {bug} == meanings(line) - {bug}, wrapped
+        assert meanings(line) <= meanings(wrapped), wrapped
+
+
+def test_a_line_without_time_is_no_rest_of_a_line_without_time() -> None:
+    log = read("DMAR: flux\nDMAR: Host address width 39\n" * 2)
+    assert weights(log) == ["normal", "unknown"]
+
+
+@pytest.mark.parametrize("line", ["DMAR: flux", "VT-d: tea", HALF.format("00:01.0")])
+def test_a_line_that_begins_a_message_is_no_rest_of_another(line: str) -> None:
+    """As where one pasted log begins behind another."""
+    head = "[    0.123456] DMAR: Host address width 39"
+    log = read(f"{head}\n{line}\n")
+    assert [fault.lines for fault in log.faults] == ([(2, 2)] if line.startswith("DMAR:[") else [])
+    assert weights(log) == (["normal"] if log.faults else ["normal", "unknown"])
+
+
+def test_what_stands_below_a_problem_does_not_make_it_less() -> None:
+    line = "[    0.123456] DMAR: DRHD: handling fault status reg 2"
+    bad = "[    0.123457] DMAR: Mapping reserved region failed"
+    log = read(f"{line}\n{bad}\nremapping is enabled, said my friend\n")
+    assert weights(log) == ["problem", "normal"]
 
 
 def test_several_lines_of_one_message_are_one() -> None:

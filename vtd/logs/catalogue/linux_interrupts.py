@@ -23,8 +23,8 @@ MESSAGES = (
             r"Failed to setup (?:irq|IRQ) remapping",
             "interrupt remapping is off, so devices can raise any interrupt",
             "earlier lines about it tell why"),
-    problem("3.6-",
-            r"Compatibility-format IRQs enabled despite|vulnerable to (?:IRQ|irq).injection",
+    problem("3.17-",
+            r"Compatibility-format IRQs enabled despite|vulnerable to IRQ.injection",
             "a unit lets interrupts in compatibility format pass although remapping is on, so "
             "devices can raise any interrupt", FIRMWARE),
     problem("2.6.32-", r"failed to parse managed IOAPIC/HPET|Exceeded Max (?:IO APICS|HPET blocks)",
