@@ -45,6 +45,13 @@ def test_fields_and_reserved_bits_make_up_the_record(number: int) -> None:
     assert rebuilt | record & Sample.RESERVED == record
 
 
+def test_bits_of_no_field_are_reserved_from_the_lowest_to_the_highest() -> None:
+    class Middle(BitRecord, width=16):
+        only = Bits(9, 4)
+
+    assert Middle.RESERVED == 0b1111_1100_0000_1111
+
+
 @given(numbers, st.sampled_from(sorted(Sample.FIELDS)), st.data())
 def test_replacing_a_field_changes_that_field_only(
     number: int, name: str, data: st.DataObject

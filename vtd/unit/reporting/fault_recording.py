@@ -61,8 +61,8 @@ class FaultRecorder(Stateful):
 
     def dma_fault(self, request: Request, reason: FaultReason) -> None:
         """Record a fault of a DMA request, with the address it asked for."""
-        if self._registers.values[self._status] & _PFO:
-            return  # as in log, but before the record is made
+        if self.full:
+            return
         source_id, address, access, _, pasid, privileged, address_type, _ = request
         departures, write = self._departures, bool(access & WRITE)
         code = rules.code(departures, self._capabilities, reason, write=write)
@@ -87,6 +87,8 @@ class FaultRecorder(Stateful):
         Of an access to the interrupt range that is no interrupt, for which FI is undefined, it
         holds the page.
         """
+        if self.full:
+            return
         information = (index & 0xFFFF) << 48
         if reason is FaultReason.IR_NOT_AN_INTERRUPT:
             information = address & self._information
@@ -103,10 +105,8 @@ class FaultRecorder(Stateful):
         )
 
     def log(self, record: int) -> None:
-        """Primary fault logging (7.2.1): under PFO nothing is recorded any more."""
+        """Primary fault logging (7.2.1), which PFO has not ended yet."""
         registers, index = self._registers, self.next_index
-        if registers.values[self._status] & _PFO:
-            return
         if self._compressed and self._pending_for(FaultRecording(record).sid):
             return
         if registers.values[self._records[index]] & _F:

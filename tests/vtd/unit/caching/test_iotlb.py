@@ -1,6 +1,7 @@
 """The IOTLB against a list of entries: large pages, tags, shapes, invalidations, and its ports."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -222,10 +223,12 @@ def test_a_snapshot_holds_entries_and_their_fractions(shape: str) -> None:
     iotlb.insert(KIND, SMALL)
     assert iotlb.find(KIND, 0x40_5000) == LARGE
     space = iotlb.space(KIND)
-    saved, before = iotlb.snapshot(), set(iotlb)
+    assert iotlb.find(KIND, 0x40_5000) == LARGE
+    saved, before, counted = iotlb.snapshot(), set(iotlb), replace(iotlb.counters)
     iotlb.clear()
     iotlb.insert((0x0109, 5, True), SMALL._replace(tags=TAGS._replace(pasid=5)))
     iotlb.restore(saved)
+    assert iotlb.counters == counted
     assert set(iotlb) == before
     assert iotlb.space(KIND) is space
     assert iotlb.find(KIND, 0x40_5000) == LARGE
