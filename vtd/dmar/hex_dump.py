@@ -72,6 +72,8 @@ class Dump:
     """The bytes of the last line."""
     width: int = MOST_BYTES_OF_A_LINE
     """How many the line before it has."""
+    rest: bytes = b""
+    """What a line below it begins with, which may be more of the last line, wrapped by mail."""
     repeats: bool = False
     """Whether a * says that lines like the last one follow."""
 
@@ -86,8 +88,14 @@ class Dump:
 
     def add(self, row: bytes) -> None:
         """Add the bytes of a line."""
-        self.width, self.row = len(self.row), row
+        self.width, self.row, self.rest = len(self.row), row, b""
         self.data += row
+
+    def unwrap(self, size: int) -> None:
+        """Add that many bytes from the line below to the last one, if it has them."""
+        if 0 < size <= len(self.rest):
+            self.row += self.rest[:size]
+            self.data += self.rest[:size]
 
     def cut_row(self, size: int) -> None:
         """Take from the last line what is beyond its size: text that looks like bytes."""
@@ -117,7 +125,13 @@ class Dump:
     def complete(self) -> bool:
         """Whether a table starts here and all of it was read."""
         data = self.table()
-        return table_starts(data) and int.from_bytes(data[4:8], "little") <= len(data)
+        return table_starts(data) and _length(data) <= len(data)
+
+    @property
+    def cut_short(self) -> bool:
+        """Whether a table starts here and more of it is to come."""
+        data = self.table()
+        return table_starts(data) and _length(data) > len(data)
 
 
 def table_starts(data: bytes) -> bool:
@@ -190,6 +204,8 @@ def _dumps(text: str) -> list[bytes]:
         raise before
     for dump in dumps:
         dump.cut_row(dump.width)
+        if not dump.complete:
+            dump.unwrap(min(len(dump.rest), dump.width - len(dump.row)))
     return [dump.table() for dump in dumps]
 
 
@@ -222,14 +238,23 @@ def _read_line(line: str, number: int, dumps: list[Dump]) -> None:
     """Add the bytes of a line to the last dump, or begin one with it."""
     read = _parts(line)
     if read is None:
+        if dumps:
+            dumps[-1].rest = _row(line)
         return
     digits, data, word = read
     offset, last = int(digits, 16), dumps[-1] if dumps else None
     if last and last.repeats:
         last.repeat_to(offset if offset <= last.end + MOST_REPEATED else last.end)
-    if last and last.row_start < offset < last.end:
-        last.cut_row(offset - last.row_start)
-    if last and word == last.word and last.end in (offset, *_of_od(digits)):
+    offsets = (offset, *_of_od(digits))
+    follows = last and (last.end in offsets or offset == last.row_start + last.width < last.end)
+    if last and not follows and last.cut_short and len(digits) == 2 and (rest := _row(line)):
+        last.rest = rest
+        return
+    if last:
+        if last.row_start < offset < last.end:
+            last.cut_row(offset - last.row_start)
+        last.unwrap(min((each - last.end for each in offsets if each > last.end), default=0))
+    if last and word == last.word and last.end in offsets:
         last.add(data)
         return
     begun = Dump(offset, bytearray(data), word, data)
@@ -290,14 +315,19 @@ def _short_end(text: str, match: re.Match[str], words: list[str]) -> bool:
     return len(match[1]) < len(words[0]) and text[match.end() : match.end() + 2].strip() == ""
 
 
+def _row(line: str) -> bytes:
+    """The bytes of a row without an offset."""
+    match = _ROW.fullmatch(_QUOTE.sub("", line).rstrip())
+    return bytes.fromhex(match[1].replace("-", " ")) if match else b""
+
+
 def _rows(text: str) -> Iterator[list[bytes]]:
     """The bytes of rows without offsets, from the first one on that begins a table.
 
     First with rows no longer than that one, whose text begins with the signature: text behind
     others may look like bytes.
     """
-    matches = (_ROW.fullmatch(_QUOTE.sub("", line).rstrip()) for line in text.splitlines())
-    rows = (bytes.fromhex(match[1].replace("-", " ")) for match in matches if match)
+    rows = filter(None, map(_row, text.splitlines()))
     table = list(itertools.dropwhile(lambda row: row[:4] not in SIGNATURES, rows))
     if table:
         yield [b"".join(row[: len(table[0])] for row in table)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable
+from textwrap import wrap
 
 import pytest
 from hypothesis import given
@@ -171,6 +172,14 @@ def test_a_star_stands_for_lines_like_the_one_before() -> None:
 def test_a_word_a_line_is_a_dump_too() -> None:
     """As a loop over devmem prints it; a table ends where a word does."""
     text = "\n".join(f"0x{ADDRESS + at:08X}: 0x{words(row, 4)}" for at, row in rows(TABLE, 4))
+    assert dmar_tables(text.encode()) == [TABLE]
+
+
+@pytest.mark.parametrize("width", range(60, 100, 2))
+@pytest.mark.parametrize("form", ["kernel", "U-Boot md.b", "od", "numbered lines"])
+def test_rows_that_a_mail_program_wrapped_are_whole(form: str, width: int) -> None:
+    lines = (wrap(line, width, break_on_hyphens=False) for line in FORMS[form](TABLE).splitlines())
+    text = "".join(f"> {part}\n" for parts in lines for part in parts)
     assert dmar_tables(text.encode()) == [TABLE]
 
 
