@@ -618,13 +618,14 @@ def test_a_context_invalidation_by_register_is_seen_as_its_command() -> None:
     assert trace.take() == [("invalidated", command), ("settled",)]
 
 
-@pytest.mark.parametrize("step", [name for name in vars(Observer) if not name.startswith("_")])
+@pytest.mark.parametrize("step", [name for name in dir(Observer) if not name.startswith("_")])
 def test_each_of_several_observers_is_told_of_every_step(step: str) -> None:
     several = create_autospec(Observer, instance=True), create_autospec(Observer, instance=True)
-    told = [object() for _ in list(signature(getattr(Observer, step)).parameters)[1:]]
-    getattr(Observers(several), step)(*told)
+    _, *names = signature(getattr(Observer, step)).parameters
+    told = {name: object() for name in names}
+    getattr(Observers(several), step)(**told)
     for each in several:
-        getattr(each, step).assert_called_once_with(*told)
+        getattr(each, step).assert_called_once_with(**told)
 
 
 def test_what_is_no_request_is_no_step() -> None:
