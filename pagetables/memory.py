@@ -112,13 +112,14 @@ _NOWHERE = Region(0, 0, True, None)
 class _Backing:
     """The regions, and the frames in them that are shared with others or blank."""
 
+    regions: list[Region]
+    _latest: Region
+    """Where memory was last found: neighbours are mostly asked for together."""
+
     def __init__(self, regions: list[Region], layers: tuple[Layer, ...]) -> None:
-        self.regions = regions
         self.layers = layers
         """The last layer that has a frame counts."""
-        self.shared_with_others = any(region.backing is not None for region in regions)
-        self._latest = _NOWHERE
-        """Where memory was last found: neighbours are mostly asked for together."""
+        self.replace(regions)
 
     def region(self, number: int) -> Region:
         """The region that a frame is in; BusError if there is none."""

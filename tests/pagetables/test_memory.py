@@ -389,6 +389,8 @@ def test_forks_share_what_is_mapped_and_pickles_refuse_it(shared_file: int) -> N
     fork = memory.fork()
     fork.write(START, b"fork")
     assert memory.read(START, 4) == b"fork"
+    assert memory.shared_with_others and fork.shared_with_others
+    assert not make_memory().fork().shared_with_others
     with pytest.raises(TypeError, match="0x10000-0x11000 can't be pickled: remove the region"):
         pickle.dumps(memory)
 

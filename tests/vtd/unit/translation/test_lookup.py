@@ -236,3 +236,4 @@ def test_decoded_entries_are_kept_up_to_a_limit(monkeypatch: pytest.MonkeyPatch)
         world.change("pasid", did=domain_id)
         assert started.admit() == HOST | PAGE
         assert 1 <= len(started.unit.remapping.targets) <= 3
+        assert 1 <= len(started.unit.remapping.records) <= 3
