@@ -173,12 +173,12 @@ class Session:
         self.handled += 1
         found = b""
         try:
-            if size - ACCESS_SIZE != (0 if command == READ else count):
-                raise RequestError(errno.EINVAL)
-            if command == READ:
+            if command == READ and size == ACCESS_SIZE:
                 found = self._read(region, offset, count)
-            else:
+            elif command != READ and size == ACCESS_SIZE + count:
                 self._write(region, offset, message[ACCESS_SIZE:])
+            else:
+                raise RequestError(errno.EINVAL)
         except RequestError as refused:
             return b"" if flags & NO_REPLY else _refusal(number, command, refused.number)
         if flags & NO_REPLY:
