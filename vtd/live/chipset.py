@@ -60,40 +60,34 @@ class Chipset(PciFunction):
         if offset == CAP_OFFSET and size == 8:
             self.found = True
             for window in self._windows:
-                window.ignore()
+                window.watched = False
 
     def _power_on(self) -> None:
         """A reset of the machine is one of its units."""
         self.found = self._probed = False
         for window in self._windows:
-            window.watch()
+            window.watched = True
         for unit in self._units:
             unit.reset(power_good=False)
 
 
 class RegisterWindow:
-    """The registers of one unit as a region; ``looked_at`` is told of reads while it is watched."""
-
-    read: Callable[[int, int], int]
-    """A register."""
+    """The registers of one unit as a region; ``looked_at`` is told of reads while ``watched``."""
 
     def __init__(self, unit: RemappingUnit, looked_at: Callable[[int, int], None]) -> None:
+        self.watched = True
         self._looked_at = looked_at
         self._unit = unit
-        self.write = unit.write
-        self.watch()
 
-    def watch(self) -> None:
-        """Tell of reads."""
-        self.read = self._watched_read
-
-    def ignore(self) -> None:
-        """Tell of no read."""
-        self.read = self._unit.read
-
-    def _watched_read(self, offset: int, size: int) -> int:
-        self._looked_at(offset, size)
+    def read(self, offset: int, size: int) -> int:
+        """A register."""
+        if self.watched:
+            self._looked_at(offset, size)
         return self._unit.read(offset, size)
+
+    def write(self, offset: int, size: int, value: int) -> None:
+        """A register."""
+        self._unit.write(offset, size, value)
 
 
 class ServedChipset(ServedFunction):
