@@ -636,3 +636,24 @@ def test_what_is_no_request_is_no_step() -> None:
     started.unit.suspend()
     assert started.unit.admit(started.world.request) == REFUSED
     assert trace.steps == []
+
+
+@pytest.mark.section("6.2.4")
+def test_what_is_looked_up_ahead_is_said_to_be_for_a_request_that_nobody_made() -> None:
+    ahead: list[Request] = []
+
+    class Watching(Observer):
+        def looks_ahead(self, request: Request) -> None:
+            ahead.append(request)
+
+    world = World(Mode.LEGACY)
+    started = world.start(Options(caches=AGGRESSIVE))
+    started.unit.observe(Watching())
+    assert started.admit() == HOST | PAGE
+    [request] = ahead
+    next_page = (world.address & -0x1000) + 0x1000
+    assert (request.source_id, request.address, request.access) == (
+        world.source_id,
+        next_page,
+        READ,
+    )
