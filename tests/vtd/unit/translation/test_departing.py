@@ -164,9 +164,18 @@ def test_context_entries_are_looked_at_where_directories_are_not(bit: int) -> No
     made = driver()
     change(made, ScalableContextEntry, 1 << bit)
     assert answer(made, "overlook_reserved_bits") == 0x42
+
+
+@pytest.mark.section("9.4")
+def test_rid_pasid_counts_where_the_unit_has_it_though_reserved_bits_are_overlooked() -> None:
+    """RPS: without it requests without PASID have PASID 0, whatever the entry says."""
     made = driver()
     change(made, ScalableContextEntry, 1 << 70)
-    assert answer(made, "overlook_reserved_bits") != 0x42
+    assert answer(made) == 0x42
+    assert answer(made, "overlook_reserved_bits") == READ
+    world = World(Mode.SECOND, rid_pasid=0x45)
+    options = Options(departures=departures_named(["overlook_reserved_bits"]))
+    assert world.start(options).admit() == HOST | PAGE_OF_WORLD
 
 
 @pytest.mark.parametrize(
