@@ -529,7 +529,7 @@ MUTANTS: tuple[Mutant, ...] = (
         LOOKUP,
         "if not supported[entry.tt] or entry.aw",
         "if entry.aw",
-        "tables",
+        "vectors",
     ),
     Mutant(
         "present bit of root entries ignored",

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.reference_data import CAPTURES, capture_folders
 from vtd.auditing.audit_log import AuditLogError, audit_log
 from vtd.auditing.debt import Debt
 from vtd.auditing.lint import lint_log
@@ -19,7 +20,6 @@ from vtd.layouts.entries import TranslationType
 from vtd.layouts.registers import ExtendedCapability
 from vtd.unit.observer import CacheName
 
-CAPTURES = Path(__file__).resolve().parents[2] / "captures"
 HEAD: dict[str, Any] = {
     "unit": {
         "version": "0x10",
@@ -179,14 +179,14 @@ def test_a_trace_shows_the_descriptors_of_the_queue(high: int, low: int, covered
     assert bool(audit_log(TRACE.format(between=between).splitlines()).findings) is not covered
 
 
-def test_the_captures_have_no_findings() -> None:
-    for path in sorted(CAPTURES.glob("*/events.jsonl.gz")):
-        with gzip.open(path, "rt") as log:
-            report = audit_log(log)
-        assert report.uses > 100
-        assert report.descriptors > 50
-        assert report.wasteful is None
-        assert not report.findings, f"{path}: {report.findings[0].use}"
+@pytest.mark.parametrize("folder", capture_folders(), ids=lambda folder: folder.name)
+def test_the_captures_have_no_findings(folder: Path) -> None:
+    with gzip.open(folder / "events.jsonl.gz", "rt") as log:
+        report = audit_log(log)
+    assert report.uses > 100
+    assert report.descriptors > 50
+    assert report.wasteful is None
+    assert [str(finding.use) for finding in report.findings] == []
 
 
 def test_a_capture_without_its_invalidations_has_findings() -> None:
