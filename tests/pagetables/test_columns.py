@@ -303,3 +303,28 @@ def test_what_begins_at_the_width_is_not_listed(width: int) -> None:
     builder.map(1 << width, 0, 1 << 30)
     pages, _, _ = check_one_stage(memory, Stage(geometry, builder.root), width, None)
     assert [page.address for page in pages] == [(1 << width) - PAGE]
+
+
+NEIGHBOURS = {
+    "address": (0x4000, 0x5000, 0x6000),
+    "physical": (0x8000, 0x9000, 0xB000),
+    "rights": (1, 1, 3),
+    "user": (True, True, False),
+    "guest": (0xC000, 0xD000, 0xF000),
+}
+"""Of two pages, the second such that it continues the first, and such that it doesn't."""
+
+
+@pytest.mark.parametrize("other", [None, *NEIGHBOURS])
+def test_pages_are_one_range_where_they_go_on_in_every_respect(other: str | None) -> None:
+    first = {name: values[0] for name, values in NEIGHBOURS.items()}
+    second = {name: values[2 if name == other else 1] for name, values in NEIGHBOURS.items()}
+    length = np.array([PAGE, PAGE], dtype=np.uint64)
+    fields: dict[str, Any] = {
+        name: np.array([first[name], second[name]], dtype=np.uint64) for name in NEIGHBOURS
+    }
+    fields |= {"rights": fields["rights"].astype(np.uint8), "user": fields["user"] != 0}
+    piece = Columns(length=length, entry=length, second_entry=length, **fields)
+    merged = list(columns.merge([piece]))
+    assert merged == list(extents.merge(piece.pages()))
+    assert len(merged) == (1 if other is None else 2)

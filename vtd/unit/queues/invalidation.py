@@ -456,9 +456,9 @@ class RegisterInvalidation:
             major_version=remapping.capabilities.major_version,
         )
 
-    def _context_written(self, write: RegisterWrite[ContextCommand]) -> None:
+    def _context_written(self, _: RegisterWrite[ContextCommand]) -> None:
         command = self._registers[ContextCommand]
-        if not (write.mask & ContextCommand.icc.mask and command.icc):
+        if not command.icc:  # clear again once the command is done
             return
         done = self._accepted() and _invalidate_context(
             self._remapping, command.cirg, command.did, command.sid, command.fm
@@ -469,9 +469,9 @@ class RegisterInvalidation:
         if self._remapping.observer is not None:
             self._remapping.observer.invalidated(command)
 
-    def _iotlb_written(self, write: RegisterWrite[IotlbInvalidate]) -> None:
+    def _iotlb_written(self, _: RegisterWrite[IotlbInvalidate]) -> None:
         command = self._registers[IotlbInvalidate]
-        if not (write.mask & IotlbInvalidate.ivt.mask and command.ivt):
+        if not command.ivt:  # as ICC
             return
         where = self._registers[InvalidateAddress]
         done = IotlbGranularity.RESERVED_0

@@ -667,3 +667,14 @@ def test_a_clock_ticks_for_each_request_and_register_access() -> None:
     bench.port.read(bench.world.address, 4, pasid=PASID)
     bench.unit.write_register(0x38, 4, 0)
     assert bench.value() == before + 2
+
+
+@pytest.mark.section("10.7")
+def test_hits_on_entries_of_posted_interrupts_are_counted_apart() -> None:
+    bench = Bench()
+    prepare_interrupts(bench)
+    bench.enable(E.INT_CACHE_LOOKUP, E.INT_CACHE_HIT_NONPOSTED, E.INT_CACHE_HIT_POSTED)
+    for index, times in ((0, 3), (1, 5)):  # a remapped and a posted one, each a miss first
+        for _ in range(times):
+            _send_interrupt(bench, index)
+    assert [bench.value(number) for number in range(3)] == [8, 2, 4]

@@ -624,11 +624,11 @@ def test_the_write_of_the_upper_half_starts_the_command(command: int) -> None:
     caches: list[Any] = [started.unit.caches.context, started.unit.caches.iotlb]
     cache = caches[command != 0x28]
     assert len(cache) == 1
+    everything = 1 << 29 if command == 0x28 else 1 << 28
     started.unit.write_register(command, 4, 0)
-    started.unit.write_register(command + 4, 4, 1 << 29 | 1 << 28)  # no ICC or IVT
+    started.unit.write_register(command + 4, 4, everything)  # no ICC or IVT
     assert len(cache) == 1
-    started.unit.write_register(command + 4, 4, 1 << 31 | 1 << 29 | 1 << 28)
-    started.unit.write_register(command + 4, 4, 1 << 31 | (1 << 29 if command == 0x28 else 1 << 28))
+    started.unit.write_register(command + 4, 4, 1 << 31 | everything)
     assert len(cache) == 0
 
 

@@ -123,3 +123,11 @@ def test_a_copy_of_a_unit_knows_what_was_set_and_a_reset_forgets_it() -> None:
     assert not mistakes([(GCMD, TE)], pickle.loads(pickle.dumps(unit)))
     unit.reset()
     assert mistakes([(GCMD, TE)], unit)
+
+
+@pytest.mark.parametrize("one_shot", ["srtp", "sirtp", "wbf"])
+@pytest.mark.section("11.4.4.1")
+def test_no_one_shot_command_goes_with_another_function(one_shot: str) -> None:
+    command = GlobalCommand.of(**{one_shot: True})
+    (told,) = mistakes([(GCMD, command | QIE)])
+    assert told.endswith(", ".join(sorted((one_shot.upper(), "QIE"))))
