@@ -158,6 +158,7 @@ def test_an_entry_that_can_not_be_read_is_a_step_without_one() -> None:
     last = got.steps[-1]
     assert (last.level, last.outcome) == ("SS-PDE", WalkRule.READ_ERROR)
     assert (last.address, last.host, last.entry, last.record) == (HOLE, None, None, None)
+    assert last.flags == 0
 
 
 def test_a_flag_that_can_not_be_set_shows_at_its_entry() -> None:
@@ -270,6 +271,7 @@ def test_a_page_beyond_the_guest_width_ends_at_its_entry() -> None:
     assert got.steps[-1].level == "FS-PDE"
     assert got.steps[-1].outcome is WalkRule.TABLE_BEYOND_WIDTH
     assert got.fault is not None and not got.fault.top
+    assert not got.user
 
 
 @pytest.mark.parametrize("nested", [False, True])

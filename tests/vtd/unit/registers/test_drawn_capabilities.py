@@ -48,7 +48,7 @@ def test_a_unit_is_named_by_profile_or_registers() -> None:
         ("raw:1:0x10000000000000000:0:48", "64"),
         ("raw:-1:0:0:48", "neither raw"),
         ("raw:0x100:0:0:48", "8 bits"),
-        ("raw:0x10:0x1_0000_0000_0000_0000:0:48", "64"),
+        ("raw:0x10:0x1_0000_0000_0000_0000:0:48", "CAP and ECAP have 64"),
         ("raw:0x10:0:0x1_0000_0000_0000_0000:48", "CAP and ECAP have 64"),
         ("raw:0x10:0:-1:48", "neither raw"),
         ("raw:1:0:0:99", "99 bits"),

@@ -126,8 +126,8 @@ def test_a_copy_of_a_unit_knows_what_was_set_and_a_reset_forgets_it() -> None:
 
 
 @pytest.mark.parametrize("one_shot", ["srtp", "sirtp", "wbf"])
+@pytest.mark.parametrize("function", ["te", "qie", "ire", "cfi"])
 @pytest.mark.section("11.4.4.1")
-def test_no_one_shot_command_goes_with_another_function(one_shot: str) -> None:
-    command = GlobalCommand.of(**{one_shot: True})
-    (told,) = mistakes([(GCMD, command | QIE)])
-    assert told.endswith(", ".join(sorted((one_shot.upper(), "QIE"))))
+def test_no_one_shot_command_goes_with_another_function(one_shot: str, function: str) -> None:
+    told, *_ = mistakes([(GCMD, GlobalCommand.of(**{one_shot: True, function: True}))])
+    assert told.endswith(", ".join(sorted((one_shot.upper(), function.upper()))))

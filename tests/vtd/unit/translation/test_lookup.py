@@ -234,6 +234,7 @@ def test_decoded_entries_are_kept_up_to_a_limit(monkeypatch: pytest.MonkeyPatch)
     started = world.start(Options(caches=UNCACHED))
     for domain_id in range(1, 9):
         world.change("pasid", did=domain_id)
+        world.change("context", pdts=domain_id % 8)
         assert started.admit() == HOST | PAGE
         assert 1 <= len(started.unit.remapping.targets) <= 3
         assert 1 <= len(started.unit.remapping.records) <= 3
