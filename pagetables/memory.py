@@ -13,8 +13,9 @@ import struct
 import sys
 from array import array
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any, NamedTuple, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 FRAME_SHIFT = 12
 FRAME_SIZE = 1 << FRAME_SHIFT
@@ -52,7 +53,8 @@ class MemoryLayoutError(ValueError):
     """A region that can't be: unaligned, overlapping, too high, or unknown."""
 
 
-class Region(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Region:
     """Ordinary memory at ``start`` up to, not including, ``end``."""
 
     start: int
@@ -123,9 +125,9 @@ class _Backing:
 
     def region(self, number: int) -> Region:
         """The region that a frame is in; BusError if there is none."""
-        address = number << FRAME_SHIFT
-        if self._latest.start <= address < self._latest.end:
-            return self._latest
+        address, latest = number << FRAME_SHIFT, self._latest
+        if latest.start <= address < latest.end:
+            return latest
         at = bisect.bisect_right(self.regions, address, key=lambda region: region.start) - 1
         if at < 0 or address >= self.regions[at].end:
             raise BusError(address, "no memory here")
@@ -528,7 +530,7 @@ def _outside(region: Region, start: int, end: int) -> Iterator[Region]:
             backing = region.backing
             if backing is not None:
                 backing = backing[first - region.start : last - region.start]
-            yield region._replace(start=first, end=last, backing=backing)
+            yield replace(region, start=first, end=last, backing=backing)
 
 
 def _mapped(region: Region, number: int) -> memoryview:
