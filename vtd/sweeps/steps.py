@@ -10,7 +10,6 @@ from vtd.sweeps.outcomes import Outcome
 from vtd.sweeps.running import Task, is_parquet
 from vtd.sweeps.simulation import Batch, Run, batch_of
 from vtd.traces import parquet
-from vtd.traces.reading import read_trace
 
 WINDOWS = 100
 """Times of a trace at which counters are kept."""
@@ -21,14 +20,17 @@ READ = tuple(name for name in parquet.COLUMNS if name != "target")
 def carry_out(task: Task) -> list[Outcome]:
     """Run the passes of a task through its trace; TraceError for one that is wrong."""
     run = _begun(task)
-    columns: Iterator[Any] = (
-        parquet.read_columns(task.trace, columns=READ)
-        if is_parquet(task.trace)
-        else read_trace(task.trace)
-    )
-    for each in columns:
+    for each in _columns(task.trace):
         run.feed(batch_of(each))
     return run.outcomes()
+
+
+def _columns(trace: str) -> Iterator[Any]:
+    if is_parquet(trace):
+        return parquet.read_columns(trace, columns=READ)
+    from vtd.traces.reading import read_trace  # noqa: PLC0415 - all readers of logs
+
+    return read_trace(trace)
 
 
 def _begun(task: Task) -> Run:
