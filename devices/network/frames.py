@@ -79,9 +79,11 @@ def dissect(frame: bytes, vlan_type: int = 0x8100) -> Headers:
         ethertype, first, size, fragment, protocol = _START.unpack_from(frame, VLAN_TAG)
     if ethertype == 0x86DD:
         return _ipv6(frame, network)
+    if ethertype != 0x0800 or first >> 4 != 4:
+        return _NOT_IP
     length, end = (first & 15) * 4, network + size
     transport = network + length
-    if ethertype != 0x0800 or first >> 4 != 4 or length < 20 or not transport <= end <= available:
+    if length < 20 or not transport <= end <= available:
         return _NOT_IP
     if fragment & 0x3FFF or transport + _SHORTEST_HEADER.get(protocol, size) > end:
         protocol = 0

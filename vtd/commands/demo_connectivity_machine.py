@@ -27,6 +27,7 @@ from devices.models.nic82576.registers import (
     TCTL_ENABLE,
     TDBAL,
     TXDCTL,
+    offset_of,
 )
 from devices.network.link import Sink
 from devices.source_id import Bdf
@@ -129,7 +130,7 @@ class Connectivity:
         nic.attach(self.wire)
         self.assembly.clock.advance(1_000_000_000)  # until the link is up
         for register, value in ((MRQC, 2 | MRQC_VMDQ), (TCTL, TCTL_ENABLE)):
-            nic.bars[0].write(register.offset, 4, value)
+            nic.bars[0].write(offset_of(register), 4, value)
         for who, place in PLACES.items():
             self.memory.write(place + SECRET, secret_of(who))
         unit = self.assembly.platform.unit_of(nic)
@@ -164,7 +165,7 @@ class Connectivity:
                     f"VMDq queue {number}",
                     owner,
                     nic,
-                    self._sender(queue, TDBAL.offset_of(number)),
+                    self._sender(queue, offset_of(TDBAL, number)),
                 )
                 for owner, number in QUEUES.items()
             ),
@@ -195,7 +196,7 @@ class Connectivity:
 
     def _sender(self, bar: Bar, base: int) -> Callable[[int, int], bytes]:
         """Reads by sending: what comes out at the other end of the cable."""
-        first = TDBAL.offset_of(0)
+        first = offset_of(TDBAL)
 
         def at(offset: int) -> int:
             return base + offset - first
@@ -205,13 +206,13 @@ class Connectivity:
             data = (FRAME << 14 << 32 | DATA_FLAGS | FRAME).to_bytes(8, "little")
             self.memory.write(own, address.to_bytes(8, "little") + data)
             for offset, value in (
-                (TXDCTL.offset_of(0), 0),
+                (offset_of(TXDCTL), 0),
                 (first, own & 0xFFFF_FFFF),
                 (first + 4, own >> 32),
                 (first + 8, 128),
                 (first + 0x10, 0),
                 (first + 0x18, 0),
-                (TXDCTL.offset_of(0), QUEUE_ENABLE),
+                (offset_of(TXDCTL), QUEUE_ENABLE),
                 (first + 0x18, 1),
             ):
                 bar.write(at(offset), 4, value)

@@ -34,6 +34,7 @@ from devices.models.nic82576.registers import (
     TCTL_ENABLE,
     TDBAL,
     TXDCTL,
+    offset_of,
 )
 from devices.models.nic82576.virtual_function import Nic82576Vf
 from devices.models.nvme.function import Nvme
@@ -229,10 +230,10 @@ class Frames(QueueEngine):
         nic.clock.advance(1_000_000_000)  # until the link is up
         if function is nic:
             self._mac = b"\xff" * 6
-            self._receive, self._transmit = RDBAL.offset_of(0), TDBAL.offset_of(0)
-            nic.bars[0].write(RCTL.offset, 4, ACCEPTED)
-            nic.bars[0].write(TCTL.offset, 4, TCTL_ENABLE)
-            nic.bars[0].write(MRQC.offset, 4, 0)
+            self._receive, self._transmit = offset_of(RDBAL), offset_of(TDBAL)
+            nic.bars[0].write(offset_of(RCTL), 4, ACCEPTED)
+            nic.bars[0].write(offset_of(TCTL), 4, TCTL_ENABLE)
+            nic.bars[0].write(offset_of(MRQC), 4, 0)
         else:
             self._mac = self._ask(nic)
             self._receive, self._transmit = 0x2800, 0x3800
@@ -255,12 +256,12 @@ class Frames(QueueEngine):
         return (low | high << 32).to_bytes(8, "little")[:6]
 
     def _start_ring(self, at: int, ring: int) -> None:
-        control = at + TXDCTL.offset_of(0) - TDBAL.offset_of(0)
+        control = at + offset_of(TXDCTL) - offset_of(TDBAL)
         self._bar.write(control, 4, 0)
         for offset, value in ((0, ring & 0xFFFF_FFFF), (4, ring >> 32), (8, 16 * self.ENTRIES)):
             self._bar.write(at + offset, 4, value)
         if at == self._receive:
-            self._bar.write(at + SRRCTL.offset_of(0) - RDBAL.offset_of(0), 4, self.ONE_BUFFER)
+            self._bar.write(at + offset_of(SRRCTL) - offset_of(RDBAL), 4, self.ONE_BUFFER)
         self._bar.write(at + 0x10, 4, 0)
         self._bar.write(at + 0x18, 4, 0)
         self._bar.write(control, 4, QUEUE_ENABLE)

@@ -10,6 +10,7 @@ from devices.models.nic82576.filters import Filters
 from devices.models.nic82576.receive import Packet
 from devices.models.nic82576.register_bank import RegisterBank
 from devices.models.nic82576.registers import (
+    DECLARED,
     MRQC,
     RETA,
     RSSRK,
@@ -84,9 +85,9 @@ class Classifier:
         headers = dissect(data)
         if not strip_crc:
             data += fcs(frame)
-        _, version, protocol, _, _, extended = headers
-        if not version:
+        if not headers[1]:
             return _new(Packet, (data, headers, status, vlan, 0)), 0
+        _, version, protocol, _, _, extended = headers
         options = values[RXCSUM]
         if version == 4 and options & RXCSUM_IP:
             status |= _STATUS_IPCS
@@ -123,7 +124,7 @@ class Classifier:
                 for bit, rss_type, ports in reversed(hashes):
                     if control >> bit & 1:
                         found[packet] = rss_type, ports
-        words = self._values[RSSRK : RSSRK + RSSRK.count]
+        words = self._values[RSSRK : RSSRK + DECLARED[RSSRK].count]
         self._key = b"".join(word.to_bytes(4, "little") for word in words)
         self._queues = 1 if control & 7 == _VMDQ_RSS else 15
         self._hashes = found

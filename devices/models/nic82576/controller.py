@@ -138,7 +138,7 @@ class Nic82576(PciFunction):
         self.bank = bank = RegisterBank()
         self._values = values = bank.values
         self.nvm = Nvm(bank, nvm_image(address))
-        self.interrupts = CauseRegisters(bank, self)
+        self.interrupts = CauseRegisters(bank, self, self.sriov)
         self.mailboxes = Mailboxes(bank, self.interrupts)
         self.filters = Filters(bank)
         self.phy = Phy(bank, self, self._link_changed)
@@ -192,11 +192,6 @@ class Nic82576(PciFunction):
         phy = self.phy
         if phy.link and not phy.loopback:
             self._take(frame, None)
-
-    @property
-    def virtual(self) -> tuple[object, ...]:
-        """The virtual functions there are."""
-        return self.sriov.functions
 
     def send(self, vector: int) -> None:
         """Signal a vector of the physical function."""
@@ -382,11 +377,10 @@ class Nic82576(PciFunction):
                 self._distribute(frame, pools)
         elif self.filters.accepts(frame):
             self.statistics.received(frame, length)
-            self._deliver(
-                *self.classifier.packet(
-                    frame, values[CTRL] & CTRL_VLAN_MODE, values[RCTL] & RCTL_STRIP_CRC
-                )
+            packet, queue = self.classifier.packet(
+                frame, values[CTRL] & CTRL_VLAN_MODE, values[RCTL] & RCTL_STRIP_CRC
             )
+            self._deliver(packet, queue)
 
     def _distribute(self, frame: bytes, pools: int) -> None:
         """Copies for each pool, with what each wants taken out."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 from devices.models.nic82576.register_bank import RegisterBank
 from devices.models.nic82576.registers import (
     ADDRESSES,
+    DECLARED,
     DTXSWC,
     MTA,
     POOLS,
@@ -53,7 +54,7 @@ from devices.network.frames import BROADCAST, ETHERNET_HEADER, FCS, VLAN_TAG
 STANDARD = 1518
 """The longest frame with FCS that is not a long one; a VLAN tag comes on top."""
 _HASH_SHIFTS = (4, 3, 2, 0)
-_VLVF_ENTRIES = VLVF.count
+_VLVF_ENTRIES = DECLARED[VLVF].count
 
 
 class Filters:

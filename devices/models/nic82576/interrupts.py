@@ -8,7 +8,6 @@ ends the wait.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import partial
 from typing import Protocol
 
@@ -43,6 +42,7 @@ from devices.models.nic82576.registers import (
     VTIVAR,
     VTIVAR_MISC,
 )
+from devices.sriov import Sriov
 
 VF_VECTORS = 3
 _VALID = 0x80
@@ -54,11 +54,6 @@ class Signals(Protocol):
     """What carries interrupts out: of the physical function, and of virtual functions."""
 
     clock: Clock
-
-    @property
-    def virtual(self) -> Sequence[object]:
-        """The virtual functions there are."""
-        ...
 
     def send(self, vector: int) -> None:
         """A vector of the physical function."""
@@ -81,9 +76,10 @@ def vf_cause(vf: int, vector: int = 0) -> int:
 class CauseRegisters:
     """The interrupt registers; ``cause`` and ``queue`` are what the rest of the model calls."""
 
-    def __init__(self, bank: RegisterBank, signals: Signals) -> None:
+    def __init__(self, bank: RegisterBank, signals: Signals, sriov: Sriov) -> None:
         self._values = bank.values
         self._signals = signals
+        self._sriov = sriov
         self._generation = 0
         self.reset()
         bank.on_read[ICR] = self._read_icr
@@ -125,14 +121,13 @@ class CauseRegisters:
         """A queue has written descriptors back."""
         values = self._values
         pool, shift = number & 7, 16 * (number >> 3) + 8 * transmit
-        if pool < len(self._signals.virtual):
+        if pool < len(self._sriov.functions):
             self._virtual(pool, values[VTIVAR + pool] >> shift)
             return
-        cause = ICR_TRANSMITTED if transmit else ICR_RECEIVED
-        known = values[ICR] & cause
-        values[ICR] |= cause
+        causes, cause = values[ICR], ICR_TRANSMITTED if transmit else ICR_RECEIVED
+        values[ICR] = causes | cause
         if not values[GPIE] & GPIE_MSIX:
-            if not known:
+            if not causes & cause:
                 self._legacy()
             return
         entry = values[IVAR + pool] >> shift
@@ -175,11 +170,11 @@ class CauseRegisters:
     @property
     def _own(self) -> int:
         """The bits of virtual functions, which have MSI-X only."""
-        return _MSIX_BITS & -1 << vf_cause(len(self._signals.virtual) - 1)
+        return _MSIX_BITS & -1 << vf_cause(len(self._sriov.functions) - 1)
 
     def _virtual(self, vf: int, entry: int) -> None:
         """The cause that an entry of a virtual function's IVAR leads to."""
-        if vf < len(self._signals.virtual) and entry & _VALID and entry & 3 < VF_VECTORS:
+        if vf < len(self._sriov.functions) and entry & _VALID and entry & 3 < VF_VECTORS:
             self.extended(1 << vf_cause(vf, entry & 3))
 
     def _other(self, new: int) -> None:
@@ -219,7 +214,7 @@ class CauseRegisters:
         if values[GPIE] & GPIE_AUTO_MASK:
             values[EIMS] &= ~(values[EIAM] & mask)
         vf = (24 - bit) // VF_VECTORS
-        if vf < len(self._signals.virtual):
+        if vf < len(self._sriov.functions):
             self._signals.send_virtual(vf, (bit + 2) % VF_VECTORS)
         else:
             self._signals.send(bit)

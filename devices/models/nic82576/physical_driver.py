@@ -16,6 +16,7 @@ from devices.models.nic82576.mailbox import (
 from devices.models.nic82576.registers import (
     CTRL_EXT,
     CTRL_EXT_PF_RESET_DONE,
+    DECLARED,
     DTXSWC,
     DTXSWC_LOOPBACK,
     MBVFICR,
@@ -54,6 +55,7 @@ from devices.models.nic82576.registers import (
     VT_CTL,
     VT_CTL_NO_DEFAULT,
     VT_CTL_REPLICATION,
+    offset_of,
 )
 
 RESET, SET_MAC, SET_MULTICAST, SET_VLAN, SET_LENGTH, PROMISCUOUS = range(1, 7)
@@ -78,25 +80,25 @@ class PhysicalDriver:
     def start(self) -> None:
         """Bring the port up, with switching between virtual functions, and let these go on."""
         write = self._write
-        write(RCTL.offset, RCTL_ENABLE | RCTL_LONG | RCTL_BROADCAST | RCTL_STRIP_CRC)
-        write(TCTL.offset, TCTL_ENABLE | TCTL_PAD_SHORT)
-        write(MRQC.offset, _VMDQ)
-        write(VT_CTL.offset, VT_CTL_NO_DEFAULT | VT_CTL_REPLICATION)
-        write(DTXSWC.offset, DTXSWC_LOOPBACK)
+        write(offset_of(RCTL), RCTL_ENABLE | RCTL_LONG | RCTL_BROADCAST | RCTL_STRIP_CRC)
+        write(offset_of(TCTL), TCTL_ENABLE | TCTL_PAD_SHORT)
+        write(offset_of(MRQC), _VMDQ)
+        write(offset_of(VT_CTL), VT_CTL_NO_DEFAULT | VT_CTL_REPLICATION)
+        write(offset_of(DTXSWC), DTXSWC_LOOPBACK)
         for pool in range(POOLS):
             options = VMOLR_STRIP_CRC | VMOLR_BROADCAST | VMOLR_UNTAGGED
-            write(VMOLR.offset_of(pool), options)
-        write(VLVF.offset, VLVF_ENABLE | 0xFF << VLVF_POOLS)
+            write(offset_of(VMOLR, pool), options)
+        write(offset_of(VLVF), VLVF_ENABLE | 0xFF << VLVF_POOLS)
         self._vlans = [0]
-        self._add(VFTA.offset, 1)
-        self._add(RCTL.offset, RCTL_VLAN_FILTER)
-        self._add(CTRL_EXT.offset, CTRL_EXT_PF_RESET_DONE)
+        self._add(offset_of(VFTA), 1)
+        self._add(offset_of(RCTL), RCTL_VLAN_FILTER)
+        self._add(offset_of(CTRL_EXT), CTRL_EXT_PF_RESET_DONE)
 
     def service(self) -> None:
         """Take what virtual functions have said: resets first, then requests."""
-        resets, news = self._read(VFLRE.offset), self._read(MBVFICR.offset)
-        self._write(VFLRE.offset, resets)
-        self._write(MBVFICR.offset, news)
+        resets, news = self._read(offset_of(VFLRE)), self._read(offset_of(MBVFICR))
+        self._write(offset_of(VFLRE), resets)
+        self._write(offset_of(MBVFICR), news)
         for vf in range(POOLS):
             if resets >> vf & 1:
                 self._ready.discard(vf)
@@ -104,22 +106,22 @@ class PhysicalDriver:
                 self._answer(vf)
 
     def _answer(self, vf: int) -> None:
-        mailbox = P2VMAILBOX.offset_of(vf)
-        words = [self._read(VMBMEM.offset_of(WORDS * vf + at)) for at in range(WORDS)]
+        mailbox = offset_of(P2VMAILBOX, vf)
+        words = [self._read(offset_of(VMBMEM, WORDS * vf + at)) for at in range(WORDS)]
         self._write(mailbox, PF_ACKNOWLEDGE)
         reply = self._reset(vf) if words[0] & 0xFFFF == RESET else self._reply(vf, words)
         self._write(mailbox, PF_LOCK)
         for at, word in enumerate(reply):
-            self._write(VMBMEM.offset_of(WORDS * vf + at), word)
+            self._write(offset_of(VMBMEM, WORDS * vf + at), word)
         self._write(mailbox, PF_SEND)
 
     def _reset(self, vf: int) -> list[int]:
         """Enable the queues of a virtual function, and tell it its address."""
         self._leave_vlans(vf)
         options = VMOLR_STRIP_CRC | VMOLR_BROADCAST | VMOLR_UNTAGGED
-        self._write(VMOLR.offset_of(vf), options)
+        self._write(offset_of(VMOLR, vf), options)
         for register in (VFRE, VFTE):
-            self._add(register.offset, 1 << vf)
+            self._add(offset_of(register), 1 << vf)
         self._ready.add(vf)
         address = (int.from_bytes(self._mac, "big") + vf + 1 & (1 << 48) - 1).to_bytes(6, "big")
         low, high = int.from_bytes(address[:4], "little"), int.from_bytes(address[4:], "little")
@@ -142,17 +144,17 @@ class PhysicalDriver:
         elif kind == SET_VLAN and detail <= 1:
             return self._vlan(vf, words[1] & 0xFFF, add=bool(detail))
         elif kind == SET_LENGTH and words[1] <= VMOLR_LENGTH:
-            at = VMOLR.offset_of(vf)
+            at = offset_of(VMOLR, vf)
             self._write(at, self._read(at) & ~VMOLR_LENGTH | words[1] | VMOLR_LONG)
         elif kind == PROMISCUOUS and detail == _ALL_MULTICAST:
-            self._add(VMOLR.offset_of(vf), VMOLR_MULTICAST_PROMISCUOUS)
+            self._add(offset_of(VMOLR, vf), VMOLR_MULTICAST_PROMISCUOUS)
         else:
             return False
         return True
 
     def _set_address(self, vf: int, low: int, high: int) -> None:
         """The receive addresses from the end of the table on are those of virtual functions."""
-        at = RAL_16.offset_of(POOLS - 1 - vf)
+        at = offset_of(RAL_16, POOLS - 1 - vf)
         self._write(at, low)
         self._write(at + 4, high | RAH_VALID | 1 << RAH_POOLS + vf)
 
@@ -160,20 +162,20 @@ class PhysicalDriver:
         """Take multicast frames by hash: two hashes of 12 bits a word."""
         for number in range(count):
             value = words[1 + number // 2] >> 16 * (number & 1) & 0xFFF
-            self._add(MTA.offset_of(value >> 5), 1 << (value & 31))
-        self._add(VMOLR.offset_of(vf), VMOLR_OVERFLOW_MULTICAST)
+            self._add(offset_of(MTA, value >> 5), 1 << (value & 31))
+        self._add(offset_of(VMOLR, vf), VMOLR_OVERFLOW_MULTICAST)
 
     def _vlan(self, vf: int, vlan: int, *, add: bool) -> bool:
         """Join or leave a VLAN; False if there are too many."""
         if vlan not in self._vlans:
-            if not add or len(self._vlans) == VLVF.count:
+            if not add or len(self._vlans) == DECLARED[VLVF].count:
                 return not add
             self._vlans.append(vlan)
-        at = VLVF.offset_of(self._vlans.index(vlan))
+        at = offset_of(VLVF, self._vlans.index(vlan))
         pools = self._read(at) & 0xFF << VLVF_POOLS
         bit = 1 << VLVF_POOLS + vf
         self._write(at, vlan | VLVF_ENABLE | (pools | bit if add else pools & ~bit))
-        self._add(VFTA.offset_of(vlan >> 5), 1 << (vlan & 31))
+        self._add(offset_of(VFTA, vlan >> 5), 1 << (vlan & 31))
         return True
 
     def _leave_vlans(self, vf: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from devices.models.nic82576.registers import ALL, CELLS, KEPT, RESET, NicRegister
+from devices.models.nic82576.registers import ALL, CELLS, DECLARED, KEPT, RESET
 
 
 class RegisterBank:
@@ -18,8 +18,8 @@ class RegisterBank:
         self.values = list(RESET)
         self.written = 0
         """How often software changed registers: it needs no second look while that is the same."""
-        self.on_read: dict[NicRegister, Callable[[int], int]] = {}
-        self.on_write: dict[NicRegister, Callable[[int, int], None]] = {}
+        self.on_read: dict[int, Callable[[int], int]] = {}
+        self.on_write: dict[int, Callable[[int, int], None]] = {}
 
     def reset(self, *, everything: bool) -> None:
         """Every register as after power-on, or those that a software reset concerns."""
@@ -40,9 +40,9 @@ class RegisterBank:
         answer = self.on_read.get(register)
         if answer is not None:
             return answer(index) & ALL
-        value = self.values[register + index]
-        if register.read_clears:
-            self.values[register + index] = value & ~register.read_clears
+        value, read_clears = self.values[register + index], DECLARED[register].read_clears
+        if read_clears:
+            self.values[register + index] = value & ~read_clears
         return value & ALL
 
     def write(self, offset: int, size: int, value: int) -> None:
@@ -56,9 +56,9 @@ class RegisterBank:
             return
         self.written += 1
         register, index = cell
-        writable, place = register.writable, register + index
-        after = self.values[place] & ~writable | value & writable
-        self.values[place] = after & ~(value & register.cleared)
+        declared, place = DECLARED[register], register + index
+        after = self.values[place] & ~declared.writable | value & declared.writable
+        self.values[place] = after & ~(value & declared.cleared)
         react = self.on_write.get(register)
         if react is not None:
             react(index, value)

@@ -26,6 +26,7 @@ from devices.models.nic82576.registers import (
     VMBMEM,
     VTIVAR,
     VTIVAR_MISC,
+    offset_of,
 )
 from devices.sriov import Sriov, VirtualFunction
 
@@ -51,20 +52,20 @@ class PhysicalSide(Protocol):
 def _shown(index: int) -> dict[int, int]:
     """Offsets in the BAR of a virtual function, and the registers of the controller there."""
     shown = {
-        _STATUS: STATUS.offset,
-        0x0C40: V2PMAILBOX.offset_of(index),
-        0x0F10: VFGPRC.offset_of(index),
-        0x0F14: VFGPTC.offset_of(index),
-        0x0F18: VFGORC.offset_of(index),
-        0x0F34: VFGOTC.offset_of(index),
-        0x0F3C: VFMPRC.offset_of(index),
-        0x1700: VTIVAR.offset_of(index),
-        0x1740: VTIVAR_MISC.offset_of(index),
+        _STATUS: offset_of(STATUS),
+        0x0C40: offset_of(V2PMAILBOX, index),
+        0x0F10: offset_of(VFGPRC, index),
+        0x0F14: offset_of(VFGPTC, index),
+        0x0F18: offset_of(VFGORC, index),
+        0x0F34: offset_of(VFGOTC, index),
+        0x0F3C: offset_of(VFMPRC, index),
+        0x1700: offset_of(VTIVAR, index),
+        0x1740: offset_of(VTIVAR_MISC, index),
     }
     for vector in range(VF_VECTORS):
-        shown[0x1680 + 4 * vector] = EITR.offset_of(vf_cause(index, vector))
+        shown[0x1680 + 4 * vector] = offset_of(EITR, vf_cause(index, vector))
     for word in range(WORDS):
-        shown[0x0800 + 4 * word] = VMBMEM.offset_of(WORDS * index + word)
+        shown[0x0800 + 4 * word] = offset_of(VMBMEM, WORDS * index + word)
     for at, ring in ((0x2800, 0xC000), (0x3800, 0xE000)):
         for queue in range(2):
             for register in range(0, 0x40, 4):
