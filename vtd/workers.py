@@ -6,14 +6,16 @@ A job and its result are values that can be pickled; ``work`` is a function of a
 from __future__ import annotations
 
 import itertools
+import logging
 import multiprocessing
 import os
 import signal
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from multiprocessing.connection import wait as wait_for_any
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -24,6 +26,9 @@ P = TypeVar("P")
 D = TypeVar("D")
 TRIES = 3
 """How often jobs are begun again after a worker died, before that is an error."""
+DIED = "workers died again and again; is there enough memory?"
+PATIENCE = 60.0
+"""Seconds in which a cluster may do nothing before it is asked whether it has workers."""
 
 
 def in_processes(work: Callable[[J], R], jobs: Iterable[J], processes: int) -> Iterator[R]:
@@ -42,7 +47,7 @@ def in_processes(work: Callable[[J], R], jobs: Iterable[J], processes: int) -> I
             left = [job for number, job in enumerate(left) if number not in done]
         else:
             return
-    raise ValueError(f"workers died {TRIES} times; is there enough memory?")
+    raise ValueError(DIED)
 
 
 def _in_pool(work: Callable[[J], R], jobs: list[J], processes: int) -> Iterator[tuple[int, R]]:
@@ -80,19 +85,59 @@ def _end_with_parent() -> None:
 def on_cluster(work: Callable[[J], R], jobs: Iterable[J], address: str) -> Iterator[R]:
     """Results from a Dask cluster as they come (needs the ``cluster`` extra).
 
-    No more jobs wait than keep its workers busy. OSError if there is no cluster.
+    No more jobs wait than keep its workers busy. OSError if there is no cluster, ValueError if its
+    workers are gone or keep dying.
     """
-    from distributed import Client, as_completed  # noqa: PLC0415 - an extra
-
     remaining = iter(jobs)
+    with connected(address) as client:
+        width, waiting = 2 * len(workers_of(client)), set[Any]()
+        while True:
+            more = itertools.islice(remaining, width - len(waiting))
+            waiting |= {client.submit(work, job, pure=False) for job in more}
+            if not waiting:
+                return
+            done, waiting = _waited(waiting, client, FIRST_COMPLETED)
+            for future in done:
+                yield _result(future)
+
+
+@contextmanager
+def connected(address: str) -> Iterator[Any]:
+    """The client of a Dask cluster (needs the ``cluster`` extra); OSError if there is none.
+
+    A connection that is lost is an error of what was waited for; Dask's own log is silent.
+    """
+    from distributed import Client  # noqa: PLC0415 - an extra
+
+    logging.getLogger("distributed.client").setLevel(logging.CRITICAL)
     with Client(address) as client:
-        width = 2 * len(workers_of(client))
-        futures = client.map(work, list(itertools.islice(remaining, width)), pure=False)
-        running = as_completed(futures)
-        for future in running:
-            yield future.result()
-            for job in itertools.islice(remaining, 1):
-                running.add(client.submit(work, job, pure=False))
+        yield client
+
+
+def _waited(futures: Any, client: Any, until: str) -> Any:
+    """Those futures of a cluster that are done, and the others.
+
+    ValueError if the cluster is gone, or has no workers any more.
+    """
+    from distributed import CancelledError, wait  # noqa: PLC0415
+
+    while True:
+        try:
+            return wait(futures, timeout=PATIENCE, return_when=until)
+        except TimeoutError:
+            workers_of(client)
+        except CancelledError as error:
+            raise ValueError("the connection to the cluster is lost") from error
+
+
+def _result(future: Any) -> Any:
+    """What came of it; what a job raised, or ValueError if it costs every worker its life."""
+    from distributed import KilledWorker  # noqa: PLC0415
+
+    try:
+        return future.result()
+    except KilledWorker as error:
+        raise ValueError(DIED) from error
 
 
 class Wave(NamedTuple, Generic[P, D, S, R]):
@@ -115,9 +160,8 @@ def waves_on_cluster(
 
     A part is read once, by the worker whose turn it is. The states come there one behind the other,
     and those in front are elsewhere by then, at the next part. ``done`` hears how many parts are.
+    ValueError if the workers are gone or keep dying.
     """
-    from distributed import wait  # noqa: PLC0415 - an extra
-
     begun: deque[list[Any]] = deque()
     futures: list[Any] = list(states)
     for number, part in enumerate(parts, 1):
@@ -130,13 +174,14 @@ def waves_on_cluster(
         begun.append(futures)
         if len(begun) > 2 * max(1, len(workers)):  # more of them would wait in memory
             first = begun.popleft()
-            wait(first)
+            _waited(first, client, ALL_COMPLETED)
             for future in first:
                 if future.status == "error":
-                    future.result()
+                    _result(future)
             done(number - len(begun))
-    found: list[R] = client.gather(client.map(wave.end, futures, pure=False))
-    return found
+    ends = client.map(wave.end, futures, pure=False)
+    _waited(ends, client, ALL_COMPLETED)
+    return [_result(future) for future in ends]
 
 
 def workers_of(client: Any) -> list[str]:

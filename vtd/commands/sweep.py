@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
@@ -163,11 +163,11 @@ def _client(address: str | None) -> Iterator[Any]:
     if address is None:
         yield None
         return
-    with needing("cluster", "sweep"):
-        from distributed import Client  # noqa: PLC0415 - an extra
-    with unusable_input(address):
-        client = Client(address)
-    with client:
+    from vtd.workers import connected  # noqa: PLC0415
+
+    with ExitStack() as stack:
+        with needing("cluster", "sweep"), unusable_input(address):
+            client = stack.enter_context(connected(address))
         yield client
 
 
