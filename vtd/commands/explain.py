@@ -123,7 +123,7 @@ def _fault_lines(group: FoldedFaults, context: Context) -> Iterator[str]:
     if group.reason is not None:
         yield from _reason_lines(group.reason, group.pasid)
     if group.levels:
-        yield f"  dump: tables end above level {', '.join(map(str, group.levels))}"
+        yield f"  dump: no entry present at level {', '.join(map(str, group.levels))}"
     for text in group.contradictions:
         yield f"  dump: {text}"
     if group.source is not None:

@@ -17,7 +17,7 @@ from vtd.dmar.ranges import RangeSet
 
 WORDS = (
     r"Linux version |BIOS-e820|reg_base_addr|RMRR base:|DRHD base|RMRR address range|RMRR: \[|"
-    r"identity map for device|\(XEN\) +[0-9a-f]{16} - |PCI bridge to \[bus|"
+    r"RMRR region: base|identity map for device|\(XEN\) +[0-9a-f]{16} - |PCI bridge to \[bus|"
     r": \[[0-9a-f]{4}:[0-9a-f]{4}\] type |has no mapping iommu"
 )
 """Regular expression that finds the lines to read."""
@@ -37,6 +37,7 @@ _DRHD = re.compile(r"DRHD base: (?:0x)?([0-9a-f]{1,16}) flags", re.ASCII)
 _REGION = re.compile(
     r"RMRR base: (?:0x)?([0-9a-f]{1,16}) end: (?:0x)?([0-9a-f]{1,16})|"
     r"RMRR address range (?:0x)?([0-9a-f]{1,16})\.\.(?:0x)?([0-9a-f]{1,16})|"
+    r"RMRR region: base_addr ([0-9a-f]{1,16}) end_add?r(?:ess)? ([0-9a-f]{1,16})|"
     r"RMRR:? \[(?:0x)?([0-9a-f]{1,16}), ?(?:0x)?([0-9a-f]{1,16})\]",
     re.ASCII,
 )

@@ -248,8 +248,8 @@ _MASKED = (
 )
 """A fault line in which somebody replaced numbers: ``[xx:00.0]``, ``fault addr ff***``."""
 _REASON = (
-    r"(?:\[fault reason |(?:DMAR|INTR-REMAP|UNKNOWN): reason (?=[0-9a-f]{2} - ))"
-    r"(?P<reason>(?:0x)?[0-9a-f]{1,4})(?P<suffix>h?)(?:\]| - )"
+    r"(?:\[fault reason |(?:DMAR|INTR-REMAP|UNKNOWN): reason (?=[0-9a-f]{2} -(?: |$)))"
+    r"(?P<reason>(?:0x)?[0-9a-f]{1,4})(?P<suffix>h?)(?:\]| -(?: |$))"
 )
 _BETWEEN = (
     r",?\s*(?:iommu reg = \w+|on \S+)?\s*(?:\[VT-D\])?\s*(?:dmar: )?"

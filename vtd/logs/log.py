@@ -14,7 +14,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from vtd.logs import facts as platform_facts
-from vtd.logs.catalogue import MESSAGES, linux_core, linux_mapping, linux_units
+from vtd.logs.catalogue import MESSAGES, linux_core, linux_mapping, linux_units, other_systems
 from vtd.logs.facts import Facts
 from vtd.logs.fault import FaultGroup, FaultGroups, FoldedFaults, LoggedFault
 from vtd.logs.fault_forms import LINUX_TARGET, LINUX_WHOLE, Reading, Role, read_fault
@@ -57,6 +57,8 @@ COMMON_FEATURES = frozenset({"smts", "flts", "slts", "nest", "pasid"})
 """Features that Linux from 5.13 to 6.12 uses only where all units have them."""
 
 CATALOGUE = Catalogue(MESSAGES)
+DUMPS = linux_mapping.DUMP_ENTRY, linux_mapping.DUMP_END, other_systems.XEN_DUMP
+"""Messages that print table entries for the fault before."""
 _CUT_SHORT = ("Request", "[DMA", "[DMA Read", "[DMA Write", "NO_PASID]", "INTR-REMAP:")
 """Ends of a line that is the start of a fault."""
 _RUN_ON = re.compile(
@@ -340,8 +342,9 @@ class _Reader:
         opened = self._open
         assert opened is not None
         text, has_head = strip(line)
-        if not has_head and text and opened.parts < MOST_JOINED:
-            start = opened.text
+        start = opened.text
+        stands_alone = _is_fault(text) and len(start.split()) > MOST_WORDS_IN_FRONT
+        if not has_head and text and opened.parts < MOST_JOINED and not stands_alone:
             joined = [f"{start} {text}", start + text]
             if start.endswith("="):  # a soft break of quoted-printable text
                 joined.append(start[:-1] + text)
@@ -436,7 +439,7 @@ class _Reader:
             meaning = _status(int(match[1], 16))
         elif message is linux_units.FEATURE and (match := _FEATURE_NAME.search(text)):
             meaning = _feature(match[1])
-        elif message is linux_mapping.DUMP_ENTRY or message is linux_mapping.DUMP_END:
+        elif message in DUMPS:
             self._dump.read(text)
             self._faults.add_dump(self._dump.level, self._dump.contradiction(self._reason))
         lines = self._group(message.weight, meaning, look_at).lines
@@ -456,6 +459,12 @@ def _pieces(line: str) -> Iterator[str]:
     for piece in _RUN_ON.split(line):
         for start in range(0, len(piece), LONGEST):
             yield piece[start : start + LONGEST]
+
+
+def _is_fault(text: str) -> bool:
+    """Whether a line tells of a fault without the one before or after it."""
+    reading = read_fault(text, 0)
+    return reading is not None and reading.form.role is Role.WHOLE
 
 
 @lru_cache(1024)

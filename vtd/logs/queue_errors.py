@@ -38,6 +38,8 @@ _NAMES = {
     DescriptorType.PAGE_GRP_RESP: "page group response",
     DescriptorType.HPT_INV: "host-permission-table invalidation",
 }
+ALL_ONES = 0xF, 0xFFFF
+"""Reason and source-id in IQERCD_REG when no unit answers; neither is one that a unit gives."""
 _QUEUE_REASONS = {
     InvalidationQueueErrorInfo.INVALID_TAIL: "the tail points outside the queue",
     InvalidationQueueErrorInfo.FETCH_ERROR: "reading a descriptor failed",
@@ -86,14 +88,26 @@ class QueueError(NamedTuple):
     descriptors: tuple[Descriptor, ...]
 
     @property
+    def is_unreachable(self) -> bool:
+        """Whether the registers read as all ones, so that nothing in them counts."""
+        return self.reason == ALL_ONES[0] or self.register_device == ALL_ONES[1]
+
+    @property
     def device(self) -> SourceId | None:
         """The device that did not answer."""
+        if self.is_unreachable:
+            return None
         named = [each.device for each in self.descriptors if each.device is not None]
         return self.register_device or (named[0] if named else None)
 
     @property
     def meaning(self) -> str:
         """In words."""
+        if self.is_unreachable:
+            return (
+                "unit unreachable: its registers read as all ones, so neither errors nor "
+                "descriptors nor source-ids in these lines are real"
+            )
         what = ", ".join(self.errors) or "a bad descriptor, or no answer of a device"
         text = f"the unit stopped at an invalidation: {what}"
         words = {int(info): words for info, words in _QUEUE_REASONS.items()}.get(self.reason or 0)
@@ -108,6 +122,11 @@ class QueueError(NamedTuple):
     @property
     def look_at(self) -> str:
         """What to look at."""
+        if self.is_unreachable:
+            return (
+                "what happened just before: a bridge window or BAR set over the registers of the "
+                "unit, a reset, a change of power state; firmware updates"
+            )
         if self.device is None:
             return "the descriptors printed with it; kernel version"
         device = f"0000:{self.device}"

@@ -1,4 +1,4 @@
-"""A log file as lines of text: decoded, without what a crash left in it, and with a limit.
+"""A log file as lines of text: decoded, without what a crash or a mail left in it, with a limit.
 
 The file is read in blocks, so that a log of any length needs little memory.
 """
@@ -11,7 +11,11 @@ import re
 from collections.abc import Iterator
 from typing import BinaryIO
 
+from vtd.mail import unquoted
+
 BLOCK = 1 << 20
+JOINED = "\0"
+"""Stands for a line that a mail broke off the one above, which has it again."""
 LARGEST_LOG = 1 << 30
 """Bytes; a year of a talkative server has less."""
 MOST_STRANGE = 0.25
@@ -30,7 +34,10 @@ class LogError(ValueError):
 
 
 def lines_of(stream: BinaryIO) -> Iterator[str]:
-    """The lines of a log without their ends; LogError for what is no text, or too much of it."""
+    """The lines of a log without their ends; LogError for what is no text, or too much of it.
+
+    A mail, which is not larger than a block, is read as its author wrote it (:mod:`vtd.mail`).
+    """
     block = stream.read(BLOCK)
     utf_16 = block.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     decoder = codecs.getincrementaldecoder("utf-16" if utf_16 else "utf-8")("replace")
@@ -48,7 +55,7 @@ def lines_of(stream: BinaryIO) -> Iterator[str]:
         strange += _strange(bare)
         if strange > MOST_STRANGE * characters:
             raise LogError("not the text of a kernel log")
-        *whole, rest = (rest + _plain(text)).split("\n")
+        *whole, rest = (rest + _plain(bare, is_mail=size == len(block))).split("\n")
         blank = blank and not rest.strip() and not any(map(str.strip, whole))
         yield from whole
         if len(rest) > BLOCK:
@@ -60,9 +67,10 @@ def lines_of(stream: BinaryIO) -> Iterator[str]:
     yield rest + decoder.decode(b"", final=True)
 
 
-def _plain(text: str) -> str:
-    """Text without NULs, and without what web pages put in the place of characters."""
-    text = text.replace("\0", "").replace("\xa0", " ")
+def _plain(text: str, *, is_mail: bool) -> str:
+    """Text without NULs, and without what mails and web pages put in the place of characters."""
+    text = text.replace("\0", "")
+    text = (unquoted(text, JOINED) if is_mail else text).replace("\xa0", " ")
     return html.unescape(text) if _ENTITY.search(text) else text
 
 

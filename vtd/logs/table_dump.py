@@ -1,4 +1,4 @@
-"""The table entries that Linux dumps after a fault, and whether they go with its reason.
+"""The table entries that Linux and Xen dump after a fault, and whether they go with its reason.
 
 Legacy tables (VT-d 9.1, 9.3) and scalable-mode tables (9.2, 9.4 to 9.6): in every entry bit 0 is
 the present flag. A dump that shows as present what the reason says is absent means that the unit
@@ -11,14 +11,19 @@ import re
 
 PRESENT = 1
 
-_IOVA = re.compile(r"Dump \w+ table entries for IOVA (?:0x)?([0-9a-f]+)", re.ASCII)
+_BEGIN = re.compile(r"Dump \w+ table entries for IOVA|print_vtd_entries", re.ASCII)
 _ENTRY = re.compile(
     r"(?P<mode>scalable mode )?(?P<name>root entry|context entry|pasid dir entry|"
     r"pasid table entry\[(?P<index>\d)\]): ?(?:hi (?P<hi>0x[0-9a-f]+), low )?(?P<low>0x[0-9a-f]+)",
     re.ASCII,
 )
 _PTE = re.compile(r"pte level: (\d+), pte value: (0x[0-9a-f]+)", re.ASCII)
-_EMPTY_LEVEL = re.compile(r"not present at level (\d+)", re.ASCII)
+_EMPTY_LEVEL = re.compile(
+    r"not present at level (\d+)|\bl(\d)\[[0-9a-f]+\] (?:not present|= 0(?: |$))", re.ASCII
+)
+_XEN_ENTRY = re.compile(
+    r"\b(root|con|ct)(?:_entry|text|xt_entry)\[\w+\] = (?:\w+_)?([0-9a-f]+)", re.ASCII
+)
 
 _ABSENT = {
     0x01: "root entry",
@@ -35,18 +40,19 @@ class TableDump:
     """A dump as far as it was read."""
 
     def __init__(self) -> None:
-        self.address: int | None = None
         self.level: int | None = None
         """Level of the page tables at which it ends."""
         self._entries: dict[str, int] = {}
 
     def read(self, text: str) -> None:
         """Take up a line of a dump."""
-        if match := _IOVA.search(text):
+        if _BEGIN.search(text):
             self._entries, self.level = {}, None
-            self.address = int(match[1], 16)
         elif match := _EMPTY_LEVEL.search(text):
-            self.level = int(match[1])
+            self.level = int(match[1] or match[2])
+        elif match := _XEN_ENTRY.search(text):
+            name = "root entry" if match[1] == "root" else "context entry"
+            self._entries[name] = int(match[2], 16)
         elif match := _ENTRY.search(text):
             value = int(match["low"], 16)
             if match["mode"] and match["name"] == "root entry" and match["hi"]:

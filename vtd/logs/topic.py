@@ -11,17 +11,20 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 
 from vtd.logs.fault_forms import WORDS as FAULT_WORDS
+from vtd.logs.reading import JOINED
 
 _TOPIC = re.compile(
     r"DMAR|dmar|[Ii][Oo][Mm][Mm][Uu]|[Vv][Tt]-[dD]\b|VTD|VTd|DRHD|drhd\d|IOTLB|INTR-REMAP|IRTE|PASID|RMRR|PRQ\b|IOASID|"
     r"ioasid|[Ii]nterrupt[ -]?[Rr]emapping|[Ii]ntr-remap|I[Rr][Qq][ -][Rr]emapping|"
     r"irq[ -]remapping|DMA remapping|identity map|\b[Ii]ova\b|IOVA|\bIR[0-9]+: failed|"
+    r"\b(?:root_entry|context|ctxt_entry|l[1-5])\[[0-9a-f]+\] (?:= |not present)|\bl[1-5]_index = |"
     + "|".join(map(re.escape, FAULT_WORDS))
 )
 """Words that only lines about remapping have, and those of faults."""
 _WORDS = (
     *("dmar", "iommu", "vt-d", "vtd", "drhd", "remap", "irte", "pasid", "rmrr", "prq", "ioasid"),
     *("identity map", "iova", "iotlb", ": failed to allocate "),
+    *("root_entry[", "context[", "ctxt_entry[", "l1[", "l2[", "l3[", "l4[", "l5[", "_index = "),
     *(word.lower() for word in FAULT_WORDS),
 )
 """One of these is in lower case in every line that ``_TOPIC`` finds."""
@@ -136,7 +139,8 @@ def candidates(lines: Iterable[str]) -> Iterator[tuple[int, str, bool]]:
         )
         for line, lowered in zip(chunk, lower.split("\n"), strict=True):
             number += 1
-            yield number, line, any(map(lowered.__contains__, present))
+            if line != JOINED:
+                yield number, line, any(map(lowered.__contains__, present))
 
 
 def is_about(line: str) -> bool:

@@ -169,7 +169,7 @@ function fault(each) {
     pasid: each.pasid === null ? null : hex(each.pasid),
     "printed by": each.system,
     "not told": each.missing.join(", "),
-    dump: [...(each.level.length ? [`tables end above level ${each.level.join(", ")}`] : []), ...each.contradictions].join("; "),
+    dump: [...(each.level.length ? [`no entry present at level ${each.level.join(", ")}`] : []), ...each.contradictions].join("; "),
   };
   const known = Object.fromEntries(Object.entries(facts).filter(([, value]) => value !== null && value !== ""));
   const listed = (title, items) => (items.length ? [made("h4", {}, title), made("ul", {}, ...items.map((text) => made("li", {}, text)))] : []);

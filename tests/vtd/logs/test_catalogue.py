@@ -127,6 +127,12 @@ LINES = {
     "[1][cpu=0][sev=2]:Assertion failed in file boot/dmar_parse.c,line 91 : fatal error": "ACRN",
     "[init -> drivers -> acpi_drv] Found DMAR": "Genode",
     "dmar0: Fault Overflow": "some were lost",
+    "(XEN) [VT-D]dmar.c:615:   RMRR region: base_addr 7d000000 end_addr 7f7fffff": "Xen found",
+    "(XEN) [VT-D]dmar.c:596:   Ignore the RMRR (78907000, 78986fff) due to": "not there",
+    "alloc irq_2_iommu on node -1": "interrupt",
+    "IOMMU group 13": "isolation group",
+    "IOMMU Group 10 00:1f.0 ISA bridge [0601]: Intel Corporation": "isolation group",
+    "0x453bc789bc08:[0x420019311797]VVTDLogDMARFault@vmkernel#nover+0x7b stack: 0x0": "ESXi",
 }
 
 

@@ -48,6 +48,8 @@ OTHERS = {
         "iommu reg = ffff82c3fff57000\n(XEN) [    9.1] [VT-D]DMAR: reason 0c - text",
         "(XEN) [VT-D]DMAR:[DMA Read] Request device [0000:00:02.0] fault addr 9c000000 on iommu:1\n"
         "(XEN) [VT-D]DMAR: reason 0c - text",
+        "(XEN) [VT-D]DMAR:[DMA Read]\nRequest device [0000:00:02.0] fault addr 9c000000, iommu reg "
+        "=\nffff82c3fff57000\n(XEN) [VT-D]DMAR: reason 0c -\nnon-zero reserved fields in PTE",
         "(XEN) [VT-D]iommu.c:735: iommu_page_fault: DMAR:[DMA Read] Request device [00:02.0] "
         "fault addr 9c000000, iommu reg = ffff82c3fff57000\n"
         "(XEN) DMAR:[fault reason 0ch] non-zero reserved fields in PTE",

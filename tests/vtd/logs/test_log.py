@@ -112,6 +112,13 @@ def test_no_message_of_linux_is_lost_or_another_one_where_a_mail_program_wraps_i
         assert meanings(line) <= meanings(wrapped), wrapped
 
 
+def test_a_fault_is_no_rest_of_the_line_above() -> None:
+    fault = "DMAR: [DMA Read] Request device [00:02.0] fault addr 9c000000 [fault reason 06] text"
+    log = read(f"What does the IOMMU want from me?\n{fault}")
+    assert log.faults[0].lines == (2, 2)
+    assert weights(log) == ["unknown"]
+
+
 def test_a_line_without_time_is_no_rest_of_a_line_without_time() -> None:
     log = read("DMAR: flux\nDMAR: Host address width 39\n" * 2)
     assert weights(log) == ["normal", "unknown"]
@@ -201,6 +208,17 @@ def test_the_register_names_a_device_only_where_it_is_not_0() -> None:
     assert "0000:" not in (none.meaning or "")
 
 
+@pytest.mark.parametrize("read_as_ones", ["Queue Error: Reason f", "Time-out Error: SID ffff"])
+def test_what_is_read_from_a_unit_that_does_not_answer_names_no_device(read_as_ones: str) -> None:
+    log = read(
+        f"DMAR: VT-d detected Invalidation {read_as_ones}\n"
+        "DMAR: QI HEAD: Device-TLB Invalidation qw0 = 0x1800000003, qw1 = 0x1\n"
+    )
+    assert weights(log) == ["problem"]
+    assert "unit unreachable" in (log.messages[0].meaning or "")
+    assert "0000:" not in f"{log.messages[0].meaning} {log.messages[0].look_at}"
+
+
 def test_a_descriptor_of_any_kind_is_named() -> None:
     kinds = {
         0x1: "context-cache", 0x12: "IOTLB", 0x14: "interrupt-entry", 0x5: "wait",
@@ -231,6 +249,28 @@ def test_a_dump_tells_the_level_and_what_it_contradicts() -> None:
     assert "unknown" not in weights(log)
     agreed = read(f"{FAULT}\n{DUMP.format(0)}")
     assert agreed.faults[0].contradictions == ()
+
+
+XEN_DUMP = """\
+(XEN) [VT-D]DMAR:[DMA Read] Request device [0000:00:02.0] fault addr 7a00003000
+(XEN) [VT-D]DMAR: reason {:02x} - text
+(XEN) print_vtd_entries: iommu #0 dev 0000:00:02.0 gmfn 7a00003
+(XEN)     root_entry[00] = 46e129001
+(XEN)     context[10] = 2_46e128001
+(XEN)     l4[000] = 46e11b003
+(XEN)     l3_index = 1e8
+(XEN)     l3[1e8] = 0
+(XEN)     l3[1e8] not present
+"""
+
+
+def test_the_dump_of_xen_tells_the_same() -> None:
+    log = read(XEN_DUMP.format(6))
+    assert log.faults[0].levels == (3,)
+    assert log.faults[0].contradictions == ()
+    assert [(group.weight.value, len(group.lines)) for group in log.messages] == [("normal", 7)]
+    contradicted = read(XEN_DUMP.format(2)).faults[0].contradictions
+    assert "context entry 0x46e128001 is present" in contradicted[0]
 
 
 def test_all_ones_are_one_unit_that_can_not_be_reached() -> None:

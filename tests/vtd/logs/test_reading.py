@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vtd.logs.log import read_log
 from vtd.logs.reading import BLOCK, LogError, lines_of
 
 TEXT = st.text(
@@ -36,6 +37,20 @@ def test_windows_writes_logs_in_utf_16() -> None:
 def test_what_web_pages_put_into_text_is_undone() -> None:
     data = "&gt; DMAR:\xa0x &lt;3&gt; a&b".encode()
     assert list(lines_of(io.BytesIO(data))) == ["> DMAR: x <3> a&b"]
+
+
+def test_a_mail_that_was_not_decoded_is_read_as_it_was_written() -> None:
+    mail = (
+        "Content-Transfer-Encoding: quoted-printable\n\n"
+        "> =09[   8.400001] DMAR: [DMA Read NO_PASID] Request device [04:00.1] fault a=\n"
+        "ddr 0x7a00=\n0000\n> [fault reason 0x06] PTE Read access is not set\n"
+        "> =09[   8.400002] DMAR: DRHD: handling fault status reg 2\n"
+    )
+    log = read_log(lines_of(io.BytesIO(mail.encode())))
+    (fault,) = log.faults
+    assert (str(fault.source), fault.reason) == ("0000:04:00.1", 6)
+    assert fault.ranges == ((0x7A000000, 0x7A001000),)
+    assert [line.line for group in log.messages for line in group.lines] == [7]
 
 
 class Endless(io.RawIOBase):

@@ -17,6 +17,8 @@ FIRMWARE_BUG = problem(
 MESSAGES = (
     normal("3.17-", r"(?:Add|Remov)(?:ing|ed) (?:to|from|device \S+ (?:to|from)) (?:iommu )?group",
            "an isolation group of devices"),
+    normal("", r"\bIOMMU [Gg]roup \d+(?::? +(?:[0-9a-f]{4}:)?[0-9a-f]{2}:[0-9a-f]{2}\.[0-7] |:?$)",
+           "an isolation group, as scripts list them (vtd groups reads them)"),
     problem("5.4-", r"Failed to add (?:to iommu group|device \S+ to group)",
             "a device could not be put into an isolation group, so it is not translated",
             "the lines before; kernel version"),

@@ -65,6 +65,7 @@ MESSAGES = (
            r"under DRHD base", "an I/O APIC or HPET is under this unit, as the table lists it"),
     normal("3.6-", r"Enabled (?:x2apic and )?(?:IRQ|Interrupt|interrupt)[ -]remapping",
            "interrupt remapping is on"),
+    normal("2.6.32", r"alloc irq_2_iommu", "an interrupt was set up that can be remapped"),
     normal("2.6.32-", r"Queued invalidation will be enabled", "interrupt remapping needs it"),
     normal("3.6-5.4", r"Set IRTE entry \(|IOAPIC\[\d+\]: Set .*IRTE",
            "a message for kernel developers (debugging is on)"),

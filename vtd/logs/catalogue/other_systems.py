@@ -10,6 +10,12 @@ from __future__ import annotations
 from vtd.logs.catalogue.linux_table import FIRMWARE
 from vtd.logs.message import Message, normal, notice, problem
 
+XEN_DUMP = normal(
+    "",
+    r"print_vtd_entries|\b(?:root_entry|context|ctxt_entry|l\d)\[\w+\] (?:= |not present)|"
+    r"\bl\d_index = |iommu->root_maddr",
+    "Xen's dump after a fault: table entries for its address, from the root on",
+)._replace(system="Xen")
 _XEN = (
     problem("", r"RMRR (?:address range|\[).* not in reserved memory",
             "the memory map does not reserve the region (rule DMAR-K01), so Xen may give its "
@@ -26,7 +32,7 @@ _XEN = (
     problem("", r"to assign \S+ with shared RMRR",
             "the device shares reserved memory with others, so handing it to a guest lets the "
             "guest touch theirs", "vtd dmar rmrr; rdm_policy of the guest"),
-    notice("", r"Ignore RMRR|Ignore DRHD|Non-existent device",
+    notice("", r"Ignore (?:the )?(?:RMRR|DRHD)|Non-existent device",
            "the table names a device that is not there; the entry is ignored",
            "vtd dmar validate --lspci"),
     problem("", r"Failed to parse ACPI DMAR|Invalid ACPI DMAR entry length|Invalid device scope|"
@@ -72,10 +78,10 @@ _XEN = (
            r"Cannot access VTISOCHCTRL|failed to disable idle handshake|"
            r"Disabled protected memory registers|No RMRR|Could not map .* for",
            "Xen works around or leaves out something, named in the line"),
-    normal("", r"\[VT-D\]\s*(?:found ACPI_DMAR|dmaru->address|endpoint:|bridge:|IOAPIC:|MSI HPET:|"
-           r"flags:|RMRR: \[|RMRR region|atsru->all_ports|rhsau->address|drhd->address|cap = |"
-           r"Host address width|iommu_enable_translation|DMAR_TABLE|QI: using|Interrupt Remapping|"
-           r"iommu\.c:\d+: *(?:drhd|cap)|Adding RMRR)|"
+    normal("", r"\[VT-D\]\s*(?:\w+\.c:\d+:\s*)?(?:found ACPI_DMAR|dmaru->address|endpoint:|"
+           r"bridge:|IOAPIC:|MSI HPET:|flags:|RMRR: \[|RMRR region|atsru->all_ports|rhsau->address|"
+           r"drhd->address|cap = |Host address width|iommu_enable_translation|DMAR_TABLE|QI: using|"
+           r"Interrupt Remapping|Adding RMRR)|\[VT-D\]iommu\.c:\d+: *(?:drhd|cap)|"
            r"\[VT-D\].*d\d+:(?:PCIe?|Hostbridge): (?:map|unmap|skip)|"
            r"\[VT-D\]d\[?\w+\]?:(?:PCIe?|Hostbridge): |:(?:PCIe?|Hostbridge): (?:map|unmap|skip) ",
            "what Xen found in the table, or set up for a device"),
@@ -84,9 +90,7 @@ _XEN = (
            r"[Mm]asked (?:VT-d error|UR) signaling",
            "what Xen uses of the units"),
     notice("", r"iommu_fault_status: ", "the unit reports faults, or an error of its queue"),
-    normal("", r"print_vtd_entries|root_entry\[|context\[\w+\] = |l\d\[\w+\] = |ctxt_entry\[|"
-           r"iommu->root_maddr",
-           "Xen's dump after a fault: table entries for its address, from the root on"),
+    XEN_DUMP,
 )  # fmt: skip
 _FREEBSD = (
     problem(
@@ -135,6 +139,12 @@ _ESXI = (
         r"VTDIommuFaultHandler|IOMMUProcessFaults",
         "ESXi stopped because of a DMA fault; the message with the device stands above the trace",
         "driver and firmware of the device",
+    ),
+    problem(
+        "",
+        r"\]VVTD\w+@vmkernel",
+        "ESXi stopped in its emulated VT-d unit, on behalf of a guest that has one",
+        "ESXi updates; leaving the virtual IOMMU out of that machine",
     ),
     notice("", r"(?:IOMMUIntel|VTD|VVTD)\w*: ", "a message of ESXi about VT-d"),
 )

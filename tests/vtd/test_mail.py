@@ -1,0 +1,46 @@
+"""Quoted-printable is undone where a text has it, against the encoder of the standard library."""
+
+import quopri
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vtd.mail import unquoted
+
+HEADER = "Content-Transfer-Encoding: quoted-printable\n\n"
+LINES = st.lists(st.text(st.characters(codec="utf-8", exclude_categories=["Cc"]), max_size=200))
+HALF = "  [    4.{:06}] DMAR: [DMA Read] Request device [03:00.0] fault addr {}="
+
+
+@given(LINES)
+def test_a_message_says_what_was_encoded(lines: list[str]) -> None:
+    text = "\n".join(lines)
+    assert unquoted(HEADER + quopri.encodestring(text.encode()).decode()) == HEADER + text
+
+
+@given(LINES)
+def test_a_text_without_breaks_at_the_usual_width_stays(lines: list[str]) -> None:
+    text = "\n".join(line.rstrip("=") for line in lines)
+    assert unquoted(text) == text
+
+
+def test_a_part_of_a_message_is_known_by_its_breaks() -> None:
+    start = HALF.format(1, "7")
+    assert len(start) in range(70, 77)
+    assert unquoted(f"{start}\n9c000") == f"{start[:-1]}9c000"
+    assert unquoted(f"{start}\n9c000\n=09reg =3D 1=20") == f"{start[:-1]}9c000\n\treg = 1 "
+
+
+def test_equals_signs_of_other_text_stay() -> None:
+    for text in ("a = 3D=\nb", f"{HALF.format(1, '')}=\n", "=" * 72 + "\nx=3D", "size=20\nvga=3D"):
+        assert unquoted(text) == text
+
+
+def test_marks_keep_the_numbers_of_lines() -> None:
+    start = HALF.format(1, "7")
+    assert unquoted(f"a\n{start}\n9c000\nb", "\0") == f"a\n{start[:-1]}9c000\n\0\nb"
+
+
+def test_text_that_ends_with_a_break_is_not_lost() -> None:
+    assert unquoted(f"{HEADER}ab=\n") == f"{HEADER}ab"
+    assert unquoted(f"{HEADER}ab=") == f"{HEADER}ab"
