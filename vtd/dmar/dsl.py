@@ -30,7 +30,8 @@ _FIELD = re.compile(
 _STRING = re.compile(r'"(.*)"')
 """Names as they are: a disassembly escapes neither quotes nor backslashes."""
 _HEX = re.compile(r"(?:0x)?[0-9A-Fa-f]{1,8}", re.ASCII)
-_DESCRIPTION = re.compile(r"\s*\[[^\]]*\]\s*$")
+_DESCRIPTION = re.compile(r"\s*(?:\[[^\]]*\]|<[^>]*>)\s*$")
+_BRACKETED_PATH = re.compile(r"\[([0-9A-F]{2}), ?([0-9A-F]{2})\]", re.ASCII)
 _COMMENT = re.compile(r'("[^"\n]*")|/\*.*?\*/|//[^\n]*', re.DOTALL)
 """Or a string, which may have their characters."""
 _RAW = re.compile(r"^[\s>|]*Raw Table Data", re.MULTILINE)
@@ -68,6 +69,10 @@ SIZES = {
     "size (decoded below)": 1,
 }
 """Bytes of fields whose number of digits need not tell."""
+OLD_LABELS = {"device scope entry type": "device scope type", "sub-table type": "subtable type"}
+"""Labels of iasl before 2013, which also put the path in brackets, and types between < and >."""
+RESERVED_IN_HEADER = slice(0x26, FIXED_PART)
+"""What iasl before 2013 printed no field for."""
 NAMES = ("device name", "acpi device name", "object name")
 """Labels of the one string that ends where it ends."""
 SIZE_EXPONENT = "size (pages, log2)"
@@ -225,15 +230,22 @@ def _printable(data: bytes) -> bytes:
 def _fields(text: str) -> Iterator[Field]:
     """The fields in their order; only comments, blank lines and remarks may be between them."""
     plain = _COMMENT.sub(lambda match: match[1] or "\n" * match[0].count("\n"), text)
+    missing = True
     for number, line in enumerate(plain.splitlines(), 1):
         match = _FIELD.fullmatch(line)
         if match is None:
             continue
         value = match["value"]
         if not value.startswith('"'):
-            value = _DESCRIPTION.sub("", value)
+            value = _DESCRIPTION.sub("", _BRACKETED_PATH.sub(r"\1,\2", value))
         size, offset = _place(match["place"])
-        yield Field(number, match["label"].strip().lower(), value, size, offset)
+        label = match["label"].strip().lower()
+        label = OLD_LABELS.get(label, label)
+        if missing and label == "subtable type":
+            start, end = RESERVED_IN_HEADER.start, RESERVED_IN_HEADER.stop
+            yield Field(number, "reserved", "0", end - start, None if offset is None else start)
+        missing = missing and label not in ("reserved", "subtable type")
+        yield Field(number, label, value, size, offset)
 
 
 def _place(text: str | None) -> tuple[int | None, int | None]:

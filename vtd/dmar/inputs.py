@@ -17,6 +17,7 @@ from vtd.dmar.printed_fields import is_printed, read_printed
 from vtd.dmar.records import ACPI_HEADER, FIXED_PART
 from vtd.dmar.rules.header import SIGNATURES
 from vtd.dmar.table import TableError
+from vtd.mail import unquoted
 
 _DMAR = re.compile(b"|".join(SIGNATURES))
 
@@ -60,6 +61,7 @@ def _tables(data: bytes) -> list[Found]:
     text = _text(data)
     if text is None:
         return list(map(Found, _split(data)))
+    text = unquoted(text)
     if is_source(text):
         table, notes = read_source(text)
         return [Found(table, notes)]

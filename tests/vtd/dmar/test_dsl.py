@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -70,6 +72,25 @@ def test_lines_without_offsets_and_with_comments_are_read() -> None:
 def test_an_untouched_disassembly_is_its_raw_data() -> None:
     (found,) = find_tables((SOURCE + RAW).encode())
     assert found == (TABLE.pack(), ())
+
+
+def older(brackets: bool) -> str:
+    """The source as iasl of 2009 to 2012 printed it."""
+    lines = [line for line in SOURCE.splitlines() if not line.startswith("[026h")]
+    text = "\n".join(lines).replace("Device Scope Type", "Device Scope Entry Type")
+    if not brackets:
+        return text
+    path = re.sub(r"PCI Path : (..),(..)", r"PCI Path : [\1, \2]", text)
+    return re.sub(r" \[([A-Z][^\],]+)\]$", r" <\1>", path, flags=re.MULTILINE)
+
+
+@pytest.mark.parametrize("brackets", [False, True])
+def test_a_disassembly_of_an_older_iasl_is_the_table(brackets: bool) -> None:
+    text = older(brackets)
+    assert "[026h" not in text
+    assert ("[1F, 00]" in text, "<" in text) == (brackets, brackets)
+    assert find_tables(text.encode())[0].data == TABLE.pack()
+    assert find_tables((text + RAW).encode()) == [(TABLE.pack(), ())]
 
 
 def test_edited_fields_count_and_the_stale_raw_data_is_told() -> None:

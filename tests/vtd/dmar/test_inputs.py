@@ -1,5 +1,6 @@
 """Tables in files: every form in which they are handed around gives the same bytes."""
 
+import quopri
 from collections.abc import Callable
 
 import pytest
@@ -61,6 +62,12 @@ FORMS: dict[str, Callable[[bytes], str]] = {
 def test_every_text_form_gives_the_same_bytes(form: str) -> None:
     for known in clean_tables():
         assert dmar_tables(FORMS[form](known.data).encode()) == [known.data]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_mail_that_was_not_decoded_gives_the_same_bytes(form: str) -> None:
+    body = quopri.encodestring(FORMS[form](KNOWN).encode(), quotetabs=True)
+    assert dmar_tables(b"Content-Transfer-Encoding: quoted-printable\n\n" + body) == [KNOWN]
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-8-sig"])

@@ -9,6 +9,7 @@ from vtd.dmar.listing.kernel_log import kernel_log_functions
 from vtd.dmar.listing.lspci import lspci_functions
 from vtd.dmar.listing.other_systems import other_functions
 from vtd.dmar.pci_tree import PciTree, PciTreeError
+from vtd.mail import unquoted
 
 __all__ = ["parse_pci_tree"]
 
@@ -18,6 +19,7 @@ def parse_pci_tree(text: str) -> PciTree:
     if is_json(text):
         tree = PciTree(json_functions(text))
     else:
+        text = unquoted(text)
         readers = lspci_functions, kernel_log_functions, group_list_functions, other_functions
         tree = PciTree(function for read in readers for function in read(text))
     if not tree.functions:

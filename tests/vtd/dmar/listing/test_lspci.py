@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import quopri
 import re
 from collections.abc import Callable
 
@@ -64,6 +65,10 @@ WRAPPINGS: dict[str, Callable[[str], str]] = {
     "of grep": prefixed("lspci.txt:"),
     "with DOS line ends": lambda text: text.replace("\n", "\r\n"),
     "in a mail": lambda text: f"Hello,\n\nhere it is:\n\n{text}\n-- \nregards\n",
+    "in a mail that was not decoded": lambda text: (
+        "Content-Transfer-Encoding: quoted-printable\n\n"
+        + quopri.encodestring(text.encode(), quotetabs=True).decode()
+    ),
 }
 
 
