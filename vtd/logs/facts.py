@@ -16,7 +16,7 @@ from vtd.dmar.pci_tree import PciFunction, PciTree
 from vtd.dmar.ranges import RangeSet
 
 WORDS = (
-    r"Linux version |BIOS-e820|reg_base_addr|RMRR base:|DRHD base|RMRR address range|RMRR: \[|"
+    r"Linux version |BIOS-e820|reg_base_addr|RMRR base:|DRHD base|RMRR address range|RMRR:? \[|"
     r"RMRR region: base|identity map for device|\(XEN\) +[0-9a-f]{16} - |PCI bridge to \[bus|"
     r": \[[0-9a-f]{4}:[0-9a-f]{4}\] type |has no mapping iommu"
 )

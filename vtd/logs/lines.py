@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 _COLOUR = re.compile(r"(?:\x1b|\^\[|ESC)\[[0-9;?]*[A-Za-z]")
-_QUOTE = r"[\s>|`\ufeff]*"
+_QUOTE = r"[\s>|`*#+\ufeff]*"
 _HEADS = (
     r"<\d{1,3}>(?:1 )?",  # syslog priority
     r"\d+,\d+,\d+,[-c+](?:,[^;]*)?;",  # /dev/kmsg

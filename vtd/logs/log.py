@@ -63,7 +63,8 @@ _CUT_SHORT = ("Request", "[DMA", "[DMA Read", "[DMA Write", "NO_PASID]", "INTR-R
 """Ends of a line that is the start of a fault."""
 _RUN_ON = re.compile(
     r"(?<=\S)\s+(?=\[ *\d+\.\d{6}\])|"
-    r"(?<=\S)\s*(?=(?:DMAR: ?)?(?:\[DMA (?:[Rr]ead|[Ww]rite)|INTR-REMAP\]?: ?Request))",
+    r"(?<=\S)(?<!DMAR:)(?<!dmar:)\s*"
+    r"(?=(?:DMAR: ?)?(?:\[DMA (?:[Rr]ead|[Ww]rite)|INTR-REMAP\]?: ?Request))",
     re.ASCII,
 )
 """Where another message begins in a line that lost its line feeds, or that two processors wrote."""
@@ -137,7 +138,7 @@ def is_wrapped(previous: str, line: str) -> bool:
     return (
         len(previous) >= LEAST_WRAPPED
         and not strip(line).has_head
-        and strip(line).text != ""
+        and any(map(str.isalnum, strip(line).text))
         and strip(previous).has_head
     )
 
@@ -362,6 +363,8 @@ class _Reader:
             return False
         if opened.began:
             if reading.form.role is Role.BEGINS or self._pairing.waits(reading.fault.system) > 1:
+                return False
+            if self._pairing.last.target is not None and reading.fault.target is None:
                 return False
             self._pairing.withdraw()
         self._open = None

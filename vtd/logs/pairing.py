@@ -34,6 +34,11 @@ class Pairing:
         """A first line."""
         self._waiting.append(fault)
 
+    @property
+    def last(self) -> LoggedFault:
+        """The first line that came last."""
+        return self._waiting[-1]
+
     def withdraw(self) -> None:
         """Forget the first line that came last: it was read anew together with the next."""
         self._waiting.pop()

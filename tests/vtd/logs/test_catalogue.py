@@ -127,6 +127,17 @@ LINES = {
     "[1][cpu=0][sev=2]:Assertion failed in file boot/dmar_parse.c,line 91 : fatal error": "ACRN",
     "[init -> drivers -> acpi_drv] Found DMAR": "Genode",
     "dmar0: Fault Overflow": "some were lost",
+    "dmar3: programming irte[1] rid 0xf0ff high 0x4f0ff low 0x390001": "FreeBSD",
+    "em0: dmar3 pci0:1:0:0 rid 100 domain 2 mgaw 48 agaw 48 re-mapped": "FreeBSD",
+    "dmar3 ctx pci0:29:0 RMRR [0x7b7d5000, 0x7b7e4fff]": "FreeBSD",
+    "pci0:29:0 BIOS bug: dmar3 RMRR region (7b7d5000, 7b7d5000) corrected": "DMAR-R01",
+    "dmar_identify: corrupted DMAR table, l 0": "malformed",
+    "dmar1: enabling translation failed, error 5": "not translated",
+    "dmar1: unable to alloc register window at 0xfed91000: error 6": "DMAR-U07",
+    "dmar0 no dev found for RMRR [0x7b7d5000, 0x7b7e4fff] rid 0xe8 scope path [0, (29, 0)]": (
+        "not there"
+    ),
+    "pci 0000:01:00.1: DMAR: Software identity mapping": "one to one",
     "(XEN) [VT-D]dmar.c:615:   RMRR region: base_addr 7d000000 end_addr 7f7fffff": "Xen found",
     "(XEN) [VT-D]dmar.c:596:   Ignore the RMRR (78907000, 78986fff) due to": "not there",
     "alloc irq_2_iommu on node -1": "interrupt",

@@ -170,9 +170,15 @@ def test_xen_prints_what_explains_its_fault() -> None:
     assert (hit.base, hit.limit, hit.is_reserved) == (0x7A000000, 0x7A00FFFF, False)
 
 
-def test_xen_names_the_regions_of_the_table() -> None:
-    region = "(XEN) [VT-D]dmar.c:615:   RMRR region: base_addr 7a000000 end_addr 7a00ffff\n"
-    log = region + fault("00:02.0")
+@pytest.mark.parametrize(
+    "region",
+    [
+        "(XEN) [VT-D]dmar.c:615:   RMRR region: base_addr 7a000000 end_addr 7a00ffff",
+        "dmar3 ctx pci0:2:0 RMRR [0x7a000000, 0x7a00ffff]",
+    ],
+)
+def test_other_systems_name_the_regions_of_the_table(region: str) -> None:
+    log = f"{region}\n{fault('00:02.0')}"
     (group,) = read_log(log.splitlines()).faults
     (hit,) = context(log).regions(group)
     assert (hit.base, hit.limit) == (0x7A000000, 0x7A00FFFF)

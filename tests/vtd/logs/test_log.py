@@ -112,6 +112,27 @@ def test_no_message_of_linux_is_lost_or_another_one_where_a_mail_program_wraps_i
         assert meanings(line) <= meanings(wrapped), wrapped
 
 
+@pytest.mark.parametrize("sign", ["* ", "// kernel: ", "  # "])
+def test_what_stands_in_front_of_the_second_half_does_not_cost_the_address(sign: str) -> None:
+    lines = [HALF.format("00:01.0"), REASON.format(12)]
+    log = read_log([f"{sign}[    1.{number}] {line}" for number, line in enumerate(lines)])
+    (fault,) = log.faults
+    assert (fault.reason, fault.ranges) == (12, ((0x9C000000, 0x9C001000),))
+
+
+@pytest.mark.parametrize("head", ["DMAR: ", "dmar: "])
+def test_a_name_in_front_of_the_name_is_no_message(head: str) -> None:
+    log = read(f"[    1.000001] {head}{HALF.format('00:01.0')}\n           {REASON.format(1)}")
+    assert [fault.reason for fault in log.faults] == [1]
+    assert log.messages == []
+
+
+def test_lines_left_out_are_no_rest() -> None:
+    text = "[    1.000001] DMAR-IR: Enabled IRQ remapping in x2apic mode"
+    (group,) = read(f"{text}\n[...]\n[    1.000002] usb").messages
+    assert [line.text for line in group.lines] == ["DMAR-IR: Enabled IRQ remapping in x2apic mode"]
+
+
 def test_a_fault_is_no_rest_of_the_line_above() -> None:
     fault = "DMAR: [DMA Read] Request device [00:02.0] fault addr 9c000000 [fault reason 06] text"
     log = read(f"What does the IOMMU want from me?\n{fault}")

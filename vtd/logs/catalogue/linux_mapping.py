@@ -81,7 +81,7 @@ MESSAGES = (
            "reserved memory of a device is mapped one to one"),
     normal("2.6.32-4.4", r"Setting RMRR",
            "reserved memory of devices is mapped one to one; the lines that follow tell which"),
-    normal("2.6.32-5.4", r"(?:hardware|software|Hardware|Software) identity mapping for device|"
+    normal("2.6.32-5.4", r"(?:[Hh]ardware|[Ss]oftware) identity mapping\b|"
            r"uses (?:an |a private )?identity (?:mapping|domain)|[Uu]ses identity mapping",
            "the device is mapped one to one (pass-through)"),
     normal("2.6.32-5.4",

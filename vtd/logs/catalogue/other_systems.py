@@ -95,6 +95,47 @@ _XEN = (
 _FREEBSD = (
     problem(
         "",
+        r"dmar_\w+: corrupted DMAR table|dmar_identify: cannot (?:find|create)|"
+        r"dmar_find_nonpci: id \d+ type \d+ path length",
+        "the table is malformed; FreeBSD leaves out the structure or what follows it",
+        FIRMWARE,
+    ),
+    problem(
+        "",
+        r"BIOS bug: dmar\d+ RMRR region .* corrected|failed to map RMRR region",
+        "a reserved region is malformed, or collides with another (rules DMAR-R01 to R05); "
+        "corrected: FreeBSD maps 128 KiB from its start",
+        FIRMWARE,
+    ),
+    problem(
+        "",
+        r"dmar\d+: (?:unable to alloc|cannot allocate) register window",
+        "the registers of a unit can't be used, for instance because something else uses the "
+        "addresses (rule DMAR-U07); its devices are not translated",
+        FIRMWARE,
+    ),
+    problem(
+        "",
+        r"dmar\d+: (?:enabling translation failed|cannot (?:allocate|setup|map) \w+ interrupt|"
+        r"Failed to disable protected regions)",
+        "a unit could not be set up, so its devices are not translated, or not as wanted",
+        "the lines before; firmware setup: VT-d; FreeBSD version",
+    ),
+    notice(
+        "",
+        r"dmar\d+ no dev found for RMRR",
+        "the scope of a reserved region names a device that is not there, perhaps switched off in "
+        "firmware setup",
+        "vtd dmar validate --lspci",
+    ),
+    normal(
+        "",
+        r"DMAR: Found table at|DMAR HAW=\d+ flags=|matched dmar\d+ by |dmar\d+ .*(?:re|id)-mapped|"
+        r"dmar\d+: enabled translation|dmar\d+ ctx pci\S+ RMRR \[|dmar\d+: programming irte\[",
+        "FreeBSD sets up units, devices and interrupts",
+    ),
+    problem(
+        "",
         r"DMAR\d+: (?:Invalidation timed out|Invalidation completion error|"
         r"Invalidation queue error)",
         "the unit stopped at an invalidation: a bad descriptor, or a device that did not "
@@ -109,7 +150,8 @@ _FREEBSD = (
     ),
     notice(
         "",
-        r"DMAR: Queued invalidation disabled|dmar\d+: .*(?:disabled|not supported)",
+        r"DMAR: Queued invalidation disabled|x2APIC available but disabled by DMAR table|"
+        r"dmar\d+: .*(?:disabled|not supported)",
         "a feature of the unit is not used",
     ),
     normal(
