@@ -84,7 +84,10 @@ PHRASES = (
     "dma-aliased sibling",
     # Xen, ESXi, Windows, firmware
     "pci-dma: ",
-    "vfio_dma_map",
+    "dma_map(",
+    "qi_submit_sync+",
+    "qi_flush_dev_iotlb+",
+    "qi_flush_dev_iotlb_pasid+",
     "vfio group to container",
     " is not viable",
     "within the iommu_group are bound",

@@ -127,6 +127,17 @@ LINES = {
     "[1][cpu=0][sev=2]:Assertion failed in file boot/dmar_parse.c,line 91 : fatal error": "ACRN",
     "[init -> drivers -> acpi_drv] Found DMAR": "Genode",
     "dmar0: Fault Overflow": "some were lost",
+    "qemu: vfio_container_dma_map(0x55, 0x380000000000, 0x1000, 0x7f) = -22 (Invalid argument)": (
+        "above the width"
+    ),
+    "qemu: vfio_dma_map(0x55e0, 0xc0000, 0x18000, 0x7f00) = -12 (Cannot allocate memory)": "lock",
+    "qemu: vfio_container_dma_map(0x55e0, 0x8000000000, 0x10000, 0xff) = -14 (Bad address)": (
+        "refused to translate"
+    ),
+    " qi_flush_dev_iotlb+0xb1/0xd0": "does not answer",
+    "RIP: 0010:qi_submit_sync+0x2c0/0x490": "does not answer",
+    "RIP: 0010:__domain_mapping drivers/iommu/intel/iommu.c:1679 [inline]": "a trace",
+    "idxd 0000:6a:01.0: No in-kernel DMA with PASID.": "PASIDs",
     "dmar3: programming irte[1] rid 0xf0ff high 0x4f0ff low 0x390001": "FreeBSD",
     "em0: dmar3 pci0:1:0:0 rid 100 domain 2 mgaw 48 agaw 48 re-mapped": "FreeBSD",
     "dmar3 ctx pci0:29:0 RMRR [0x7b7d5000, 0x7b7e4fff]": "FreeBSD",

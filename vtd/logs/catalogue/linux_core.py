@@ -79,9 +79,17 @@ MESSAGES = (
             r"allow_unsafe_(?:interrupts|assigned)",
             "the device can't be assigned: interrupts are not remapped, so it could raise any "
             "interrupt", "earlier lines about interrupt remapping; " + FIRMWARE),
+    problem("", r"dma_map\(.*\) = -22\b",
+            "QEMU could not map memory, or a BAR, of a guest: mostly its address is above the "
+            "width of the unit, or in a reserved region",
+            "CAP of the unit (MGAW, SAGAW): vtd caps; QEMU's host-phys-bits-limit, or fewer "
+            "address bits for the guest; a refused BAR costs only DMA between devices"),
+    problem("", r"dma_map\(.*\) = -12\b",
+            "QEMU could not map memory of a guest: it may not lock that much",
+            "locked memory (ulimit -l, RLIMIT_MEMLOCK) of the process"),
     problem("", r"Failed to set iommu for container|failed to setup container for group|"
             r"[Ff]ailed to attach ioas|VFIO_(?:MAP|DMA_MAP|IOMMU_MAP)\w*.*failed|"
-            r"vfio_dma_map\(.*\) = -|annot add (?:VFIO|vfio) group to container",
+            r"dma_map\(.*\) = -|annot add (?:VFIO|vfio) group to container",
             "the kernel refused to translate the device for a guest: a reserved region, no "
             "interrupt remapping, or too little locked memory", "the kernel log of that moment"),
     problem("", r"within the iommu_group are bound|group \d+ is not viable",
@@ -103,9 +111,17 @@ MESSAGES = (
            "it, here or in its unit", "scalable mode: intel_iommu=on,sm_on; ECAP: vtd caps"),
     problem("", r"[Ii]ncorrect checksum in table \[DMAR\]",
             "the checksum of the table is wrong (rule DMAR-H05)", FIRMWARE),
+    notice("", r"No in-kernel DMA with PASID",
+           "drivers of the kernel can't use PASIDs of the device; processes may"),
+    problem("", r"\bqi_(?:submit_sync|flush_dev_iotlb\w*)\+0x",
+            "a processor was waiting for an invalidation when the kernel printed this trace: "
+            "mostly a device with a translation cache (ATS) does not answer, being removed or hung",
+            "what was removed, reset or powered off just before; devices with ATS: lspci -vvv; "
+            "kernel version"),
     notice("", r"(?:WARNING|BUG): .*(?:dmar|iommu|remapping|intel-svm)\S*\.c:\d+",
            "the kernel prints a trace; the message beside it tells why"),
-    normal("", r"[\w.]+\+0x[0-9a-f]+/0x[0-9a-f]+|Modules linked in: |\[(?:iommu|dmar)\S*\]$",
+    normal("", r"[\w.]+\+0x[0-9a-f]+/0x[0-9a-f]+|RIP: \w+:|Modules linked in: |"
+           r"\[(?:iommu|dmar)\S*\]$",
            "a line of a trace"),
     notice("", r"DMAR active, disabling use of stolen memory|VT-d active for gfx access",
            "the graphics driver works around VT-d being on for its device"),

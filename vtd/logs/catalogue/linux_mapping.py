@@ -73,7 +73,8 @@ MESSAGES = (
             "assigned", "CAP of the unit (MGAW, SAGAW): vtd caps; less memory for the guest"),
     problem("2.6.32-6.12", r"DMA PTE for vPFN .* already set",
             "the kernel mapped an address that was mapped already: a bug of a driver or of the "
-            "kernel", "kernel version; the driver of the device"),
+            "kernel, or the reserved memory (RMRR) of another device of the group is there",
+            "kernel version; the driver of the device; regions at these addresses: vtd dmar rmrr"),
     notice("6.12-6.12", r"Read-only mapping is disallowed",
            "an erratum of the processor forbids read-only pages in a nested parent domain"),
     notice("2.6.24-5.4", r"Setting identity map (?:for device|\[)|"
