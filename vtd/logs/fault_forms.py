@@ -172,6 +172,11 @@ def _acrn(match: Match, line: int) -> LoggedFault:
     )
 
 
+def _old_xen(match: Match, line: int) -> LoggedFault:
+    address, reason = int(match["addr"], 16), int(match["reason"], 16)
+    return LoggedFault(line, _kind(match["access"]), _hex_bdf(match), address, reason, system="Xen")
+
+
 def _nova(match: Match, line: int) -> LoggedFault:
     address, reason = int(match["addr"], 16), int(match["reason"], 16)
     return LoggedFault(line, RequestKind.UNKNOWN, _hex_bdf(match), address, reason, system="NOVA")
@@ -200,6 +205,17 @@ def _esxi(match: Match, line: int) -> LoggedFault:
 
 def _qemu(match: Match, line: int) -> LoggedFault:
     return LoggedFault(line, source=_hex_bdf(match), target=int(match["addr"], 16), system="QEMU")
+
+
+def _qemu_trace(match: Match, line: int) -> LoggedFault:
+    return LoggedFault(
+        line,
+        RequestKind.WRITE if match["write"] == "1" else RequestKind.READ,
+        Bdf(0, SourceId(int(match["sid"], 16))),
+        int(match["addr"], 16),
+        int(match["reason"]),
+        system="QEMU",
+    )
 
 
 def _jailhouse_begin(match: Match, line: int) -> LoggedFault:
@@ -300,6 +316,10 @@ FORMS = (
           f"{_LINUX}; {_XEN}"),
     _form("Linux, Xen", "fault reason|Fault reason|Fault Reason|FAULT REASON", Role.COMPLETES,
           rf"(?i:{_REASON})", _linux_reason, f"{_LINUX}, typed from a screen"),
+    _form("Xen", "iommu_fault:", Role.WHOLE,
+          r"iommu_fault:(?P<access>DMA Read|DMA Write): (?P<bus>[0-9a-f]{1,2}):"
+          r"(?P<dev>[01]?[0-9a-f])\.(?P<fn>[0-7]) addr (?P<addr>[0-9a-f]+) REASON "
+          r"(?P<reason>[0-9a-f]+)", _old_xen, f"{_XEN} of 3.2 to 3.4"),
     _form("FreeBSD", " fault acc ", Role.WHOLE,
           r"sid (?P<sid>[0-9a-f]+) fault acc (?P<acc>[01]) adt 0x[0-9a-f]+ "
           r"reason 0x(?P<reason>[0-9a-f]+) addr (?P<addr>[0-9a-f]+)",
@@ -345,6 +365,10 @@ FORMS = (
           r"detected translation failure \(dev=(?P<bus>[0-9a-f]{2}):(?P<dev>[01][0-9a-f])[:.]"
           r"0?(?P<fn>[0-7]), iova=0x(?P<addr>[0-9a-f]+)",
           _qemu, "vtd_iommu_translate in hw/i386/intel_iommu.c"),
+    _form("QEMU", "vtd_dmar_fault ", Role.WHOLE,
+          r"vtd_dmar_fault sid 0x(?P<sid>[0-9a-f]{1,4}) fault (?P<reason>\d+) "
+          r"addr 0x(?P<addr>[0-9a-f]+) write (?P<write>[01])",
+          _qemu_trace, "trace event of hw/i386/intel_iommu.c"),
     _form("Jailhouse", "VT-d fault event", Role.BEGINS,
           r"VT-d fault event (?:reported by IOMMU \d+|occurred)", _jailhouse_begin,
           "hypervisor/arch/x86/vtd.c"),

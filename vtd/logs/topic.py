@@ -18,13 +18,14 @@ _TOPIC = re.compile(
     r"ioasid|[Ii]nterrupt[ -]?[Rr]emapping|[Ii]ntr-remap|I[Rr][Qq][ -][Rr]emapping|"
     r"irq[ -]remapping|DMA remapping|identity map|\b[Ii]ova\b|IOVA|\bIR[0-9]+: failed|"
     r"\b(?:root_entry|context|ctxt_entry|l[1-5])\[[0-9a-f]+\] (?:= |not present)|\bl[1-5]_index = |"
-    + "|".join(map(re.escape, FAULT_WORDS))
+    r"\b(?:l[1-5]|root_entry|context) = [0-9a-f]{16}\b|" + "|".join(map(re.escape, FAULT_WORDS))
 )
 """Words that only lines about remapping have, and those of faults."""
 _WORDS = (
     *("dmar", "iommu", "vt-d", "vtd", "drhd", "remap", "irte", "pasid", "rmrr", "prq", "ioasid"),
     *("identity map", "iova", "iotlb", ": failed to allocate "),
     *("root_entry[", "context[", "ctxt_entry[", "l1[", "l2[", "l3[", "l4[", "l5[", "_index = "),
+    *("root_entry = ", "context = ", "l1 = ", "l2 = ", "l3 = ", "l4 = ", "l5 = "),
     *(word.lower() for word in FAULT_WORDS),
 )
 """One of these is in lower case in every line that ``_TOPIC`` finds."""
@@ -85,6 +86,7 @@ PHRASES = (
     # Xen, ESXi, Windows, firmware
     "pci-dma: ",
     "dma_map(",
+    "support passthrough of host pci",
     "qi_submit_sync+",
     "qi_flush_dev_iotlb+",
     "qi_flush_dev_iotlb_pasid+",
@@ -93,6 +95,7 @@ PHRASES = (
     "within the iommu_group are bound",
     "i/o virtualisation ",
     "depends on iommu_supports_eim",
+    "enable igd for vt",
     "fault recording overflow",
     "sva feature",
     "ivhd error",

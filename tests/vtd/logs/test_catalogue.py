@@ -127,6 +127,15 @@ LINES = {
     "[1][cpu=0][sev=2]:Assertion failed in file boot/dmar_parse.c,line 91 : fatal error": "ACRN",
     "[init -> drivers -> acpi_drv] Found DMAR": "Genode",
     "dmar0: Fault Overflow": "some were lost",
+    "(XEN) BIOS did not enable IGD for VT properly, crash Xen for security purpose": "graphics",
+    "EAL: 0000:0b:00.0 VFIO group is not viable! Not all devices in IOMMU group bound to VFIO": (
+        "isolation group"
+    ),
+    "EAL: Cannot set up DMA remapping, error 12 (Cannot allocate memory)": "lock",
+    "EAL:   cannot set up DMA remapping, error 14 (Bad address)": "refused to translate",
+    "EAL:   0000:81:00.0 failed to select IOMMU type": "refused to translate",
+    "TASK ERROR: cannot prepare PCI pass-through, IOMMU not present": "no IOMMU",
+    "unsupported configuration: host doesn't support passthrough of host PCI devices": "no IOMMU",
     "qemu: vfio_container_dma_map(0x55, 0x380000000000, 0x1000, 0x7f) = -22 (Invalid argument)": (
         "above the width"
     ),

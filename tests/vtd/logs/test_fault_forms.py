@@ -48,6 +48,8 @@ OTHERS = {
         "iommu reg = ffff82c3fff57000\n(XEN) [    9.1] [VT-D]DMAR: reason 0c - text",
         "(XEN) [VT-D]DMAR:[DMA Read] Request device [0000:00:02.0] fault addr 9c000000 on iommu:1\n"
         "(XEN) [VT-D]DMAR: reason 0c - text",
+        "(XEN) [VT-D]iommu.c:676: iommu_fault:DMA Read: 0:2.0 addr 9c000000 REASON c iommu->reg = "
+        "ffff828bfff54000",
         "(XEN) [VT-D]DMAR:[DMA Read]\nRequest device [0000:00:02.0] fault addr 9c000000, iommu reg "
         "=\nffff82c3fff57000\n(XEN) [VT-D]DMAR: reason 0c -\nnon-zero reserved fields in PTE",
         "(XEN) [VT-D]iommu.c:735: iommu_page_fault: DMAR:[DMA Read] Request device [00:02.0] "
@@ -81,6 +83,7 @@ OTHERS = {
         "2026-11-24T14:00:01Z cpu1:2)IOMMUIntel: 2351: DMAR Fault IOMMU Unit #1: R/W=R, Device "
         "0000:00:02.0 Faulting addr = 0x9c000000 Fault Reason = 0x0c -> reserved",
     ),
+    "QEMU": ("812@1764000000.123:vtd_dmar_fault sid 0x10 fault 12 addr 0x9c000000 write 0",),
     "Jailhouse": (
         "VT-d fault event reported by IOMMU 0:\n"
         " Source Identifier (bus:dev.func): 00:02.0\n"

@@ -278,6 +278,7 @@ XEN_DUMP = """\
 (XEN) print_vtd_entries: iommu #0 dev 0000:00:02.0 gmfn 7a00003
 (XEN)     root_entry[00] = 46e129001
 (XEN)     context[10] = 2_46e128001
+(XEN)     l4 = ffff83046e128000
 (XEN)     l4[000] = 46e11b003
 (XEN)     l3_index = 1e8
 (XEN)     l3[1e8] = 0
@@ -289,7 +290,7 @@ def test_the_dump_of_xen_tells_the_same() -> None:
     log = read(XEN_DUMP.format(6))
     assert log.faults[0].levels == (3,)
     assert log.faults[0].contradictions == ()
-    assert [(group.weight.value, len(group.lines)) for group in log.messages] == [("normal", 7)]
+    assert [(group.weight.value, len(group.lines)) for group in log.messages] == [("normal", 8)]
     contradicted = read(XEN_DUMP.format(2)).faults[0].contradictions
     assert "context entry 0x46e128001 is present" in contradicted[0]
 

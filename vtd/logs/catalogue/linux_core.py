@@ -84,21 +84,26 @@ MESSAGES = (
             "width of the unit, or in a reserved region",
             "CAP of the unit (MGAW, SAGAW): vtd caps; QEMU's host-phys-bits-limit, or fewer "
             "address bits for the guest; a refused BAR costs only DMA between devices"),
-    problem("", r"dma_map\(.*\) = -12\b",
-            "QEMU could not map memory of a guest: it may not lock that much",
+    problem("", r"dma_map\(.*\) = -12\b|annot set up DMA remapping, error 12\b",
+            "memory could not be mapped for a device: the process may not lock that much",
             "locked memory (ulimit -l, RLIMIT_MEMLOCK) of the process"),
     problem("", r"Failed to set iommu for container|failed to setup container for group|"
             r"[Ff]ailed to attach ioas|VFIO_(?:MAP|DMA_MAP|IOMMU_MAP)\w*.*failed|"
-            r"dma_map\(.*\) = -|annot add (?:VFIO|vfio) group to container",
+            r"dma_map\(.*\) = -|annot add (?:VFIO|vfio) group to container|"
+            r"annot set up DMA remapping, error|failed to select IOMMU type",
             "the kernel refused to translate the device for a guest: a reserved region, no "
             "interrupt remapping, or too little locked memory", "the kernel log of that moment"),
-    problem("", r"within the iommu_group are bound|group \d+ is not viable",
+    problem("", r"within the iommu_group are bound|group (?:\d+ )?is not viable",
             "the device was not handed over: it shares its isolation group with others that still "
             "have drivers of the host",
             "what is in the group, and which port lacks access control (ACS): vtd groups"),
     problem("", r"Checking .*IOMMU.*: +(?:WARN|FAIL).*(?:No ACPI DMAR table|disabled in BIOS)",
             "virt-host-validate found no DMAR table, so no device can be handed over; inside a "
             "container it can't see the tables of the host", "firmware setup: VT-d"),
+    problem("", r"cannot prepare PCI pass-through, IOMMU not present|No IOMMU detected, please|"
+            r"host doesn't support passthrough of host PCI devices",
+            "no device can be handed over: the kernel uses no IOMMU",
+            "intel_iommu=on; firmware setup: VT-d; earlier lines of the kernel log about it"),
     problem("", r"Checking .*IOMMU.*: +(?:WARN|FAIL)",
             "virt-host-validate found that the kernel uses no IOMMU", "intel_iommu=on"),
     normal("", r"Checking .*IOMMU.*: +PASS", "virt-host-validate found what it looked for"),

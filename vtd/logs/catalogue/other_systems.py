@@ -13,7 +13,7 @@ from vtd.logs.message import Message, normal, notice, problem
 XEN_DUMP = normal(
     "",
     r"print_vtd_entries|\b(?:root_entry|context|ctxt_entry|l\d)\[\w+\] (?:= |not present)|"
-    r"\bl\d_index = |iommu->root_maddr",
+    r"\bl\d_index = |\b(?:l\d|root_entry|context) = [0-9a-f]{16}\b|iommu->root_maddr",
     "Xen's dump after a fault: table entries for its address, from the root on",
 )._replace(system="Xen")
 _XEN = (
@@ -71,6 +71,11 @@ _XEN = (
     problem("", r"cannot be assigned - no IOMMU|not assignable without IOMMU",
             "Xen's tools refused to hand the device over: Xen uses no IOMMU",
             "xl dmesg: lines with VT-d and I/O virtualisation; firmware setup: VT-d"),
+    problem("", r"BIOS did not enable IGD for VT",
+            "firmware did not set graphics up for VT-d: Xen leaves the unit of graphics off or, "
+            "where the IOMMU is required, stops",
+            "firmware setup: VT-d and graphics memory; iommu=no-igfx of the command line (Xen "
+            "before 4.10 stops with it too)"),
     notice("", r"Not enabling x2APIC: depends on",
            "x2APIC stays off: a unit can't remap its interrupts (ECAP.EIM), or none is in use"),
     notice("", r"It's \w+ to assign|reassignment may cause|disabling IGD VT-d|disabling ISOCH VT-d|"
@@ -89,7 +94,8 @@ _XEN = (
            r"I/O virtualisation enabled|Dom0 mode: |Interrupt remapping enabled|"
            r"[Mm]asked (?:VT-d error|UR) signaling",
            "what Xen uses of the units"),
-    notice("", r"iommu_fault_status: ", "the unit reports faults, or an error of its queue"),
+    notice("", r"iommu_fault_status: |iommu_page_fault: iommu->reg",
+           "the unit reports faults, or an error of its queue"),
     XEN_DUMP,
 )  # fmt: skip
 _FREEBSD = (
