@@ -15,6 +15,7 @@ from itertools import pairwise
 
 from vtd.dmar.json_text import is_json, json_list
 from vtd.dmar.ranges import RangeSet
+from vtd.mail import unquoted
 
 E820_RESERVED, E820_NVS = 2, 4
 RESERVED_NAMES = (
@@ -75,7 +76,7 @@ def parse_memory_map(text: str) -> RangeSet:
 def _ranges(text: str) -> Iterator[tuple[int, int]]:
     if is_json(text):
         return _json_ranges(text)
-    lines = text.splitlines()
+    lines = unquoted(text).splitlines()
     for read in (_logged, _efi, _freebsd, _shell, _sysfs):
         found = list(read(lines))
         if found:

@@ -13,6 +13,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from vtd.inspection.register_lines import named_registers
+from vtd.mail import unquoted
 
 _QUOTE = " \t>|"
 _HEX = r"(?:0x)?([0-9a-fA-F]+)"
@@ -45,6 +46,7 @@ class ListedUnit(NamedTuple):
 
 def listed_units(text: str) -> list[ListedUnit]:
     """The units that a text speaks of, each once, in the order of the text."""
+    text = unquoted(text)
     found = [*_log_lines(text), *_regsets(text)]
     if not found:
         found = [

@@ -80,6 +80,17 @@ FORMS = {
 > [    0.000000] BIOS-e820: [mem 0x000000007b000000-0x000000007b000fff] ACPI
 > NVS
 """,
+    "a mail that was not decoded": """\
+> [=C2=A0 =C2=A0 0.000000] BIOS-e820: [mem 0x0000000000001000-0x00000000000=
+9efff]
+> usable
+> [=C2=A0 =C2=A0 0.000000] BIOS-e820: [mem 0x000000007a000000-0x000000007af=
+fffff]
+> reserved
+> [=C2=A0 =C2=A0 0.000000] BIOS-e820: [mem 0x000000007b000000-0x000000007b0=
+00fff]
+> ACPI NVS
+""",
     "EFI of Linux before 4.0": """\
 EFI: mem00: type=7, attr=0xf, range=[0x0000000000001000-0x000000000009f000) (0MB)
 EFI: mem01: type=0, attr=0xf, range=[0x000000007a000000-0x000000007b000000) (16MB)

@@ -12,6 +12,8 @@ FORMS = {
     "Linux, quoted": "> DMAR: dmar0: reg_base_addr fed90000 ver 1:0 cap d2008c40660462 ecap f050da",
     "Linux, wrapped": "> [ 0.1] DMAR: dmar0: reg_base_addr fed90000 ver 1:0 cap\n"
     "> d2008c40660462 ecap f050da\n> [ 0.2] DMAR: dmar1: x",
+    "Linux, mail not decoded": "<6>[    0.536720] DMAR: dmar0: reg_base_addr fed90000 "
+    "ver 1:0 cap d2008c4=\n0660462 ecap f050da\n<6>[    0.536738] DMAR: No ATSR found",
     "older Linux": "IOMMU fed90000: ver 1:0 cap d2008c40660462 ecap f050da",
     "oldest Linux": "IOMMU 0 0xfed90000: ver 1:0 cap 0xd2008c40660462 ecap 0xf050da",
     "Xen": "(XEN) [VT-D]drhd->address = fed90000 iommu->reg = ffff82c000203000\n"
