@@ -129,8 +129,9 @@ def _settled(tree: PciTree, joins: Iterable[Join]) -> Iterator[Join]:
 def _is_unplaced(tree: PciTree, bdf: Bdf) -> bool:
     """Whether a function is, or is likely to be, below a bridge that is not listed.
 
-    Integrated devices say what they are. A bus behind a port has device 0 only, so one with
-    others is a root bus, if the listing shows which buses are behind bridges at all.
+    Integrated devices say what they are, and downstream ports are behind their switch. A bus
+    behind another port has device 0 only, so one with others is a root bus, if the listing shows
+    which buses are behind bridges at all.
     """
     function = tree.functions[bdf]
     if bdf.source_id.bus == 0 or function.group is not None or function.class_code == HOST_BRIDGE:
@@ -138,7 +139,8 @@ def _is_unplaced(tree: PciTree, bdf: Bdf) -> bool:
     if tree.bridges_above(bdf) or _is_virtual(tree, function):
         return False
     if function.express_known:
-        return function.express_type in BELOW_A_PORT and not bdf.source_id.device
+        below = function.express_type in BELOW_A_PORT and not bdf.source_id.device
+        return below or function.express_type == PortType.DOWNSTREAM_PORT
     beside = (
         each.bdf.source_id.device
         for each in tree.functions.values()

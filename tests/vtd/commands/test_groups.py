@@ -166,6 +166,18 @@ def test_a_group_below_a_bridge_that_is_not_listed_may_be_larger(tmp_path: Path)
     assert (answer["unplaced"], answer["certain"]) == (["0000:0a:00.0"], False)
 
 
+def test_a_downstream_port_is_behind_a_switch_also_one_that_is_not_listed(tmp_path: Path) -> None:
+    port = """\
+03:08.0 PCI bridge [0604]: Acme
+\tBus: primary=03, secondary=04, subordinate=04, sec-latency=0
+\tCapabilities: [68] Express (v2) Downstream Port (Slot+), MSI 00
+"""
+    listing = f("04:00.0", "end") + port
+    assert "0000:03:08.0: below a bridge that the listing lacks" in run(tmp_path, listing)
+    answer = json.loads(run(tmp_path, listing, "--format", "json"))
+    assert (answer["unplaced"], answer["certain"]) == (["0000:03:08.0"], False)
+
+
 def test_functions_of_a_root_bus_are_below_no_bridge(tmp_path: Path) -> None:
     places = "ff:00.0 Host bridge [0600]", "80:00.0 System peripheral", "80:04.0 System peripheral"
     listing = "\n".join((SHARED, *(f"{place}: Acme" for place in places)))

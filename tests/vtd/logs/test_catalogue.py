@@ -136,6 +136,9 @@ LINES = {
     "EAL:   0000:81:00.0 failed to select IOMMU type": "refused to translate",
     "TASK ERROR: cannot prepare PCI pass-through, IOMMU not present": "no IOMMU",
     "unsupported configuration: host doesn't support passthrough of host PCI devices": "no IOMMU",
+    "cpu0:33)WARNING: IOMMUIntel: 2777: IOMMU context entry dump for 0000:06:00.0 Ctx-Hi = 0x0": (
+        "was blocked"
+    ),
     "qemu: vfio_container_dma_map(0x55, 0x380000000000, 0x1000, 0x7f) = -22 (Invalid argument)": (
         "above the width"
     ),

@@ -194,6 +194,12 @@ _ESXI = (
         "ESXi stopped in its emulated VT-d unit, on behalf of a guest that has one",
         "ESXi updates; leaving the virtual IOMMU out of that machine",
     ),
+    problem(
+        "",
+        r"IOMMU context entry dump for",
+        "ESXi's dump after a fault: the context entry of the device that was blocked",
+        "the fault beside it; driver and firmware of the device",
+    ),
     notice("", r"(?:IOMMUIntel|VTD|VVTD)\w*: ", "a message of ESXi about VT-d"),
 )
 _WINDOWS = (
