@@ -12,15 +12,18 @@ from typing import NamedTuple
 
 _COLOUR = re.compile(r"(?:\x1b|\^\[|ESC)\[[0-9;?]*[A-Za-z]")
 _QUOTE = r"[\s>|`*#+\ufeff]*"
+_WORD = r"[^\s\[\]:]{1,10}"
+"""A day or month in the language of the reporter: Wed, Mi, mer., Mär, 11月."""
+
 _HEADS = (
     r"<\d{1,3}>(?:1 )?",  # syslog priority
     r"\d+,\d+,\d+,[-c+](?:,[^;]*)?;",  # /dev/kmsg
     r"(?:kern|user|daemon|syslog)\s*:\s*[a-z]+\s*:",  # dmesg -x
     r"\[\s*[+<]?\s*\d+\.\d+(?:[,<>][^\]]*)?\]",  # seconds since the start, or since the last
     r"\[\s*[TC]\d+\]",  # the thread or processor that printed
-    r"\[[A-Z][a-z]{2} [A-Z][a-z]{2} +\d+ [\d:]+ \d{4}\]",  # dmesg -T
+    rf"\[{_WORD} {_WORD} +\d+ [\d:]+ \d{{4}}\]",  # dmesg -T
     r"\[?\d{4}-\d\d-\d\d[T ][\d:.,]{5,18}(?:Z|[+-]\d\d:?\d\d)?\]?:?",
-    r"[A-Z][a-z]{2} +\d{1,2} (?:\d{4} )?\d\d:\d\d:\d\d(?:\.\d+)?",
+    rf"{_WORD} +\d{{1,2}} (?:\d{{4}} )?\d\d:\d\d:\d\d(?:\.\d+)?",
     r"\d\d:\d\d:\d\d(?:[.,]\d+)?",
     r"(?:[\w.-]+ )?(?:kernel|vmunix|vmkernel)(?:\[\d+\])?:",
     r"\((?:XEN|d\d+)\)",

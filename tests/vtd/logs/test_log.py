@@ -87,6 +87,21 @@ def test_a_message_that_was_wrapped_is_known() -> None:
     assert "DMAR-U01" in (log.messages[0].meaning or "")
 
 
+@pytest.mark.parametrize(
+    "head",
+    [
+        "[Mi Okt 30 19:12:10 2019] ",
+        "[mer. oct.  9 19:12:10 2019] ",
+        "Mär 05 12:00:00 pc kernel: ",
+        "11月 05 12:00:01 pc kernel: ",
+    ],
+)
+def test_times_in_the_language_of_the_reporter_are_no_part_of_a_message(head: str) -> None:
+    log = read(f"{head}DMAR: RMRR base: 0x7a000000 end:\n0x7a00ffff\n{head}usb 1-1: new")
+    (group,) = log.messages
+    assert [line.text for line in group.lines] == ["DMAR: RMRR base: 0x7a000000 end: 0x7a00ffff"]
+
+
 @pytest.mark.parametrize("width", [62, 72, 80])
 @pytest.mark.parametrize("head", ["[    0.123456] ", "Nov 24 14:00:01 host kernel: "])
 def test_no_message_of_linux_is_lost_or_another_one_where_a_mail_program_wraps_it(
