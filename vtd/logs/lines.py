@@ -29,6 +29,7 @@ _HEADS = (
     r"\((?:XEN|d\d+)\)",
     r"cpu\d+:\d+(?: [\w=]+)?\)",  # ESXi
     r"\[init(?: -> [^\]]*)?\]",  # Genode
+    r"\[\d+us\](?:\[[^\]]*\])+:",  # ACRN
 )
 _PREFIX = re.compile(rf"{_QUOTE}((?:(?:{'|'.join(_HEADS)})\s*)*)", re.ASCII)
 

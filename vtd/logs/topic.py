@@ -93,6 +93,8 @@ PHRASES = (
     "vfio group to container",
     " is not viable",
     "within the iommu_group are bound",
+    "no iommu_group found",
+    "/vtd.c,line ",
     "i/o virtualisation ",
     "depends on iommu_supports_eim",
     "enable igd for vt",

@@ -125,6 +125,21 @@ LINES = {
     "HAL_IOMMU_INTERNAL_ERROR (1d9)": "unmap in",
     "Arg1: 0000000000000026, IOMMU erkannte DMA-Verletzung.": "a unit blocked DMA",
     "[1][cpu=0][sev=2]:Assertion failed in file boot/dmar_parse.c,line 91 : fatal error": "ACRN",
+    "[1us][cpu=0][(null)][sev=2][seq=3]:Assertion failed in file x86/vtd.c,line 9 : fatal error": (
+        "command in time"
+    ),
+    "[1us][cpu=0][vm0][sev=2][seq=3]:no dmar unit found for device:0x1:0.0": "no unit of the table",
+    "[1us][cpu=0][vm0][sev=2][seq=3]:dmar doesn't support addr width 48": "address width",
+    "[1us][cpu=0][vm0][sev=2][seq=3]:dmar_register_hrhd: dmar uint doesn't support 1GB page!": (
+        "page size"
+    ),
+    "[1us][cpu=0][vm0][sev=2][seq=3]:iommu: already present for 0:2.0": "still in a domain",
+    "[1us][cpu=0][vm0][sev=2][seq=3]:iommu: fail to invalidate IOTLB!, 0x0": "old translations",
+    "[1us][cpu=0][vm0][sev=6][seq=3]:iommu: ignore dmar_uint @0xfed90000": "leaves out",
+    "[1us][cpu=0][vm0][sev=6][seq=3]:dmar_fault_handler: record[0] @0x200:  0x9c000, 0xc0": "reads",
+    "qemu: -device vfio-pci,host=0b:00.0: vfio 0000:0b:00.0: no iommu_group found: No such file": (
+        "uses no IOMMU"
+    ),
     "[init -> drivers -> acpi_drv] Found DMAR": "Genode",
     "dmar0: Fault Overflow": "some were lost",
     "(XEN) BIOS did not enable IGD for VT properly, crash Xen for security purpose": "graphics",

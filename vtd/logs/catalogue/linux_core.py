@@ -101,6 +101,7 @@ MESSAGES = (
             "virt-host-validate found no DMAR table, so no device can be handed over; inside a "
             "container it can't see the tables of the host", "firmware setup: VT-d"),
     problem("", r"cannot prepare PCI pass-through, IOMMU not present|No IOMMU detected, please|"
+            r"no iommu_group found|"
             r"host doesn't support passthrough of host PCI devices",
             "no device can be handed over: the kernel uses no IOMMU",
             "intel_iommu=on; firmware setup: VT-d; earlier lines of the kernel log about it"),

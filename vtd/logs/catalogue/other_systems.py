@@ -242,11 +242,55 @@ _WINDOWS = (
 _ACRN = (
     problem(
         "",
-        r"Assertion failed in file \S*(?:vtd|dmar\w*)\.c\b",
-        "ACRN stopped in its code for the table and the units: it does not take what is there",
+        r"Assertion failed in file \S*vtd\.c\b|DMAR OP Timeout",
+        "ACRN stopped in its code for the units: one did not carry out a command in time, or lacks "
+        "what ACRN needs",
+        "CAP and ECAP of the unit (vtd caps), also of one that a virtual machine emulates; that "
+        "line of ACRN's source",
+    ),
+    problem(
+        "",
+        r"Assertion failed in file \S*dmar\w*\.c\b|dmar count\(\d+\) beyond the limitation|"
+        r"can't find dmar info",
+        "ACRN stopped in its code for the table: it does not take what is there",
         "vtd dmar validate; a table with more structures or scope entries than ACRN was built for",
     ),
-    normal("", r"iommu: (?:enable dmar uint|create domain)", "ACRN sets up units and domains"),
+    problem(
+        "",
+        r"no dmar unit found for (?:device|ioapic)",
+        "no unit of the table holds the device, so ACRN does not hand it over",
+        "vtd dmar show; ACRN's configuration for this board",
+    ),
+    problem(
+        "",
+        r"dmar uint doesn't support (?:2M|1G)B page|dmar doesn't support addr width",
+        "the unit lacks a page size or an address width that ACRN's page tables use",
+        "CAP of the unit: vtd caps",
+    ),
+    problem(
+        "",
+        r"fail to invalidate IOTLB!",
+        "a unit did not invalidate what ACRN asked for: devices may go on with old translations",
+        "faults in the log; CAP and ECAP of the unit: vtd caps",
+    ),
+    problem(
+        "",
+        r"iommu: \w+: domain id mismatch|context entry@0x[0-9a-f]+ \(Lower:|"
+        r"iommu: already present for [0-9a-f]+:[0-9a-f]+\.",
+        "a step in handing a device over failed: it is still in a domain, or not in the one named",
+        "which virtual machines ACRN is told to give the device to",
+    ),
+    notice(
+        "",
+        r"dmar uint doesn't support snoop control|iommu: (?:ignore dmar_uint|device is ignored)",
+        "what the unit can't do, or what ACRN's configuration leaves out of remapping",
+    ),
+    normal(
+        "",
+        r"iommu: (?:enable dmar uint|create domain|Register dmar uint)|"
+        r"dmar_fault_handler: (?:irq = \d|record\[\d+\] @)|alloc irq#\d+ vector#\d+ for dmar_uint",
+        "ACRN sets up units and domains, or reads a fault record",
+    ),
 )
 _GENODE = (
     normal(
