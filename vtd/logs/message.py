@@ -56,6 +56,11 @@ def normal(versions: str, pattern: str, meaning: str) -> Message:
 
 
 _NUMBER = re.compile(r"[0-9][0-9a-f]*")
+_TELLING = (
+    *("ffff", "address 0", "dma_map(", "DmaMap(", "DMA remapping, error", "(os error"),
+    *("heck was: 0x", "Arg1: "),
+)
+"""Where one of these is in a line, its numbers can make it another message."""
 _REMEMBERED = 20_000
 
 
@@ -83,6 +88,6 @@ class Catalogue:
 
 def shape_of(text: str) -> str:
     """What lines have in common that differ in their numbers only and are of one kind."""
-    if "ffff" in text or "address 0" in text:  # numbers that make a line another message
+    if any(map(text.__contains__, _TELLING)):
         return text
     return _NUMBER.sub("0", text)

@@ -140,6 +140,19 @@ LINES = {
     "qemu: -device vfio-pci,host=0b:00.0: vfio 0000:0b:00.0: no iommu_group found: No such file": (
         "uses no IOMMU"
     ),
+    "WARNING: CPU: 0 PID: 0 at drivers/iommu/dmar.c:848 warn_invalid_dmar.part.10+0x5c/0x70": (
+        "isn't there"
+    ),
+    "ApiError(VmBoot(DeviceManager(VfioDmaMap(IommuDmaMap(Error(14))))))": "can't pin",
+    "ApiError(VmBoot(DeviceManager(VfioDmaMap(IommuDmaMap(Error(22))))))": "refused to translate",
+    "error: 500: VfioMapRegion(DmaMap(IommuDmaMap(Error(17)))): unknown": "mapped there already",
+    "Failed to DMA map: failed to map an IOVA range to the IOAS: Bad (os error 14)": "can't pin",
+    "✘ IOMMU:                         Not found": "uses no IOMMU",
+    "✔ IOMMU:                         Enabled": "looked for",
+    "✘ Pre-boot DMA protection:       Disabled": "DMA_CTRL_PLATFORM_OPT_IN",
+    "(XEN) iommu 1: nr_pt_levels = 4.": "command V",
+    "(XEN)   Interrupt Remapping: supported and enabled.": "command V",
+    "[ERROR]  VT-d PMR HOB not found, not enabling DMA protection": "coreboot",
     "[init -> drivers -> acpi_drv] Found DMAR": "Genode",
     "dmar0: Fault Overflow": "some were lost",
     "(XEN) BIOS did not enable IGD for VT properly, crash Xen for security purpose": "graphics",

@@ -127,6 +127,26 @@ def test_no_message_of_linux_is_lost_or_another_one_where_a_mail_program_wraps_i
         assert meanings(line) <= meanings(wrapped), wrapped
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "qemu: vfio_dma_map(0x1, 0x2000, 0x1000, 0x3) = -{}",
+        "EAL: Cannot set up DMA remapping, error {}",
+        "ApiError(VfioDmaMap(IommuDmaMap(Error({}))))",
+        "The bugcheck was: 0x000000e6 (0x{}, 0x1, 0x2, 0x3).",
+        "The bugcheck was: 0x000001{} (0x1, 0x1, 0x2, 0x3).",
+    ],
+)
+def test_a_number_that_tells_what_a_message_means_counts_in_any_order(text: str) -> None:
+    numbers = ("58", "59") if "0x000001" in text else ("12", "14", "17", "22", "26")
+    lines = [text.format(number) for number in numbers]
+    alone = {line: read(line).messages[0].meaning for line in lines}
+    assert len(set(alone.values())) > 1
+    for order in lines, lines[::-1]:
+        groups = read("\n".join(order)).messages
+        assert {line.text: one.meaning for one in groups for line in one.lines} == alone
+
+
 @pytest.mark.parametrize("sign", ["* ", "// kernel: ", "  # "])
 def test_what_stands_in_front_of_the_second_half_does_not_cost_the_address(sign: str) -> None:
     lines = [HALF.format("00:01.0"), REASON.format(12)]

@@ -87,10 +87,20 @@ MESSAGES = (
     problem("", r"dma_map\(.*\) = -12\b|annot set up DMA remapping, error 12\b",
             "memory could not be mapped for a device: the process may not lock that much",
             "locked memory (ulimit -l, RLIMIT_MEMLOCK) of the process"),
+    problem("", r"\bIommuDmaMap\(Error\(14\)|failed to map an IOVA range .*\(os error 14\)",
+            "memory or a window (BAR) could not be mapped for a device: the kernel can't pin what "
+            "is there, mostly the window of a device",
+            "whether the virtual machine maps windows of devices to one another (p2p), and does "
+            "without; kernel version"),
+    problem("", r"\bIommuDmaMap\(Error\(17\)",
+            "memory or a window (BAR) could not be mapped for a device: something is mapped there "
+            "already, like the window of another device",
+            "the addresses the virtual machine gives to the windows of its devices"),
     problem("", r"Failed to set iommu for container|failed to setup container for group|"
             r"[Ff]ailed to attach ioas|VFIO_(?:MAP|DMA_MAP|IOMMU_MAP)\w*.*failed|"
             r"dma_map\(.*\) = -|annot add (?:VFIO|vfio) group to container|"
-            r"annot set up DMA remapping, error|failed to select IOMMU type",
+            r"annot set up DMA remapping, error|failed to select IOMMU type|"
+            r"\bIommuDmaMap\(Error\(|failed to map an IOVA range to the IOAS",
             "the kernel refused to translate the device for a guest: a reserved region, no "
             "interrupt remapping, or too little locked memory", "the kernel log of that moment"),
     problem("", r"within the iommu_group are bound|group (?:\d+ )?is not viable",
@@ -107,6 +117,13 @@ MESSAGES = (
             "intel_iommu=on; firmware setup: VT-d; earlier lines of the kernel log about it"),
     problem("", r"Checking .*IOMMU.*: +(?:WARN|FAIL)",
             "virt-host-validate found that the kernel uses no IOMMU", "intel_iommu=on"),
+    problem("", r"✘ IOMMU: ", "fwupd found that the kernel uses no IOMMU",
+            "intel_iommu=on; firmware setup: VT-d"),
+    normal("", r"✔ (?:IOMMU|Pre-boot DMA protection): ", "fwupd found what it looked for"),
+    notice("", r"✘ Pre-boot DMA protection: ",
+           "the table leaves DMA_CTRL_PLATFORM_OPT_IN clear: the firmware does not say that it "
+           "keeps devices to reserved memory before the system starts",
+           "flags of the table: vtd dmar show; firmware setup: DMA protection"),
     normal("", r"Checking .*IOMMU.*: +PASS", "virt-host-validate found what it looked for"),
     notice("", r"assuming all RMRRs are relaxable",
            "this kernel is patched, and was told to hand devices with reserved memory (RMRR) to "
@@ -124,6 +141,10 @@ MESSAGES = (
             "mostly a device with a translation cache (ATS) does not answer, being removed or hung",
             "what was removed, reset or powered off just before; devices with ATS: lspci -vvv; "
             "kernel version"),
+    problem("", r"WARNING: .*\bwarn_invalid_dmar\b",
+            "the kernel prints a trace because the table names a unit that isn't there: address 0 "
+            "(rule DMAR-U01), or registers that read as all ones (K08); a message before it tells "
+            "the address, and RBX of the trace may", FIRMWARE),
     notice("", r"(?:WARNING|BUG): .*(?:dmar|iommu|remapping|intel-svm)\S*\.c:\d+",
            "the kernel prints a trace; the message beside it tells why"),
     normal("", r"[\w.]+\+0x[0-9a-f]+/0x[0-9a-f]+|RIP: \w+:|Modules linked in: |"

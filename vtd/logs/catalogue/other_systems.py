@@ -94,6 +94,10 @@ _XEN = (
            r"I/O virtualisation enabled|Dom0 mode: |Interrupt remapping enabled|"
            r"[Mm]asked (?:VT-d error|UR) signaling",
            "what Xen uses of the units"),
+    normal("", r"\[V: dump iommu info\]|iommu \w+: nr_pt_levels = \d|"
+           r"(?:Queued Invalidation|Interrupt (?:Remapping|Posting)): (?:not )?supported|"
+           r"Interrupt remapping table \(nr_entry=",
+           "Xen's console command V: what the units can do, and their interrupt-remapping entries"),
     notice("", r"iommu_fault_status: |iommu_page_fault: iommu->reg",
            "the unit reports faults, or an error of its queue"),
     XEN_DUMP,
@@ -325,6 +329,13 @@ _HYPERVISORS = (
     normal("", r"DMAR:0x[0-9a-f]+ (?:FSTS|GSTS)", "NOVA prints registers of the unit"),
 )
 _FIRMWARE = (
+    notice(
+        "",
+        r"VT-d PMR HOB not found|not enabling DMA protection",
+        "coreboot leaves memory open to devices until the system starts: the firmware package "
+        "(FSP) told no protected region",
+        "version of the FSP; the option for early DMA protection",
+    ),
     problem(
         "",
         r"VTD_ENGINE .*(?:ERROR|error)|VT-?d.*(?:[Tt]imeout|TIMEOUT)",
