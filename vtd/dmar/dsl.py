@@ -24,6 +24,7 @@ KNOWN_TO_ALL, DECODES_ALL = 4, 20250101
 """Highest structure type that every iasl in use decodes, and the version that decodes all."""
 
 _START = re.compile(r'^[\s>|]*(?:\[[^\]]*\]\s*)?Signature\s*:\s*"(?:DMAR|RMAD|RAMD)"', re.MULTILINE)
+_ANY_START = re.compile(r'^[\s>|]*(?:\[[^\]]*\]\s*)?Signature\s*:\s*"[^"\n]{4}"', re.MULTILINE)
 _FIELD = re.compile(
     r"[\s>|]*(?:\[(?P<place>[^\]]*)\])?\s*(?P<label>[A-Za-z(][^:\"]*?)\s+:\s*(?P<value>.*?)\s*"
 )
@@ -95,6 +96,15 @@ class Field(NamedTuple):
 def is_source(text: str) -> bool:
     """Whether a text has the fields of a DMAR table."""
     return _START.search(text) is not None
+
+
+def sources(text: str) -> Iterator[str]:
+    """The source of each DMAR table of a text, on the lines where it is; others are left out."""
+    starts = [match.start() for match in _ANY_START.finditer(text)]
+    for start, end in zip(starts, [*starts[1:], len(text)], strict=True):
+        if _START.match(text, start):
+            before = text[:start]
+            yield (before if start == starts[0] else "\n" * before.count("\n")) + text[start:end]
 
 
 def read_source(text: str) -> tuple[bytes, tuple[str, ...]]:

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from vtd.dmar.dsl import is_source, read_source
+from vtd.dmar.dsl import is_source, read_source, sources
 from vtd.dmar.hex_dump import ACPI_SIGNATURE, DumpError, hex_blobs
 from vtd.dmar.printed_fields import is_printed, read_printed
 from vtd.dmar.records import ACPI_HEADER, FIXED_PART
@@ -63,8 +63,7 @@ def _tables(data: bytes) -> list[Found]:
         return list(map(Found, _split(data)))
     text = unquoted(text)
     if is_source(text):
-        table, notes = read_source(text)
-        return [Found(table, notes)]
+        return [Found(*read_source(source)) for source in sources(text)]
     if is_printed(text):
         return [Found(*read_printed(text))]
     try:

@@ -51,6 +51,21 @@ def test_fields_without_raw_data_are_the_table() -> None:
     assert found.notes
 
 
+@pytest.mark.parametrize("raw", ["", RAW, "\nRaw Table Data: left out\n"])
+def test_several_sources_in_a_text_are_several_tables(raw: str) -> None:
+    other = SOURCE.replace("7B000000", "7A000000")
+    facp = 'Signature : "FACP"  [Fixed ACPI Description Table]\nTable Length : 0114\n'
+    text = f"before:\n{SOURCE}{raw}\nother:\n{facp}\nafter:\n{other}"
+    first, second = find_tables(text.encode())
+    assert first.data == TABLE.pack()
+    assert second.data == find_tables(other.encode())[0].data != first.data
+    assert find_tables(f"{facp}{SOURCE}".encode())[0].data == TABLE.pack()
+    wrong = text.replace("7A000000", "seven")
+    line = wrong[: wrong.index("seven")].count("\n") + 1
+    with pytest.raises(TableError, match=f"line {line}\\b"):
+        find_tables(wrong.encode())
+
+
 def test_placeholders_of_lengths_and_checksum_do_not_matter() -> None:
     placeholders = SOURCE
     for label in ("Table Length", "Checksum", "Entry Length", "Length"):
