@@ -253,13 +253,13 @@ _HEX = r"(?:0x)?([0-9a-f]{1,16})(?![0-9a-zA-Z*?])"
 _HALF = (
     r"(?:\[(DMA Read|DMA Write)(?: (?:NO[_ ]PASID|w/o PASID|PASID (?:0x)?([0-9a-f]{1,8})))?\]"
     r"|\[?(INTR-REMAP|UNKNOWN)\]?:?)\s*"
-    r"Request [Dd]evice \[{1,2}(?:([0-9a-f]{4}):)?"
+    r"Request [Dd]evice ?\[{1,2}(?:([0-9a-f]{4}):)?"
     r"(?:0x)?([0-9a-f]{2}):(?:0x)?([01][0-9a-f])\.([0-7])\]"
     rf"(?: PASID (?:0x)?([0-9a-f]{{1,8}}))? fault (?:addr|index) {_HEX}"
 )
 _MASKED = (
     r"(?:\[(?P<access>DMA Read|DMA Write)[^\]\[]*\]|\[?(?:INTR-REMAP|UNKNOWN)\]?:?)\s*"
-    r"Request [Dd]evice \[{1,2}(?P<where>[^\]\[]{0,24})\][^\[]{0,24}? ?fault (?:addr|index)"
+    r"Request [Dd]evice ?\[{1,2}(?P<where>[^\]\[]{0,24})\][^\[]{0,24}? ?fault (?:addr|index)"
     r"(?:\s+(?P<addr>[^\s,\[]+))?"
 )
 """A fault line in which somebody replaced numbers: ``[xx:00.0]``, ``fault addr ff***``."""
@@ -269,7 +269,7 @@ _REASON = (
 )
 _BETWEEN = (
     r",?\s*(?:iommu reg = \w+|on \S+)?\s*(?:\[VT-D\])?\s*(?:dmar: )?"
-    r"(?:(?:DMAR|INTR-REMAP):)?\s*"
+    r"(?:(?:DMAR|INTR-REMAP):)?\s*(?:[^\[]{1,40}(?=\[fault reason ))?"
 )
 """What may stand between the halves of a fault, where they are in one line."""
 _LINUX = "dmar_fault_do_one in drivers/pci/intel-iommu.c, dmar.c; drivers/iommu/intel/dmar.c"

@@ -81,6 +81,20 @@ def test_a_fault_that_a_mail_program_wrapped_is_the_fault() -> None:
             assert (fault.reason, fault.ranges) == (0x51, ((0x1026A4000, 0x1026A5000),)), lines
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "DMAR: [DMA Write NO_PASID] Request device [00:01.0] fault addr 0x9c000000 / 0x9c001000 "
+        "[fault reason 0x05] text",
+        "DMAR: [DMA Write] Request device[[00:01.0] fault addr 9c000000 (and others) "
+        "[fault reason 05] text",
+    ],
+)
+def test_what_somebody_wrote_between_address_and_reason_does_not_cost_the_reason(line: str) -> None:
+    (fault,) = read(line).faults
+    assert (fault.reason, fault.ranges) == (5, ((0x9C000000, 0x9C001000),))
+
+
 def test_a_message_that_was_wrapped_is_known() -> None:
     log = read("[  0.1] DMAR: [Firmware Bug]: Your BIOS is broken; DMAR reported at\naddress 0!\n")
     assert weights(log) == ["problem"]

@@ -17,10 +17,34 @@ _ROW = re.compile(
 """Class, device, address, group (-1 is none) and vendor, as ``pvesh get`` prints them."""
 
 
+_DIRECTORY = re.compile(r"\S*iommu_groups/(\d+)/devices/?(?::|\s*)$", re.ASCII)
+_NAMES = re.compile(rf"(?:[\s>]*{_ADDRESS}(?: -> \S+)?)+\s*", re.ASCII)
+_LONG = re.compile(rf"[\s>]*l[rwx-]{{9}}\S* .* {_ADDRESS} -> \S+\s*", re.ASCII)
+_TOTAL = re.compile(r"[\s>]*total \d+\s*", re.ASCII)
+
+
+def _of_directories(text: str) -> Iterator[PciFunction]:
+    """What ``ls`` shows of directories of groups: the functions are on lines of their own."""
+    group = None
+    for line in text.splitlines():
+        if match := _DIRECTORY.search(line):
+            group = int(match[1])
+        elif group is None or _TOTAL.fullmatch(line):
+            continue
+        elif match := _LONG.fullmatch(line):
+            yield PciFunction.partly(parse_address(match[1]), group=group)
+        elif _NAMES.fullmatch(line):
+            for address in re.findall(rf"(?<!\S){_ADDRESS}", line):
+                yield PciFunction.partly(parse_address(address), group=group)
+        else:
+            group = None
+
+
 def group_list_functions(text: str) -> Iterator[PciFunction]:
     """The functions that such a list names; what else they are it does not show."""
     for match in _PATH.finditer(text):
         yield PciFunction.partly(parse_address(match[2]), group=int(match[1]))
+    yield from _of_directories(text)
     for match in _ROW.finditer(text):
         group = int(match[4])
         yield PciFunction.partly(
