@@ -25,7 +25,7 @@ from vtd.logs.message import Catalogue, Message, Weight, shape_of
 from vtd.logs.pairing import Pairing
 from vtd.logs.queue_errors import read_queue_error
 from vtd.logs.table_dump import TableDump
-from vtd.logs.topic import candidates, is_about
+from vtd.logs.topic import candidates, is_about, is_source
 
 MOST_JOINED = 4
 """Lines that one message may have been broken into."""
@@ -76,7 +76,9 @@ _FACT = re.compile(platform_facts.WORDS)
 _STATUS = re.compile(r"fault status reg (?:0x)?([0-9a-f]+)", re.ASCII)
 _VALUE = re.compile(r"\b(?:0x)?[0-9a-f]*[0-9][0-9a-f]*\b", re.ASCII)
 """Numbers, in which unknown lines of one group differ."""
-_FAULT_LIKE = re.compile(r"\bfault (?:addr|index|reason)\b", re.IGNORECASE)
+_FAULT_LIKE = re.compile(
+    r"\bfault (?:addr|index|reason)\b|Request device ?\[[^\]]*\] fault\b", re.IGNORECASE
+)
 """What no line has that tells of no fault."""
 _FEATURE_NAME = re.compile(r"IOMMU feature (\w+) inconsistent", re.ASCII)
 
@@ -344,7 +346,9 @@ class _Reader:
         assert opened is not None
         text, has_head = strip(line)
         start = opened.text
-        stands_alone = _is_fault(text) and len(start.split()) > MOST_WORDS_IN_FRONT
+        stands_alone = is_source(text) or (
+            _is_fault(text) and len(start.split()) > MOST_WORDS_IN_FRONT
+        )
         if not has_head and text and opened.parts < MOST_JOINED and not stands_alone:
             joined = [f"{start} {text}", start + text]
             if start.endswith("="):  # a soft break of quoted-printable text

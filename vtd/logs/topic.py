@@ -154,8 +154,21 @@ def candidates(lines: Iterable[str]) -> Iterator[tuple[int, str, bool]]:
                 yield number, line, any(map(lowered.__contains__, present))
 
 
+_CALL = re.compile(
+    r"\b(?:pr|dev|pci|netdev|iommu)_(?:emerg|alert|crit|err|warn|warning|notice|info|dbg|debug)"
+    r"(?:_\w+)?\(|\b(?:[dg]?printk\w*|WARN\w*|device_printf)\("
+)
+
+
+def is_source(line: str) -> bool:
+    """Whether a line is of a program, as in a patch: it prints a message, and is none."""
+    return '"' in line and "(" in line and _CALL.search(line) is not None
+
+
 def is_about(line: str) -> bool:
     """Whether a candidate speaks of remapping."""
+    if is_source(line):
+        return False
     if "DMAR" in line or _TOPIC.search(line) is not None:
         return True
     lower = line.lower()

@@ -176,6 +176,19 @@ def test_a_name_in_front_of_the_name_is_no_message(head: str) -> None:
     assert log.messages == []
 
 
+@pytest.mark.parametrize("call", ["dev_warn(dev, ", "pr_err_ratelimited(", "printk(KERN_ERR "])
+def test_a_line_of_a_patch_is_no_message(call: str) -> None:
+    text = "Device is ineligible for IOMMU domain attach due to platform RMRR requirement."
+    assert weights(read(f"vfio-pci 0000:01:00.0: DMAR: {text}")) == ["problem"]
+    log = read(f'DMAR: flux\n-\t\t{call}"{text}\\n");\nDMAR: tea')
+    assert weights(log) == ["unknown", "unknown"]
+
+
+def test_a_fault_cut_before_its_address_is_a_problem() -> None:
+    log = read("# DMAR: [INTR-REMAP] Request device [f0:1f.0] fault\n# I turned it off")
+    assert weights(log) == ["problem"]
+
+
 def test_lines_left_out_are_no_rest() -> None:
     text = "[    1.000001] DMAR-IR: Enabled IRQ remapping in x2apic mode"
     (group,) = read(f"{text}\n[...]\n[    1.000002] usb").messages
