@@ -11,8 +11,14 @@ import re
 _HEADER = re.compile(
     r"^content-transfer-encoding:\s*quoted-printable", re.IGNORECASE | re.MULTILINE
 )
-_BROKEN = re.compile(r"^(?=.{70,76}$).*[^=\s]=\r?$", re.MULTILINE)
-"""A line as long as lines are broken at (76 characters, less where an escape would be cut)."""
+_BYTES = r"(?:(?:0x)?[0-9a-fA-F]{1,16}h?[,\s]\s*){4}|(?:[0-9a-fA-F]{16}\s+){2}"
+_BROKEN = re.compile(
+    rf"^(?=.{{70,76}}$)(?=.*\S\s+\S)(?!.*(?<!\w)(?:{_BYTES})).*[^=\s]=\r?$", re.MULTILINE
+)
+"""A line as long as lines are broken at (76 characters, less where an escape would be cut).
+
+Rows of bytes, with the equals sign in their text, and base64 may look like one.
+"""
 _SOFT_BREAK = re.compile(r"^.*=\r?$", re.MULTILINE)
 _TELLING = re.compile(r"=(?:3D|09|20$|[C-F][0-9A-F]=[89AB][0-9A-F])", re.MULTILINE)
 """Escapes that encoders write most, and that plain text hardly has."""

@@ -1,7 +1,9 @@
 """Quoted-printable is undone where a text has it, against the encoder of the standard library."""
 
+import base64
 import quopri
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -44,3 +46,27 @@ def test_marks_keep_the_numbers_of_lines() -> None:
 def test_text_that_ends_with_a_break_is_not_lost() -> None:
     assert unquoted(f"{HEADER}ab=\n") == f"{HEADER}ab"
     assert unquoted(f"{HEADER}ab=") == f"{HEADER}ab"
+
+
+@given(st.binary(min_size=16, max_size=160), st.sampled_from(["", "  ", "> ", ">> ", "    "]))
+@pytest.mark.parametrize(
+    "form",
+    [
+        "{at:04X}: {data}  {text}=",
+        "{at:08x}: {words} {text}=",
+        "[    1.234560] {at:08x}: {data} {text}=",
+    ],
+)
+def test_rows_of_bytes_go_on_after_an_equals_sign(form: str, data: bytes, quote: str) -> None:
+    rows = [data[at : at + 16] for at in range(0, len(data), 16)]
+    lines = [
+        quote + form.format(at=at, data=row.hex(" "), words=row.hex(" ", 2), text="." * len(row))
+        for at, row in enumerate(rows)
+    ]
+    assert unquoted("\n".join(lines)) == "\n".join(lines)
+
+
+@given(st.binary(min_size=50, max_size=300))
+def test_base64_is_left_alone(data: bytes) -> None:
+    text = base64.encodebytes(data).decode()
+    assert unquoted(text) == text

@@ -123,6 +123,8 @@ SOURCED = list(filter(can_be_source, TABLES))
 NAMES = st.tuples(*map(names, SIZES.values()))
 NAMED = st.builds(named, st.sampled_from(TABLES), NAMES, st.booleans())
 DIGITS = named(TABLE, (b"CB-01 ", b"AB CD EF", b"12  "))
+EQUALS = named(TABLE, (b"ACME_=", b"BOARD 1=", b"INT="))
+"""As if the mail went on in the next line (quoted-printable)."""
 
 
 def read(text: str, table: bytes) -> bytes:
@@ -135,6 +137,8 @@ def read(text: str, table: bytes) -> bytes:
 @pytest.mark.parametrize("form", LINES)
 @given(NAMED, st.sampled_from([8, 16, 32]), st.booleans(), st.sampled_from(sorted(WRAPPINGS)))
 @example(DIGITS, 8, True, "bare")
+@example(EQUALS, 16, True, "bare")
+@example(EQUALS, 8, True, "bare")
 def test_text_beside_bytes_is_not_read(
     form: str, table: bytes, width: int, upper: bool, wrapping: str
 ) -> None:
