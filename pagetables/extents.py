@@ -248,8 +248,8 @@ def slots(
     width: int | None,
     budget: Budget,
     refused: Refused | None,
-    start: int = 0,
-    end: int | None = None,
+    start: int,
+    end: int | None,
 ) -> Iterator[tuple[int, int, int, int]]:
     """Each page of a table that meets a range: its first address there, entry, shift and rights.
 

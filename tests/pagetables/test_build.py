@@ -296,6 +296,22 @@ def test_a_bad_map_is_refused_and_changes_nothing(
     assert bench.pool.used == used
 
 
+def test_the_last_page_of_the_address_width_can_be_mapped() -> None:
+    bench = Bench(second_stage_geometry(4, ALL_SIZES))
+    last = (1 << 46) - PAGE
+    bench.builder.map(0, last, PAGE)
+    assert bench.listing() == [(0, PAGE, last, "rw")]
+
+
+def test_a_page_that_begins_where_a_range_ends_stays_whole() -> None:
+    bench = Bench(second_stage_geometry(4, ALL_SIZES))
+    bench.builder.map(0, 0, 2 * BIG)
+    used = bench.pool.used
+    bench.builder.unmap(0, BIG)
+    assert bench.listing() == [(BIG, BIG, BIG, "rw")]
+    assert bench.pool.used == used
+
+
 def test_write_only_pages_are_for_the_second_stage() -> None:
     bench = Bench(first_stage_geometry(4, ALL_SIZES))
     with pytest.raises(BuildError, match="rights '-w'"):

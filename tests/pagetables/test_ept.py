@@ -3,7 +3,15 @@
 import pytest
 
 from pagetables.bits import BitRecord, Implementation
-from pagetables.ept import PAGES, EptEntry, EptPage1G, EptPage2M, EptPage4K, decode_ept_entry
+from pagetables.ept import (
+    PAGES,
+    EptEntry,
+    EptPage1G,
+    EptPage2M,
+    EptPage4K,
+    decode_ept_entry,
+    ept_geometry,
+)
 
 FLAGS = {"r": 0, "w": 1, "x": 2, "a": 8, "xu": 10}
 PAGE = {**FLAGS, "ipat": 6, "d": 9, "sve": 63}
@@ -66,3 +74,12 @@ def test_bit_7_makes_a_page_of_an_entry_where_pages_have_that_size(
 ) -> None:
     assert type(decode_ept_entry(shift, 0b111)) is bit_7_clear
     assert type(decode_ept_entry(shift, 0b111 | 1 << 7)) is bit_7_set
+
+
+@pytest.mark.parametrize("features", [frozenset[str](), frozenset({"mode_based_execute"})])
+def test_one_right_makes_an_entry_present_and_xu_with_mode_based_execution_only(
+    features: frozenset[str],
+) -> None:
+    geometry = ept_geometry(4, Implementation(features=features))
+    xu = 1 << 10
+    assert geometry.present == geometry.rights == (0b111 | xu if features else 0b111)

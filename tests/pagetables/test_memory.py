@@ -516,3 +516,11 @@ def test_watchers_are_told_of_stores_before_they_are_made_until_they_are_not_any
     assert not memory.watched
     with pytest.raises(ValueError, match="not in list"):
         memory.ignore(watch)
+
+
+def test_an_error_names_the_address_of_read_only_memory() -> None:
+    memory = PhysicalMemory()
+    memory.add_region(3 * FRAME, FRAME, read_only=True)
+    with pytest.raises(BusError) as raised:
+        memory.write(3 * FRAME + 8, b"x")
+    assert raised.value.address == 3 * FRAME

@@ -24,6 +24,7 @@ from vtd.layouts.descriptors import (
     PasidDeviceTlbInvalidateDescriptor,
     PasidIotlbGranularity,
     PasidIotlbInvalidateDescriptor,
+    type_of,
 )
 from vtd.layouts.registers import ContextGranularity, IotlbGranularity, TranslationTableMode
 
@@ -159,8 +160,11 @@ def test_the_head_tells_the_type_of_every_descriptor(type_: DescriptorType) -> N
     assert DescriptorHead(record & (1 << 128) - 1).type == type_
 
 
-def test_bits_11_to_9_are_part_of_the_type() -> None:
-    assert DescriptorHead(0x201).type == 0x11
+@pytest.mark.parametrize("number", range(128))
+def test_bits_11_to_9_are_the_upper_part_of_the_type(number: int) -> None:
+    data = number & 15 | number >> 4 << 9
+    assert DescriptorHead(data).type == number
+    assert type_of(data | 0x1F0 | 1 << 12) == number
 
 
 @given(st.integers(0, 0xFFFF))

@@ -383,7 +383,8 @@ def test_what_is_for_no_memory_goes_to_a_peer_by_its_address_after_translation(l
     for _ in range(2):  # the second time by what is cached
         assert port.read(started.world.address + 0x10, length).ok
         assert port.write(started.world.address + 0x20, bytes(length)).ok
-    assert peers.addresses == [HOLE + 0x10, HOLE + 0x20] * 2
+        assert port.atomic(dma.AtomicOp.SWAP, started.world.address + 0x30, bytes(8)).ok
+    assert peers.addresses == [HOLE + 0x10, HOLE + 0x20, HOLE + 0x30] * 2
 
 
 @pytest.mark.parametrize("carried", [0x0FFF, 0x1800, 0x2001])

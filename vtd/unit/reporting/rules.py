@@ -12,7 +12,7 @@ from vtd.unit.registers.capabilities import Capabilities
 from vtd.unit.registers.register_file import RegisterFile
 from vtd.unit.requests.faults import FaultReason, TranslationFault
 
-PAGE = (1 << 64) - (1 << 12)
+PAGE = -1 << 12
 
 
 def fault_information(departures: Departures, capabilities: Capabilities) -> int:

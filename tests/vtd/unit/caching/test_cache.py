@@ -191,3 +191,9 @@ def test_what_is_derived_from_entries_goes_as_soon_as_one_of_them_is_another() -
     assert not changes(lambda: cache.put(2, 20))
     assert changes(lambda: cache.put(2, 21))
     assert changes(lambda: cache.restore(saved))
+
+
+def test_the_state_of_a_cache_of_more_sets_is_refused() -> None:
+    saved = Cache[int, int](Shape(ways=1, sets=2), int).snapshot()
+    with pytest.raises(ValueError, match="zip"):
+        Cache[int, int](Shape(ways=1, sets=1), int).restore(saved)

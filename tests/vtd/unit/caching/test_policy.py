@@ -119,6 +119,7 @@ REFUSED = [
     Refused("context", LEGACY, ABSENT, PRESENT, CONTEXT),
     Refused("context", SECOND, ABSENT, PRESENT, CONTEXT),
     Refused("context", LEGACY, {"ssptptr": HOLE}, TOP, CONTEXT),
+    Refused("context", LEGACY, {"ssptptr": HOLE}, TOP, CONTEXT, READS, NEXT),
     Refused("context", LEGACY, {"tt": 0}, {"tt": 1}, CONTEXT, ats, ats),
     Refused("context", SECOND, {"paside": 0}, {"paside": 1}, CONTEXT, pasid=0x45),
     Refused("pasid", FIRST, ABSENT, PRESENT, PASID),
@@ -155,6 +156,15 @@ def test_faults_of_a_first_stage_are_never_kept() -> None:
     assert not READS(started)
     world.change("first2", p=True)
     assert READS(started)
+
+
+def test_a_page_of_two_stages_that_denied_a_write_is_not_kept() -> None:
+    world = World(NESTED, capabilities(cm=1))
+    world.change("second1", w=False)
+    started = start(world)
+    assert not WRITES(started)
+    world.change("second1", **EVERYTHING)
+    assert WRITES(started)
 
 
 @pytest.mark.parametrize("what", ["context", "pasid"])

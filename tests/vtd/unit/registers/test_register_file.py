@@ -26,10 +26,12 @@ from vtd.layouts.registers import (
     PageRequestQueueHead,
     PerformanceMonitoringCounter,
     PerformanceMonitoringCounterEventCapability,
+    PerformanceMonitoringOverflowStatus,
     PerformanceMonitoringPasidFilter,
     PerformanceMonitoringRequesterIdFilter,
     Register,
     RootTableAddress,
+    VariableRangeMtrrBase,
 )
 from vtd.recordings.scenario import load_scenario
 from vtd.unit.monitoring.performance import capability_registers
@@ -450,6 +452,17 @@ def test_registers_of_counters_are_aligned_and_apart_from_all_others(counters: i
     assert min(values) >= 0x1000  # above what other registers may be in
 
 
+@pytest.mark.section("11.4.13.6")
+@pytest.mark.parametrize("counters", [1, 64, 65])
+def test_each_overflow_status_has_64_counters(counters: int) -> None:
+    unit = capabilities(pms=1)
+    constants = capability_registers(1)
+    constants[0x300] += counters - 1
+    places = register_map(unit.features, unit.cap, unit.ecap, constants)
+    statuses = [place for place in places if place[0] is PerformanceMonitoringOverflowStatus]
+    assert len(statuses) == 1 + (counters > 64)
+
+
 @pytest.mark.section("11.4.13.3", "11.4.13.4")
 def test_two_offset_registers_in_one_constant_do_not_touch_each_other() -> None:
     constants = capability_registers(1)
@@ -463,3 +476,5 @@ def test_two_offset_registers_in_one_constant_do_not_touch_each_other() -> None:
 def test_a_unit_with_memory_types_has_ten_ranges_besides_the_fixed_ones() -> None:
     file = RegisterFile(XEON, implementation_registers(XEON))
     assert file.read(0x100, 8) == 10 | 1 << 8 | 1 << 10  # VCNT, FIX, WC
+    assert (VariableRangeMtrrBase, 9) in file
+    assert (VariableRangeMtrrBase, 10) not in file

@@ -34,6 +34,11 @@ WRONG: list[tuple[str, Writes, str]] = [
         "TE is set with no",
     ),
     ("IRE without SIRTP", [(GCMD, IRE)], "IRE is set with no SIRTP"),
+    (
+        "IRE again without SIRTP",
+        [(GCMD, SIRTP), (GCMD, IRE), (GCMD, 0), (GCMD, IRE)],
+        "IRE is set with no",
+    ),
     ("tail left", [(IQT, 0x20), (GCMD, QIE)], "QIE is set with a tail"),
     (
         "queue not empty",

@@ -67,6 +67,10 @@ def test_what_ends_before_a_region_or_begins_behind_it_passes(length: int) -> No
     assert not passes(started, 2 * UNIT - max(length, 1) + 1, length)
     assert not passes(started, 3 * UNIT - 1, length)
     assert passes(started, 3 * UNIT, length)
+    high = 1 << 33
+    protect(started, (UNIT, 0), (high, high))
+    assert not passes(started, high + UNIT - 1, length)
+    assert passes(started, high + UNIT, length)
 
 
 @pytest.mark.section("11.4.8.2", "11.4.8.4")
