@@ -13,7 +13,7 @@ _HEADER = re.compile(
 )
 _BYTES = r"(?:(?:0x)?[0-9a-fA-F]{1,16}h?[,\s]\s*){4}|(?:[0-9a-fA-F]{16}\s+){2}"
 _BROKEN = re.compile(
-    rf"^(?=.{{70,76}}$)(?=.*\S\s+\S)(?!.*(?<!\w)(?:{_BYTES})).*[^=\s]=\r?$", re.MULTILINE
+    rf"^(?=.{{69,75}}(?<![=\s])=\r?$)(?=.*\S\s+\S)(?!.*(?<!\w)(?:{_BYTES})).*$", re.MULTILINE
 )
 """A line as long as lines are broken at (76 characters, less where an escape would be cut).
 
