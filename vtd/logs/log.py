@@ -345,11 +345,9 @@ class _Reader:
         opened = self._open
         assert opened is not None
         text, has_head = strip(line)
-        start = opened.text
-        stands_alone = is_source(text) or (
-            _is_fault(text) and len(start.split()) > MOST_WORDS_IN_FRONT
-        )
-        if not has_head and text and opened.parts < MOST_JOINED and not stands_alone:
+        is_rest = not has_head and text and opened.parts < MOST_JOINED
+        if is_rest and not _stands_alone(text, opened):
+            start = opened.text
             joined = [f"{start} {text}", start + text]
             if start.endswith("="):  # a soft break of quoted-printable text
                 joined.append(start[:-1] + text)
@@ -468,10 +466,13 @@ def _pieces(line: str) -> Iterator[str]:
             yield piece[start : start + LONGEST]
 
 
-def _is_fault(text: str) -> bool:
-    """Whether a line tells of a fault without the one before or after it."""
+def _stands_alone(text: str, opened: _Open) -> bool:
+    """Whether a line is no rest of the one before: source, or a fault that is told on one line."""
+    if is_source(text):
+        return True
     reading = read_fault(text, 0)
-    return reading is not None and reading.form.role is Role.WHOLE
+    is_fault = reading is not None and reading.form.role is Role.WHOLE
+    return is_fault and len(opened.text.split()) > MOST_WORDS_IN_FRONT
 
 
 @lru_cache(1024)
