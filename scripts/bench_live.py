@@ -1,21 +1,21 @@
 """What an access of a guest to a served register costs, beside a round trip that does nothing.
 
-``python -m scripts.bench_live [--count N]``: a child process answers on UNIX sockets, once by
-sending as many bytes back as the answer has, once as a server of functions. The parent is the
-client of both, in turns, and prints the best mean time of each, their ratio, and what CPU time the
-server took for an access.
+``python -m scripts.bench_live [--count N]``: a child process serves functions and, on a socket
+beside theirs in the same event loop, answers with as many bytes as the answer of a register has.
+The parent is the client of both, in turns, and prints the median time of each and their ratio.
+Where the operating system runs the two processes decides most of either time: ``taskset -c 0``
+in front keeps them on one processor.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-import resource
 import socket
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
+from statistics import median
 
 from devices.clock import Clock
 from devices.models.edu import Edu
@@ -49,36 +49,37 @@ def served_machine() -> LiveMachine:
     return LiveMachine(platform, Clock())
 
 
-def echo(path: Path) -> None:
-    """Answer each message of one client with as many bytes as a server would, until it leaves."""
+def serve(path: Path) -> None:
+    """Serve the machine, and beside it a socket that answers with nothing, until both are left."""
+    server = Server(served_machine(), path.parent, time.monotonic_ns)
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path))
         listener.listen(1)
-        connection, _ = listener.accept()
+        bare, _ = listener.accept()
     answers = {len(request): bytes(size) for request, size in ANSWERS.items()}
-    with connection:
-        while data := connection.recv(1 << 16):
-            connection.send(answers[len(data)])
+
+    def echo(_: int) -> None:
+        data = bare.recv(1 << 16)
+        if data:
+            bare.send(answers[len(data)])
+
+    server.watch(bare.fileno(), echo)
+    with bare:
+        try:
+            while not server.clients:
+                server.serve()
+            while server.clients:
+                server.serve()
+        finally:
+            server.close()
 
 
-def serve(path: Path) -> None:
-    """Serve the machine until its client leaves."""
-    server = Server(served_machine(), path.parent, time.monotonic_ns)
-    try:
-        while not server.clients:
-            server.serve()
-        while server.clients:
-            server.serve()
-    finally:
-        server.close()
-
-
-def spawn(run: Callable[[Path], None], path: Path) -> int:
-    """A child process that runs ``run``; its number."""
+def spawn(path: Path) -> int:
+    """A child process that serves; its number."""
     child = os.fork()
     if not child:
         try:
-            run(path)
+            serve(path)
         finally:
             os._exit(0)
     return child
@@ -109,36 +110,26 @@ def exchange(connection: socket.socket, request: bytes, size: int, count: int) -
 def measure(count: int) -> None:
     """Measure and print."""
     with tempfile.TemporaryDirectory() as folder:
-        paths: dict[Callable[[Path], None], Path] = {
-            echo: Path(folder) / "echo.sock",
-            serve: Path(folder) / "chipset.sock",
-        }
-        children = {run: spawn(run, path) for run, path in paths.items()}
-        connections = {run: connect(path) for run, path in paths.items()}
+        child = spawn(Path(folder) / "bare.sock")
+        bare = connect(Path(folder) / "bare.sock")
+        served = connect(Path(folder) / "chipset.sock")
         version = m.Version.build({"major": 0, "minor": 0, "data": b"{}"})
-        connections[serve].send(m.message(0, m.Command.VERSION, 0, version))
-        connections[serve].recv(1 << 16)
-        connections[serve].send(FIND)
-        connections[serve].recv(1 << 16)
+        for first in (m.message(0, m.Command.VERSION, 0, version), FIND):
+            served.send(first)
+            served.recv(1 << 16)
         for name, request in (("register read", READ), ("register write", WRITE)):
-            times: dict[Callable[[Path], None], list[float]] = {echo: [], serve: []}
+            times: dict[socket.socket, list[float]] = {bare: [], served: []}
             for _ in range(max(count // BATCH, 1)):
-                for run, found in times.items():
-                    found.append(exchange(connections[run], request, ANSWERS[request], BATCH))
-            bare, served = (min(times[run]) for run in (echo, serve))
+                for connection, found in times.items():
+                    found.append(exchange(connection, request, ANSWERS[request], BATCH))
+            nothing, access = (median(times[connection]) for connection in (bare, served))
             print(
-                f"{name:15} {served * 1e6:6.1f} us, bare round trip {bare * 1e6:6.1f} us, "
-                f"ratio {served / bare:.2f}"
+                f"{name:15} {access * 1e6:6.1f} us, bare round trip {nothing * 1e6:6.1f} us, "
+                f"ratio {access / nothing:.2f}"
             )
-        for connection in connections.values():
-            connection.close()
-        for run, child in children.items():
-            _, _, usage = os.wait4(child, 0)
-            print(f"{run.__name__:15} {_cpu(usage) / (2 * count) * 1e6:6.1f} us of CPU an access")
-
-
-def _cpu(usage: resource.struct_rusage) -> float:
-    return usage.ru_utime + usage.ru_stime
+        served.close()
+        bare.close()
+        os.waitpid(child, 0)
 
 
 def main(arguments: list[str] | None = None) -> None:
