@@ -373,12 +373,6 @@ class Topology:
             yield bridge
             bridge = self._place(bridge)[0].bridge
 
-    def peer_at(self, function: PciFunction, address: int) -> tuple[Bar, int] | None:
-        """The BAR of another function that a request reaches without passing the root, if any."""
-        source_id, kind = self.bdf(function).source_id, AddressType.UNTRANSLATED
-        met = self.met_above(function, source_id, kind, address)
-        return met if isinstance(met, tuple) else None
-
     def is_forwarded(self, function: PciFunction) -> bool:
         """Whether something above a function forwards its requests, or stops them."""
         above = next(self.bridges_above(function), None)

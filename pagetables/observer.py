@@ -7,7 +7,6 @@ consequence that any error of memory has. Left out: accesses of devices.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
 
 from pagetables.memory import BusError
@@ -57,14 +56,3 @@ class EntryObserver:
 
 class InjectedError(BusError):
     """A bus error that somebody asked for."""
-
-
-@dataclass
-class CountReads(EntryObserver):
-    """Counts the structures that are read."""
-
-    count: int = 0
-
-    def read(self, structure: Structure, address: int, size: int, value: int) -> None:
-        """One more."""
-        self.count += 1

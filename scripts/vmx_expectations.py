@@ -31,7 +31,6 @@ LOWEST = {PIN: 0x16, PRIMARY: 0x0400_6172, SECONDARY: 0}
 """The bits of each word that must be 1."""
 WORDS = {"pin-based": PIN, "primary processor-based": PRIMARY,
          "secondary processor-based": SECONDARY}  # fmt: skip
-MASK64 = (1 << 64) - 1
 MAX_ADDRESS = 1 << 40
 
 

@@ -85,10 +85,6 @@ ACS_BITS = {
     Defence.TRANSLATION_BLOCKING: "tb",
     Defence.REDIRECT: "rr",
 }
-NEED_TRANSLATION = frozenset(
-    {Defence.REMOVED, Defence.READ_ONLY, Defence.NO_ATS, Defence.INTERRUPTS}
-)
-"""Defences that mean nothing without translation."""
 
 
 def harm_of(

@@ -1,4 +1,4 @@
-"""Capture files: pcap and pcapng of Ethernet, read whole and written.
+"""Capture files: pcap and pcapng of Ethernet, read whole, and pcap written.
 
 draft-ietf-opsawg-pcap and draft-ietf-opsawg-pcapng. Blocks of a pcapng file that hold no packets
 are passed over; of options only the resolution of time counts.
@@ -212,28 +212,3 @@ def write_pcap(frames: Iterable[CapturedFrame]) -> bytes:
         seconds, fraction = divmod(time, _SECOND)
         parts += [layouts.record.build({"seconds": seconds, "fraction": fraction, **length}), data]
     return b"".join(parts)
-
-
-def write_pcapng(frames: Iterable[CapturedFrame]) -> bytes:
-    """A pcapng file of one section and one interface, with times in nanoseconds."""
-    layouts = _LITTLE
-    section = {"order": _BYTE_ORDER, "major": 1, "minor": 0, "size": [0xFFFF_FFFF] * 2}
-    interface = {"link_type": ETHERNET, "reserved": 0, "longest": 0}
-    resolution = layouts.option.build({"code": _RESOLUTION, "length": 1}) + b"\x09\0\0\0"
-    parts = [
-        _block(_SECTION, layouts.section.build(section)),
-        _block(_INTERFACE, layouts.interface.build(interface) + resolution),
-    ]
-    for time, data in frames:
-        packet = {"interface": 0, "high": time >> 32, "low": time & 0xFFFF_FFFF}
-        packet |= {"captured": len(data), "original": len(data)}
-        parts.append(_block(_PACKET, layouts.packet.build(packet) + data))
-    return b"".join(parts)
-
-
-def _block(kind: int, body: bytes) -> bytes:
-    body += bytes(-len(body) % 4)
-    length = len(body) + 12
-    return b"".join(
-        (_LITTLE.block.build({"type": kind, "length": length}), body, Int32ul.build(length))
-    )

@@ -1,4 +1,4 @@
-"""What can be at the other end of a cable: a recorder, a replayed capture, a generator, a host."""
+"""What can be at the other end of a cable: a replayed capture, a generator, a host."""
 
 from __future__ import annotations
 
@@ -21,21 +21,6 @@ _ARP_REQUEST = b"\x00\x01\x08\x00\x06\x04\x00\x01"
 _ARP_REPLY = b"\x00\x01\x08\x00\x06\x04\x00\x02"
 _ICMP = 1
 _ECHO_REQUEST, _ECHO_REPLY = 8, 0
-
-
-class Recorder:
-    """Keeps what arrives and when, and passes it on to ``behind``."""
-
-    def __init__(self, clock: Clock, behind: LinkPartner | None = None) -> None:
-        self.frames: list[CapturedFrame] = []
-        self._clock = clock
-        self._behind = behind
-
-    def receive(self, frame: bytes) -> None:
-        """Keep it, and pass it on."""
-        self.frames.append(CapturedFrame(self._clock.now, frame))
-        if self._behind is not None:
-            self._behind.receive(frame)
 
 
 def replay(frames: Iterable[CapturedFrame], port: LinkPartner, clock: Clock) -> None:

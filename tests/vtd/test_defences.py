@@ -7,13 +7,19 @@ from pathlib import Path
 
 import pytest
 
+from devices.dma import AddressType
+from devices.function import Bar, PciFunction
 from devices.models import MODELS
 from devices.rogue import BEHAVIOURS, Behaviour, Defence, Keeper
-from vtd.defences import MACHINE, NEED_TRANSLATION, harm_of
+from devices.topology import Topology
+from vtd.defences import MACHINE, harm_of
 from vtd.machine.assembly import assemble
 from vtd.machine.description import read_machine
 
 PAGE = (Path(__file__).parents[2] / "docs" / "rogue-devices.md").read_text()
+
+NEED_TRANSLATION = {Defence.REMOVED, Defence.READ_ONLY, Defence.NO_ATS, Defence.INTERRUPTS}
+"""Defences that mean nothing without translation."""
 
 every = pytest.mark.parametrize("behaviour", BEHAVIOURS, ids=lambda each: each.name)
 
@@ -65,6 +71,13 @@ def test_the_example_runs() -> None:
     exec(compile(code, "rogue-devices.md", "exec"), {})
 
 
+def peer_at(topology: Topology, function: PciFunction, address: int) -> tuple[Bar, int] | None:
+    """The BAR of another function that a request reaches without passing the root."""
+    source_id = topology.bdf(function).source_id
+    met = topology.met_above(function, source_id, AddressType.UNTRANSLATED, address)
+    return met if isinstance(met, tuple) else None
+
+
 def test_a_request_to_a_peer_ends_where_the_port_is_off_or_nobody_claims_it() -> None:
     assembly = assemble(read_machine(MACHINE.format(model="inert")))
     topology, functions = assembly.platform.topology, assembly.functions
@@ -73,9 +86,9 @@ def test_a_request_to_a_peer_ends_where_the_port_is_off_or_nobody_claims_it() ->
         if function.bars:
             function.config.write(0x10, 4, base)
         function.config.write(4, 2, 2)
-    assert topology.peer_at(rogue, 0xC000_0008) == (peer.bars[0], 8)
-    assert topology.peer_at(rogue, 0xB000_0000) is None
-    assert topology.peer_at(peer, 0xC000_0008) is None  # behind its own port
-    assert topology.peer_at(victim, 0xC000_0008) is None  # behind another root port
+    assert peer_at(topology, rogue, 0xC000_0008) == (peer.bars[0], 8)
+    assert peer_at(topology, rogue, 0xB000_0000) is None
+    assert peer_at(topology, peer, 0xC000_0008) is None  # behind its own port
+    assert peer_at(topology, victim, 0xC000_0008) is None  # behind another root port
     functions["switch.0"].config.write(4, 2, 0)
-    assert topology.peer_at(rogue, 0xC000_0008) is None
+    assert peer_at(topology, rogue, 0xC000_0008) is None

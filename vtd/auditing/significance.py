@@ -110,12 +110,6 @@ def change(word: Word, now: int | None) -> int:
     return changed & ~(_DIRTY.get(word.structure, 0) & now)  # set, perhaps by the unit
 
 
-def is_present(word: Word) -> bool:
-    """Whether an entry was present when it was read."""
-    present = _PRESENT.get(word.structure, 0) & word.mask
-    return not present or bool(word.value & present)
-
-
 def only_more_rights(word: Word, changed: int, now: int) -> bool:
     """Whether a change only set rights and flags that were clear (6.5.3.5)."""
     grants = _GRANTS.get(word.structure, 0)

@@ -26,7 +26,6 @@ Json = Any
 ENTRY = 0x20
 GAP = 0x1_0000
 """Behind what is loaded: loaders put the memory map there."""
-SIGNATURE = b"\x02\xb0\xad\x1b"
 LIMIT = 2000
 """Million cycles that one step may take: about a second."""
 

@@ -25,7 +25,7 @@ from functools import partial
 from multiprocessing.connection import wait as wait_for_any
 from multiprocessing.synchronize import Event
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple
 
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import seed as seeded
@@ -452,12 +452,6 @@ def _failure(job: Job, violation: Violation) -> Failure:
         name = f"fuzz-{job.property}-{job.seed}"
         scenario = case.scenario(name, violation.why, "vtd fuzz", outcomes)
     return Failure(job.property, job.target, job.seed, violation.why, scenario, job.unit)
-
-
-class Executor(Protocol):
-    """Where jobs run: a pool of processes, or a cluster."""
-
-    def submit(self, function: Callable[[Job], CampaignResult], job: Job, /) -> Any: ...
 
 
 def jobs_of(

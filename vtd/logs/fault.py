@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
@@ -140,14 +139,6 @@ class FaultGroups:
             )
             for (fault, _), group in self._groups.items()
         ]
-
-
-def fold(faults: Iterable[LoggedFault]) -> list[FoldedFaults]:
-    """Faults of one device, kind, reason and PASID as one, in the order they first appear."""
-    groups = FaultGroups()
-    for fault in faults:
-        groups.add(fault)
-    return groups.folded()
 
 
 def _ranges(units: set[int], size: int) -> list[tuple[int, int]]:

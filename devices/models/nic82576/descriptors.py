@@ -63,13 +63,6 @@ CONTEXT, DATA = 2, 3
 """Values of DTYP."""
 
 
-class ReceiveDescriptor(BitRecord, width=128):
-    """A receive descriptor as software writes it; legacy ones have no header buffer."""
-
-    packet = Bits(63, 0)
-    header = Bits(127, 64)
-
-
 class LegacyReceived(BitRecord, width=128):
     """A legacy receive descriptor, written back."""
 

@@ -12,7 +12,6 @@ from pagetables.bits import BitRecord, Bits
 
 SUBMISSION_SIZE = 64
 COMPLETION_SIZE = 16
-IDENTIFY_SIZE = 4096
 BLOCK_SHIFT = 9
 
 

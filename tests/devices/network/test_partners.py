@@ -13,7 +13,7 @@ from devices.network.capture import CapturedFrame, read_capture, write_pcap
 from devices.network.host_links import POLL_NANOSECONDS, HostLinkError, open_datagrams, open_tap
 from devices.network.link import Sink
 from devices.network.partner_names import KINDS, CaptureFile
-from devices.network.partners import Generator, Recorder, Responder, replay
+from devices.network.partners import Generator, Responder, replay
 from tests.devices.models.nic82576.machines import SECOND, Machine, frame_for
 from tests.devices.network.packets import slow_sum
 from vtd.machine.assembly import assemble
@@ -25,9 +25,20 @@ GUEST = bytes((10, 0, 0, 2))
 MAC = b"\2\0\0\0\0\x05"
 
 
+class Recorder:
+    """Keeps what arrives, and when."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.frames: list[CapturedFrame] = []
+        self._clock = clock
+
+    def receive(self, frame: bytes) -> None:
+        self.frames.append(CapturedFrame(self._clock.now, frame))
+
+
 def test_a_capture_arrives_at_its_own_pace() -> None:
     clock = Clock()
-    recorder = Recorder(clock, Sink())
+    recorder = Recorder(clock)
     frames = [CapturedFrame(5000, b"a"), CapturedFrame(5700, b"b"), CapturedFrame(5600, b"c")]
     replay(frames, recorder, clock)
     clock.advance(10_000)

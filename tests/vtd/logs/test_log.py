@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from scripts.log_coverage import formats, sample
 from vtd.logs.catalogue import linux_core
-from vtd.logs.fault import LoggedFault, RequestKind, fold
+from vtd.logs.fault import FaultGroups, LoggedFault, RequestKind
 from vtd.logs.log import Log, read_log
 from vtd.logs.message import Weight
 
@@ -395,7 +395,10 @@ def test_repeats_fold_into_ranges_of_pages() -> None:
 @given(st.lists(st.integers(0, 1 << 40), min_size=1, max_size=20))
 def test_ranges_hold_exactly_the_pages_of_the_faults(addresses: list[int]) -> None:
     kind = RequestKind.READ
-    (folded,) = fold([LoggedFault(1, kind, None, address, 6) for address in addresses])
+    groups = FaultGroups()
+    for address in addresses:
+        groups.add(LoggedFault(1, kind, None, address, 6))
+    (folded,) = groups.folded()
     pages = {page for start, end in folded.ranges for page in range(start >> 12, end >> 12)}
     assert pages == {address >> 12 for address in addresses}
     assert all(a[1] < b[0] for a, b in zip(folded.ranges, folded.ranges[1:], strict=False))

@@ -11,9 +11,7 @@ from typing import NamedTuple
 
 from vtd.guest.itanium.registers import KeyRegister, RegionRegister
 
-RID_BITS = 24
 BLOCK_BITS = 18
-BLOCKS = 1 << RID_BITS - BLOCK_BITS
 
 
 class Partition(NamedTuple):

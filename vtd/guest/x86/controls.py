@@ -175,18 +175,6 @@ class ExitEvent(BitRecord, width=32):
     valid = Bits(31, as_=bool)
 
 
-class ExitReasonWord(BitRecord, width=32):
-    """Exit reason (24.9.1)."""
-
-    basic = Bits(15, 0)
-    shadow_stack_busy = Bits(25, as_=bool)
-    bus_lock = Bits(26, as_=bool)
-    enclave = Bits(27, as_=bool)
-    pending_mtf = Bits(28, as_=bool)
-    from_root = Bits(29, as_=bool)
-    entry_failure = Bits(31, as_=bool)
-
-
 class AccessRights(BitRecord, width=32):
     """Access rights of a guest segment register (24.4.1)."""
 

@@ -83,11 +83,6 @@ class EntryChecks:
         return found
 
 
-def broken_rules(entry: Entry) -> list[Rule]:
-    """Every broken rule of every group, in order."""
-    return [rule for rule in RULES if rule.broken(entry)]
-
-
 _GROUPS = (
     (Group.CONTROLS, entry_controls.RULES),
     (Group.HOST, entry_host.RULES),

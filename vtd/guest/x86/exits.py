@@ -96,17 +96,6 @@ class ExitReason(IntEnum):
     WRMSRNS_IMMEDIATE = 85
 
 
-TRAP_LIKE = frozenset(
-    {
-        ExitReason.TPR_BELOW_THRESHOLD,
-        ExitReason.VIRTUALIZED_EOI,
-        ExitReason.APIC_WRITE,
-        ExitReason.BUS_LOCK,
-    }
-)
-"""Exits after the instruction; the others leave RIP at it."""
-
-
 class EptQualification(BitRecord, width=64):
     """Exit qualification of an EPT violation (27.2.1, Table 27-7)."""
 

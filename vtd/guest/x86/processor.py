@@ -53,15 +53,6 @@ from vtd.guest.x86.vmcs import NO_POINTER, Vmcs, VmcsState
 Result = VmResult | CpuException | VmExit | VmxAbort
 """What a VMX instruction comes to."""
 
-EXIT_FIELDS = (
-    "exit_interruption_info",
-    "exit_interruption_error_code",
-    "idt_vectoring_info",
-    "exit_instruction_length",
-    "exit_instruction_info",
-    "guest_physical_address",
-    "guest_linear_address",
-)
 ALWAYS_WRITTEN = ("exit_interruption_info", "idt_vectoring_info")
 """Exit information that is written 0 where an exit has none (27.2.2, 27.2.3)."""
 _ALWAYS_SAVED = tuple(
