@@ -3,20 +3,26 @@
 A request is a line ``vtd_iotlb_page_hit`` or ``vtd_iotlb_page_update``, or a ``vtd_dmar_translate``
 that neither stands before. HyperSIO's QEMU prints a level or a mask in the first two. Lines do not
 say what a request does: it reads, 1 byte. An invalidation concerns the requesters that were seen in
-its domain. Time is that of the lines (``-msg timestamp=on``); without, each line is 1 ns.
+its domain. Time is that of the lines (``-msg timestamp=on``: seconds, or a date from QEMU 11 on);
+without, each line is 1 ns.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from datetime import datetime, timedelta
 
 from devices.source_id import SourceId
 from vtd.batch.columns import ONLY_LEAVES, RowKind
 from vtd.traces.rows import TraceError, TraceRow
 
 _H = "0x([0-9a-fA-F]+)"
-_TIME = re.compile(r"^\d+@(\d+)\.(\d{6}):")
+_SECONDS = r"\d+@(?P<seconds>\d+)\.(?P<fraction>\d{6}):"
+_DATE = r"(?P<date>\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z) "
+_TIME = re.compile(f"{_SECONDS}|{_DATE}")
+_POINT = re.compile(f"(?:{_TIME.pattern})?vtd_[a-z]")
+_EPOCH = datetime.fromisoformat("1970-01-01T00:00:00Z")
 _PAGE = re.compile(
     rf"vtd_iotlb_page_(?:hit|update) .*?sid {_H} iova {_H}(?: pmask {_H})? slpte {_H}"
     rf"(?: level {_H})? domain {_H}"
@@ -34,8 +40,9 @@ _EXPLICIT = ("vtd_inv_desc_iotlb_pages", "vtd_inv_desc_iotlb_domain", "vtd_inv_d
 
 
 def recognizes(line: str) -> bool:
-    """Whether a line is one of these."""
-    return "vtd_iotlb_page_" in line or "vtd_dmar_translate" in line
+    """Whether a line is one of these, if only of what is passed over."""
+    known = "vtd_iotlb_page_" in line or "vtd_dmar_translate" in line
+    return known or _POINT.match(line) is not None
 
 
 def read(lines: Iterable[tuple[int, str]]) -> Iterator[TraceRow]:
@@ -49,7 +56,7 @@ def read(lines: Iterable[tuple[int, str]]) -> Iterator[TraceRow]:
             continue
         stamp = _TIME.match(line)
         if stamp:
-            now = int(stamp[1]) * 1_000_000_000 + int(stamp[2]) * 1000
+            now = _nanoseconds(stamp, number)
             start = now if start is None else start
             if now < start:
                 raise TraceError(f"line {number}, column time: before the first line")
@@ -84,6 +91,17 @@ def read(lines: Iterable[tuple[int, str]]) -> Iterator[TraceRow]:
                         access=0,
                         attributes=attributes,
                     )
+
+
+def _nanoseconds(stamp: re.Match[str], number: int) -> int:
+    """The time that line ``number`` begins with, since 1970."""
+    if stamp["date"] is None:
+        return (int(stamp["seconds"]) * 1_000_000 + int(stamp["fraction"])) * 1000
+    try:
+        since = datetime.fromisoformat(stamp["date"]) - _EPOCH
+    except ValueError as error:
+        raise TraceError(f"line {number}, column time: {error}") from error
+    return since // timedelta(microseconds=1) * 1000
 
 
 def _concerned(members: dict[int, set[int]], domain: int | None) -> list[int]:

@@ -25,7 +25,7 @@ from vtd.traces.rows import ROWS_AT_A_TIME, TraceError, TraceRow, checked, in_ar
 
 Lines = Iterable[tuple[int, str]]
 GZIP = b"\x1f\x8b"
-BEGINNING = 400
+BEGINNING = 100_000
 """Lines among which one has to say what kind of log it is."""
 LONGEST_LINE = 1 << 20
 
@@ -92,8 +92,12 @@ def _text(stream: BinaryIO, form: str | None, how: Reading) -> Iterator[Requests
         beginning = list(itertools.islice(lines, BEGINNING))
         if not any(line.strip() for _, line in beginning):
             raise TraceError("empty")
-        reader = _reader(form or _form([line for _, line in beginning]), how.source)
-        yield from in_arrays(reader(itertools.chain(beginning, lines)), ROWS_AT_A_TIME)
+        form = form or _form([line for _, line in beginning])
+        rows = _reader(form, how.source)(itertools.chain(beginning, lines))
+        first = next(rows, None)
+        if first is None:
+            raise TraceError(f"no row in it: {FORMS[form]}")
+        yield from in_arrays(itertools.chain([first], rows), ROWS_AT_A_TIME)
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import re
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vtd.batch.columns import ONLY_LEAVES, REQUESTS, RowKind
-from vtd.traces.reading import Reading, read_trace
+from vtd.traces.reading import FORMS, Reading, read_trace
 from vtd.traces.rows import TraceError, TraceRow, in_arrays, parse_source
 from vtd.traces.text import json_lines
 
@@ -115,6 +116,50 @@ def test_hypersio_logs_have_levels_masks_and_times() -> None:
         TraceRow(0, 0xFFE0_0000, 0x140_0000, 1, source_id=0x18),
         TraceRow(2000, 0xFFE0_1000, 0x140_0000, 1, source_id=0x18),
     ]
+
+
+def test_times_of_qemu_are_those_of_its_log_in_either_form() -> None:
+    stamps = ("1600000000.000001:", "1600000001.500001:")
+    older = "".join(
+        f"77@{stamp}{line}\n" for stamp, line in zip(stamps, SEEN.splitlines(), strict=True)
+    )
+    stamps = ("2026-11-29T23:59:59.999999Z ", "2026-11-30T00:00:01.499999Z ")
+    newer = "".join(
+        f"{stamp}{line}\n" for stamp, line in zip(stamps, SEEN.splitlines(), strict=True)
+    )
+    assert rows_of(newer) == rows_of(older)
+    assert [row.time for row in rows_of(newer)] == [0, 1_500_000_000]
+
+
+def test_a_log_may_begin_with_any_number_of_other_lines() -> None:
+    firmware = "vtd_reg_write_gcmd status 0x0 val 0x0\n"
+    assert rows_of(firmware * 10_000 + QEMU)[0] == TraceRow(
+        10_000, 0x5000, 0x80000, 1, source_id=16
+    )
+    other = "          <idle>-0     [001] d..2.    10.000001: sched_wakeup: comm=a pid=1 prio=1\n"
+    assert rows_of(other * 10_000 + FTRACE) == rows_of(FTRACE)
+    assert rows_of(other * 10_000 + BLKPARSE) == rows_of(BLKPARSE)
+
+
+@pytest.mark.parametrize(
+    ("text", "form"),
+    [
+        ("2026-11-29T11:15:54.279819Z vtd_context_cache_reset \n", "qemu"),
+        (BLKPARSE.splitlines()[-1], "block"),
+        ("time,source_id,address,length\n", "csv"),
+    ],
+)
+def test_a_log_without_a_request_is_an_error_that_says_what_would_be_one(
+    text: str, form: str
+) -> None:
+    with pytest.raises(TraceError, match=re.escape(f"no row in it: {FORMS[form]}")):
+        rows_of(text)
+
+
+def test_a_date_that_is_none_is_named_with_its_line() -> None:
+    line = "2026-13-29T11:15:54.279819Z vtd_context_cache_reset"
+    with pytest.raises(TraceError, match="line 2, column time: month must be in"):
+        rows_of(f"{SEEN.splitlines()[0]}\n{line}\n")
 
 
 def test_dma_events_of_linux_name_device_buffer_and_direction() -> None:
