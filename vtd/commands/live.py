@@ -5,13 +5,12 @@ from __future__ import annotations
 import gzip
 import re
 import shlex
-import signal
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -20,6 +19,14 @@ from vtd.auditing.unit_audit import audits_of
 from vtd.commands.counted import counted
 from vtd.commands.live_boot import boot
 from vtd.commands.live_fetch import fetch
+from vtd.commands.live_guest import (
+    BreakOption,
+    CachesOption,
+    RecordOption,
+    check_served,
+    ended_by_signals,
+    note,
+)
 from vtd.commands.live_matrix import matrix
 from vtd.commands.machine import MachineFile, load_machine
 from vtd.commands.reading import UNUSABLE, unusable_input
@@ -78,19 +85,12 @@ def serve(
         Path | None,
         typer.Option(help="Where QEMU sees that folder, if it is started with another root."),
     ] = None,
-    caches: Annotated[
-        str, typer.Option(help=f"What the units keep: {', '.join(POLICIES)}.")
-    ] = "default",
+    caches: CachesOption = "default",
     audit: Annotated[
         bool, typer.Option("--audit", help="Find invalidations that software owed.")
     ] = False,
-    record: Annotated[
-        Path | None, typer.Option(help="Write a recording (gzip) for vtd replay.")
-    ] = None,
-    broken: Annotated[
-        list[str] | None,
-        typer.Option("--break", metavar="NAME", help="Plant a defect; may be repeated."),
-    ] = None,
+    record: RecordOption = None,
+    broken: BreakOption = None,
     trace: Annotated[bool, typer.Option("--trace", help="Print every step to stderr.")] = False,
     eventfds: Annotated[
         bool,
@@ -104,16 +104,14 @@ def serve(
     Exit code 0: QEMU has come and gone. 1: --audit found something. 2: wrong use, or QEMU left
     before it had connected every function, or was killed: the guest had not switched off its units.
     """
-    for name in broken or ():
-        _check_name(name, DEFECTS, "--break")
-    _check_name(caches, POLICIES, "--caches")
+    check_served(caches, broken)
     if not _SIZE.fullmatch(memory):
         said = f"{memory!r}: no size, such as 512M or 2G"
         raise typer.BadParameter(said, param_hint="--memory")
     assembly = load_machine(file, Options(caches=POLICIES[caches]))
     with ExitStack() as stack, unusable_input(file):
-        stack.callback(signal.signal, signal.SIGTERM, signal.signal(signal.SIGTERM, _interrupt))
-        machine = LiveMachine(assembly.platform, assembly.clock, eventfds=eventfds, note=_note)
+        stack.enter_context(ended_by_signals())
+        machine = LiveMachine(assembly.platform, assembly.clock, eventfds=eventfds, note=note)
         for name in broken or ():
             for unit in assembly.platform.units.values():
                 DEFECTS[name].plant(unit)
@@ -123,36 +121,27 @@ def serve(
             _record(assembly, machine, lines.write)
         if trace:
             for base, unit in machine.platform.units.items():
-                Trace(f"unit {base:#x}", unit, _note)
+                Trace(f"unit {base:#x}", unit, note)
         units = list(machine.platform.units.values())
         audits = audits_of(units, lambda: "a device") if audit else []
         kept = [InvalidatedInterrupts(unit) for unit in units] if audit else []
         folder = sockets or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="vtd-")))
-        with unusable_input(str(folder)):
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            server = Server(machine, folder, time.monotonic_ns)
-        stack.callback(server.close)
-        file_of_table = folder / TABLE
-        file_of_table.write_bytes(assembly.table.pack())
-        stack.callback(file_of_table.unlink, missing_ok=True)
+        server = _open(machine, folder, assembly.table.pack(), stack)
         where = seen_as or folder
         arguments = qemu_arguments(
             machine, where / TABLE, lambda each: where / server.path(each).name, memory=memory
         )
-        rows: list[Mapping[str, object]] = [{"qemu": arguments}]
-        problem: str | None = None
+        row, problem = {"qemu": arguments}, None
         with suppress(KeyboardInterrupt):
-            show(
-                CommandAnswer(rows[0], rows, [Verbatim(shlex.join(arguments))], compact=True),
-                format,
-            )
+            command = [Verbatim(shlex.join(arguments))]
+            show(CommandAnswer(row, [row], command, compact=True), format)
             problem = _run(server, machine, counters=not trace)
         report = LogReport("live")
         for each in audits:
             report.add(each)
         counts, found = machine.counts(), [str(use) for use in blamed(report)]
         found += [line for each in kept for line in each.findings]
-        summary: dict[str, Any] = {**counts, "findings": found}
+        summary = {**counts, "findings": found}
         lines_at_end = _lines(counts, report, found) if audit else [", ".join(_counted(counts))]
         show(CommandAnswer(summary, [summary], lines_at_end, compact=True), format)
     if problem:
@@ -162,18 +151,25 @@ def serve(
         raise typer.Exit(FOUND)
 
 
+def _open(machine: LiveMachine, folder: Path, table: bytes, stack: ExitStack) -> Server:
+    """The sockets, and the DMAR table beside them, until the stack is closed."""
+    with unusable_input(str(folder)):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        server = Server(machine, folder, time.monotonic_ns)
+    stack.callback(server.close)
+    file = folder / TABLE
+    file.write_bytes(table)
+    stack.callback(file.unlink, missing_ok=True)
+    return server
+
+
 def _record(assembly: Assembly, machine: LiveMachine, write: Callable[[str], object]) -> None:
     """Record the units, and say so if a replay will not find all that happened."""
     units = [assembly.platform.units[each.register_base] for each in assembly.table.units]
     about = {"devices": machine.described(), "bridges": machine.bridges()}
     LiveRecorder(write, assembly.table, units, **about)
     if any(each.served.function.client is not None for each in machine.endpoints):
-        _note("the recording leaves out what device-TLBs ask and are told: a replay will differ")
-
-
-def _check_name(name: str, known: Mapping[str, object], option: str) -> None:
-    if name not in known:
-        raise typer.BadParameter(f"{name!r}: not one of {', '.join(known)}", param_hint=option)
+        note("the recording leaves out what device-TLBs ask and are told: a replay will differ")
 
 
 def _run(server: Server, machine: LiveMachine, *, counters: bool) -> str | None:
@@ -202,10 +198,6 @@ def _end(machine: LiveMachine, *, complete: bool) -> str | None:
     return f"QEMU was killed, or its guest was not shut down: unit {on} is on" if on else None
 
 
-def _interrupt(*_: object) -> None:
-    raise KeyboardInterrupt
-
-
 def _counted(counts: Mapping[str, int]) -> Iterator[str]:
     names = {"exits": "exit", "requests": "request", "hits": "hit", "faults": "fault"}
     names |= {"interrupts": "interrupt", "lost": "lost interrupt"}
@@ -217,7 +209,3 @@ def _lines(counts: Mapping[str, int], report: LogReport, found: list[str]) -> It
     yield ", ".join(_counted(counts))
     uses, findings = counted(report.uses, "use"), counted(len(found), "finding")
     yield f"{uses} of cached entries checked, {findings}, {len(report.window)} in the window"
-
-
-def _note(line: str) -> None:
-    typer.echo(line, err=True)

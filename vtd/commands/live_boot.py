@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePath
 from typing import Annotated, Any
 
@@ -11,10 +11,16 @@ import typer
 
 from vtd.commands.counted import counted
 from vtd.commands.live_guest import (
+    BreakOption,
     BusyboxOption,
+    CachesOption,
     QemuOption,
+    RecordOption,
+    check_name,
+    check_served,
     ended_by_signals,
     make_guest,
+    note,
     store,
 )
 from vtd.commands.machine import machine_errors
@@ -22,13 +28,11 @@ from vtd.commands.reading import read_bytes, read_text, unusable_input
 from vtd.commands.rendering.answer import CommandAnswer, Format, Output, show
 from vtd.live.boot import Boot, Outcome, run
 from vtd.live.cells import CHECKS, DEVICES, unit
-from vtd.live.defects import DEFECTS
 from vtd.live.initramfs import known_checks
 from vtd.live.judgement import FaultLine, fault_lines, findings
 from vtd.logs.causes import cause_of
 from vtd.machine.assembly import assemble
 from vtd.machine.description import read_machine
-from vtd.unit.caching.policy import POLICIES
 
 FOUND = 1
 """Exit code when something is wrong."""
@@ -68,22 +72,15 @@ def boot(
             "--remap-interrupts", help="No I/O APIC: it would keep Linux from remapping interrupts."
         ),
     ] = False,
-    caches: Annotated[
-        str, typer.Option(help=f"What the units keep: {', '.join(POLICIES)}.")
-    ] = "aggressive",
+    caches: CachesOption = "aggressive",
     collect: Annotated[
         Path | None,
         typer.Option(
             metavar="FOLDER", help="Run vtd collect in the guest, and put its archives there."
         ),
     ] = None,
-    record: Annotated[
-        Path | None, typer.Option(help="Write a recording (gzip) for vtd replay.")
-    ] = None,
-    broken: Annotated[
-        list[str] | None,
-        typer.Option("--break", metavar="NAME", help="Plant a defect; may be repeated."),
-    ] = None,
+    record: RecordOption = None,
+    broken: BreakOption = None,
     console: Annotated[Path | None, typer.Option(help="Write the kernel's console there.")] = None,
     seconds: Annotated[int, typer.Option(min=1, help="End the guest after this time.")] = 1800,
     qemu: QemuOption = None,
@@ -96,12 +93,10 @@ def boot(
     what the unit recorded; uses of stale translations are found. Exit code 0: nothing is wrong.
     1: something is. 2: wrong use, or something is missing.
     """
-    for name in broken or ():
-        _check_name(name, DEFECTS, "--break")
-    _check_name(caches, POLICIES, "--caches")
+    check_served(caches, broken)
     lines_of_checks = tuple(filter(None, checks.split(",")))
     for line in lines_of_checks:
-        _check_name(line.partition(" ")[0], known_checks(), "--checks")
+        check_name(line.partition(" ")[0], known_checks(), "--checks")
     with unusable_input("vtd live boot"):
         guest = make_guest(qemu, store().find_kernel(kernel, modules), busybox)
     with unusable_input(machine or "vtd live boot"), machine_errors():
@@ -124,7 +119,7 @@ def boot(
             seconds=seconds,
         )
         with ended_by_signals():
-            outcome = run(guest, wanted, time.monotonic_ns, _note)
+            outcome = run(guest, wanted, time.monotonic_ns, note)
     if collect is not None:
         with unusable_input(str(collect)):
             for name, content in outcome.files.items():
@@ -138,15 +133,6 @@ def boot(
     show(CommandAnswer(row, [row], _lines(outcome, lines, found)), format)
     if found:
         raise typer.Exit(FOUND)
-
-
-def _check_name(name: str, known: Collection[str], option: str) -> None:
-    if name not in known:
-        raise typer.BadParameter(f"{name!r}: not one of {', '.join(known)}", param_hint=option)
-
-
-def _note(line: str) -> None:
-    typer.echo(line, err=True)
 
 
 def _row(

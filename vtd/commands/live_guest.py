@@ -1,4 +1,4 @@
-"""What ``vtd live`` commands need to boot a guest: QEMU, kernel, busybox, compiled checks."""
+"""What ``vtd live`` commands share: options, and what a guest is booted with."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
@@ -15,11 +15,13 @@ from typing import Annotated
 import typer
 
 from vtd.live.boot import Guest
+from vtd.live.defects import DEFECTS
 from vtd.live.fetch import Store, cache_folder
 from vtd.live.initramfs import FILES
 from vtd.live.kernel import Kernel
 from vtd.live.qemu import find_qemu
 from vtd.live.tools import read_tools
+from vtd.unit.caching.policy import POLICIES
 
 QemuOption = Annotated[
     str | None,
@@ -28,7 +30,35 @@ QemuOption = Annotated[
 BusyboxOption = Annotated[
     Path | None, typer.Option("--busybox", help="A busybox that is linked statically.")
 ]
+CachesOption = Annotated[
+    str, typer.Option("--caches", help=f"What the units keep: {', '.join(POLICIES)}.")
+]
+RecordOption = Annotated[
+    Path | None, typer.Option("--record", help="Write a recording (gzip) for vtd replay.")
+]
+BreakOption = Annotated[
+    list[str] | None,
+    typer.Option("--break", metavar="NAME", help="Plant a defect; may be repeated."),
+]
 COMPILERS = ("cc", "gcc", "clang", "musl-gcc")
+
+
+def check_name(name: str, known: Collection[str], option: str) -> None:
+    """Wrong use of an option, if a name is none of those known."""
+    if name not in known:
+        raise typer.BadParameter(f"{name!r}: not one of {', '.join(known)}", param_hint=option)
+
+
+def check_served(caches: str, broken: list[str] | None) -> None:
+    """Wrong use, if there is no such policy or defect."""
+    for name in broken or ():
+        check_name(name, DEFECTS, "--break")
+    check_name(caches, POLICIES, "--caches")
+
+
+def note(line: str) -> None:
+    """Tell whoever waits for the answer."""
+    typer.echo(line, err=True)
 
 
 def store() -> Store:
