@@ -27,9 +27,10 @@ from vtd.commands.live_guest import make_guest, store
 from vtd.layouts.descriptors import IotlbInvalidateDescriptor
 from vtd.layouts.registers import IotlbGranularity
 from vtd.live.boot import Boot, Guest, run
-from vtd.live.cells import STRICT, disk, edu, unit
+from vtd.live.cells import STRICT
 from vtd.live.judgement import findings
 from vtd.live.machine import LiveMachine
+from vtd.live.machine_parts import disk, edu, unit
 from vtd.unit.observer import Observer
 
 OPERATION = re.compile(r"operation (\d+) (\d+) (.*)")

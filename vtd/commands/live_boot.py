@@ -27,9 +27,10 @@ from vtd.commands.machine import machine_errors
 from vtd.commands.reading import read_bytes, read_text, unusable_input
 from vtd.commands.rendering.answer import CommandAnswer, Format, Output, show
 from vtd.live.boot import Boot, Outcome, run
-from vtd.live.cells import CHECKS, DEVICES, unit
+from vtd.live.cells import CHECKS, DEVICES
 from vtd.live.initramfs import known_checks
 from vtd.live.judgement import FaultLine, fault_lines, findings
+from vtd.live.machine_parts import unit
 from vtd.logs.causes import cause_of
 from vtd.machine.assembly import assemble
 from vtd.machine.description import read_machine

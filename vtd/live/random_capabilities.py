@@ -7,25 +7,22 @@ self-test: the registers say something that the unit does not keep to, and someb
 from __future__ import annotations
 
 import random
-import re
 from collections.abc import Iterator, Mapping
 
 from vtd.live.boot import Boot
-from vtd.live.cells import (
+from vtd.live.cells import DEVICES, NARROW, SCALABLE, SECOND, THREE_LEVELS, Cell
+from vtd.live.linux_faults import (
     ADDRESS_ZERO,
-    DEVICES,
     HINT,
-    NARROW,
+    NO_STAGE,
+    NO_STAGE_UNUSED,
+    NO_WIDTH,
     RESERVED_AW,
-    SCALABLE,
-    SECOND,
-    THREE_LEVELS,
+    TOP_TABLE,
     UNALIGNED,
-    Cell,
     LinuxFault,
-    edu,
-    unit,
 )
+from vtd.live.machine_parts import edu, unit
 from vtd.unit.registers.capabilities import Capabilities
 from vtd.unit.registers.drawn_capabilities import drawn_capabilities
 
@@ -34,32 +31,6 @@ _FLAGS = (
     *("esrtps", "esirtps", "ecmds", "fs5lp", "fs1gp", "psi", "zlr", "cm", "phmr", "plmr", "rwbf"),
     *("pms", "rps", "smpwcs", "fsts", "ssts", "ssads", "smts", "pds", "dit", "pasid", "eafs"),
     *("nwfs", "srs", "prs", "nest", "sc", "pt", "eim", "ir", "pi", "dt", "qi", "c", "drd", "dwd"),
-)
-
-TOP_TABLE = LinuxFault(
-    "top-table-size",
-    "7.2 works out a negative size of the top table with SAGAW bit 3 and a MGAW of 39 to 42 bits",
-    re.compile(r"vtdss|WARNING|fault|nvme|vfio|check"),
-    re.compile(r"vtdss"),
-)
-NO_WIDTH = LinuxFault(
-    "no-valid-agaw",
-    "with both stages, a unit of 39 bits only, or of 57 bits without FS5LP, is not used",
-    re.compile(r"check (?:units|groups|domain type|vfio: )"),
-    re.compile(r"Cannot get a valid agaw"),
-)
-NO_STAGE = LinuxFault(
-    "no-stage",
-    "7.2 tries no pass-through in scalable mode without any stage: fault 41h on every DMA",
-    re.compile(r"41h|0x41|nvme|vfio|check|WARNING"),
-    re.compile(r"fault reason 0x41"),
-)
-
-NO_STAGE_UNUSED = LinuxFault(
-    "no-stage-unused",
-    "6.1 gives up such a unit, and remapping with it",
-    re.compile(r"check (?:units|groups|domain type|vfio: )"),
-    re.compile(r"DMAR: Initialization failed"),
 )
 
 

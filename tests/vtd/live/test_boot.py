@@ -17,10 +17,11 @@ from tests.vtd.live.kernel_files import BUSYBOX, RELEASE, kernel_folder
 from tests.vtd.live.newc import read_newc
 from vtd.layouts.registers import Capability, ExtendedCapability
 from vtd.live.boot import Boot, Guest, Patience, Verdict, keep_lying, lie, run
-from vtd.live.cells import DEVICES, unit
+from vtd.live.cells import DEVICES
 from vtd.live.judgement import findings
 from vtd.live.kernel import find_kernel
 from vtd.live.machine import LiveMachine
+from vtd.live.machine_parts import unit
 from vtd.live.qemu import QemuError, find_qemu
 from vtd.machine.assembly import assemble
 from vtd.machine.description import read_machine

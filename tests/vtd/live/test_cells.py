@@ -3,19 +3,10 @@
 import pytest
 
 from devices.source_id import Bdf
-from vtd.live.cells import (
-    ADDRESS_ZERO,
-    ALIAS,
-    CONTROLS,
-    HINT,
-    KIT_CONTROLS,
-    RESERVED_AW,
-    UNALIGNED,
-    Cell,
-    all_cells,
-)
+from vtd.live.cells import CONTROLS, KIT_CONTROLS, Cell, all_cells
 from vtd.live.defects import DEFECTS
 from vtd.live.initramfs import known_checks
+from vtd.live.linux_faults import ADDRESS_ZERO, ALIAS, HINT, RESERVED_AW, UNALIGNED
 from vtd.live.random_capabilities import LIES, random_cell, random_cells
 from vtd.machine.assembly import assemble
 from vtd.machine.description import read_machine

@@ -9,7 +9,8 @@ import pytest
 from tests.vtd.live.test_judgement import EDU, outcome
 from vtd.live.boot import Blocked
 from vtd.live.boot import Verdict as Check
-from vtd.live.cells import UNALIGNED, all_cells
+from vtd.live.cells import all_cells
+from vtd.live.linux_faults import UNALIGNED
 from vtd.live.matrix import Result, Verdict, chosen, judge, read_results
 
 CELLS = all_cells()
