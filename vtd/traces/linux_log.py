@@ -5,7 +5,8 @@
   Buffers mapped both ways and coherent memory have no request. Names that are no PCI device are
   passed over.
 * ``iommu:map`` and ``iommu:unmap`` do not name the device, so ``source`` has to; each map is
-  followed by a write over the range, unless dma events are there too, which tell it better.
+  followed by a write over the range. One that a dma event tells better is left out; since 6.17
+  what an NVMe disk transfers in pieces (``dma_iova_link``) has no dma event.
 
 Nothing tells of invalidations: a sweep makes them from the unmaps (``--invalidation``).
 """
@@ -13,10 +14,13 @@ Nothing tells of invalidations: a sweep makes them from the unmaps (``--invalida
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 from devices.dma import READ, WRITE
 from vtd.batch.columns import RowKind
+from vtd.traces.linux_buffers import Buffers, Range
 from vtd.traces.rows import TraceError, TraceRow, parse_source
 
 _EVENT = re.compile(r"(\d+)\.(\d{6,9}): (?:(?:dma|iommu):)?(\w+): (.*)$")
@@ -34,6 +38,8 @@ ACCESS = {"TO_DEVICE": READ, "FROM_DEVICE": WRITE}
 LARGEST = 0xFFFF_F000
 """Bytes of a row."""
 LARGEST_MAPPING = 1 << 48
+NEARBY = 1024
+"""Events among which that of an ``iommu`` event's buffer is found."""
 
 
 def recognizes(line: str) -> bool:
@@ -44,10 +50,41 @@ def recognizes(line: str) -> bool:
     return bool(_IOVA.match(found[4])) or found[3].startswith("dma_")
 
 
+class _Event(NamedTuple):
+    """What a line says."""
+
+    number: int
+    rows: list[TraceRow]
+    unnamed: Range | None = None
+    """What an event maps or unmaps that does not name its device."""
+
+
 def read(lines: Iterable[tuple[int, str]], source: int | None = None) -> Iterator[TraceRow]:
     """The rows of numbered lines; TraceError names the line that says less than it has to."""
+    buffers, waiting = Buffers(), deque[_Event]()
+    for event in _events(lines, source or 0, buffers):
+        waiting.append(event)
+        if len(waiting) > NEARBY:
+            yield from _settled(waiting.popleft(), source, buffers)
+    for event in waiting:
+        yield from _settled(event, source, buffers)
+
+
+def _settled(event: _Event, source: int | None, buffers: Buffers) -> list[TraceRow]:
+    if event.unnamed is None:
+        return event.rows
+    buffers.give_up(event.unnamed)
+    if event.unnamed.told_better:
+        return []
+    if source is None:
+        name = "map" if event.unnamed.maps else "unmap"
+        why = f"column source_id: iommu:{name} names no device: give --source"
+        raise TraceError(f"line {event.number}, {why}")
+    return event.rows
+
+
+def _events(lines: Iterable[tuple[int, str]], source: int, buffers: Buffers) -> Iterator[_Event]:
     start: int | None = None
-    named = False
     lists: dict[tuple[int, int], list[tuple[int, int]]] = {}
     for number, line in lines:
         found = _EVENT.search(line)
@@ -61,23 +98,27 @@ def read(lines: Iterable[tuple[int, str]], source: int | None = None) -> Iterato
         time = now - start
         try:
             if event.startswith("dma_"):
-                named = True
-                yield from _dma_event(time, event, told, lists)
-            elif event in ("map", "unmap") and not named and (iova := _IOVA.match(told)):
-                yield from _iommu_event(time, event, iova, source)
+                rows = list(_dma_event(time, event, told, lists))
+                for row in rows:
+                    if row.kind != RowKind.DMA:
+                        buffers.add_buffer(row.address, row.length, maps=row.kind == RowKind.MAP)
+                yield _Event(number, rows)
+            elif event in ("map", "unmap") and (iova := _IOVA.match(told)):
+                address, target, size = int(iova[1], 16), int(iova[2] or "0", 16), int(iova[3])
+                unnamed = Range(event == "map", address, size)
+                rows = list(_iommu_event(time, address, target, size, source, maps=unnamed.maps))
+                buffers.add_range(unnamed)
+                yield _Event(number, rows, unnamed)
         except ValueError as error:
             raise TraceError(f"line {number}, {error}") from error
 
 
 def _iommu_event(
-    time: int, event: str, iova: re.Match[str], source: int | None
+    time: int, address: int, target: int, size: int, source: int, *, maps: bool
 ) -> Iterator[TraceRow]:
-    if source is None:
-        raise TraceError(f"column source_id: iommu:{event} names no device: give --source")
-    address, target, size = int(iova[1], 16), int(iova[2] or "0", 16), int(iova[3])
     for at, length in _parts(address, size):
-        yield _row(time, at, length, source, event == "map", target + at - address)
-        if event == "map":
+        yield _row(time, at, length, source, maps, target + at - address)
+        if maps:
             yield TraceRow(time, at, 0, length, source_id=source, access=WRITE)
 
 

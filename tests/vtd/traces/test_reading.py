@@ -48,6 +48,22 @@ PERF = """\
 kworker 77 [000] 5.000000100: iommu:map: IOMMU: iova=0x00000000fffff000 paddr=0x0000000000002000 size=8192
 kworker 77 [000] 5.000000300: iommu:unmap: IOMMU: iova=0x00000000fffff000 size=8192 unmapped_size=8192
 """  # noqa: E501
+BOTH = """\
+ dd-1 [000] d..1. 5.000001: map: IOMMU: iova=0x00000000fffc0000 - 0x00000000fffc8000 paddr=0x0000000000010000 size=32768
+ dd-1 [000] d..1. 5.000002: dma_map_phys: 0000:00:05.0 dir=TO_DEVICE dma_addr=fffc0200 size=32000 phys_addr=10200 attrs=
+ dd-1 [000] d..1. 5.000003: map: IOMMU: iova=0x00000000fffb0000 - 0x00000000fffb4000 paddr=0x0000000000020000 size=16384
+ dd-1 [000] d..1. 5.000004: map: IOMMU: iova=0x00000000fffb4000 - 0x00000000fffb8000 paddr=0x0000000000040000 size=16384
+ dd-1 [000] d..1. 5.000005: unmap: IOMMU: iova=0x00000000fffc0000 - 0x00000000fffc8000 size=32768 unmapped_size=32768
+ dd-1 [000] d..1. 5.000006: dma_unmap_phys: 0000:00:05.0 dir=TO_DEVICE dma_addr=fffc0200 size=32000 attrs=
+ dd-1 [000] d..1. 5.000007: unmap: IOMMU: iova=0x00000000fffb0000 - 0x00000000fffb8000 size=32768 unmapped_size=32768
+ dd-1 [000] d..1. 5.000008: map: IOMMU: iova=0x00000000fffb0000 - 0x00000000fffb4000 paddr=0x0000000000060000 size=16384
+ dd-1 [000] d..1. 5.000009: map: IOMMU: iova=0x00000000fffb4000 - 0x00000000fffb5000 paddr=0x0000000000080000 size=4096
+ dd-1 [000] d..1. 5.000010: dma_alloc: 0000:00:05.0 dma_addr=fffb0000 size=20480 virt_addr=ff flags=GFP_KERNEL attrs=
+ dd-1 [000] d..1. 5.000011: dma_free: 0000:00:05.0 dma_addr=fffb0000 size=20480 virt_addr=ff attrs=
+ dd-1 [000] d..1. 5.000012: unmap: IOMMU: iova=0x00000000fffb0000 - 0x00000000fffb5000 size=20480 unmapped_size=20480
+"""  # noqa: E501
+"""In a kernel's order: a dma event behind what its buffer maps and unmaps, but dma_free before.
+The second buffer has none, as since Linux 6.17 what an NVMe disk transfers in pieces."""
 BLKPARSE = """\
   8,0    3        1     0.000000000   697  G   W 223490 + 8 [kjournald]
   8,0    3        2     0.000001000   697  D   W 223490 + 8 [kjournald]
@@ -188,6 +204,34 @@ def test_iommu_events_need_a_source() -> None:
     ]  # fmt: skip
 
 
+def test_an_iommu_event_that_a_dma_event_tells_better_is_told_once() -> None:
+    with pytest.raises(TraceError, match="line 3, column source_id: iommu:map names no device"):
+        rows_of(BOTH)
+    disk, other = parse_source("0000:00:05.0"), 8
+    assert [
+        (row.time // 1000, row.kind, row.address, row.length, row.source_id)
+        for row in rows_of(BOTH, Reading(source=other))
+    ] == [
+        (1, MAP, 0xFFFC_0200, 32000, disk), (1, DMA, 0xFFFC_0200, 32000, disk),
+        (2, MAP, 0xFFFB_0000, 0x4000, other), (2, DMA, 0xFFFB_0000, 0x4000, other),
+        (3, MAP, 0xFFFB_4000, 0x4000, other), (3, DMA, 0xFFFB_4000, 0x4000, other),
+        (5, UNMAP, 0xFFFC_0200, 32000, disk),
+        (6, UNMAP, 0xFFFB_0000, 0x8000, other),
+        (9, MAP, 0xFFFB_0000, 20480, disk),
+        (10, UNMAP, 0xFFFB_0000, 20480, disk),
+    ]  # fmt: skip
+
+
+def test_an_iommu_event_is_not_claimed_by_a_later_buffer_at_its_address() -> None:
+    """An address that is unmapped in between is another buffer's."""
+    lines = BOTH.splitlines()
+    later = [lines[2], lines[6], lines[7], lines[9]]  # the second buffer's, then the coherent one's
+    rows = rows_of("\n".join(later), Reading(source=8))
+    assert [(row.kind, row.source_id) for row in rows] == [
+        (MAP, 8), (DMA, 8), (UNMAP, 8), (MAP, parse_source("0000:00:05.0")),
+    ]  # fmt: skip
+
+
 def test_block_requests_get_addresses_as_linux_gives_them() -> None:
     rows = rows_of(BLKPARSE)
     assert [(row.time, row.kind, row.address, row.length) for row in rows] == [
@@ -259,7 +303,16 @@ def test_the_columns_of_a_row_are_those_of_an_array() -> None:
 
 
 DAMAGE = [b"", b"9" * 30, b"-", b"\0", b"\xff", b"{", b",", b"f" * 20]
-SAMPLES = [QEMU, HYPERSIO, FTRACE, PERF, BLKPARSE, BLOCK_EVENTS, '{"address": 1, "length": 2}\n']
+SAMPLES = [
+    QEMU,
+    HYPERSIO,
+    FTRACE,
+    PERF,
+    BOTH,
+    BLKPARSE,
+    BLOCK_EVENTS,
+    '{"address": 1, "length": 2}\n',
+]
 
 
 @settings(max_examples=150)
