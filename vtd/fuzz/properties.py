@@ -118,21 +118,12 @@ def check_driver(case: Case, tally: Tally) -> None:
 
 def check_tables(case: Case, tally: Tally) -> None:
     """Whatever the tables hold, the engine does what the oracle does, fault by fault."""
-    expected = OracleTarget().run(case)
-    run = EngineTarget(UNCACHED).start(case)
-    with tally.watch(run.unit):
-        outcomes = carry_out(run, case)
-    _agree(case, expected, outcomes)
+    _check_oracle(case, tally, UNCACHED)
 
 
 def check_flags(case: Case, tally: Tally) -> None:
     """Accessed and dirty flags end up as the oracle sets them, whatever is cached."""
-    expected = OracleTarget().run(case)
-    for policy in (UNCACHED, AGGRESSIVE):
-        run = EngineTarget(policy).start(case)
-        with tally.watch(run.unit):
-            outcomes = carry_out(run, case)
-        _agree(case, expected, outcomes)
+    _check_oracle(case, tally, UNCACHED, AGGRESSIVE)
 
 
 def check_errors(case: Case, tally: Tally) -> None:
@@ -175,8 +166,12 @@ READ_ERRORS = {0x03, 0x07, 0x08, 0x09, 0x38, 0x40, 0x50, 0x58, 0x70, 0x73, 0x78,
 
 def check_interrupts(case: Case, tally: Tally) -> None:
     """Interrupt remapping, with and without its cache, does what the oracle does."""
+    _check_oracle(case, tally, UNCACHED, AGGRESSIVE)
+
+
+def _check_oracle(case: Case, tally: Tally, *policies: CachePolicy) -> None:
     expected = OracleTarget().run(case)
-    for policy in (UNCACHED, AGGRESSIVE):
+    for policy in policies:
         run = EngineTarget(policy).start(case)
         with tally.watch(run.unit):
             outcomes = carry_out(run, case)

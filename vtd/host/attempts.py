@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 from devices.capabilities import ExtendedCapabilityId
 from devices.dma import REFUSED, Completion
-from devices.interrupt_programming import remappable_message
 from vtd.host.guests import Passed, RunningGuest
 from vtd.host.plan import Interrupts
 from vtd.host.running import RunningHost
@@ -96,7 +95,7 @@ def _tried(host: RunningHost, passed: Passed) -> Reach:
             if other.guest is not passed.guest
             and other.unit == passed.unit
             and other.handle is not None
-            and _sent(passed, other.handle)
+            and isinstance(passed.send(other.handle), Interrupt | Posted)
         ),
         any_interrupt=passed.function.bus_master.write(*MESSAGE).interrupt is not None,
         unsafe=passed.policy.interrupts is Interrupts.UNSAFE,
@@ -162,20 +161,9 @@ def _inside(spans: list[tuple[int, int, int]], address: int) -> bool:
 def _interrupt(passed: Passed) -> str:
     if passed.handle is None:
         return "none"
-    match _outcome(passed, passed.handle):
+    match passed.send(passed.handle):
         case Interrupt():
             return "delivered"
         case Posted():
             return "posted"
     return "blocked"
-
-
-def _sent(passed: Passed, handle: int) -> bool:
-    return isinstance(_outcome(passed, handle), Interrupt | Posted)
-
-
-def _outcome(passed: Passed, handle: int) -> object:
-    message = remappable_message(handle)
-    return passed.function.bus_master.write(
-        message.address, message.data.to_bytes(4, "little")
-    ).interrupt

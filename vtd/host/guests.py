@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from devices.function import PciFunction
+from devices.interrupt_programming import remappable_message
 from pagetables.memory import PhysicalMemory
 from vtd.host.plan import Guest, Policy
 from vtd.host.virtual_processor import VirtualProcessor
@@ -102,3 +103,8 @@ class Passed(NamedTuple):
     """Its interrupt-remapping entry; None without interrupt remapping."""
     pasid: int | None = None
     """The PASID that leads to the same address space; None if its policy has none."""
+
+    def send(self, handle: int) -> object:
+        """What its message for an interrupt-remapping entry becomes; None where it is blocked."""
+        address, data = remappable_message(handle)
+        return self.function.bus_master.write(address, data.to_bytes(4, "little")).interrupt

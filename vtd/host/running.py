@@ -227,18 +227,12 @@ class RunningHost:
             self.passed.append(Passed(each.name, guest, function, base, policy, domain, None))
             return
         physical = self._around.tree.physical_function(each.bdf)
-        driver.attach(
-            source_id,
-            domain,
-            ats=policy.ats,
-            page_requests=policy.page_requests,
-            physical_function=None if physical is None else int(physical.source_id),
-        )
-        if policy.pasid:
+        pasid = PASID if policy.pasid else None
+        for sent in dict.fromkeys((None, pasid)):
             driver.attach(
                 source_id,
                 domain,
-                PASID,
+                sent,
                 ats=policy.ats,
                 page_requests=policy.page_requests,
                 physical_function=None if physical is None else int(physical.source_id),
@@ -252,7 +246,6 @@ class RunningHost:
         handle = None
         if base in self._remapping and policy.interrupts is not Interrupts.UNSAFE:
             handle = self._interrupt(driver, guest, policy, source_id)
-        pasid = PASID if policy.pasid else None
         self.passed.append(Passed(each.name, guest, function, base, policy, domain, handle, pasid))
 
     def _space(self, guest: RunningGuest, base: int, policy: Policy) -> Domain:

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from devices.dma import Completion, Request
-from devices.interrupt_programming import remappable_message
 from pagetables.bits import BitRecord
 from pagetables.observer import Structure
 from vtd.host.engines import SingleRequests, engine_of
@@ -151,10 +150,8 @@ def _interrupts(passed: Passed, count: int) -> tuple[int, int]:
     """Send that many interrupts; how many were posted, and how many cost an exit."""
     posted = exits = 0
     if passed.handle is not None:
-        message = remappable_message(passed.handle)
         for _ in range(count):
-            data = message.data.to_bytes(4, "little")
-            outcome = passed.function.bus_master.write(message.address, data).interrupt
+            outcome = passed.send(passed.handle)
             posted += isinstance(outcome, Posted)
             exits += isinstance(outcome, Interrupt)
     return posted, exits

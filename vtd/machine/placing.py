@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 from vtd.dmar.pci_tree import LAST_SEGMENT
 from vtd.machine.description import (
@@ -125,28 +126,26 @@ def _ports(switch: DescribedSwitch, problems: Problems) -> Iterator[DescribedBri
 
 
 def _check_place(part: Part, by_name: dict[str, Part], problems: Problems) -> None:
+    wrong = partial(problems.add, part.where, "at")
     above = _above(part, by_name)
     needed = BELOW.get(part.kind) if part.kind is not None else None
     if not isinstance(part.at.bus, str):
         if needed:
-            problems.add(part.where, "at", f"{part.kind} on a root bus, not behind {_any(needed)}")
-        return
-    if above is None:
-        problems.add(part.where, "at", f"there is no {part.at.bus}")
+            wrong(f"{part.kind} on a root bus, not behind {_any(needed)}")
+    elif above is None:
+        wrong(f"there is no {part.at.bus}")
     elif above.kind is None:
-        problems.add(part.where, "at", f"{above.name} is no bridge")
+        wrong(f"{above.name} is no bridge")
     elif _loops(part, by_name):
-        problems.add(part.where, "at", f"{part.name} is behind itself")
+        wrong(f"{part.name} is behind itself")
     elif part.kind is BridgeKind.ROOT_PORT:
-        problems.add(part.where, "at", "root_port behind a bridge, not on a root bus")
+        wrong("root_port behind a bridge, not on a root bus")
     elif needed and above.kind not in needed:
-        problems.add(part.where, "at", f"{part.kind} behind {above.kind}, not {_any(needed)}")
+        wrong(f"{part.kind} behind {above.kind}, not {_any(needed)}")
     elif above.kind is BridgeKind.UPSTREAM_PORT and part.kind is not BridgeKind.DOWNSTREAM_PORT:
-        problems.add(part.where, "at", f"{above.name} is an upstream_port: use one of its ports")
+        wrong(f"{above.name} is an upstream_port: use one of its ports")
     elif above.kind in LINKS and part.at.device:
-        problems.add(
-            part.where, "at", f"device {part.at.device:#x} of the link of {above.name}, which has 0"
-        )
+        wrong(f"device {part.at.device:#x} of the link of {above.name}, which has 0")
 
 
 def _any(kinds: tuple[BridgeKind, ...]) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from devices.dma import READ
-from devices.interrupt_programming import remappable_message
 from vtd.host.drills.drill import Check, Drill
 from vtd.host.drills.scene import PAGE, Scene
 from vtd.host.guest_machine import PAGE as SHARED
@@ -57,17 +56,14 @@ def unmap_invept(guarded: bool) -> Iterator[Check]:
 def interrupt_entry(guarded: bool) -> Iterator[Check]:
     """Without the interrupt entry cache invalidation an entry lives on after it was taken away."""
     scene = Scene()
-    handle = scene.passed("disk").handle
-    assert handle is not None  # its interrupts are remapped
-    message = remappable_message(handle)
-    data = message.data.to_bytes(4, "little")
-    sent = scene.write("disk", message.address, data)
-    yield Check("its interrupt is delivered before", sent.interrupt is not None)
+    disk = scene.passed("disk")
+    assert disk.handle is not None  # its interrupts are remapped
+    yield Check("its interrupt is delivered before", disk.send(disk.handle) is not None)
     if not guarded:
         scene.forget(DescriptorType.IEC_INV)
-    scene.driver.interrupts.free(handle)
-    late = scene.write("disk", message.address, data)
-    yield Check("no interrupt comes by an entry that was taken away", late.interrupt is None)
+    scene.driver.interrupts.free(disk.handle)
+    late = disk.send(disk.handle)
+    yield Check("no interrupt comes by an entry that was taken away", late is None)
 
 
 DRILLS = (

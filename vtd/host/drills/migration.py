@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from devices.interrupt_programming import remappable_message
 from vtd.guest.x86.posting import read_descriptor, resume_on, suppress
 from vtd.host.drills.drill import Check, Drill
 from vtd.host.drills.scene import PAGE, Scene
@@ -65,9 +64,8 @@ def processor_moves(guarded: bool) -> Iterator[Check]:
         p=True, im=True, vv=VECTOR, pdal=address, sid=scene.source_id("disk"),
         svt=SourceValidationType.SOURCE_ID,
     )  # fmt: skip
-    message = remappable_message(scene.driver.interrupts.allocate(entry))
     suppress(scene.physical, address)
-    scene.write("disk", message.address, message.data.to_bytes(4, "little"))
+    scene.passed("disk").send(scene.driver.interrupts.allocate(entry))
     waiting = read_descriptor(scene.physical, address)
     yield Check("it waits in the descriptor", bool(waiting.pir >> VECTOR & 1) and not waiting.on)
     if guarded:
