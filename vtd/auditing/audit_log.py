@@ -354,8 +354,9 @@ _TRACE_POINTS: tuple[tuple[re.Pattern[str], Callable[..., list[Json]]], ...] = (
         lambda dev, *texts: ["dma", _plain_bdf(dev), *_hex(*texts), 1],
     ),
     (
+        # QEMU prints the upper half of the entry as the lower one
         re.compile(rf"vtd_ir_irte_get index (\d+) low {_H} high {_H}"),
-        lambda index, *texts: ["msi", 0, 0, 0, 0, [int(index), *_hex(*texts)], 1],
+        lambda index, high, low: ["msi", 0, 0, 0, 0, [int(index), *_hex(low, high)], 1],
     ),
 )
 
@@ -487,14 +488,18 @@ class _Shadow:
         self._add(line, CacheName.IOTLB, owner, Word(structure, 0, 0, before.leaf, -1), leaf)
 
     def _remapped(self, line: int, index: int, entry: int) -> None:
-        """An interrupt, with the table entry that it used."""
-        known = self._unit.interrupts.cache.find(index)
+        """An interrupt, with the table entry that it used, kept if the unit may keep it (6.1)."""
+        cache, record = self._unit.interrupts.cache, RemappedIrte(entry)
+        known = cache.find(index)
         if known is not None:
             self.uses += 1
             if known != entry:
                 word = Word(Structure.INTERRUPT_ENTRY, 0, 0, known, -1)
                 self._add(line, CacheName.INTERRUPT, Owner(address=index), word, entry)
-        self._unit.interrupts.cache.put(index, RemappedIrte(entry))
+        if record.p or self._unit.capabilities.cap.cm:
+            cache.put(index, record)
+        else:
+            cache.drop(index)
 
     def _add(self, line: int, cache: CacheName, owner: Owner, word: Word, now: int) -> None:
         rule, missing = owed_for(cache, owner, word, now)

@@ -179,6 +179,44 @@ def test_a_trace_shows_the_descriptors_of_the_queue(high: int, low: int, covered
     assert bool(audit_log(TRACE.format(between=between).splitlines()).findings) is not covered
 
 
+ABSENT, FIRST, SECOND = 0, 0x40090_00000000_00300001, 0x40090_00000000_00310001
+FORGET = "vtd_inv_desc invalidate desc type iec high 0x0 low 0x200000014"
+
+
+def interrupt(entry: int) -> str:
+    """QEMU prints the upper half of entry 2 as the lower one, and the lower as the upper."""
+    upper, lower = entry >> 64, entry & (1 << 64) - 1
+    return f"vtd_ir_irte_get index 2 low {upper:#x} high {lower:#x}"
+
+
+@pytest.mark.parametrize(
+    ("trace", "found"),
+    [
+        ((interrupt(FIRST), interrupt(SECOND)), [2]),
+        ((interrupt(FIRST), FORGET, interrupt(SECOND)), []),
+        ((interrupt(FIRST), FORGET.replace("0x2", "0x3"), interrupt(SECOND)), [3]),
+        ((interrupt(ABSENT), interrupt(FIRST)), []),
+        ((interrupt(FIRST), interrupt(ABSENT), interrupt(SECOND)), [2]),
+    ],
+)
+def test_a_trace_shows_interrupt_entries_that_changed_without_an_invalidation(
+    trace: tuple[str, ...], found: list[int]
+) -> None:
+    """One that was not present needs none: CM = 0, nothing keeps it (6.1)."""
+    findings = audit_log(trace).findings
+    assert [finding.line for finding in findings] == found
+    for finding in findings:
+        assert isinstance(finding.use, Debt)
+        assert finding.use.cache is CacheName.INTERRUPT
+        assert f"changed from {FIRST:#x}" in str(finding.use)
+
+
+def test_a_unit_with_caching_mode_keeps_interrupt_entries_that_are_not_present() -> None:
+    events = [["r", 8, 8, 0x80D2008C222F0606 | 1 << 7], ["msi", 0, 0, 0, 0, [2, 0, 0], 1]]
+    events.append(["msi", 0, 0, 0, 0, [2, 0x300001, 0x40090], 1])
+    assert [finding.line for finding in audit_log(map(json.dumps, events)).findings] == [3]
+
+
 @pytest.mark.parametrize("folder", capture_folders(), ids=lambda folder: folder.name)
 def test_the_captures_have_no_findings(folder: Path) -> None:
     with gzip.open(folder / "events.jsonl.gz", "rt") as log:
