@@ -18,17 +18,9 @@ from vtd.commands.configuration import (
 from vtd.commands.dmar_output import COLOURS, Level
 from vtd.commands.findings import FindingsFormat, chosen_rules, print_findings, rule_ids
 from vtd.commands.inputs import Inputs
-from vtd.commands.platform_files import (
-    Hpet,
-    Madt,
-    MemoryMap,
-    Namespace,
-    PlatformFiles,
-    Registers,
-    Srat,
-    read_platform,
-)
-from vtd.commands.reading import Lspci, Unreadable, every_table, unusable_input
+from vtd.commands.option_groups import with_option_groups
+from vtd.commands.platform_files import PlatformFiles, read_platform
+from vtd.commands.reading import Unreadable, every_table, unusable_input
 from vtd.commands.rendering.answer import CommandAnswer, Format, Output, show
 from vtd.commands.rendering.terminal import styled
 from vtd.dmar import report
@@ -37,6 +29,7 @@ from vtd.dmar.report import FileFindings
 from vtd.dmar.rules import RULES, Rule, Severity, validate
 
 
+@with_option_groups
 def validate_command(
     files: Annotated[
         list[str] | None,
@@ -69,13 +62,8 @@ def validate_command(
     baseline: Annotated[
         Path | None, typer.Option(help="Known findings, a report in JSON: they are left out.")
     ] = None,
-    memory_map: MemoryMap = None,
-    madt: Madt = None,
-    hpet: Hpet = None,
-    srat: Srat = None,
-    lspci: Lspci = None,
-    namespace: Namespace = None,
-    registers: Registers = None,
+    *,
+    given: PlatformFiles,
 ) -> None:
     """Check tables against the rules.
 
@@ -93,7 +81,6 @@ def validate_command(
         settings = _Settings(settled, select, ignore, fail_on)
         file_of_known = str(baseline) if baseline else settled.baseline
         known = read_baseline(file_of_known) if file_of_known else frozenset()
-    given = PlatformFiles(memory_map, madt, hpet, srat, lspci, namespace, registers)
     results, inputs = [], Inputs()
     for file in files:
         for result in _judged(file, given, settings):

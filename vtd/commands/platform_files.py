@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, NamedTuple, TypeVar
+from typing import Annotated, TypeVar
 
 import typer
 
 from vtd.commands.reading import (
     LARGEST_TABLE_FILE,
+    Lspci,
     read_bytes,
     read_files,
     read_part,
@@ -41,27 +43,24 @@ MemoryMap = Annotated[
     Path | None,
     typer.Option(help="Memory map: /proc/iomem (as root), E820 lines of a boot log, or JSON."),
 ]
-Madt = Annotated[Path | None, typer.Option(help="MADT (APIC) table.")]
-Hpet = Annotated[Path | None, typer.Option(help="HPET table or tables.")]
-Srat = Annotated[Path | None, typer.Option(help="SRAT table.")]
-Namespace = Annotated[
-    Path | None, typer.Option(help="Names of ACPI objects, one per line (sysfs acpi paths).")
-]
 Registers = Annotated[
     list[str] | None, typer.Option(metavar="BASE:CAP:ECAP[:VER]", help="Registers of a unit, hex.")
 ]
 
 
-class PlatformFiles(NamedTuple):
+@dataclass(frozen=True)
+class PlatformFiles:
     """Where the data of the platform is; None for what was not given."""
 
-    memory_map: Path | None = None
-    madt: Path | None = None
-    hpet: Path | None = None
-    srat: Path | None = None
-    lspci: Path | None = None
-    namespace: Path | None = None
-    registers: list[str] | None = None
+    memory_map: MemoryMap = None
+    madt: Annotated[Path | None, typer.Option(help="MADT (APIC) table.")] = None
+    hpet: Annotated[Path | None, typer.Option(help="HPET table or tables.")] = None
+    srat: Annotated[Path | None, typer.Option(help="SRAT table.")] = None
+    lspci: Lspci = None
+    namespace: Annotated[
+        Path | None, typer.Option(help="Names of ACPI objects, one per line (sysfs acpi paths).")
+    ] = None
+    registers: Registers = None
 
 
 NOTHING = PlatformFiles()
