@@ -2,9 +2,9 @@
 
 A request is a line ``vtd_iotlb_page_hit`` or ``vtd_iotlb_page_update``, or a ``vtd_dmar_translate``
 that neither stands before. HyperSIO's QEMU prints a level or a mask in the first two. Lines do not
-say what a request does: it reads, 1 byte. An invalidation concerns the requesters that were seen in
-its domain. Time is that of the lines (``-msg timestamp=on``: seconds, or a date from QEMU 11 on);
-without, each line is 1 ns.
+say what a request does: it reads, 1 byte. An invalidation is a descriptor, or without that a line
+that tells what it asks for; it concerns the requesters that were seen in its domain. Time is that
+of the lines (``-msg timestamp=on``: seconds, or a date from QEMU 11 on); without, a line is 1 ns.
 """
 
 from __future__ import annotations
@@ -12,9 +12,18 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from devices.source_id import SourceId
 from vtd.batch.columns import ONLY_LEAVES, RowKind
+from vtd.layouts.descriptors import (
+    DescriptorType,
+    IotlbInvalidateDescriptor,
+    PasidIotlbGranularity,
+    PasidIotlbInvalidateDescriptor,
+    type_of,
+)
+from vtd.layouts.registers import IotlbGranularity
 from vtd.traces.rows import TraceError, TraceRow
 
 _H = "0x([0-9a-fA-F]+)"
@@ -33,10 +42,18 @@ _TRANSLATED = re.compile(
 _PAGES = re.compile(rf"vtd_inv_desc_iotlb_pages .*?domain {_H} addr {_H} mask {_H}")
 _DOMAIN = re.compile(rf"vtd_inv_desc_iotlb_domain .*?domain {_H}")
 _GLOBAL = re.compile(r"vtd_inv_desc_iotlb_global")
-_DESCRIPTOR = re.compile(rf"vtd_inv_desc invalidate desc type iotlb.* high {_H} low {_H}")
+_DESCRIPTOR = re.compile(rf"vtd_inv_desc invalidate desc type (?:p-)?iotlb.* high {_H} low {_H}")
 ADDRESS = 0x000F_FFFF_FFFF_F000
 """Bits of an entry that are an address."""
-_EXPLICIT = ("vtd_inv_desc_iotlb_pages", "vtd_inv_desc_iotlb_domain", "vtd_inv_desc_iotlb_global")
+
+
+class _Invalidation(NamedTuple):
+    domain: int | None = None
+    """None: every one."""
+    address: int = 0
+    length: int = 0
+    """0: all of it."""
+    attributes: int = 0
 
 
 def recognizes(line: str) -> bool:
@@ -50,7 +67,7 @@ def read(lines: Iterable[tuple[int, str]]) -> Iterator[TraceRow]:
     time, start = -1, None
     members: dict[int, set[int]] = {}
     shown: int | None = None
-    explicit = False
+    described = False
     for number, line in lines:
         if "vtd_" not in line:
             continue
@@ -78,19 +95,14 @@ def read(lines: Iterable[tuple[int, str]]) -> Iterator[TraceRow]:
                     raise TraceError(f"line {number}, column source_id: {error}") from error
                 yield TraceRow(time, address, target, 1, source_id=source_id)
             shown = None
-        else:
-            explicit = explicit or any(each in line for each in _EXPLICIT)
-            for domain, address, length, attributes in _invalidation(line, explicit):
-                for source in _concerned(members, domain):
-                    yield TraceRow(
-                        time,
-                        address,
-                        length=length,
-                        source_id=source,
-                        kind=RowKind.INVALIDATE,
-                        access=0,
-                        attributes=attributes,
-                    )
+        elif found := _DESCRIPTOR.search(line):
+            described = True
+            high, low = int(found[1], 16), int(found[2], 16)
+            yield from _removals(time, _of_descriptor(high << 64 | low), members)
+        elif invalidation := _taken_apart(line):
+            if not described:
+                yield from _removals(time, invalidation, members)
+            described = False
 
 
 def _nanoseconds(stamp: re.Match[str], number: int) -> int:
@@ -104,26 +116,48 @@ def _nanoseconds(stamp: re.Match[str], number: int) -> int:
     return since // timedelta(microseconds=1) * 1000
 
 
-def _concerned(members: dict[int, set[int]], domain: int | None) -> list[int]:
-    if domain is None:
-        return sorted(set().union(*members.values()))
-    return sorted(members.get(domain, ()))
+def _removals(
+    time: int, invalidation: _Invalidation | None, members: dict[int, set[int]]
+) -> Iterator[TraceRow]:
+    """A row for each requester seen in the domain."""
+    if invalidation is None:
+        return
+    domain, address, length, attributes = invalidation
+    seen = members.get(domain, set()) if domain is not None else set().union(*members.values())
+    for source in sorted(seen):
+        yield TraceRow(
+            time,
+            address,
+            length=length,
+            source_id=source,
+            kind=RowKind.INVALIDATE,
+            access=0,
+            attributes=attributes,
+        )
 
 
-def _invalidation(line: str, explicit: bool) -> Iterator[tuple[int | None, int, int, int]]:
-    """Domain (None: every one), address, length (0: all of it) and attributes."""
+def _of_descriptor(data: int) -> _Invalidation | None:
+    """What iotlb_inv_dsc or p_iotlb_inv_dsc removes (6.5.2.3, 6.5.2.4); None if nothing."""
+    by_pasid = type_of(data) == DescriptorType.P_IOTLB_INV
+    record = (PasidIotlbInvalidateDescriptor if by_pasid else IotlbInvalidateDescriptor)(data)
+    match record.g:
+        case IotlbGranularity.GLOBAL if not by_pasid:
+            return _Invalidation()
+        case IotlbGranularity.DOMAIN | PasidIotlbGranularity.PASID:
+            return _Invalidation(record.did)
+        case IotlbGranularity.PAGE_IN_DOMAIN | PasidIotlbGranularity.PAGE_IN_PASID:
+            return _pages(record.did, record.addr, record.am, ONLY_LEAVES if record.ih else 0)
+    return None
+
+
+def _taken_apart(line: str) -> _Invalidation | None:
+    """What a line tells of a descriptor; it does not tell IH."""
     if found := _PAGES.search(line):
-        domain, address, mask = (int(each, 16) for each in found.groups())
-        yield domain, address & ~0xFFF, 0x1000 << min(mask, 19), 0
-    elif found := _DOMAIN.search(line):
-        yield int(found[1], 16), 0, 0, 0
-    elif _GLOBAL.search(line):
-        yield None, 0, 0, 0
-    elif not explicit and (found := _DESCRIPTOR.search(line)):
-        high, low = int(found[1], 16), int(found[2], 16)
-        domain, granularity = low >> 16 & 0xFFFF, low >> 4 & 3
-        if granularity == 3:
-            leaves = ONLY_LEAVES if high & 0x40 else 0
-            yield domain, high & ~0xFFF, 0x1000 << min(high & 0x3F, 19), leaves
-        elif granularity:
-            yield (None if granularity == 1 else domain), 0, 0, 0
+        return _pages(*(int(each, 16) for each in found.groups()))
+    if found := _DOMAIN.search(line):
+        return _Invalidation(int(found[1], 16))
+    return _Invalidation() if _GLOBAL.search(line) else None
+
+
+def _pages(domain: int, address: int, mask: int, attributes: int = 0) -> _Invalidation:
+    return _Invalidation(domain, address & ~0xFFF, 0x1000 << min(mask, 19), attributes)

@@ -110,9 +110,15 @@ vtd_iotlb_page_update IOTLB page update sid 0x18 iova 0x6000 slpte 0x90003 domai
         ("vtd_inv_desc invalidate desc type iotlb high 0x0 low 0x12", [(0, 0, 0x10), (0, 0, 0x18)]),
         ("vtd_inv_desc invalidate desc type iotlb high 0x0 low 0x80022", [(0, 0, 0x18)]),
         ("vtd_inv_desc invalidate desc type iotlb high 0x0 low 0x80002", []),
+        ("vtd_inv_desc invalidate desc type p-iotlb high 0x0 low 0x80026", [(0, 0, 0x18)]),
         (
-            "vtd_inv_desc_iotlb_domain iotlb invalidate domain 0x8\n"
-            "vtd_inv_desc invalidate desc type iotlb high 0x0 low 0x80022",
+            "vtd_inv_desc invalidate desc type p-iotlb high 0x5001 low 0x500070036",
+            [(0x5000, 0x2000, 0x10)],
+        ),
+        ("vtd_inv_desc invalidate desc type p-iotlb high 0x0 low 0x80016", []),
+        (
+            "vtd_inv_desc invalidate desc type iotlb high 0x0 low 0x80022\n"
+            "vtd_inv_desc_iotlb_domain iotlb invalidate domain 0x8",
             [(0, 0, 0x18)],
         ),
     ],
@@ -120,7 +126,7 @@ vtd_iotlb_page_update IOTLB page update sid 0x18 iova 0x6000 slpte 0x90003 domai
 def test_an_invalidation_of_qemu_concerns_who_was_seen_in_its_domain(
     lines: str, removed: list[tuple[int, int, int]]
 ) -> None:
-    """Where lines of their own tell of invalidations, descriptors tell nothing more."""
+    """The line behind a descriptor that takes it apart tells of no second one."""
     rows = rows_of(f"{SEEN}a line of something else\n{lines}\n")
     assert [row.kind for row in rows[:2]] == [DMA, DMA]
     assert all(row.kind == INVALIDATE and not row.attributes for row in rows[2:])
