@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 SIGNATURES = (b"DMAR", b"RMAD", b"RAMD", b"APIC", b"HPET", b"SRAT")
 """Of the tables that are read."""
-_GAP = r"[^0-9A-Za-z-]*(?:(?:db|byte|u8|[0-7]{7}\b)[^0-9A-Za-z-]*)*"
-"""Regular expression: between two elements. od prints offsets of seven digits."""
+_GAP = r"[^0-9A-Za-z-]*(?:(?:db|byte|u8|[0-9A-F]{7}\b)[^0-9A-Za-z-]*)*"
+"""Regular expression: between two elements. od and hexdump print offsets of seven digits."""
 
 
 class Writing(NamedTuple):

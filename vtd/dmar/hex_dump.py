@@ -37,6 +37,14 @@ _ACPIVIEW = re.compile(r"[\s>|*]*([0-9A-F]{8}) : (?=[0-9A-F]{2}\b)", re.ASCII)
 _MARKUP = re.compile(r"</?(?:br|p|pre|code|div|span|tt)\b[^>\n]*>", re.IGNORECASE)
 _WORD = re.compile(r"(?:0[xX])?([0-9A-Fa-f]{2,16})(?=[ \t,|-]|$)", re.ASCII)
 _GAP = re.compile(r"[ \t,-]")
+_MIDDLE = re.compile(r"[0-9A-F]{2}(?: [0-9A-F]{2}){7}(?= - )", re.ASCII)
+"""The bytes before the dash with spaces that acpiview has in the middle of a row."""
+_SPACED = re.compile(
+    r"[0-9A-F]{2}(?: {2,4}[0-9A-F]{2})+|[0-9A-F]{4}(?: {2,4}[0-9A-F]{4})+", re.ASCII | re.IGNORECASE
+)
+"""Words with wide gaps and nothing behind them, as of ``hexdump -x`` and of od with two formats."""
+_UNBROKEN = re.compile(r"((?:[0-9A-F]{2}){9,64})(?=\s{2}|\s*$)", re.ASCII | re.IGNORECASE)
+"""The bytes of a row without gaps, as ``xxd -g 0`` prints them."""
 _BYTE = r"(?:[0-9A-F]{2}(?:[ \t-]|(?=\||$)))"
 _ROW = re.compile(
     rf"(?:\[[ \d.]+\] (?:[\w. ]+: )?)?({_BYTE}{{8}} ?{_BYTE}{{1,56}}|{_BYTE}{{1,8}})"
@@ -243,9 +251,11 @@ def _read_line(line: str, number: int, dumps: list[Dump]) -> None:
         return
     digits, data, word = read
     offset, last = int(digits, 16), dumps[-1] if dumps else None
+    if last and last.word == 1 and word == len(data):
+        word = 1  # the short end of rows without gaps
     if last and last.repeats:
         last.repeat_to(offset if offset <= last.end + MOST_REPEATED else last.end)
-    offsets = (offset, *_of_od(digits))
+    offsets = (offset, *_other_offsets(digits))
     follows = last and (last.end in offsets or offset == last.row_start + last.width < last.end)
     if last and not follows and last.cut_short and len(digits) == 2 and (rest := _row(line)):
         last.rest = rest
@@ -265,9 +275,9 @@ def _read_line(line: str, number: int, dumps: list[Dump]) -> None:
         raise DumpError(f"line {number}: hex data of offset 0x{offset:x} is out of order")
 
 
-def _of_od(digits: str) -> Iterator[int]:
-    """What seven digits can be as an offset of od: octal, or decimal."""
-    for base in (8, 10) if len(digits) == 7 else ():
+def _other_offsets(digits: str) -> Iterator[int]:
+    """What digits can be as an offset of od, octal or decimal, or of ``xxd -d``, decimal."""
+    for base in {7: (8, 10), 8: (10,)}.get(len(digits), ()):
         if set(digits) <= set("0123456789"[:base]):
             yield int(digits, base)
 
@@ -287,6 +297,12 @@ def _parts(line: str) -> tuple[str, bytes, int] | None:
 
 def _line_bytes(text: str) -> tuple[bytes, int]:
     """The hex column of a dump line, without the text column, and the bytes of a word."""
+    if match := _UNBROKEN.match(text):
+        return bytes.fromhex(match[1]), 1
+    if _SPACED.fullmatch(text.rstrip()):
+        text = " ".join(text.split())
+    elif match := _MIDDLE.match(text):
+        text = f"{match[0]} {text[match.end() + 3 :]}"
     words: list[str] = []
     position = 0
     while len(words) <= MOST_BYTES_OF_A_LINE and (match := _WORD.match(text, position)):
@@ -304,8 +320,8 @@ def _line_bytes(text: str) -> tuple[bytes, int]:
                 break
             position += 1
     digits = "".join(words)
-    word = len(words[0]) // 2 if words else 1
-    if len(digits) % 2 or len(digits) > 2 * MOST_BYTES_OF_A_LINE or word not in WORD_BYTES:
+    word, half = divmod(len(words[0]), 2) if words else (1, 0)
+    if half or len(digits) % 2 or len(digits) > 2 * MOST_BYTES_OF_A_LINE or word not in WORD_BYTES:
         return b"", 1
     return bytes.fromhex(digits), word
 

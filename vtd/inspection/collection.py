@@ -27,6 +27,7 @@ UNITS, DEBUGFS = "iommu/", "debugfs/"
 LARGEST = 256 << 20
 """Bytes of all files together; a large server's collection has a few MiB."""
 MOST_FILES = 100_000
+GZIP = b"\x1f\x8b"
 LINKS = ("physfn", "iommu_group")
 """Links of a PCI function that say something of it."""
 
@@ -121,7 +122,7 @@ def _walk(folder: Path) -> Iterator[Path]:
 
 def is_archive(data: bytes) -> bool:
     """Whether the first bytes of a file are those of a tar archive, gzipped or not."""
-    return data[:2] == b"\x1f\x8b" or data[257:262] == b"ustar"
+    return data[:2] == GZIP or data[257:262] == b"ustar"
 
 
 def read_archive(data: bytes) -> Files:
@@ -142,7 +143,8 @@ def read_archive(data: bytes) -> Files:
                 if size > LARGEST or len(contents) > MOST_FILES:
                     raise CollectionError("too much to be a collection")
     except (tarfile.TarError, OSError, EOFError, ValueError, zlib.error) as error:
-        raise CollectionError(f"no readable archive: {error}") from error
+        only = "; unpack a file that is only compressed first" if data[:2] == GZIP else ""
+        raise CollectionError(f"no readable archive{only}") from error
     return _without_top(Files(contents, links))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import tarfile
 from pathlib import Path
@@ -142,4 +143,8 @@ def test_an_archive_that_is_none_is_refused(tmp_path: Path) -> None:
         result = run("dmar", "validate", str(tmp_path / "bad.tar.gz"))
         assert result.exit_code == 2
         assert result.stderr.count("\n") == 1
+    (tmp_path / "dmesg.gz").write_bytes(gzip.compress(b"DMAR: IOMMU enabled\n"))
+    assert (
+        "unpack a file that is only compressed" in run("explain", str(tmp_path / "dmesg.gz")).stderr
+    )
     assert run("collect", str(tmp_path / "a.tar.gz"), "--root", str(tmp_path / "no")).exit_code == 2

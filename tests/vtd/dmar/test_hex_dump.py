@@ -45,6 +45,13 @@ def od(data: bytes) -> str:
     return "\n".join([*lines, f"{len(data):07o}"])
 
 
+def character(byte: int) -> str:
+    """A byte as od -c prints it."""
+    escapes = dict(zip(range(7, 14), ("\\" + letter for letter in "abtnvfr"), strict=True))
+    named = escapes | {0: "\\0"} | {code: chr(code) for code in range(32, 127)}
+    return named.get(byte, f"{byte:03o}")
+
+
 def gdb(data: bytes) -> str:
     return "\n".join(
         f"0x{ADDRESS + at:x}:\t" + "\t".join(f"0x{byte:02x}" for byte in row)
@@ -87,6 +94,28 @@ FORMS: dict[str, Callable[[bytes], str]] = {
         for at, row in rows(data)
     ),
     "od": od,
+    "od -tx1 -tc": lambda data: "\n".join(
+        f"{at:07o}  {row.hex(' ').replace(' ', '  ')}\n"
+        + " " * 8
+        + "".join(f"{character(byte):>4}" for byte in row)
+        for at, row in rows(data)
+    ),
+    "hexdump -x": lambda data: "\n".join(
+        f"{at:07x}    {words(row, 2).replace(' ', '    ')}" for at, row in rows(data)
+    ),
+    "hexdump -b": lambda data: "\n".join(
+        f"{at:07x} {' '.join(f'{byte:03o}' for byte in row)}" for at, row in rows(data)
+    ),
+    "hexdump -o": lambda data: "\n".join(
+        f"{at:07x}  {'  '.join(f'{int(each, 16):06o}' for each in words(row, 2).split())}"
+        for at, row in rows(data)
+    ),
+    "xxd -g 0": lambda data: "\n".join(
+        f"{at:08x}: {row.hex():32}  {readable(row)}" for at, row in rows(data)
+    ),
+    "xxd -d": lambda data: "\n".join(
+        f"{at:08d}: {row.hex(' ', -2):39}  {readable(row)}" for at, row in rows(data)
+    ),
     "od -Ad": lambda data: "\n".join(f"{at:07d} {row.hex(' ')}" for at, row in rows(data)),
     "hexyl": lambda data: "\n".join(
         f"\u2502{at:08x}\u2502 {row[:8].hex(' '):23} \u250a {row[8:].hex(' '):23} \u2502"
@@ -114,6 +143,13 @@ FORMS: dict[str, Callable[[bytes], str]] = {
             f"{at:08X} : {row.hex(' ').upper():47}   {readable(row)}" for at, row in rows(data)
         )
         + "\n\nTable Checksum : OK\n"
+    ),
+    "UEFI shell, acpiview of a table it does not know": lambda data: (
+        f" ------ DMAR Table ------ \n\nAddress  : 0x{ADDRESS:X}\nLength   : {len(data)}\n  \n"
+        + "\n".join(
+            f"{at:08X} : {row[:8].hex(' ')} - {row[8:].hex(' '):23}".upper() + f"   {readable(row)}"
+            for at, row in rows(data)
+        )
     ),
     "web page": lambda data: (
         "<pre>DMAR @ 0x7a5f6018<br/>\n"
