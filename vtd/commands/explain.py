@@ -189,6 +189,12 @@ def _alias_lines(group: FoldedFaults, context: Context, is_system_device: bool) 
         yield f"  alias: requests of {', '.join(map(str, behind))} carry this id"
     elif context.is_listed(group.source) is False:
         yield "  alias: no such function; a bridge or a device made this id up"
+        if invented := context.invented(group.source):
+            bridge, behind = invented
+            yield (
+                f"  alias: {bridge} may be a bridge to PCI: then these are requests of "
+                + ", ".join(map(str, behind))
+            )
     elif behind is None and context.is_listed(group.source):
         yield f"  alias: {NO_CAPABILITIES}"
 

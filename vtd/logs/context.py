@@ -129,6 +129,21 @@ class Context:
             return quirks.get(source)
         return quirks.get(source, []) + aliases.get(source, [])
 
+    def invented(self, source: Bdf) -> tuple[Bdf, list[Bdf]] | None:
+        """The bridge of unknown kind with whose id this is if it is one to PCI, and who is behind.
+
+        Such a bridge sends with its secondary bus and device 0, function 0 (VT-d 3.4.1).
+        """
+        bridge = self.pci.bridge_above(source) if self.pci else None
+        if self.pci is None or bridge is None or source.source_id & 0xFF:
+            return None
+        above = self.pci.functions[bridge]
+        if above.express_known or above.secondary_bus != source.source_id.bus:
+            return None
+        return bridge, [
+            each for each in self.pci.functions if bridge in self.pci.bridges_above(each)
+        ]
+
     def is_listed(self, source: Bdf) -> bool | None:
         """Whether the PCI listing has the function; None without one, or if the log is all."""
         return source in self.pci.functions if self.pci and self._listed else None

@@ -2,7 +2,7 @@
 
 A form is found by a word that stands in every line of it. It begins a fault, completes one that an
 earlier line began, or tells all of it. Numbers follow the system: Xen's reasons are hexadecimal
-(``%02x``), Linux's are decimal before 5.14 and have ``0x`` since; FreeBSD and illumos print
+(``%02x``), Linux's are decimal before 5.14 and have ``0x`` since; FreeBSD, macOS and illumos print
 bus, device and function in decimal.
 """
 
@@ -149,6 +149,19 @@ def _openbsd(match: Match, line: int) -> LoggedFault:
         int(match["reason"]),
         system="OpenBSD",
     )
+
+
+def _macos(match: Match, line: int) -> LoggedFault:
+    address, reason = int(match["addr"], 16), int(match["reason"], 16)
+    source = _decimal_bdf(match)
+    return LoggedFault(line, _kind(match["access"]), source, address, reason, system="macOS")
+
+
+def _fuchsia(match: Match, line: int) -> LoggedFault:
+    address, reason = int(match["addr"], 16), int(match["reason"], 16)
+    pasid = int(match["pasid"], 16) if match["valid"] == "V" else None
+    access = _kind(match["access"])
+    return LoggedFault(line, access, _hex_bdf(match), address, reason, pasid, "Fuchsia")
 
 
 def _sel4(match: Match, line: int) -> LoggedFault:
@@ -327,6 +340,14 @@ FORMS = (
     _form("OpenBSD", "dmar: ", Role.WHOLE,
           rf"dmar: {_BDF} (?P<access>read|write) error at (?P<addr>[0-9a-f]+) fr:(?P<reason>\d+)",
           _openbsd, "iommu_showfault in sys/dev/acpi/acpidmar.c"),
+    _form("macOS", "] fault: device ", Role.WHOLE,
+          r"vtd\[\d+\] fault: device (?P<bus>\d+):(?P<dev>\d+):(?P<fn>[0-7]) "
+          r"reason 0x(?P<reason>[0-9a-f]+) (?P<access>[RW]):0x(?P<addr>[0-9a-f]+)",
+          _macos, "unit_faults in vtd.c of IOPCIFamily"),
+    _form("Fuchsia", "IOMMU Fault: access ", Role.WHOLE,
+          r"access (?P<access>[RW]), PASID \((?P<valid>[V-])\) (?:0x)?(?P<pasid>[0-9a-f]+), "
+          rf"reason (?:0x)?(?P<reason>[0-9a-f]+), source {_BDF}, info: (?P<addr>[0-9a-f]+)",
+          _fuchsia, "FaultHandler in zircon/kernel/dev/iommu/intel/iommu_impl.cc"),
     _form("seL4", "page fault from", Role.WHOLE,
           r"DMA (?P<access>read|write) page fault from 0x[0-9a-f]+ "
           r"\(bus: 0x(?P<bus>[0-9a-f]+)/dev: 0x(?P<dev>[0-9a-f]+)/fun: 0x(?P<fn>[0-9a-f]+)\) "

@@ -58,7 +58,7 @@ def normal(versions: str, pattern: str, meaning: str) -> Message:
 _NUMBER = re.compile(r"[0-9][0-9a-f]*")
 _TELLING = (
     *("ffff", "address 0", "dma_map(", "DmaMap(", "DMA remapping, error", "(os error"),
-    *("heck was: 0x", "Arg1: "),
+    *("heck was: 0x", "Arg1: ", "x2apic_opt_out:"),
 )
 """Where one of these is in a line, its numbers can make it another message."""
 _REMEMBERED = 20_000

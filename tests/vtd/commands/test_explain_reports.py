@@ -166,6 +166,10 @@ REPORTS = {
         "acpidmar0: ver 1:0 cap d2008c40660462 ecap f050da\n",
         0, ("3 normal, 0 unknown",),
     ),
+    "OpenBSD ignores a region": Report(
+        "RMRR: segment:0000 range:00000000bf458000-00000000bf45700f\n  buggy BIOS\n",
+        1, ("problem  line 2", "DMAR-R01", "normal   line 1", "0 unknown"),
+    ),
     "Xen could not map": Report(
         "(XEN) [VT-D]d1:PCI: map 0000:00:1f.2\n(XEN) [VT-D]d1:PCI: map 0000:00:1f.2 failed\n",
         1, ("problem  line 2", "normal   line 1"),
@@ -254,6 +258,18 @@ def test_an_unprivileged_listing_gives_no_alias(tmp_path: Path) -> None:
     output = run(tmp_path, log, "--lspci", "lspci")
     assert "alias: not known: the listing shows no capabilities (run lspci as root)" in output
     assert "carry this id" not in output
+
+
+def test_a_bridge_that_may_have_made_the_id_up_is_named(tmp_path: Path) -> None:
+    (tmp_path / "tree").write_text(
+        "-[0000:00]-+-00.0  Host\n"
+        "           \\-13.0-[01-02]----00.0-[02]--+-04.0  Acme SCSI\n"
+        "                                        \\-05.0  Acme SCSI\n"
+    )
+    log = "DMAR: [DMA Read] Request device [02:00.0] fault addr 1000 [fault reason 06] text\n"
+    said = run(tmp_path, log, "--lspci", "tree")
+    assert "0000:01:00.0 may be a bridge to PCI" in said
+    assert "requests of 0000:02:04.0, 0000:02:05.0" in said
 
 
 def test_without_the_bus_tree_it_is_said_that_it_can_not_be_told(tmp_path: Path) -> None:

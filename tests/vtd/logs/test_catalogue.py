@@ -192,6 +192,30 @@ LINES = {
     "(XEN) [VT-D]dmar.c:615:   RMRR region: base_addr 7d000000 end_addr 7f7fffff": "Xen found",
     "(XEN) [VT-D]dmar.c:596:   Ignore the RMRR (78907000, 78986fff) due to": "not there",
     "alloc irq_2_iommu on node -1": "interrupt",
+    "panic: vtd_add_device: device 100 is not in scope for any DMA remapping unit": "no unit",
+    "panic: vtd_add_device: device 100 is already owned by domain 1": "domain named",
+    "panic: vtd_init: invalid caching mode": "a virtual machine emulates",
+    "panic: vtd_create_domain: no dma remapping hardware available": "there is no unit",
+    "acpidmar0 at acpi0: hardware width: 39, intr_remap:1 x2apic_opt_out:0": "OpenBSD found",
+    "acpidmar0 at acpi0: hardware width: 39, intr_remap:1 x2apic_opt_out:1": "X2APIC_OPT_OUT",
+    "DRHD: segment:0000 base:00000000fed91000 flags:01": "OpenBSD found",
+    "RMRR: segment:0000 range:000000004b000000-000000004f7fffff": "OpenBSD found",
+    "iommu init failed": "OpenBSD could not",
+    "0:31:2: no iommu found": "OpenBSD could not",
+    "no domain: 0:31:2": "OpenBSD could not",
+    "did:1.ffff map ident: 0000000047800000 0000000050000000": "OpenBSD found",
+    "dmar: 0000:00:1f.0 mapping ISA": "OpenBSD found",
+    "The chipset on the system does not do DMA remapping, without which SR-IOV cannot be "
+    "supported.": "no unit that remaps",
+    "Ensure that the system has chipset support for SR-IOV and that I/O virtualization is enabled "
+    "in the BIOS.": "no unit that remaps",
+    "{To use SR-IOV on this computer, the BIOS must be updated because it contains incorrect "
+    "information describing the hardware capabilities.": "tables",
+    "SR-IOV cannot be used on this system as it has been configured to disable the use of I/O "
+    "remapping hardware.": "boot configuration",
+    "This system has a security vulnerability in the system I/O remapping hardware.": "errors",
+    "SR-IOV cannot be used on this system as the PCI Express hardware does not support Access "
+    "Control Services (ACS) at any root port.": "among them",
     "IOMMU group 13": "isolation group",
     "IOMMU Group 10 00:1f.0 ISA bridge [0601]: Intel Corporation": "isolation group",
     "0x453bc789bc08:[0x420019311797]VVTDLogDMARFault@vmkernel#nover+0x7b stack: 0x0": "ESXi",

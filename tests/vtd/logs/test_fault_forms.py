@@ -61,6 +61,14 @@ OTHERS = {
         "DMAR1: <unknown dev>:pci0:2:0 sid 10 fault acc 1 adt 0x0 reason 0xc addr 9c000000",
     ),
     "OpenBSD": ("fri0: dmar: 00:02.0 read error at 9c000000 fr:12 [reserved] iommu:0 [mapped]",),
+    "macOS": (
+        "2026-11-24 14:00:01.12345-0700 kernel: vtd[0] fault: device 0:2:0 reason 0xc R:0x9c000000",
+        "panic(cpu 0 caller 0xffffff7f8c): vtd[1] fault: device 0:2:0 reason 0xc R:0x9c000000",
+    ),
+    "Fuchsia": (
+        "[00012.345] 0:0> iommu_impl.cc:581: IOMMU Fault: access R, PASID (-) 0x00, reason 0xc, "
+        "source 00:02.0, info: 9c000000",
+    ),
     "seL4": (
         "IOMMU: DMA read page fault from 0x10 (bus: 0x0/dev: 0x2/fun: 0x0) on address "
         "0x0:9c000000 with reason code 0xc",

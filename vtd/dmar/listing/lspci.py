@@ -1,7 +1,7 @@
 """PCI functions from ``lspci`` text as people post it.
 
-Any verbosity, ``-x`` to ``-xxxx``, ``-t``, ``-n``, ``-nn``, ``-D``, ``-mm`` and ``-vmm``, with
-root's rights or not; indented, quoted by mail, with the prefix of a log; several listings of a
+Any verbosity, ``-x`` to ``-xxxx``, ``-t``, ``-n``, ``-nn``, ``-D``, ``-PP``, ``-mm`` and ``-vmm``,
+with root's rights or not; indented, quoted by mail, with the prefix of a log; several listings of a
 machine in one text are put together. Lines that are none of lspci's are passed over.
 """
 
@@ -40,6 +40,10 @@ VMD_NAME = "volume management device"
 _ADDRESS = r"(?:[0-9a-f]{4,8}:)?[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]"
 _QUOTE = r"[\s>|*+#`]*"
 _HEADING = re.compile(rf"{_QUOTE}(?:Slot:\s+)?({_ADDRESS})(?:\s+(.*))?", re.ASCII)
+_PATH = re.compile(
+    rf"({_QUOTE})({_ADDRESS}(?:/[0-9a-f]{{2}}:[0-9a-f]{{2}}\.[0-7])+)(?=\s)", re.ASCII
+)
+"""The bridges above a function and itself, as ``-PP`` prints them; the domain is in the first."""
 _NAMED = r"\S[^:]*\[[0-9a-f]{4}\]|(?:Class )?[0-9a-f]{4}|(?i:" + "|".join(CLASS_NAMES) + ")"
 _PREFIXED = re.compile(rf".*?[\s\]:>|-]({_ADDRESS}) ((?:{_NAMED}): .*)", re.ASCII)
 """A heading behind the prefix of a log or of grep; what follows has to look like a class."""
@@ -108,7 +112,8 @@ def lspci_functions(text: str) -> Iterator[PciFunction]:
     details: list[str] = []
     drawn: list[str] = []
     group: str | None = None
-    for line in text.splitlines():
+    for written in text.splitlines():
+        line = written
         if match := _GROUP_HEADING.match(line):
             group = f"IOMMU group: {match[1] or match[2]}"
         elif not line.strip():
@@ -116,6 +121,10 @@ def lspci_functions(text: str) -> Iterator[PciFunction]:
         if TREE_START.search(line) or (drawn and re.search(r"[+\\]-[\[0-9a-f]", line)):
             drawn.append(line)
             continue
+        if match := _PATH.match(line):
+            *bridges, last = _path(match[2])
+            yield from bridges
+            line = f"{match[1]}{last.bdf}{line[match.end() :]}"
         usual = _IDS_FIRST.sub(r"\2 \3: \4 [\1]", line)
         match = _HEADING.fullmatch(usual) or _PREFIXED.fullmatch(usual)
         if match is None:
@@ -142,6 +151,18 @@ def _function(heading: re.Match[str], lines: list[str]) -> PciFunction:
         return shown
     read = from_config(bdf, bytes(config), shown.name)
     return replace(read.merged(shown), is_vmd=shown.is_vmd)
+
+
+def _path(text: str) -> list[PciFunction]:
+    """The bridges of a path with the buses behind them, and the function that it leads to."""
+    first, *others = text.split("/")
+    domain = first[: -len("00:00.0")]
+    places = [parse_address(first), *(parse_address(domain + each) for each in others)]
+    buses = [*(each.source_id.bus for each in places[1:]), None]
+    return [
+        PciFunction.partly(place, secondary_bus=bus)
+        for place, bus in zip(places, buses, strict=True)
+    ]
 
 
 def _machine_name(lines: list[str]) -> str:

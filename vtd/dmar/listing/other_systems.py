@@ -1,4 +1,4 @@
-"""PCI functions as FreeBSD's ``pciconf`` and ``pci`` of the UEFI shell and of U-Boot list them."""
+"""PCI functions as FreeBSD, ESXi (``esxcli``), the UEFI shell and U-Boot list them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 from devices.source_id import Bdf, SourceId, SourceIdError
-from vtd.dmar.pci_tree import PciFunction
+from vtd.dmar.pci_tree import PciFunction, parse_address
 
 _PCICONF = re.compile(
     r"@pci(\d+):(\d+):(\d+):(\d+):\s+class=0x([0-9a-f]{6})\b(.*)", re.ASCII | re.IGNORECASE
@@ -38,6 +38,15 @@ _UBOOT = re.compile(
     r"\s*([0-9a-f]{2})\.([0-9a-f]{2})\.([0-7]|0[0-7])\s+0x([0-9a-f]{4})\s+0x([0-9a-f]{4})\s+(\S.*)",
     re.ASCII,
 )
+_ESXI = re.compile(r"\s*Address: ([0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7])\s*", re.ASCII)
+_ESXI_FIELD = re.compile(r"\s*(Vendor ID|Device ID|Device Class|Spawned Bus): 0x([0-9a-f]+)\s*")
+_ESXI_FIELDS = {
+    "Vendor ID": "vendor_id",
+    "Device ID": "device_id",
+    "Device Class": "class_code",
+    "Spawned Bus": "secondary_bus",
+}
+"""Fields of ``esxcli hardware pci list``; bus 0 is behind no bridge."""
 
 
 def other_functions(text: str) -> Iterator[PciFunction]:
@@ -66,6 +75,8 @@ def _heading(line: str) -> PciFunction | None:
     if match := _UEFI.fullmatch(line):
         kind = next((code for words, code in _UEFI_CLASSES if words in match[5]), None)
         return _function([int(match[number], 16) for number in (1, 2, 3, 4)], kind)
+    if match := _ESXI.fullmatch(line):
+        return PciFunction.partly(parse_address(match[1]))
     if match := _UBOOT.fullmatch(line):
         place = [0, *(int(match[number], 16) for number in (1, 2, 3))]
         kind = 0x0604 if "Bridge" in match[6] and "0x04" in match[6] else None
@@ -81,6 +92,8 @@ def _more(bdf: Bdf, line: str) -> PciFunction | None:
     if match := _EXPRESS.match(line):
         kind = _KINDS.get(match[1].strip())
         return PciFunction.partly(bdf, express_type=kind, express_known=kind is not None)
+    if match := _ESXI_FIELD.fullmatch(line):
+        return PciFunction.partly(bdf, **{_ESXI_FIELDS[match[1]]: int(match[2], 16) or None})
     if match := _UEFI_IDS.match(line):
         return PciFunction.partly(bdf, vendor_id=int(match[1], 16), device_id=int(match[2], 16))
     return None

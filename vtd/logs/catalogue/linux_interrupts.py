@@ -48,7 +48,8 @@ MESSAGES = (
            r"[Nn]ot enabling (?:x2apic, Intr-remapping|interrupt remapping)|"
            r"Skipped enabling intr-remap",
            "interrupt remapping is left off", "the lines around tell why"),
-    notice("3.6-", r"x2apic.*opt[ _-]?out|opt[ _-]?out.*x2apic|requested that x2apic be disabled|"
+    notice("3.6-", r"x2apic.*opt[ _-]?out(?!:0)|opt[ _-]?out.*x2apic|"
+           r"requested that x2apic be disabled|"
            r"This will leave your machine vulnerable to irq-injection",
            "firmware asks to leave x2APIC off (flag X2APIC_OPT_OUT of the table)",
            "intremap=no_x2apic_optout overrides it, where firmware copes"),

@@ -171,7 +171,55 @@ _FREEBSD = (
         "a unit answers; its registers",
     ),
 )
+_BHYVE = (
+    problem(
+        "",
+        r"vtd_add_device: device \w+ is not in scope",
+        "FreeBSD stopped handing a device to bhyve: no unit of the table holds it (bus, device and "
+        "function are the number in hexadecimal)",
+        "vtd dmar scope; " + FIRMWARE,
+    ),
+    problem(
+        "",
+        r"vtd_add_device: device \w+ is already owned",
+        "FreeBSD stopped handing a device to bhyve: it is still in the domain named",
+        "what else uses the device; FreeBSD version",
+    ),
+    problem(
+        "",
+        r"vtd_init: invalid caching mode",
+        "FreeBSD stopped: bhyve takes no unit that a virtual machine emulates (CAP.CM)",
+        "leaving the virtual IOMMU out of that machine",
+    ),
+    problem(
+        "",
+        r"vtd_(?:create_domain|max_domains): ",
+        "FreeBSD stopped setting up a domain for bhyve: there is no unit, or none with the address "
+        "widths or domain-ids that it needs",
+        "CAP of the units: vtd caps; firmware setup: VT-d",
+    ),
+)
 _OPENBSD = (
+    problem(
+        "",
+        r"iommu init failed|no iommu found|no domain: |no domain here|"
+        r"iommu\d+: (?:can't allocate|domain \w+: failed|completion wait|missing completion)|"
+        r"(?:reserve ISA IOVA region|rmrr extent reserve) failed",
+        "OpenBSD could not set up a unit, or a device under one; the line names it",
+        "vtd dmar scope; " + FIRMWARE,
+    ),
+    problem(
+        "",
+        r"^\s*buggy BIOS$",
+        "a reserved region ends before it starts (rule DMAR-R01); OpenBSD ignores it",
+        FIRMWARE,
+    ),
+    normal(
+        "",
+        r"(?:DRHD|RMRR|ATSR): segment:\w+ |: hardware width: \d+, intr_remap:\d x2apic_opt_out:0|"
+        r"\biommu:\d+ did:\w+$|\bmap ident: |dmar: \S+ mapping ISA",
+        "what OpenBSD found in the table, or set up for a device",
+    ),
     normal(
         "",
         r"acpidmar\d+ at acpi\d+|acpi\d+: tables .*\bDMAR\b|acpidmar\d+: (?:ver|cap|register)",
@@ -234,6 +282,34 @@ _WINDOWS = (
         "Windows stopped because a device asked for pages of an address space that is not in use "
         "(parameter 1), or no longer",
         "driver of the device",
+    ),
+    problem(
+        "",
+        r"chipset on the system does not do (?:DMA|interrupt) remapping|"
+        r"chipset support for SR-IOV and that I/O virtualization is enabled",
+        "Hyper-V finds no unit that remaps DMA or interrupts, so it hands over no (virtual) "
+        "functions",
+        "firmware setup: VT-d; vtd dmar validate",
+    ),
+    problem(
+        "",
+        r"incorrect information describing the hardware capabilities",
+        "Hyper-V refuses what the firmware's tables say of the units",
+        FIRMWARE,
+    ),
+    problem(
+        "",
+        r"configured to disable the use of I/O remapping hardware",
+        "Windows' boot configuration switches the units off for Hyper-V",
+        "bcdedit: hypervisoriommupolicy",
+    ),
+    problem(
+        "",
+        r"security vulnerability in the system I/O remapping hardware|"
+        r"does not support Access Control Services \(ACS\) at any root port",
+        "Hyper-V hands over no (virtual) functions: what the chipset does with their errors, or "
+        "among them, would not keep them apart",
+        "firmware updates; vtd groups",
     ),
     problem(
         "",
@@ -357,6 +433,7 @@ _FIRMWARE = (
 MESSAGES: tuple[Message, ...] = (
     *(message._replace(system="Xen") for message in _XEN),
     *(message._replace(system="FreeBSD") for message in _FREEBSD),
+    *(message._replace(system="FreeBSD") for message in _BHYVE),
     *(message._replace(system="OpenBSD") for message in _OPENBSD),
     *(message._replace(system="ESXi") for message in _ESXI),
     *(message._replace(system="Windows") for message in _WINDOWS),

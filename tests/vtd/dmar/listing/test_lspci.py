@@ -202,3 +202,22 @@ def test_any_mixture_of_lines_is_read_or_refused(
         assert str(error)
     else:
         assert parse_pci_tree(tree.to_json()).functions == tree.functions
+
+
+@pytest.mark.parametrize("domain", ["", "0001:"])
+def test_a_path_shows_the_bridges_above(domain: str) -> None:
+    listing = (
+        f"{domain}00:1c.0 PCI bridge: Acme Port\n"
+        f"{domain}00:1c.0/02:00.0 PCI bridge: Acme Switch\n"
+        f"{domain}00:1c.0/02:00.0/03:01.0 Ethernet controller: Acme\n"
+        "\tFlags: bus master, IOMMU group 7\n"
+    )
+    tree = parse_pci_tree(listing)
+    domain = domain or "0000:"
+    card = Bdf.parse(f"{domain}03:01.0")
+    assert list(map(str, tree.bridges_above(card))) == [f"{domain}02:00.0", f"{domain}00:1c.0"]
+    assert (tree.functions[card].name, tree.functions[card].group) == (
+        "Ethernet controller: Acme",
+        7,
+    )
+    assert len(tree.functions) == 3

@@ -34,7 +34,33 @@ _____________________________________________________________
 """
 
 
-@pytest.mark.parametrize("listing", [PCICONF, OLD_PCICONF, UEFI, UBOOT])
+ESXCLI = """\
+0000:00:1c.0
+   Address: 0000:00:1c.0
+   Segment: 0x0000
+   Bus: 0x00
+   VMkernel Name: PCIe RP[0000:00:1c.0]
+   Vendor ID: 0x8086
+   Device ID: 0xa110
+   SubVendor ID: 0x15d9
+   SubDevice ID: 0x0000
+   Device Class: 0x0604
+   Device Class Name: PCI bridge
+   Spawned Bus: 0x01
+   Flags: 0x3001
+
+0000:01:00.0
+   Address: 0000:01:00.0
+   Bus: 0x01
+   Vendor ID: 0x10de
+   Device ID: 0x1c03
+   Device Class: 0x0300
+   Spawned Bus: 0x00
+   Parent Device: PCI 0:0:28:0
+"""
+
+
+@pytest.mark.parametrize("listing", [PCICONF, OLD_PCICONF, UEFI, UBOOT, ESXCLI])
 def test_the_card_is_listed_with_its_ids(listing: str) -> None:
     functions = {str(bdf): each for bdf, each in parse_pci_tree(listing).functions.items()}
     card = functions["0000:01:00.0"]
@@ -45,6 +71,14 @@ def test_the_card_is_listed_with_its_ids(listing: str) -> None:
 def test_a_bridge_of_a_firmware_listing_has_unknown_buses(listing: str) -> None:
     (bridge,) = parse_pci_tree(listing).closed_bridges
     assert str(bridge.bdf) == "0000:00:1c.0"
+
+
+def test_esxcli_tells_the_bus_behind_a_bridge() -> None:
+    tree = parse_pci_tree(ESXCLI)
+    port, card = tree.functions.values()
+    assert (port.class_code, port.secondary_bus, port.is_bridge) == (0x0604, 1, True)
+    assert (card.class_code, card.secondary_bus) == (0x0300, None)
+    assert tree.bridges_above(card.bdf) == [port.bdf]
 
 
 def test_freebsd_tells_kinds_and_buses() -> None:
