@@ -12,7 +12,14 @@ import typer
 
 from vtd.commands.counted import counted
 from vtd.commands.platform_files import MemoryMap, PlatformFiles, read_platform
-from vtd.commands.reading import Lspci, read_files, read_part, read_table, unusable_input
+from vtd.commands.reading import (
+    Lspci,
+    holds_table,
+    read_files,
+    read_part,
+    read_table,
+    unusable_input,
+)
 from vtd.commands.rendering.answer import CommandAnswer, Format, Output, show
 from vtd.dmar.scopes import Owner
 from vtd.inspection.collection import LOG
@@ -55,7 +62,7 @@ def explain(
     with unusable_input(file):
         log = _read(file)
     collected = file if read_files(file) is not None else None
-    source = str(dmar) if dmar else collected
+    source = str(dmar) if dmar else file if holds_table(file) else None
     table = None if source is None else read_table(source)
     platform = read_platform(PlatformFiles(memory_map=memory_map, lspci=lspci), collected)
     log, context = put_in_context(log, table, platform)

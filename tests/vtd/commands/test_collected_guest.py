@@ -83,6 +83,15 @@ def test_every_command_answers_as_from_single_files(unpacked: Path, command: str
     assert together.exit_code == alone.exit_code
 
 
+def test_a_log_is_explained_on_a_machine_without_a_table(unpacked: Path) -> None:
+    """Firmware with VT-d switched off gives none, and that is when people ask why."""
+    (unpacked / "acpi/DMAR").unlink()
+    alone, together = run("explain", unpacked / "dmesg.txt"), run("explain", unpacked)
+    assert "DMAR" in alone.stdout
+    assert together.stdout == alone.stdout
+    assert (together.exit_code, together.stderr) == (alone.exit_code, "")
+
+
 def test_groups_are_those_of_the_kernel(unpacked: Path) -> None:
     by_number: dict[str, list[str]] = defaultdict(list)
     for function in sorted((unpacked / "pci").iterdir()):
