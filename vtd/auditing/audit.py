@@ -140,6 +140,7 @@ class Audit(Observer):
         self._device_tlbs.forget_replaced()
         verdicts = list(self._verdicts.judged)
         verdicts += self._uses.judged()
+        verdicts += self._domain_ids.judged()
         verdicts += [(line, of_page_request(each)) for line, each in self._page_requests.judged]
         verdicts += [
             (line, self._verdicts.of_unflushed(each)) for line, each in self._unflushed.judged
@@ -152,7 +153,11 @@ class Audit(Observer):
             if changed.word.structure in LOOKUP and self._outdated.remaker(copy) is not None:
                 continue  # that one is the debt
             known.add((copy.cache, changed.word.address))
-            kind = Kind.WRONG_ORDER if copy.early else Kind.UNPAID
+            kind = Kind.UNPAID
+            if copy.early:
+                kind = Kind.WRONG_ORDER
+            elif copy.doubtful:
+                kind = Kind.TIMED_OUT
             verdicts.append((self._verdicts.line, self._verdicts.debt(kind, copy, changed)))
         return sorted(verdicts, key=lambda verdict: verdict[0])
 

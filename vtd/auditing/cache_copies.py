@@ -198,7 +198,7 @@ class CacheCopies:
             )
         )
         if not refused:
-            self._domain_ids.serves(entry.domain_id)
+            self._domain_ids.serves(entry.domain_id, pasid)
 
     def _structure_asked(self, cache: CacheName, key: StructureKey, entry: object) -> None:
         if cache is CacheName.SECOND_STAGE:

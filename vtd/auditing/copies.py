@@ -49,8 +49,8 @@ class Copy:
     """One entry that some cache may hold."""
 
     __slots__ = (
-        "cache", "domain_id", "early", "gone", "intact", "key", "kind", "number", "older", "pasid",
-        "place", "refused", "shift", "source_id", "start", "via", "words",
+        "cache", "domain_id", "doubtful", "early", "gone", "intact", "key", "kind", "number",
+        "older", "pasid", "place", "refused", "shift", "source_id", "start", "via", "words",
     )  # fmt: skip
 
     def __init__(
@@ -96,6 +96,8 @@ class Copy:
         """As of which version of its words it is known to be what they say."""
         self.gone = False
         """Whether an invalidation has removed it."""
+        self.doubtful = False
+        """Whether the invalidation that covered it need not have been carried out (6.5.2.11)."""
 
     @property
     def owner(self) -> Owner:
@@ -121,6 +123,15 @@ class Copy:
         for each in self.chain():
             each.gone = True
         self.place.pop(self.key, None)
+
+    def stays(self) -> None:
+        """It need not have been removed."""
+        self.gone, self.doubtful = False, True
+        newer = self.place.get(self.key)
+        if newer is None:
+            self.put()
+        elif self not in (known := list(newer.chain())):
+            known[-1].older = self
 
     def meets(self, start: int, end: int) -> bool:
         """Whether it is of an address in a range; first-stage addresses are canonical."""

@@ -28,12 +28,16 @@ class Kind(Enum):
     """A page or table was used again before a wait descriptor said that nobody has it."""
     SHARED_DOMAIN = "shared domain-id", ERROR
     """One domain-id stands for several tables: no invalidation helps."""
+    DISAGREEMENT = "disagreement", ERROR
+    """Entries that share tables want them used in different ways."""
     NOT_DRAINED = "not drained", ERROR
     """A page was used again while requests to it may have been under way."""
     TORN = "torn", ERROR
     """A present entry was changed by several stores: inconsistent in between."""
     PAGE_REQUEST = "page request", ERROR
     """A response that answers nothing, or a PASID that was given away while a group waited."""
+    TIMED_OUT = "timed out", ERROR
+    """Paid at or behind a device-TLB invalidation that timed out, and not again (6.5.2.11)."""
     UNFLUSHED = "unflushed", ERROR
     """Read without the latest store, which waits in a cache line or a write buffer."""
     NO_FUNCTION = "no PFSID", WARNING
@@ -138,7 +142,7 @@ class Debt(NamedTuple):
         match self.kind:
             case Kind.SHARED_DOMAIN:
                 text = f"domain-id {self.owner.domain_id} stands for {self.missing}"
-            case Kind.TORN | Kind.PAGE_REQUEST | Kind.NO_FUNCTION:
+            case Kind.TORN | Kind.PAGE_REQUEST | Kind.NO_FUNCTION | Kind.DISAGREEMENT:
                 text = self.missing
             case Kind.UNFLUSHED:
                 text = (
@@ -161,6 +165,11 @@ class Debt(NamedTuple):
                 text = (
                     f"{entry} may have been made again after {change}: {self.early} came before "
                     f"what it has to follow; {self.missing} is owed once more"
+                )
+            case Kind.TIMED_OUT:
+                text = (
+                    f"{entry} may be there still after {change}: {self.missing} came no sooner "
+                    "than a device-TLB invalidation that timed out, and is owed once more"
                 )
             case Kind.UNPAID:
                 text = f"{entry} is outdated since {change}: {self.missing} was not given"

@@ -16,6 +16,7 @@ from vtd.unit.observer import CacheName
 from vtd.unit.reporting.events import (
     DeviceTlbInvalidationCompleted,
     DeviceTlbInvalidationSent,
+    DeviceTlbInvalidationTimedOut,
     Event,
     TranslatedRequestPassed,
     TranslationGiven,
@@ -59,6 +60,12 @@ class DeviceTlbCopies:
                 for copy in self._copies.given(source_id, request):
                     if copy.number <= sent and not copy.early:
                         self._payments.leave(copy, self._outdated.harmful(copy))
+                self._payments.answered()
+            case DeviceTlbInvalidationTimedOut(source_id=source_id, request=request):
+                self._sent.pop((source_id, request), None)
+                for copy in self._copies.given(source_id, request):
+                    copy.doubtful = True
+                self._payments.timed_out(request)
             case _:
                 pass
 

@@ -1,12 +1,17 @@
 """Domain-ids that stand for several tables, or for others before software has waited.
 
-VT-d 6.2.2.1, 6.2.3.1 and 6.5.3.3: what is cached under a domain-id is of one set of tables.
+VT-d 6.2.2.1, 6.2.3.1 and 6.5.3.3: what is cached under a domain-id is of one set of tables, and
+entries that share tables agree on how they are used.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Hashable
+from typing import NamedTuple
+
 from pagetables.observer import Structure
-from vtd.auditing.copies import Copy
+from vtd.auditing.agreements import AGREEMENTS, Use, of_context, of_pasid
+from vtd.auditing.copies import Copy, Words
 from vtd.auditing.debt import Debt, Kind, Owner, Word
 from vtd.auditing.outdated import Outdated
 from vtd.auditing.significance import change
@@ -25,52 +30,74 @@ class DomainIds:
         self._read = outdated.read
         self._uses = uses
         self._verdicts = verdicts
-        self._roots: dict[int, dict[int, tuple[Word, int]]] = {}
-        """Second-stage tables of each domain-id, by the entry that leads there."""
-        self._shared: set[tuple[int, int, int]] = set()
+        self._users: dict[tuple[str, Hashable], dict[Hashable, dict[int, _User]]] = {}
+        """By rule and what it is about: who uses what, by the entry that says so."""
+        self._told: set[tuple[str, Hashable, frozenset[Hashable]]] = set()
+        self._open: list[tuple[int, Debt, Words]] = []
+        """Disagreements that may be on their way to an end, with the words that they rest on."""
         self._left: dict[int, tuple[Copy, Change]] = {}
         """Domain-ids that entries have given up, but nobody has waited for that."""
 
-    def serves(self, domain_id: int) -> None:
+    def serves(self, domain_id: int, pasid: int | None = None) -> None:
         """The entry of the current request leads to tables under this domain-id (6.2.2.1)."""
         entry = self._read.entry()
-        root = None if entry is None else _second_stage_root(entry)
         left = self._left.get(domain_id)
         if left is not None and entry is not None:
             copy, changed = left
-            if _second_stage_root(changed.word) != root:
+            if _second_stage_root(changed.word) != _second_stage_root(entry):
                 del self._left[domain_id]
                 debt = self._verdicts.debt(Kind.NOT_WAITED_FOR, copy, changed)
                 debt = debt._replace(missing=f"domain-id {domain_id}", section="6.5.2.9, 6.5.3.3")
                 self._verdicts.add(debt)
-        if entry is None or root is None:
-            return
-        roots = self._roots.setdefault(domain_id, {})
-        for address, (other, other_root) in list(roots.items()):
-            if address == entry.address:
+        if entry is not None and entry.value & 1:
+            user = _User(tuple(self._read.lookup.values()), entry, _use(entry, pasid))
+            self._compare(user)
+
+    def _compare(self, user: _User) -> None:
+        """With all others that have something in common with it; one disagreement is enough."""
+        found = False
+        for rule, key, value, _ in AGREEMENTS:
+            shared = key(user.use)
+            if rule not in _TEXTS or shared is None:
                 continue
-            if change(other, self._stored.current(other)):
-                del roots[address]
-            elif (
-                other_root != root and (domain_id, *sorted((root, other_root))) not in self._shared
-            ):
-                self._shared.add((domain_id, min(root, other_root), max(root, other_root)))
-                tables = f"two tables, at {other_root:#x} and {root:#x}, by the entries at "
-                tables += f"{address:#x} and {entry.address:#x}"
-                section = "6.2.2.1" if entry.structure is Structure.CONTEXT else "6.2.3.1"
-                owner = Owner(domain_id=domain_id)
-                debt = Debt(
-                    Kind.SHARED_DOMAIN,
-                    CacheName.CONTEXT if entry.structure is Structure.CONTEXT else CacheName.PASID,
-                    owner,
-                    entry,
-                    entry.value,
-                    None,
-                    tables,
-                    section,
-                )
-                self._verdicts.add(debt)
-        roots[entry.address] = entry, root
+            by_value = self._users.setdefault((rule, shared), {})
+            own = value(user.use)
+            for theirs in [each for each in by_value if each != own]:
+                pair = rule, shared, frozenset((own, theirs))
+                for address, other in list(by_value[theirs].items()):
+                    if address == user.entry.address or self._has_changed(other.words):
+                        del by_value[theirs][address]
+                    elif not found and pair not in self._told:
+                        found = True
+                        self._told.add(pair)
+                        self._disagree(rule, user, other)
+            by_value.setdefault(own, {})[user.entry.address] = user
+
+    def _has_changed(self, words: Words) -> bool:
+        return any(change(word, self._stored.current(word)) for word in words)
+
+    def _disagree(self, rule: str, user: _User, other: _User) -> None:
+        entry = user.entry
+        legacy = entry.structure is Structure.CONTEXT
+        text = _TEXTS[rule](user.use, other.use)
+        debt = Debt(
+            Kind.DISAGREEMENT if rule in _OF_TABLES else Kind.SHARED_DOMAIN,
+            CacheName.CONTEXT if legacy else CacheName.PASID,
+            Owner(domain_id=user.use.domain_id),
+            entry,
+            entry.value,
+            None,
+            f"{text}, by the entries at {other.entry.address:#x} and {entry.address:#x}",
+            "6.2.2.1" if legacy else "6.2.3.1",
+        )
+        if rule in _OF_TABLES:
+            self._open.append((self._verdicts.line, debt, (*user.words, *other.words)))
+        else:
+            self._verdicts.add(debt)
+
+    def judged(self) -> list[tuple[int, Debt]]:
+        """Entries that still disagree: they can't be changed all at once."""
+        return [(line, debt) for line, debt, words in self._open if not self._has_changed(words)]
 
     def judge_table(self, copy: Copy) -> None:
         """Whether a table is kept for the tags of the request, but came from another root.
@@ -102,7 +129,39 @@ class DomainIds:
 
     def set_root(self) -> None:
         """All tables are reached in another way."""
-        self._roots.clear()
+        self._users.clear()
+
+
+class _User(NamedTuple):
+    """A context or PASID entry that a request went by."""
+
+    words: Words
+    """All that leads there, from the root on."""
+    entry: Word
+    use: Use
+
+
+def _use(entry: Word, pasid: int | None) -> Use:
+    if entry.structure is Structure.CONTEXT:
+        return of_context(ContextEntry(entry.value), entry.address, "")
+    return of_pasid(PasidEntry(entry.value), entry.address, "", pasid or 0, permitted=False)
+
+
+def _two_tables(use: Use, other: Use) -> str:
+    if use.second == other.second:
+        return f"two address widths of the table at {use.second or 0:#x}"
+    return f"two tables, at {other.second or 0:#x} and {use.second or 0:#x}"
+
+
+_TEXTS: dict[str, Callable[[Use, Use], str]] = {
+    "D01": _two_tables,
+    "D02": lambda use, _: "translations with a second stage and others without",
+    "D06": lambda use, _: f"two sets of tables of PASID {use.pasid or 0:#x}",
+    "D04": lambda use, _: f"the second-stage table at {use.second or 0:#x}: SSADE is 0 and 1",
+    "D05": lambda use, _: f"the first-stage table at {use.first or 0:#x}: two FSPM or EAFE",
+}
+"""What is said where entries disagree, by the rule of :data:`AGREEMENTS`."""
+_OF_TABLES = "D04", "D05"
 
 
 def _root(cache: CacheName, entry: Word) -> int | None:

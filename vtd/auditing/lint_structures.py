@@ -5,12 +5,12 @@ VT-d 6.2.2.1, 6.2.3.1, 8.4 and 9. Every entry is looked at, whether or not a req
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Mapping
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping
 
 from devices.dma import READ, WRITE, Request
 from devices.source_id import SourceId
 from pagetables.memory import BusError
+from vtd.auditing.agreements import AGREEMENTS, FIRST, NESTED, SECOND, Use, of_context, of_pasid
 from vtd.auditing.lint_rules import LintFinding, finding
 from vtd.inspection.interrupt_table import list_entries
 from vtd.layouts.entries import (
@@ -31,31 +31,7 @@ from vtd.unit.translation.rules import reserved_pasid_bits
 from vtd.unit.translation.translate import entry_for
 from vtd.unit.unit import RemappingUnit
 
-FIRST, SECOND, NESTED = (
-    PasidTranslationType.FIRST_STAGE,
-    PasidTranslationType.SECOND_STAGE,
-    PasidTranslationType.NESTED,
-)
 ENTRIES_PER_DIRECTORY_ENTRY = 64
-
-
-class Use(NamedTuple):
-    """What a context or PASID entry sets up, as far as the rules about domains go."""
-
-    address: int
-    name: str
-    """Who uses it, in words."""
-    pasid: int | None
-    domain_id: int
-    kind: PasidTranslationType
-    second: int | None
-    width: int
-    first: int | None
-    paging_mode: int = 0
-    accessed_dirty: bool = False
-    extended_accessed: bool = False
-    permissions: tuple[int, int, int] | None = None
-    """HPTDID, HPTPTR and HPTSZ where translated requests go by them."""
 
 
 def lint_structures(
@@ -135,15 +111,12 @@ class _Walker:
         self.sources.add(source_id)
         if self._reserved(name, at, entry, ContextEntry.reserved_mask(self._implementation)):
             return True
-        through = entry.tt is TranslationType.PASS_THROUGH
         if entry.tt is TranslationType.RESERVED_3:
             self._found.append(finding("S02", f"{name}: TT is reserved", address=at))
         elif entry.aw not in self._unit.capabilities.address_widths:
             message = f"{name}: the unit has no AW {int(entry.aw)}"
             self._found.append(finding("S02", message, address=at))
-        kind = PasidTranslationType.PASS_THROUGH if through else SECOND
-        second = None if through else entry.ssptptr
-        self._uses.append(Use(at, name, None, entry.did, kind, second, int(entry.aw), None))
+        self._uses.append(of_context(entry, at, name))
         return True
 
     def _scalable(self, table: int) -> None:
@@ -229,22 +202,7 @@ class _Walker:
         ):
             if wrong:
                 self._found.append(finding("S02", f"{name}: {why}", address=at))
-        self._uses.append(
-            Use(
-                at,
-                name,
-                pasid,
-                entry.did,
-                kind,
-                entry.ssptptr if has_second else None,
-                int(entry.aw),
-                entry.fsptptr if has_first else None,
-                int(entry.fspm),
-                entry.ssade,
-                entry.eafe,
-                (entry.hptdid, entry.hptptr, int(entry.hptsz)) if permitted else None,
-            )
-        )
+        self._uses.append(of_pasid(entry, at, name, pasid, permitted=permitted))
 
 
 _FEATURES = {
@@ -274,56 +232,6 @@ def _domains(unit: RemappingUnit, uses: list[Use]) -> Iterator[LintFinding]:
                 told.add(pair)
                 message = f"{use.name} and {first.name}: {what(use)}"
                 yield finding(rule, message, address=use.address)
-
-
-Agreement = tuple[str, Callable[[Use], Hashable], Callable[[Use], Hashable], Callable[[Use], str]]
-AGREEMENTS: tuple[Agreement, ...] = (
-    (
-        "D01",
-        lambda use: use.domain_id if use.second is not None else None,
-        lambda use: (use.second, use.width),
-        lambda use: f"one domain-id, {use.domain_id}, for two second-stage tables or AWs",
-    ),
-    (
-        "D02",
-        lambda use: use.domain_id if use.pasid is not None else None,
-        lambda use: use.second is not None,
-        lambda use: f"domain-id {use.domain_id} with and without a second stage",
-    ),
-    (
-        "D04",
-        lambda use: use.second if use.pasid is not None else None,
-        lambda use: use.accessed_dirty,
-        lambda use: f"second-stage table {use.second or 0:#x} with and without SSADE",
-    ),
-    (
-        "D05",
-        lambda use: None if use.first is None else (use.first, use.second),
-        lambda use: (use.paging_mode, use.extended_accessed),
-        lambda use: f"first-stage table {use.first or 0:#x} with two FSPM or EAFE",
-    ),
-    (
-        "D06",
-        lambda use: None if use.pasid is None else (use.pasid, use.domain_id),
-        lambda use: (use.kind, use.first, use.second, use.width, use.paging_mode),
-        lambda use: (
-            f"PASID {use.pasid or 0:#x} and domain-id {use.domain_id} for two sets of tables"
-        ),
-    ),
-    (
-        "D07",
-        lambda use: use.second,
-        lambda use: use.domain_id,
-        lambda use: f"second-stage table {use.second or 0:#x} under several domain-ids",
-    ),
-    (
-        "D08",
-        lambda use: use.permissions and use.permissions[0],
-        lambda use: use.permissions,
-        lambda use: f"one HPT domain-id, {(use.permissions or (0,))[0]}, for two HPTPTR or HPTSZ",
-    ),
-)
-"""What has to be alike in entries that have something in common, by rule."""
 
 
 def _reserved_memory(

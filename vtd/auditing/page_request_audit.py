@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from devices.source_id import SourceId
 from pagetables.bits import BitRecord
@@ -65,10 +65,13 @@ class PageRequestFinding(NamedTuple):
 
 
 Group = tuple[int, int | None, int]
+Key = tuple[int, int]
+"""Source-id and PASID, which is RID_PASID for requests without one."""
 
 
 @dataclass
 class _Waiting:
+    key: Key
     complete: bool = False
     """Whether its last request has been received."""
 
@@ -84,9 +87,11 @@ class PageRequestAudit(Observer):
         self.judged: list[tuple[int, PageRequestFinding]] = []
         self._unit = unit
         self._waiting: dict[Group, _Waiting] = {}
-        self._answered: set[Group] = set()
-        self._spaces: dict[tuple[int, int], object] = {}
+        self._answered: dict[Group, Key] = {}
+        self._spaces: dict[Key, object] = {}
         """What each PASID of a source-id stands for."""
+        self._asked: Key = (0, 0)
+        """Whose PASID entry was looked up last: that of a page request before it is received."""
         unit.subscribe(self._event)
         unit.observe(self)
 
@@ -100,11 +105,15 @@ class PageRequestAudit(Observer):
         self._unit.unsubscribe(self._event)
         self._unit.ignore(self)
 
-    def kept(self, cache: CacheName, key: object, entry: object) -> None:
+    def asked(self, cache: CacheName, key: Any, entry: object) -> None:
+        """A PASID entry is looked up."""
+        if cache is CacheName.PASID:
+            self._asked = key
+
+    def kept(self, cache: CacheName, key: Any, entry: object) -> None:
         """A PASID entry is in use: the same as before, or one for another address space."""
         if cache is not CacheName.PASID or not isinstance(entry, PasidCacheEntry):
             return
-        assert isinstance(key, tuple)
         space = _space(entry)
         before = self._spaces.get(key)
         if space is None or before == space:
@@ -112,17 +121,17 @@ class PageRequestAudit(Observer):
         self._spaces[key] = space
         if before is None:
             return
-        groups = [group for group in self._waiting if group[:2] == key]
+        groups = [group for group, waiting in self._waiting.items() if waiting.key == key]
         for group in groups:
             del self._waiting[group]
             self._found(Wrong.UNDRAINED, group)
         if not groups and "pds" in self._unit.capabilities.features:
             self._judge_drained(key)
 
-    def _judge_drained(self, key: tuple[int, int]) -> None:
+    def _judge_drained(self, key: Key) -> None:
         """Requests of a PASID may be on their way until a wait descriptor with PD (7.11)."""
-        for group in [group for group in self._answered if group[:2] == key]:
-            self._answered.discard(group)
+        for group in [group for group, other in self._answered.items() if other == key]:
+            del self._answered[group]
             self._found(Wrong.IN_FLIGHT, group)
 
     def invalidated(self, command: BitRecord) -> None:
@@ -134,8 +143,8 @@ class PageRequestAudit(Observer):
         match event:
             case PageRequestReceived(source_id=source_id, request=request, queued=True):
                 group = source_id, request.pasid, request.group_index
-                self._answered.discard(group)
-                waiting = self._waiting.setdefault(group, _Waiting())
+                self._answered.pop(group, None)
+                waiting = self._waiting.setdefault(group, _Waiting(self._asked))
                 waiting.complete |= request.last
             case PageGroupResponseSent(source_id=source_id, response=response, automatic=automatic):
                 group = source_id, response.pasid, response.group_index
@@ -145,9 +154,10 @@ class PageRequestAudit(Observer):
                 if waiting_for is None:
                     twice = group in self._answered
                     self._found(Wrong.TWICE if twice else Wrong.NO_GROUP, group)
-                elif not waiting_for.complete:
+                    return
+                if not waiting_for.complete:
                     self._found(Wrong.EARLY, group)
-                self._answered.add(group)
+                self._answered[group] = waiting_for.key
             case _:
                 pass
 

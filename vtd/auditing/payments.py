@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from devices.dma import InvalidationRequest
 from pagetables.bits import BitRecord
 from vtd.auditing.copies import Copy
 from vtd.auditing.domain_ids import DomainIds
@@ -20,6 +21,7 @@ from vtd.layouts.descriptors import (
 )
 from vtd.layouts.registers import IotlbGranularity
 from vtd.unit.observer import CacheName
+from vtd.unit.queues.device_messages import PendingInvalidation
 
 
 class Payments:
@@ -38,6 +40,8 @@ class Payments:
         self._domain_ids = domain_ids
         self._frames = frames
         self._refills = outdated.unit.options.caches.refills
+        self._behind: list[tuple[list[PendingInvalidation], Copy]] = []
+        """What was removed while invalidations of device-TLBs were under way, and which."""
         self.descriptors = self.wasteful = 0
 
     def pay(self, descriptor: BitRecord) -> None:
@@ -87,6 +91,23 @@ class Payments:
         if changed is not None:
             self._domain_ids.left(copy)
             self._frames.left(copy, undrained)
+            pending = list(self._unit.devices.outstanding.values())
+            if pending:
+                self._behind.append((pending, copy))
+
+    def answered(self) -> None:
+        """A device has answered: what stood behind invalidations that are all over is certain."""
+        if not self._unit.devices.outstanding:
+            self._behind.clear()
+
+    def timed_out(self, request: InvalidationRequest) -> None:
+        """A device has not answered: what stood behind the oldest that is open may not be done."""
+        open_ones = [each.request for each in self._unit.devices.outstanding.values()]
+        still = {id(each) for each in [*open_ones, request]}
+        for pending, copy in self._behind:
+            if any(id(each.request) in still for each in pending):
+                copy.stays()
+        self.answered()
 
 
 def _describe(descriptor: BitRecord) -> str:

@@ -1,9 +1,9 @@
 """Present entries that are changed by several stores: inconsistent in between.
 
 VT-d 6.2.2.1, 6.2.3.1, 6.2.6.2 and 9.9: where tables are and the tags of what is cached of them
-change in one write, and so do the halves of an interrupt-remapping entry. An invalidation that was
-waited for ends one change; what follows is another. A new entry becomes present by the last of its
-stores.
+change in one write, and so do the halves of an interrupt-remapping entry, and the kind of
+translation with the tables that it uses. An invalidation that was waited for ends one change; what
+follows is another. A new entry becomes present by the last of its stores.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from pagetables.memory import BusError, TableMemory
 from pagetables.observer import Structure
-from vtd.layouts.entries import ContextEntry, PasidEntry
+from vtd.layouts.entries import ContextEntry, PasidEntry, PasidTranslationType
 from vtd.layouts.interrupt_entries import RemappedIrte
 
 
@@ -88,10 +88,8 @@ class TornWrites:
         content = bytearray(before.to_bytes(size, "little"))
         content[offset : offset + len(data)] = data[: size - offset]
         after = int.from_bytes(content, "little")
-        changed = [
-            (bool((before ^ after) & tables), bool((before ^ after) & tags))
-            for tables, tags in _TOGETHER[structure]
-        ]
+        bits = (before ^ after) & ~_unused(structure, before, after)
+        changed = [(bool(bits & one), bool(bits & other)) for one, other in _TOGETHER[structure]]
         begun = self._begun.pop(start, None)
         if after & ~before & 1 and len(data) < size and structure is not Structure.INTERRUPT_ENTRY:
             self._begun[start] = line
@@ -129,6 +127,7 @@ class TornWrites:
 
 _SIZES = 16, 64
 """Bytes of legacy context, interrupt-remapping and PASID entries; all others have one quadword."""
+_FIRST_STAGE = PasidEntry.fsptptr.mask | PasidEntry.fspm.mask
 _TOGETHER: dict[Structure, tuple[tuple[int, int], ...]] = {
     Structure.CONTEXT: (
         (
@@ -142,9 +141,23 @@ _TOGETHER: dict[Structure, tuple[tuple[int, int], ...]] = {
             PasidEntry.did.mask,
         ),
         (PasidEntry.hptptr.mask | PasidEntry.hptsz.mask, PasidEntry.hptdid.mask),
+        (PasidEntry.pgtt.mask | PasidEntry.ssptptr.mask, _FIRST_STAGE),
     ),
     Structure.INTERRUPT_ENTRY: (
         ((1 << 64) - 1 & ~RemappedIrte.avail.mask, (1 << 128) - (1 << 64)),
     ),
 }
 """What has to change together: where tables are, and the tags of what is cached of them."""
+
+
+def _unused(structure: Structure, before: int, after: int) -> int:
+    """The pointers of stages that a PASID entry does not have, which nobody looks at."""
+    if structure is not Structure.PASID:
+        return 0
+    kinds = {PasidEntry(before).pgtt, PasidEntry(after).pgtt}
+    first = 0 if kinds & {PasidTranslationType.FIRST_STAGE, NESTED} else _FIRST_STAGE
+    second = 0 if kinds & {PasidTranslationType.SECOND_STAGE, NESTED} else PasidEntry.ssptptr.mask
+    return first | second
+
+
+NESTED = PasidTranslationType.NESTED

@@ -123,6 +123,8 @@ class Uses:
             if not use.copy.gone and self._outdated.remaker(use.copy) is not None:
                 return  # that one is the debt
             kind = Kind.WRONG_ORDER
+        elif use.copy.doubtful:
+            kind = Kind.TIMED_OUT
         if use.copy.gone and not use.late:
             kind = Kind.WINDOW
         debt = self._verdicts.debt(kind, use.copy, use.changed, reuse=use.reuse)

@@ -43,6 +43,8 @@ class Verdicts:
         section = "6.5.3.6" if kind is Kind.WINDOW else rule.section
         if kind is Kind.WRONG_ORDER:
             section = _ORDER.get(copy.cache, "6.5.2.1")
+        if kind is Kind.TIMED_OUT:
+            section = "6.5.2.11"
         writer = self._stored.writer_of(word)
         return Debt(kind, copy.cache, owner, word, now, writer, missing, section, rule, copy.early)
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import pytest
 
+from devices.dma import InvalidationRequest, PageGroupResponse, PageRequest
 from pagetables.build import TableBuilder
 from tests.vtd.auditing.rig import (
     CONTEXTS,
@@ -45,9 +46,15 @@ from vtd.layouts.descriptors import (
     HostPermissionGranularity,
     HostPermissionInvalidateDescriptor,
     IotlbInvalidateDescriptor,
+    PageGroupResponseDescriptor,
     PasidDeviceTlbInvalidateDescriptor,
 )
-from vtd.layouts.entries import HostPermissionL2Entry, TranslationType
+from vtd.layouts.entries import (
+    HostPermissionL2Entry,
+    PasidEntry,
+    PasidTranslationType,
+    TranslationType,
+)
 from vtd.layouts.interrupt_entries import PostedInterruptDescriptor, PostedIrte, RemappedIrte
 from vtd.layouts.registers import InterruptRemappingTableAddress, IotlbGranularity
 
@@ -573,6 +580,284 @@ def _() -> Rig:
     )
     rig.wait()
     rig.port().read(0, 4, pasid=5)
+    return rig
+
+
+def other_device(rig: Rig, entry: PasidEntry, pasid: int = 0) -> None:
+    """A neighbour with a PASID table of its own."""
+    rig.context(NEIGHBOUR, directory=OTHER)
+    rig.directory(ANOTHER, at=OTHER)
+    rig.put(ANOTHER + pasid * 64, entry)
+
+
+@mistake(
+    "two first stages had one domain-id and PASID", "domain-id 1 stands for two sets of tables"
+)
+def _(mended: bool) -> Rig:
+    """6.2.3.1: paging-structure caches know them apart by nothing else (Table 17)."""
+    rig, _ = first_stage(pasid=0)
+    other = rig.first()
+    other.map(0, DATA + 0x1000, 0x1000)
+    did = 2 if mended else 1
+    other_device(rig, rig.pasid_record(0).replace(fsptptr=other.root << 12, did=did))
+    for source_id in (DEVICE, NEIGHBOUR):
+        rig.port(source_id).read(0, 4)
+    return rig
+
+
+@mistake("pass-through had the domain-id of a second stage", "with a second stage and others")
+def _(mended: bool) -> Rig:
+    rig, _ = second_stage()
+    through = PasidTranslationType.PASS_THROUGH
+    entry = PasidEntry.of(p=True, pgtt=through, did=2 if mended else 1)
+    rig.put(PASIDS + 5 * 64, entry)
+    rig.port().read(0, 4)
+    rig.port().read(DATA, 4, pasid=5)
+    return rig
+
+
+@mistake("dirty tracking began for one of two users of a table", "SSADE is 0 and 1")
+def _(mended: bool) -> Rig:
+    """6.2.3.1: SSADE is a property of the table. While it changes, one entry has it first."""
+    rig, table = second_stage()
+    rig.pasid(5, SECOND, table=table)
+    for pasid in (None, 5):
+        rig.port().write(0, b"x", pasid=pasid)
+    for pasid in (0, 5) if mended else (0,):
+        rig.put(PASIDS + pasid * 64, rig.pasid_record(pasid).replace(ssade=True))
+        rig.pc(1, pasid)
+        rig.iotlb(1)
+        rig.device_tlb(pasid or None)
+        rig.wait()
+        for other in (None, 5):
+            rig.port().write(0, b"y", pasid=other)
+    return rig
+
+
+@mistake("extended-accessed flags were for one of two users of a table", "two FSPM or EAFE")
+def _(mended: bool) -> Rig:
+    rig = Rig(ecap={"eafs": True})
+    table = rig.first()
+    table.map(0, DATA, 0x1000)
+    rig.context()
+    rig.pasid(5, FIRST, table=table, eafe=True)
+    rig.pasid(6, FIRST, table=table, eafe=mended)
+    rig.start()
+    for pasid in (5, 6):
+        rig.port().read(0, 4, pasid=pasid)
+    return rig
+
+
+@legal("first stages and pass-through of a device have one domain-id")
+def _() -> Rig:
+    """6.2.3.1 recommends it."""
+    rig, _ = first_stage()
+    for pasid in (6, 7):
+        table = rig.first()
+        table.map(0, DATA + (pasid << 12), 0x1000)
+        rig.pasid(pasid, FIRST, table=table)
+    through = PasidEntry.of(p=True, pgtt=PasidTranslationType.PASS_THROUGH, did=1)
+    rig.put(PASIDS + 8 * 64, through)
+    for pasid in (5, 6, 7, 8):
+        rig.port().read(DATA if pasid == 8 else 0, 4, pasid=pasid)
+    return rig
+
+
+@legal("one process has one PASID on two devices, each with a PASID table of its own")
+def _() -> Rig:
+    rig, _ = first_stage()
+    other_device(rig, rig.pasid_record(5), pasid=5)
+    for source_id in (DEVICE, NEIGHBOUR):
+        rig.port(source_id).read(0, 4, pasid=5)
+    return rig
+
+
+@legal("a device is gone by its context entry, and another one gets its domain-id")
+def _() -> Rig:
+    """What no entry leads to any more counts for nothing, though it is in memory as it was."""
+    rig, _ = second_stage()
+    rig.port().read(0, 4)
+    rig.clear(CONTEXTS + DEVICE * 32, 32)
+    rig.cc(did=0)
+    rig.pc(1)
+    rig.iotlb(1)
+    rig.device_tlb()
+    rig.wait()
+    other = rig.second()
+    other.map(0, DATA + 0x1000, 0x1000)
+    other_device(rig, rig.pasid_record(0).replace(ssptptr=other.root << 12, ssade=True))
+    rig.port(NEIGHBOUR).read(0, 4)
+    return rig
+
+
+@mistake("the kind of translation changed after its table", "several stores")
+def _(mended: bool) -> Rig:
+    """6.2.3.1: each state in between is to be consistent; a table in use is no longer one."""
+    rig, _ = first_stage(pasid=0)
+    rig.port().read(0, 4)
+    table = rig.second()
+    table.map(0, DATA + 0x8000, 0x1000)
+    rig.pasid(6, SECOND, table=table)
+    entry = rig.pasid_record(6).pack()
+    for number in range(8) if mended else reversed(range(8)):
+        rig.memory.write(PASIDS + 8 * number, entry[8 * number :][:8])
+    rig.pc(1, 0)
+    rig.pasid_iotlb(0)
+    rig.device_tlb()
+    rig.wait()
+    rig.port().read(0, 4)
+    return rig
+
+
+@legal("the pointer of a stage that an entry does not have yet is stored before it gets it")
+def _() -> Rig:
+    rig, _ = second_stage()
+    rig.port().read(0, 4)
+    table = rig.first()
+    table.map(0, DATA + 0x8000, 0x1000)
+    rig.pasid(6, FIRST, table=table, did=2)
+    entry = rig.pasid_record(6).pack()
+    for at in (48, 32, 16, 0):
+        rig.memory.write(PASIDS + at, entry[at:][:16])
+    rig.pc(1, 0)
+    rig.iotlb(1)
+    rig.device_tlb()
+    rig.wait()
+    rig.port().read(0, 4)
+    return rig
+
+
+# Page requests
+
+
+def without_answer() -> Rig:
+    """A request without PASID waits for its page."""
+    rig, _ = first_stage(pasid=0)
+    rig.port().read(0, 4)
+    rig.unit.write_register(0xD0, 8, PERMISSIONS)
+    assert rig.port().page_request(PageRequest(0x5000, True, False, 7, True)).ok
+    return rig
+
+
+def another_space(rig: Rig, *, drained: bool) -> Rig:
+    """RID_PASID's address space is replaced."""
+    other = rig.first()
+    other.map(0, DATA + 0x8000, 0x1000)
+    entry = rig.pasid_record(0)
+    rig.clear(PASIDS, 8)
+    rig.pc(1, 0)
+    rig.pasid_iotlb(0)
+    rig.device_tlb()
+    assert rig.queue.wait(drain_page_requests=drained)
+    rig.clear(PASIDS, 64)
+    rig.put(PASIDS, entry.replace(fsptptr=other.root << 12, did=4))
+    rig.port().read(0, 4)
+    return rig
+
+
+@mistake(
+    "the address space of requests without PASID went, and one was waiting", "was waiting for it"
+)
+def _(mended: bool) -> Rig:
+    rig = without_answer()
+    if mended:
+        rig.queue.submit(PageGroupResponseDescriptor.of(rid=DEVICE, prgi=7))
+    return another_space(rig, drained=True)
+
+
+@mistake("the address space of requests without PASID went undrained", "drained them")
+def _(mended: bool) -> Rig:
+    rig = without_answer()
+    rig.queue.submit(PageGroupResponseDescriptor.of(rid=DEVICE, prgi=7))
+    return another_space(rig, drained=mended)
+
+
+# Device-TLBs that do not answer
+
+
+class Unresponsive:
+    """A device that answers when it is told to."""
+
+    def __init__(self, rig: Rig) -> None:
+        self._rig = rig
+        self._itags: list[int] = []
+        rig.unit.devices.attach(DEVICE, self)
+
+    def invalidate(self, request: InvalidationRequest) -> None:
+        self._itags.append(request.itag)
+
+    def page_response(self, response: PageGroupResponse) -> None: ...
+
+    def answer(self) -> None:
+        self._rig.port().complete_invalidation(1 << self._itags.pop(0), 1)
+
+    def time_out(self) -> None:
+        """The queue stops, until software clears ITE."""
+        self._rig.unit.devices.time_out(self._itags.pop(0))
+        self._rig.unit.write_register(0x34, 4, 0x40)
+
+
+@mistake(
+    "what stood behind a time-out was not given again", "iotlb_inv of domain 2, address 0x0 came"
+)
+def _(mended: bool) -> Rig:
+    """6.5.2.11: its execution is not guaranteed."""
+    rig, table = with_device_tlbs(DEVICE)
+    other = rig.second()
+    other.map(0, DATA + 0x1000, 0x1000)
+    rig.context(NEIGHBOUR, ssptptr=other.root << 12, did=2)
+    device = Unresponsive(rig)
+    rig.port().translate(0, 1)
+    rig.port(NEIGHBOUR).read(0, 4)
+    table.unmap(0, 0x1000)
+    other.unmap(0, 0x1000)
+    rig.iotlb(1, 0)
+    rig.device_tlb(address=0)
+    rig.iotlb(2, 0)
+    device.time_out()
+    rig.device_tlb(address=0)
+    if mended:
+        rig.iotlb(2, 0)
+    device.answer()
+    rig.wait()
+    rig.port(NEIGHBOUR).read(0, 4)
+    return rig
+
+
+@mistake("a time-out was taken for an answer", "that timed out, and is owed once more")
+def _(mended: bool) -> Rig:
+    rig, table = with_device_tlbs(DEVICE)
+    device = Unresponsive(rig)
+    rig.port().translate(0, 1)
+    table.unmap(0, 0x1000)
+    rig.iotlb(1, 0)
+    rig.device_tlb(address=0)
+    device.time_out()
+    if mended:
+        rig.device_tlb(address=0)
+        device.answer()
+    rig.wait()
+    return rig
+
+
+@legal("what stood before a time-out was carried out, and what stood behind one that was answered")
+def _() -> Rig:
+    rig, table = with_device_tlbs(DEVICE)
+    device = Unresponsive(rig)
+    for page in range(2):
+        table.map(0x1000 + (page << 12), DATA + 0x1000, 0x1000)
+        rig.port().read(0x1000 + (page << 12), 4)
+    rig.device_tlb(address=0x8000)
+    table.unmap(0x1000, 0x1000)
+    rig.iotlb(1, 0x1000)  # behind the first one alone
+    device.answer()
+    table.unmap(0x2000, 0x1000)
+    rig.iotlb(1, 0x2000)
+    rig.device_tlb(address=0x9000)
+    device.time_out()
+    rig.wait()
+    for page in range(2):
+        rig.port().read(0x1000 + (page << 12), 4)
     return rig
 
 
