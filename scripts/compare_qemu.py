@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import seed as seeded
 from hypothesis.strategies import SearchStrategy
 
-from vtd.fuzz.campaign import TARGET_PROPERTIES, target_cases
+from vtd.fuzz.asking import target_cases
 from vtd.fuzz.case import Case
 from vtd.fuzz.departures import (
     KNOWN_DIFFERENCES,
@@ -29,6 +29,7 @@ from vtd.fuzz.departures import (
 )
 from vtd.fuzz.qemu import UNITS, QemuTarget
 from vtd.fuzz.strategies import Flavour
+from vtd.fuzz.target_names import TARGET_PROPERTIES
 from vtd.fuzz.targets import TargetError, engine_as_qemu
 
 

@@ -188,7 +188,8 @@ def fuzz(folder: Path) -> Found | None:
 
 HUNTER = """
 import sys, time
-from vtd.fuzz.campaign import close_targets, run_until_found
+from vtd.fuzz.campaign import run_until_found
+from vtd.fuzz.target_names import close_targets
 name, target, limit = sys.argv[1], sys.argv[2], float(sys.argv[3])
 found = run_until_found(name, limit, time.process_time, target=target)
 close_targets()

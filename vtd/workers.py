@@ -12,7 +12,7 @@ import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -82,7 +82,7 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def on_cluster(work: Callable[[J], R], jobs: Iterable[J], address: str) -> Iterator[R]:
+def on_cluster(work: Callable[[J], R], jobs: Iterable[J], address: str) -> Generator[R, None, None]:
     """Results from a Dask cluster as they come (needs the ``cluster`` extra).
 
     No more jobs wait than keep its workers busy. OSError if there is no cluster, ValueError if its

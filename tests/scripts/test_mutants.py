@@ -6,7 +6,9 @@ import pytest
 
 from scripts.mutants import ROOT, Found, changed, command_of, page, page_of_targets, plant
 from scripts.planted_bugs import MUTANTS, OF_UNITS_IN_THE_FIELD, Mutant
-from vtd.fuzz.campaign import close_targets, default_properties, jobs_of, run_job
+from vtd.fuzz.campaign import jobs_of
+from vtd.fuzz.job import run_job
+from vtd.fuzz.target_names import close_targets, default_properties
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)

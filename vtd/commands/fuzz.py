@@ -10,6 +10,7 @@ import shlex
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -17,16 +18,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vtd.commands.counted import counted
-from vtd.commands.extras import refuse_without
+from vtd.commands.extras import needing
 from vtd.commands.kit_machine import open_guest
 from vtd.commands.reading import UNUSABLE, unusable_input
 from vtd.commands.rendering.answer import CommandAnswer, Format, Output, show
 from vtd.commands.rendering.progress import StatusLine
 from vtd.commands.rendering.terminal import Verbatim
+from vtd.fuzz.campaign_state import State
 from vtd.unit.requests.faults import FaultReason
 
 if TYPE_CHECKING:
-    from vtd.fuzz.campaign import CampaignResult, Failure
+    from vtd.fuzz.job import CampaignResult, Failure
 
 REASONS = {int(reason): reason for reason in FaultReason}
 FOUND = 1
@@ -79,47 +81,30 @@ def fuzz(
     A failure is made as small as it gets and saved as a scenario. Exit code 0: none found. 1: a
     failure. 2: wrong use, or a target that does not work.
     """
-    try:
-        from vtd.fuzz import campaign  # noqa: PLC0415 - needs an extra
-        from vtd.fuzz.targets import TargetError  # noqa: PLC0415
-    except ModuleNotFoundError as error:
-        refuse_without("fuzz", error, "fuzz")
-    campaign.OPENERS["guest"] = open_guest
+    with needing("fuzz", "fuzz"):
+        from vtd.fuzz import campaign, target_names  # noqa: PLC0415 - needs an extra
+    target_names.OPENERS["guest"] = open_guest
     if target.startswith("guest:"):
         jobs = 1  # one machine
     if not seconds > 0:
         raise typer.BadParameter(f"{seconds} is no time to look", param_hint="--seconds")
-    with unusable_input("--unit"):
-        chosen = property or list(campaign.default_properties(target, unit))
-    unknown = [name for name in chosen if name not in campaign.PROPERTIES]
-    if unknown:
-        known = ", ".join(campaign.PROPERTIES)
-        raise typer.BadParameter(f"{unknown[0]!r}: not one of {known}", param_hint="--property")
+    chosen = _properties(property, target, unit)
     with unusable_input(str(state)):
-        past = campaign.State(state) if state is not None else None
+        past = State(state) if state is not None else None
     key = f"{target} {' '.join(chosen)}" + f" {unit}" * bool(unit)
     first = past.first(key, seed) if past is not None else seed
     seeds = itertools.count(first) if count is None else range(first, first + count)
     start = time.monotonic()
     wanted = campaign.jobs_of(chosen, "" if target == "oracle" else target, seeds, unit)
-    deadline = Deadline(time.time() + seconds) if count is None else Deadline(math.inf)
-    with StatusLine() as status:
-        try:
-            result = campaign.run(
-                wanted,
-                processes=jobs,
-                cluster=dask,
-                expired=deadline,
-                enough=lambda total: bool(total.failures),
-                progress=lambda total: status.show(_progress_text(total, time.monotonic() - start)),
-            )
-        except (TargetError, OSError) as error:
-            typer.echo(f"vtd fuzz: {error}", err=True)
-            raise typer.Exit(UNUSABLE) from error
-        except ModuleNotFoundError as error:
-            refuse_without("cluster", error, "fuzz")
-        finally:
-            campaign.close_targets()
+    with StatusLine() as status, _targets():
+        result = campaign.run(
+            wanted,
+            processes=jobs,
+            cluster=dask,
+            expired=Deadline(time.time() + seconds if count is None else math.inf),
+            enough=lambda total: bool(total.failures),
+            progress=lambda total: status.show(_progress_text(total, time.monotonic() - start)),
+        )
     result.seconds = time.monotonic() - start
     files = [_save(failure, save) for failure in result.failures]
     rows = [_failure_row(*each) for each in zip(result.failures, files, strict=True)]
@@ -136,6 +121,35 @@ def fuzz(
             past.save(key, _next_seed(first, result.seeds, len(chosen)))
     if result.interrupted:
         raise typer.Exit(INTERRUPTED)
+
+
+def _properties(asked: list[str] | None, target: str, unit: str) -> list[str]:
+    """The properties that are asked for, or all that fit."""
+    from vtd.fuzz.target_names import PROPERTIES, default_properties  # noqa: PLC0415
+
+    with unusable_input("--unit"):
+        chosen = asked or list(default_properties(target, unit))
+    for name in chosen:
+        if name not in PROPERTIES:
+            known = ", ".join(PROPERTIES)
+            raise typer.BadParameter(f"{name!r}: not one of {known}", param_hint="--property")
+    return chosen
+
+
+@contextmanager
+def _targets() -> Iterator[None]:
+    """Targets are closed at the end; one that does not work ends the command."""
+    from vtd.fuzz.target_names import close_targets  # noqa: PLC0415
+    from vtd.fuzz.targets import TargetError  # noqa: PLC0415
+
+    try:
+        with needing("cluster", "fuzz"):
+            yield
+    except (TargetError, OSError) as error:
+        typer.echo(f"vtd fuzz: {error}", err=True)
+        raise typer.Exit(UNUSABLE) from error
+    finally:
+        close_targets()
 
 
 def _next_seed(first: int, seeds: Sequence[int], properties: int) -> int:

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from vtd.commands.counted import counted
-from vtd.commands.extras import refuse_without
+from vtd.commands.extras import needing
 from vtd.commands.images import ChosenDepartures
 from vtd.commands.inputs import Inputs
 from vtd.commands.kit_machine import open_guest
@@ -99,15 +99,13 @@ def replay(
 
 def _by_target(path: Path, name: str) -> Report:
     """What somebody else makes of a scenario; ends the command if that is nobody."""
-    try:
-        from vtd.fuzz import campaign  # noqa: PLC0415 - needs an extra
+    with needing("fuzz", "replay"):
+        from vtd.fuzz import target_names  # noqa: PLC0415 - needs an extra
         from vtd.fuzz.replaying import replay_on  # noqa: PLC0415
         from vtd.fuzz.targets import TargetError  # noqa: PLC0415
-    except ModuleNotFoundError as error:
-        refuse_without("fuzz", error, "replay")
     try:
-        campaign.OPENERS["guest"] = open_guest
-        other = campaign.open_target(name)
+        target_names.OPENERS["guest"] = open_guest
+        other = target_names.open_target(name)
     except TargetError as error:
         raise typer.BadParameter(str(error), param_hint="--target") from error
     try:

@@ -13,8 +13,9 @@ from typer.testing import CliRunner
 from vtd.cli import main
 from vtd.commands.kit_machine import open_guest
 from vtd.conformance import guest_target
-from vtd.fuzz import campaign
-from vtd.fuzz.campaign import CampaignResult, Job, run_job
+from vtd.fuzz import job as fuzz_job
+from vtd.fuzz.job import CampaignResult, Job, run_job
+from vtd.fuzz.target_names import OPENERS, close_targets
 from vtd.fuzz.targets import TargetError
 
 ROOT = Path(__file__).parents[3]
@@ -24,9 +25,9 @@ MACHINE = f"command:{shlex.quote(sys.executable)} -m tests.vtd.conformance.inter
 @pytest.fixture(autouse=True)
 def small_campaigns(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
-    monkeypatch.setattr(campaign, "TARGET_CASES_PER_SEED", 3)
+    monkeypatch.setattr(fuzz_job, "TARGET_CASES_PER_SEED", 3)
     monkeypatch.setattr(guest_target, "SILENCE", 1.0)
-    monkeypatch.setitem(campaign.OPENERS, "guest", open_guest)
+    monkeypatch.setitem(OPENERS, "guest", open_guest)
 
 
 def after(calls: int) -> Callable[[], bool]:
@@ -39,7 +40,7 @@ def found(machine: str, name: str) -> CampaignResult:
     try:
         return run_job(Job(name, f"guest:{machine}", 0), expired=after(6))
     finally:
-        campaign.close_targets()
+        close_targets()
 
 
 @pytest.mark.parametrize("name", ["driver", "interrupts"])
@@ -89,4 +90,4 @@ def test_a_machine_that_is_none_is_named(machine: str, why: str) -> None:
 def test_a_guest_has_a_unit_of_its_own() -> None:
     with pytest.raises(TargetError, match="has a unit of its own"):
         run_job(Job("driver", f"guest:{MACHINE}", 0, "qemu"))
-    campaign.close_targets()
+    close_targets()

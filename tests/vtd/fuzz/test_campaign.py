@@ -12,9 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from vtd.fuzz import campaign
-from vtd.fuzz.campaign import Job, State, default_properties, jobs_of, run_job, run_jobs
+from vtd.fuzz import byte_cases
+from vtd.fuzz import job as fuzz_job
+from vtd.fuzz.campaign import jobs_of, run
+from vtd.fuzz.campaign_state import State
+from vtd.fuzz.job import Job, run_job
 from vtd.fuzz.properties import BYTE_PROPERTIES, CASE_PROPERTIES, Violation
+from vtd.fuzz.target_names import PROPERTIES, close_targets, default_properties, open_target
 from vtd.fuzz.targets import TargetError
 from vtd.recordings.replay import replay
 
@@ -25,9 +29,9 @@ REFERENCE = f"command:{shlex.join([sys.executable, str(EXAMPLES / 'reference.py'
 
 @pytest.fixture(autouse=True)
 def small_seeds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(campaign, "CASES_PER_SEED", 15)
+    monkeypatch.setattr(fuzz_job, "CASES_PER_SEED", 15)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    monkeypatch.setattr(campaign, "BYTE_CASES_PER_SEED", 50)
+    monkeypatch.setattr(byte_cases, "BYTE_CASES_PER_SEED", 50)
 
 
 def test_a_seed_gives_the_same_result_again() -> None:
@@ -36,15 +40,15 @@ def test_a_seed_gives_the_same_result_again() -> None:
 
 
 def test_every_property_runs_by_its_name() -> None:
-    result = run_jobs(jobs_of(campaign.PROPERTIES, "", [1]))
+    result = run(jobs_of(PROPERTIES, "", [1]))
     assert not result.failures
-    assert result.seeds == [1] * len(campaign.PROPERTIES)
+    assert result.seeds == [1] * len(PROPERTIES)
     assert result.tally.faults
 
 
 def test_processes_find_what_one_process_finds() -> None:
     jobs = list(jobs_of(["interrupts"], "", range(3)))
-    one, two = run_jobs(jobs), run_jobs(jobs, processes=2)
+    one, two = run(jobs), run(jobs, processes=2)
     assert sorted(one.seeds) == sorted(two.seeds)
 
 
@@ -84,7 +88,7 @@ def test_a_failure_found_before_time_is_up_is_told(
 
 
 def test_a_campaign_ends_when_time_is_up() -> None:
-    result = run_jobs(jobs_of(["vmcs"], "", itertools.count()), expired=Expires(120))
+    result = run(jobs_of(["vmcs"], "", itertools.count()), expired=Expires(120))
     assert result.seeds == [0, 1]
 
 
@@ -101,11 +105,11 @@ def test_a_campaign_goes_on_where_it_stopped(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["nothing", "library:", "library:/nowhere.so", "qemu:@other"])
 def test_a_target_that_is_none_is_refused(name: str) -> None:
     with pytest.raises(TargetError):
-        campaign.open_target(name)
+        open_target(name)
 
 
 def test_outside_targets_are_asked_what_they_can_do() -> None:
-    assert default_properties("oracle") == campaign.PROPERTIES
+    assert default_properties("oracle") == PROPERTIES
     assert default_properties("qemu:@qemu") == ("tables", "interrupts")
     for name in ("registers", "flags"):
         with pytest.raises(TargetError, match=f"property '{name}', but tables and interrupts"):
@@ -114,18 +118,18 @@ def test_outside_targets_are_asked_what_they_can_do() -> None:
 
 def test_a_target_can_be_asked_for_interrupts() -> None:
     try:
-        result = run_jobs(jobs_of(["interrupts"], REFERENCE, range(1)))
+        result = run(jobs_of(["interrupts"], REFERENCE, range(1)))
     finally:
-        campaign.close_targets()
+        close_targets()
     assert not result.failures
     assert result.tally.cases > 10
 
 
 def test_a_target_that_agrees_has_no_failures() -> None:
     try:
-        result = run_jobs(jobs_of(["driver"], REFERENCE, range(2)))
+        result = run(jobs_of(["driver"], REFERENCE, range(2)))
     finally:
-        campaign.close_targets()
+        close_targets()
     assert not result.failures
     assert result.tally.cases > 10
 
@@ -133,9 +137,9 @@ def test_a_target_that_agrees_has_no_failures() -> None:
 def test_a_buggy_target_is_caught_and_the_scenario_replays(tmp_path: Path) -> None:
     try:
         jobs = jobs_of(["driver"], f"{REFERENCE} --buggy", range(20))
-        result = run_jobs(jobs, enough=lambda total: bool(total.failures))
+        result = run(jobs, enough=lambda total: bool(total.failures))
     finally:
-        campaign.close_targets()
+        close_targets()
     (failure,) = result.failures
     path = tmp_path / "failure.json"
     path.write_text(json.dumps(failure.scenario))
@@ -162,13 +166,11 @@ def has_compiler() -> bool:
 @pytest.mark.skipif(not has_compiler(), reason="no C compiler")
 def test_a_shared_library_agrees_and_its_buggy_sister_is_caught(tmp_path: Path) -> None:
     jobs = [Job("tables", build(tmp_path), seed) for seed in range(3)]
-    result = run_jobs(jobs)
+    result = run(jobs)
     assert not result.failures, result.failures[0].why
     buggy = build(tmp_path, "-DBUGGY")
     for name in ("tables", "driver"):
-        found = run_jobs(
-            jobs_of([name], buggy, range(20)), enough=lambda total: bool(total.failures)
-        )
+        found = run(jobs_of([name], buggy, range(20)), enough=lambda total: bool(total.failures))
         (failure,) = found.failures
         assert failure.scenario is not None
         assert len(failure.scenario["steps"]) < 12, failure.scenario["steps"]
@@ -183,7 +185,7 @@ def test_a_dask_cluster_of_two_worker_processes_runs_the_same_seeds() -> None:
     ) as cluster:
         with distributed.Client(cluster) as client:
             processes = set(client.run(os.getpid).values())
-        result = campaign.run_on_cluster(jobs, cluster.scheduler_address)
+        result = run(jobs, cluster=cluster.scheduler_address)
     assert len(processes - {os.getpid()}) == 2
     assert sorted(result.seeds) == [0, 1, 2, 3]
     assert not result.failures

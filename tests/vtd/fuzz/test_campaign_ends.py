@@ -16,8 +16,11 @@ from pathlib import Path
 
 import pytest
 
-from vtd.fuzz.campaign import CampaignResult, Job, State, close_targets, jobs_of, run_job, run_jobs
+from vtd.fuzz.campaign import jobs_of, run
+from vtd.fuzz.campaign_state import State
 from vtd.fuzz.case import Case, reg_read
+from vtd.fuzz.job import CampaignResult, Job, run_job
+from vtd.fuzz.target_names import close_targets
 from vtd.fuzz.targets import CommandTarget
 from vtd.fuzz.time_limits import OutOfTimeError
 from vtd.unit.registers.capabilities import PROFILES
@@ -50,7 +53,7 @@ def test_an_interrupt_keeps_what_was_done() -> None:
         if len(total.seeds) == 2:
             raise KeyboardInterrupt
 
-    result = run_jobs(jobs_of(["vmcs"], "", itertools.count()), progress=interrupt)
+    result = run(jobs_of(["vmcs"], "", itertools.count()), progress=interrupt)
     assert (result.seeds, result.interrupted) == ([0, 1], True)
 
 

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from vtd.fuzz.campaign import Job, close_targets, run_job
 from vtd.fuzz.case import Case, reg_read
+from vtd.fuzz.job import Job, run_job
 from vtd.fuzz.replaying import replay_on
+from vtd.fuzz.target_names import close_targets
 from vtd.fuzz.targets import CaseFailedError, CommandTarget, TargetError
 from vtd.unit.registers.capabilities import PROFILES
 

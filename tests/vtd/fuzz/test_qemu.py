@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from vtd.fuzz import strategies
-from vtd.fuzz.campaign import target_cases
+from vtd.fuzz.asking import target_cases
 from vtd.fuzz.case import Case, msi
 from vtd.fuzz.driver import ModelDriver
 from vtd.fuzz.qemu import QemuTarget
