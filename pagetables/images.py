@@ -24,6 +24,8 @@ from pagetables.memory import ADDRESS_WIDTH, FRAME_SIZE, PhysicalMemory
 CHUNK = 256 * FRAME_SIZE
 ELF_MAGIC = b"\x7fELF"
 ELF_SEGMENT_SIZES = {32: 32, 64: 56}
+COMPRESSED = (b"KDUMP   ", b"makedump")
+"""How dumps that are compressed page by page begin: kdump's files, and the same as a stream."""
 LIME_MAGIC = b"EMiL"
 LIME_HEADER = struct.Struct("<4sIQQ8s")
 
@@ -81,11 +83,15 @@ def load_image(memory: PhysicalMemory, path: Path, *, base: int | None = None) -
     if base is not None:
         return load_raw(memory, path, base)
     with _open(path) as file:
-        magic = file.read(4)
-    if magic == ELF_MAGIC:
+        magic = file.read(8)
+    if magic.startswith(ELF_MAGIC):
         return load_elf_core(memory, path)
-    if magic == LIME_MAGIC:
+    if magic.startswith(LIME_MAGIC):
         return load_lime(memory, path)
+    if magic in COMPRESSED:
+        raise ImageError(
+            f"{path}: compressed; dump as ELF (makedumpfile -E, virsh dump --format elf)"
+        )
     raise ImageError(f"{path}: neither an ELF core nor LiME; a raw image needs a base address")
 
 

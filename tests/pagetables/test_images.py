@@ -149,6 +149,8 @@ def test_cores_need_an_extra_and_say_so(tmp_path: Path, monkeypatch: pytest.Monk
     [
         (b"", "neither an ELF core nor LiME"),
         (b"nothing known", "a raw image needs a base address"),
+        (b"KDUMP   " + bytes(4096), "compressed; dump as ELF"),
+        (b"makedumpfile" + bytes(4096), "compressed; dump as ELF"),
         (b"EMiL", "header at offset 0x0: truncated"),
         (lime((0, CONTENT))[:-1], "header at offset 0x0: .* the file ends at"),
         (lime((0, CONTENT)) + b"x", "header at offset 0x3020: truncated"),
