@@ -20,6 +20,7 @@ from vtd.mail import unquoted
 E820_RESERVED, E820_NVS = 2, 4
 RESERVED_NAMES = (
     "reserved",
+    "device reserved",  # Linux 7
     "acpi non-volatile storage",
     "acpi nvs",
     "acpi memory nvs",
@@ -80,11 +81,12 @@ def _ranges(text: str) -> Iterator[tuple[int, int]]:
     for read in (_logged, _efi, _freebsd, _shell, _sysfs):
         found = list(read(lines))
         if found:
-            return ((start, end) for start, end, kind in found if _is_reserved(kind))
+            return ((start, end) for start, end, kind in found if is_reserved(kind))
     return _iomem(lines)
 
 
-def _is_reserved(kind: str) -> bool:
+def is_reserved(kind: str) -> bool:
+    """Whether memory of this kind, a name or an E820 number, is firmware's at run time."""
     name = kind.strip().lower().replace("_", " ")
     return name in (str(E820_RESERVED), str(E820_NVS)) or name.startswith(RESERVED_NAMES)
 
@@ -132,7 +134,7 @@ def _iomem(texts: list[str]) -> Iterator[tuple[int, int]]:
     if not any(int(line[2], 16) for line in lines):
         raise MemoryMapError("memory map: all addresses are 0, read /proc/iomem as root")
     for line in lines:
-        if _is_reserved(line[3]):
+        if is_reserved(line[3]):
             yield int(line[1], 16), int(line[2], 16) + 1
 
 
@@ -144,7 +146,7 @@ def _json_ranges(text: str) -> Iterator[tuple[int, int]]:
             end = _number(entry, where, "end") + 1
         else:
             end = start + _number(entry, where, "length", "size")
-        if _is_reserved(str(entry.get("type", ""))):
+        if is_reserved(str(entry.get("type", ""))):
             yield start, end
 
 

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from devices.source_id import Bdf, SourceIdError
 from vtd.dmar.listing.kernel_log import function_in
+from vtd.dmar.memory_map import is_reserved
 from vtd.dmar.pci_tree import PciFunction, PciTree
 from vtd.dmar.ranges import RangeSet
 
@@ -127,7 +128,7 @@ class Facts:
     def _memory(self, match: re.Match[str]) -> None:
         self.has_memory_map = True
         start, end = int(match[1], 16), int(match[2], 16) + bool(match[3])
-        if end > start and match[4].lower().startswith(("reserved", "acpi nvs", "type 20")):
+        if end > start and (is_reserved(match[4]) or match[4].startswith("type 20")):
             self.reserved_memory.add(start, end)
 
 

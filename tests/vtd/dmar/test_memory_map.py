@@ -72,6 +72,13 @@ FORMS = {
 [    0.000000] BIOS-e820: [mem 0x000000007a000000-0x000000007affffff] reserved
 [    0.000000] BIOS-e820: [mem 0x000000007b000000-0x000000007b000fff] ACPI NVS
 """,
+    "Linux 7": """\
+[    0.000000] BIOS-e820: [mem 0x0000000000001000-0x000000000009efff]  System RAM
+[    0.000000] BIOS-e820: [gap 0x000000000009f000-0x0000000079ffffff]
+[    0.000000] BIOS-e820: [mem 0x000000007a000000-0x000000007affffff]  device reserved
+[    0.000000] BIOS-e820: [mem 0x000000007b000000-0x000000007b000fff]  ACPI NVS
+[    0.000000] BIOS-e820: [mem 0x000000007b001000-0x000000007b001fff]  soft reserved
+""",
     "Linux, wrapped by mail": """\
 > [    0.000000] BIOS-e820: [mem 0x0000000000001000-0x000000000009efff]
 > usable

@@ -151,6 +151,24 @@ def test_the_log_itself_has_buses_regions_and_the_memory_map(table: Table) -> No
     assert hits(log, context(identity)) == [Whose.OWN]
 
 
+@pytest.mark.parametrize(
+    ("line", "reserved"),
+    [
+        ("[mem 0x000000007a000000-0x000000007a00ffff]  device reserved", True),
+        ("[mem 0x000000007a000000-0x000000007a00ffff] reserved", True),
+        ("[mem 0x000000007a000000-0x000000007a00ffff]  ACPI NVS", True),
+        ("[mem 0x000000007a000000-0x000000007a00ffff]  soft reserved", False),
+        ("[mem 0x000000007a000000-0x000000007a00ffff]  System RAM", False),
+        ("[gap 0x000000007a000000-0x000000007a00ffff]", False),
+        ("000000007a000000 - 000000007a010000 (type 20)", True),
+    ],
+)
+def test_memory_is_reserved_in_the_words_of_every_kernel(line: str, reserved: bool) -> None:
+    log = f"BIOS-e820: {line}\n" + fault("00:14.0", 0x7A00_0000)
+    (group,) = read_log(log.splitlines()).faults
+    assert context(log).in_reserved_memory(group) is reserved
+
+
 def test_given_data_come_before_those_of_the_log(table: Table) -> None:
     log = "BIOS-e820: [mem 0x000000007a000000-0x000000007a00ffff] reserved\n" + fault("00:14.0")
     (group,) = read_log(log.splitlines()).faults

@@ -44,7 +44,7 @@ check_units() {
 	if [ "$units" = "${1:-1}" ]; then ok "units"; else failed "units" "$units instead of ${1:-1}"; fi
 	for device in $(edus) $(for disk in $(disks); do disk_function "$disk"; done); do
 		group=$(readlink "/sys/bus/pci/devices/$device/iommu_group")
-		[ -n "$group" ] || failed "groups" "$device has none"
+		[ -n "$group" ] || { failed "groups" "$device has none"; continue; }
 		say "$device group $(basename "$group") type $(cat "/sys/kernel/iommu_groups/$(basename "$group")/type")"
 	done
 }
@@ -189,6 +189,7 @@ check_domain_types() {
 	for disk in $(disks); do
 		function=$(disk_function "$disk")
 		type=$(readlink -f "/sys/bus/pci/devices/$function/iommu_group")/type
+		[ -e "$type" ] || { failed "domain type" "$function has no group"; continue; }
 		before=$(cat "$type")
 		for wanted in identity DMA DMA-FQ identity "$before"; do
 			echo "$function" >/sys/bus/pci/drivers/nvme/unbind
