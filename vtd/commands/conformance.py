@@ -18,6 +18,7 @@ from vtd.commands.counted import counted
 from vtd.commands.extras import needing
 from vtd.commands.kit_machine import MachineOptions, TargetArgument, machine_of
 from vtd.commands.live_guest import ended_by_signals
+from vtd.commands.names import check_name
 from vtd.commands.option_groups import with_option_groups
 from vtd.commands.reading import UNUSABLE, unusable_input
 from vtd.commands.rendering.answer import CommandAnswer, Format, Output, show
@@ -27,7 +28,7 @@ from vtd.numbers import parse_hexadecimal
 
 if TYPE_CHECKING:
     from vtd.conformance.judgement import Judged
-    from vtd.conformance.kit import Left
+    from vtd.conformance.kit import Builder, Left
     from vtd.conformance.probe import Probe
 
 FOUND = 1
@@ -190,21 +191,16 @@ def build(
         features = found.capabilities.features
     fitting = [name for name, needed in sources.PROPERTIES.items() if needed <= features]
     for name in property or ():
-        if name not in fitting:
-            raise typer.BadParameter(
-                f"{name!r}: not one of {', '.join(fitting)}", param_hint="--property"
-            )
+        check_name(name, fitting, "--property")
     for path in shown_progress(list(_files(scenarios or [])), "preparing"):
         with unusable_input(str(path)):
             recorded = sources.is_recorded(path)
             builder.add(sources.scenario_case(path), RECORDED if recorded else VARIANTS)
-    for wanted in register_cases(found) if metal is not None else ():
-        builder.add(wanted)
-    with StatusLine() as status:
-        for name in (property or fitting) if count and metal is None else ():
-            for done, wanted in enumerate(sources.generated(found, name, count, seed), 1):
-                builder.add(wanted)
-                status.show(f"{name}: {done} of {count}")
+    if metal is not None:
+        for wanted in register_cases(found):
+            builder.add(wanted)
+    elif count:
+        _generate(builder, property or fitting, count, seed)
     with unusable_input(str(machine)):
         image = builder.image()
     with unusable_input(str(output)):
@@ -212,6 +208,17 @@ def build(
     left = [each._asdict() for each in builder.left]
     row = {"cases": image.header.cases, "base": image.header.base, "left": left}
     show(CommandAnswer(row, left, _build_lines(image.header.cases, builder.left)), format)
+
+
+def _generate(builder: Builder, properties: list[str], count: int, seed: int) -> None:
+    """Add so many cases of each property."""
+    from vtd.conformance.sources import generated  # noqa: PLC0415 - needs an extra
+
+    with StatusLine() as status:
+        for name in properties:
+            for done, wanted in enumerate(generated(builder.probe, name, count, seed), 1):
+                builder.add(wanted)
+                status.show(f"{name}: {done} of {count}")
 
 
 def _address(text: str) -> int:

@@ -20,6 +20,7 @@ import typer
 from vtd.commands.counted import counted
 from vtd.commands.extras import needing
 from vtd.commands.kit_machine import open_guest
+from vtd.commands.names import check_name
 from vtd.commands.reading import UNUSABLE, unusable_input
 from vtd.commands.rendering.answer import CommandAnswer, Format, Output, show
 from vtd.commands.rendering.progress import StatusLine
@@ -130,9 +131,7 @@ def _properties(asked: list[str] | None, target: str, unit: str) -> list[str]:
     with unusable_input("--unit"):
         chosen = asked or list(default_properties(target, unit))
     for name in chosen:
-        if name not in PROPERTIES:
-            known = ", ".join(PROPERTIES)
-            raise typer.BadParameter(f"{name!r}: not one of {known}", param_hint="--property")
+        check_name(name, PROPERTIES, "--property")
     return chosen
 
 

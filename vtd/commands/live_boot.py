@@ -16,7 +16,6 @@ from vtd.commands.live_guest import (
     CachesOption,
     QemuOption,
     RecordOption,
-    check_name,
     check_served,
     ended_by_signals,
     make_guest,
@@ -24,6 +23,7 @@ from vtd.commands.live_guest import (
     store,
 )
 from vtd.commands.machine import machine_errors
+from vtd.commands.names import check_name
 from vtd.commands.reading import read_bytes, read_text, unusable_input
 from vtd.commands.rendering.answer import CommandAnswer, Format, Output, show
 from vtd.live.boot import Boot, Outcome, run

@@ -7,13 +7,14 @@ import shutil
 import signal
 import subprocess
 import tempfile
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from vtd.commands.names import check_name
 from vtd.live.boot import Guest
 from vtd.live.defects import DEFECTS
 from vtd.live.fetch import Store, cache_folder
@@ -41,12 +42,6 @@ BreakOption = Annotated[
     typer.Option("--break", metavar="NAME", help="Plant a defect; may be repeated."),
 ]
 COMPILERS = ("cc", "gcc", "clang", "musl-gcc")
-
-
-def check_name(name: str, known: Collection[str], option: str) -> None:
-    """Wrong use of an option, if a name is none of those known."""
-    if name not in known:
-        raise typer.BadParameter(f"{name!r}: not one of {', '.join(known)}", param_hint=option)
 
 
 def check_served(caches: str, broken: list[str] | None) -> None:

@@ -27,7 +27,7 @@ from vtd.recordings.replay_capture import replay_capture
 from vtd.recordings.replay_live import replay_live
 from vtd.recordings.traced_requests import TracedRequest, TracedRequests
 from vtd.recordings.values import ScenarioError
-from vtd.unit.caching.policy import POLICIES
+from vtd.unit.caching.policy import POLICIES, CachePolicy
 
 SUFFIXES = (".json", ".json.gz")
 LIVE_SUFFIXES = (".jsonl", ".jsonl.gz")
@@ -78,23 +78,31 @@ def replay(
     for path in shown_progress(paths, "replaying"):
         traced = TracedRequests() if trace else None
         with given.reading(str(path)):
-            follow = None if traced is None else traced.follow
-            if not path.is_dir() and (is_live(path) or path.name.endswith(LIVE_SUFFIXES)):
-                report = replay_live(path, follow, departures=departures, caches=caches)
-            elif caches is not None:
-                raise ScenarioError("--cache is for live recordings")
-            elif target is not None:
-                report = _by_target(path, target)
-            else:
-                run = replay_capture if path.is_dir() else replay_scenario
-                report = run(path, follow, departures=departures)
-            reports.append(report)
+            reports.append(_replayed(path, traced, departures, caches, target))
             traces.append(traced)
     if not reports:
         given.end(found=False)
     rows = (_row(*each) for each in zip(reports, traces, strict=True))
     show(CommandAnswer({"files": rows}, rows, _all_lines(reports, traces)), format)
     given.end(found=any(report.mismatches for report in reports))
+
+
+def _replayed(
+    path: Path,
+    traced: TracedRequests | None,
+    departures: ChosenDepartures,
+    caches: CachePolicy | None,
+    target: str | None,
+) -> Report:
+    follow = None if traced is None else traced.follow
+    if not path.is_dir() and (is_live(path) or path.name.endswith(LIVE_SUFFIXES)):
+        return replay_live(path, follow, departures=departures, caches=caches)
+    if caches is not None:
+        raise ScenarioError("--cache is for live recordings")
+    if target is not None:
+        return _by_target(path, target)
+    run = replay_capture if path.is_dir() else replay_scenario
+    return run(path, follow, departures=departures)
 
 
 def _by_target(path: Path, name: str) -> Report:

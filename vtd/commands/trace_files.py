@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from vtd.commands.names import check_name
 from vtd.commands.reading import unusable_input
 
 if TYPE_CHECKING:
@@ -41,8 +42,8 @@ def open_rows(
     from vtd.traces.reading import FORMS, Reading, read_trace  # noqa: PLC0415 - needs an extra
     from vtd.traces.rows import parse_source  # noqa: PLC0415
 
-    if form is not None and form not in FORMS:
-        raise typer.BadParameter(f"{form!r}: not one of {', '.join(FORMS)}", param_hint="--from")
+    if form is not None:
+        check_name(form, FORMS, "--from")
     try:
         number = None if source is None else parse_source(source)
     except ValueError as error:

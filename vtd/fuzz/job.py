@@ -76,7 +76,7 @@ class Job(NamedTuple):
     """The unit of all cases, as :func:`unit_named` reads it; any, without it."""
 
 
-class _Expired(BaseException):
+class _OutOfTime(BaseException):
     """There is no time left; not an error, so that nobody looks for a smaller case of it."""
 
 
@@ -129,7 +129,7 @@ def run_job(job: Job, *, shrink: bool = True, expired: Expired = never) -> Campa
     @given(cases)
     def run(case: Case) -> None:
         if expired():
-            raise _Expired
+            raise _OutOfTime
         result.tally.cases += not violations
         try:
             check(case, result.tally if not violations else Tally())
@@ -137,7 +137,7 @@ def run_job(job: Job, *, shrink: bool = True, expired: Expired = never) -> Campa
             violations.append(violation)
             raise
         except OutOfTimeError as error:
-            raise _Expired from error
+            raise _OutOfTime from error
         except CaseFailedError as error:
             violations.append(Violation(f"{job.target}: {error}", case))
             raise _Ended from error
@@ -150,7 +150,7 @@ def run_job(job: Job, *, shrink: bool = True, expired: Expired = never) -> Campa
 
     try:
         run()
-    except _Expired:
+    except _OutOfTime:
         result.seeds.clear()
         if violations:
             result.failures.append(_failure(job, violations[-1]))
