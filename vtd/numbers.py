@@ -8,7 +8,11 @@ from __future__ import annotations
 
 import re
 
-_HEX = re.compile(r"(?:0[xX])?[0-9A-Fa-f]+(?:_[0-9A-Fa-f]+)*", re.ASCII)
+_HEX = re.compile(
+    r"(0[xX][0-9A-Fa-f]+(?:_[0-9A-Fa-f]+)*)[uU]?[lL]{0,2}|([0-9A-Fa-f]+(?:_[0-9A-Fa-f]+)*)[hH]?",
+    re.ASCII,
+)
+"""Behind the digits C has a type, and the specification and assemblers an h."""
 _COUNT = re.compile(r"0[xX][0-9A-Fa-f]+|[0-9]+", re.ASCII)
 HEXADECIMAL = "hexadecimal, with or without 0x"
 COUNT = "decimal, or hexadecimal with 0x"
@@ -16,9 +20,10 @@ COUNT = "decimal, or hexadecimal with 0x"
 
 def parse_hexadecimal(text: str) -> int:
     """A register or an address; ValueError if the text is none."""
-    if not _HEX.fullmatch(text):
+    match = _HEX.fullmatch(text)
+    if match is None:
         raise ValueError(f"{text!r} is no number: {HEXADECIMAL}, such as 0x7b000000")
-    return int(text, 16)
+    return int(match[1] or match[2], 16)
 
 
 def parse_count(text: str) -> int:

@@ -114,11 +114,14 @@ class PciFunction:
         values = {}
         for name in _FIELDS:
             mine = getattr(self, name)
-            values[name] = getattr(other, name) if mine in (None, "", (), 0, False) else mine
+            unset = mine in (None, "", ()) or (name in _OFF and not mine)
+            values[name] = getattr(other, name) if unset else mine
         return PciFunction(**{**values, **known, "bdf": self.bdf})
 
 
 _KNOWN = ("header_known", "express_known", "acs_known")
+_OFF = ("is_vmd", "phantom_bits")
+"""Fields that are 0 where a listing shows nothing; a type of 0 is that of an endpoint."""
 _FIELDS = [each.name for each in fields(PciFunction)]
 
 
@@ -180,7 +183,11 @@ class PciTree:
         """Whether the bus of a function may be behind a bridge whose buses are not known."""
         if bdf.source_id.bus == 0 or self.bridge_above(bdf) is not None:
             return False
-        return any(each.bdf.segment == bdf.segment for each in self.closed_bridges)
+        if any(each.bdf.segment == bdf.segment for each in self.closed_bridges):
+            return True
+        function = self.functions.get(bdf)
+        silent = function is not None and not (function.header_known or function.express_known)
+        return silent and not any(segment == bdf.segment for segment, _ in self._parents)
 
     def path(self, bdf: Bdf) -> tuple[int, tuple[tuple[int, int], ...]]:
         """Root bus and (device, function) of every step down to a function (VT-d 8.3.1)."""

@@ -35,6 +35,10 @@ _FILE = re.compile(
     r"(/intel-iommu/(?:address|cap|ecap|version))(?: <==)?[ \t]*\n[\s>|]*([0-9a-f:]+)(?=\s|$)"
 )
 """A file of sysfs by its name, and what is in it on the next line."""
+_PROMPT = re.compile(r"\bdevmem2?[ \t]+(?:0x)?([0-9a-f]{6,16})\b.*\n(?=[ \t>|]*0x)", re.IGNORECASE)
+"""A read that busybox's ``devmem`` answers with the value alone."""
+_UNDERSCORE = re.compile(r"(?<=[0-9a-f]{8})_(?=[0-9a-f]{8}\b)", re.IGNORECASE)
+"""Between the halves of a number."""
 PAGE = 0x1000
 LEAST_CAP, LEAST_ECAP = 1 << 24, 1 << 8
 """Registers are larger: the places of fault records and of IOTLB registers are in them."""
@@ -52,6 +56,7 @@ class NamedRegisters(NamedTuple):
 
 def named_registers(text: str) -> list[NamedRegisters]:
     """The units whose registers are named; else those whose memory is shown, or bare pairs."""
+    text = _UNDERSCORE.sub("", _PROMPT.sub(r"\1: ", text))
     return [*_named(_FILE.sub(r"\1:\2", text))] or [*_shown(text)] or [*_pairs(text)]
 
 

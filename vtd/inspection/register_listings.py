@@ -26,6 +26,10 @@ _FREEBSD = re.compile(
     rf"cap(?:abilities)? ?=?{_HEX}.*?ecap ?=?{_HEX}",
     re.IGNORECASE,
 )
+_HALVES = re.compile(
+    r"\b(e?cap=)([0-9a-f]{1,8})(<[^<>]*>)?,([0-9a-f]{1,8})(<[^<>]*>)?, (?=ndoms=|mhmw=)", re.ASCII
+)
+"""A register as FreeBSD prints it: the lower half, then the upper one, each with names of bits."""
 _XEN_BASE = re.compile(rf"drhd->address = {_HEX}")
 _XEN = re.compile(rf"\bcap = {_HEX} ecap = {_HEX}")
 _REGSET = re.compile(rf"IOMMU: (\S+) Register Base Address: {_HEX}")
@@ -46,7 +50,7 @@ class ListedUnit(NamedTuple):
 
 def listed_units(text: str) -> list[ListedUnit]:
     """The units that a text speaks of, each once, in the order of the text."""
-    text = unquoted(text)
+    text = _HALVES.sub(_whole, unquoted(text))
     found = [*_log_lines(text), *_regsets(text)]
     if not found:
         found = [
@@ -60,6 +64,10 @@ def listed_units(text: str) -> list[ListedUnit]:
             for each in named_registers(text)
         ]
     return list({(each.base, each.cap, each.ecap): each for each in found}.values())
+
+
+def _whole(match: re.Match[str]) -> str:
+    return f"{match[1]}{int(match[4], 16):x}{int(match[2], 16):08x}{match[3] or ''}, "
 
 
 def _log_lines(text: str) -> Iterator[ListedUnit]:

@@ -34,6 +34,14 @@ def test_the_fields_of_one_unit_are_listed() -> None:
     assert "first stage" not in shown
 
 
+@pytest.mark.parametrize(
+    "form", ["{:x}", "{:X}h", "0x{:x}", "0x{:X}UL", "0x{:x}ull", "0x{:_x}", "{:_X}h"]
+)
+def test_registers_are_read_in_every_notation(form: str) -> None:
+    (unit,) = json.loads(run(*map(form.format, (XEON.cap, XEON.ecap)), "--format", "json"))["units"]
+    assert (int(unit["cap"], 16), int(unit["ecap"], 16)) == (XEON.cap, XEON.ecap)
+
+
 def test_several_units_show_what_differs() -> None:
     values = [hex(QEMU.cap), hex(QEMU.ecap), hex(XEON.cap), hex(XEON.ecap)]
     shown = run(*values)

@@ -35,6 +35,14 @@ BARE = {
     "[*] VTBAR_ECAP = 0x0000000000F050DA << Extended Capability (VTBAR + 0x10)\n",
     "FreeBSD": "dmar0: regs@0x00000000fed90000, ver=1.0, seg=0, flags=<INCLUDE_ALL>\n"
     "dmar0: cap=d2008c40660462<ZLR,PHMR,PLMR>, ecap=f050da<PT,IR>\n",
+    "FreeBSD, in halves": "dmar0: <DMA remap> iomem 0xfed90000-0xfed90fff on acpi0\n"
+    "dmar0: regs@0xfed90000, ver=1.0, seg=0, flags=<1<INCLUDE_ALL_PCI>>\n"
+    "dmar0: cap=40660462<PLMR,PHMR,ZLR>,d2008c<PSI,DWD,DRD>, ndoms=2, sagaw=4, mgaw=39, fro=64\n"
+    "dmar0: ecap=f050da<QI,IR,EIM,PT,SC>,0, mhmw=15, iro=80\n",
+    "devmem": "# busybox devmem 0xfed90000\n0x00000010\n# busybox devmem 0xfed90008 64\n"
+    "0x00D2008C40660462\n# busybox devmem 0xfed90010 64\n0x0000000000F050DA\n",
+    "halves with an underscore": "base 0xfed90000\nver: 1:0\n"
+    "Capability register: 0x00D2008C_40660462\nExtended capability: 0x00000000_00F050DA\n",
     "edk2": "  VER_REG     - 0x00000010\n  CAP_REG     - 0x00D2008C40660462\n"
     "  ECAP_REG    - 0x0000000000F050DA\n",
     "grep of sysfs": "".join(

@@ -1,4 +1,4 @@
-"""PCI functions with their isolation groups, from ``find`` in sysfs and from Proxmox's table."""
+"""PCI functions with their isolation groups: ``find`` or ``tree`` in sysfs, Proxmox's tables."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ _ROW = re.compile(
     re.ASCII,
 )
 """Class, device, address, group (-1 is none) and vendor, as ``pvesh get`` prints them."""
-
+_TAB_ROW = re.compile(rf"^[\s>]*{_ADDRESS}\t+(-?\d+)\t", re.ASCII | re.MULTILINE)
+"""Address and group, as they come from Proxmox's pages by copy and paste."""
+_DRAWN = re.compile(r"[\s>]*(?:[│|]\s+)*(?:[├└|`]──?|[|`]--)\s+(.*\S)\s*")
+_DRAWN_ADDRESS = re.compile(rf"{_ADDRESS}(?: -> \S+)?", re.ASCII)
 
 _DIRECTORY = re.compile(r"\S*iommu_groups/(\d+)/devices/?(?::|\s*)$", re.ASCII)
 _NAMES = re.compile(rf"(?:[\s>]*{_ADDRESS}(?: -> \S+)?)+\s*", re.ASCII)
@@ -40,11 +43,26 @@ def _of_directories(text: str) -> Iterator[PciFunction]:
             group = None
 
 
+def _of_drawing(text: str) -> Iterator[PciFunction]:
+    """What ``tree`` draws of the directories of groups."""
+    group = None
+    for match in map(_DRAWN.fullmatch, text.splitlines() if "iommu_groups" in text else ()):
+        name = match[1] if match else ""
+        if name.isdecimal():
+            group = int(name)
+        elif group is not None and (address := _DRAWN_ADDRESS.fullmatch(name)):
+            yield PciFunction.partly(parse_address(address[1]), group=group)
+
+
 def group_list_functions(text: str) -> Iterator[PciFunction]:
     """The functions that such a list names; what else they are it does not show."""
     for match in _PATH.finditer(text):
         yield PciFunction.partly(parse_address(match[2]), group=int(match[1]))
     yield from _of_directories(text)
+    yield from _of_drawing(text)
+    for match in _TAB_ROW.finditer(text):
+        group = int(match[2])
+        yield PciFunction.partly(parse_address(match[1]), group=group if group >= 0 else None)
     for match in _ROW.finditer(text):
         group = int(match[4])
         yield PciFunction.partly(

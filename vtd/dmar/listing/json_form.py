@@ -31,9 +31,29 @@ def json_functions(text: str) -> Iterator[PciFunction]:
         raise PciTreeError(f"PCI tree: {error}") from error
     for number, entry in enumerate(entries):
         where = f"PCI tree, function {number}"
+        if isinstance(entry, dict) and "iommugroup" in entry and "bdf" not in entry:
+            yield _of_proxmox(entry, where)
+            continue
         if not isinstance(entry, dict) or not isinstance(entry.get("bdf"), str):
             raise PciTreeError(f"{where}: no bdf")
         yield _function(entry, where)
+
+
+def _of_proxmox(entry: dict[str, Any], where: str) -> PciFunction:
+    """A function as ``pvesh get /nodes/NODE/hardware/pci`` prints it; group -1 is none."""
+    try:
+        numbers = {key: int(entry[key], 16) for key in ("class", "vendor", "device")}
+        bdf, group = parse_address(entry["id"]), int(entry["iommugroup"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise PciTreeError(f"{where}: no id, class, vendor, device or iommugroup") from error
+    return PciFunction.partly(
+        bdf,
+        name=str(entry.get("device_name", "")),
+        class_code=numbers["class"] >> 8,
+        vendor_id=numbers["vendor"],
+        device_id=numbers["device"],
+        group=group if group >= 0 else None,
+    )
 
 
 _OF_HEADER = {"class_code", "secondary_bus"}

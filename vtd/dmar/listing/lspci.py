@@ -49,11 +49,15 @@ _PREFIXED = re.compile(rf".*?[\s\]:>|-]({_ADDRESS}) ((?:{_NAMED}): .*)", re.ASCI
 """A heading behind the prefix of a log or of grep; what follows has to look like a class."""
 _HEX_LINE = re.compile(r"(?:^|[\s>|:-])([0-9a-f]{2,3}): ((?:[0-9a-f]{2} ?){1,16})\s*$", re.ASCII)
 _CLASS_NUMBER = re.compile(
-    r"\"?[^:\"]*?\[(?:Class )?([0-9a-f]{4})\](?::|\"| -|$)|(?:Class )?\"?([0-9a-f]{4})\"?(?::| |$)",
+    r"\"?[^:\"]*?\[(?:Class )?([0-9a-f]{4})\](?::|\"| -|$)|(?:Class )?\"?([0-9a-f]{4})\"?"
+    r"(?::(?![0-9a-f]{4}\b)| |$)",
     re.ASCII,
 )
 _CLASS_NAME = re.compile(r"\"?([^:\"\[]+?)\s*(?:\[[0-9a-f]{4}\])?(?::|\"|$)", re.ASCII)
-_IDS = re.compile(r"\[([0-9a-f]{4}):([0-9a-f]{4})\]|[0-9a-f]{4}: ([0-9a-f]{4}):([0-9a-f]{4})\b")
+_IDS = re.compile(
+    r"\[([0-9a-f]{4}):([0-9a-f]{4})\]|(?:[0-9a-f]{4}: |^)([0-9a-f]{4}):([0-9a-f]{4})\b", re.ASCII
+)
+"""Also of ``lspci -p`` of ESXi, where nothing is before them."""
 _QUOTED_ID = re.compile(r"\[([0-9a-f]{4})\]\"|\"([0-9a-f]{4})\"", re.ASCII)
 _DETAILS = re.compile(r"(?:Control|Flags|Status|Bus|Capabilities): ?\S", re.ASCII)
 _BUSES = re.compile(

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 from devices.source_id import Bdf, SourceId, SourceIdError
-from vtd.dmar.pci_tree import PciFunction, parse_address
+from vtd.dmar.pci_tree import Acs, PciFunction, parse_address
 
 _PCICONF = re.compile(
     r"@pci(\d+):(\d+):(\d+):(\d+):\s+class=0x([0-9a-f]{6})\b(.*)", re.ASCII | re.IGNORECASE
@@ -18,6 +18,13 @@ _RANGE = re.compile(r"\s+bus range\s*=\s*(\d+)-(\d+)", re.ASCII)
 _EXPRESS = re.compile(
     r"\s+cap 10\[\w+\] = PCI-Express \d+ ([a-z ]+?)(?: max| IRQ| slot|$)", re.ASCII
 )
+_ACS = re.compile(r"\s+ecap 000d\[\w+\] = ACS \d+ (Source Validation .*)", re.ASCII)
+_ACS_REST = re.compile(r"(?m)(= ACS \d+ .*)((?:\n[ \t]+P2P .*)+)", re.ASCII)
+_ACS_NAMES = (
+    *("Source Validation", "Translation Blocking", "P2P Req Redirect", "P2P Cmpl Redirect"),
+    *("P2P Upstream Forwarding", "P2P Egress Control", "P2P Direct Translated"),
+)
+"""Bits of both ACS registers, from bit 0 on."""
 _KINDS = {
     "endpoint": 0,
     "legacy endpoint": 1,
@@ -52,7 +59,9 @@ _ESXI_FIELDS = {
 def other_functions(text: str) -> Iterator[PciFunction]:
     """The functions of such listings; several lines of one function are put together."""
     found: PciFunction | None = None
-    for line in text.splitlines():
+    for line in _ACS_REST.sub(
+        lambda match: match[1] + match[2].replace("\n", ","), text
+    ).splitlines():
         heading = _heading(line)
         if heading is None and found is not None:
             heading = _more(found.bdf, line)
@@ -92,11 +101,23 @@ def _more(bdf: Bdf, line: str) -> PciFunction | None:
     if match := _EXPRESS.match(line):
         kind = _KINDS.get(match[1].strip())
         return PciFunction.partly(bdf, express_type=kind, express_known=kind is not None)
+    if match := _ACS.match(line):
+        has, on = (_bits(match[1], words) for words in (("enabled", "disabled"), ("enabled",)))
+        return PciFunction.partly(bdf, acs=Acs(has, on), acs_known=True)
     if match := _ESXI_FIELD.fullmatch(line):
         return PciFunction.partly(bdf, **{_ESXI_FIELDS[match[1]]: int(match[2], 16) or None})
     if match := _UEFI_IDS.match(line):
         return PciFunction.partly(bdf, vendor_id=int(match[1], 16), device_id=int(match[2], 16))
     return None
+
+
+def _bits(states: str, words: tuple[str, ...]) -> int:
+    """The bits of ACS that FreeBSD gives one of these states."""
+    return sum(
+        1 << bit
+        for bit, name in enumerate(_ACS_NAMES)
+        if any(f"{name} {word}" in states for word in words)
+    )
 
 
 def _function(

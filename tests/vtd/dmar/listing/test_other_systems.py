@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from devices.source_id import Bdf
 from vtd.dmar.listing import parse_pci_tree
+from vtd.dmar.pci_tree import Acs
 
 PCICONF = """\
 hostb0@pci0:0:0:0:\tclass=0x060000 rev=0x07 hdr=0x00 vendor=0x8086 device=0x1918 subvendor=0x1
@@ -87,6 +89,42 @@ def test_freebsd_tells_kinds_and_buses() -> None:
     assert (port.express_type, port.secondary_bus, card.express_type) == (4, 1, 1)
     assert tree.bridges_above(card.bdf) == [port.bdf]
     assert not card.acs_known
+
+
+def test_freebsd_tells_the_bits_of_acs() -> None:
+    acs = """\
+    ecap 000d[140] = ACS 1 Source Validation enabled, Translation Blocking disabled
+                     P2P Req Redirect enabled, P2P Cmpl Redirect enabled
+                     P2P Upstream Forwarding enabled, P2P Egress Control unavailable
+                     P2P Direct Translated unavailable, Enhanced Capability unavailable
+"""
+    tree = parse_pci_tree(
+        PCICONF + acs.replace("enabled", "unavailable").replace("disabled", "unavailable")
+    )
+    card = list(tree.functions.values())[-1]
+    assert (card.acs, card.express_type) == (Acs(0, 0), 1)
+    endpoint = parse_pci_tree(PCICONF.replace("legacy endpoint", "endpoint") + acs)
+    card = list(endpoint.functions.values())[-1]
+    assert (card.acs, card.acs_known, card.express_type) == (Acs(0x1F, 0x1D), True, 0)
+
+
+ESXI = """\
+Segm:Bu:De.F Vend:Dvid Subv:Subd ISA/irq/Vect P M Module       Name
+0000:00:1c.0 8086:a190 15d9:0963  11/   /     A V              PCIe RP[0000:00:1c.0]
+0000:04:00.0 8086:1533 1043:8557 255/   /     A V igbn         vmnic0
+"""
+
+
+def test_lspci_of_esxi_tells_ids_and_no_class() -> None:
+    port, card = parse_pci_tree(ESXI).functions.values()
+    assert (port.vendor_id, port.device_id, port.class_code) == (0x8086, 0xA190, None)
+    assert (card.vendor_id, card.device_id, card.class_code) == (0x8086, 0x1533, None)
+
+
+def test_without_buses_of_bridges_a_function_may_be_behind_one() -> None:
+    tree = parse_pci_tree(ESXI)
+    assert tree.may_be_below_a_bridge(Bdf.parse("0000:04:00.0"))
+    assert not tree.may_be_below_a_bridge(Bdf.parse("0000:00:1c.0"))
 
 
 @pytest.mark.parametrize("line", ["x@pci0:999:0:0: class=0x060000", "00 00 FF 00 ==> x", ""])
