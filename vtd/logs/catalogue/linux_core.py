@@ -129,7 +129,8 @@ MESSAGES = (
            "this kernel is patched, and was told to hand devices with reserved memory (RMRR) to "
            "virtual machines; firmware may go on using that memory",
            "vtd dmar rmrr tells which devices and regions"),
-    notice("", r"[Uu]nable to turn on (?:user )?SVA feature|[Uu]ser SVA .*fail",
+    notice("", r"[Uu]nable to turn on (?:user )?SVA feature|[Uu]ser SVA .*fail|"
+           r"failed to enable SVA feature",
            "the device can't share the memory of processes: PASIDs or page requests are off for "
            "it, here or in its unit", "scalable mode: intel_iommu=on,sm_on; ECAP: vtd caps"),
     problem("", r"[Ii]ncorrect checksum in table \[DMAR\]",
@@ -150,8 +151,22 @@ MESSAGES = (
     normal("", r"[\w.]+\+0x[0-9a-f]+/0x[0-9a-f]+|RIP: \w+:|Modules linked in: |"
            r"\[(?:iommu|dmar)\S*\]$",
            "a line of a trace"),
-    notice("", r"DMAR active, disabling use of stolen memory|VT-d active for gfx access",
+    notice("", r"DMAR active, disabling use of stolen memory|VT-d active for gfx access|"
+           r"\[drm\] (?:VT-d enabled|Disabling ppGTT for VT-d|Applying \w+ quirks for intel_iommu|"
+           r"Flushing DMA requests before IOMMU unmaps)",
            "the graphics driver works around VT-d being on for its device"),
+    problem("", r"nouveau .*IOMMU (?:mapping failure|space is full)",
+            "the graphics driver can't map its memory: its range of addresses or the machine's "
+            "memory is used up", "the lines before; what else the device runs"),
+    notice("", r"vfio-noiommu (?:device opened|group)",
+           "a program has a device without any remapping: its DMA reaches all of memory",
+           "whether VT-d is on; enable_unsafe_noiommu_mode of the module vfio"),
+    problem("", r"[Dd]evice is not IOMMU cache coherent capable",
+            "vDPA can't give a device to a guest: its unit does not keep DMA coherent (ECAP.SC)",
+            "vtd caps; the error that follows"),
+    problem("7.2-", r"failed to stop IOMMU for a PCI reset",
+            "a device was not reset, as its DMA could not be blocked before",
+            "the error number; who holds the device"),
     normal("", r"[Ff]ound \d+ (?:IOMMU|DMAR)|IOMMU performance counters", "units were found"),
     FIRMWARE_BUG,
     normal("", r"loaded .*iommu|iommu.*(?:registered|loaded)$", "a driver was loaded"),
