@@ -14,8 +14,6 @@ from typing import Annotated
 
 import typer
 
-from vtd.auditing.audit_log import LogReport
-from vtd.auditing.unit_audit import audits_of
 from vtd.commands.counted import counted
 from vtd.commands.live_boot import boot
 from vtd.commands.live_fetch import fetch
@@ -33,9 +31,8 @@ from vtd.commands.reading import UNUSABLE, unusable_input
 from vtd.commands.rendering.answer import CommandAnswer, Format, Output, show
 from vtd.commands.rendering.progress import StatusLine
 from vtd.commands.rendering.terminal import Verbatim
-from vtd.live.blame import blamed
-from vtd.live.defects import DEFECTS
-from vtd.live.invalidated_interrupts import InvalidatedInterrupts
+from vtd.live.blame import Blame, LiveAudit
+from vtd.live.defects import plant
 from vtd.live.machine import LiveMachine
 from vtd.live.qemu_arguments import qemu_arguments
 from vtd.live.server import Server
@@ -112,9 +109,8 @@ def serve(
     with ExitStack() as stack, unusable_input(file):
         stack.enter_context(ended_by_signals())
         machine = LiveMachine(assembly.platform, assembly.clock, eventfds=eventfds, note=note)
-        for name in broken or ():
-            for unit in assembly.platform.units.values():
-                DEFECTS[name].plant(unit)
+        units = list(machine.platform.units.values())
+        plant(broken or (), units)
         if record is not None:
             with unusable_input(str(record)):
                 lines = stack.enter_context(gzip.open(record, "wt", encoding="utf-8"))
@@ -122,9 +118,7 @@ def serve(
         if trace:
             for base, unit in machine.platform.units.items():
                 Trace(f"unit {base:#x}", unit, note)
-        units = list(machine.platform.units.values())
-        audits = audits_of(units, lambda: "a device") if audit else []
-        kept = [InvalidatedInterrupts(unit) for unit in units] if audit else []
+        live_audit = LiveAudit(units if audit else [], lambda: "a device")
         folder = sockets or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="vtd-")))
         server = _open(machine, folder, assembly.table.pack(), stack)
         where = seen_as or folder
@@ -136,18 +130,14 @@ def serve(
             command = [Verbatim(shlex.join(arguments))]
             show(CommandAnswer(row, [row], command, compact=True), format)
             problem = _run(server, machine, counters=not trace)
-        report = LogReport("live")
-        for each in audits:
-            report.add(each)
-        counts, found = machine.counts(), [str(use) for use in blamed(report)]
-        found += [line for each in kept for line in each.findings]
-        summary = {**counts, "findings": found}
-        lines_at_end = _lines(counts, report, found) if audit else [", ".join(_counted(counts))]
+        counts, blame = machine.counts(), live_audit.blame()
+        summary = {**counts, "findings": blame.found}
+        lines_at_end = _lines(counts, blame) if audit else [", ".join(_counted(counts))]
         show(CommandAnswer(summary, [summary], lines_at_end, compact=True), format)
     if problem:
         typer.echo(f"vtd live serve: {problem}", err=True)
         raise typer.Exit(UNUSABLE)
-    if found:
+    if blame.found:
         raise typer.Exit(FOUND)
 
 
@@ -204,8 +194,8 @@ def _counted(counts: Mapping[str, int]) -> Iterator[str]:
     return (counted(counts[key], name) for key, name in names.items())
 
 
-def _lines(counts: Mapping[str, int], report: LogReport, found: list[str]) -> Iterator[str]:
-    yield from found
+def _lines(counts: Mapping[str, int], blame: Blame) -> Iterator[str]:
+    yield from blame.found
     yield ", ".join(_counted(counts))
-    uses, findings = counted(report.uses, "use"), counted(len(found), "finding")
-    yield f"{uses} of cached entries checked, {findings}, {len(report.window)} in the window"
+    uses, findings = counted(blame.uses, "use"), counted(len(blame.found), "finding")
+    yield f"{uses} of cached entries checked, {findings}, {blame.window} in the window"

@@ -20,14 +20,11 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from vtd.auditing.audit_log import LogReport
-from vtd.auditing.unit_audit import audits_of
 from vtd.layouts.registers import Capability, ExtendedCapability
 from vtd.live import initramfs, madt
-from vtd.live.blame import blamed
-from vtd.live.defects import DEFECTS
+from vtd.live.blame import LiveAudit
+from vtd.live.defects import plant
 from vtd.live.interpreter import collector
-from vtd.live.invalidated_interrupts import InvalidatedInterrupts
 from vtd.live.kernel import Kernel
 from vtd.live.machine import LiveMachine
 from vtd.live.qemu import Qemu, QemuError
@@ -171,18 +168,14 @@ def run(
         assembly = assemble(read_machine(boot.machine), options)
         machine = LiveMachine(assembly.platform, assembly.clock, eventfds=boot.eventfds, note=note)
         units = [assembly.platform.units[each.register_base] for each in assembly.table.units]
-        for name in boot.defects:
-            for unit in units:
-                DEFECTS[name].plant(unit)
+        plant(boot.defects, units)
         keep_lying(machine, units, boot.lies)
         if boot.record is not None:
             lines = stack.enter_context(gzip.open(boot.record, "wt", encoding="utf-8"))
             about = {"devices": machine.described(), "bridges": machine.bridges()}
             kernel = guest.kernel.release
             LiveRecorder(lines.write, assembly.table, units, kernel=kernel, **about)
-        audited = units if boot.audited else []
-        audits = audits_of(audited, lambda: None)
-        kept = [InvalidatedInterrupts(unit) for unit in audited]
+        audit = LiveAudit(units if boot.audited else [], lambda: None)
         for unit in units:
             unit.subscribe(lambda event: _note_blocked(outcome, event))
         outcome.devices = {
@@ -202,12 +195,7 @@ def run(
             again = replace(boot, checks=boot.next_checks, next_checks=(), power_cut=False)
             _powered(guest, again, server, outcome, note)
         outcome.counts = machine.counts()
-    report = LogReport("live")
-    for audit in audits:
-        report.add(audit)
-    outcome.uses, outcome.window = report.uses, len(report.window)
-    outcome.audited = [str(each) for each in blamed(report)]
-    outcome.audited += [line for each in kept for line in each.findings]
+    outcome.audited, outcome.uses, outcome.window = audit.blame()
     return outcome
 
 

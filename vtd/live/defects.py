@@ -6,7 +6,7 @@ worth is nothing; so each says who should notice it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any, NamedTuple
 
 from devices.dma import READ, WRITE, AddressType, Completion, Request
@@ -283,3 +283,10 @@ DEFECTS: dict[str, Defect] = {
     ),
 }
 """What can be broken, by name."""
+
+
+def plant(names: Iterable[str], units: Collection[RemappingUnit]) -> None:
+    """Break each unit in all these ways."""
+    for name in names:
+        for unit in units:
+            DEFECTS[name].plant(unit)

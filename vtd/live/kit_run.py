@@ -23,7 +23,7 @@ from vtd.conformance.results import results_of
 from vtd.conformance.running import Collected, Form
 from vtd.conformance.running import run as run_image
 from vtd.live.boot import Boot, Outcome, Verdict
-from vtd.live.defects import DEFECTS
+from vtd.live.defects import plant
 from vtd.live.machine import LiveMachine
 from vtd.live.qemu import Qemu
 from vtd.live.qemu_arguments import qemu_arguments
@@ -92,9 +92,7 @@ def served(
     with ExitStack() as stack:
         assembly = assemble(read_machine(boot.machine), Options(caches=POLICIES[boot.caches]))
         machine = LiveMachine(assembly.platform, assembly.clock, note=note)
-        for name in boot.defects:
-            for unit in assembly.platform.units.values():
-                DEFECTS[name].plant(unit)
+        plant(boot.defects, assembly.platform.units.values())
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="vtd-live-")))
         server = Server(machine, folder, now)
         stack.callback(server.close)
