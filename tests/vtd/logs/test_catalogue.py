@@ -177,6 +177,10 @@ LINES = {
     " qi_flush_dev_iotlb+0xb1/0xd0": "does not answer",
     "RIP: 0010:qi_submit_sync+0x2c0/0x490": "does not answer",
     "RIP: 0010:__domain_mapping drivers/iommu/intel/iommu.c:1679 [inline]": "a trace",
+    "2026-11-29T11:15:54.283036Z vtd_switch_address_space Device 00:00.0 switching address space "
+    "(iommu enabled=0)": "vtd audit",
+    "77@1600000000.000001:vtd_iotlb_page_hit IOTLB page hit sid 0x28 iova 0xfffff000": "vtd audit",
+    "vtd_warn_ir_vector interrupt remapping: irte[0] vector 33 mismatch": "should not do",
     "idxd 0000:6a:01.0: No in-kernel DMA with PASID.": "PASIDs",
     "idxd 0000:6a:01.0: failed to enable SVA feature, turn off SVA mode": "PASIDs",
     "i915 0000:00:02.0: [drm] Disabling ppGTT for VT-d support": "works around",

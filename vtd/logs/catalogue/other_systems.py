@@ -391,6 +391,16 @@ _HYPERVISORS = (
         r"Performed IOTLB invalidation with different granularity",
         "the unit invalidated more than it was asked to, as it may",
     ),
+    notice(
+        "",
+        r"(?:^|[\s:])vtd_warn_\w+ ",
+        "QEMU's trace: its unit met what software should not do, as the line says",
+    ),
+    normal(
+        "",
+        r"(?:^|[\s:])vtd_\w+ ",
+        "QEMU's trace of its unit, which vtd audit and vtd trace read",
+    ),
     normal(
         "",
         r"vtd_iommu_translate|vtd_iova_to_\w+: detected",
