@@ -50,8 +50,12 @@ class FramesLeft:
                 self._since[about_interrupts] = self._stored.now
             self._on[about_interrupts] = on
             for place, (copy, _) in list(self._limbo.items()):
-                if not self._on[_is_about_interrupts(copy)]:
+                if not self.is_on(copy):
                     del self._limbo[place]
+
+    def is_on(self, copy: Copy) -> bool:
+        """Whether requests, or interrupts, go by what a copy is of."""
+        return self._on[_is_about_interrupts(copy)]
 
     def posted(self, entry: Word) -> None:
         """A unit has read this interrupt-remapping entry, which may lead to a descriptor."""
@@ -63,7 +67,7 @@ class FramesLeft:
 
         ``undrained``: the flag that is missing for requests under way, DR or DW.
         """
-        if copy.refused or not self._on[_is_about_interrupts(copy)]:
+        if copy.refused or not self.is_on(copy):
             return
         moves = ((each, self._left_by(copy, each)) for each in self._stored.changes(copy))
         changed, places = next((each for each in moves if each[1]), (None, ()))
@@ -140,8 +144,21 @@ class FramesLeft:
         """Nobody has them any more."""
         self._limbo.clear()
 
+    def _is_shared(self, page: Place, word: Word) -> bool:
+        """Whether a page is mapped a second time, and was when ``word`` ceased to lead there."""
+        changed_at = self._stored.changed_at(word) or 0
+        spaces = self._outdated.copies.iotlb.values()
+        others = (each for space in spaces for each in space.values() if not each.refused)
+        return any(
+            min(each.number, self._stored.there_since(each.words[-1])) < changed_at
+            for each in others
+            if _end_of(each) == page and self._outdated.harmful(each) is None
+        )
+
     def _used_again(self, place: Place, copy: Copy, changed: Change) -> None:
         word = changed.word
+        if copy.cache in PAGES and self._is_shared(place, word):
+            return
         if word.structure not in PAGING and self._outdated.lead_to(places_of(word, word.value)):
             return  # others go on with the same tables
         size, number = place

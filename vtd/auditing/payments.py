@@ -6,7 +6,7 @@ from devices.dma import InvalidationRequest
 from pagetables.bits import BitRecord
 from vtd.auditing.copies import Copy
 from vtd.auditing.domain_ids import DomainIds
-from vtd.auditing.frames_left import FramesLeft
+from vtd.auditing.frames_left import STRUCTURES, FramesLeft
 from vtd.auditing.outdated import Outdated
 from vtd.auditing.stored_words import LOOKUP, Change
 from vtd.auditing.waits import Waits
@@ -73,8 +73,8 @@ class Payments:
         self.wasteful += not needed
 
     def _refilled(self, copy: Copy) -> bool:
-        """Whether a unit may have a translation again at once, as nothing of it has changed."""
-        return copy.cache is CacheName.IOTLB and not copy.refused
+        """Whether a unit may have an entry again at once, as nothing of it has changed."""
+        return copy.cache in _OF_REQUESTS and not copy.refused and self._frames.is_on(copy)
 
     def _undrained(self, descriptor: BitRecord) -> str:
         """Which of DR and DW an iotlb_inv leaves out; others drain what they concern (6.5.4)."""
@@ -108,6 +108,10 @@ class Payments:
             if any(id(each.request) in still for each in pending):
                 copy.stays()
         self.answered()
+
+
+_OF_REQUESTS = (*STRUCTURES, CacheName.IOTLB)
+"""Caches whose entries know all that a request met, from the root on."""
 
 
 def _describe(descriptor: BitRecord) -> str:

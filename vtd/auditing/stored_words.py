@@ -119,6 +119,11 @@ class StoredWords:
         stamps = [self._stores[number][0] for number in _numbers(word) if number in self._stores]
         return max(stamps, default=None)
 
+    def there_since(self, word: Word) -> int:
+        """When software can have stored it last, at the latest; -1 for before all that was seen."""
+        changed_at = self.changed_at(word)
+        return self.filled(word.address >> 12)[0] if changed_at is None else changed_at
+
     def led_nowhere_since(self, word: Word, time: int) -> bool:
         """Whether a paging entry was not present for a while after a time."""
         return word.structure in PAGING and self._cleared.get(word.address >> 3, -1) > time

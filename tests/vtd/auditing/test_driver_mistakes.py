@@ -1176,7 +1176,113 @@ def _(mended: bool) -> Rig:
     return rig
 
 
+# Invalidated too soon
+
+
+@mistake("the context cache was invalidated before the entry was cleared", "cc_inv of 00:02.0")
+def _(mended: bool) -> Rig:
+    """Requests on their way may bring the entry back as long as it is what it was."""
+    rig, _ = legacy(did=7)
+    if not mended:
+        rig.cc(did=7)
+    rig.clear(legacy_context(), 16)
+    if mended:
+        rig.cc(did=7)
+    rig.iotlb(7)
+    rig.wait()
+    return rig
+
+
+@mistake("the PASID cache was invalidated before the entry was cleared", "pc_inv of domain 1")
+def _(mended: bool) -> Rig:
+    rig, _ = first_stage()
+    rig.port().read(0, 4, pasid=5)
+    if not mended:
+        rig.pc(1, 5)
+    rig.memory.write(PASIDS + 5 * 64, bytes(8))
+    if mended:
+        rig.pc(1, 5)
+    rig.pasid_iotlb(5)
+    rig.wait()
+    return rig
+
+
+@mistake("an interrupt entry was invalidated before it was cleared", "iec_inv of index 4")
+def _(mended: bool) -> Rig:
+    rig = interrupts(1)
+    if not mended:
+        rig.iec(INDEX)
+        rig.wait()
+    rig.clear(ENTRY, 16)
+    if mended:
+        rig.iec(INDEX)
+        rig.wait()
+    return rig
+
+
+@legal("what is invalidated while nothing is remapped does not come back before that begins")
+def _() -> Rig:
+    rig, table = legacy(did=7)
+    rig.unit.write_register(0x18, 4, rig.command.replace(te=False))
+    rig.cc(None)
+    rig.iotlb(None)
+    rig.wait()
+    table.unmap(0, 0x1000)
+    other_domain(rig)
+    rig.unit.write_register(0x18, 4, rig.command)
+    rig.port().read(0, 4)
+    return rig
+
+
 # Given away too early
+
+
+@legal("a page is mapped twice, one of the mappings goes, and the page stays in use")
+def _() -> Rig:
+    rig = Rig(LEGACY)
+    table = rig.second()
+    for address in (0, 0x8000):
+        table.map(address, DATA, 0x1000)
+    rig.context(ssptptr=table.root << 12)
+    rig.start()
+    for address in (0, 0x8000):
+        rig.port().read(address, 4)
+    table.unmap(0, 0x1000)
+    rig.iotlb(1, 0)
+    rig.memory.load(DATA, b"mine")
+    rig.wait()
+    return rig
+
+
+@legal("two domains have a page, one gives it up, and it stays in use")
+def _() -> Rig:
+    rig, _ = legacy()
+    other = rig.second()
+    other.map(0, DATA, 0x1000)
+    rig.context(NEIGHBOUR, ssptptr=other.root << 12, did=2)
+    rig.port(NEIGHBOUR).read(0, 4)
+    rig.clear(legacy_context(), 16)
+    rig.cc()
+    rig.iotlb(1)
+    rig.memory.load(DATA, b"mine")
+    rig.wait()
+    return rig
+
+
+@mistake("a page was mapped for another device before the wait", "the page at 0x400000")
+def _(mended: bool) -> Rig:
+    rig, table = legacy()
+    store(rig, leaf(rig, table, 0)[0], 0)
+    rig.iotlb(1, 0)
+    if mended:
+        rig.wait()
+    other = rig.second()
+    other.map(0, DATA, 0x1000)
+    rig.context(NEIGHBOUR, ssptptr=other.root << 12, did=2)
+    rig.port(NEIGHBOUR).read(0, 4)
+    rig.memory.load(DATA, b"of another")
+    rig.wait()
+    return rig
 
 
 def freed(rig: Rig, frame: int, mended: bool) -> Rig:
