@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from pagetables.ept import EXECUTE, READ, WRITE
 from pagetables.images import load_image
 from pagetables.memory import PhysicalMemory
-from pagetables.walk import Leaf, output
 from vtd.commands.images import Base, parse_address
 from vtd.commands.reading import read_bytes, read_text, unusable_input
 from vtd.commands.rendering.answer import CommandAnswer, Format, Output, show
@@ -28,8 +27,8 @@ from vtd.commands.show_guest import (
 from vtd.guest.x86.capabilities import REVISION, VMX_PROFILES, VmxCapabilities
 from vtd.guest.x86.dump import parse_dumps
 from vtd.guest.x86.entry import MSR_LOAD_RULE, RULES
-from vtd.guest.x86.ept import EptFaultError, ept_stage, examine, violation, walk_ept
-from vtd.guest.x86.exits import ExitReason, VmExit
+from vtd.guest.x86.ept import ept_stage
+from vtd.guest.x86.ept_explanation import explain_access
 from vtd.guest.x86.judgement import judge, with_ordinary
 from vtd.guest.x86.state_file import base_object, parse_states
 from vtd.guest.x86.state_file import profile as find_profile
@@ -203,31 +202,21 @@ def ept(
     with unusable_input(str(image)):
         load_image(memory, image, base=base)
     stage = ept_stage(pointer, capabilities, mode_based=mode_based)
-    steps = tuple(examine(memory, stage, gpa))
-    leaf: Leaf | None = None
-    need = RIGHTS[access]
-    try:
-        leaf = _, _, rights, _, _ = walk_ept(memory, stage, gpa)
-        exits = None if rights & need else _violation(stage, need, rights)
-    except EptFaultError as fault:
-        exits = VmExit(ExitReason.EPT_MISCONFIGURATION)
-        if fault.violation:
-            exits = _violation(stage, need, fault.rights)
-    physical = output(leaf, gpa) if leaf is not None and exits is None else None
+    steps, rights, physical, exits = explain_access(memory, stage, gpa, RIGHTS[access])
     row = {
         "gpa": hex(gpa),
         "eptp": hex(pointer),
         "access": access.value,
         "steps": [step_json(step) for step in steps],
         "physical": None if physical is None else hex(physical),
-        "rights": None if leaf is None else _rights(rights),
+        "rights": None if rights is None else _rights(rights),
         "exit_reason": None if exits is None else exits.reason,
         "qualification": None if exits is None else exits.qualification,
     }
     lines = [f"guest {access.value}s {gpa:#x}, EPTP {pointer:#x}", *map(step_line, steps)]
     if exits is not None:
         lines.append(f"  => {exits}")
-    elif leaf is not None:
+    elif rights is not None:
         lines.append(f"  => allowed: physical address {physical:#x}, {_rights(rights)}")
     show(CommandAnswer(row, [row], lines), format)
 
@@ -255,11 +244,6 @@ def vpd(
     show(CommandAnswer(document, [document], vpd_lines(fields, found)), format)
     if found:
         raise typer.Exit(1)
-
-
-def _violation(stage: Any, need: int, rights: int) -> VmExit:
-    qualification = violation(stage, need, rights, linear=True, final=True)
-    return VmExit(ExitReason.EPT_VIOLATION, int(qualification))
 
 
 def _rights(rights: int) -> str:
