@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -19,6 +20,14 @@ from vtd.unit.departures import QEMU, SPECIFICATION
 from vtd.unit.options import Options
 from vtd.unit.registers.capabilities import Capabilities
 from vtd.unit.unit import RemappingUnit
+
+DUMPS = ("dmar_translation_struct", "domain_translation_struct", "ir_translation_struct")
+_HEADING = re.compile(
+    rb"Root Table Address: 0x|(?:Remapped|Posted) Interrupt supported on IOMMU|\tIOVA_PFN\t|"
+    rb"Register Base Address: "
+)
+"""What one of the files of debugfs begins with."""
+START = 4096
 
 
 class Inspected(NamedTuple):
@@ -45,11 +54,26 @@ def open_debugfs(path: Path, *, as_specified: bool = False) -> Inspected | None:
     if (place / MANIFEST).exists():
         return None
     files = read_files(place)
+    if _lacks_registers(place, files):
+        raise DebugfsError(
+            "dumps of debugfs need iommu_regset beside them: give a folder with all files"
+        )
     if files is None or not is_debugfs(files.contents):
         return None
     units = dumped_units(files.contents)
     found = _named(units, name if place != path else None)
     return Inspected(_unit(found, _address_bits(files), as_specified), None)
+
+
+def _lacks_registers(place: Path, files: Files | None) -> bool:
+    """Whether this is a dump alone, or a folder of dumps without the registers of the units."""
+    if files is not None:
+        names = {name.rpartition("/")[2] for name in files.contents}
+        return not is_debugfs(files.contents) and not names.isdisjoint(DUMPS)
+    if not place.is_file():
+        return False
+    with place.open("rb") as stream:
+        return _HEADING.search(stream.read(START)) is not None
 
 
 def open_named_dumps(files: Files) -> Iterator[tuple[str, RemappingUnit]]:

@@ -326,6 +326,23 @@ def test_what_is_not_there_or_no_capture_is_named(tmp_path: Path) -> None:
     assert f"{tmp_path}: a folder without capture.json" in refused("mappings", str(tmp_path))
 
 
+@pytest.mark.parametrize(
+    ("name", "start"),
+    [
+        ("dmar_translation_struct", "IOMMU dmar1: Root Table Address: 0x104c3a000\n"),
+        ("ir_translation_struct", "Remapped Interrupt supported on IOMMU: dmar1\n"),
+        ("ir_translation_struct", "Posted Interrupt supported on IOMMU: dmar1\n"),
+        ("domain_translation_struct", "(B.D.F)\tIOVA_PFN\tPML5E\n"),
+    ],
+)
+def test_a_dump_without_registers_says_what_is_missing(
+    tmp_path: Path, name: str, start: str
+) -> None:
+    (tmp_path / name).write_text(start)
+    for place in (tmp_path, tmp_path / name):
+        assert "need iommu_regset beside them" in refused("irte", str(place))
+
+
 def test_a_capture_has_its_own_registers() -> None:
     assert "--root-table: " in refused("mappings", LEGACY, "--root-table", "0")
     assert "--cap: " in refused("irte", LEGACY, "--cap", "0", "--ecap", "0")

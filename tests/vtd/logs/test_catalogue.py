@@ -233,6 +233,28 @@ LINES = {
     "This system has a security vulnerability in the system I/O remapping hardware.": "errors",
     "SR-IOV cannot be used on this system as the PCI Express hardware does not support Access "
     "Control Services (ACS) at any root port.": "among them",
+    "qemu-system-x86_64: We need to set caching-mode=on for intel-iommu to enable device "
+    "assignment.": "as it is configured",
+    "qemu-system-x86_64: -device vfio-pci: device 01.00.0 requires caching mode": (
+        "as it is configured"
+    ),
+    "qemu-system-x86_64: -device intel-iommu: Intel Interrupt Remapping cannot work with "
+    "kernel-irqchip=on, please use 'split|off'.": "can't remap interrupts",
+    "qemu-system-x86_64: eim=on requires support on the KVM side(X2APIC_API, first shipped in "
+    "v4.7)": "can't remap interrupts",
+    "qemu-system-x86_64: Supported values for aw-bits are: 39, 48": "address width",
+    "error: unsupported configuration: IOMMU interrupt remapping requires split I/O APIC (ioapic "
+    "driver='qemu')": "can't remap interrupts",
+    "EAL: Expecting 'PA' IOVA mode but current mode is 'VA', not initializing": "of a kind",
+    "EAL: FATAL: Cannot use IOVA as 'VA' since physical addresses are not available": "of a kind",
+    "EAL: wrong dma mask size 48 (Max: 39)": "above what a device",
+    "EAL: alloc_pages_on_heap(): couldn't allocate memory due to IOVA exceeding limits of current "
+    "DMA mask": "above what a device",
+    "EAL:   IOMMU type 1 (Type 1) is supported": "DPDK looks",
+    "EAL:   IOMMU type 7 (sPAPR) is not supported": "DPDK looks",
+    "[DEBUG]  ACPI:    * DMAR": "coreboot",
+    "Kernel DMA Protection\tOff": "DMA_CTRL_PLATFORM_OPT_IN",
+    "Kernel DMA Protection\tOn": "keeps devices",
     "IOMMU group 13": "isolation group",
     "IOMMU Group 10 00:1f.0 ISA bridge [0601]: Intel Corporation": "isolation group",
     "0x453bc789bc08:[0x420019311797]VVTDLogDMARFault@vmkernel#nover+0x7b stack: 0x0": "ESXi",

@@ -318,6 +318,14 @@ _WINDOWS = (
         "device out of (2) a domain of a unit",
         "Windows and firmware updates; parameter 2 is the status",
     ),
+    notice(
+        "",
+        r"Kernel DMA Protection\s+Off",
+        "Windows does not keep devices that are plugged in out of memory: the table lacks "
+        "DMA_CTRL_PLATFORM_OPT_IN, or remapping is off",
+        "flags of the table: vtd dmar show; firmware setup: VT-d, DMA protection",
+    ),
+    normal("", r"Kernel DMA Protection\s+On", "Windows keeps devices to memory of their drivers"),
 )
 _ACRN = (
     problem(
@@ -380,6 +388,42 @@ _GENODE = (
     ),
 )
 _HYPERVISORS = (
+    problem(
+        "",
+        r"need to set caching-mode=on|requires caching mode|requires device IOTLB mode",
+        "QEMU hands no device to a guest behind its emulated unit as it is configured",
+        "-device intel-iommu,caching-mode=on (device-iotlb=on)",
+    ),
+    problem(
+        "",
+        r"Interrupt Remapping cannot work with kernel-irqchip=on|"
+        r"eim=on requires support on the KVM|eim=on cannot be selected without|requires split I/O APIC|"
+        r"eim requires interrupt remapping",
+        "QEMU's emulated unit can't remap interrupts as it is configured, so the machine does not "
+        "start",
+        "kernel-irqchip=split, intremap=on (libvirt: <ioapic driver='qemu'/>, intremap='on')",
+    ),
+    problem(
+        "",
+        r"Supported values for aw-bits",
+        "QEMU's emulated unit has no such address width, so the machine does not start",
+        "aw-bits=39 or 48",
+    ),
+    problem(
+        "",
+        r"Expecting '[PV]A' IOVA mode but|Cannot use IOVA as '[PV]A'",
+        "DPDK leaves out a device, or does not start: drivers need addresses of a kind that this "
+        "machine does not offer",
+        "--iova-mode; physical addresses need root, virtual ones a unit that is in use",
+    ),
+    problem(
+        "",
+        r"wrong dma mask size|IOVA exceeding limits of current DMA mask",
+        "DPDK's memory is at addresses above what a device or its unit reaches",
+        "CAP of the unit (MGAW, SAGAW): vtd caps; --iova-mode=pa",
+    ),
+    notice("", r"IOMMU type \d+ \([^)]*\) is not supported", "DPDK looks for what the kernel has"),
+    normal("", r"IOMMU type \d+ \([^)]*\) is supported", "DPDK looks for what the kernel has"),
     normal("", r"Faults records for drhd", "the fault records that follow are of this unit"),
     notice(
         "",
@@ -415,6 +459,7 @@ _HYPERVISORS = (
     normal("", r"DMAR:0x[0-9a-f]+ (?:FSTS|GSTS)", "NOVA prints registers of the unit"),
 )
 _FIRMWARE = (
+    normal("", r"ACPI: +\* DMAR$", "coreboot makes the table"),
     notice(
         "",
         r"VT-d PMR HOB not found|not enabling DMA protection",
