@@ -10,7 +10,15 @@ from typing import Annotated
 import typer
 
 from vtd.commands.dmar_output import FINDINGS, OutputFile, write_output
-from vtd.commands.reading import TableFile, read_table, read_tables, read_text, unusable_input
+from vtd.commands.reading import (
+    NO_DMAR_TABLE,
+    TableFile,
+    read_table,
+    read_tables,
+    read_text,
+    tell_doubts,
+    unusable_input,
+)
 from vtd.commands.rendering.answer import CommandAnswer, Format, Output, show
 from vtd.commands.rendering.picture import SvgFile, show_or_draw
 from vtd.commands.rendering.terminal import Verbatim
@@ -49,16 +57,18 @@ def show_command(
     tables = read_tables(file)
     if str(svg) == "-" and len(tables) > 1:
         raise typer.BadParameter(f"{len(tables)} tables need a file each", param_hint="--svg")
-    for number, (name, data) in enumerate(tables, 1):
+    for number, given in enumerate(tables, 1):
+        name = given.name
         with unusable_input(name):
-            table = Table.parse(data)
+            table = Table.parse(given.data)
+        tell_doubts(given, {NO_DMAR_TABLE})
         row = {"file": name, "decoded": decoded(table)}
         lines = offset_lines(table) if offsets else tree_lines(table, name)
         answer = CommandAnswer(row, [row], map(Verbatim, lines))
         picture = svg
         if svg is not None and number > 1:
             picture = svg.with_stem(f"{svg.stem}-{number}")
-        show_or_draw(answer, format, picture, partial(table_svg, table, validate(data), name))
+        show_or_draw(answer, format, picture, partial(table_svg, table, validate(given.data), name))
 
 
 def build_command(

@@ -122,6 +122,13 @@ def test_show_prints_the_tree_and_the_decoded_content() -> None:
     assert shown["decoded"] == MULTISEG.decoded
 
 
+def test_show_says_that_a_file_holds_no_dmar_table(tmp_path: Path) -> None:
+    (tmp_path / "IVRS").write_bytes(b"IVRS" + (48).to_bytes(4, "little") + bytes(40))
+    result = CliRunner().invoke(app, ["show", str(tmp_path / "IVRS")])
+    assert "signature is b'IVRS': this is no DMAR table" in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
 def test_show_with_offsets_lists_every_byte_once() -> None:
     malformed = [each.data for each in malformed_tables()[2::9]]
     for data in [*(known.data for known in [*KNOWN.values()][:20]), *malformed]:

@@ -397,7 +397,8 @@ _HYPERVISORS = (
     problem(
         "",
         r"Interrupt Remapping cannot work with kernel-irqchip=on|"
-        r"eim=on requires support on the KVM|eim=on cannot be selected without|requires split I/O APIC|"
+        r"eim=on requires support on the KVM|eim=on cannot be selected without|"
+        r"requires split I/O APIC|"
         r"eim requires interrupt remapping",
         "QEMU's emulated unit can't remap interrupts as it is configured, so the machine does not "
         "start",
