@@ -14,13 +14,14 @@ from xml.etree import ElementTree
 
 import typer
 
+from vtd.commands.command_group import command_group
 from vtd.commands.counted import counted
 from vtd.commands.extras import needing
 from vtd.commands.kit_machine import MachineOptions, TargetArgument, machine_of
 from vtd.commands.live_guest import ended_by_signals
 from vtd.commands.names import check_name
 from vtd.commands.option_groups import with_option_groups
-from vtd.commands.reading import UNUSABLE, unusable_input
+from vtd.commands.reading import unusable_input
 from vtd.commands.rendering.answer import CommandAnswer, Format, Output, show
 from vtd.commands.rendering.progress import StatusLine, shown_progress
 from vtd.commands.rendering.terminal import Verbatim
@@ -35,12 +36,7 @@ FOUND = 1
 """Exit code when a case failed, or fails that passed before."""
 
 
-app = typer.Typer(
-    help="Test the VT-d unit of a virtual machine monitor from inside a guest.",
-    invoke_without_command=True,
-    rich_markup_mode=None,
-    add_completion=False,
-)
+app = command_group("Test the VT-d unit of a virtual machine monitor from inside a guest.")
 
 OutputOption = Annotated[Path, typer.Option("--output", "-o", help="The file to write.")]
 
@@ -66,13 +62,6 @@ class ResetBy(StrEnum):
 
     SOFTWARE = "software"
     MACHINE = "machine"
-
-
-@app.callback()
-def conformance(context: typer.Context) -> None:
-    if context.invoked_subcommand is None:
-        typer.echo(context.get_help())
-        raise typer.Exit(UNUSABLE)
 
 
 @app.command()

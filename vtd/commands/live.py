@@ -14,6 +14,7 @@ from typing import Annotated
 
 import typer
 
+from vtd.commands.command_group import command_group
 from vtd.commands.counted import counted
 from vtd.commands.live_boot import boot
 from vtd.commands.live_fetch import fetch
@@ -51,19 +52,7 @@ _SIZE = re.compile(r"[1-9][0-9]*[MGT]")
 SHOWN_EVERY = 0.5
 """Seconds between two looks at the counters."""
 
-app = typer.Typer(
-    help="Boot an operating system on the units and devices of a machine description.",
-    invoke_without_command=True,
-    rich_markup_mode=None,
-    add_completion=False,
-)
-
-
-@app.callback()
-def live(context: typer.Context) -> None:
-    if context.invoked_subcommand is None:
-        typer.echo(context.get_help())
-        raise typer.Exit(UNUSABLE)
+app = command_group("Boot an operating system on the units and devices of a machine description.")
 
 
 app.command("boot")(boot)

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from vtd.commands.command_group import command_group
 from vtd.commands.counted import counted
 from vtd.commands.dmar_output import COLOURS, FINDINGS, OutputFile, write_output
 from vtd.commands.platform_files import PlatformFiles, Registers, read_platform
@@ -35,19 +36,7 @@ MachineFile = Annotated[
     str, typer.Argument(metavar="MACHINE.toml", help="A machine description; - is stdin.")
 ]
 
-app = typer.Typer(
-    help="Check and show a machine description, and write its DMAR table.",
-    invoke_without_command=True,
-    rich_markup_mode=None,
-    add_completion=False,
-)
-
-
-@app.callback()
-def machine(context: typer.Context) -> None:
-    if context.invoked_subcommand is None:
-        typer.echo(context.get_help())
-        raise typer.Exit(UNUSABLE)
+app = command_group("Check and show a machine description, and write its DMAR table.")
 
 
 def load_machine(file: str, options: Options | None = None) -> Assembly:

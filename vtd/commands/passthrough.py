@@ -9,6 +9,7 @@ from typing import Annotated, NamedTuple, NoReturn
 
 import typer
 
+from vtd.commands.command_group import command_group
 from vtd.commands.counted import counted
 from vtd.commands.dmar_output import FINDINGS
 from vtd.commands.machine import machine_errors
@@ -47,19 +48,7 @@ Dmar = Annotated[
     typer.Option(help="DMAR table of a real machine, or a collection of vtd collect."),
 ]
 
-app = typer.Typer(
-    help="Judge a passthrough plan, run it, and drill for what goes wrong.",
-    invoke_without_command=True,
-    rich_markup_mode=None,
-    add_completion=False,
-)
-
-
-@app.callback()
-def passthrough(context: typer.Context) -> None:
-    if context.invoked_subcommand is None:
-        typer.echo(context.get_help())
-        raise typer.Exit(UNUSABLE)
+app = command_group("Judge a passthrough plan, run it, and drill for what goes wrong.")
 
 
 class Design(NamedTuple):

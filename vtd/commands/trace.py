@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from vtd.commands.command_group import command_group
 from vtd.commands.counted import counted
 from vtd.commands.design_options import DesignCommand
 from vtd.commands.extras import needing
-from vtd.commands.reading import UNUSABLE, read_text, unusable_input
+from vtd.commands.reading import read_text, unusable_input
 from vtd.commands.rendering.answer import CommandAnswer, Format, Output, show
 from vtd.commands.rendering.progress import StatusLine
 from vtd.commands.trace_explain import explain
@@ -25,19 +26,7 @@ if TYPE_CHECKING:
 OutputTrace = Annotated[
     str, typer.Option("-o", "--output", help="File to write: JSON lines if .jsonl, else Parquet.")
 ]
-app = typer.Typer(
-    help="Make, convert and look at DMA traces.",
-    invoke_without_command=True,
-    rich_markup_mode=None,
-    add_completion=False,
-)
-
-
-@app.callback()
-def trace(context: typer.Context) -> None:
-    if context.invoked_subcommand is None:
-        typer.echo(context.get_help())
-        raise typer.Exit(UNUSABLE)
+app = command_group("Make, convert and look at DMA traces.")
 
 
 @app.command("convert")
