@@ -50,7 +50,7 @@ class Copy:
 
     __slots__ = (
         "cache", "domain_id", "doubtful", "early", "gone", "intact", "key", "kind", "number",
-        "older", "pasid", "place", "refused", "shift", "source_id", "start", "via", "words",
+        "older", "pasid", "place", "refused", "shift", "source_id", "start", "used", "via", "words",
     )  # fmt: skip
 
     def __init__(
@@ -89,13 +89,15 @@ class Copy:
         self.via: Word | None = None
         """The context or PASID entry through which a table was reached."""
         self.older: Copy | None = None
-        """One with the same key that was made before something changed."""
+        """One with the same key that was made before something changed, or used after that."""
         self.early = ""
         """The invalidation that covered it at a time when it could be made again."""
         self.intact = -1
         """As of which version of its words it is known to be what they say."""
         self.gone = False
         """Whether an invalidation has removed it."""
+        self.used = False
+        """Whether a request went by it when it was outdated."""
         self.doubtful = False
         """Whether the invalidation that covered it need not have been carried out (6.5.2.11)."""
 

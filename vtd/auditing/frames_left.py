@@ -148,11 +148,14 @@ class FramesLeft:
         """Whether a page is mapped a second time, and was when ``word`` ceased to lead there."""
         changed_at = self._stored.changed_at(word) or 0
         spaces = self._outdated.copies.iotlb.values()
-        others = (each for space in spaces for each in space.values() if not each.refused)
         return any(
             min(each.number, self._stored.there_since(each.words[-1])) < changed_at
-            for each in others
-            if _end_of(each) == page and self._outdated.harmful(each) is None
+            for space in spaces
+            for each in space.values()
+            if not each.refused
+            and each.words[-1].structure in PAGING  # not passed through
+            and _end_of(each) == page
+            and self._outdated.harmful(each) is None
         )
 
     def _used_again(self, place: Place, copy: Copy, changed: Change) -> None:

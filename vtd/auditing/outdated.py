@@ -38,12 +38,16 @@ class Outdated:
         self.read = read
 
     def put(self, copy: Copy) -> Copy:
-        """A copy takes the place of one with its key, or stands before it if that is outdated."""
+        """A copy takes the place of one with its key, or stands before it if that is owed for."""
         known = copy.place.get(copy.key)
-        if known is not None and known.words != copy.words and self.harmful(known) is not None:
+        if known is not None and (known.used or self._differs(known, copy)):
             copy.older = known
         copy.put()
         return copy
+
+    def _differs(self, known: Copy, copy: Copy) -> bool:
+        """Whether an outdated copy is not just replaced by the same again."""
+        return known.words != copy.words and self.harmful(known) is not None
 
     def harmful(self, copy: Copy) -> Change | None:
         """The first change for which an invalidation is owed, of the copy or an older one."""

@@ -77,6 +77,7 @@ class Uses:
 
     def note(self, copy: Copy, changed: Change, *, reuse: bool = False) -> None:
         """What a request goes by has changed; ``reuse``: its tags are another's now."""
+        copy.used = True
         key = copy.cache, copy.owner, changed.word
         known = self._uses.get(key)
         given_away = self._is_given_away(copy, changed)

@@ -27,14 +27,16 @@ from vtd.auditing.page_request_audit import Wrong
 from vtd.layouts.descriptors import PageGroupResponseDescriptor
 from vtd.layouts.entries import PasidTranslationType
 from vtd.layouts.interrupt_entries import RemappedIrte
-from vtd.unit.caching.policy import AGGRESSIVE
+from vtd.unit.caching.policy import AGGRESSIVE, POLICIES, CachePolicy
 
 DIRTY = 1 << 9
 MESSAGE = RemappableAddress.for_handle(5, shv=False)
 
 
-def second_stage(*, size: int = 0x1000, ssade: bool = False) -> tuple[Rig, TableBuilder]:
-    rig = Rig()
+def second_stage(
+    *, size: int = 0x1000, ssade: bool = False, caches: CachePolicy = AGGRESSIVE
+) -> tuple[Rig, TableBuilder]:
+    rig = Rig(caches=caches)
     table = rig.second()
     table.map(0, 0x20_0000 if size > 0x1000 else DATA, size)
     rig.context()
@@ -77,6 +79,19 @@ def test_a_use_is_in_the_window_if_the_invalidation_follows(paid: bool) -> None:
     kinds = [debt.kind for _, debt in rig.audit.judged()]
     assert kinds == [Kind.WINDOW if paid else Kind.MISSING]
     assert rig.silent is paid
+
+
+@pytest.mark.parametrize("caches", POLICIES.values(), ids=POLICIES)
+def test_rounds_of_dirty_flags_are_legal_whatever_a_unit_caches(caches: CachePolicy) -> None:
+    """A unit without caches sets the flag again before the invalidation that software owes."""
+    rig, table = second_stage(ssade=True, caches=caches)
+    for _ in range(3):
+        rig.port().write(0, b"1")
+        clear_dirty(rig, table)
+        rig.port().write(0, b"2")
+        rig.iotlb(1, 0, ih=True)
+        rig.wait()
+    assert rig.silent
 
 
 def test_an_invalidation_after_software_has_waited_is_too_late() -> None:
