@@ -111,6 +111,8 @@ PHRASES = (
     "pending fault",
     "fault info - 0x",
     "page request overflow",
+    ": assign (",
+    ": deassign (",
     "kernel dma protection",
     "wrong dma mask size",
     "eim=on ",

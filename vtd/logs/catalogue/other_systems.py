@@ -47,7 +47,7 @@ _XEN = (
             "be remapped", FIRMWARE),
     problem("", r"Compatibility Format Interrupts permitted|"
             r"Platform firmware does not support interrupt remapping|"
-            r"Interrupt Remapping (?:not enabled|disabled)|"
+            r"Interrupt [Rr]emapping (?:not enabled|disabled)|"
             r"[Ff]ailed to enable (?:Queued Invalidation|Interrupt Remapping)|"
             r"Queued invalidation is not enabled on IOMMU",
             "interrupt remapping is off, so assigned devices can raise any interrupt",
@@ -65,6 +65,10 @@ _XEN = (
             r"(?:map|unmap) [0-9a-f:.]+ failed|"
             r"cannot disable Queued Invalidation|no upstream bridge for|\[VT-D\].*unknown\(\d+\): ",
             "Xen could not set something up, named in the line", "Xen version; " + FIRMWARE),
+    problem("", r"\bd\d+: (?:de)?assign \(\S+\) (?:to \S+ )?failed",
+            "Xen could not hand a device to a domain, or take it back; the number is -ERRNO: 16 is "
+            "in use, 1 and 95 that a rule forbids it, 19 no such device",
+            "the lines before; xl dmesg; regions of the device: vtd dmar rmrr"),
     problem("", r"I/O virtualisation disabled",
             "Xen uses no IOMMU, so no device can be handed over safely",
             "earlier lines tell why; firmware setup: VT-d; iommu= of the command line"),
