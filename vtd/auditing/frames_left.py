@@ -70,13 +70,19 @@ class FramesLeft:
         if copy.refused or not self.is_on(copy):
             return
         moves = ((each, self._left_by(copy, each)) for each in self._stored.changes(copy))
-        changed, places = next((each for each in moves if each[1]), (None, ()))
-        if changed is None:
+        ends = [(changed, places) for changed, places in moves if places]
+        if not ends:
             return
+        changed, places = min(ends, key=lambda end: self._ended_at(end[0]))
         for place in places:
             self._is_left(place, copy, changed)
             if undrained and copy.cache is CacheName.IOTLB and changed.word.structure in PAGING:
                 self._undrained[place[1]] = copy, changed, undrained
+
+    def _ended_at(self, changed: Change) -> int:
+        """When software stored a change; if that was not seen, now."""
+        changed_at = self._stored.changed_at(changed.word)
+        return self._stored.now if changed_at is None else changed_at
 
     def _left_by(self, copy: Copy, changed: Change) -> set[Place]:
         """Where a copy led, and what it came from does not any more."""

@@ -1269,6 +1269,22 @@ def _() -> Rig:
     return rig
 
 
+@mistake("the pages of a process were freed before its PASID went", "the page at 0x400000")
+def _(mended: bool) -> Rig:
+    """What counts is when the page was first given up, not what followed."""
+    rig, table = first_stage()
+    rig.port().write(0, b"x", pasid=5)
+    if not mended:
+        table.unmap(0, 0x1000)
+        rig.memory.load(DATA, b"of another")
+    rig.memory.write(PASIDS + 5 * 64, bytes(8))
+    rig.pc(1, 5)
+    rig.pasid_iotlb(5)
+    rig.wait()
+    rig.memory.load(DATA, b"of another")
+    return rig
+
+
 @mistake("a page was mapped for another device before the wait", "the page at 0x400000")
 def _(mended: bool) -> Rig:
     rig, table = legacy()
