@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from vtd.commands.reading import UNUSABLE
+from vtd.commands.exit_codes import UNUSABLE
 
 
 def command_group(about: str) -> typer.Typer:

@@ -16,6 +16,7 @@ import typer
 
 from vtd.commands.command_group import command_group
 from vtd.commands.counted import counted
+from vtd.commands.exit_codes import FOUND
 from vtd.commands.extras import needing
 from vtd.commands.kit_machine import MachineOptions, TargetArgument, machine_of
 from vtd.commands.live_guest import ended_by_signals
@@ -31,9 +32,6 @@ if TYPE_CHECKING:
     from vtd.conformance.judgement import Judged
     from vtd.conformance.kit import Builder, Left
     from vtd.conformance.probe import Probe
-
-FOUND = 1
-"""Exit code when a case failed, or fails that passed before."""
 
 
 app = command_group("Test the VT-d unit of a virtual machine monitor from inside a guest.")

@@ -8,7 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from vtd.commands.dmar_output import COLOURS, FINDINGS, Level
+from vtd.commands.dmar_output import COLOURS, Level
+from vtd.commands.exit_codes import FOUND
 from vtd.commands.platform_files import MemoryMap, PlatformFiles, read_platform
 from vtd.commands.reading import (
     NO_DMAR_TABLE,
@@ -51,7 +52,7 @@ def scope_command(
     shown = ((name, _plain(value)) for name, value in answer.items())
     show(CommandAnswer(answer, [answer], (f"{name:8} {value}" for name, value in shown)), format)
     if answer["unit"] is None:
-        raise typer.Exit(FINDINGS)
+        raise typer.Exit(FOUND)
 
 
 def _plain(value: Any) -> str:
@@ -83,14 +84,14 @@ def rmrr_command(
     lines = lines or [f"no device has a reserved region{where}"]
     show(CommandAnswer(answers, answers, lines), format)
     if any(each.refused for each in found):
-        raise typer.Exit(FINDINGS)
+        raise typer.Exit(FOUND)
 
 
 def _dmar_table(file: str) -> Table:
     """The table of a file; ends the command if it is no DMAR table, of which it tells."""
     first = first_table(file)
     if tell_doubts(first, {NO_DMAR_TABLE}):
-        raise typer.Exit(FINDINGS)
+        raise typer.Exit(FOUND)
     return decoded(first)
 
 
@@ -140,7 +141,7 @@ def audit_command(
         show(CommandAnswer(rows, rows, map(_line, statements)), Format(format.value))
     worst = (SEVERITIES[each.verdict] for each in statements if each.verdict in SEVERITIES)
     if any(severity >= fail_on.severity for severity in worst):
-        raise typer.Exit(FINDINGS)
+        raise typer.Exit(FOUND)
 
 
 def _line(each: Statement) -> str:

@@ -11,8 +11,6 @@ import typer
 from vtd.commands.reading import unusable_input
 from vtd.severity import Severity
 
-FINDINGS = 1
-"""Exit code when something was found."""
 COLOURS = {Severity.ERROR: "red", Severity.WARNING: "yellow", Severity.INFO: "blue"}
 
 

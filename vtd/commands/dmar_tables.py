@@ -9,7 +9,8 @@ from typing import Annotated
 
 import typer
 
-from vtd.commands.dmar_output import FINDINGS, OutputFile, write_output
+from vtd.commands.dmar_output import OutputFile, write_output
+from vtd.commands.exit_codes import FOUND
 from vtd.commands.reading import (
     NO_DMAR_TABLE,
     TableFile,
@@ -116,4 +117,4 @@ def diff_command(
     rows = [change._asdict() for change in changes]
     show(CommandAnswer(rows, rows, map(str, changes)), format)
     if changes:
-        raise typer.Exit(FINDINGS)
+        raise typer.Exit(FOUND)

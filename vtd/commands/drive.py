@@ -10,16 +10,12 @@ from typing import Annotated
 import typer
 
 from vtd.commands.counted import counted
+from vtd.commands.exit_codes import FOUND, INTERRUPTED
 from vtd.commands.reading import unusable_input
 from vtd.commands.rendering.answer import CommandAnswer, Format, Output, show
 from vtd.fuzz.driver_protocol import driver_maker
 from vtd.fuzz.tried_driver import DriverFailure, try_driver
 from vtd.unit.registers.capabilities import PROFILES, unit_named
-
-FOUND = 1
-"""Exit code when the driver did something wrong."""
-INTERRUPTED = 130
-"""Exit code when somebody pressed Ctrl-C."""
 
 
 def drive(

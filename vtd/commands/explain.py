@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from vtd.commands.counted import counted
+from vtd.commands.exit_codes import FOUND
 from vtd.commands.platform_files import MemoryMap, PlatformFiles, read_platform
 from vtd.commands.reading import (
     Lspci,
@@ -70,7 +71,7 @@ def explain(
     rows = document["faults"] + document["messages"]
     show(CommandAnswer(document, rows, as_text(log, context)), format)
     if not log.is_clean:
-        raise typer.Exit(1)
+        raise typer.Exit(FOUND)
 
 
 def _read(file: str) -> Log:

@@ -8,11 +8,12 @@ from typing import Annotated
 
 import typer
 
+from vtd.commands.exit_codes import UNUSABLE
 from vtd.commands.extras import needing
 from vtd.commands.images import ImageOptions, InterruptTable, RootTable, open_image
 from vtd.commands.machine import load_machine
 from vtd.commands.option_groups import with_option_groups
-from vtd.commands.reading import UNUSABLE, unusable_input
+from vtd.commands.reading import unusable_input
 from vtd.exploring.places import Place, of_functions, of_machine, of_table
 from vtd.exploring.unit_places import UnitPlaces
 from vtd.recordings.capture import Capture

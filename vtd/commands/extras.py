@@ -8,7 +8,7 @@ from typing import NoReturn
 
 import typer
 
-from vtd.commands.reading import UNUSABLE
+from vtd.commands.exit_codes import UNUSABLE
 
 MISSING_EXTRA = (
     "vtd{0}: needs the {1} extra: in the clone, uv tool install '.[{1}]' or pip install '.[{1}]'"

@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vtd.commands.counted import counted
+from vtd.commands.exit_codes import FOUND, INTERRUPTED, UNUSABLE
 from vtd.commands.extras import needing
 from vtd.commands.kit_machine import open_guest
 from vtd.commands.names import check_name
-from vtd.commands.reading import UNUSABLE, unusable_input
+from vtd.commands.reading import unusable_input
 from vtd.commands.rendering.answer import CommandAnswer, Format, Output, show
 from vtd.commands.rendering.progress import StatusLine
 from vtd.commands.rendering.terminal import Verbatim
@@ -32,10 +33,6 @@ if TYPE_CHECKING:
     from vtd.fuzz.job import CampaignResult, Failure
 
 REASONS = {int(reason): reason for reason in FaultReason}
-FOUND = 1
-"""Exit code when a property does not hold."""
-INTERRUPTED = 130
-"""Exit code when somebody pressed Ctrl-C and nothing had been found."""
 
 
 def fuzz(

@@ -12,6 +12,7 @@ import typer
 from pagetables.ept import EXECUTE, READ, WRITE
 from pagetables.images import load_image
 from pagetables.memory import PhysicalMemory
+from vtd.commands.exit_codes import FOUND
 from vtd.commands.images import Base, parse_address
 from vtd.commands.reading import read_bytes, read_text, unusable_input
 from vtd.commands.rendering.answer import CommandAnswer, Format, Output, show
@@ -95,7 +96,7 @@ def vmcs(
         lines += (*([where] if where else ()), *field_lines(values), *judgement_lines(judged))
     show(CommandAnswer(rows, rows, lines), format)
     if broken:
-        raise typer.Exit(1)
+        raise typer.Exit(FOUND)
 
 
 def _read_vmcs(data: bytes) -> list[tuple[str, dict[str, int]]]:
@@ -155,7 +156,7 @@ def check(
     )
     show(CommandAnswer(rows[0] if single else rows, rows, lines), format)
     if not all(each.enters for each in checks):
-        raise typer.Exit(1)
+        raise typer.Exit(FOUND)
 
 
 @app.command()
@@ -243,7 +244,7 @@ def vpd(
     document = vpd_json(fields, found)
     show(CommandAnswer(document, [document], vpd_lines(fields, found)), format)
     if found:
-        raise typer.Exit(1)
+        raise typer.Exit(FOUND)
 
 
 def _rights(rights: int) -> str:

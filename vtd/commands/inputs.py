@@ -7,7 +7,8 @@ from contextlib import contextmanager
 
 import typer
 
-from vtd.commands.reading import UNUSABLE, unusable_input
+from vtd.commands.exit_codes import FOUND, UNUSABLE
+from vtd.commands.reading import unusable_input
 
 
 class Inputs:
@@ -34,4 +35,4 @@ class Inputs:
         Nothing happens otherwise.
         """
         if self.unusable or found:
-            raise typer.Exit(UNUSABLE if self.unusable else 1)
+            raise typer.Exit(UNUSABLE if self.unusable else FOUND)

@@ -16,6 +16,7 @@ import typer
 
 from vtd.commands.command_group import command_group
 from vtd.commands.counted import counted
+from vtd.commands.exit_codes import FOUND, UNUSABLE
 from vtd.commands.live_boot import boot
 from vtd.commands.live_fetch import fetch
 from vtd.commands.live_guest import (
@@ -28,7 +29,7 @@ from vtd.commands.live_guest import (
 )
 from vtd.commands.live_matrix import matrix
 from vtd.commands.machine import MachineFile, load_machine
-from vtd.commands.reading import UNUSABLE, unusable_input
+from vtd.commands.reading import unusable_input
 from vtd.commands.rendering.answer import CommandAnswer, Format, Output, show
 from vtd.commands.rendering.progress import StatusLine
 from vtd.commands.rendering.terminal import Verbatim
@@ -43,8 +44,6 @@ from vtd.recordings.live_recorder import LiveRecorder
 from vtd.unit.caching.policy import POLICIES
 from vtd.unit.options import Options
 
-FOUND = 1
-"""Exit code when the audit found something."""
 TABLE = "dmar.bin"
 """The file beside the sockets with the DMAR table."""
 _SIZE = re.compile(r"[1-9][0-9]*[MGT]")

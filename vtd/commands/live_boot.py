@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from vtd.commands.counted import counted
+from vtd.commands.exit_codes import FOUND
 from vtd.commands.live_guest import (
     BreakOption,
     BusyboxOption,
@@ -35,8 +36,6 @@ from vtd.logs.causes import cause_of
 from vtd.machine.assembly import assemble
 from vtd.machine.description import read_machine
 
-FOUND = 1
-"""Exit code when something is wrong."""
 DEFAULT_MACHINE = unit() + DEVICES
 SHOWN = 40
 """Fault lines that are listed before the rest is only counted."""

@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from vtd.commands.counted import counted
+from vtd.commands.exit_codes import FOUND
 from vtd.commands.extras import needing
 from vtd.commands.live_guest import (
     BusyboxOption,
@@ -29,8 +30,6 @@ from vtd.live.matrix import KIT, Result, Verdict, boot_cell, chosen, read_result
 from vtd.live.qemu import Qemu, find_qemu
 from vtd.live.random_capabilities import random_cells
 
-FOUND = 1
-"""Exit code when a cell failed."""
 SHOWN = 3
 """Findings of a cell that are listed."""
 

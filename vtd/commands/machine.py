@@ -11,16 +11,10 @@ import typer
 
 from vtd.commands.command_group import command_group
 from vtd.commands.counted import counted
-from vtd.commands.dmar_output import COLOURS, FINDINGS, OutputFile, write_output
+from vtd.commands.dmar_output import COLOURS, OutputFile, write_output
+from vtd.commands.exit_codes import FOUND, UNUSABLE
 from vtd.commands.platform_files import PlatformFiles, Registers, read_platform
-from vtd.commands.reading import (
-    UNUSABLE,
-    holds_table,
-    read_pci_tree,
-    read_table,
-    read_text,
-    unusable_input,
-)
+from vtd.commands.reading import holds_table, read_pci_tree, read_table, read_text, unusable_input
 from vtd.commands.rendering.answer import CommandAnswer, Format, Output, show
 from vtd.commands.rendering.terminal import styled
 from vtd.dmar.rules import Finding, Severity, validate
@@ -76,7 +70,7 @@ def check(file: MachineFile, format: Output = Format.TEXT) -> None:
     ]
     show(CommandAnswer(rows, rows, _finding_lines(assembly, findings)), format)
     if any(each.severity >= Severity.WARNING for each in findings):
-        raise typer.Exit(FINDINGS)
+        raise typer.Exit(FOUND)
 
 
 def _finding_lines(assembly: Assembly, findings: list[Finding]) -> Iterator[str]:

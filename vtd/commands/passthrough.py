@@ -11,10 +11,10 @@ import typer
 
 from vtd.commands.command_group import command_group
 from vtd.commands.counted import counted
-from vtd.commands.dmar_output import FINDINGS
+from vtd.commands.exit_codes import FOUND, UNUSABLE
 from vtd.commands.machine import machine_errors
 from vtd.commands.platform_files import MemoryMap, PlatformFiles, Registers, read_platform
-from vtd.commands.reading import UNUSABLE, Lspci, read_table, read_text, unusable_input
+from vtd.commands.reading import Lspci, read_table, read_text, unusable_input
 from vtd.commands.rendering.answer import CommandAnswer, Format, Output, show
 from vtd.commands.rendering.picture import SvgFile, show_or_draw
 from vtd.host.attempts import Reach, try_everything
@@ -127,7 +127,7 @@ def plan_command(
                 typer.echo(f"vtd: {name}:{line} {each.subject}: {each.text}", err=True)
         raise typer.Exit(UNUSABLE)
     if not judgement.works or judgement.undecided:
-        raise typer.Exit(FINDINGS)
+        raise typer.Exit(FOUND)
 
 
 def _lines(judgement: Judgement, better: Nearest | None, around: Surroundings) -> Iterator[str]:
@@ -190,7 +190,7 @@ def run_command(
     document = {"isolated": isolated, "devices": rows, "findings": findings}
     show(CommandAnswer(document, rows, _run_lines(reach, work, findings)), format)
     if findings or not isolated:
-        raise typer.Exit(FINDINGS)
+        raise typer.Exit(FOUND)
 
 
 def _options(iotlb: str) -> Options:
@@ -290,7 +290,7 @@ def drill_command(
     rows = [_drill_row(with_guard, without) for with_guard, without in played]
     show(CommandAnswer(rows, rows, _drill_lines(played)), format)
     if not all(with_guard.green and not without.green for with_guard, without in played):
-        raise typer.Exit(FINDINGS)
+        raise typer.Exit(FOUND)
 
 
 def _drill_row(with_guard: DrillResult, without: DrillResult) -> dict[str, object]:

@@ -15,6 +15,7 @@ from typing import Annotated, BinaryIO, NamedTuple
 
 import typer
 
+from vtd.commands.exit_codes import UNUSABLE
 from vtd.dmar.inputs import Found, find_tables
 from vtd.dmar.listing import parse_pci_tree
 from vtd.dmar.listing.sysfs import is_sysfs, sysfs_functions
@@ -25,8 +26,6 @@ from vtd.dmar.table import Table, TableError
 from vtd.inspection import collection
 from vtd.inspection.collection import Files, is_archive, read_archive, read_folder
 
-UNUSABLE = 2
-"""Exit code for wrong use and unusable input."""
 DOUBTFUL = frozenset({"DMAR-H02", "DMAR-H03", "DMAR-H14"})
 """Rules that what is not a whole table, or a hidden one, breaks."""
 NO_DMAR_TABLE = "DMAR-H01"

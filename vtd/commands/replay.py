@@ -10,11 +10,11 @@ from typing import Annotated
 import typer
 
 from vtd.commands.counted import counted
+from vtd.commands.exit_codes import UNUSABLE
 from vtd.commands.extras import needing
 from vtd.commands.images import ChosenDepartures
 from vtd.commands.inputs import Inputs
 from vtd.commands.kit_machine import open_guest
-from vtd.commands.reading import UNUSABLE
 from vtd.commands.rendering.answer import CommandAnswer, Format, Output, show
 from vtd.commands.rendering.progress import shown_progress
 from vtd.commands.show_walk import walk_lines

@@ -8,6 +8,7 @@ import typer
 
 from devices.dma import READ, WRITE, AddressType, NoWrite, Request
 from devices.source_id import SourceId
+from vtd.commands.exit_codes import UNUSABLE
 from vtd.commands.images import (
     Image,
     ImageOptions,
@@ -17,7 +18,7 @@ from vtd.commands.images import (
     parse_number,
 )
 from vtd.commands.option_groups import with_option_groups
-from vtd.commands.reading import UNUSABLE, unusable_input
+from vtd.commands.reading import unusable_input
 from vtd.commands.rendering.answer import CommandAnswer, Format, Output
 from vtd.commands.rendering.picture import SvgFile, show_or_draw
 from vtd.commands.show_walk import walk_lines
