@@ -11,7 +11,15 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from vtd.live.boot import Boot
-from vtd.live.linux_faults import ADDRESS_ZERO, ALIAS, HINT, RESERVED_AW, UNALIGNED, LinuxFault
+from vtd.live.linux_faults import (
+    ADDRESS_ZERO,
+    ALIAS,
+    HINT,
+    RESERVED_AW,
+    UNALIGNED,
+    UNDRAINED,
+    LinuxFault,
+)
 from vtd.live.machine_parts import (
     accelerator,
     bridge,
@@ -298,6 +306,7 @@ USES = (
         append=f"{SCALABLE} setcpuid=movdir64b",
         checks=("units", "nvme", "sva"),
         interrupts_remapped=True,
+        expect={"7.2": UNDRAINED},
     ),
     _cell(
         "collect",

@@ -56,6 +56,14 @@ ADDRESS_ZERO = LinuxFault(
     re.compile(r"vfio (?:high addresses|churn)|missing page-selective iotlb_inv|used after"),
     re.compile(r"the device does not find at 0 what is mapped there"),
 )
+UNDRAINED = LinuxFault(
+    "page-requests-not-drained",
+    "7.2 clears the present bit of a PASID entry before it asks whether to leave FPD set there, "
+    "which tells a later call to drain: a process that ends gives its PASID away without a wait "
+    "descriptor with PD (7.11)",
+    re.compile(r"page requests of .* before a wait descriptor drained them"),
+    re.compile(r"page requests of .* before a wait descriptor drained them"),
+)
 TOP_TABLE = LinuxFault(
     "top-table-size",
     "7.2 works out a negative size of the top table with SAGAW bit 3 and a MGAW of 39 to 42 bits",

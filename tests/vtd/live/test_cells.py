@@ -3,10 +3,11 @@
 import pytest
 
 from devices.source_id import Bdf
+from vtd.auditing.page_request_audit import PageRequestFinding, Wrong
 from vtd.live.cells import CONTROLS, KIT_CONTROLS, Cell, all_cells
 from vtd.live.defects import DEFECTS
 from vtd.live.initramfs import known_checks
-from vtd.live.linux_faults import ADDRESS_ZERO, ALIAS, HINT, RESERVED_AW, UNALIGNED
+from vtd.live.linux_faults import ADDRESS_ZERO, ALIAS, HINT, RESERVED_AW, UNALIGNED, UNDRAINED
 from vtd.live.random_capabilities import LIES, random_cell, random_cells
 from vtd.machine.assembly import assemble
 from vtd.machine.description import read_machine
@@ -62,6 +63,11 @@ def test_linux_faults_are_expected_where_they_are_known() -> None:
     assert expected("no-queue-small-mask", "7.2.12") is HINT
     assert expected("no-queue-small-mask", "6.1.0") is None
     assert expected("no-queue-caching-mode", "6.1.0") is ADDRESS_ZERO
+    assert expected("sva", "7.2.12") is UNDRAINED
+    assert expected("sva", "6.1.0") is None
+    undrained = PageRequestFinding(Wrong.IN_FLIGHT, 0x40, 2, 0)
+    assert UNDRAINED.shows.search(str(undrained))
+    assert UNDRAINED.proof.search(str(undrained))
     assert UNALIGNED.shows.search("check vfio unaligned unmap: the device reads 0x70004000")
 
 

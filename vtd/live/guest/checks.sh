@@ -293,9 +293,14 @@ check_sva() {
 	done
 	echo dsa0 >/sys/bus/dsa/drivers/idxd/bind || { failed "sva" "device: $(dmesg | tail -1)"; return; }
 	echo wq0.0 >/sys/bus/dsa/drivers/user/bind || { failed "sva" "queue: $(dmesg | tail -1)"; return; }
+	others=
 	for turn in first second; do
 		$CHECKS sva /dev/dsa/wq0.0 "${1:-3}" || failed "sva" "$turn process"
+		for _ in 1 2 3 4; do # which take the tables of the first, so that the second has others
+			sleep 1000 & others="$others $!"
+		done
 	done
+	kill $others
 	echo wq0.0 >/sys/bus/dsa/drivers/user/unbind
 	echo dsa0 >/sys/bus/dsa/drivers/idxd/unbind
 }
