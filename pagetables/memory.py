@@ -22,6 +22,7 @@ FRAME_SIZE = 1 << FRAME_SHIFT
 OFFSET = FRAME_SIZE - 1
 """The bits of an address that say where in its frame it is."""
 ADDRESS_WIDTH = 52
+CACHE_LINE = 64
 
 Frame: TypeAlias = "array[int] | memoryview"
 """An array where frames are made here, a view where they are mapped."""
@@ -170,7 +171,44 @@ class _Frames(dict[int, Frame]):
         return frame
 
 
-class _Stores(dict[int, memoryview]):
+class _SharedBytes:
+    """The bytes of a mapped frame, which others poll and change at the same time.
+
+    A copy may store bytes twice, the second time over what a reader has answered by then. So what
+    is no longer than a cache line is stored by single accesses. A reader finds a whole record where
+    it waits for the last bytes of up to 16 (a completion queue entry, a descriptor) or for the
+    first bytes of more (the completion record of a work queue).
+    """
+
+    def __init__(self, view: memoryview) -> None:
+        self._bytes = view
+        self._by_size = {1: view, 2: view.cast("H"), 4: view.cast("I"), 8: view.cast("Q")}
+
+    def __getitem__(self, span: slice) -> memoryview:
+        return self._bytes[span]
+
+    def __setitem__(self, span: slice, data: bytes) -> None:
+        start, length = span.start, len(data)
+        if length > CACHE_LINE:
+            self._bytes[span] = data
+            return
+        parts, at = [], 0
+        while at < length:
+            size = min(_alignment(start + at), 1 << (length - at).bit_length() - 1)
+            parts.append((at, size))
+            at += size
+        if length > 16:
+            parts.append(parts.pop(0))
+        for at, size in parts:
+            value = int.from_bytes(data[at : at + size], "little")
+            self._by_size[size][(start + at) // size] = value
+
+
+Store: TypeAlias = "memoryview | _SharedBytes"
+"""The bytes of a frame that may be written in place."""
+
+
+class _Stores(dict[int, Store]):
     """Bytes of the frames that may be written in place; others are first made so, or refused."""
 
     def __init__(self, backing: _Backing, frames: _Frames) -> None:
@@ -181,16 +219,16 @@ class _Stores(dict[int, memoryview]):
         """Frames that only this memory has, written or loaded since they were last shared."""
         self.movers: list[Mover] = []
 
-    def __missing__(self, number: int) -> memoryview:
+    def __missing__(self, number: int) -> Store:
         region = self._backing.region(number)
         if region.read_only:
             raise BusError(number << FRAME_SHIFT, "read-only memory")
         store = self[number] = (
-            self.own(number) if region.backing is None else _mapped(region, number)
+            self.own(number) if region.backing is None else _SharedBytes(_mapped(region, number))
         )
         return store
 
-    def loadable(self, number: int) -> memoryview:
+    def loadable(self, number: int) -> Store:
         """The bytes of a frame for a loader, who may write to anonymous read-only regions."""
         region = self._backing.region(number)
         if region.read_only and region.backing is None:
@@ -533,13 +571,18 @@ def _outside(region: Region, start: int, end: int) -> Iterator[Region]:
             yield replace(region, start=first, end=last, backing=backing)
 
 
+def _alignment(offset: int) -> int:
+    """The largest power of two up to 8 that ``offset`` is a multiple of."""
+    return offset & -offset & 7 or 8
+
+
 def _mapped(region: Region, number: int) -> memoryview:
     assert region.backing is not None
     offset = (number << FRAME_SHIFT) - region.start
     return region.backing[offset : offset + FRAME_SIZE]
 
 
-def _store(address: int, data: bytes, find: Callable[[int], memoryview]) -> None:
+def _store(address: int, data: bytes, find: Callable[[int], Store]) -> None:
     """Store ``data`` frame by frame, after all frames were found."""
     parts = []
     done = 0

@@ -6,6 +6,7 @@ import copy
 import importlib.util
 import os
 import pickle
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -372,6 +373,70 @@ def test_a_mapped_region_is_the_memory_of_the_file(shared_file: int) -> None:
     assert state == {}
     memory.restore(state)
     assert memory.read(START, 5) == b"again"
+
+
+POLLED = """
+import mmap, os, signal, sys
+from pagetables.memory import PhysicalMemory
+
+at, size, polled, rounds = map(int, sys.argv[1:])
+file = os.memfd_create("shared")
+os.truncate(file, 8192)
+view = memoryview(mmap.mmap(file, 8192))
+answered = view[4096:].cast("Q")
+reader = os.fork()
+if not reader:
+    for number in range(1, rounds + 1):
+        value = number % 255 + 1
+        while not view[at + polled]:
+            os.sched_yield()
+        whole = view[at : at + size].tobytes()
+        view[at : at + size] = bytes(size)
+        if whole != bytes([value]) * size:
+            answered[0] = rounds
+            os._exit(1)
+        answered[0] = number
+    os._exit(0)
+memory = PhysicalMemory()
+memory.map_region(0, file, 0, 8192)
+signal.signal(signal.SIGALRM, lambda *_: None)
+signal.setitimer(signal.ITIMER_REAL, 5e-5, 5e-5)
+for number in range(1, rounds + 1):
+    memory.write(at, bytes([number % 255 + 1]) * size)
+    while answered[0] < number:
+        os.sched_yield()
+signal.setitimer(signal.ITIMER_REAL, 0)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(reader, 0)[1]))
+"""
+"""A process polls one byte of a record, looks at all of it then, and clears it.
+
+It ends with 1 where the record is not whole, or is one that it has cleared already. Whoever writes
+the records is interrupted all the time.
+"""
+
+
+@pytest.mark.parametrize(
+    ("at", "size", "polled"),
+    [(64, 1, 0), (66, 2, 0), (68, 4, 0), (72, 8, 0), (80, 16, 15), (96, 32, 0), (128, 64, 0)],
+)
+def test_who_polls_a_record_in_shared_memory_sees_it_whole_and_once(
+    at: int, size: int, polled: int
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", POLLED, *map(str, (at, size, polled, 50_000))],
+        check=False,
+    )
+    assert done.returncode == 0
+
+
+@given(st.integers(0, FRAME + 80), st.binary(max_size=80))
+def test_stores_to_shared_memory_are_made_as_everywhere_else(at: int, data: bytes) -> None:
+    with tempfile.TemporaryFile() as file:
+        file.truncate(2 * FRAME)
+        memory = PhysicalMemory()
+        memory.map_region(0, file.fileno(), 0, 2 * FRAME)
+        memory.write(at, data)
+        assert memory.read(0, 2 * FRAME) == bytes(at) + data + bytes(2 * FRAME - at - len(data))
 
 
 def test_a_region_mapped_read_only_can_not_be_written(shared_file: int) -> None:
