@@ -55,9 +55,9 @@ def normal(versions: str, pattern: str, meaning: str) -> Message:
     return _message(Weight.NORMAL, versions, pattern, meaning, "")
 
 
-_NUMBER = re.compile(r"[0-9][0-9a-f]*")
+_NUMBER = re.compile(r"(?<=0x)[0-9a-f]+|[0-9][0-9a-f]*")
 _TELLING = (
-    *("ffff", "address 0", "dma_map(", "DmaMap(", "DMA remapping, error", "(os error"),
+    *("address 0", "dma_map(", "DmaMap(", "DMA remapping, error", "(os error"),
     *("heck was: 0x", "Arg1: ", "x2apic_opt_out:"),
 )
 """Where one of these is in a line, its numbers can make it another message."""
