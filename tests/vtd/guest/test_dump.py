@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import textwrap
 from collections.abc import Callable
 
 import pytest
@@ -50,23 +52,44 @@ PREFIXES: dict[str, Callable[[str], str]] = {
 }
 
 
+def bare_lines(text: str) -> list[str]:
+    """The lines of a dump without what its form puts before them."""
+    return [
+        line.partition("kvm_intel: ")[2] or line.removeprefix("(XEN) ")
+        for line in text.splitlines()
+    ]
+
+
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("prefix", PREFIXES)
 def test_what_logs_put_before_a_line_does_not_matter(form: str, prefix: str) -> None:
     text = FORMS[form](state_of(EVERYTHING, guest_cr3=1 << 63))
-    bare = [line.partition("kvm_intel: ")[2] or line.removeprefix("(XEN) ")
-            for line in text.splitlines()]  # fmt: skip
     (expected,) = parse_dumps(text)
-    (dump,) = parse_dumps("\n".join(map(PREFIXES[prefix], bare)))
+    (dump,) = parse_dumps("\n".join(map(PREFIXES[prefix], bare_lines(text))))
     assert dump == expected
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_lines_that_a_mail_has_wrapped_are_put_together(form: str) -> None:
+@pytest.mark.parametrize("prefix", PREFIXES)
+@given(width=st.integers(40, 90))
+def test_lines_that_a_mail_has_wrapped_are_put_together(form: str, prefix: str, width: int) -> None:
     text = FORMS[form](state_of(EVERYTHING))
-    wrapped = text.replace(", gh_mask", ", \ngh_mask").replace("  RIP = ", "  RIP = \n")
-    (dump,), (expected,) = parse_dumps(wrapped), parse_dumps(text)
+    lines = []
+    for line in bare_lines(text):
+        first, *rest = textwrap.wrap(line, width)
+        lines += [PREFIXES[prefix](first), *rest]
+    (dump,), (expected,) = parse_dumps("\n".join(lines)), parse_dumps(text)
     assert dump.values == expected.values
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_what_is_cut_off_a_row_is_not_taken_from_the_next(form: str) -> None:
+    text = FORMS[form](state_of(EVERYTHING))
+    cut = re.sub(r"^(.*\bDS: .*) .*$", r"\1", text, flags=re.MULTILINE)
+    (dump,), (expected,) = parse_dumps(cut), parse_dumps(text)
+    assert expected.values.keys() - dump.values.keys() == {
+        f"guest_ds_{part}" for part in ("selector", "access_rights", "limit", "base")
+    }
 
 
 def test_xen_says_where_efer_is_from() -> None:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from vtd.guest.x86.fields import BY_NAME
 
-HEX = r"(?:0x)?([0-9a-fA-F]+)"
+HEX = r"(?:0x)?([0-9a-fA-F]+)\b"
 
 
 class DumpError(ValueError):
@@ -140,18 +140,12 @@ NEEDED = {
 def parse_dumps(text: str) -> list[Dump]:
     """The dumps in a log; DumpError if there is none, or one is cut."""
     dumps: list[Dump] = []
-    section: str | None = None
-    for number, stripped in _lines(text):
-        heading = next((name for mark, name in SECTIONS.items() if mark in stripped), None)
-        if heading is not None:
-            section = heading
-            if section == "guest":
-                dumps.append(Dump(number, {}))
-            elif not dumps:
-                raise DumpError(f"line {number}: {section} state without guest state: cut")
-            continue
-        if section is not None and dumps:
-            dumps[-1].values.update(_values(section, stripped, number))
+    for number, section, said in _sections(text):
+        if section == "guest":
+            dumps.append(Dump(number, {}))
+        elif not dumps:
+            raise DumpError(f"line {number}: {section} state without guest state: cut")
+        dumps[-1].values.update(_values(section, said, number))
     if not dumps:
         vmcb = ("VMCB" in text and ": it has AMD's VMCB") or ""
         raise DumpError(f"no VMCS dump of KVM or Xen (no line {next(iter(SECTIONS))!r}){vmcb}")
@@ -160,19 +154,26 @@ def parse_dumps(text: str) -> list[Dump]:
     return dumps
 
 
-def _lines(text: str) -> Iterator[tuple[int, str]]:
-    """Lines without what a log puts before them, those that a mail has wrapped put together."""
-    begun = ""
+def _sections(text: str) -> Iterator[tuple[int, str, str]]:
+    """Where each section begins, its name, and what it says in one line: a mail wraps lines."""
+    begun: tuple[int, str, list[str]] | None = None
     for number, line in enumerate(text.splitlines(), 1):
-        stripped = _PREFIX.sub("", line.lstrip("> ")).strip()
-        whole = f"{begun} {stripped}".strip()
-        yield number, whole
-        begun = whole if stripped.endswith((",", "=")) else ""
+        said = _PREFIX.sub("", line.lstrip("> ")).strip()
+        heading = next((name for mark, name in SECTIONS.items() if mark in said), None)
+        if heading is None:
+            if begun:
+                begun[2].append(said)
+            continue
+        if begun:
+            yield begun[0], begun[1], " ".join(begun[2])
+        begun = number, heading, []
+    if begun:
+        yield begun[0], begun[1], " ".join(begun[2])
 
 
-def _values(section: str, line: str, number: int) -> Iterator[tuple[str, int]]:
+def _values(section: str, said: str, number: int) -> Iterator[tuple[str, int]]:
     for pattern, names in _PATTERNS[section]:
-        match = pattern.search(line)
+        match = pattern.search(said)
         if match is None:
             continue
         for name, digits in zip(names, match.groups(), strict=True):
