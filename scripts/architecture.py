@@ -1,4 +1,4 @@
-"""Draw who imports whom into docs/architecture.svg: ``python -m scripts.architecture``.
+"""The picture of who imports whom.
 
 Packages stand above what they import, so every curve leads down. One that a longer way through
 others implies is left out.
@@ -6,7 +6,6 @@ others implies is left out.
 
 from __future__ import annotations
 
-import argparse
 import ast
 from functools import cache
 from pathlib import Path
@@ -16,7 +15,6 @@ import grimp
 from vtd.pictures.canvas import CHARACTER, Canvas, Tone, clipped
 
 ROOT = Path(__file__).resolve().parents[1]
-PICTURE = ROOT / "docs" / "architecture.svg"
 TOP = ("scripts", "vtd", "devices", "pagetables")
 OPENED = ("vtd", "vtd.unit")
 """Packages that are drawn as a frame around what is in them."""
@@ -106,14 +104,3 @@ def picture() -> str:
             reach=WIDTH + reach * 3 / 4,
         )
     return f"{canvas.svg('Packages of the project, each above what it imports')}\n"
-
-
-def main() -> None:
-    """Draw the picture anew."""
-    argparse.ArgumentParser(description=__doc__).parse_args()
-    PICTURE.write_text(picture())
-    print(f"{PICTURE.name} drawn")
-
-
-if __name__ == "__main__":
-    main()

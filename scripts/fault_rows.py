@@ -1,8 +1,7 @@
-"""Write the page of fault conditions and tests that meet them: ``python -m scripts.fault_rows``."""
+"""The page of fault conditions and tests that meet them."""
 
 from __future__ import annotations
 
-import argparse
 import ast
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
@@ -11,10 +10,9 @@ from typing import NamedTuple
 
 from scripts.sections import ROOT, TESTS, marks
 
-PAGE = ROOT / "docs" / "fault-conditions.md"
 HEAD = """# Fault conditions and the tests that meet them
 
-This page is written by `python -m scripts.fault_rows`, from the cases of parametrized tests, the
+This page is written by `python -m scripts.pages`, from the cases of parametrized tests, the
 marker `fault` of others, and the list `tests/fault_rows.txt`: a line for each row of Tables 15 and
 30 of VT-d Rev 5.10. A dash stands where the tables have NA.
 
@@ -110,14 +108,3 @@ def page() -> str:
 
 def _titles(kinds: str) -> list[str]:
     return [KINDS[kind][0] for kind in kinds]
-
-
-def main() -> None:
-    """Write the page anew."""
-    argparse.ArgumentParser(description=__doc__).parse_args()
-    PAGE.write_text(page())
-    print(f"{PAGE.name} written")
-
-
-if __name__ == "__main__":
-    main()

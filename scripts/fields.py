@@ -1,21 +1,19 @@
-"""Write the page of fields and the tests that name them: ``python -m scripts.fields``."""
+"""The page of fields and the tests that name them."""
 
 from __future__ import annotations
 
-import argparse
 import ast
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
 from pagetables.bits import BitRecord, Bits
-from scripts.sections import ROOT, TESTS, link, marks
+from scripts.sections import TESTS, link, marks
 from vtd.layouts import descriptors, entries, interrupt_entries, registers
 
-PAGE = ROOT / "docs" / "fields.md"
 HEAD = """# Fields and the tests that name them
 
-This page is written by `python -m scripts.fields`, from the declarations in `vtd/layouts` and the
+This page is written by `python -m scripts.pages`, from the declarations in `vtd/layouts` and the
 tests of a unit: their text names a field with its record, or by a name that no other record has, or
 their marker `fields` does where they use numbers. Besides, generated tests hold every field of
 every register against its access kind and its value after reset
@@ -171,14 +169,3 @@ def page(listed: int | None = LISTED) -> str:
     total = f"{count - len(missing)} of {count} fields are named by a test of their own.\n"
     without = ["", "## By generated tests only", "", *(f"- {each}" for each in missing), ""]
     return HEAD + total + "\n".join([*lines, *(without if missing else [""])])
-
-
-def main() -> None:
-    """Write the page anew."""
-    argparse.ArgumentParser(description=__doc__).parse_args()
-    PAGE.write_text(page())
-    print(f"{PAGE.name} written")
-
-
-if __name__ == "__main__":
-    main()

@@ -1,8 +1,7 @@
-"""Write the page of sections and the tests that show them: ``python -m scripts.sections``."""
+"""The page of sections and the tests that show them."""
 
 from __future__ import annotations
 
-import argparse
 import ast
 from collections import defaultdict
 from collections.abc import Iterator
@@ -10,10 +9,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 TESTS = ROOT / "tests"
-PAGE = ROOT / "docs" / "sections.md"
 HEAD = """# Sections and the tests that show them
 
-This page is written by `python -m scripts.sections`, from the marker `section` of tests and the
+This page is written by `python -m scripts.pages`, from the marker `section` of tests and the
 list `tests/sections.txt`. Listed are the sections of VT-d Rev 5.10 that say what hardware does;
 those for software and firmware only are left out.
 
@@ -66,14 +64,3 @@ def link(path: Path, name: str) -> str:
     """A link to the file of a test, named by the test in words."""
     text = name.removeprefix("test_").replace("_", " ")
     return f"[{text}](../{path.relative_to(ROOT).as_posix()})"
-
-
-def main() -> None:
-    """Write the page anew."""
-    argparse.ArgumentParser(description=__doc__).parse_args()
-    PAGE.write_text(page())
-    print(f"{PAGE.name} written")
-
-
-if __name__ == "__main__":
-    main()

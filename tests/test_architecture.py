@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts.architecture import PICTURE, from_top, picture
+from scripts.architecture import from_top
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "architecture.md").read_text()
@@ -25,10 +25,6 @@ def has(owner: object, path: str) -> bool:
             return False
         owner = getattr(owner, name)
     return True
-
-
-def test_the_picture_shows_the_imports_of_now() -> None:
-    assert PICTURE.read_text() == picture(), "python -m scripts.architecture draws it anew"
 
 
 def test_the_picture_has_every_chapter() -> None:

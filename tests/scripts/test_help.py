@@ -7,25 +7,20 @@ from pathlib import Path
 import pytest
 
 SCRIPTS = [
-    "architecture",
     "bench",
     "bench_dmar",
     "bench_live",
     "compare_qemu",
     "conformance_payload",
-    "dmar_rules",
     "dsa_kernel_queue",
-    "invalidation_rules",
     "ioat_kernel_tests",
     "fuzz_dmar",
     "generated_mutants",
     "fuzz_logs",
-    "known_differences",
     "log_coverage",
-    "log_messages",
     "mutants",
+    "pages",
     "release",
-    "sections",
 ]
 
 

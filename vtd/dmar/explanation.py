@@ -79,7 +79,7 @@ def _page() -> Iterator[str]:
         "table, a warning is dubious or makes some software complain, an info is unusual but legal."
     )
     yield ""
-    yield "This page is made by `python -m scripts.dmar_rules` from the rules themselves."
+    yield "This page is made by `python -m scripts.pages` from the rules themselves."
     for letter, (title, _) in GROUPS.items():
         yield ""
         yield f"## {letter}: {title}"

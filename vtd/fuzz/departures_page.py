@@ -12,7 +12,7 @@ from vtd.unit.departures import FLAGS, Chapter, Departure, Departures
 HEAD = """\
 # Known differences to QEMU
 
-This page is written by `python -m scripts.known_differences`.
+This page is written by `python -m scripts.pages`.
 
 The model follows the VT-d specification, Revision 5.10. QEMU's `intel-iommu` (11.1.2, the unit in
 which the recorded [vectors](../tests/vectors/FORMAT.md) and [captures](../tests/captures/FORMAT.md)

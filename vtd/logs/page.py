@@ -11,7 +11,7 @@ from vtd.logs.message import Message
 _HEAD = """\
 # What `vtd explain` reads in logs
 
-Generated from the tables in `vtd/logs` by `python -m scripts.log_messages`. A line that speaks of
+Generated from the tables in `vtd/logs` by `python -m scripts.pages`. A line that speaks of
 DMA or interrupt remapping and is not in these tables is counted as *unknown*.
 
 Versions are the first and last of Linux 2.6.24, 2.6.32, 3.6, 3.17, 4.4, 5.4, 5.10, 6.1, 6.3, 6.12

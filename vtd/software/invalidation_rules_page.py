@@ -17,7 +17,7 @@ def invalidation_rules_page() -> str:
 HEAD = """\
 # Invalidations that software owes
 
-Written by `python -m scripts.invalidation_rules` from `vtd/software/invalidation_rules.py`, which
+Written by `python -m scripts.pages` from `vtd/software/invalidation_rules.py`, which
 the driver of `vtd.software` follows and `vtd audit` judges by. Descriptors of a lower stage come
 first (6.2.2.1, 6.2.3.1, 6.5.2.5, 6.5.2.6, 6.5.3.4), and a wait descriptor closes them all
 (6.5.2.9). Nothing is owed for what can't be cached: entries that were not present, unless

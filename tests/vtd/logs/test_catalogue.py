@@ -6,13 +6,11 @@ from collections import defaultdict
 import pytest
 
 from scripts.log_coverage import VERSIONS, Format, Outcome, formats, outcome, sample
-from scripts.log_messages import PAGE
 from vtd.logs.catalogue import MESSAGES
 from vtd.logs.causes import CAUSES, PASID_STRUCTURE_REASONS, cause_of
 from vtd.logs.fault_forms import read_fault
 from vtd.logs.log import CATALOGUE, read_log
 from vtd.logs.message import Weight
-from vtd.logs.page import messages_page
 from vtd.unit.requests.faults import FaultReason
 
 MOST_UNKNOWN = 0.02
@@ -74,10 +72,6 @@ def test_without_pasid_no_process_is_blamed() -> None:
         assert "RID_PASID" in without.where
         assert not any("process" in text or "bound" in text for text in without.likely)
         assert bound == CAUSES[reason]
-
-
-def test_the_page_is_what_the_tables_say() -> None:
-    assert PAGE.read_text() == messages_page()
 
 
 LINES = {
