@@ -15,15 +15,13 @@ from vtd.commands.exit_codes import FOUND
 from vtd.commands.platform_files import MemoryMap, PlatformFiles, read_platform
 from vtd.commands.reading import (
     Lspci,
-    holds_table,
     read_files,
-    read_part,
-    read_table,
+    table_beside,
     unusable_input,
 )
 from vtd.commands.rendering.answer import CommandAnswer, Format, Output, show
 from vtd.dmar.scopes import Owner
-from vtd.inspection.collection import LOG
+from vtd.inspection.collection import LOG, Files
 from vtd.logs.causes import cause_of
 from vtd.logs.context import NO_CAPABILITIES, Context, RegionHit, put_in_context
 from vtd.logs.fault import FoldedFaults, RequestKind
@@ -61,12 +59,11 @@ def explain(
     input.
     """
     with unusable_input(file):
-        log = _read(file)
-    collected = file if read_files(file) is not None else None
-    source = str(dmar) if dmar else file if holds_table(file) else None
-    table = None if source is None else read_table(source)
-    platform = read_platform(PlatformFiles(memory_map=memory_map, lspci=lspci), collected)
-    log, context = put_in_context(log, table, platform)
+        files = read_files(file)
+        log = _read(file, files)
+    table = table_beside(file, dmar)
+    given = PlatformFiles(memory_map=memory_map, lspci=lspci)
+    log, context = put_in_context(log, table, read_platform(given, file if files else None))
     document = log_row(log, context)
     rows = document["faults"] + document["messages"]
     show(CommandAnswer(document, rows, as_text(log, context)), format)
@@ -74,9 +71,11 @@ def explain(
         raise typer.Exit(FOUND)
 
 
-def _read(file: str) -> Log:
-    if read_files(file) is not None:
-        return read_log(lines_of(io.BytesIO(read_part(file, LOG).encode())))
+def _read(file: str, files: Files | None) -> Log:
+    if files is not None:
+        if LOG not in files.contents:
+            raise LogError(f"no {LOG} in it")
+        return read_log(lines_of(io.BytesIO(files.contents[LOG])))
     if file != "-":
         with Path(file).open("rb") as stream:
             return read_log(lines_of(stream))

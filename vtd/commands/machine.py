@@ -14,7 +14,7 @@ from vtd.commands.counted import counted
 from vtd.commands.dmar_output import COLOURS, OutputFile, write_output
 from vtd.commands.exit_codes import FOUND, UNUSABLE
 from vtd.commands.platform_files import PlatformFiles, Registers, read_platform
-from vtd.commands.reading import holds_table, read_pci_tree, read_table, read_text, unusable_input
+from vtd.commands.reading import read_pci_tree, read_text, table_beside, unusable_input
 from vtd.commands.rendering.answer import CommandAnswer, Format, Output, show
 from vtd.commands.rendering.terminal import styled
 from vtd.dmar.rules import Finding, Severity, validate
@@ -120,8 +120,7 @@ def describe(
     tree = read_pci_tree(file)
     assert tree is not None  # a file was given
     platform = read_platform(PlatformFiles(registers=registers), beside=file)
-    source = str(table) if table else file if holds_table(file) else None
-    known = read_table(source) if source else None
+    known = table_beside(file, table)
     with unusable_input(file):
         listed = describe_listing(tree, known, platform.registers)
     for note in listed.notes:

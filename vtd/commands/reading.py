@@ -134,10 +134,15 @@ def read_tables(file: str) -> list[NamedTable]:
         files = read_files(file)
         if files is None:
             return _tables_of(file, read_bytes(file, LARGEST_TABLE_FILE))
-        tables = [each for each in _tables_of_folder(file, files) if isinstance(each, NamedTable)]
+        tables = tables_in(file, files)
         if not tables:
             raise TableError("no DMAR table in it")
         return tables
+
+
+def tables_in(folder: str, files: Files) -> list[NamedTable]:
+    """The DMAR tables of a folder; what can't be read is passed over."""
+    return [each for each in _tables_of_folder(folder, files) if isinstance(each, NamedTable)]
 
 
 def every_table(file: str) -> Iterator[NamedTable | Unreadable]:
@@ -195,13 +200,15 @@ def _told(name: str, found: Found) -> NamedTable:
     return NamedTable(name, found.data)
 
 
-def holds_table(file: str) -> bool:
-    """Whether a file is a collection that has a DMAR table."""
+def table_beside(file: str, given: Path | None) -> Table | None:
+    """The DMAR table that was given, else that of the collection ``file``; None without either."""
+    if given is not None:
+        return read_table(str(given))
     with unusable_input(file):
         files = read_files(file)
-    return files is not None and any(
-        data[:4] in SIGNATURES for data in files.below(collection.TABLES).contents.values()
-    )
+    below = collection.TABLES
+    tables = tables_in(f"{file.rstrip('/')}/{below}", files.below(below)) if files else []
+    return decoded(_first(tables)) if tables else None
 
 
 def read_table(file: str) -> Table:
@@ -211,7 +218,10 @@ def read_table(file: str) -> Table:
 
 def first_table(file: str) -> NamedTable:
     """The first DMAR table of a file; that there are others is told on stderr."""
-    tables = read_tables(file)
+    return _first(read_tables(file))
+
+
+def _first(tables: list[NamedTable]) -> NamedTable:
     if len(tables) > 1:
         typer.echo(f"vtd: {tables[0].name}: the first of {len(tables)} tables", err=True)
     return tables[0]

@@ -24,10 +24,9 @@ from vtd.commands.machine import machine_errors
 from vtd.commands.platform_files import read_platform
 from vtd.commands.reading import (
     LARGEST_TEXT_FILE,
-    NamedTable,
-    every_table,
     read_bytes,
     read_files,
+    tables_in,
     tree_in,
     unusable_input,
 )
@@ -136,20 +135,19 @@ def _read_capture(contents: Contents, file: str, folder: Path) -> None:
 def _read_files(contents: Contents, file: str, files: Files) -> None:
     """A collection, or a folder with some of what one holds."""
     before = len(contents.tables), len(contents.listings), len(contents.units)
-    tables = [each for each in every_table(file) if isinstance(each, NamedTable)]
-    contents.tables += [(each.name, each.data) for each in tables]
+    contents.tables += [(each.name, each.data) for each in tables_in(file, files)]
     tree = tree_in(files)
     if tree is not None:
         contents.listings.append((file, tree))
-    text = files.text(collection.LOG)
-    if text and text.strip():
-        contents.logs.append((file, read_log(lines_of(io.BytesIO(text.encode())))))
+    log = files.contents.get(collection.LOG, b"")
+    if log.strip():
+        contents.logs.append((file, read_log(lines_of(io.BytesIO(log)))))
     if files.is_collection:
         contents.platform = read_platform(beside=file)
     if is_debugfs(files.contents):
         for name, unit in open_named_dumps(files):
             contents.units.append(GivenUnit(f"{file}@{name}", unit, None, ()))
-    if before == (len(contents.tables), len(contents.listings), len(contents.units)) and not text:
+    if before == (len(contents.tables), len(contents.listings), len(contents.units)) and not log:
         raise ValueError("a folder with neither tables, listings, logs nor dumps")
 
 
