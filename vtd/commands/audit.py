@@ -14,13 +14,14 @@ from vtd.auditing.audit_log import LogReport, audit_log, audit_scenario
 from vtd.auditing.live_audit import audit_live
 from vtd.commands.counted import counted
 from vtd.commands.inputs import Inputs
+from vtd.commands.names import CachesOption, check_name
 from vtd.commands.reading import read_text
 from vtd.commands.rendering.answer import CommandAnswer, Format, Output, show
 from vtd.recordings.capture import MANIFEST
 from vtd.recordings.live import begins_live, is_live, open_lines
 from vtd.recordings.scenario import load_scenario
 from vtd.rows import Hex
-from vtd.unit.caching.policy import POLICIES
+from vtd.unit.caching.policy import POLICIES, CachePolicy
 
 EVENTS = "events.jsonl.gz"
 
@@ -34,10 +35,7 @@ def audit(
             "folders; - is stdin.",
         ),
     ],
-    cache: Annotated[
-        str,
-        typer.Option(help=f"What the units keep: {', '.join(POLICIES)}."),
-    ] = "aggressive",
+    caches: CachesOption = "aggressive",
     window: Annotated[
         bool, typer.Option("--window", help="Also list legal uses before an invalidation.")
     ] = False,
@@ -48,14 +46,11 @@ def audit(
     Device-TLBs and page requests are part of it. Exit code 0: nothing found. 1: something was.
     2: unusable input.
     """
-    if cache not in POLICIES:
-        raise typer.BadParameter(
-            f"{cache!r} is none of {', '.join(POLICIES)}", param_hint="--cache"
-        )
+    check_name(caches, POLICIES, "--caches")
     reports, inputs = [], Inputs()
     for path in logs:
         with inputs.reading(str(path)):
-            report = _audit(path, cache)
+            report = _audit(path, POLICIES[caches])
             if not report.lines:
                 raise ValueError("empty: nothing to audit")
             reports.append((path, report))
@@ -78,21 +73,21 @@ def _in_hexadecimal(finding: dict[str, Any]) -> dict[str, Any]:
     return {**finding, **{name: Hex.known(finding[name]) for name in names}}
 
 
-def _audit(path: Path, cache: str) -> LogReport:
+def _audit(path: Path, caches: CachePolicy) -> LogReport:
     if str(path) == "-":
         text = read_text("-")
         if begins_live(text[:4096].encode()):
             lines = list(enumerate(text.splitlines(), 1))
-            return audit_live(lambda: nullcontext(iter(lines)), POLICIES[cache])
-        return audit_log(text.splitlines(), POLICIES[cache])
+            return audit_live(lambda: nullcontext(iter(lines)), caches)
+        return audit_log(text.splitlines(), caches)
     if path.is_dir() and (path / MANIFEST).exists():
         path = path / EVENTS
     if path.name.endswith((".json", ".json.gz")):
-        return audit_scenario(load_scenario(path), POLICIES[cache])
+        return audit_scenario(load_scenario(path), caches)
     if is_live(path):
-        return audit_live(partial(open_lines, path), POLICIES[cache])
+        return audit_live(partial(open_lines, path), caches)
     with open_lines(path) as numbered:
-        return audit_log((line for _, line in numbered), POLICIES[cache])
+        return audit_log((line for _, line in numbered), caches)
 
 
 def _lines(path: Path, report: LogReport, *, window: bool) -> Iterator[str]:

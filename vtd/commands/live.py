@@ -21,7 +21,6 @@ from vtd.commands.live_boot import boot
 from vtd.commands.live_fetch import fetch
 from vtd.commands.live_guest import (
     BreakOption,
-    CachesOption,
     RecordOption,
     check_served,
     ended_by_signals,
@@ -29,6 +28,7 @@ from vtd.commands.live_guest import (
 )
 from vtd.commands.live_matrix import matrix
 from vtd.commands.machine import MachineFile, load_machine
+from vtd.commands.names import CachesOption
 from vtd.commands.reading import unusable_input
 from vtd.commands.rendering.answer import CommandAnswer, Format, Output, show
 from vtd.commands.rendering.progress import StatusLine

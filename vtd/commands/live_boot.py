@@ -14,7 +14,6 @@ from vtd.commands.exit_codes import FOUND
 from vtd.commands.live_guest import (
     BreakOption,
     BusyboxOption,
-    CachesOption,
     QemuOption,
     RecordOption,
     check_served,
@@ -24,7 +23,7 @@ from vtd.commands.live_guest import (
     store,
 )
 from vtd.commands.machine import machine_errors
-from vtd.commands.names import check_name
+from vtd.commands.names import CachesOption, check_name
 from vtd.commands.reading import read_bytes, read_text, unusable_input
 from vtd.commands.rendering.answer import CommandAnswer, Format, Output, show
 from vtd.live.boot import Boot, Outcome, run

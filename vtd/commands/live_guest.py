@@ -31,9 +31,6 @@ QemuOption = Annotated[
 BusyboxOption = Annotated[
     Path | None, typer.Option("--busybox", help="A busybox that is linked statically.")
 ]
-CachesOption = Annotated[
-    str, typer.Option("--caches", help=f"What the units keep: {', '.join(POLICIES)}.")
-]
 RecordOption = Annotated[
     Path | None, typer.Option("--record", help="Write a recording (gzip) for vtd replay.")
 ]

@@ -15,6 +15,7 @@ from vtd.commands.extras import needing
 from vtd.commands.images import ChosenDepartures
 from vtd.commands.inputs import Inputs
 from vtd.commands.kit_machine import open_guest
+from vtd.commands.names import CACHES, check_name
 from vtd.commands.rendering.answer import CommandAnswer, Format, Output, show
 from vtd.commands.rendering.progress import shown_progress
 from vtd.commands.show_walk import walk_lines
@@ -45,10 +46,11 @@ def replay(
         bool, typer.Option("--trace", help="Print the walk of each DMA as it happens.")
     ] = False,
     departures: ChosenDepartures = None,
-    cache: Annotated[
+    caches: Annotated[
         str | None,
         typer.Option(
-            help=f"Live recording: what the units keep, {', '.join(POLICIES)}; else as recorded."
+            *CACHES,
+            help=f"Live recording: what the units keep, {', '.join(POLICIES)}; else as recorded.",
         ),
     ] = None,
     target: Annotated[
@@ -64,11 +66,9 @@ def replay(
 
     Exit code 0: everything matches. 1: some outcome was another one. 2: unusable input.
     """
-    if cache is not None and cache not in POLICIES:
-        raise typer.BadParameter(
-            f"{cache!r} is none of {', '.join(POLICIES)}", param_hint="--cache"
-        )
-    caches = None if cache is None else POLICIES[cache]
+    if caches is not None:
+        check_name(caches, POLICIES, "--caches")
+    policy = None if caches is None else POLICIES[caches]
     given, paths = Inputs(), []
     for each in inputs:
         with given.reading(str(each)):
@@ -78,7 +78,7 @@ def replay(
     for path in shown_progress(paths, "replaying"):
         traced = TracedRequests() if trace else None
         with given.reading(str(path)):
-            reports.append(_replayed(path, traced, departures, caches, target))
+            reports.append(_replayed(path, traced, departures, policy, target))
             traces.append(traced)
     if not reports:
         given.end(found=False)
@@ -98,7 +98,7 @@ def _replayed(
     if not path.is_dir() and (is_live(path) or path.name.endswith(LIVE_SUFFIXES)):
         return replay_live(path, follow, departures=departures, caches=caches)
     if caches is not None:
-        raise ScenarioError("--cache is for live recordings")
+        raise ScenarioError("--caches is for live recordings")
     if target is not None:
         return _by_target(path, target)
     run = replay_capture if path.is_dir() else replay_scenario

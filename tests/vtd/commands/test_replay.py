@@ -258,8 +258,11 @@ def test_a_difference_of_a_live_recording_is_told_by_its_line() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--cache", "some", str(RECORDINGS)], "'some' is none of default, aggressive, late, off"),
-        (["--cache", "off", str(BASIC)], f"vtd: {BASIC}: --cache is for live recordings"),
+        (
+            ["--caches", "some", str(RECORDINGS)],
+            "'some': not one of default, aggressive, late, off",
+        ),
+        (["--caches", "off", str(BASIC)], f"vtd: {BASIC}: --caches is for live recordings"),
     ],
 )
 def test_a_policy_that_does_not_fit_is_wrong_use(arguments: list[str], message: str) -> None:
