@@ -33,6 +33,8 @@ _SYSTEM_NAMES = {
     DeviceScope.ACPI_NAMESPACE_DEVICE: "ACPI device {0} (ANDD)",
 }
 SAME_BOOT = "whether table and log are of the same machine and boot"
+OTHER_TABLE = "it is the table of another machine, or of another firmware version"
+MOVED_OR_OTHER = "firmware may place them anew at every boot, or it is the table of another machine"
 _HIGHEST_BUSES = range(0xF0, 0x100)
 """Where firmware puts source-ids of I/O APICs and HPETs, behind the buses that devices use."""
 
@@ -258,42 +260,32 @@ def contradictions(log: Log, context: Context) -> Iterator[MessageGroup]:
             f"{', '.join(map(str, listed))}: the ids of MADT and DMAR disagree (rule DMAR-K02)",
             "both tables; a firmware that gives the same id in both",
         )
-    if table is not None:
-        bases = {unit.register_base for unit in table.units}
-        strange = sorted(set(facts.units) - bases)
-        if facts.units and strange:
-            names = ", ".join(f"0x{base:x}" for base in strange)
-            yield MessageGroup(
-                Weight.PROBLEM,
-                f"the log has units that the table does not have: {names}; it is the table of "
-                "another machine, or of another firmware version",
-                SAME_BOOT,
-            )
-        strangers = [each for each in facts.system_devices if not _lists(table, each)]
-        if strangers and not strange:
-            names = ", ".join(
-                f"{each.kind} {each.number} under 0x{each.register_base:x}" for each in strangers
-            )
-            yield MessageGroup(
-                Weight.PROBLEM,
-                f"the log has entries that the table does not have: {names}; it is the table of "
-                "another machine, or of another firmware version",
-                SAME_BOOT,
-            )
-        ranges = {(each.base, each.end) for each in table.all(Rmrr)}
-        missing = [
-            (each.start, each.end)
-            for each in facts.regions
-            if each.device is None and (each.start, each.end) not in ranges
-        ]
-        if missing:
-            names = ", ".join(f"0x{start:x}-0x{end - 1:x}" for start, end in missing)
-            yield MessageGroup(
-                Weight.NOTICE,
-                f"the log has reserved regions that the table does not have: {names}; firmware may "
-                "place them anew at every boot, or it is the table of another machine",
-                SAME_BOOT,
-            )
+    if table is None:
+        return
+    bases = {unit.register_base for unit in table.units}
+    ranges = {(each.base, each.end) for each in table.all(Rmrr)}
+    units = [f"0x{base:x}" for base in sorted(facts.units.keys() - bases)]
+    entries = [
+        f"{each.kind} {each.number} under 0x{each.register_base:x}"
+        for each in facts.system_devices
+        if not _lists(table, each)
+    ]
+    regions = [
+        f"0x{each.start:x}-0x{each.end - 1:x}"
+        for each in facts.regions
+        if each.device is None and (each.start, each.end) not in ranges
+    ]
+    if units:
+        yield _not_in_table(Weight.PROBLEM, "units", units, OTHER_TABLE)
+    elif entries:
+        yield _not_in_table(Weight.PROBLEM, "entries", entries, OTHER_TABLE)
+    if regions:
+        yield _not_in_table(Weight.NOTICE, "reserved regions", regions, MOVED_OR_OTHER)
+
+
+def _not_in_table(weight: Weight, what: str, names: list[str], why: str) -> MessageGroup:
+    text = f"the log has {what} that the table does not have: {', '.join(names)}; {why}"
+    return MessageGroup(weight, text, SAME_BOOT)
 
 
 def _lists(table: Table, device: SystemDevice) -> bool:
