@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Iterator
+from dataclasses import KW_ONLY, dataclass
 from itertools import chain
 from typing import Any
 
@@ -45,61 +46,42 @@ Words = tuple[Word, ...]
 Range = tuple[int, int]
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class Copy:
     """One entry that some cache may hold."""
 
-    __slots__ = (
-        "cache", "domain_id", "doubtful", "early", "gone", "intact", "key", "kind", "number",
-        "older", "pasid", "place", "refused", "shift", "source_id", "start", "used", "via", "words",
-    )  # fmt: skip
-
-    def __init__(
-        self,
-        cache: CacheName,
-        place: dict[Any, Copy],
-        key: Hashable,
-        words: Words,
-        *,
-        source_id: int | None = None,
-        domain_id: int | None = None,
-        pasid: int | None = None,
-        kind: PasidTranslationType | None = None,
-        start: int | None = None,
-        shift: int = 12,
-        refused: bool = False,
-        number: int = 0,
-    ) -> None:
-        self.cache = cache
-        self.place = place
-        self.key = key
-        """Where it is in ``place``, among the copies of its cache."""
-        self.words = words
-        self.source_id = source_id
-        self.domain_id = domain_id
-        self.pasid = pasid
-        self.kind = kind
-        self.start = start
-        """First input address of the 4 KiB piece, or of what the table translates; an index."""
-        self.shift = shift
-        """log2 of the page that it is a piece of, or of what its table translates."""
-        self.refused = refused
-        """Whether it keeps requests out, as under CM = 1."""
-        self.number = number
-        """When it was made."""
-        self.via: Word | None = None
-        """The context or PASID entry through which a table was reached."""
-        self.older: Copy | None = None
-        """One with the same key that was made before something changed, or used after that."""
-        self.early = ""
-        """The invalidation that covered it at a time when it could be made again."""
-        self.intact = -1
-        """As of which version of its words it is known to be what they say."""
-        self.gone = False
-        """Whether an invalidation has removed it."""
-        self.used = False
-        """Whether a request went by it when it was outdated."""
-        self.doubtful = False
-        """Whether the invalidation that covered it need not have been carried out (6.5.2.11)."""
+    cache: CacheName
+    place: dict[Any, Copy]
+    key: Hashable
+    """Where it is in ``place``, among the copies of its cache."""
+    words: Words
+    _: KW_ONLY
+    source_id: int | None = None
+    domain_id: int | None = None
+    pasid: int | None = None
+    kind: PasidTranslationType | None = None
+    start: int | None = None
+    """First input address of the 4 KiB piece, or of what the table translates; an index."""
+    shift: int = 12
+    """log2 of the page that it is a piece of, or of what its table translates."""
+    refused: bool = False
+    """Whether it keeps requests out, as under CM = 1."""
+    number: int = 0
+    """When it was made."""
+    via: Word | None = None
+    """The context or PASID entry through which a table was reached."""
+    older: Copy | None = None
+    """One with the same key that was made before something changed, or used after that."""
+    early: str = ""
+    """The invalidation that covered it at a time when it could be made again."""
+    intact: int = -1
+    """As of which version of its words it is known to be what they say."""
+    gone: bool = False
+    """Whether an invalidation has removed it."""
+    used: bool = False
+    """Whether a request went by it when it was outdated."""
+    doubtful: bool = False
+    """Whether the invalidation that covered it need not have been carried out (6.5.2.11)."""
 
     @property
     def owner(self) -> Owner:
