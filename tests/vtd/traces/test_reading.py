@@ -121,6 +121,14 @@ vtd_iotlb_page_update IOTLB page update sid 0x18 iova 0x6000 slpte 0x90003 domai
             "vtd_inv_desc_iotlb_domain iotlb invalidate domain 0x8",
             [(0, 0, 0x18)],
         ),
+        pytest.param(
+            "vtd_inv_desc invalidate desc type iotlb high 0x0 low 0x80022\n"
+            "vtd_inv_desc_iotlb_domain iotlb invalidate whole domain 0x8\n"
+            "vtd_reg_write addr 0xf8 size 0x8 value 0x9000000000000000\n"
+            "vtd_inv_desc_iotlb_global iotlb invalidate global",
+            [(0, 0, 0x18), (0, 0, 0x10), (0, 0, 0x18)],
+            id="by a descriptor, then by IOTLB_REG",
+        ),
     ],
 )
 def test_an_invalidation_of_qemu_concerns_who_was_seen_in_its_domain(
