@@ -286,65 +286,61 @@ CASE_PROPERTIES: dict[str, Property] = {
 }
 
 
+@contextmanager
+def _nothing_raised(data: bytes) -> Iterator[None]:
+    """Violation if bytes lead to an exception."""
+    try:
+        yield
+    except Exception as error:
+        raise Violation(f"{type(error).__name__}: {error} for {data.hex()}") from error
+
+
 def check_registers(data: bytes, tally: Tally) -> None:
     """Any access of software and devices has an architected result: nothing raises."""
     memory = PhysicalMemory()
     memory.add_region(0, 1 << 20)
     kind = UNITS[sum(data[:1]) % len(UNITS)]
     unit = RemappingUnit(kind, memory, Options(caches=AGGRESSIVE))
-    try:
-        with tally.watch(unit):
-            run_program(unit, memory, data)
-    except Exception as error:
-        raise Violation(f"{type(error).__name__}: {error} for {data.hex()}") from error
+    with _nothing_raised(data), tally.watch(unit):
+        run_program(unit, memory, data)
 
 
 def check_dmar(data: bytes, _: Tally) -> None:
     """A table is read without loss and judged, or refused as a whole."""
-    try:
+    with _nothing_raised(data):
         packed = Table.parse(data).pack() if len(data) >= 48 else data
         validate(data)
-    except Exception as error:
-        raise Violation(f"{type(error).__name__}: {error} for {data.hex()}") from error
     if packed != data:
         raise Violation(f"not given back as it was: {data.hex()}")
 
 
 def check_guest(data: bytes, _: Tally) -> None:
     """A guest and its hypervisor do anything: nothing raises, and cached is uncached."""
-    try:
+    with _nothing_raised(data):
         cached = run_guest_program(data, cached=True)
         uncached = run_guest_program(data, cached=False)
-    except Exception as error:
-        raise Violation(f"{type(error).__name__}: {error} for {data.hex()}") from error
     if cached != uncached:
         raise Violation(f"cached mappings show for {data.hex()}")
 
 
 def check_ept(data: bytes, _: Tally) -> None:
     """EPT are walked as the oracle does, and lead where a unit's second stage leads."""
-    try:
+    with _nothing_raised(data):
         walk_bytes(data)
-    except Exception as error:
-        raise Violation(f"{type(error).__name__}: {error} for {data.hex()}") from error
 
 
 def check_vmcs(data: bytes, _: Tally) -> None:
     """A VMCS enters exactly if no rule is broken, whatever its fields hold."""
-    try:
+    with _nothing_raised(data):
         enter_bytes(data)
-    except Exception as error:
-        raise Violation(f"{type(error).__name__}: {error} for {data.hex()}") from error
 
 
 def check_vpd(data: bytes, _: Tally) -> None:
     """Two Itanium guests do anything: accelerations change what intercepts, and nothing else."""
-    try:
+    with _nothing_raised(data):
         read_vpd_bytes(data)
         accelerated = run_itanium_program(data, accelerated=True)
         plain = run_itanium_program(data, accelerated=False)
-    except Exception as error:
-        raise Violation(f"{type(error).__name__}: {error} for {data.hex()}") from error
     if accelerated != plain:
         raise Violation(f"accelerations show for {data.hex()}")
 
