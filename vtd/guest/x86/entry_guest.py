@@ -113,12 +113,7 @@ def _(e: Entry) -> bool:
     )
 
 
-def _canonical(field: str) -> None:
-    rule.add(field, f"{field} is canonical", lambda e: not e.capabilities.canonical(e.state[field]))
-
-
-_canonical("guest_sysenter_esp")
-_canonical("guest_sysenter_eip")
+rule.canonical("guest_sysenter_esp", "guest_sysenter_eip")
 
 
 @rule("perf_global_ctrl", "IA32_PERF_GLOBAL_CTRL: reserved bits 0 where it is loaded")
@@ -201,8 +196,7 @@ def _(e: Entry) -> bool:
     return bool((e.selector("ss") ^ e.selector("cs")) & 3)
 
 
-for _name in ("tr", "fs", "gs"):
-    _canonical(f"guest_{_name}_base")
+rule.canonical("guest_tr_base", "guest_fs_base", "guest_gs_base")
 
 
 @rule("ldtr.base", "LDTR: base canonical if usable")
@@ -345,8 +339,7 @@ def _(e: Entry) -> bool:
     return _limit_breaks(e.state.guest_ldtr_limit, ldtr)
 
 
-for _name in ("gdtr", "idtr"):
-    _canonical(f"guest_{_name}_base")
+rule.canonical("guest_gdtr_base", "guest_idtr_base")
 
 
 @rule("descriptor_tables.limit", "GDTR and IDTR: limit 31:16 are 0")

@@ -47,12 +47,7 @@ def _(e: Entry) -> bool:
     return bool(e.state.host_cr4 & CR4_CET) and not e.state.host_cr0 & CR0_WP
 
 
-def _canonical(field: str) -> None:
-    rule.add(field, f"{field} is canonical", lambda e: not e.capabilities.canonical(e.state[field]))
-
-
-_canonical("host_sysenter_esp")
-_canonical("host_sysenter_eip")
+rule.canonical("host_sysenter_esp", "host_sysenter_eip")
 
 
 @rule("perf_global_ctrl", "IA32_PERF_GLOBAL_CTRL: reserved bits 0 where it is loaded")
@@ -91,8 +86,7 @@ def _(e: Entry) -> bool:
     return not e.exit.host_address_space_size and not e.state.host_ss_selector
 
 
-for _name in ("fs", "gs", "gdtr", "idtr", "tr"):
-    _canonical(f"host_{_name}_base")
+rule.canonical(*(f"host_{name}_base" for name in ("fs", "gs", "gdtr", "idtr", "tr")))
 
 
 @rule("address_space_size", "host address-space size as the processor's mode now")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import Enum
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from typing import NamedTuple, TypeVar, cast
 
 from pagetables.bits import BitRecord
@@ -180,6 +180,15 @@ class Rules:
             return broken
 
         return added
+
+    def canonical(self, *fields: str) -> None:
+        """Add rules for fields that hold addresses."""
+        for field in fields:
+            self.add(field, f"{field} is canonical", partial(_not_canonical, field))
+
+
+def _not_canonical(field: str, entry: Entry) -> bool:
+    return not entry.capabilities.canonical(entry.state[field])
 
 
 def bad_pat(value: int) -> bool:
