@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from devices.dma import READ
 from vtd.host.drills.drill import Check, Drill
-from vtd.host.drills.scene import PAGE, Scene
+from vtd.host.drills.scene import DEVICE_TLB, IOTLB, PAGE, Scene
 from vtd.host.guest_machine import PAGE as SHARED
 from vtd.host.guest_machine import GuestMachine
 from vtd.layouts.descriptors import DescriptorType
@@ -27,18 +27,12 @@ def _page_changes_hands(scene: Scene, device: str) -> Iterator[Check]:
 
 def unmap_iotlb(guarded: bool) -> Iterator[Check]:
     """Without the IOTLB invalidation the unit goes on with what it keeps."""
-    scene = Scene()
-    if not guarded:
-        scene.forget(DescriptorType.IOTLB_INV, DescriptorType.P_IOTLB_INV)
-    yield from _page_changes_hands(scene, "disk")
+    yield from _page_changes_hands(Scene(() if guarded else IOTLB), "disk")
 
 
 def unmap_device_tlb(guarded: bool) -> Iterator[Check]:
     """Without the device-TLB invalidation the device sends the old translated address."""
-    scene = Scene()
-    if not guarded:
-        scene.forget(DescriptorType.DEV_TLB_INV, DescriptorType.P_DEV_TLB_INV)
-    yield from _page_changes_hands(scene, "accelerator")
+    yield from _page_changes_hands(Scene(() if guarded else DEVICE_TLB), "accelerator")
 
 
 def unmap_invept(guarded: bool) -> Iterator[Check]:
@@ -55,12 +49,10 @@ def unmap_invept(guarded: bool) -> Iterator[Check]:
 
 def interrupt_entry(guarded: bool) -> Iterator[Check]:
     """Without the interrupt entry cache invalidation an entry lives on after it was taken away."""
-    scene = Scene()
+    scene = Scene(() if guarded else (DescriptorType.IEC_INV,))
     disk = scene.passed("disk")
     assert disk.handle is not None  # its interrupts are remapped
     yield Check("its interrupt is delivered before", disk.send(disk.handle) is not None)
-    if not guarded:
-        scene.forget(DescriptorType.IEC_INV)
     scene.driver.interrupts.free(disk.handle)
     late = disk.send(disk.handle)
     yield Check("no interrupt comes by an entry that was taken away", late is None)

@@ -6,10 +6,9 @@ from collections.abc import Iterator
 
 from vtd.guest.x86.posting import read_descriptor, resume_on, suppress
 from vtd.host.drills.drill import Check, Drill
-from vtd.host.drills.scene import PAGE, Scene
+from vtd.host.drills.scene import DEVICE_TLB, IOTLB, PAGE, Scene
 from vtd.host.running import VECTOR
 from vtd.host.virtual_processor import NOTIFICATION
-from vtd.layouts.descriptors import DescriptorType
 from vtd.layouts.interrupt_entries import (
     PostedInterruptDescriptor,
     PostedIrte,
@@ -40,18 +39,12 @@ def _moves(scene: Scene, device: str) -> Iterator[Check]:
 
 def dirty_tracking(guarded: bool) -> Iterator[Check]:
     """Without the IOTLB invalidation, D is not set again: the unit knows it as set."""
-    scene = Scene()
-    if not guarded:
-        scene.forget(DescriptorType.IOTLB_INV, DescriptorType.P_IOTLB_INV)
-    yield from _moves(scene, "disk")
+    yield from _moves(Scene(() if guarded else IOTLB), "disk")
 
 
 def dirty_tracking_device_tlb(guarded: bool) -> Iterator[Check]:
     """Without the device-TLB invalidation, the device writes by its own translation."""
-    scene = Scene()
-    if not guarded:
-        scene.forget(DescriptorType.DEV_TLB_INV, DescriptorType.P_DEV_TLB_INV)
-    yield from _moves(scene, "accelerator")
+    yield from _moves(Scene(() if guarded else DEVICE_TLB), "accelerator")
 
 
 def processor_moves(guarded: bool) -> Iterator[Check]:

@@ -91,10 +91,17 @@ devices = ["nic.vf1"]
 """
 
 
-class Scene:
-    """The plan above, running; devices and guests by name."""
+IOTLB = DescriptorType.IOTLB_INV, DescriptorType.P_IOTLB_INV
+DEVICE_TLB = DescriptorType.DEV_TLB_INV, DescriptorType.P_DEV_TLB_INV
 
-    def __init__(self) -> None:
+
+class Scene:
+    """The plan above, running; devices and guests by name.
+
+    The host's driver leaves out the invalidations that are ``forgotten``.
+    """
+
+    def __init__(self, forgotten: Collection[DescriptorType] = ()) -> None:
         plan, machine = read_plan(PLAN)
         assert machine is not None  # it is in the text
         self.assembly: Assembly = assemble(machine)
@@ -104,6 +111,8 @@ class Scene:
         self.topology = self.host.platform.topology
         (self.driver,) = self.host.drivers.values()
         (self.unit,) = self.host.platform.units.values()
+        invalidator = self.driver.invalidator
+        invalidator.interface = Forgetful(invalidator.interface, forgotten)
 
     @property
     def clock(self) -> Clock:
@@ -146,11 +155,6 @@ class Scene:
         host = self.guest(guest).host_address(address)
         assert host is not None  # scenes write memory that is there
         self.physical.write(host, data)
-
-    def forget(self, *kinds: DescriptorType) -> None:
-        """The host's driver leaves out all invalidations of these kinds from now on."""
-        invalidator = self.driver.invalidator
-        invalidator.interface = Forgetful(invalidator.interface, kinds)
 
     def second_driver(self) -> Driver:
         """The driver of another kernel, with tables of its own."""
