@@ -141,14 +141,14 @@ class CauseRegisters:
     def extended(self, bits: int) -> None:
         """Bits of EICR came up."""
         values = self._values
-        new = bits & ~values[EICR] & (_MSIX_BITS if self.msix_mode else _LEGACY_BITS | self._own)
+        new = bits & ~values[EICR] & self._known
         values[EICR] |= new
         self._signal(new & values[EIMS])
 
     def unmask_extended(self, bits: int) -> None:
         """Set bits of EIMS; those that are in EICR already are signalled."""
         values = self._values
-        new = bits & ~values[EIMS] & (_MSIX_BITS if self.msix_mode else _LEGACY_BITS | self._own)
+        new = bits & ~values[EIMS] & self._known
         values[EIMS] |= new
         self._signal(new & values[EICR])
 
@@ -166,6 +166,11 @@ class CauseRegisters:
         value = values[EICR] & mask
         values[EICR] &= ~mask
         return value
+
+    @property
+    def _known(self) -> int:
+        """The bits that EICR and EIMS have."""
+        return _MSIX_BITS if self.msix_mode else _LEGACY_BITS | self._own
 
     @property
     def _own(self) -> int:
