@@ -209,7 +209,7 @@ def _esxi(match: Match, line: int) -> LoggedFault:
     return LoggedFault(
         line,
         _kind(fields.get("access")),
-        _hex_bdf(match),
+        _hex_bdf(match) if fields["bus"] else None,
         int(address, 16) if address else None,
         int(reason, 16) if reason else None,
         system="ESXi",
@@ -372,8 +372,9 @@ FORMS = (
           r"low64:0x(?P<lo>[0-9a-fA-F]{1,16}), high64:0x(?P<hi>[0-9a-fA-F]{1,16})", _xmhf,
           "_vtd_print_and_clear_fault_registers of XMHF"),
     _form("ESXi", "IOMMU Fault detected", Role.WHOLE,
-          rf"IOMMU Fault detected for {_FULL_BDF}"
-          r"(?:.*?IOaddr: (?:0x)?(?P<addr>[0-9a-f]+))?(?:.*?Reason: 0x(?P<reason>[0-9a-f]+))?",
+          rf"IOMMU Fault detected for (?:{_FULL_BDF}|\()"
+          r"(?:.*?IOaddr: (?:0x)?(?P<addr>[0-9a-f]+))?(?:.*?Reason: 0x(?P<reason>[0-9a-f]+)"
+          r"(?:.*? to allow (?P<access>Read|Write))?)?",
           _esxi, _BROADCOM),
     _form("ESXi", "caused an IOMMU fault", Role.WHOLE,
           rf"device {_FULL_BDF} caused an IOMMU fault(?: type \d+)?"

@@ -39,6 +39,9 @@ LONGEST = 4096
 """Characters of a line that are looked at together; no message is longer."""
 MOST_SHAPES = 10_000
 """Kinds of lines that are remembered."""
+_MARKS = re.compile(r"[\s>|`*#+]*")
+_LISTED = re.compile(r"(?:[0-9a-f]{4}:)?[0-9a-f]{2}:[01][0-9a-f]\.[0-7] [A-Z\"]", re.ASCII)
+"""How a function begins in a listing of lspci, and never in the rest of a message."""
 SAME_EVENT = 8
 """Lines within which messages about the invalidation queue are about one stop."""
 
@@ -137,12 +140,21 @@ def read_log(lines: Iterable[str]) -> Log:
 
 def is_wrapped(previous: str, line: str) -> bool:
     """Whether a line may be the rest of the one before, which a mail program wrapped."""
+    text, has_head = strip(line)
     return (
         len(previous) >= LEAST_WRAPPED
-        and not strip(line).has_head
-        and any(map(str.isalnum, strip(line).text))
+        and not has_head
+        and any(map(str.isalnum, text))
         and strip(previous).has_head
+        and _marks(line) in ("", _marks(previous))
+        and _LISTED.match(text) is None
     )
+
+
+def _marks(line: str) -> str:
+    """The marks of a quote in front of a line, without blanks."""
+    match = _MARKS.match(line)
+    return "".join(match[0].split()) if match else ""
 
 
 def message_of(text: str) -> Message | None:
@@ -176,6 +188,11 @@ class _Latest:
     """Where it is counted, as the last one."""
     last: int
     """The number of the line that it ends with."""
+
+    @property
+    def parts(self) -> int:
+        """How many lines it is made of."""
+        return self.last - self.lines[-1].line + 1
 
 
 class _Shape(NamedTuple):
@@ -224,6 +241,8 @@ class _Reader:
         first = number - 1
         if latest is not None:
             if latest.message.weight is Weight.PROBLEM is not message.weight:
+                return False
+            if latest.parts >= MOST_JOINED:
                 return False
             first = latest.lines.pop().line
         elif message_of(start) is not None:

@@ -118,6 +118,8 @@ LINES = {
     "The bugcheck was: 0x00000159 (0x3000, 0x0, 0x12, 0x0).": "was being freed",
     "HAL_IOMMU_INTERNAL_ERROR (1d9)": "unmap in",
     "Arg1: 0000000000000026, IOMMU erkannte DMA-Verletzung.": "a unit blocked DMA",
+    "Arg1: 0000000000000026 hat IOMMU einen DMA-Verstoß erkannt.": "a unit blocked DMA",
+    "Arg1: 0000000000000026、IOMMU によって DMA 違反が検出されました。": "a unit blocked DMA",
     "[1][cpu=0][sev=2]:Assertion failed in file boot/dmar_parse.c,line 91 : fatal error": "ACRN",
     "[1us][cpu=0][(null)][sev=2][seq=3]:Assertion failed in file x86/vtd.c,line 9 : fatal error": (
         "command in time"
@@ -249,6 +251,30 @@ LINES = {
     "[DEBUG]  ACPI:    * DMAR": "coreboot",
     "Kernel DMA Protection\tOff": "DMA_CTRL_PLATFORM_OPT_IN",
     "Kernel DMA Protection\tOn": "keeps devices",
+    "Kernel-DMA-Schutz\tAus": "DMA_CTRL_PLATFORM_OPT_IN",
+    "Kernel-DMA-Schutz\tEin": "keeps devices",
+    "Защита DMA ядра\tВыкл": "DMA_CTRL_PLATFORM_OPT_IN",  # noqa: RUF001
+    "カーネル DMA 保護\tオフ": "DMA_CTRL_PLATFORM_OPT_IN",
+    "WARNING: CPU: 0 PID: 1 at drivers/iommu/intel-iommu.c:602 domain_get_iommu+0x45/0x50": "a bug",
+    "WARNING: at drivers/pci/intel-iommu.c:3911 quirk_ioat_snb+0x8e/0xf4()": "tells why",
+    "WARNING: CPU: 0 PID: 1 at drivers/iommu/intel_irq_remapping.c:506 intel_enable+0x1/0x2": (
+        "tells why"
+    ),
+    "i915 0000:00:02.0: [drm] Disabling framebuffer compression (FBC) to prevent screen flicker "
+    "with VT-d enabled": "works around",
+    "fatal; pci passthrough not supported on this system (no VT-d or amdvi)": "vm-bhyve",
+    "  DMAR: Length=120, Revision=1, Checksum=30,": "FreeBSD",
+    "IOMMU 0x0: 8-bit domain IDs supported": "seL4",
+    "IOMMU: Using 4 page-table levels (max. supported: 4)": "seL4",
+    "IOMMU: Create VTD context table for PCI bus 0x0 (pptr=0xffffff8215c09000)": "seL4",
+    "ACPI: IOMMU host address width: 39": "seL4",
+    "ACPI: too many IOMMUs, disabling IOMMU support": "leaves VT-d off",
+    "EAL: Unexpected size 0 of DMA remapping cleared instead of 2097152": "could not undo",
+    "EAL:   0000:08:00.0 DMA remapping failed, error 22 (Invalid argument)": "refused to translate",
+    "handler PCIDeviceClaimReconcile: missing group for address: 0000:03:00.0": "uses no IOMMU",
+    "denied the request: pcidevice main11-000001000 has no iommuGroup available": "uses no IOMMU",
+    "✘ IOMMU device protection disabled": "uses no IOMMU",
+    "✔ IOMMU device protection enabled": "looked for",
     "(XEN) Interrupt remapping disabled": "interrupt remapping is off",
     "(XEN) d1: assign (0000:02:00.0) failed (-16)": "hand a device",
     "(XEN) d1: deassign (0000:02:00.0) failed (-22)": "take it back",

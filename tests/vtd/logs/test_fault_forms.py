@@ -143,6 +143,9 @@ def test_forms_without_a_direction_or_reason_say_so() -> None:
         fault = read(line)
         assert facts(fault) == (RequestKind.UNKNOWN, EXPECTED[1], None, None, EXPECTED[4])
         assert fault.missing == ("reason",)
+    fault = read("IOMMU Fault detected for (vmgp3/x) Reason: 0x6 (PTE not set to allow Read.)")
+    assert (fault.kind, fault.source, fault.reason) == (READ, None, 6)
+    assert fault.missing == ("device", "address")
     fault = read(
         "WARNING: generated a fault event when translating DMA read\n"
         "\t on address 0x9c000000 for PCI(0, 2, 0), the reason is:\n\t Reserved bits"

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scripts.log_coverage import formats, sample
 from vtd.logs.catalogue import linux_core
 from vtd.logs.fault import FaultGroups, LoggedFault, RequestKind
-from vtd.logs.log import Log, read_log
+from vtd.logs.log import MOST_JOINED, Log, read_log
 from vtd.logs.message import Weight
 
 HALF = "DMAR:[DMA Write] Request device [{}] fault addr 9c000000 "
@@ -182,6 +182,58 @@ def test_a_line_of_a_patch_is_no_message(call: str) -> None:
     assert weights(read(f"vfio-pci 0000:01:00.0: DMAR: {text}")) == ["problem"]
     log = read(f'DMAR: flux\n-\t\t{call}"{text}\\n");\nDMAR: tea')
     assert weights(log) == ["unknown", "unknown"]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "root@pve:~# dmesg | grep -e DMAR -e IOMMU",
+        "[root@host ~]# journalctl -k | grep -i dmar",
+        "sh-5.1# dmesg | grep -i dmar",
+        "$ sudo dmesg | grep 'IO_PAGE_FAULT\\|group is not viable'",
+        "dmesg | egrep -i 'dmar|iommu|no iommu_group found'",
+        "user@nas:~> for g in /sys/kernel/iommu_groups/*; do",
+        '>   echo "IOMMU Group ${g##*/}:"',
+        'echo "options vfio_iommu_type1 allow_unsafe_interrupts=1" > /etc/modprobe.d/unsafe.conf',
+        "options vfio_iommu_type1 allow_unsafe_interrupts=1",
+        "BOOT_IMAGE=/boot/vmlinuz-6.8.12-pve root=/dev/mapper/pve-root ro intel_iommu=on iommu=pt",
+        'GRUB_CMDLINE_LINUX_DEFAULT="quiet intel_iommu=on iommu=pt"',
+        "vfio_iommu_type1       49152  0",
+        "vfio                   69632  13 vfio_pci_core,vfio_iommu_type1,vfio_pci",
+        "CONFIG_INTEL_IOMMU_DEFAULT_ON is not set",
+        "lrwxrwxrwx 1 root root 0 Jan  2 03:04 /sys/class/iommu/dmar0 -> ../../virtual/iommu/dmar0",
+        "  24:          0          0  DMAR-MSI   0-edge      dmar0",
+    ],
+)
+def test_what_somebody_typed_or_set_is_no_message(line: str) -> None:
+    assert weights(read(line)) == ["normal"]
+
+
+def test_what_is_said_of_a_command_or_file_is_a_message() -> None:
+    viable = "[    1.234567] vfio 0000:02:00.0: group 16 is not viable"
+    assert weights(read(f"$ dmesg | grep vfio {viable}")) == ["problem"]
+    assert weights(read("cat: can't read /sys/class/iommu/dmar0")) == ["unknown"]
+    fault = f"$ dmesg | grep DMAR {HALF.format('00:01.0')} {REASON.format(5)}"
+    assert [one.reason for one in read(fault).faults] == [5]
+
+
+@pytest.mark.parametrize(
+    "below",
+    [
+        "# /sbin/lspci -nn | grep IOMMU",
+        "00:02.0 VGA compatible controller [0300]: Intel Device with VT-d [8086:0102]",
+        "> dmar flux, said the one who asks",
+    ],
+)
+def test_what_was_posted_below_a_message_is_no_part_of_it(below: str) -> None:
+    head = "[ 1692.021416] dmar: DRHD: handling fault status reg 2"
+    log = read(f"{head}\n{below}\n")
+    assert log.messages[0].lines[0].text == head.split("] ")[1]
+
+
+def test_a_message_takes_no_more_lines_than_a_mail_breaks_it_into() -> None:
+    log = read("[    0.123456] DMAR: Host address width 39\n" + "VT-d is a nice thing\n" * 9)
+    assert sum(len(group.lines) for group in log.messages) > 9 - MOST_JOINED
 
 
 def test_a_fault_cut_before_its_address_is_a_problem() -> None:

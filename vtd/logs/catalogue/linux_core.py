@@ -98,7 +98,8 @@ MESSAGES = (
             "the addresses the virtual machine gives to the windows of its devices"),
     problem("", r"Failed to set iommu for container|failed to setup container for group|"
             r"[Ff]ailed to attach ioas|VFIO_(?:MAP|DMA_MAP|IOMMU_MAP)\w*.*failed|"
-            r"dma_map\(.*\) = -|annot add (?:VFIO|vfio) group to container|"
+            r"dma_map\(.*\) = -|DMA remapping failed, error|"
+            r"annot add (?:VFIO|vfio) group to container|"
             r"annot set up DMA remapping, error|failed to select IOMMU type|"
             r"\bIommuDmaMap\(Error\(|failed to map an IOVA range to the IOAS",
             "the kernel refused to translate the device for a guest: a reserved region, no "
@@ -111,15 +112,17 @@ MESSAGES = (
             "virt-host-validate found no DMAR table, so no device can be handed over; inside a "
             "container it can't see the tables of the host", "firmware setup: VT-d"),
     problem("", r"cannot prepare PCI pass-through, IOMMU not present|No IOMMU detected, please|"
-            r"no iommu_group found|"
+            r"no iommu_group found|missing group for address: |has no iommuGroup available|"
             r"host doesn't support passthrough of host PCI devices",
             "no device can be handed over: the kernel uses no IOMMU",
             "intel_iommu=on; firmware setup: VT-d; earlier lines of the kernel log about it"),
     problem("", r"Checking .*IOMMU.*: +(?:WARN|FAIL)",
             "virt-host-validate found that the kernel uses no IOMMU", "intel_iommu=on"),
-    problem("", r"✘ IOMMU: ", "fwupd found that the kernel uses no IOMMU",
+    problem("", r"✘ IOMMU(?: device protection disabled|: )|» IOMMU device protection is disabled",
+            "fwupd found that the kernel uses no IOMMU",
             "intel_iommu=on; firmware setup: VT-d"),
-    normal("", r"✔ (?:IOMMU|Pre-boot DMA protection): ", "fwupd found what it looked for"),
+    normal("", r"✔ (?:IOMMU(?: device protection enabled|: )|Pre-boot DMA protection: )",
+           "fwupd found what it looked for"),
     notice("", r"✘ Pre-boot DMA protection: ",
            "the table leaves DMA_CTRL_PLATFORM_OPT_IN clear: the firmware does not say that it "
            "keeps devices to reserved memory before the system starts",
@@ -146,13 +149,19 @@ MESSAGES = (
             "the kernel prints a trace because the table names a unit that isn't there: address 0 "
             "(rule DMAR-U01), or registers that read as all ones (K08); a message before it tells "
             "the address, and RBX of the trace may", FIRMWARE),
+    problem("", r"WARNING: .*\b(?:\w+-)?(?:iommu|iova|pasid|svm)\.c:\d+ "
+            r"(?!\S*(?:quirk_|tylersburg|rmrr|identity_map))",
+            "the kernel came to what its code for the I/O MMU takes for impossible: a bug of the "
+            "kernel, or of the driver in the trace",
+            "a message before it, if there is one; the trace below; kernel version"),
     notice("", r"(?:WARNING|BUG): .*(?:dmar|iommu|remapping|intel-svm)\S*\.c:\d+",
-           "the kernel prints a trace; the message beside it tells why"),
+           "the kernel prints a trace; a message before it, if there is one, tells why"),
     normal("", r"[\w.]+\+0x[0-9a-f]+/0x[0-9a-f]+|RIP: \w+:|Modules linked in: |"
            r"\[(?:iommu|dmar)\S*\]$",
            "a line of a trace"),
     notice("", r"DMAR active, disabling use of stolen memory|VT-d active for gfx access|"
-           r"\[drm\] (?:VT-d enabled|Disabling ppGTT for VT-d|Applying \w+ quirks for intel_iommu|"
+           r"\[drm\] (?:VT-d enabled|Disabling (?:ppGTT for VT-d|framebuffer compression .* with "
+           r"VT-d)|Applying \w+ quirks for intel_iommu|"
            r"Flushing DMA requests before IOMMU unmaps)",
            "the graphics driver works around VT-d being on for its device"),
     problem("", r"nouveau .*IOMMU (?:mapping failure|space is full)",

@@ -1,4 +1,4 @@
-"""Messages of Xen, FreeBSD, ESXi, Windows and firmware about remapping, apart from faults.
+"""Messages of Xen, FreeBSD, ESXi, Windows, seL4 and firmware about remapping, apart from faults.
 
 Read in xen/drivers/passthrough/vtd (3.4 to 4.17 and later reports), sys/x86/iommu of FreeBSD,
 hypervisor/arch/x86/vtd.c of ACRN and of Jailhouse, VTdDxe of edk2-platforms, articles of Broadcom
@@ -144,7 +144,8 @@ _FREEBSD = (
     ),
     normal(
         "",
-        r"DMAR: Found table at|DMAR HAW=\d+ flags=|matched dmar\d+ by |dmar\d+ .*(?:re|id)-mapped|"
+        r"DMAR: (?:Found table at|Length=\d+, Revision=\d+, Checksum=)|DMAR HAW=\d+ flags=|"
+        r"matched dmar\d+ by |dmar\d+ .*(?:re|id)-mapped|"
         r"dmar\d+: enabled translation|dmar\d+ ctx pci\S+ RMRR \[|dmar\d+: programming irte\[",
         "FreeBSD sets up units, devices and interrupts",
     ),
@@ -176,6 +177,12 @@ _FREEBSD = (
     ),
 )
 _BHYVE = (
+    problem(
+        "",
+        r"pci passthrough not supported on this system \(no VT-d",
+        "vm-bhyve found no DMAR table, so it hands over no device",
+        "firmware setup: VT-d; acpidump -t as root",
+    ),
     problem(
         "",
         r"vtd_add_device: device \w+ is not in scope",
@@ -258,10 +265,16 @@ _ESXI = (
     ),
     notice("", r"(?:IOMMUIntel|VTD|VVTD)\w*: ", "a message of ESXi about VT-d"),
 )
+_PROTECTION = (
+    "Kernel DMA Protection|Kernel-DMA-Schutz|Protection DMA du noyau|Protección de DMA del? kernel|"
+    "Protezione DMA (?:del )?kernel|Proteção de DMA do Kernel|Защита DMA ядра|カーネル DMA 保護|"
+    "内核 DMA 保护|核心 DMA 保護"
+)
+"""How msinfo32 names it, in languages of Windows."""
 _WINDOWS = (
     problem(
         "",
-        r"IOMMU detected DMA violation|Arg1: 0*26, IOMMU|[Bb]ug[Cc]heck was: 0x0*e6 \(0x0*26,",
+        r"IOMMU detected DMA violation|Arg1: 0*26\b.*IOMMU|[Bb]ug[Cc]heck was: 0x0*e6 \(0x0*26,",
         "Windows stopped because a unit blocked DMA of a device: parameter 2 leads to the device, "
         "parameter 3 is mostly the address, parameter 4 is of the hardware",
         "in the debugger !devstack on parameter 2; driver and firmware of that device",
@@ -324,12 +337,16 @@ _WINDOWS = (
     ),
     notice(
         "",
-        r"Kernel DMA Protection\s+Off",
+        rf"(?:{_PROTECTION}):?\s+(?:Off|Aus|Désact|Desact|Disatt|Выкл|オフ|关|關)",
         "Windows does not keep devices that are plugged in out of memory: the table lacks "
         "DMA_CTRL_PLATFORM_OPT_IN, or remapping is off",
         "flags of the table: vtd dmar show; firmware setup: VT-d, DMA protection",
     ),
-    normal("", r"Kernel DMA Protection\s+On", "Windows keeps devices to memory of their drivers"),
+    normal(
+        "",
+        rf"(?:{_PROTECTION}):?\s+(?:On|Ein|Activ|Attiv|Вкл|オン|开|開|启|啟)",
+        "Windows keeps devices to memory of their drivers",
+    ),
 )
 _ACRN = (
     problem(
@@ -391,6 +408,21 @@ _GENODE = (
         "Genode's ACPI driver reads the table",
     ),
 )
+_SEL4 = (
+    problem(
+        "",
+        r"disabling IOMMU support|IOMMU: mismatch of supported number of PT levels",
+        "seL4 leaves VT-d off: the table or the units are not what it was built for",
+        "MAX_NUM_DRHU of its configuration; SAGAW of the units: vtd caps; vtd dmar validate",
+    ),
+    normal(
+        "",
+        r"ACPI: (?:DMAR [pv]addr|IOMMU host address width|\d+ IOMMUs detected)|"
+        r"IOMMU 0x[0-9a-f]+: (?:\d+-bit domain IDs supported|enabling)|"
+        r"IOMMU: (?:Using \d+ page-table levels|Create VTD context table)",
+        "seL4 reads the table and sets up its units",
+    ),
+)
 _HYPERVISORS = (
     problem(
         "",
@@ -426,6 +458,12 @@ _HYPERVISORS = (
         r"wrong dma mask size|IOVA exceeding limits of current DMA mask",
         "DPDK's memory is at addresses above what a device or its unit reaches",
         "CAP of the unit (MGAW, SAGAW): vtd caps; --iova-mode=pa",
+    ),
+    notice(
+        "",
+        r"Unexpected size \w+ of DMA remapping cleared|Cannot clear DMA remapping",
+        "DPDK could not undo a mapping as it had made it, mostly as it is gone already",
+        "the order in which the program frees memory and devices; DPDK version",
     ),
     notice("", r"IOMMU type \d+ \([^)]*\) is not supported", "DPDK looks for what the kernel has"),
     normal("", r"IOMMU type \d+ \([^)]*\) is supported", "DPDK looks for what the kernel has"),
@@ -499,6 +537,7 @@ MESSAGES: tuple[Message, ...] = (
     *(message._replace(system="Windows") for message in _WINDOWS),
     *(message._replace(system="ACRN") for message in _ACRN),
     *(message._replace(system="Genode") for message in _GENODE),
+    *(message._replace(system="seL4") for message in _SEL4),
     *(message._replace(system="hypervisors") for message in _HYPERVISORS),
     *(message._replace(system="firmware") for message in _FIRMWARE),
 )
