@@ -118,7 +118,6 @@ ROOM = 64
 """Rows that a request may fill: at most one for each entry that it reads."""
 
 _MIX_ONE, _MIX_TWO = -0x61C8864680B583EB, -0x3D4D51C2D82B14B1
-_MASK_32 = 0xFFFF_FFFF
 
 
 @inner

@@ -92,11 +92,6 @@ class Qtest:
     def _last_words(self) -> str:
         return "\n".join(self.said) or "without a message"
 
-    def config_read(self, bus: int, devfn: int, offset: int) -> int:
-        """32 bits of configuration space."""
-        self.command("outl", hex(CONFIG_ADDRESS), hex(1 << 31 | bus << 16 | devfn << 8 | offset))
-        return int(self.command("inl", hex(CONFIG_DATA)), 0)
-
     def config_write(self, bus: int, devfn: int, offset: int, value: int) -> None:
         """Write 32 bits of configuration space."""
         self.command("outl", hex(CONFIG_ADDRESS), hex(1 << 31 | bus << 16 | devfn << 8 | offset))

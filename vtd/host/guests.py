@@ -52,10 +52,6 @@ class RunningGuest:
         found = (each.host_address(address) for each in self.memory)
         return next((each for each in found if each is not None), None)
 
-    def owns(self, host: int) -> bool:
-        """Whether an address of the host is in this guest's memory."""
-        return any(each.host <= host < each.host + each.size for each in self.memory)
-
     def reached(self) -> Iterator[tuple[int, int, int]]:
         """What its devices may reach: device address, size, address of the host.
 
