@@ -11,7 +11,7 @@ from pagetables.bits import Implementation
 from pagetables.geometry import second_stage_geometry
 from pagetables.memory import PhysicalMemory
 from pagetables.walk import Stage, WalkFault, output, walk
-from tests.support.strategies import INDEXES, POOL, Scene
+from tests.support.strategies import INDEXES, POOL, Scene, addresses
 from tests.vtd.guest.machine import RAM, VE_PAGE, WB, Machine
 from vtd.fuzz.ept_oracle import EptVerdict, ept_verdict
 from vtd.fuzz.guest_strategies import ept_entries
@@ -50,18 +50,7 @@ def stages(draw: st.DrawFn) -> tuple[EptStage, VmxCapabilities, int]:
     return ept_stage(eptp, caps, mode_based=mode_based), caps, levels
 
 
-def gpas(levels: int = 5) -> st.SearchStrategy[int]:
-    """Addresses that use few indexes."""
-    return st.builds(
-        lambda indexes, offset: (
-            sum(index << 12 + 9 * level for level, index in enumerate(indexes)) + offset
-        ),
-        st.lists(st.sampled_from(INDEXES), min_size=levels, max_size=levels),
-        st.sampled_from([0, 0x123, 0xFFF]),
-    )
-
-
-@given(scenes(), stages(), gpas())
+@given(scenes(), stages(), addresses(5))
 def test_every_walk_is_the_oracle_s(
     scene: Scene, setup: tuple[EptStage, VmxCapabilities, int], gpa: int
 ) -> None:
@@ -80,7 +69,7 @@ def test_every_walk_is_the_oracle_s(
 FEATURES = frozenset({"sslps_1g", "sslps_2m", "sc"})
 
 
-@given(scenes(), gpas(4))
+@given(scenes(), addresses(4))
 def test_what_both_allow_is_at_the_same_place(scene: Scene, gpa: int) -> None:
     """One table for processor and device: the unit's second stage finds the same page."""
     stage = ept_stage(ROOT << 12 | 0x1E, VMX_PROFILES["broadwell-posted"])

@@ -6,15 +6,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pagetables.ept import EXECUTE, READ, WRITE
-from tests.support.strategies import Scene
-from tests.vtd.guest.test_ept import MISCONFIGURATION, ROOT, VIOLATION, gpas, scenes, stages
+from tests.support.strategies import Scene, addresses
+from tests.vtd.guest.test_ept import MISCONFIGURATION, ROOT, VIOLATION, scenes, stages
 from vtd.fuzz.ept_oracle import ept_verdict
 from vtd.guest.x86.capabilities import VmxCapabilities
 from vtd.guest.x86.ept import EptStage
 from vtd.guest.x86.ept_explanation import explain_access
 
 
-@given(scenes(), stages(), gpas(), st.sampled_from([READ, WRITE, EXECUTE]))
+@given(scenes(), stages(), addresses(5), st.sampled_from([READ, WRITE, EXECUTE]))
 def test_an_access_comes_to_the_page_or_the_exit_of_the_oracle(
     scene: Scene, setup: tuple[EptStage, VmxCapabilities, int], gpa: int, access: int
 ) -> None:

@@ -35,15 +35,6 @@ def bits(high: int, low: int) -> int:
     return (1 << high + 1) - (1 << low)
 
 
-@pytest.mark.parametrize("record", [*DESCRIPTORS.values(), DescriptorHead, PageRequestDescriptor])
-@given(data=st.data())
-def test_build_after_parse_gives_the_same_bytes(
-    record: type[BitRecord], data: st.DataObject
-) -> None:
-    stored = data.draw(st.binary(min_size=record.WIDTH // 8, max_size=record.WIDTH // 8))
-    assert record.codec.build(record.codec.parse(stored)) == stored
-
-
 @pytest.mark.parametrize(
     ("record", "low", "high"),
     [

@@ -75,15 +75,6 @@ FIXED_OFFSETS = {
 """The table of 11.4."""
 
 
-@pytest.mark.parametrize("register", REGISTERS)
-@given(data=st.data())
-def test_build_after_parse_gives_the_same_bytes(
-    register: type[r.Register], data: st.DataObject
-) -> None:
-    stored = data.draw(st.binary(min_size=register.WIDTH // 8, max_size=register.WIDTH // 8))
-    assert register.codec.build(register.codec.parse(stored)) == stored
-
-
 @pytest.mark.section("11.4")
 def test_registers_sit_where_the_table_of_the_specification_says() -> None:
     declared = {register.OFFSET: register for register in REGISTERS if register.OFFSET is not None}

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from devices import interrupt_messages
 from pagetables import first_stage, second_stage
@@ -71,3 +73,12 @@ def test_every_record_is_in_the_list() -> None:
 @pytest.mark.section("9.1", "9.3", "9.4", "9.5", "9.6", "9.7", "9.8", "11.4")
 def test_fields_are_at_the_bits_that_the_specification_prints(name: str) -> None:
     assert list(declared(RECORDS[name])) == SPECIFIED[name]
+
+
+@pytest.mark.parametrize("record", RECORDS.values(), ids=RECORDS)
+@given(data=st.data())
+def test_build_after_parse_gives_the_same_bytes(
+    record: type[BitRecord], data: st.DataObject
+) -> None:
+    stored = data.draw(st.binary(min_size=record.WIDTH // 8, max_size=record.WIDTH // 8))
+    assert record.codec.build(record.codec.parse(stored)) == stored
