@@ -26,7 +26,7 @@ from vtd.layouts.entries import (
 from vtd.layouts.interrupt_entries import PostedIrte, SourceValidationType
 from vtd.layouts.registers import GlobalStatus, TranslationTableMode
 from vtd.unit.requests.faults import TranslationFault
-from vtd.unit.translation.remapping import onlooker
+from vtd.unit.translation.remapping import Remapping, onlooker
 from vtd.unit.translation.rules import reserved_pasid_bits
 from vtd.unit.translation.translate import entry_for
 from vtd.unit.unit import RemappingUnit
@@ -241,26 +241,27 @@ def _reserved_memory(
     tables = onlooker(unit.remapping)
     for source_id in sorted(sources & set(reserved)):
         for start, end in reserved[source_id]:
-            address = start
-            while address < end:
-                wrong = None
-                size = 0x1000
-                for access in (READ, WRITE):
-                    try:
-                        request = Request(source_id, address, access, 1)
-                        entry = entry_for(tables, request)
-                    except TranslationFault as fault:
-                        wrong = f"fault {int(fault.reason):02X}h, {fault.reason.text}"
-                        break
-                    size = (1 << entry.shift) - (address & (1 << entry.shift) - 1)
-                    if entry.physical - entry.address:
-                        wrong = f"leads to {entry.physical + address - entry.address:#x}"
-                        break
-                if wrong is not None:
+            address, wrong = start, ""
+            while address < end and not wrong:
+                size, wrong = _leads_to_itself(tables, source_id, address)
+                if wrong:
                     name = f"reserved memory {start:#x} of {SourceId(source_id)}"
                     yield finding("R01", f"{name} at {address:#x}: {wrong}", address=address)
-                    break
                 address += size
+
+
+def _leads_to_itself(tables: Remapping, source_id: int, address: int) -> tuple[int, str]:
+    """Bytes up to the end of a page, and what is wrong with it; empty if nothing is."""
+    size = 0x1000
+    for access in (READ, WRITE):
+        try:
+            entry = entry_for(tables, Request(source_id, address, access, 1))
+        except TranslationFault as fault:
+            return size, f"fault {int(fault.reason):02X}h, {fault.reason.text}"
+        if entry.physical != entry.address:
+            return size, f"leads to {entry.physical + address - entry.address:#x}"
+        size = (1 << entry.shift) - (address & (1 << entry.shift) - 1)
+    return size, ""
 
 
 def _interrupts(unit: RemappingUnit) -> Iterator[LintFinding]:
