@@ -20,7 +20,7 @@ from devices.dma import WRITE, Request
 from pagetables.bits import BitRecord
 from pagetables.observer import Structure
 from vtd.auditing.cache_copies import CacheCopies
-from vtd.auditing.copies import Copies
+from vtd.auditing.copies import Copies, Copy
 from vtd.auditing.debt import Debt, Kind, Pointer, Word
 from vtd.auditing.device_tlb_copies import DeviceTlbCopies
 from vtd.auditing.domain_ids import DomainIds
@@ -31,13 +31,13 @@ from vtd.auditing.page_request_audit import PageRequestAudit
 from vtd.auditing.payments import Payments
 from vtd.auditing.request_words import RequestWords
 from vtd.auditing.significance import ALL
-from vtd.auditing.stored_words import LOOKUP, PAGING, StoredWords
+from vtd.auditing.stored_words import LOOKUP, PAGING, Change, StoredWords
 from vtd.auditing.throttling import names_no_function
 from vtd.auditing.torn_writes import TornWrites
 from vtd.auditing.unflushed_audit import UnflushedAudit
 from vtd.auditing.uses import Uses
 from vtd.auditing.verdicts import Verdicts, of_no_function, of_page_request, of_torn
-from vtd.auditing.waits import Waits
+from vtd.auditing.waits import Waits, tells
 from vtd.auditing.writers import calls
 from vtd.layouts.descriptors import (
     ContextCacheInvalidateDescriptor,
@@ -150,8 +150,8 @@ class Audit(Observer):
             changed = self._outdated.harmful(copy)
             if changed is None or (copy.cache, changed.word.address) in known:
                 continue
-            if changed.word.structure in LOOKUP and self._outdated.remaker(copy) is not None:
-                continue  # that one is the debt
+            if self._is_of_another(copy, changed, known):
+                continue
             known.add((copy.cache, changed.word.address))
             kind = Kind.UNPAID
             if copy.early:
@@ -160,6 +160,16 @@ class Audit(Observer):
                 kind = Kind.TIMED_OUT
             verdicts.append((self._verdicts.line, self._verdicts.debt(kind, copy, changed)))
         return sorted(verdicts, key=lambda verdict: verdict[0])
+
+    def _is_of_another(
+        self, copy: Copy, changed: Change, known: set[tuple[CacheName, int]]
+    ) -> bool:
+        """Whether the debt is that of an entry of which this one is made, or made beside it."""
+        if changed.word.structure not in LOOKUP:
+            return self._outdated.stale_table(copy, changed) is not None
+        if copy.cache is CacheName.SECOND_STAGE:
+            return any(changed.word.address == address for _, address in known)
+        return self._outdated.remaker(copy) is not None
 
     def begin(self, request: Request) -> None:
         """A new request: nothing is known of where it goes."""
@@ -247,7 +257,8 @@ class Audit(Observer):
         """An invalidation pays; a wait descriptor closes what was paid."""
         match command:
             case InvalidationWaitDescriptor():
-                self._waited()
+                if tells(command):
+                    self._waited()
             case ContextCommand():
                 if self._unit.registers[ContextCommand].caig:
                     self._payments.pay(

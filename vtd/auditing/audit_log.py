@@ -257,7 +257,7 @@ def _carry_out(unit: RemappingUnit, record: BitRecord | None) -> None:
         unit.observer.invalidated(_WAIT)  # what is not in the log was waited for
 
 
-_WAIT = InvalidationWaitDescriptor.of()
+_WAIT = InvalidationWaitDescriptor.of(sw=True)
 
 
 def _descriptor(raw: int) -> BitRecord | None:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from devices.dma import READ, WRITE, AddressType, InvalidationRequest, Request
 from devices.source_id import SourceId
 from pagetables.bits import BitRecord
-from vtd.layouts.descriptors import InvalidationWaitDescriptor
+from vtd.auditing.waits import tells
 from vtd.severity import ERROR, WARNING, Severity
 from vtd.unit.observer import Observer
 from vtd.unit.reporting.events import (
@@ -127,7 +127,7 @@ class DeviceTlbAudit(Observer):
 
     def invalidated(self, command: BitRecord) -> None:
         """Software has waited: what it has not taken back by now is missing."""
-        if isinstance(command, InvalidationWaitDescriptor):
+        if tells(command):
             self._judged += [(line, finding) for line, finding, _ in self._open]
             self._open.clear()
 

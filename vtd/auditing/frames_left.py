@@ -6,6 +6,8 @@ requests that are under way, if a unit that can drain them was not told to.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from pagetables import second_stage
 from pagetables.first_stage import PRESENT
 from pagetables.observer import Structure
@@ -20,9 +22,17 @@ from vtd.layouts.registers import GlobalStatus
 from vtd.unit.observer import CacheName
 
 LONG_STORE = 64
-"""Bytes: a store of as many is of no single entry."""
+"""Bytes: a store of more is of no single entry, one of as many is of a whole descriptor."""
 PAGES = (CacheName.IOTLB, CacheName.DEVICE_TLB)
 STRUCTURES = (CacheName.CONTEXT, CacheName.PASID, CacheName.INTERRUPT)
+
+
+class _Left(NamedTuple):
+    """What led to a place, and does not any more."""
+
+    copy: Copy
+    changed: Change
+    is_table: bool
 
 
 class FramesLeft:
@@ -32,7 +42,7 @@ class FramesLeft:
         self._outdated = outdated
         self._stored = outdated.stored
         self._verdicts = verdicts
-        self._limbo: dict[Place, tuple[Copy, Change]] = {}
+        self._limbo: dict[Place, _Left] = {}
         self._undrained: dict[int, tuple[Copy, Change, str]] = {}
         """Frames that requests under way may still reach, and the flag that would have helped."""
         self._descriptors: dict[int, int] = {}
@@ -49,8 +59,8 @@ class FramesLeft:
             if on and not self._on[about_interrupts]:
                 self._since[about_interrupts] = self._stored.now
             self._on[about_interrupts] = on
-            for place, (copy, _) in list(self._limbo.items()):
-                if not self.is_on(copy):
+            for place, left in list(self._limbo.items()):
+                if not self.is_on(left.copy):
                     del self._limbo[place]
 
     def is_on(self, copy: Copy) -> bool:
@@ -74,10 +84,13 @@ class FramesLeft:
         if not ends:
             return
         changed, places = min(ends, key=lambda end: self._ended_at(end[0]))
+        is_table = copy.cache not in PAGES
         for place in places:
-            self._is_left(place, copy, changed)
+            self._is_left(place, _Left(copy, changed, is_table))
             if undrained and copy.cache is CacheName.IOTLB and changed.word.structure in PAGING:
                 self._undrained[place[1]] = copy, changed, undrained
+        for place in _tables_below(copy, changed) - places:
+            self._is_left(place, _Left(copy, changed, is_table=True))
 
     def _ended_at(self, changed: Change) -> int:
         """When software stored a change; if that was not seen, now."""
@@ -95,23 +108,26 @@ class FramesLeft:
         ended = places and copy.cache in PAGES and not self._outdated.still_leads(copy)
         return {_end_of(copy)} if ended else set()
 
-    def _is_left(self, place: Place, copy: Copy, changed: Change) -> None:
-        changed_at = self._stored.changed_at(changed.word)
-        last = max(
-            self._since[_is_about_interrupts(copy)], -1 if changed_at is None else changed_at
-        )
-        if changed_at is not None and self._filled(place, copy) > last:
-            self._used_again(place, copy, changed)
+    def _is_left(self, place: Place, left: _Left) -> None:
+        if self._is_filled(place, left):
+            self._used_again(place, left)
         else:
-            self._limbo[place] = copy, changed
+            self._limbo[place] = left
 
-    def _filled(self, place: Place, copy: Copy) -> int:
-        """When software last stored what is of another user there, -1 for never."""
-        size, number = place
+    def _is_filled(self, place: Place, left: _Left) -> bool:
+        """Whether software has stored what is of another user there since."""
+        changed_at = self._stored.changed_at(left.changed.word)
+        if changed_at is None:
+            return False
+        since, (size, number) = max(self._since[_is_about_interrupts(left.copy)], changed_at), place
         if size == DESCRIPTOR:
-            return self._descriptors.get(number, -1)
+            return self._descriptors.get(number, -1) > since
         filled_at, length = self._stored.filled(number)
-        return filled_at if _is_reuse(copy, length) else -1
+        if filled_at > since and _is_reuse(left, length):
+            return True
+        return _is_of_entries(left) and self._stored.is_table_since(
+            number, since, left.changed.word
+        )
 
     def store(self, address: int, length: int) -> None:
         """Software stores something there."""
@@ -125,8 +141,8 @@ class FramesLeft:
                     self._claimed((DESCRIPTOR, number))
 
     def _frame_stored(self, frame: int, length: int) -> None:
-        waiting = self._limbo.get((FRAME, frame))
-        if waiting is not None and _is_reuse(waiting[0], length):
+        left = self._limbo.get((FRAME, frame))
+        if left is not None and self._is_filled((FRAME, frame), left):
             self._claimed((FRAME, frame))
         elif frame in self._undrained:
             copy, changed, flag = self._undrained.pop(frame)
@@ -135,19 +151,22 @@ class FramesLeft:
             self._verdicts.add(debt._replace(missing=missing, section="6.5.4"))
 
     def _claimed(self, place: Place) -> None:
-        waiting = self._limbo.pop(place, None)
-        if waiting is not None:
-            self._used_again(place, *waiting)
+        left = self._limbo.pop(place, None)
+        if left is not None:
+            self._used_again(place, left)
 
     def drained(self, domain_id: int | None) -> None:
         """No request of a domain, or of any, is under way once software has waited."""
         for frame, (copy, changed, _) in list(self._undrained.items()):
             if domain_id in (None, copy.domain_id):
                 del self._undrained[frame]
-                self._limbo[FRAME, frame] = copy, changed
+                self._limbo[FRAME, frame] = _Left(copy, changed, is_table=False)
 
     def waited(self) -> None:
         """Nobody has them any more."""
+        for place, left in self._limbo.items():
+            if _is_of_entries(left) and self._is_filled(place, left):
+                self._used_again(place, left)
         self._limbo.clear()
 
     def _is_shared(self, page: Place, word: Word) -> bool:
@@ -164,14 +183,17 @@ class FramesLeft:
             and self._outdated.harmful(each) is None
         )
 
-    def _used_again(self, place: Place, copy: Copy, changed: Change) -> None:
+    def _used_again(self, place: Place, left: _Left) -> None:
+        copy, changed, is_table = left
         word = changed.word
-        if copy.cache in PAGES and self._is_shared(place, word):
+        if not is_table and self._is_shared(place, word):
             return
         if word.structure not in PAGING and self._outdated.lead_to(places_of(word, word.value)):
             return  # others go on with the same tables
         size, number = place
-        what = "page" if copy.cache in PAGES else "table"
+        if is_table and size == FRAME and self._outdated.is_on_the_way(number, copy):
+            return
+        what = "table" if is_table else "page"
         if size == DESCRIPTOR:
             what = "posted-interrupt descriptor"
         debt = self._verdicts.debt(Kind.NOT_WAITED_FOR, copy, changed)
@@ -183,9 +205,30 @@ def _is_about_interrupts(copy: Copy) -> bool:
     return copy.cache is CacheName.INTERRUPT
 
 
-def _is_reuse(copy: Copy, length: int) -> bool:
+def _is_reuse(left: _Left, length: int) -> bool:
     """Whether a store is by another user: not of one entry, where tables were."""
-    return copy.cache in PAGES or length >= LONG_STORE
+    return not left.is_table or length > LONG_STORE
+
+
+def _is_of_entries(left: _Left) -> bool:
+    """Whether a table hung on a paging entry, as it does if it is one again."""
+    return left.is_table and left.changed.word.structure in PAGING
+
+
+def _tables_below(copy: Copy, changed: Change) -> set[Place]:
+    """The tables that were reached by a word that says where tables are, and by no other."""
+    if copy.cache not in _WITH_LOOKUP or changed.word.structure in PAGING:
+        return set()
+    number = copy.words.index(changed.word) + 1
+    above, below = (
+        {(FRAME, word.address >> FRAME) for word in words if word.size}
+        for words in (copy.words[:number], copy.words[number:])
+    )
+    return below - above
+
+
+_WITH_LOOKUP = (CacheName.CONTEXT, CacheName.PASID, CacheName.IOTLB)
+"""Caches whose copies know all structures that were met, in their order."""
 
 
 def _leads_elsewhere(changed: Change) -> bool:

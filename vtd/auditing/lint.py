@@ -15,9 +15,7 @@ from vtd.auditing.lint_rules import OF_REGISTERS, LintFinding, finding
 from vtd.auditing.lint_structures import lint_structures
 from vtd.auditing.throttling import names_no_function
 from vtd.auditing.torn_writes import TornWrites
-from vtd.layouts.descriptors import (
-    InvalidationWaitDescriptor,
-)
+from vtd.auditing.waits import tells
 from vtd.recordings.scenario import ScenarioRun
 from vtd.unit.caching.policy import AGGRESSIVE
 from vtd.unit.observer import Observer
@@ -65,7 +63,7 @@ class WriteLint(Observer):
 
     def invalidated(self, command: BitRecord) -> None:
         """What was changed before is one change, what follows another; PFSID is looked at."""
-        if isinstance(command, InvalidationWaitDescriptor):
+        if tells(command):
             self._torn.waited()
         message = names_no_function(self._unit, command)
         if message is not None:

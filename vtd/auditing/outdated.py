@@ -18,12 +18,26 @@ from vtd.auditing.request_words import RequestWords
 from vtd.auditing.significance import only_more_rights
 from vtd.auditing.stored_words import Change, StoredWords
 from vtd.unit.caching.iotlb import IotlbEntry
-from vtd.unit.observer import CacheName
+from vtd.unit.observer import CacheName, Observer
 from vtd.unit.requests.faults import TranslationFault
 from vtd.unit.requests.request import RequestKind, kind_of
 from vtd.unit.translation.remapping import onlooker
 from vtd.unit.translation.translate import entry_for
 from vtd.unit.unit import RemappingUnit
+
+_PRESENT = 1
+"""P of context and PASID entries."""
+
+
+class _Frames(Observer):
+    """The frames of the structures that were read."""
+
+    def __init__(self) -> None:
+        self.frames: set[int] = set()
+
+    def read(self, structure: Structure, address: int, size: int, value: int) -> None:
+        """One more."""
+        self.frames.add(address >> 12)
 
 
 class Outdated:
@@ -63,7 +77,19 @@ class Outdated:
                 if each.refused and each.cache is CacheName.IOTLB and self.still_refused(each):
                     continue
                 return changed
-        return None
+        return self._without_user(copy)
+
+    def _without_user(self, copy: Copy) -> Change | None:
+        """The entry that led to a second-stage table, if it is not present any more.
+
+        Only invalidations of the domain remove what is kept of such tables then (Tables 24 and 28).
+        """
+        via = copy.via
+        if via is None or copy.cache is not CacheName.SECOND_STAGE or copy.refused:
+            return None
+        now = self.stored.current(via)
+        gone = via.value & ~(now or 0) & _PRESENT
+        return Change(via, now, gone) if gone else None
 
     def _counts_grants(self, word: Word) -> bool:
         """6.5.3.5: under CM = 1 no invalidation of second-stage entries can be skipped."""
@@ -100,6 +126,27 @@ class Outdated:
                 return entry_for(tables, request)
         return None
 
+    def is_on_the_way(self, frame: int, copy: Copy) -> bool:
+        """Whether requests go through a table, as far as is known: those of a copy, or others."""
+        known = (
+            each
+            for each in self.copies.all()
+            for word in each.words
+            if word.size and word.address >> 12 == frame
+        )
+        return frame in self._way(copy) or any(self.harmful(each) is None for each in known)
+
+    def _way(self, copy: Copy) -> set[int]:
+        """The frames of tables that requests of a copy go through, as the structures are now."""
+        tables, seen = onlooker(self.unit.remapping), _Frames()
+        tables.root = self.unit.remapping.new_root or tables.root
+        tables.observer = seen
+        source_id, pasid, privileged = self._kind_of(copy)
+        for each in {pasid, None}:
+            with suppress(TranslationFault):
+                entry_for(tables, Request(source_id, copy.start or 0, READ, 1, each, privileged))
+        return seen.frames
+
     def _kind_of(self, copy: Copy) -> RequestKind:
         """Which requests go by what the IOTLB or a device-TLB has."""
         spaces = self.copies.iotlb.items()
@@ -126,6 +173,16 @@ class Outdated:
             entry_for(onlooker(self.unit.remapping, self.unit.remapping.memory), request)
             return True
         return False
+
+    def stale_table(self, copy: Copy, changed: Change) -> Copy | None:
+        """The table, kept from before a change, by which an IOTLB entry was made since (6.2.5)."""
+        word = changed.word
+        changed_at = self.stored.changed_at(word)
+        if copy.cache is not CacheName.IOTLB or changed_at is None or copy.number < changed_at:
+            return None
+        tables = chain(*(tables.values() for tables in self.copies.tables.values()))
+        stale = (each for each in tables if word in each.words and self.harmful(each) is not None)
+        return next(stale, None)
 
     def remaker(self, copy: Copy) -> Copy | None:
         """An outdated copy in a cache that is to be invalidated first, of which this is made."""

@@ -11,10 +11,11 @@ from typing import Any, NamedTuple
 
 from devices.source_id import SourceId
 from pagetables.bits import BitRecord
-from vtd.layouts.descriptors import InvalidationWaitDescriptor
+from vtd.auditing.waits import tells
 from vtd.severity import ERROR, Severity
 from vtd.unit.caching.caches import PasidCacheEntry
 from vtd.unit.observer import CacheName, Observer
+from vtd.unit.queues.page_requests import is_stop_marker
 from vtd.unit.reporting.events import Event, PageGroupResponseSent, PageRequestReceived
 from vtd.unit.unit import RemappingUnit
 
@@ -136,11 +137,13 @@ class PageRequestAudit(Observer):
 
     def invalidated(self, command: BitRecord) -> None:
         """A wait descriptor that drains: nothing that came before is still on its way (7.7)."""
-        if isinstance(command, InvalidationWaitDescriptor) and command.pd:
+        if tells(command) and command.pd:
             self._answered.clear()
 
     def _event(self, event: Event) -> None:
         match event:
+            case PageRequestReceived(request=request) if is_stop_marker(request):
+                pass  # asks for no response (11.4.3, SMS)
             case PageRequestReceived(source_id=source_id, request=request, queued=True):
                 group = source_id, request.pasid, request.group_index
                 self._answered.pop(group, None)

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from pagetables import first_stage, second_stage
 from pagetables.memory import BusError, PhysicalMemory
 from pagetables.observer import Structure
+from pagetables.walk import ADDRESS
 from vtd.auditing.copies import Copy
 from vtd.auditing.debt import Pointer, Word
 from vtd.auditing.significance import change
@@ -26,6 +27,8 @@ LOOKUP = (
 )
 
 
+PAGING_ENTRY, PASID_ENTRY = 8, 64
+"""Bytes of the shortest and of the longest entry that says where a table is."""
 PRESENT_IN_EITHER_STAGE = first_stage.PRESENT | second_stage.READ | second_stage.WRITE
 
 
@@ -56,6 +59,10 @@ class StoredWords:
         """When they were last set."""
         self._filled: dict[int, tuple[int, int]] = {}
         """When software last stored something in a frame, and how many bytes."""
+        self._entered: dict[int, int] = {}
+        """When software last made an entry of a table present, by frame."""
+        self._linked: dict[int, tuple[int, int]] = {}
+        """When software last stored the address of a table, and where, by frame of the table."""
         self._frames: dict[int, int] = {}
         """Frames that have structures, and the version at which something was last stored there."""
         self._read: dict[int, Word] = {}
@@ -152,12 +159,30 @@ class StoredWords:
         length = len(data)
         if frame in self._frames:
             stamp = self.now, self._writer()
+            if self._appears(address, data):
+                self._entered[frame] = self.now
             for number in range(address >> 3, (address + length - 1 >> 3) + 1):
                 self._stores[number] = stamp
                 at = max((number << 3) - address, 0)
                 if number << 3 in self._read and not data[at] & PRESENT_IN_EITHER_STAGE:
                     self._cleared[number] = self.now
         self._filled[frame] = self.now, length
+        if length <= PASID_ENTRY:
+            for at in range(0, length - PAGING_ENTRY + 1, PAGING_ENTRY):
+                table = (int.from_bytes(data[at : at + PAGING_ENTRY], "little") & ADDRESS) >> 12
+                if table in self._frames:
+                    self._linked[table] = self.now, address + at
+
+    def _appears(self, address: int, data: bytes) -> bool:
+        """Whether software is about to make a paging entry present that is not."""
+        if len(data) != PAGING_ENTRY or not data[0] & PRESENT_IN_EITHER_STAGE:
+            return False
+        return not self._memory.read_record(address, PAGING_ENTRY) & PRESENT_IN_EITHER_STAGE
+
+    def is_table_since(self, frame: int, time: int, word: Word) -> bool:
+        """Whether a table is one again since a time, by another entry than a word."""
+        linked_at, where = self._linked.get(frame, (-1, 0))
+        return min(self._entered.get(frame, -1), linked_at) > time and where != word.address
 
     def filled(self, frame: int) -> tuple[int, int]:
         """When software last stored something in a frame, -1 for never, and how many bytes."""

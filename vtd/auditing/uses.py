@@ -120,6 +120,8 @@ class Uses:
 
     def _verdict(self, use: _Use) -> Iterator[tuple[int, Debt]]:
         kind = Kind.MISSING
+        if not use.copy.gone and self._outdated.stale_table(use.copy, use.changed) is not None:
+            return  # that one is the debt
         if use.copy.early:
             if not use.copy.gone and self._outdated.remaker(use.copy) is not None:
                 return  # that one is the debt

@@ -6,6 +6,7 @@ VT-d 6.5.2.9 and 6.5.2.12.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TypeGuard
 
 from pagetables.bits import BitRecord
 from vtd.auditing.copies import Copy
@@ -15,6 +16,7 @@ from vtd.layouts.descriptors import (
     HostPermissionGranularity,
     HostPermissionInvalidateDescriptor,
     InterruptEntryCacheInvalidateDescriptor,
+    InvalidationWaitDescriptor,
     IotlbInvalidateDescriptor,
     PasidCacheInvalidateDescriptor,
     PasidDeviceTlbInvalidateDescriptor,
@@ -37,6 +39,11 @@ STAGES = {
 """In which order the caches are invalidated (6.5.2.12)."""
 Tag = tuple[str, int] | str
 """What waiting is for: a domain, a source-id, interrupts, or everything."""
+
+
+def tells(command: BitRecord) -> TypeGuard[InvalidationWaitDescriptor]:
+    """Whether this is a wait descriptor of whose completion software learns (6.5.2.9)."""
+    return isinstance(command, InvalidationWaitDescriptor) and bool(command.sw or command.if_)
 
 
 class Waits:
