@@ -33,7 +33,10 @@ class Writing(NamedTuple):
 
 _LINE_END = r"(?:[\"' \t>|+\\]*\n[\"' \t>|]*(?=(?:[0-9A-F]{2})+(?![0-9A-Z])))?"
 """Regular expression: between two lines of digits."""
+_BITS_GAP = r"[ \t]*(?:[^\n]*\n[\s>|]*[0-9A-F]+: )??"
+"""Regular expression: between two bytes in binary, as ``xxd -b`` prints them."""
 WRITINGS = (
+    Writing("{:08b}", r"([01]{8})(?![0-9A-Z])", 2, gap=_BITS_GAP),
     Writing("0x{:x}", r"0x([0-9A-F]{1,2})(?![0-9A-F])", 16),
     Writing("{:x}h", r"([0-9A-F]{2})h", 16, gap=_GAP + "0?"),
     Writing("{:d}", r"(-?\d{1,3})(?![0-9A-Z])", 10),
@@ -66,7 +69,7 @@ _BASE64 = re.compile(
     r"[A-Za-z0-9+/=_-]*(?:[ \t\r>|*]*\n[ \t>|*]*[A-Za-z0-9+/=_-]+)*"
 )
 _CHARACTER = re.compile(r"\\x([0-9A-F]{2})|\\([0-7]{1,3})|\\(.)|(.)", re.IGNORECASE)
-_ESCAPES = dict(zip("abtnvfr", range(7, 14), strict=True))
+ESCAPES = dict(zip("abtnvfr", range(7, 14), strict=True))
 
 
 def listed_tables(text: str) -> Iterator[list[bytes]]:
@@ -122,7 +125,7 @@ def _character(match: re.Match[str]) -> int:
         return int(hexadecimal, 16)
     if octal:
         return int(octal, 8) & 0xFF
-    return _ESCAPES.get(escaped, ord(escaped)) if escaped else ord(plain)
+    return ESCAPES.get(escaped, ord(escaped)) if escaped else ord(plain)
 
 
 def _decoded(text: str) -> bytes:

@@ -15,7 +15,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from vtd.dmar.byte_lists import SIGNATURES, listed_tables
+from vtd.dmar.byte_lists import ESCAPES, SIGNATURES, listed_tables
 from vtd.dmar.records import ACPI_HEADER
 
 MOST_BYTES_OF_A_LINE = 64
@@ -25,7 +25,7 @@ KNOWN = (b"DMAR", b"APIC", b"HPET", b"SRAT")
 """Signatures that are read; turned round they look like others."""
 
 _OFFSET = re.compile(
-    r"(?:^|(?<=[\s>|\]*:]))(?:0[xX])?([0-9A-Fa-f]{1,16})(?: <[^>]*>)?(?:[:|][ \t]*|[ \t]+)(?=\S)",
+    r"(?:^|(?<=[\s>|\]*:+]))(?:0[xX])?([0-9A-Fa-f]{1,16})(?: <[^>]*>)?(?:[:|][ \t]*|[ \t]+)(?=\S)",
     re.ASCII,
 )
 _TIME = re.compile(r"\b\d\d:\d\d:\d\d\b")
@@ -34,6 +34,7 @@ _DRAWN = {ord("\u2502"): "|", ord("\u250a"): None, ord("`"): None}
 _FIELD = " : "
 """Between name and value in fields that iasl prints, and in no dump but behind its bytes."""
 _ACPIVIEW = re.compile(r"[\s>|*]*([0-9A-F]{8}) : (?=[0-9A-F]{2}\b)", re.ASCII)
+_BREAK = re.compile(r"(?:<br\b[^>\n]*>|</(?:p|div|tr|li)>)(?!\r?\n)", re.IGNORECASE)
 _MARKUP = re.compile(r"</?(?:br|p|pre|code|div|span|tt)\b[^>\n]*>", re.IGNORECASE)
 _WORD = re.compile(r"(?:0[xX])?([0-9A-Fa-f]{2,16})(?=[ \t,|-]|$)", re.ASCII)
 _GAP = re.compile(r"[ \t,-]")
@@ -55,7 +56,18 @@ _ROW = re.compile(
 
 Behind the eighth byte the gap may be wider; any other wider gap ends the bytes.
 """
-_QUOTE = re.compile(r"^[\s>|*]*")
+_QUOTE = re.compile(r"^[\s>|*+]*")
+_NUMBERED = re.compile(
+    r"^([\s>|*]*)(\d{1,6})(?=[ \t:]+(?:0x)?[0-9A-F]{4,16}:?[ \t]+[0-9A-F]{2,8}[ \t])[ \t:]+",
+    re.IGNORECASE | re.MULTILINE,
+)
+"""The number of a line that is a row of a dump with its offset."""
+_CHARACTERS = re.compile(
+    r"^([\s>|*]*[0-9a-f]{7})((?: (?:  \S|   | \\[0abtnvfr]|[0-7]{3}))+)[ \t]*$"
+    r"(?=(\n[\s>|*]*[0-9a-f]{7}[ \t]*$)?)",
+    re.MULTILINE,
+)
+"""A row of characters, or their octal codes, as od -c and hexdump -c print it."""
 WORD_BYTES = (1, 2, 4, 8)
 MOST_REPEATED = 1 << 20
 """Bytes that a * may stand for."""
@@ -155,7 +167,9 @@ def hex_blobs(text: str) -> list[bytes]:
     A list with the checksum of a table goes before all else, since a dump might be read into it; a
     list that was cut comes last.
     """
-    written, text = text, _without_markup(text)
+    written, text = text, _without_numbers(_without_markup(text))
+    if any("   ".join(each.decode()) in text for each in SIGNATURES):
+        text = _CHARACTERS.sub(_in_digits, text)
     listed = [
         list(filter(table_starts, found))
         for each in dict.fromkeys((written, text))
@@ -220,7 +234,30 @@ def _dumps(text: str) -> list[bytes]:
 def _without_markup(text: str) -> str:
     """The text of a web page that shows a dump."""
     if "&" in text or "<" in text:
-        text = html.unescape(_MARKUP.sub("", text)).replace("\xa0", " ")
+        text = _MARKUP.sub("", _BREAK.sub("\n", text))
+        text = html.unescape(text).replace("\xa0", " ")
+    return text
+
+
+def _in_digits(row: re.Match[str]) -> str:
+    """A row of characters as a row of bytes; blanks at the end of the last one fill it up."""
+    whole = row[2] if row[3] is None else row[2].rstrip()
+    cells = (whole[at + 1 : at + 4] for at in range(0, len(whole), 4))
+    return row[1] + "".join(f" {_code(cell):02x}" for cell in cells)
+
+
+def _code(cell: str) -> int:
+    if cell.strip().isdecimal() and cell[0] != " ":
+        return int(cell, 8)
+    letter = cell[-1]
+    return {"0": 0, **ESCAPES}[letter] if cell[1] == "\\" else ord(letter)
+
+
+def _without_numbers(text: str) -> str:
+    """Text without numbers of lines, where each is one more than the one before."""
+    numbers = [int(match[2]) for match in _NUMBERED.finditer(text)]
+    if len(numbers) > 1 and all(two - one == 1 for one, two in itertools.pairwise(numbers)):
+        return _NUMBERED.sub(r"\1", text)
     return text
 
 

@@ -60,7 +60,7 @@ def acpi_tables(data: bytes) -> list[bytes]:
 def _tables(data: bytes) -> list[Found]:
     text = _text(data)
     if text is None:
-        return list(map(Found, _split(data)))
+        return _raw(data)
     text = unquoted(text)
     if is_source(text):
         return [Found(*read_source(source)) for source in sources(text)]
@@ -73,6 +73,38 @@ def _tables(data: bytes) -> list[Found]:
     if not blobs:
         raise TableError("no DMAR table: text without the hex data or the fields of one")
     return [Found(table) for blob in blobs for table in _split(blob)]
+
+
+_LOST = "\ufffd".encode()
+"""What programs for text write for bytes that are none."""
+
+
+def _raw(data: bytes) -> list[Found]:
+    """The tables of a binary file; TableError for one of which a program for text lost bytes."""
+    if _DMAR.match(data) and not _is_whole(data):
+        if _LOST in data:
+            raise TableError(
+                f"{data.count(_LOST)} bytes are lost: a program took the table for text, and wrote "
+                "ef bf bd for them; copy the file itself, or a hex dump of it (xxd)"
+            )
+        for done, undone in _undone(data):
+            if _is_whole(undone):
+                return [Found(undone, (f"a program took the table for text: {done}, undone here",))]
+    return list(map(Found, _split(data)))
+
+
+def _undone(data: bytes) -> Iterator[tuple[str, bytes]]:
+    """What a program for text may have done to a table, and the table before."""
+    yield "line feeds were written as CR LF", data.replace(b"\r\n", b"\n")
+    try:
+        yield "its bytes were written as UTF-8", data.decode().encode("latin-1")
+    except UnicodeError:
+        return
+
+
+def _is_whole(data: bytes) -> bool:
+    """Whether these are the bytes of one table, with its Length and checksum."""
+    return _table_length(data[:ACPI_HEADER], len(data)) == len(data) and sum(data) % 256 == 0
 
 
 _ASCII_TEXT = bytes(range(0x20, 0x7F)) + b"\t\n\r\f\v\x1b"

@@ -18,7 +18,7 @@ from vtd.mail import unquoted
 _QUOTE = " \t>|"
 _HEX = r"(?:0x)?([0-9a-fA-F]+)"
 _LINUX = re.compile(
-    rf"(?:DMAR: (\S+): reg_base_addr|IOMMU(?: \d+)?) {_HEX}:? ver (\d+):(\d+) "
+    rf"(?:DMAR: (\S+): reg_base_addr|IOMMU(?: \d+)?(?:: reg_base_addr)?) {_HEX}:? ver (\d+):(\d+) "
     rf"cap {_HEX} ecap {_HEX}"
 )
 _FREEBSD = re.compile(

@@ -26,7 +26,9 @@ _CONTROLS: dict[int, None] = {
 }
 
 
-_ENTITY = re.compile(r"&(?:lt|gt|quot|nbsp|amp);")
+_ENTITY = re.compile(r"&(?:lt|gt|quot|nbsp|amp|#\d{2,3}|#[xX][0-9a-fA-F]{2});")
+_NUMBERS = re.compile(r'(?P<name>"MESSAGE"\s*:\s*)\[(?P<codes>(?:\s*\d{1,3},?)+)\s*\]', re.ASCII)
+"""A message in the journal's JSON that has characters which are not printable."""
 
 
 class LogError(ValueError):
@@ -71,7 +73,16 @@ def _plain(text: str, *, is_mail: bool) -> str:
     """Text without NULs, and without what mails and web pages put in the place of characters."""
     text = text.replace("\0", "")
     text = (unquoted(text, JOINED) if is_mail else text).replace("\xa0", " ")
+    if '"MESSAGE"' in text:
+        text = _NUMBERS.sub(_message, text)
     return html.unescape(text) if _ENTITY.search(text) else text
+
+
+def _message(match: re.Match[str]) -> str:
+    """The message as text; the lines of its numbers are kept, empty."""
+    codes = map(int, match["codes"].replace(",", " ").split())
+    text = bytes(code for code in codes if code < 256).decode("utf-8", "replace")
+    return f'{match["name"]}"{" ".join(text.split())}"' + "\n" * match[0].count("\n")
 
 
 def _strange(text: str) -> int:

@@ -159,6 +159,36 @@ FORMS: dict[str, Callable[[bytes], str]] = {
     "numbered lines": lambda data: "\n".join(
         f"{number:3}  {at:08x}: {row.hex(' ')}" for number, (at, row) in enumerate(rows(data), 1)
     ),
+    "numbered lines of hexdump -C": lambda data: "\n".join(
+        f"{number:6}\t{at:08x}  {row[:8].hex(' ')}  {row[8:].hex(' '):23}  |{readable(row)}|"
+        for number, (at, row) in enumerate(rows(data), 1)
+    ),
+    "web page without line feeds": lambda data: (
+        "<p>Here it is:</p><p>"
+        + "<br>".join(f"{at:08x}&nbsp;&nbsp;{row.hex(' ')}" for at, row in rows(data))
+        + "</p><p>Thanks</p>"
+    ),
+    "patch": lambda data: (
+        "@@ -0,0 +1,10 @@\n"
+        + "".join(f"+{at:08x}: {row.hex(' ', -2):39}  {readable(row)}\n" for at, row in rows(data))
+    ),
+    "patch of rows": lambda data: (
+        "@@ -0,0 +1,10 @@\n" + "".join(f"+{row.hex(' ')}\n" for _, row in rows(data))
+    ),
+    "od -c": lambda data: "\n".join(
+        f"{at:07o}" + "".join(f"{character(byte):>4}" for byte in row) for at, row in rows(data)
+    ),
+    "hexdump -c": lambda data: (
+        "\n".join(
+            f"{at:07x}{''.join(f'{character(byte):>4}' for byte in row):64}"
+            for at, row in rows(data)
+        )
+        + f"\n{len(data):07x}"
+    ),
+    "xxd -b": lambda data: "\n".join(
+        f"{at:08x}: {' '.join(f'{byte:08b}' for byte in row):53}  {readable(row)}"
+        for at, row in rows(data, 6)
+    ),
     "Windows registry": registry,
     "base64": lambda data: base64.encodebytes(data).decode(),
     "bytes in lines": lambda data: (

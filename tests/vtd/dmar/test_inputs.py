@@ -2,14 +2,15 @@
 
 import quopri
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.dmar_corpus import clean_tables
-from vtd.dmar.inputs import acpi_tables, dmar_tables
-from vtd.dmar.table import TableError
+from vtd.dmar.inputs import acpi_tables, dmar_tables, find_tables
+from vtd.dmar.table import Table, TableError
 
 KNOWN = next(each for each in clean_tables() if each.id.endswith("qemu-4")).data
 OTHER = next(each for each in clean_tables() if each.id.endswith("synthetic-sidp-ns")).data
@@ -79,6 +80,28 @@ def test_text_files_of_windows_are_read(encoding: str) -> None:
 def test_raw_bytes_are_the_table() -> None:
     for known in clean_tables():
         assert dmar_tables(known.data) == [known.data]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [lambda data: data.replace(b"\n", b"\r\n"), lambda data: data.decode("latin-1").encode()],
+)
+def test_a_table_that_a_program_took_for_text_is_mended_and_told(
+    text: Callable[[bytes], bytes],
+) -> None:
+    """As FTP does in its ASCII mode, and editors when they write UTF-8."""
+    known = Table.parse(KNOWN)
+    header = replace(known.header, oem_revision=0xA0A, creator_revision=0xFE0A)
+    table = replace(known, header=header).sealed().pack()
+    assert text(table) != table
+    (found,) = find_tables(text(table))
+    assert found.data == table
+    assert "took the table for text" in found.notes[0]
+
+
+def test_a_table_that_lost_bytes_as_text_is_refused_with_the_reason() -> None:
+    with pytest.raises(TableError, match="bytes are lost"):
+        find_tables(KNOWN.decode("utf-8", "replace").encode())
 
 
 def test_several_tables_in_one_file_come_one_by_one() -> None:

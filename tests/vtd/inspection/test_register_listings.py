@@ -15,6 +15,8 @@ FORMS = {
     "Linux, mail not decoded": "<6>[    0.536720] DMAR: dmar0: reg_base_addr fed90000 "
     "ver 1:0 cap d2008c4=\n0660462 ecap f050da\n<6>[    0.536738] DMAR: No ATSR found",
     "older Linux": "IOMMU fed90000: ver 1:0 cap d2008c40660462 ecap f050da",
+    "Linux 2.6.30 to 4.1": "dmar: IOMMU 0: reg_base_addr fed90000 ver 1:0 cap d2008c40660462 ecap "
+    "f050da\nIOMMU 0 0xfed90000: using Queued invalidation",
     "oldest Linux": "IOMMU 0 0xfed90000: ver 1:0 cap 0xd2008c40660462 ecap 0xf050da",
     "Xen": "(XEN) [VT-D]drhd->address = fed90000 iommu->reg = ffff82c000203000\n"
     "(XEN) [VT-D]cap = d2008c40660462 ecap = f050da",
@@ -27,6 +29,15 @@ FORMS = {
 def test_every_form_gives_the_same_numbers(form: str) -> None:
     (unit,) = listed_units(FORMS[form])
     assert unit[1:] == UNIT[1:]
+
+
+def test_units_of_several_kernels_are_each_listed() -> None:
+    old = FORMS["Linux 2.6.30 to 4.1"].replace("IOMMU 0", "IOMMU 1").replace("fed90000", "fed91000")
+    units = listed_units(f"{FORMS['Linux']}\n{old}\n")
+    assert [(unit.name, unit.base) for unit in units] == [
+        ("dmar0", 0xFED90000),
+        ("fed91000", 0xFED91000),
+    ]
 
 
 BARE = {

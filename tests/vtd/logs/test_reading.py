@@ -1,6 +1,7 @@
 """Log files: any encoding and any length of line are read, what is no text is refused early."""
 
 import io
+import json
 from collections.abc import Callable
 
 import pytest
@@ -37,6 +38,22 @@ def test_windows_writes_logs_in_utf_16() -> None:
 def test_what_web_pages_put_into_text_is_undone() -> None:
     data = "&gt; DMAR:\xa0x &lt;3&gt; a&b".encode()
     assert list(lines_of(io.BytesIO(data))) == ["> DMAR: x <3> a&b"]
+
+
+def test_brackets_that_web_pages_write_as_numbers_are_undone() -> None:
+    data = b"&#91;DMA Read&#93; &#x5B;00:02.0&#x5d;"
+    assert list(lines_of(io.BytesIO(data))) == ["[DMA Read] [00:02.0]"]
+
+
+@pytest.mark.parametrize("indent", [None, 4])
+def test_a_message_that_the_journal_writes_as_numbers_is_read(indent: int | None) -> None:
+    """As it does where characters are not printable; lines keep their numbers."""
+    message = "\x1b[1mDMAR: Host address width 39"
+    entry = {"PRIORITY": "6", "MESSAGE": list(message.encode()), "_TRANSPORT": "kernel"}
+    text = json.dumps(entry, indent=indent)
+    lines = list(lines_of(io.BytesIO(text.encode())))
+    assert [f'"{message}"' in line for line in lines].count(True) == 1
+    assert len(lines) == len(text.splitlines())
 
 
 def test_a_mail_that_was_not_decoded_is_read_as_it_was_written() -> None:
