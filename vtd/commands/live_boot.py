@@ -16,6 +16,7 @@ from vtd.commands.live_guest import (
     BusyboxOption,
     QemuOption,
     RecordOption,
+    XenOption,
     check_served,
     ended_by_signals,
     make_guest,
@@ -31,11 +32,13 @@ from vtd.live.cells import CHECKS, DEVICES
 from vtd.live.initramfs import known_checks
 from vtd.live.judgement import FaultLine, fault_lines, findings
 from vtd.live.machine_parts import unit
+from vtd.live.xen import STRAY, possible
 from vtd.logs.causes import cause_of
 from vtd.machine.assembly import assemble
 from vtd.machine.description import read_machine
 
 DEFAULT_MACHINE = unit() + DEVICES
+ALL_CHECKS = ",".join(CHECKS)
 SHOWN = 40
 """Fault lines that are listed before the rest is only counted."""
 KernelArgument = Annotated[
@@ -62,8 +65,10 @@ def boot(
     ] = None,
     checks: Annotated[
         str, typer.Option(help="Checks of the guest by name, with commas between them.")
-    ] = ",".join(CHECKS),
+    ] = ALL_CHECKS,
     append: Annotated[str, typer.Option(help="Words for the kernel's command line.")] = "",
+    xen: XenOption = None,
+    xen_append: Annotated[str, typer.Option(help="Words for Xen's command line.")] = "",
     cpus: Annotated[int, typer.Option(min=1, max=32, help="Processors.")] = 1,
     remap_interrupts: Annotated[
         bool,
@@ -96,8 +101,15 @@ def boot(
     lines_of_checks = tuple(filter(None, checks.split(",")))
     for line in lines_of_checks:
         check_name(line.partition(" ")[0], known_checks(), "--checks")
+    if xen is not None:
+        asked, lines_of_checks = lines_of_checks, possible(lines_of_checks)
+        for line in asked:
+            if line not in lines_of_checks:
+                note(f"left out, as Xen has the units: {line}")
+        if checks == ALL_CHECKS:
+            lines_of_checks += (STRAY,)
     with unusable_input("vtd live boot"):
-        guest = make_guest(qemu, store().find_kernel(kernel, modules), busybox)
+        guest = make_guest(qemu, store().find_kernel(kernel, modules), busybox, xen)
     with unusable_input(machine or "vtd live boot"), machine_errors():
         description = DEFAULT_MACHINE if machine is None else read_text(machine)
         assemble(read_machine(description, machine or ""), file=machine or "")
@@ -111,6 +123,7 @@ def boot(
             append,
             cpus,
             caches=caches,
+            xen_append=xen_append,
             defects=tuple(broken or ()),
             interrupts_remapped=remap_interrupts,
             script=None if script is None else read_bytes(str(script)),
@@ -128,7 +141,7 @@ def boot(
             console.write_text(outcome.console)
     found = list(findings(outcome))
     lines = list(fault_lines(outcome))
-    row = _row(guest.kernel.release, outcome, lines, found)
+    row = _row(guest.release, outcome, lines, found)
     show(CommandAnswer(row, [row], _lines(outcome, lines, found)), format)
     if found:
         raise typer.Exit(FOUND)

@@ -27,7 +27,7 @@ def fetch(
     qemu: QemuOption = None,
     format: Output = Format.TEXT,
 ) -> None:
-    """Fetch QEMU, kernels and busybox for vtd live boot, or tell what to install.
+    """Fetch QEMU, kernels, Xen and busybox for vtd live boot, or tell what to install.
 
     On Debian and Ubuntu everything comes from the machine's own mirror by apt's tools, with
     signatures checked, into the cache folder; nothing is installed. Exit code 0: all is there.
@@ -46,6 +46,7 @@ def fetch(
     except QemuError as error:
         row |= {"qemu": None, "problem": str(error)}
     row["kernels"] = [kernel.release for kernel in known.kernels()]
+    row["xen"] = list(known.xens())
     try:
         known.read_busybox()
         row["busybox"] = True
@@ -65,6 +66,8 @@ def _lines(row: dict[str, object]) -> Iterator[str]:
         yield f"QEMU: {row['problem']}"
     kernels = row["kernels"]
     yield f"kernels: {', '.join(kernels) if isinstance(kernels, list) and kernels else 'none'}"
+    xens = row["xen"]
+    yield f"Xen, for --xen: {', '.join(xens) if isinstance(xens, list) and xens else 'none'}"
     yield f"busybox: {'there' if row['busybox'] else 'none that is linked statically'}"
     if not row["supported"]:
         yield "nothing can be fetched here; install:"

@@ -31,6 +31,15 @@ QemuOption = Annotated[
 BusyboxOption = Annotated[
     Path | None, typer.Option("--busybox", help="A busybox that is linked statically.")
 ]
+XenOption = Annotated[
+    str | None,
+    typer.Option(
+        "--xen",
+        metavar="IMAGE",
+        help="Xen, which starts first and has the units: an image, or the beginning of the version "
+        "of a fetched one. Linux is its first domain, and runs the checks that need no IOMMU.",
+    ),
+]
 RecordOption = Annotated[
     Path | None, typer.Option("--record", help="Write a recording (gzip) for vtd replay.")
 ]
@@ -58,7 +67,9 @@ def store() -> Store:
     return Store(cache_folder(os.environ))
 
 
-def make_guest(qemu: str | None, kernel: Kernel, busybox: Path | None) -> Guest:
+def make_guest(
+    qemu: str | None, kernel: Kernel, busybox: Path | None, xen: str | None = None
+) -> Guest:
     """Everything but the machine; ValueError or OSError names what is missing."""
     known = store()
     return Guest(
@@ -67,6 +78,7 @@ def make_guest(qemu: str | None, kernel: Kernel, busybox: Path | None) -> Guest:
         known.read_busybox(busybox),
         compile_checks(),
         read_tools(known.tools),
+        None if xen is None else known.find_xen(xen),
     )
 
 

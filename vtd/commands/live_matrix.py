@@ -17,6 +17,7 @@ from vtd.commands.extras import needing
 from vtd.commands.live_guest import (
     BusyboxOption,
     QemuOption,
+    XenOption,
     ended_by_signals,
     make_guest,
     store,
@@ -25,7 +26,7 @@ from vtd.commands.reading import unusable_input
 from vtd.commands.rendering.answer import CommandAnswer, Format, Output, show
 from vtd.layouts.registers import Capability, ExtendedCapability
 from vtd.live.boot import Guest, Outcome
-from vtd.live.cells import Cell, all_cells
+from vtd.live.cells import Cell, all_cells, under_xen
 from vtd.live.matrix import KIT, Result, Verdict, boot_cell, chosen, read_results
 from vtd.live.qemu import Qemu, find_qemu
 from vtd.live.random_capabilities import random_cells
@@ -63,6 +64,7 @@ def matrix(
         list[str] | None,
         typer.Option("--set", metavar="FIELD=VALUE", help="Of CAP or ECAP, for every random unit."),
     ] = None,
+    xen: XenOption = None,
     listed: Annotated[bool, typer.Option("--list", help="List the cells and boot none.")] = False,
     qemu: QemuOption = None,
     busybox: BusyboxOption = None,
@@ -79,7 +81,7 @@ def matrix(
             if random_capabilities
             else all_cells()
         )
-        cells = chosen(known, patterns or [])
+        cells = chosen(known if xen is None else under_xen(known), patterns or [])
     if listed:
         rows = [{"cell": cell.name, "about": cell.about} for cell in cells]
         show(CommandAnswer(rows, rows, (f"{c.name:28} {c.about}" for c in cells)), format)
@@ -92,7 +94,7 @@ def matrix(
         if not all(each.kit for each in cells):
             kernels = [place.find_kernel(each) for each in kernel] if kernel else place.kernels()
             kernels = kernels or [place.find_kernel(None)]
-            guests = [make_guest(qemu, each, busybox) for each in kernels]
+            guests = [make_guest(qemu, each, busybox, xen) for each in kernels]
         with ended_by_signals(), needing("fuzz", "live matrix"):
             found = list(_all(cells, guests, kits, counts, Keeper(results, logs)))
     answered = [each.to_json() for each in found]
@@ -158,7 +160,7 @@ class Keeper:
 
 
 def _release(guest: Guest | Qemu) -> str:
-    return KIT if isinstance(guest, Qemu) else guest.kernel.release
+    return KIT if isinstance(guest, Qemu) else guest.release
 
 
 def _all(

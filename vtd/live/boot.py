@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from vtd.layouts.registers import Capability, ExtendedCapability
-from vtd.live import initramfs, madt
+from vtd.live import initramfs, madt, xen
 from vtd.live.blame import LiveAudit
 from vtd.live.defects import plant
 from vtd.live.interpreter import collector
@@ -30,6 +30,7 @@ from vtd.live.machine import LiveMachine
 from vtd.live.qemu import Qemu, QemuError
 from vtd.live.qemu_arguments import qemu_arguments
 from vtd.live.server import Server
+from vtd.live.xen import Xen
 from vtd.machine.assembly import assemble
 from vtd.machine.description import read_machine
 from vtd.recordings.live_recorder import LiveRecorder
@@ -46,7 +47,8 @@ FILE = "file: "
 """Before the name and the content, in base64, of a file."""
 STEP = 0.2
 """Seconds after which it is looked whether QEMU still runs."""
-ALWAYS = "console=ttyS0 intel_iommu=on panic=-1 no_timer_check nosoftlockup"
+CONSOLE = "ttyS0"
+ALWAYS = "intel_iommu=on panic=-1 no_timer_check nosoftlockup"
 """Words for every kernel; on a busy host, whose guests have no steady clock, the check of the timer
 would take it for broken, and the watchdog a process for stuck."""
 CRASH_MEMORY = "crashkernel=320M"
@@ -82,6 +84,14 @@ class Guest:
     """The compiled checks; None where nothing could compile them."""
     tools: Mapping[str, bytes] = field(default_factory=dict)
     """Programs that some checks run, with what they load, by path."""
+    xen: Xen | None = None
+    """What starts first, and has the units."""
+
+    @property
+    def release(self) -> str:
+        """Which kernel it is, and under which Xen."""
+        name = self.kernel.release
+        return name if self.xen is None else f"{self.xen.name}, {name}"
 
 
 @dataclass(frozen=True)
@@ -113,6 +123,8 @@ class Boot:
     and it starts again with ``next_checks``."""
     script: bytes | None = None
     record: Path | None = None
+    xen_append: str = ""
+    """Words for Xen, where that starts first."""
     silence: float = 180
     """Seconds without a word of the guest after which it is ended; a busy host makes guests slow,
     not silent."""
@@ -173,8 +185,7 @@ def run(
         if boot.record is not None:
             lines = stack.enter_context(gzip.open(boot.record, "wt", encoding="utf-8"))
             about = {"devices": machine.described(), "bridges": machine.bridges()}
-            kernel = guest.kernel.release
-            LiveRecorder(lines.write, assembly.table, units, kernel=kernel, **about)
+            LiveRecorder(lines.write, assembly.table, units, kernel=guest.release, **about)
         audit = LiveAudit(units if boot.audited else [], lambda: None)
         for unit in units:
             unit.subscribe(lambda event: _note_blocked(outcome, event))
@@ -204,15 +215,13 @@ def _powered(
 ) -> None:
     """The time from a start of QEMU to its end, or until the power fails."""
     folder, now = server.folder, server.now
-    (folder / "initrd").write_bytes(_initrd(guest, boot))
     console = folder / "console"
     command = [
         *guest.qemu.command,
         *qemu_arguments(server.machine, folder / "dmar.bin", server.path),
         *("-nodefaults", "-no-reboot", "-display", "none", "-smp", str(boot.cpus)),
         *("-cpu", boot.cpu, "-serial", f"file:{console}", "-serial", "stdio"),
-        *("-kernel", str(guest.kernel.image), "-initrd", str(folder / "initrd")),
-        *("-append", _command_line(boot)),
+        *_software(guest, boot, folder),
     ]
     with _started(command) as process:
         said = _Said(process, note)
@@ -256,9 +265,25 @@ class Patience:
         return ""
 
 
-def _command_line(boot: Boot) -> str:
+def _software(guest: Guest, boot: Boot, folder: Path) -> list[str]:
+    """The kernel that QEMU starts, or Xen and the kernel under it."""
+    initrd = folder / "initrd"
+    initrd.write_bytes(_initrd(guest, boot))
+    image = guest.kernel.image
+    if guest.xen is None:
+        line = _command_line(boot, CONSOLE)
+        return ["-kernel", str(image), "-initrd", str(initrd), "-append", line]
+    place, kernel = folder / "xen", folder / "kernel"
+    place.write_bytes(guest.xen.image)
+    if not kernel.exists():
+        kernel.symlink_to(image.resolve())  # whose path may have spaces, which end one here
+    line = _command_line(boot, xen.CONSOLE)
+    return xen.qemu_arguments(place, boot.xen_append, kernel, line, initrd)
+
+
+def _command_line(boot: Boot, console: str) -> str:
     crash = (CRASH_MEMORY,) if "kdump" in boot.checks else ()
-    return " ".join(word for word in (ALWAYS, *crash, boot.append) if word)
+    return " ".join(word for word in (f"console={console}", ALWAYS, *crash, boot.append) if word)
 
 
 def _initrd(guest: Guest, boot: Boot) -> bytes:
@@ -270,7 +295,7 @@ def _initrd(guest: Guest, boot: Boot) -> bytes:
             "next/initrd": initramfs.build(
                 guest.kernel, guest.busybox, boot.next_checks, acpi_tables=tables
             ),
-            "next/line": f"{ALWAYS} {boot.append}".encode(),
+            "next/line": f"console={CONSOLE} {ALWAYS} {boot.append}".encode(),
         }
     programs = {"bin/checks": guest.program, "script": boot.script}
     given = {path: content for path, content in programs.items() if content is not None}

@@ -32,6 +32,7 @@ from vtd.live.machine_parts import (
     unit,
     virtio_disk,
 )
+from vtd.live.xen import STRAY, possible
 
 SECOND = {"smts": 1, "ssts": 1}
 THREE_LEVELS = {"sagaw": 2, "mgaw": 38}
@@ -449,3 +450,14 @@ def all_cells() -> dict[str, Cell]:
     """Every cell by name, negative controls last."""
     known = {cell.name: cell for cell in CELLS}
     return known | {cell.name: cell for cell in (*controls(known), *kit_cells())}
+
+
+def under_xen(known: Mapping[str, Cell]) -> dict[str, Cell]:
+    """The cells of which Linux can check something as a domain of Xen, which has the units."""
+    cells = {}
+    for name, cell in known.items():
+        checks = possible(cell.boot.checks)
+        if checks and not (cell.noticed or cell.boot.interrupts_remapped or cell.boot.next_checks):
+            boot = replace(cell.boot, checks=(*checks, STRAY))
+            cells[name] = replace(cell, boot=boot, linux_faults={})
+    return cells

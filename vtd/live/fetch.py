@@ -22,11 +22,15 @@ from vtd.live.kernel import Kernel, KernelError, find_kernel
 from vtd.live.qemu import PROGRAM, QemuError, find_qemu
 from vtd.live.tools import PACKAGES, ToolError, keep_tools
 from vtd.live.whole_folder import whole_folder
+from vtd.live.xen import Xen, XenError, read_xen
 
 NEXT_SUITE = {"debian": "testing", "ubuntu": "devel"}
 KERNEL = {"debian": "linux-image-amd64", "ubuntu": "linux-image-generic"}
 """The package that depends on the newest kernel of a release."""
 QEMU_PACKAGES = ("qemu-system-x86", "seabios")
+XEN = "xen-system-amd64"
+"""The package that depends on the Xen of a release."""
+_XEN_PACKAGE = re.compile(r"xen-hypervisor-\d\S*-amd64")
 _KERNEL_PACKAGE = re.compile(r"linux-(?:image|binary|modules)(?:-extra)?-\d\S*")
 PT_INTERP = 3
 """The program header that names an interpreter."""
@@ -88,6 +92,20 @@ class Store:
             named = f" {asked}" if asked else ""
             raise KernelError(f"no kernel{named} in {self.folder}: see vtd live fetch")
         return fitting[-1] if modules is None else find_kernel(fitting[-1].image, modules)
+
+    def xens(self) -> dict[str, Path]:
+        """The images of Xen by version, oldest first."""
+        found = {path.parts[-3]: path for path in self.folder.glob("xen/*/boot/xen-*.gz")}
+        return dict(sorted(found.items(), key=lambda each: version_key(each[0])))
+
+    def find_xen(self, asked: str) -> Xen:
+        """Xen by path, or the newest whose version begins like this; XenError."""
+        if Path(asked).is_file() or "/" in asked:
+            return read_xen(Path(asked))
+        fitting = [path for version, path in self.xens().items() if version.startswith(asked)]
+        if not fitting:
+            raise XenError(f"no Xen {asked} in {self.folder}: see vtd live fetch")
+        return read_xen(fitting[-1])
 
     def read_busybox(self, asked: Path | None = None) -> bytes:
         """A static busybox: the one asked for, that of the store, or the machine's own."""
@@ -248,11 +266,13 @@ def fetch(store: Store, system: System, note: Callable[[str], None]) -> None:
     _fetch_busybox(store, own, note)
     _fetch_tools(store, own, note)
     _fetch_kernel(store, own, KERNEL[system.name], note)
+    _fetch_xen(store, own, note)
     suite = NEXT_SUITE[system.name]
     newer = Apt(work / "next", system, suite)
     note(f"lists of {suite}")
     newer.update()
     _fetch_kernel(store, newer, KERNEL[system.name], note)
+    _fetch_xen(store, newer, note)
     _fetch_qemu(store, (own, newer), note)
     shutil.rmtree(work)
 
@@ -291,6 +311,18 @@ def _fetch_kernel(store: Store, apt: Apt, package: str, note: Callable[[str], No
     if folder.exists():
         return
     note(f"kernel {release}")
+    _unpack(apt.download(packages), folder)
+
+
+def _fetch_xen(store: Store, apt: Apt, note: Callable[[str], None]) -> None:
+    packages = [each for each in apt.needed(XEN) if _XEN_PACKAGE.fullmatch(each)]
+    if not packages:
+        raise FetchError(f"{XEN}: it depends on no Xen")
+    version = apt.version(packages[0])
+    folder = store.folder / "xen" / version
+    if folder.exists():
+        return
+    note(f"Xen {version}")
     _unpack(apt.download(packages), folder)
 
 

@@ -11,13 +11,17 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from devices.source_id import SourceId
+from vtd.live import xen
 from vtd.live.boot import Blocked, Outcome
-from vtd.logs.fault import RequestKind
-from vtd.logs.fault_forms import read_fault
+from vtd.logs.fault import LoggedFault, RequestKind
+from vtd.logs.fault_forms import Role, read_fault
 from vtd.logs.fault_record import settled
+from vtd.logs.pairing import Pairing
 
 PROVOKING = ("edu",)
 """Models whose checks provoke faults."""
+PROVOKE = ("vfio unmapped", "stray DMA")
+"""Those checks."""
 _WARNING = re.compile(
     r"WARNING: |\bBUG\b:|Oops|Kernel panic|general protection|soft lockup|hung task|"
     r"blocked for more than|unable to handle|timeout, (?:completion|aborting)|I/O error|"
@@ -41,19 +45,32 @@ class FaultLine(NamedTuple):
 def fault_lines(outcome: Outcome) -> Iterator[FaultLine]:
     """The fault lines of the console; the kernel prints only some when there are many."""
     known = {each for blocked in set(outcome.blocked) for each in _as_recorded(blocked)}
-    for number, line in enumerate(outcome.console.splitlines(), 1):
-        if "Request device" not in line and "fault reason" not in line:
-            continue
-        reading = read_fault(line, number)
-        if reading is None or reading.fault is None:
-            continue
-        fault = settled(reading.fault)
+    lines = outcome.console.splitlines()
+    for fault in _told(lines):
         if fault.source is None or fault.reason is None or fault.target is None:
             continue
         interrupt = fault.kind is RequestKind.INTERRUPT
         target = 0 if interrupt else fault.target & ~0xFFF
         wanted = Blocked(fault.source.source_id, target, fault.reason, interrupt)
-        yield FaultLine(_TIME.sub("", line), wanted if wanted in known else None)
+        line = _TIME.sub("", lines[fault.line - 1])
+        yield FaultLine(line, wanted if wanted in known else None)
+
+
+def _told(lines: list[str]) -> Iterator[LoggedFault]:
+    """The faults that lines tell of: Linux has one line for each, Xen two."""
+    pairing = Pairing()
+    for number, line in enumerate(lines, 1):
+        if "Request device" not in line and "reason" not in line:
+            continue
+        reading = read_fault(line, number)
+        if reading is None or reading.fault is None:
+            continue
+        if reading.form.role is Role.WHOLE:
+            yield settled(reading.fault)
+        elif reading.form.role is Role.BEGINS:
+            pairing.begin(reading.fault)
+        else:
+            yield from pairing.complete(reading.fault)
 
 
 def _as_recorded(blocked: Blocked) -> Iterator[Blocked]:
@@ -70,6 +87,8 @@ def findings(outcome: Outcome, most: int | None = MOST) -> Iterator[str]:
     for verdict in outcome.verdicts:
         if verdict.state == "FAILED":
             yield f"check {verdict.name}: {verdict.why}"
+    if "(XEN) " in outcome.console and xen.WORKING not in outcome.console:
+        yield "Xen does not use the units"
     yield from _first(iter(outcome.audited), most)
     yield from _first(_warnings(outcome), most)
     yield from _first(_unprovoked(outcome), most)
@@ -106,6 +125,5 @@ def _fault_reports(outcome: Outcome) -> Iterator[str]:
         reported += 1
         if recorded is None:
             yield f"the unit did not block what the kernel reports: {line}"
-    provoked = [verdict.name for verdict in outcome.verdicts if verdict.name == "vfio unmapped"]
-    if provoked and not reported:
+    if not reported and any(verdict.name in PROVOKE for verdict in outcome.verdicts):
         yield "the kernel reports none of the faults that the checks provoked"

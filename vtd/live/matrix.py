@@ -99,7 +99,7 @@ def boot_cell(
 
         release, outcome = KIT, run_kit(guest, cell.boot, cell.kit, now, note)
     else:
-        release = guest.kernel.release
+        release = guest.release
         outcome = run(guest, replace(cell.boot, cpus=cpus), now, note)
     keep(cell, outcome)
     verdict, found, unexpected = judge(cell, release, outcome)

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from tests.vtd.live.fake_qemu import FakeQemu
 from tests.vtd.live.kernel_files import BUSYBOX, RELEASE, kernel_folder
 from tests.vtd.live.newc import read_newc
+from tests.vtd.live.test_xen import IMAGE
 from vtd.cli import main
 from vtd.commands import live_fetch, live_guest
 from vtd.live.fetch import FetchError
@@ -49,6 +50,23 @@ def test_a_boot_that_goes_well_is_told(qemu: FakeQemu) -> None:
     assert row["kernel"] == RELEASE
     assert row["checks"] == [{"name": "units", "state": "ok", "why": ""}]
     assert row["found"] == []
+
+
+def test_under_xen_linux_runs_the_checks_that_need_no_iommu(qemu: FakeQemu, tmp_path: Path) -> None:
+    (tmp_path / "xen").write_bytes(IMAGE)
+    qemu.says(said="check: nvme ok\nnote: end\n", console="(XEN) I/O virtualisation enabled\n")
+    out, errors = vtd("boot", "--xen", str(tmp_path / "xen"), "--format", "json")
+    assert json.loads(out)["kernel"] == f"xen, {RELEASE}"
+    left = [line.rpartition(": ")[2] for line in errors.splitlines() if "left out, as" in line]
+    assert left == ["units", "domain_types", "vfio"]
+    checks = read_newc((qemu.folder / "initrd").read_bytes())["checks"].content.decode().split()
+    assert checks == ["nvme", "filesystem", "rebind", "rescan", "reset", "stray"]
+    vtd("boot", "--xen", str(tmp_path / "xen"), "--checks", "nvme")
+    assert read_newc((qemu.folder / "initrd").read_bytes())["checks"].content == b"nvme\n"
+    _, errors = vtd("matrix", "legacy48-strict", "--xen", str(tmp_path / "xen"))
+    assert f"xen, {RELEASE}" in errors
+    _, errors = vtd("boot", "--xen", "4.20", code=2)
+    assert "no Xen 4.20 in " in errors
 
 
 def test_a_boot_that_goes_wrong_is_told(qemu: FakeQemu, tmp_path: Path) -> None:
@@ -212,6 +230,7 @@ def test_what_is_there_is_told(qemu: FakeQemu) -> None:
     assert f"QEMU 11.1.2: {qemu.path}" in out
     assert f"kernels: {RELEASE}" in out
     assert "busybox: there" in out
+    assert "Xen, for --xen: none" in out
     assert "nothing can be fetched here; install:" in out
 
 

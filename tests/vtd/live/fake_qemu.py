@@ -27,7 +27,8 @@ else:
     ports = [each.removeprefix("file:") for each in arguments if each.startswith("file:")]
     console = next(each for each in ports if each.endswith("console"))
     Path(console).write_text((here / "console").read_text())
-    (here / "initrd").write_bytes(Path(arguments[arguments.index("-initrd") + 1]).read_bytes())
+    modules = arguments[arguments.index("-initrd") + 1].split(",")  # the last one, under Xen
+    (here / "initrd").write_bytes(Path(modules[-1]).read_bytes())
     print((here / "said").read_text(), flush=True)
     while (here / "chatting").exists():
         print("note: busy", flush=True)

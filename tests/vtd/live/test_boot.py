@@ -23,6 +23,7 @@ from vtd.live.kernel import find_kernel
 from vtd.live.machine import LiveMachine
 from vtd.live.machine_parts import unit
 from vtd.live.qemu import QemuError, find_qemu
+from vtd.live.xen import ALWAYS, Xen
 from vtd.machine.assembly import assemble
 from vtd.machine.description import read_machine
 from vtd.machine.reading import MachineError
@@ -157,6 +158,20 @@ def test_qemu_is_told_of_everything(qemu: FakeQemu, guest: Guest) -> None:
     assert line == "console=ttyS0 intel_iommu=on panic=-1 no_timer_check nosoftlockup iommu=pt"
     assert sum("vfio-user-pci" in each for each in arguments) == 4  # three functions, the units
     assert arguments[arguments.index("-kernel") + 1].endswith(f"vmlinuz-{RELEASE}")
+
+
+def test_xen_starts_first_and_the_kernel_under_it(qemu: FakeQemu, guest: Guest) -> None:
+    under = replace(guest, xen=Xen("xen-4.20", b"image"))
+    run(under, Boot(MACHINE, ("nvme",), append="a=1,2", xen_append="iommu=no-qinval"), Clock())
+    arguments = qemu.arguments
+    assert arguments[arguments.index("-kernel") + 1].endswith("/xen")
+    assert arguments[arguments.index("-append") + 1] == f"{ALWAYS} iommu=no-qinval"
+    module = arguments[arguments.index("-initrd") + 1].partition(" ")
+    assert module[0].endswith("/kernel")
+    assert module[2].startswith("console=hvc0 intel_iommu=on ")
+    assert " a=1,,2," in module[2]
+    assert read_newc((qemu.folder / "initrd").read_bytes())["checks"].content == b"nvme\n"
+    assert under.release == f"xen-4.20, {RELEASE}"
 
 
 def test_a_kernel_that_starts_another_one_has_it(qemu: FakeQemu, guest: Guest) -> None:

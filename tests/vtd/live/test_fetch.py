@@ -9,6 +9,7 @@ import pytest
 
 from tests.vtd.live.fake_qemu import FakeQemu
 from tests.vtd.live.kernel_files import BUSYBOX, RELEASE, kernel_folder
+from tests.vtd.live.test_xen import IMAGE
 from vtd.live import fetch as fetching
 from vtd.live.fetch import (
     Apt,
@@ -21,6 +22,7 @@ from vtd.live.fetch import (
 )
 from vtd.live.kernel import KernelError
 from vtd.live.tools import read_tools
+from vtd.live.xen import XenError
 
 DEBIAN = 'ID=debian\nVERSION_CODENAME=bookworm\nPRETTY_NAME="Debian GNU/Linux 12"\n'
 APT = r"""#!/bin/sh
@@ -31,6 +33,7 @@ case " $* " in
 	echo "Inst linux-base (1)"
 	echo "Inst linux-image-$RELEASE (6.9)"
 	echo "Inst linux-image-amd64 (6.9)" ;;
+*" --simulate "*" xen-"*) printf 'Inst %s (%s)\n' xen-hypervisor-4.17-amd64 4.17.5 xen-utils 1 ;;
 *" --simulate "*" nvme-cli "*) printf 'Inst %s (1)\n' ethtool nvme-cli libc6 ;;
 *" --simulate "*) echo "Inst qemu-system-x86 (1:$QEMU Debian)"; echo "Inst libc6 (2)" ;;
 *" download "*)
@@ -42,6 +45,7 @@ esac
 DPKG = r"""#!/bin/sh
 case $2 in
 *busybox*) mkdir -p "$3/bin" && cp "$FILES/busybox" "$3/bin" ;;
+*xen-hyper*) mkdir -p "$3/boot" && cp "$FILES/xen" "$3/boot/xen-4.17-amd64.gz" ;;
 *linux-image*) cp -r "$FILES/kernel/." "$3" ;;
 *ethtool*) mkdir -p "$3/sbin" && echo tests >"$3/sbin/ethtool" ;;
 *nvme-cli*) mkdir -p "$3/usr/sbin" && [ -z "$LACKING" ] && echo manages >"$3/usr/sbin/nvme"; true ;;
@@ -72,6 +76,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
         (programs / name).chmod(0o755)
     kernel_folder(files / "kernel")
     (files / "busybox").write_bytes(BUSYBOX)
+    (files / "xen").write_bytes(IMAGE)
     (files / "loader").write_text(LOADER)
     (files / "loader").chmod(0o755)
     monkeypatch.setenv("PATH", f"{programs}:/usr/bin:/bin")
@@ -103,6 +108,7 @@ def test_everything_is_fetched_once(store: Store, wrapper: FakeQemu, tmp_path: P
         "busybox",
         "programs of checks: ethtool, nvme",
         f"kernel {RELEASE}",
+        "Xen 4.17.5",
         "lists of testing",
         "QEMU 11.1+ds-3 and its libraries, 2 packages",
     ]
@@ -110,7 +116,10 @@ def test_everything_is_fetched_once(store: Store, wrapper: FakeQemu, tmp_path: P
     assert [kernel.release for kernel in store.kernels()] == [RELEASE]
     assert store.qemu.stat().st_mode & 0o111
     there = sorted(path.name for path in store.folder.iterdir())
-    assert there == ["busybox", "kernels", "qemu", "tools"]
+    assert there == ["busybox", "kernels", "qemu", "tools", "xen"]
+    assert store.find_xen("4.17").image == store.find_xen("").image == IMAGE
+    with pytest.raises(XenError, match=r"no Xen 4\.2 in .*: see vtd live fetch"):
+        store.find_xen("4.2")
     tools = read_tools(store.tools)
     assert tools == {
         "bin/ethtool": b"tests\n",

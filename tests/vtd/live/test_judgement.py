@@ -37,6 +37,22 @@ def test_a_boot_that_went_well_has_no_finding() -> None:
     assert lines[0].line.startswith("DMAR: [DMA Read NO_PASID]")
 
 
+XEN = (
+    "(XEN) I/O virtualisation enabled\n"
+    "(XEN) [VT-D]DMAR:[DMA Read] Request device [0000:00:06.0] fault addr 60001000\n"
+    "(XEN) [VT-D]DMAR: reason 06 - PTE Read access is not set\n"
+)
+
+
+def test_xen_tells_of_a_fault_on_two_lines() -> None:
+    made = outcome(console=XEN, blocked=outcome().blocked[:1])
+    assert [line.recorded for line in fault_lines(made)] == made.blocked
+    assert list(findings(made)) == []
+    made.blocked = []
+    (told,) = findings(made)
+    assert told.startswith("the unit did not block what the kernel reports: (XEN) [VT-D]DMAR:[DMA")
+
+
 STALE = "IOTLB entry used after its page changed: missing iotlb_inv"
 
 
@@ -47,6 +63,7 @@ STALE = "IOTLB entry used after its page changed: missing iotlb_inv"
         ({"ended": False}, "the guest did not come to its end"),
         ({"verdicts": [Verdict("nvme", "FAILED", "differs")]}, "check nvme: differs"),
         ({"audited": [STALE]}, STALE),
+        ({"console": FAULT + "(XEN) I/O virtualisation disabled\n"}, "Xen does not use the units"),
         ({"console": FAULT + "[ 1.0] WARNING: CPU: 0 at x\n"}, "kernel: WARNING: CPU: 0 at x"),
         ({"console": FAULT + "[ 1.0] BUG: unable to handle\n"}, "kernel: BUG: unable to handle"),
         (

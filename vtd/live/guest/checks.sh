@@ -246,6 +246,20 @@ check_provoke() {
 	fi
 }
 
+# A DMA to an address where nothing is, by the registers of an edu device: where no IOMMU of Linux is in the way.
+check_stray() {
+	function=$(edus | head -1)
+	[ -n "$function" ] || { skipped "stray DMA" "no edu device"; return; }
+	device=/sys/bus/pci/devices/$function
+	echo 1 >"$device/enable"
+	printf '\006' | dd of="$device/config" bs=1 seek=4 conv=notrunc 2>/dev/null # memory, bus master
+	read -r bar _ <"$device/resource"
+	for word in 80:0x40000 88:0x90000000 90:64 98:3; do # from the device, to, how much, start
+		devmem $((bar + 0x${word%:*})) 64 "${word#*:}" || { failed "stray DMA" "registers can't be written"; return; }
+	done
+	ok "stray DMA"
+}
+
 # A virtio disk whose driver has agreed to map what it hands over (feature 33), so that the unit sees it.
 check_virtio() {
 	device=$(ls /sys/bus/virtio/devices 2>/dev/null | head -1)
