@@ -177,9 +177,8 @@ class Probe:
         found = {}
         for place, space in self.functions.items():
             device = (
-                self._edu(place, space)
+                self._edu_or_nic(place, space)
                 or self._nvme(place, space)
-                or self._nic(place, space)
                 or self._ioat(place, space)
             )
             if device is not None:
@@ -196,11 +195,12 @@ class Probe:
             if _word(space, 8) >> 8 == NVME_CLASS and self._nvme(place, space) is None
         }
 
-    def _edu(self, place: int, space: bytes) -> Device | None:
+    def _edu_or_nic(self, place: int, space: bytes) -> Device | None:
+        driver = {EDU: Driver.EDU, **dict.fromkeys(NICS, Driver.NIC)}.get(_word(space, 0))
         registers, message = _word(space, 0x10) & ~0xF, _capability(space, MSI)
-        if _word(space, 0) != EDU or not registers or message is None:
+        if driver is None or not registers or message is None:
             return None
-        return Device(Driver.EDU, place >> 8, place & 0xFF, message, registers)
+        return Device(driver, place >> 8, place & 0xFF, message, registers)
 
     def _nvme(self, place: int, space: bytes) -> Device | None:
         """A controller with a memory buffer: its queue is then no request of its own."""
@@ -211,12 +211,6 @@ class Probe:
         upper = _word(space, 0x14) if _word(space, 0x10) & 4 else 0
         registers = upper << 32 | _word(space, 0x10) & ~0xF
         return Device(Driver.NVME, place >> 8, place & 0xFF, message, registers)
-
-    def _nic(self, place: int, space: bytes) -> Device | None:
-        registers, message = _word(space, 0x10) & ~0xF, _capability(space, MSI)
-        if _word(space, 0) not in NICS or not registers or message is None:
-            return None
-        return Device(Driver.NIC, place >> 8, place & 0xFF, message, registers)
 
     def _ioat(self, place: int, space: bytes) -> Device | None:
         registers = _word(space, 0x14) << 32 | _word(space, 0x10) & ~0xF

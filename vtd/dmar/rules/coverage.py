@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from vtd.dmar.records import DeviceScope, Hop
+from collections.abc import Iterable
+
+from vtd.dmar.records import DeviceScope, Hop, ScopedStructure
+from vtd.dmar.rules.rule import Hits
 from vtd.dmar.table import Table
 
 
@@ -48,3 +51,13 @@ class Coverage:
         if not entry.is_pci or self.everything or entry.location in self.listed:
             return True
         return any((bus, path[:hops]) in self.bridges for hops in range(1, len(path)))
+
+
+def without_unit(table: Table, structures: Iterable[ScopedStructure]) -> Hits:
+    """Devices of structures that are under no unit of their segment, if that has any."""
+    segments = Coverage.by_segment(table)
+    for each in structures:
+        coverage = segments.get(each.segment)
+        for entry in each.scopes:
+            if coverage and not coverage.covers(entry):
+                yield entry.place(), f"{entry} is under no unit of segment {each.segment}"

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from devices.interrupt_messages import INTERRUPT_RANGE
 from vtd.dmar.ranges import RangeSet
 from vtd.dmar.records import Rmrr
-from vtd.dmar.rules.coverage import Coverage
+from vtd.dmar.rules.coverage import without_unit
 from vtd.dmar.rules.rule import Hits, rule
 from vtd.dmar.rules.units import placed
 from vtd.dmar.table import Table
@@ -124,12 +124,7 @@ def device_without_unit(table: Table) -> Hits:
 
     Bridges that a path does not mention are not known to the table; see the K rules.
     """
-    segments = Coverage.by_segment(table)
-    for each in table.all(Rmrr):
-        coverage = segments.get(each.segment)
-        for entry in each.scopes:
-            if coverage and not coverage.covers(entry):
-                yield entry.place(), f"{entry} is under no unit of segment {each.segment}"
+    return without_unit(table, table.all(Rmrr))
 
 
 @rule("DMAR-R10", WARNING, "regions are off the register sets of units")

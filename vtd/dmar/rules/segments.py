@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from vtd.dmar.records import Atsr, Rmrr, Satc, Sidp
-from vtd.dmar.rules.coverage import Coverage
+from vtd.dmar.rules.coverage import without_unit
 from vtd.dmar.rules.rule import Hits, rule
 from vtd.dmar.table import Table
 from vtd.severity import ERROR, WARNING
@@ -34,11 +34,4 @@ def segment_without_unit(table: Table) -> Hits:
 )
 def device_without_unit(table: Table) -> Hits:
     """Translation caches and properties mean nothing for a device that is not remapped."""
-    segments = Coverage.by_segment(table)
-    for each in table.scoped:
-        if not isinstance(each, Satc | Sidp):
-            continue
-        coverage = segments.get(each.segment)
-        for entry in each.scopes:
-            if coverage and not coverage.covers(entry):
-                yield entry.place(), f"{entry} is under no unit of segment {each.segment}"
+    return without_unit(table, (each for each in table.scoped if isinstance(each, Satc | Sidp)))
