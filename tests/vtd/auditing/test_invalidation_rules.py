@@ -6,6 +6,7 @@ VT-d 6.5.3.3 (Table 28), 6.5.3.4 (Table 29), 6.5.2.8, 6.6 and 6.7.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 
@@ -260,121 +261,71 @@ def test_an_invalidation_on_its_way_to_the_device_counts() -> None:
     assert "wrong order" not in rig.verdicts
 
 
-def root_entry(given: bool, forgotten: str) -> Rig:
-    """The context table moves, in scalable mode, with all that Table 28 asks for but one."""
+Owed = dict[str, Callable[[Rig], None]]
+MOVES: dict[str, tuple[int, Callable[[Rig], None], Owed]] = {
+    "root entry": (
+        CONTEXTS,
+        lambda rig: rig.root(OTHER),
+        {
+            "cc": lambda rig: rig.cc(None),
+            "pc": lambda rig: rig.pc(None),
+            "iotlb": lambda rig: rig.iotlb(None),
+            "device-TLB": Rig.device_tlb,
+        },
+    ),
+    "context entry": (
+        DIRECTORY,
+        lambda rig: rig.context(directory=OTHER),
+        {
+            "cc": Rig.cc,
+            "pc": lambda rig: rig.pc(1),
+            "iotlb": lambda rig: rig.iotlb(1),
+            "device-TLB": Rig.device_tlb,
+        },
+    ),
+    "directory entry": (
+        PASIDS,
+        lambda rig: rig.directory(OTHER),
+        {
+            "pc": lambda rig: rig.pc(1, 0),
+            "iotlb": lambda rig: rig.iotlb(1),
+            "device-TLB": Rig.device_tlb,
+        },
+    ),
+}
+"""A table of scalable mode, how an entry comes to lead to a copy of it, and what that owes."""
+
+
+def table_moved(given: bool, entry: str, forgotten: str) -> Rig:
+    """An entry leads to another table, with all that Table 28 asks for but one."""
+    table, move, owed = MOVES[entry]
     rig, _ = scalable()
     rig.port().translate(0, 1)
-    rig.memory.load(OTHER, rig.memory.read(CONTEXTS, 0x1000))
-    rig.root(OTHER)
-    steps: list[tuple[str, Callable[[], None]]] = [
-        ("cc", lambda: rig.cc(None)),
-        ("pc", lambda: rig.pc(None)),
-        ("iotlb", lambda: rig.iotlb(None)),
-        ("device-TLB", rig.device_tlb),
-    ]
-    for name, give in steps:
+    rig.memory.load(OTHER, rig.memory.read(table, 0x1000))
+    move(rig)
+    for name, give in owed.items():
         if given or name != forgotten:
-            give()
+            give(rig)
     rig.wait()
     rig.port().read(0, 4)
     rig.port().read(0x1000, 4)
     return rig
 
 
-@case(Rule.ROOT_ENTRY_CONTEXT)
-def _(given: bool) -> Rig:
-    return root_entry(given, "cc")
-
-
-@case(Rule.ROOT_ENTRY_PASID)
-def _(given: bool) -> Rig:
-    return root_entry(given, "pc")
-
-
-@case(Rule.ROOT_ENTRY_IOTLB)
-def _(given: bool) -> Rig:
-    return root_entry(given, "iotlb")
-
-
-@case(Rule.ROOT_ENTRY_DEVICE_TLB)
-def _(given: bool) -> Rig:
-    return root_entry(given, "device-TLB")
-
-
-def context_entry(given: bool, forgotten: str) -> Rig:
-    """The PASID directory moves, with all that Table 28 asks for but one."""
-    rig, _ = scalable()
-    rig.port().translate(0, 1)
-    rig.memory.load(OTHER, rig.memory.read(DIRECTORY, 0x1000))
-    rig.context(directory=OTHER)
-    steps: list[tuple[str, Callable[[], None]]] = [
-        ("cc", rig.cc),
-        ("pc", lambda: rig.pc(1)),
-        ("iotlb", lambda: rig.iotlb(1)),
-        ("device-TLB", rig.device_tlb),
-    ]
-    for name, give in steps:
-        if given or name != forgotten:
-            give()
-    rig.wait()
-    rig.port().read(0, 4)
-    rig.port().read(0x1000, 4)
-    return rig
-
-
-@case(Rule.CONTEXT_ENTRY_CONTEXT)
-def _(given: bool) -> Rig:
-    return context_entry(given, "cc")
-
-
-@case(Rule.CONTEXT_ENTRY_PASID)
-def _(given: bool) -> Rig:
-    return context_entry(given, "pc")
-
-
-@case(Rule.CONTEXT_ENTRY_IOTLB)
-def _(given: bool) -> Rig:
-    return context_entry(given, "iotlb")
-
-
-@case(Rule.CONTEXT_ENTRY_DEVICE_TLB)
-def _(given: bool) -> Rig:
-    return context_entry(given, "device-TLB")
-
-
-def directory_entry(given: bool, forgotten: str) -> Rig:
-    """The PASID table moves, with all that Table 28 asks for but one."""
-    rig, _ = scalable()
-    rig.port().translate(0, 1)
-    rig.memory.load(OTHER, rig.memory.read(PASIDS, 0x1000))
-    rig.directory(OTHER)
-    steps: list[tuple[str, Callable[[], None]]] = [
-        ("pc", lambda: rig.pc(1, 0)),
-        ("iotlb", lambda: rig.iotlb(1)),
-        ("device-TLB", rig.device_tlb),
-    ]
-    for name, give in steps:
-        if given or name != forgotten:
-            give()
-    rig.wait()
-    rig.port().read(0, 4)
-    rig.port().read(0x1000, 4)
-    return rig
-
-
-@case(Rule.PASID_DIRECTORY_PASID)
-def _(given: bool) -> Rig:
-    return directory_entry(given, "pc")
-
-
-@case(Rule.PASID_DIRECTORY_IOTLB)
-def _(given: bool) -> Rig:
-    return directory_entry(given, "iotlb")
-
-
-@case(Rule.PASID_DIRECTORY_DEVICE_TLB)
-def _(given: bool) -> Rig:
-    return directory_entry(given, "device-TLB")
+for _rule, _entry, _forgotten in (
+    (Rule.ROOT_ENTRY_CONTEXT, "root entry", "cc"),
+    (Rule.ROOT_ENTRY_PASID, "root entry", "pc"),
+    (Rule.ROOT_ENTRY_IOTLB, "root entry", "iotlb"),
+    (Rule.ROOT_ENTRY_DEVICE_TLB, "root entry", "device-TLB"),
+    (Rule.CONTEXT_ENTRY_CONTEXT, "context entry", "cc"),
+    (Rule.CONTEXT_ENTRY_PASID, "context entry", "pc"),
+    (Rule.CONTEXT_ENTRY_IOTLB, "context entry", "iotlb"),
+    (Rule.CONTEXT_ENTRY_DEVICE_TLB, "context entry", "device-TLB"),
+    (Rule.PASID_DIRECTORY_PASID, "directory entry", "pc"),
+    (Rule.PASID_DIRECTORY_IOTLB, "directory entry", "iotlb"),
+    (Rule.PASID_DIRECTORY_DEVICE_TLB, "directory entry", "device-TLB"),
+):
+    CASES[_rule] = partial(table_moved, entry=_entry, forgotten=_forgotten)
 
 
 def pasid_gone(given: bool, forgotten: str, *, kind: object = FIRST) -> Rig:
