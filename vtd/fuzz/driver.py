@@ -9,21 +9,18 @@ out: device-TLBs.
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from devices.dma import READ, WRITE
 from devices.interrupt_messages import RemappableAddress
-from pagetables.build import BuildError, FramePool, TableBuilder
+from pagetables.build import BuildError, TableBuilder
 from pagetables.geometry import StageKind
-from pagetables.memory import PhysicalMemory
 from pagetables.walk import ADDRESS
 from vtd.fuzz.case import (
     DEVICES,
-    MEMORY,
     Case,
     Step,
     dma_read,
@@ -35,38 +32,37 @@ from vtd.fuzz.case import (
 )
 from vtd.fuzz.owed_invalidations import InvalidationRule, OwedInvalidations
 from vtd.fuzz.places import (
-    CONTEXT_TABLES,
     DATA,
     DATA_PAGES,
     DESCRIPTORS,
     DESCRIPTORS_SEEN,
     EMPTY_ROOT,
     INTERRUPTS,
-    QUEUE,
     RID_PASID,
     ROOT_TABLE,
-    STATUS,
     SUPERPAGE,
-    TABLES,
     RecordPlace,
     device_places,
     paging_places,
     pasid_address,
-    pasid_directory,
     root_place,
+)
+from vtd.fuzz.recorded_steps import (
+    Frames,
+    RecordedMemory,
+    RecordedRegisters,
+    WithoutInvalidations,
+    structures,
 )
 from vtd.layouts.entries import AddressWidth, PasidEntry, PasidTranslationType
 from vtd.layouts.interrupt_entries import RemappedIrte, SourceValidationType
 from vtd.layouts.registers import (
     FaultStatus,
-    GlobalCommand,
-    GlobalStatus,
     RootTableAddress,
     TranslationTableMode,
 )
 from vtd.software import domain as software
-from vtd.software.driver import Driver
-from vtd.software.guidance import Endpoint, Owed
+from vtd.software.guidance import Endpoint
 from vtd.software.registers import command, write
 from vtd.unit.departures import SPECIFICATION, Departures
 from vtd.unit.registers.capabilities import Capabilities
@@ -128,81 +124,6 @@ class Domain:
         return self.space.tables if self.space.levels else None
 
 
-class _Recorder(PhysicalMemory):
-    """Software's view of memory, whose writes are steps."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        for start, length in MEMORY:
-            self.add_region(start, length)
-        self.steps: list[Step] = []
-        self.wrote_table = False
-
-    def write(self, address: int, data: bytes) -> None:
-        if not (len(data) == 4096 and not any(data) and self.read(address, 4096) == data):
-            self.steps.append(mem_write(address, data))
-        entry = int.from_bytes(data[:8], "little")
-        self.wrote_table |= len(data) == 4096 or entry == 0
-        super().write(address, data)
-
-
-class _Registers:
-    """Registers whose writes are steps, of a unit that does at once what it is told."""
-
-    def __init__(self, capabilities: Capabilities, steps: list[Step]) -> None:
-        self._values = {0: capabilities.version, 8: capabilities.cap, 0x10: capabilities.ecap}
-        self._status = 0
-        self._steps = steps
-
-    def read_register(self, offset: int, size: int) -> int:
-        """A capability register, or GSTS_REG."""
-        return self._status if offset == 0x1C else self._values[offset]
-
-    def write_register(self, offset: int, size: int, value: int) -> None:
-        """Add a step; root and interrupt tables stay set."""
-        self._steps.append(reg_write(offset, size, value))
-        if offset == 0x18:
-            self._status = self._status & _POINTERS | value & ~GlobalCommand.wbf.mask
-
-
-_POINTERS = GlobalStatus.of(rtps=True, irtps=True)
-
-
-class _Frames:
-    """Structures where :mod:`vtd.fuzz.places` has them, in the order they are made, then tables.
-
-    A freed frame is given out as late as possible: what is stale shall not look like what is new.
-    """
-
-    def __init__(self, structures: Iterable[int]) -> None:
-        self._structures = iter(structures)
-        self._tables = FramePool(*TABLES)
-        self._freed: deque[int] = deque()
-
-    def allocate(self) -> int:
-        """A frame nobody else has."""
-        address = next(self._structures, None)
-        if address is not None:
-            return address >> 12
-        try:
-            return self._tables.allocate()
-        except BuildError:
-            if not self._freed:
-                raise
-            return self._freed.popleft()
-
-    def free(self, frame: int) -> None:
-        """Take the frame of a table back."""
-        self._freed.append(frame)
-
-
-class _Driver(Driver):
-    """The driver without its invalidations."""
-
-    def invalidate(self, owed: Iterable[Owed]) -> None:
-        super().invalidate(())
-
-
 class ModelDriver:
     """Drives one unit from reset; :meth:`case` is what it did.
 
@@ -246,8 +167,8 @@ class ModelDriver:
             self.pasids = tuple(each for each in PASIDS if each is None or each < reach)
         self.domains: dict[int, Domain] = {}
         self.attached: dict[tuple[str, int | None], Domain] = {}
-        self._memory = _Recorder()
-        self._frames = _Frames(_structures(scalable=scalable, features=features))
+        self._memory = RecordedMemory()
+        self._frames = Frames(structures(scalable=scalable, features=features))
         self._owed = OwedInvalidations(
             capabilities, self._memory.steps, scalable=scalable, drop=drop, coarse=coarse
         )
@@ -301,8 +222,8 @@ class ModelDriver:
         for page in (SUPERPAGE, SUPERPAGE + 0x20_1000):
             self.emit(mem_write(page + 16, page.to_bytes(8, "little")))
         features = self.capabilities.features
-        self._registers = _Registers(self.capabilities, self._memory.steps)
-        self._driver = _Driver(
+        self._registers = RecordedRegisters(self.capabilities, self._memory.steps)
+        self._driver = WithoutInvalidations(
             self._registers,
             self._memory,
             self._frames,
@@ -759,17 +680,3 @@ class ModelDriver:
         }
         for pasid in sorted(users):
             self._owed.pasid_pages(domain.domain_id, pasid, address, length, hint=hint)
-
-
-def _structures(*, scalable: bool, features: frozenset[str]) -> Iterator[int]:
-    """Where the driver finds frames for its structures, in the order in which it asks for them."""
-    yield ROOT_TABLE
-    if "qi" in features:
-        yield from (QUEUE, STATUS)
-    yield CONTEXT_TABLES
-    if scalable:
-        yield CONTEXT_TABLES + 4096
-        for device in DEVICES:
-            yield from (pasid_directory(device) + 4096 * page for page in range(3))
-    if "ir" in features:
-        yield INTERRUPTS
