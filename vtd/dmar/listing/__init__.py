@@ -1,10 +1,11 @@
-"""Listings of PCI functions: lspci and its like, lists of groups, boot messages, JSON, sysfs."""
+"""Listings of PCI functions: lspci, inventories, groups, boot messages, JSON, sysfs."""
 
 from __future__ import annotations
 
 from vtd.dmar.json_text import is_json
 from vtd.dmar.listing.bsd import bsd_functions
 from vtd.dmar.listing.group_lists import group_list_functions
+from vtd.dmar.listing.inventories import inventory_functions
 from vtd.dmar.listing.json_form import json_functions
 from vtd.dmar.listing.kernel_log import kernel_log_functions
 from vtd.dmar.listing.libvirt import libvirt_functions
@@ -24,7 +25,7 @@ def parse_pci_tree(text: str) -> PciTree:
         text = unquoted(text)
         readers = (
             *(lspci_functions, kernel_log_functions, group_list_functions),
-            *(other_functions, libvirt_functions, bsd_functions),
+            *(other_functions, libvirt_functions, bsd_functions, inventory_functions),
         )
         tree = PciTree(function for read in readers for function in read(text))
     if not tree.functions:

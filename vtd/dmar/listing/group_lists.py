@@ -23,13 +23,19 @@ _DRAWN_ADDRESS = re.compile(rf"{_ADDRESS}(?: -> \S+)?", re.ASCII)
 _DIRECTORY = re.compile(r"\S*iommu_groups/(\d+)/devices/?(?::|\s*)$", re.ASCII)
 _NAMES = re.compile(rf"(?:[\s>]*{_ADDRESS}(?: -> \S+)?)+\s*", re.ASCII)
 _LONG = re.compile(rf"[\s>]*l[rwx-]{{9}}\S* .* {_ADDRESS} -> \S+\s*", re.ASCII)
+_RUN_ON = re.compile(
+    r"(?<=/devices:)[ \t]+|(?<=[^\s>])[ \t]+(?=/sys/kernel/iommu_groups/\d+/devices:|l[rwx-]{9} )|"
+    r"(?<=/devices: total \d)[ \t]+",
+    re.ASCII,
+)
+"""Where lines of ``ls -l`` end that a page has run together."""
 _TOTAL = re.compile(r"[\s>]*total \d+\s*", re.ASCII)
 
 
 def _of_directories(text: str) -> Iterator[PciFunction]:
     """What ``ls`` shows of directories of groups: the functions are on lines of their own."""
     group = None
-    for line in text.splitlines():
+    for line in _RUN_ON.sub("\n", text).splitlines():
         if match := _DIRECTORY.search(line):
             group = int(match[1])
         elif group is None or _TOTAL.fullmatch(line):

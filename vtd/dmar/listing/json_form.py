@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from devices.source_id import Bdf
 from vtd.dmar.json_text import json_list
 from vtd.dmar.listing.config_space import HEADER, from_config
+from vtd.dmar.listing.inventories import inventory_objects
 from vtd.dmar.pci_tree import Acs, PciFunction, PciTreeError, SrIov, parse_address
 
 NUMBERS = {
@@ -24,7 +26,13 @@ NUMBERS = {
 
 
 def json_functions(text: str) -> Iterator[PciFunction]:
-    """The functions of a list, or of the list under ``devices``."""
+    """The functions of a list, or of the list under ``devices``; or of an inventory."""
+    if "pci@" in text or '"iommu_group"' in text:
+        try:
+            yield from inventory_objects(json.loads(text))
+        except (ValueError, RecursionError) as error:
+            raise PciTreeError(f"PCI tree: not JSON: {error}") from error
+        return
     try:
         entries = json_list(text, "devices")
     except ValueError as error:

@@ -39,10 +39,20 @@ DRAWN = """\
     └── type
 """
 DRAWN_WIDE = DRAWN.replace("\u2502   ", "\u2502\xa0\xa0 ")
+RUN_ON = (
+    " ".join(
+        f"/sys/kernel/iommu_groups/{group}/devices: total 0 "
+        + " ".join(
+            f"lrwxrwxrwx 1 root root 0 Feb 4 10:29 {each} -> ../../x/{each}" for each in names
+        )
+        for group, names in ((3, ("0000:00:1c.0", "0000:02:00.0")), (4, ("0000:00:1f.0",)))
+    )
+    + "\n"
+)
 PASTED = "0000:00:1c.0\t3\tIntel Corporation\tRoot Port\tNo\n0000:02:00.0\t3\tAcme\tCard\tYes\n"
 
 
-@pytest.mark.parametrize("text", [NAMES, LONG, RECURSIVE, DRAWN, DRAWN_WIDE, PASTED])
+@pytest.mark.parametrize("text", [NAMES, LONG, RECURSIVE, DRAWN, DRAWN_WIDE, RUN_ON, PASTED])
 def test_ls_of_a_group_shows_what_is_in_it(text: str) -> None:
     tree = parse_pci_tree(f"It is this:\n{text}so both are in one.\n0000:05:00.0\n")
     groups = {str(each): function.group for each, function in tree.functions.items()}
