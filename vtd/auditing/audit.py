@@ -150,6 +150,8 @@ class Audit(Observer):
             changed = self._outdated.harmful(copy)
             if changed is None or (copy.cache, changed.word.address) in known:
                 continue
+            if copy.cache is not CacheName.DEVICE_TLB and not self._frames.is_on(copy):
+                continue  # owed before it is on again (6.6, 6.7)
             if self._is_of_another(copy, changed, known):
                 continue
             known.add((copy.cache, changed.word.address))

@@ -26,6 +26,8 @@ class DomainIds:
     """Which tables each domain-id stands for, by the entries of requests."""
 
     def __init__(self, outdated: Outdated, uses: Uses, verdicts: Verdicts) -> None:
+        self._keeps_faults = bool(outdated.unit.capabilities.cap.cm)
+        """Whether domain-id 0 is that of entries which fault (6.2.2, 6.2.3), and not told of."""
         self._stored = outdated.stored
         self._read = outdated.read
         self._uses = uses
@@ -41,6 +43,10 @@ class DomainIds:
     def serves(self, domain_id: int, pasid: int | None = None) -> None:
         """The entry of the current request leads to tables under this domain-id (6.2.2.1)."""
         entry = self._read.entry()
+        if entry is not None and not domain_id and self._keeps_faults:
+            self._keeps_faults = False  # once is enough
+            text = f"what is kept of faults, too, as CM = 1, by the entry at {entry.address:#x}"
+            self._verdicts.add(_debt(Kind.SHARED_DOMAIN, entry, domain_id, text))
         left = self._left.get(domain_id)
         if left is not None and entry is not None:
             copy, changed = left
@@ -77,19 +83,10 @@ class DomainIds:
         return any(change(word, self._stored.current(word)) for word in words)
 
     def _disagree(self, rule: str, user: _User, other: _User) -> None:
-        entry = user.entry
-        legacy = entry.structure is Structure.CONTEXT
+        kind = Kind.DISAGREEMENT if rule in _OF_TABLES else Kind.SHARED_DOMAIN
         text = _TEXTS[rule](user.use, other.use)
-        debt = Debt(
-            Kind.DISAGREEMENT if rule in _OF_TABLES else Kind.SHARED_DOMAIN,
-            CacheName.CONTEXT if legacy else CacheName.PASID,
-            Owner(domain_id=user.use.domain_id),
-            entry,
-            entry.value,
-            None,
-            f"{text}, by the entries at {other.entry.address:#x} and {entry.address:#x}",
-            "6.2.2.1" if legacy else "6.2.3.1",
-        )
+        entries = f"by the entries at {other.entry.address:#x} and {user.entry.address:#x}"
+        debt = _debt(kind, user.entry, user.use.domain_id, f"{text}, {entries}")
         if rule in _OF_TABLES:
             self._open.append((self._verdicts.line, debt, (*user.words, *other.words)))
         else:
@@ -145,6 +142,14 @@ def _use(entry: Word, pasid: int | None) -> Use:
     if entry.structure is Structure.CONTEXT:
         return of_context(ContextEntry(entry.value), entry.address, "")
     return of_pasid(PasidEntry(entry.value), entry.address, "", pasid or 0, permitted=False)
+
+
+def _debt(kind: Kind, entry: Word, domain_id: int, text: str) -> Debt:
+    """What is wrong with the domain-id, or with the tables, of an entry."""
+    cache, section = CacheName.PASID, "6.2.3.1"
+    if entry.structure is Structure.CONTEXT:
+        cache, section = CacheName.CONTEXT, "6.2.2.1"
+    return Debt(kind, cache, Owner(domain_id=domain_id), entry, entry.value, None, text, section)
 
 
 def _two_tables(use: Use, other: Use) -> str:

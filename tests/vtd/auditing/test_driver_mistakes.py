@@ -434,6 +434,30 @@ def _(mended: bool) -> Rig:
     return rig
 
 
+@mistake("CM = 1: a device had domain-id 0", "domain-id 0 stands for what is kept of faults")
+def _(mended: bool) -> Rig:
+    """6.2.2.1: absent entries are tagged with it."""
+    return legacy(cm=True, did=1 if mended else 0)[0]
+
+
+@mistake("CM = 1: a PASID had domain-id 0", "domain-id 0 stands for what is kept of faults")
+def _(mended: bool) -> Rig:
+    rig = Rig(cap={"cm": True})
+    table = rig.second()
+    table.map(0, DATA, 0x1000)
+    rig.context()
+    rig.pasid(0, SECOND, table=table, did=1 if mended else 0)
+    rig.start()
+    for address in (0, 0x10):
+        rig.port().read(address, 4)
+    return rig
+
+
+@legal("CM = 0: a device has domain-id 0")
+def _() -> Rig:
+    return legacy(did=0)[0]
+
+
 @legal("CM = 0: a context entry becomes present")
 def _() -> Rig:
     rig, _ = absent_context()
@@ -1670,6 +1694,37 @@ def _() -> Rig:
     return taken_over(invalidated_first=True)
 
 
+@legal("translation is switched off for good, and all memory used anew")
+def _() -> Rig:
+    """6.6: what is cached counts again when translation does, which it does not any more."""
+    rig, table = legacy()
+    rig.unit.write_register(0x18, 4, rig.command.replace(te=False))
+    rig.clear(legacy_context(), 16)
+    for frame in (table.root << 12, DATA):
+        rig.memory.load(frame, b"\x77" * 4096)
+    return rig
+
+
+@legal("interrupt remapping is switched off for good, and its table used anew")
+def _() -> Rig:
+    rig = interrupts(1)
+    rig.unit.write_register(0x18, 4, rig.command.replace(ire=False))
+    rig.memory.load(INTERRUPTS, b"\x77" * 4096)
+    return rig
+
+
+@mistake("translation was off while tables changed, and is on again", "iotlb_inv of domain 1")
+def _(mended: bool) -> Rig:
+    rig, table = legacy()
+    rig.unit.write_register(0x18, 4, rig.command.replace(te=False))
+    table.unmap(0, 0x1000)
+    if mended:
+        rig.iotlb(1)
+        rig.wait()
+    rig.unit.write_register(0x18, 4, rig.command)
+    return rig
+
+
 @mistake("translation was on before another kernel waited", "the page at 0x400000")
 def _(mended: bool) -> Rig:
     return taken_over(invalidated_first=mended)
@@ -1795,6 +1850,8 @@ def test_nothing_is_said_of_who_does_not_make_it(name: str) -> None:
         "a device left its domain, and its only page was flushed",
         "a table's right to write was taken away, and leaves were flushed",
         "a page was freed behind a wait descriptor that says nothing",
+        "CM = 1: a device had domain-id 0",
+        "CM = 1: a PASID had domain-id 0",
     ],
 )
 def test_one_mistake_is_one_finding(name: str) -> None:
