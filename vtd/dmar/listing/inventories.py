@@ -13,6 +13,8 @@ from vtd.dmar.pci_tree import PciFunction, PciTreeError, parse_address
 _ADDRESS = r"([0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7])"
 _LSHW = re.compile(rf"(?:^|\bbus info: )[\s>]*pci@{_ADDRESS}(?=\s|$)", re.ASCII)
 _NODE = re.compile(r"[\s>]*\*-\w")
+_KEY = r"pci_[0-9a-f]{4}_[0-9a-f]{2}_[0-9a-f]{2}_[0-7]"
+_OBJECTS = re.compile(rf'"businfo"\s*:\s*"pci@|"{_KEY}"\s*:', re.ASCII)
 _DESCRIPTION = re.compile(r"[\s>]*description: (.*\S)\s*")
 _INXI = re.compile(
     r"\bbus-ID: ([0-9a-f]{2}:[0-9a-f]{2}\.[0-7]) chip-ID: ([0-9a-f]{4}):([0-9a-f]{4})"
@@ -103,6 +105,11 @@ def _decimal(match: re.Match[str]) -> Bdf | None:
         return None
 
 
+def is_inventory(text: str) -> bool:
+    """Whether a text in JSON has what :func:`inventory_objects` looks for."""
+    return _OBJECTS.search(text) is not None
+
+
 def inventory_objects(data: Any, above: Bdf | None = None) -> Iterator[PciFunction]:
     """The functions of ``lshw -json`` and of TrueNAS' choices for passthrough, however nested."""
     if isinstance(data, list):
@@ -117,7 +124,7 @@ def inventory_objects(data: Any, above: Bdf | None = None) -> Iterator[PciFuncti
             yield from _bus_of(above, bdf)
             above = bdf
         for key, each in data.items():
-            if re.fullmatch(r"pci_\w{4}_\w\w_\w\w_\w", key) and isinstance(each, dict):
+            if re.fullmatch(_KEY, key, re.ASCII) and isinstance(each, dict):
                 yield _of_truenas(key, each)
             else:
                 yield from inventory_objects(each, above)

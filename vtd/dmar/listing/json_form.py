@@ -10,7 +10,7 @@ from typing import Any
 from devices.source_id import Bdf
 from vtd.dmar.json_text import json_list
 from vtd.dmar.listing.config_space import HEADER, from_config
-from vtd.dmar.listing.inventories import inventory_objects
+from vtd.dmar.listing.inventories import inventory_objects, is_inventory
 from vtd.dmar.pci_tree import Acs, PciFunction, PciTreeError, SrIov, parse_address
 
 NUMBERS = {
@@ -27,7 +27,7 @@ NUMBERS = {
 
 def json_functions(text: str) -> Iterator[PciFunction]:
     """The functions of a list, or of the list under ``devices``; or of an inventory."""
-    if "pci@" in text or '"iommu_group"' in text:
+    if is_inventory(text):
         try:
             yield from inventory_objects(json.loads(text))
         except (ValueError, RecursionError) as error:

@@ -132,7 +132,14 @@ def test_groups_of_truenas_are_known() -> None:
     assert [tree.functions[each].group for each in (GRAPHICS, BRIDGE, CARD)] == [1, 2, None]
 
 
-@pytest.mark.parametrize("broken", ['{"businfo": "pci@x"}', TRUENAS[:-1], "[pci@"])
+def test_own_json_with_a_group_of_linux_is_no_inventory() -> None:
+    listing = '[{"bdf": "0000:00:02.0", "class_code": 768, "iommu_group": 1}]'
+    assert set(parse_pci_tree(listing).functions) == {GRAPHICS}
+
+
+@pytest.mark.parametrize(
+    "broken", ['{"businfo": "pci@x"}', TRUENAS[:-1], "[pci@", '{"devices": {"businfo": "pci@0"']
+)
 def test_a_broken_inventory_is_refused(broken: str) -> None:
     with pytest.raises(PciTreeError):
         parse_pci_tree(broken)
