@@ -5,18 +5,23 @@ Left out: whether somebody uses them.
 
 from __future__ import annotations
 
+import functools
+import operator
 from contextlib import suppress
 from itertools import chain
 
 from devices.dma import READ, WRITE, Request
 from pagetables.observer import Structure
+from pagetables.second_stage import IO_READ, IO_WRITE, PAGE_SIZE
+from pagetables.second_stage import READ as MAY_READ
+from pagetables.second_stage import WRITE as MAY_WRITE
 from pagetables.walk import ADDRESS
 from vtd.auditing.copies import Copies, Copy
 from vtd.auditing.debt import Word
 from vtd.auditing.led_to import Place, places_of
 from vtd.auditing.request_words import RequestWords
-from vtd.auditing.significance import only_more_rights
-from vtd.auditing.stored_words import Change, StoredWords
+from vtd.auditing.significance import change, only_more_rights
+from vtd.auditing.stored_words import PAGING, Change, StoredWords
 from vtd.unit.caching.iotlb import IotlbEntry
 from vtd.unit.observer import CacheName, Observer
 from vtd.unit.requests.faults import TranslationFault
@@ -25,19 +30,21 @@ from vtd.unit.translation.remapping import onlooker
 from vtd.unit.translation.translate import entry_for
 from vtd.unit.unit import RemappingUnit
 
+_RIGHTS = MAY_READ | MAY_WRITE | IO_READ | IO_WRITE
 _PRESENT = 1
 """P of context and PASID entries."""
 
 
-class _Frames(Observer):
-    """The frames of the structures that were read."""
+class _Way(Observer):
+    """The structures that were read."""
 
     def __init__(self) -> None:
-        self.frames: set[int] = set()
+        self.read_so_far: list[tuple[Structure, int, int]] = []
+        """Which, where, and what it said."""
 
     def read(self, structure: Structure, address: int, size: int, value: int) -> None:
         """One more."""
-        self.frames.add(address >> 12)
+        self.read_so_far.append((structure, address, value))
 
 
 class Outdated:
@@ -75,6 +82,8 @@ class Outdated:
                 if absent_table:  # judged by the requests that it blocks
                     continue
                 if each.refused and each.cache is CacheName.IOTLB and self.still_refused(each):
+                    continue
+                if self.only_resized(each):
                     continue
                 return changed
         return self._without_user(copy)
@@ -116,6 +125,23 @@ class Outdated:
         entry = self._reached(self._kind_of(copy), address)
         return entry is not None and entry.physical + address - entry.address == page
 
+    def only_resized(self, copy: Copy) -> bool:
+        """Whether its page is the same as before, and only reached by a page of another size.
+
+        Then it does not matter which of the two a request uses (6.5.3.3, last item). Left out:
+        first-stage tables, where PAT is elsewhere in larger pages.
+        """
+        stages = {word.structure for word in copy.words if word.structure in PAGING}
+        if copy.cache is not CacheName.IOTLB or copy.refused or stages != {Structure.SECOND_STAGE}:
+            return False
+        if not self.still_leads(copy):
+            return False
+        pasid = self._kind_of(copy)[1]
+        now = [value for stage, _, value in self._way(copy, pasid) if stage in stages]
+        before = [word.value for word in copy.words if word.structure in stages]
+        leaf = copy.words[-1]._replace(value=_meaning(before))
+        return len(now) != len(before) and not change(leaf, _meaning(now))
+
     def _reached(self, kind: RequestKind, address: int) -> IotlbEntry | None:
         """Where some access leads, as the structures are now; None if each is refused."""
         tables = onlooker(self.unit.remapping)
@@ -134,18 +160,19 @@ class Outdated:
             for word in each.words
             if word.size and word.address >> 12 == frame
         )
-        return frame in self._way(copy) or any(self.harmful(each) is None for each in known)
+        way = (*self._way(copy, self._kind_of(copy)[1]), *self._way(copy, None))
+        on_it = any(frame == address >> 12 for _, address, _ in way)
+        return on_it or any(self.harmful(each) is None for each in known)
 
-    def _way(self, copy: Copy) -> set[int]:
-        """The frames of tables that requests of a copy go through, as the structures are now."""
-        tables, seen = onlooker(self.unit.remapping), _Frames()
+    def _way(self, copy: Copy, pasid: int | None) -> list[tuple[Structure, int, int]]:
+        """What a request of a copy goes through, as the structures are now."""
+        tables, seen = onlooker(self.unit.remapping), _Way()
         tables.root = self.unit.remapping.new_root or tables.root
         tables.observer = seen
-        source_id, pasid, privileged = self._kind_of(copy)
-        for each in {pasid, None}:
-            with suppress(TranslationFault):
-                entry_for(tables, Request(source_id, copy.start or 0, READ, 1, each, privileged))
-        return seen.frames
+        source_id, _, privileged = self._kind_of(copy)
+        with suppress(TranslationFault):
+            entry_for(tables, Request(source_id, copy.start or 0, READ, 1, pasid, privileged))
+        return seen.read_so_far
 
     def _kind_of(self, copy: Copy) -> RequestKind:
         """Which requests go by what the IOTLB or a device-TLB has."""
@@ -211,3 +238,9 @@ class Outdated:
                     above += (each for each in space.values() if each.meets(start, end))
         outdated = (each for each in above if each is not None and self.harmful(each))
         return next(outdated, None)
+
+
+def _meaning(entries: list[int]) -> int:
+    """What second-stage entries from the top to a leaf say of its page, but where and how large."""
+    rights = functools.reduce(operator.and_, entries) & _RIGHTS
+    return entries[-1] & ~(ADDRESS | PAGE_SIZE | _RIGHTS) | rights

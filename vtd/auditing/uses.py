@@ -72,6 +72,8 @@ class Uses:
                 continue
             if copy.refused and copy.cache in _OF_PAGES and self._outdated.still_refused(copy):
                 return
+            if self._outdated.only_resized(copy):
+                return
             self.note(copy, changed)
             return
 

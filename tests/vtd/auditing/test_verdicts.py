@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import struct
 from dataclasses import replace
 
 import pytest
@@ -212,6 +213,40 @@ def test_a_large_page_needs_its_address_mask(kind: PasidTranslationType, mask: i
     assert rig.verdicts == ([] if mask else ["missing"])
     if not mask:
         assert "AM = 9" in rig.the_debt().missing
+
+
+SPLIT = DATA + 0x1_0000
+"""Where the table of a page that is split is."""
+
+
+@pytest.mark.parametrize(
+    ("bits", "is_legal"),
+    [(0, True), (0x20_0000, False), (2, False), (DIRTY, False), (1 << 11, False)],
+    ids=["only the size", "another frame", "fewer rights", "clean again", "snooped"],
+)
+@pytest.mark.parametrize("joined", [False, True])
+def test_a_page_of_another_size_may_be_used_late_if_nothing_else_changed(
+    bits: int, is_legal: bool, joined: bool
+) -> None:
+    rig, table = second_stage(size=0x20_0000, ssade=True)
+    place, large = leaf(rig, table, 0)
+    large |= DIRTY
+    pages = [large & ~0x80 | page << 12 for page in range(512)]
+    if joined:
+        before, after = SPLIT | 3, large ^ bits
+    else:
+        before, after = large, SPLIT | 3
+        pages[5] ^= bits
+    rig.memory.write(SPLIT, struct.pack("<512Q", *pages))
+    rig.memory.write(place, before.to_bytes(8, "little"))
+    rig.iotlb(1)
+    rig.wait()
+    rig.port().write(0x5000, b"x")
+    rig.memory.write(place, after.to_bytes(8, "little"))
+    rig.iotlb(1, 0x9000)
+    rig.wait()
+    rig.port().write(0x5000, b"y")
+    assert rig.verdicts == ([] if is_legal else ["missing"])
 
 
 @pytest.mark.parametrize("mask", [0, 9])
