@@ -10,9 +10,10 @@ from collections.abc import Iterable, Iterator
 
 from pagetables.bits import BitRecord
 from pagetables.observer import Structure
-from vtd.auditing.audit_log import AuditLogError, carry_out_lines, read_platform_log
+from vtd.auditing.audit_log import carry_out_lines, read_platform_log
 from vtd.auditing.lint_rules import OF_REGISTERS, LintFinding, finding
 from vtd.auditing.lint_structures import lint_structures
+from vtd.auditing.log_lines import AuditLogError
 from vtd.auditing.throttling import names_no_function
 from vtd.auditing.torn_writes import TornWrites
 from vtd.auditing.waits import tells

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from vtd.auditing.aligned_down import AlignedDown
-from vtd.auditing.audit_log import Finding, LogReport
 from vtd.auditing.debt import Debt, Kind
+from vtd.auditing.log_report import Finding, LogReport
 from vtd.auditing.unit_audit import audits_of
 from vtd.recordings.live import Numbered, Opener, open_live
 from vtd.recordings.replay_live import LiveRun

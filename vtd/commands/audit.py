@@ -10,8 +10,9 @@ from typing import Annotated, Any
 
 import typer
 
-from vtd.auditing.audit_log import LogReport, audit_log, audit_scenario
+from vtd.auditing.audit_log import audit_log, audit_scenario
 from vtd.auditing.live_audit import audit_live
+from vtd.auditing.log_report import LogReport
 from vtd.commands.counted import counted
 from vtd.commands.inputs import Inputs
 from vtd.commands.names import CachesOption, check_name

@@ -12,9 +12,11 @@ from typing import Annotated
 import typer
 
 from pagetables.unchanged import UnchangedMemory
-from vtd.auditing.audit_log import AuditLogError, LogReport, audit_log, audit_scenario
+from vtd.auditing.audit_log import audit_log, audit_scenario
 from vtd.auditing.lint_structures import lint_structures
 from vtd.auditing.live_audit import audit_live
+from vtd.auditing.log_lines import AuditLogError
+from vtd.auditing.log_report import LogReport
 from vtd.commands.dmar_output import OutputFile, write_output
 from vtd.commands.dumps import open_named_dumps
 from vtd.commands.extras import needing

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
-from vtd.auditing.audit_log import LogReport
 from vtd.auditing.debt import Debt, Kind
+from vtd.auditing.log_report import LogReport
 from vtd.auditing.unit_audit import AuditFinding, audits_of
 from vtd.live.invalidated_interrupts import InvalidatedInterrupts
 from vtd.severity import ERROR

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from devices.dma import READ, WRITE, Request
-from vtd.auditing.audit_log import LogReport
 from vtd.auditing.lint_rules import LintFinding
+from vtd.auditing.log_report import LogReport
 from vtd.dmar.pci_tree import PciTree
 from vtd.dmar.platform_data import PlatformData
 from vtd.dmar.ranges import RangeSet

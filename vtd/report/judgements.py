@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from vtd.auditing.audit_log import LogReport
+from vtd.auditing.log_report import LogReport
 from vtd.host.plan_picture import plan_svg
 from vtd.host.plan_rows import plan_row
 from vtd.host.planner import Judgement, Nearest

@@ -12,9 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.reference_data import CAPTURES, capture_folders
-from vtd.auditing.audit_log import AuditLogError, audit_log
+from vtd.auditing.audit_log import audit_log
 from vtd.auditing.debt import Debt
 from vtd.auditing.lint import lint_log
+from vtd.auditing.log_lines import AuditLogError
 from vtd.layouts.descriptors import DeviceTlbInvalidateDescriptor
 from vtd.layouts.entries import TranslationType
 from vtd.layouts.registers import ExtendedCapability

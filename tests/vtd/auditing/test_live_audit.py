@@ -12,9 +12,9 @@ from devices.dma import READ, Request
 from tests.support.reference_data import name_of, recordings
 from tests.vtd.recordings.recorded_machine import FIRST, RecordedMachine, work
 from vtd.auditing.audit import Audit
-from vtd.auditing.audit_log import LogReport
 from vtd.auditing.debt import Debt
 from vtd.auditing.live_audit import audit_live
+from vtd.auditing.log_report import LogReport
 from vtd.layouts.descriptors import IotlbInvalidateDescriptor
 from vtd.layouts.registers import IotlbGranularity
 from vtd.recordings.live import open_lines
