@@ -7,18 +7,26 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import typer
+
 from pagetables.unchanged import UnchangedMemory
 from vtd.commands.reading import read_files
 from vtd.dmar.table import Table
 from vtd.inspection import collection
 from vtd.inspection.collection import Files
-from vtd.inspection.debugfs import DebugfsError, DumpedUnit, dumped_units, is_debugfs
+from vtd.inspection.debugfs import (
+    LARGEST_DUMP,
+    DebugfsError,
+    DumpedUnit,
+    dumped_units,
+    is_debugfs,
+)
 from vtd.layouts.registers import GlobalStatus
 from vtd.recordings.capture import MANIFEST, Capture
 from vtd.software.registers import start
 from vtd.unit.departures import QEMU, SPECIFICATION
 from vtd.unit.options import Options
-from vtd.unit.registers.capabilities import Capabilities
+from vtd.unit.registers.capabilities import PROFILES, Capabilities
 from vtd.unit.unit import RemappingUnit
 
 DUMPS = ("dmar_translation_struct", "domain_translation_struct", "ir_translation_struct")
@@ -27,6 +35,7 @@ _HEADING = re.compile(
     rb"Register Base Address: "
 )
 """What one of the files of debugfs begins with."""
+_REGISTERS = re.compile(rb"Register Base Address: ")
 START = 4096
 
 
@@ -53,27 +62,51 @@ def open_debugfs(path: Path, *, as_specified: bool = False) -> Inspected | None:
     place = Path(folder) if folder and not path.exists() else path
     if (place / MANIFEST).exists():
         return None
-    files = read_files(place)
-    if _lacks_registers(place, files):
-        raise DebugfsError(
-            "dumps of debugfs need iommu_regset beside them: give a folder with all files"
-        )
-    if files is None or not is_debugfs(files.contents):
+    files = read_files(place) or _posted(place)
+    if files is None or not (_has_dumps(files) or is_debugfs(files.contents)):
         return None
-    units = dumped_units(files.contents)
-    found = _named(units, name if place != path else None)
+    found = _named(_units(place, files), name if place != path else None)
+    if found.untold:
+        say = f"page tables of {', '.join(found.untold)} are not in the dumps"
+        typer.echo(f"vtd: {place}: {say} (domain_translation_struct): unknown", err=True)
     return Inspected(_unit(found, _address_bits(files), as_specified), None)
 
 
-def _lacks_registers(place: Path, files: Files | None) -> bool:
-    """Whether this is a dump alone, or a folder of dumps without the registers of the units."""
-    if files is not None:
-        names = {name.rpartition("/")[2] for name in files.contents}
-        return not is_debugfs(files.contents) and not names.isdisjoint(DUMPS)
-    if not place.is_file():
-        return False
+def _units(place: Path, files: Files) -> list[DumpedUnit]:
+    """The units of dumps; without their registers they are taken for those of a Xeon."""
+    try:
+        return dumped_units(files.contents)
+    except DebugfsError:
+        if not _has_dumps(files) or any(map(_REGISTERS.search, files.contents.values())):
+            raise
+    xeon = PROFILES["xeon"]
+    ecap = xeon.ecap.replace(hpts=True, ptrs=True)  # so that none of their bits is reserved
+    try:
+        units = dumped_units(files.contents, {"VER": xeon.version, "CAP": xeon.cap, "ECAP": ecap})
+    except DebugfsError as error:
+        raise DebugfsError(
+            "dumps of debugfs need iommu_regset beside them: give a folder with all files"
+        ) from error
+    say = "no iommu_regset in it: capabilities are taken for those of a Xeon"
+    typer.echo(f"vtd: {place}: {say}, and what has a table for switched on", err=True)
+    return units
+
+
+def _has_dumps(files: Files) -> bool:
+    names = {name.rpartition("/")[2] for name in files.contents}
+    return not names.isdisjoint(DUMPS)
+
+
+def _posted(place: Path) -> Files | None:
+    """A text with dumps in it, as people post them, as if it were each of the files."""
+    if not place.is_file() or place.stat().st_size > LARGEST_DUMP:
+        return None
     with place.open("rb") as stream:
-        return _HEADING.search(stream.read(START)) is not None
+        if _HEADING.search(stream.read(START)) is None:
+            return None
+    data = place.read_bytes()
+    names = ("iommu_regset", *DUMPS) if _REGISTERS.search(data) else DUMPS
+    return Files(dict.fromkeys(names, data))
 
 
 def open_named_dumps(files: Files) -> Iterator[tuple[str, RemappingUnit]]:

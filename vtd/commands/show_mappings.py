@@ -36,9 +36,22 @@ def reach_lines(reach: Reach) -> Iterator[str]:
         where = f"{each.address:#x}-{each.address + each.length - 1:#x}{through}"
         flags = _flags(each.flags, first_stage=target.first is not None)
         yield f"  {where} -> {each.physical:#x} {each.rights}{flags}"
+    for start, end, rule in _refused(reach):
+        yield f"  {start:#x}-{end - 1:#x} unusable: {rule}"
+
+
+def _refused(reach: Reach) -> Iterator[tuple[int, int, str]]:
+    """What is unusable, as half-open ranges: adjacent parts that break the same rule are one."""
+    start = end = 0
+    rule = ""
     for part in reach.refused:
-        last = part.address + part.length - 1
-        yield f"  {part.address:#x}-{last:#x} unusable: {part.rule.value}"
+        if part.address != end or part.rule.value != rule:
+            if rule:
+                yield start, end, rule
+            start, rule = part.address, part.rule.value
+        end = part.address + part.length
+    if rule:
+        yield start, end, rule
 
 
 def _name(source: Source) -> str:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gzip
 import json
+from collections.abc import Callable
 from pathlib import Path
+from textwrap import wrap
 
 import pytest
 from hypothesis import given
@@ -91,6 +93,72 @@ DUMPED = [folder for folder in capture_folders() if (folder / "debugfs").is_dir(
 def test_dumps_of_a_capture_say_what_its_memory_says(command: str, capture: Path) -> None:
     memory = json.loads(run(command, str(capture), "--format", "json"))
     assert json.loads(run(command, str(capture / "debugfs"), "--format", "json")) == memory
+
+
+def wrapped(text: str) -> str:
+    """A dump as a mail program wraps and quotes it."""
+    lines = (part for line in text.splitlines() for part in wrap(line, 60) or [""])
+    return "".join(f">> {line}\n" for line in lines)
+
+
+def documented(text: str) -> str:
+    """As the kernel's documentation prints a row, under a heading for each column."""
+    *head, row = text.splitlines()
+    place, root, context, pasid, entry = row.split()
+    return (
+        f" {head[0]}\n B.D.F   Root_entry\n {place} {root}\n\n Context_entry\n {context}\n\n"
+        f" PASID   PASID_table_entry\n {pasid}      {entry}\n"
+    )
+
+
+@pytest.mark.parametrize("form", [wrapped, documented])
+def test_a_dump_that_was_posted_says_the_same(form: Callable[[str], str], folder: Path) -> None:
+    plain = run("mappings", str(folder), "--format", "json")
+    (folder / "dmar_translation_struct").write_text(form(DEVICES))
+    assert run("mappings", str(folder), "--format", "json") == plain
+
+
+def test_dumps_without_registers_are_read_and_what_was_taken_for_granted_is_told(
+    tmp_path: Path,
+) -> None:
+    post = tmp_path / "post"
+    post.write_text(f"Hello,\n{wrapped(DEVICES)}\n{DOMAINS}\n{INTERRUPTS}")
+    result = CliRunner().invoke(main, ["mappings", str(post), "--format", "json"])
+    (source,) = json.loads(result.stdout)["sources"]
+    assert source["leaves"][0] == ["0x10000", "0x1000", "0xaa000", "rw"]
+    assert "capabilities are taken for those of a Xeon" in result.stderr
+    assert "page tables" not in result.stderr
+    result = CliRunner().invoke(main, ["irte", str(post), "--format", "json"])
+    (entry,) = json.loads(result.stdout)["entries"]
+    assert (entry["index"], entry["lo"]) == (1, "0x0000000000300009")
+
+
+def test_page_tables_that_are_not_in_the_dumps_are_told(folder: Path) -> None:
+    (folder / "0000:00:02.0/domain_translation_struct").unlink()
+    result = CliRunner().invoke(main, ["mappings", str(folder)])
+    assert "page tables of 00:02.0 are not in the dumps" in result.stderr
+    assert len(result.stdout.splitlines()) == 2
+
+
+PASIDS = """\
+IOMMU dmar0: Root Table Address: 0x436f7c000
+B.D.F\tRoot_entry\t\t\t\tContext_entry
+00:0a.0\t0x0000000000000000:0x000000044dd3f001\t0x0000000000100000:0x0000000435460e1d
+"""
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        "0x0000000000000001:0x0000000000000003:0x000000044d6e1089",
+        "0x000000044d6e1089:0x0000000000000003:0x0000000000000001",
+    ],
+)
+def test_words_of_a_pasid_entry_are_known_in_either_order(entry: str, tmp_path: Path) -> None:
+    """The change that brought them in printed the lowest first."""
+    (tmp_path / "dmar_translation_struct").write_text(f"{PASIDS}0\t{entry}\n")
+    (line, _) = run("mappings", str(tmp_path)).splitlines()
+    assert "00:0a.0 PASID 0x0: second-stage, domain 3, 4 levels at 0x44d6e1000" in line
 
 
 def test_several_units_have_to_be_named(folder: Path) -> None:

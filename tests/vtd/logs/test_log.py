@@ -203,6 +203,9 @@ def test_a_line_of_a_patch_is_no_message(call: str) -> None:
         "CONFIG_INTEL_IOMMU_DEFAULT_ON is not set",
         "lrwxrwxrwx 1 root root 0 Jan  2 03:04 /sys/class/iommu/dmar0 -> ../../virtual/iommu/dmar0",
         "  24:          0          0  DMAR-MSI   0-edge      dmar0",
+        "<iommu model='intel'>",
+        "IOMMU dmar0: Root Table Address: 0x105a82000",
+        "Remapped Interrupt supported on IOMMU: dmar0",
     ],
 )
 def test_what_somebody_typed_or_set_is_no_message(line: str) -> None:

@@ -30,5 +30,9 @@ LAST = (
     normal("", r"^[\s>|*]*[bcdlps-](?:[r-][w-][xsStT-]){3}[.+]? |^[\s>|*]*/(?:sys|dev)/\S+$",
            "a file, as ls lists it"),
     normal("", r"<(?:iommu|driver) \w+=['\"]", "a setting of a virtual machine (libvirt)"),
+    normal("", r"IOMMU \S+: Root Table Address: ?0?x?[0-9a-f]|\bPASID_table_entry\b|\bIOVA_PFN\b|"
+           r"(?:Remapped|Posted) Interrupt supported on IOMMU|Register Base Address: |"
+           r"Invalidation queue on IOMMU: ",
+           "a dump of Linux's debugfs, which vtd mappings, walk, irte and caps read"),
     normal("", r"\bDMAR-MSI\b", "the interrupt by which a unit reports faults (/proc/interrupts)"),
 )  # fmt: skip
