@@ -12,6 +12,10 @@ from typing import Any, NamedTuple
 from devices.source_id import SourceId
 from pagetables.bits import BitRecord
 from vtd.auditing.waits import tells
+from vtd.layouts.descriptors import (
+    DeviceTlbInvalidateDescriptor,
+    PasidDeviceTlbInvalidateDescriptor,
+)
 from vtd.severity import ERROR, Severity
 from vtd.unit.caching.caches import PasidCacheEntry
 from vtd.unit.observer import CacheName, Observer
@@ -27,7 +31,10 @@ class Wrong(Enum):
     TWICE = "answers a group a second time", "7.6.1"
     EARLY = "answers a group whose last request has not been received", "7.6.1"
     UNDRAINED = "a PASID got another address space while a group was waiting for it", "7.10"
-    IN_FLIGHT = "a PASID got another address space before a wait descriptor drained them", "7.11"
+    IN_FLIGHT = (
+        "a PASID got another address space before a wait descriptor drained them",
+        "7.10, 7.11",
+    )
 
     def __init__(self, text: str, section: str) -> None:
         self.text = text
@@ -89,6 +96,8 @@ class PageRequestAudit(Observer):
         self._unit = unit
         self._waiting: dict[Group, _Waiting] = {}
         self._answered: dict[Group, Key] = {}
+        self._flushed: set[Group] = set()
+        """Of those that were answered: whose device-TLB was invalidated since."""
         self._spaces: dict[Key, object] = {}
         """What each PASID of a source-id stands for."""
         self._asked: Key = (0, 0)
@@ -130,15 +139,19 @@ class PageRequestAudit(Observer):
             self._judge_drained(key)
 
     def _judge_drained(self, key: Key) -> None:
-        """Requests of a PASID may be on their way until a wait descriptor with PD (7.11)."""
+        """Requests of a PASID may be on their way until they are drained (7.10, 7.11)."""
         for group in [group for group, other in self._answered.items() if other == key]:
             del self._answered[group]
             self._found(Wrong.IN_FLIGHT, group)
 
     def invalidated(self, command: BitRecord) -> None:
-        """A wait descriptor that drains: nothing that came before is still on its way (7.7)."""
-        if tells(command) and command.pd:
-            self._answered.clear()
+        """A wait descriptor drains what came before the answer to an invalidation (7.10)."""
+        if isinstance(command, _OF_DEVICES):
+            self._flushed |= {group for group in self._answered if group[0] == command.sid}
+        elif tells(command) and command.pd:
+            for group in self._flushed:
+                self._answered.pop(group, None)
+            self._flushed.clear()
 
     def _event(self, event: Event) -> None:
         match event:
@@ -161,11 +174,15 @@ class PageRequestAudit(Observer):
                 if not waiting_for.complete:
                     self._found(Wrong.EARLY, group)
                 self._answered[group] = waiting_for.key
+                self._flushed.discard(group)
             case _:
                 pass
 
     def _found(self, wrong: Wrong, group: Group) -> None:
         self.judged.append((self.line, PageRequestFinding(wrong, *group)))
+
+
+_OF_DEVICES = DeviceTlbInvalidateDescriptor, PasidDeviceTlbInvalidateDescriptor
 
 
 def _space(entry: PasidCacheEntry) -> object:

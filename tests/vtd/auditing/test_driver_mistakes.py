@@ -825,6 +825,16 @@ def _(mended: bool) -> Rig:
     return another_space(rig, drained=mended)
 
 
+@mistake("page requests were drained before the device-TLB was invalidated", "drained them")
+def _(mended: bool) -> Rig:
+    """7.10: requests on their way from the device come before its answer to that."""
+    rig = without_answer()
+    rig.queue.submit(PageGroupResponseDescriptor.of(rid=DEVICE, prgi=7))
+    if not mended:
+        assert rig.queue.wait(drain_page_requests=True)
+    return another_space(rig, drained=mended)
+
+
 def without_more(*, answered: bool = False) -> Rig:
     """A device has said that no more requests of a PASID follow, which asks for no response."""
     rig = first_stage()[0]
