@@ -42,8 +42,9 @@ from vtd.unit.caching.iotlb import Line, Space, Translation, named
 from vtd.unit.interrupts.interrupt_remapping import InterruptFault, InterruptRemapping
 from vtd.unit.interrupts.outcome import Message
 from vtd.unit.monitoring import performance
+from vtd.unit.monitoring.activity import Activity, event_totals
 from vtd.unit.monitoring.enhanced_commands import EnhancedCommands
-from vtd.unit.monitoring.performance import Activity, PerformanceMonitoring, event_totals
+from vtd.unit.monitoring.performance import PerformanceMonitoring
 from vtd.unit.observer import CacheName, Observer, Observers
 from vtd.unit.options import Options
 from vtd.unit.queues.device_messages import DeviceMessages

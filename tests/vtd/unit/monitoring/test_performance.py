@@ -23,7 +23,8 @@ from vtd.layouts.entries import (
 from vtd.layouts.interrupt_entries import PostedIrte, RemappedIrte
 from vtd.unit.caching.policy import AGGRESSIVE
 from vtd.unit.interrupts.outcome import Message
-from vtd.unit.monitoring.performance import LEVELS, PerformanceEvent, capability_registers
+from vtd.unit.monitoring.activity import LEVELS, PerformanceEvent
+from vtd.unit.monitoring.performance import capability_registers
 from vtd.unit.observer import CacheName, Observer
 from vtd.unit.options import Options
 from vtd.unit.registers.capabilities import Capabilities
