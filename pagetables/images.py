@@ -325,7 +325,7 @@ def _bad(path: Path, *errors: type[Exception]) -> Iterator[None]:
     except ImageError:
         raise
     except errors as error:
-        raise ImageError(f"{path}: {error}") from error
+        raise ImageError(f"{path}: {getattr(error, 'strerror', None) or error}") from error
 
 
 @contextmanager

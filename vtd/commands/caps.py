@@ -67,7 +67,7 @@ def _version(text: str) -> int:
 
 def _listed(values: list[str], inputs: Inputs) -> list[ListedUnit]:
     """The units that the arguments give, or the files they name; ValueError if there is none."""
-    if not any(value == "-" or Path(value).exists() for value in values):
+    if not any(value == "-" or {"/", "."} & set(value) or Path(value).exists() for value in values):
         return listed_pairs(values)
     units: list[ListedUnit] = []
     for value in values:

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from vtd.commands.file_names import file_to_write
 from vtd.commands.reading import unusable_input
 from vtd.inspection import collection
 from vtd.inspection.collecting import collect as collect_files
@@ -23,7 +24,10 @@ PATIENCE = 60
 
 
 def collect(
-    output: Annotated[Path, typer.Argument(metavar="ARCHIVE", help="The .tar.gz to write.")],
+    output: Annotated[
+        Path,
+        typer.Argument(metavar="ARCHIVE", help="The .tar.gz to write.", callback=file_to_write),
+    ],
     redact: Annotated[
         bool, typer.Option(help="Take out host names, MAC addresses and serial numbers.")
     ] = False,

@@ -111,8 +111,10 @@ def read_baseline(file: str) -> Known:
             for each in data
             for finding in each["findings"]
         )
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigurationError(f"{file}: no report in JSON: {error}") from error
+    except (KeyError, TypeError) as error:
+        raise ConfigurationError(f"{file}: no report of vtd dmar validate --format json") from error
 
 
 def without_known(result: FileFindings, known: Known) -> FileFindings:

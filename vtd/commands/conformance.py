@@ -18,6 +18,7 @@ from vtd.commands.command_group import command_group
 from vtd.commands.counted import counted
 from vtd.commands.exit_codes import FOUND
 from vtd.commands.extras import needing
+from vtd.commands.file_names import file_to_write
 from vtd.commands.kit_machine import MachineOptions, TargetArgument, machine_of
 from vtd.commands.live_guest import ended_by_signals
 from vtd.commands.names import check_name
@@ -36,7 +37,9 @@ if TYPE_CHECKING:
 
 app = command_group("Test the VT-d unit of a virtual machine monitor from inside a guest.")
 
-OutputOption = Annotated[Path, typer.Option("--output", "-o", help="The file to write.")]
+OutputOption = Annotated[
+    Path, typer.Option("--output", "-o", help="The file to write.", callback=file_to_write)
+]
 
 
 class ScoreFormat(StrEnum):
@@ -227,7 +230,8 @@ _SCENARIOS = (".json", ".json.gz")
 
 
 def _build_lines(cases: int, left: list[Left]) -> Iterator[str]:
-    yield f"{counted(cases, 'case')} in the image, {len(left)} not in it as a whole, for lack of:"
+    why = ", for lack of:" if left else ""
+    yield f"{counted(cases, 'case')} in the image, {len(left)} not in it as a whole{why}"
     for why, number in Counter(each.why for each in left).most_common():
         names = [each.name for each in left if each.why == why]
         yield f"  {number:5} {why}: {names[0]}{' and others' if number > 1 else ''}"

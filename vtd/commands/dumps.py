@@ -63,7 +63,11 @@ def open_debugfs(path: Path, *, as_specified: bool = False) -> Inspected | None:
     if (place / MANIFEST).exists():
         return None
     files = read_files(place) or _posted(place)
-    if files is None or not (_has_dumps(files) or is_debugfs(files.contents)):
+    if files is None:
+        return None
+    if not (_has_dumps(files) or is_debugfs(files.contents)):
+        if files.is_collection:
+            raise DebugfsError("it has no dumps of debugfs, which tell what units translate")
         return None
     found = _named(_units(place, files), name if place != path else None)
     if found.untold:

@@ -20,6 +20,7 @@ import typer
 from vtd.commands.counted import counted
 from vtd.commands.exit_codes import FOUND, INTERRUPTED, UNUSABLE
 from vtd.commands.extras import needing
+from vtd.commands.file_names import file_to_write
 from vtd.commands.kit_machine import open_guest
 from vtd.commands.names import check_name
 from vtd.commands.reading import unusable_input
@@ -61,7 +62,10 @@ def fuzz(
     jobs: Annotated[int, typer.Option(min=1, help="Processes.")] = max(1, os.cpu_count() or 1),
     seed: Annotated[int, typer.Option(min=0, help="The first seed.")] = 0,
     state: Annotated[
-        Path | None, typer.Option(help="File that remembers the seeds done, to go on from there.")
+        Path | None,
+        typer.Option(
+            help="File that remembers the seeds done, to go on from there.", callback=file_to_write
+        ),
     ] = None,
     dask: Annotated[
         str | None, typer.Option(metavar="ADDRESS", help="Run on this Dask cluster instead.")

@@ -11,6 +11,7 @@ import typer
 
 from vtd.commands.counted import counted
 from vtd.commands.exit_codes import FOUND
+from vtd.commands.file_names import file_to_write
 from vtd.commands.live_guest import (
     BreakOption,
     BusyboxOption,
@@ -85,7 +86,10 @@ def boot(
     ] = None,
     record: RecordOption = None,
     broken: BreakOption = None,
-    console: Annotated[Path | None, typer.Option(help="Write the kernel's console there.")] = None,
+    console: Annotated[
+        Path | None,
+        typer.Option(help="Write the kernel's console there.", callback=file_to_write),
+    ] = None,
     seconds: Annotated[int, typer.Option(min=1, help="End the guest after this time.")] = 1800,
     qemu: QemuOption = None,
     busybox: BusyboxOption = None,

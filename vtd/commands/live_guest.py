@@ -14,6 +14,7 @@ from typing import Annotated
 
 import typer
 
+from vtd.commands.file_names import file_to_write
 from vtd.commands.names import check_name
 from vtd.live.boot import Guest
 from vtd.live.defects import DEFECTS
@@ -41,7 +42,10 @@ XenOption = Annotated[
     ),
 ]
 RecordOption = Annotated[
-    Path | None, typer.Option("--record", help="Write a recording (gzip) for vtd replay.")
+    Path | None,
+    typer.Option(
+        "--record", help="Write a recording (gzip) for vtd replay.", callback=file_to_write
+    ),
 ]
 BreakOption = Annotated[
     list[str] | None,

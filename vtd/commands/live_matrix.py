@@ -14,6 +14,7 @@ import typer
 from vtd.commands.counted import counted
 from vtd.commands.exit_codes import FOUND
 from vtd.commands.extras import needing
+from vtd.commands.file_names import file_to_write
 from vtd.commands.live_guest import (
     BusyboxOption,
     QemuOption,
@@ -47,7 +48,10 @@ def matrix(
     cpus: Annotated[str, typer.Option(help="Numbers of processors, with commas.")] = "1",
     results: Annotated[
         Path | None,
-        typer.Option(help="Keep results there, a line each; what it has is not booted again."),
+        typer.Option(
+            help="Keep results there, a line each; what it has is not booted again.",
+            callback=file_to_write,
+        ),
     ] = None,
     logs: Annotated[
         Path | None,

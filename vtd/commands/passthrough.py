@@ -262,9 +262,9 @@ def _run_lines(reach: list[Reach], work: list[WorkDone], findings: list[str]) ->
         yield (
             f"{done.device}: {done.operations} {done.operation}, {done.bytes} bytes; "
             f"{counted(done.requests, 'DMA request')}, {done.refused} refused; "
-            f"IOTLB {done.hits} hits, {done.misses} misses; "
-            f"{done.reads_per_request:.2f} reads a DMA request; interrupts: {done.posted} posted, "
-            f"{counted(done.exits, 'exit')}"
+            f"IOTLB {counted(done.hits, 'hit')}, {counted(done.misses, 'miss', 'misses')}; "
+            f"{done.reads_per_request:.2f} reads per DMA request; "
+            f"interrupts: {done.posted} posted, {counted(done.exits, 'exit')}"
         )
         if done.unmaps:
             yield (

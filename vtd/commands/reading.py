@@ -50,18 +50,24 @@ Lspci = Annotated[
 
 @contextmanager
 def unusable_input(what: str) -> Iterator[None]:
-    """End the command with exit code 2 when ``what``, - for stdin, can't be read or understood."""
+    """End the command with exit code 2 when ``what`` can't be read or understood.
+
+    That is an input, - for stdin, or the command itself, such as ``vtd sweep``.
+    """
     try:
         yield
     except (OSError, ValueError) as error:
-        typer.echo(f"vtd: {_reason(what, error)}", err=True)
+        by = "" if what.startswith("vtd ") else "vtd: "
+        typer.echo(f"{by}{_reason(what, error)}", err=True)
         raise typer.Exit(UNUSABLE) from error
 
 
 def _reason(what: str, error: OSError | ValueError) -> str:
     """What is wrong with an input, in one line that begins with its name."""
     name, reason = "stdin" if what == "-" else what, str(error)
-    if isinstance(error, OSError) and error.strerror:
+    if what == "-" and isinstance(error.__cause__ or error, FileNotFoundError):
+        reason = "not read by this command: name a file"
+    elif isinstance(error, OSError) and error.strerror:
         inside = "" if error.filename in (None, name) else f"{error.filename}: "
         reason = f"{inside}{error.strerror}"
     text = reason if reason.startswith(f"{name}: ") else f"{name}: {reason}"

@@ -15,6 +15,7 @@ from vtd.commands import timed_steps
 from vtd.commands.counted import counted
 from vtd.commands.design_options import DesignCommand, Designs
 from vtd.commands.extras import needing
+from vtd.commands.file_names import file_to_write, parquet_or
 from vtd.commands.option_groups import with_option_groups
 from vtd.commands.reading import unusable_input
 from vtd.commands.rendering.answer import CommandAnswer, Format, Output, show
@@ -61,10 +62,18 @@ def sweep(
     ] = None,
     output: Annotated[
         str | None,
-        typer.Option("-o", "--output", help="File of results: JSON if .json, else Parquet."),
+        typer.Option(
+            "-o",
+            "--output",
+            help="File of results: JSON if .json, else Parquet.",
+            callback=parquet_or(".json"),
+        ),
     ] = None,
     state: Annotated[
-        Path | None, typer.Option(help="File that remembers what is done, to go on from there.")
+        Path | None,
+        typer.Option(
+            help="File that remembers what is done, to go on from there.", callback=file_to_write
+        ),
     ] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Processes.")] = max(1, os.cpu_count() or 1),
     dask: Annotated[

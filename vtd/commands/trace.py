@@ -12,6 +12,7 @@ from vtd.commands.command_group import command_group
 from vtd.commands.counted import counted
 from vtd.commands.design_options import DesignCommand
 from vtd.commands.extras import needing
+from vtd.commands.file_names import parquet_or
 from vtd.commands.reading import read_text, unusable_input
 from vtd.commands.rendering.answer import CommandAnswer, Format, Output, show
 from vtd.commands.rendering.progress import StatusLine
@@ -24,7 +25,13 @@ if TYPE_CHECKING:
     from vtd.traces.summary import Summary
 
 OutputTrace = Annotated[
-    str, typer.Option("-o", "--output", help="File to write: JSON lines if .jsonl, else Parquet.")
+    str,
+    typer.Option(
+        "-o",
+        "--output",
+        help="File to write: JSON lines if .jsonl, else Parquet.",
+        callback=parquet_or(".jsonl"),
+    ),
 ]
 app = command_group("Make, convert and look at DMA traces.")
 

@@ -48,6 +48,8 @@ def find_tables(data: bytes) -> list[Found]:
         return inside
     if len(tables) == 1:
         return tables
+    if not tables:
+        raise TableError("no DMAR table: text without the hex data or the fields of one")
     names = ", ".join(table.data[:4].decode("ascii", "replace") for table in tables)
     raise TableError(f"no DMAR table among {names}")
 
@@ -70,8 +72,6 @@ def _tables(data: bytes) -> list[Found]:
         blobs = hex_blobs(text)
     except DumpError as error:
         raise TableError(str(error)) from error
-    if not blobs:
-        raise TableError("no DMAR table: text without the hex data or the fields of one")
     return [Found(table) for blob in blobs for table in _split(blob)]
 
 

@@ -25,7 +25,7 @@ def qemu_version(prefix: str = "") -> str:
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
     except OSError as error:
-        raise QtestError(f"{command[0]}: {error}") from error
+        raise QtestError(f"{command[0]}: {error.strerror or error}") from error
     return done.stdout.partition("\n")[0]
 
 
@@ -49,7 +49,7 @@ class Qtest:
                 text=True,
             )
         except OSError as error:
-            raise QtestError(f"{command[0]}: {error}") from error
+            raise QtestError(f"{command[0]}: {error.strerror or error}") from error
 
     def close(self) -> None:
         """End QEMU."""

@@ -219,7 +219,9 @@ class CommandTarget:
                 self._arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
             )
         except (OSError, ValueError) as error:
-            raise TargetError(f"{self.name}: can't be started: {error}") from error
+            raise TargetError(
+                f"{self.name}: can't be started: {getattr(error, 'strerror', None) or error}"
+            ) from error
 
     def run(self, case: Case) -> list[Outcome]:
         """The outcomes that the program answers with.

@@ -112,13 +112,14 @@ def capability_lines(units: list[Decoded]) -> Iterator[str]:
 def _summary(unit: Capabilities) -> Iterator[str]:
     """What the fields come to, for people."""
     features = unit.features
-    widths = ", ".join(str(30 + 9 * code) for code in sorted(unit.address_widths)) or "none"
+    widths = ", ".join(str(30 + 9 * code) for code in sorted(unit.address_widths))
     pages = ["4 KiB"] + [
         size for name, size in (("sslps_2m", "2 MiB"), ("sslps_1g", "1 GiB")) if name in features
     ]
     modes = ["legacy"] + (["scalable"] if "smts" in features else [])
     yield f"modes: {', '.join(modes)}; pass-through: {'yes' if 'pt' in features else 'no'}"
-    yield f"second stage: {widths} bits, pages of {', '.join(pages)}"
+    second = f"{widths} bits, pages of {', '.join(pages)}" if widths else "none"
+    yield f"second stage: {second}"
     if "fsts" in features:
         yield f"first stage: {'48 and 57' if 'fs5lp' in features else '48'} bits"
     yield f"guest address width {unit.max_guest_address_width}, domain-ids of {unit.did_width} bits"

@@ -147,7 +147,9 @@ def load(place: str) -> list[Result]:
         rows = json.loads(data)["results"] if data[:1] == b"{" else _parquet_rows(data)
         names = {each.name for each in fields(Result)}
         return [Result(**{name: row[name] for name in names}) for row in rows]
-    except (ValueError, KeyError, TypeError) as error:
+    except KeyError as error:
+        raise ValueError(f"no results of vtd sweep: {error} is missing") from error
+    except (ValueError, TypeError) as error:
         raise ValueError(f"no results of vtd sweep: {error}") from error
 
 

@@ -86,6 +86,16 @@ def test_the_version_is_a_register_or_major_and_minor() -> None:
     assert any("DRD is clear" in text for text in late["units"][0]["contradictions"])
 
 
+@pytest.mark.parametrize("name", ["folder/registers", "registers.txt"])
+def test_a_file_that_is_not_there_is_no_wrong_number(name: str) -> None:
+    result = CliRunner().invoke(main, ["caps", name])
+    assert (result.exit_code, result.output) == (2, f"vtd: {name}: No such file or directory\n")
+
+
+def test_a_unit_without_address_widths_has_no_second_stage() -> None:
+    assert "second stage: none\n" in run("1", "2", code=1)
+
+
 def test_a_log_without_registers_is_refused() -> None:
     result = CliRunner().invoke(main, ["caps", "-"], input="nothing here\n")
     assert (result.exit_code, result.stdout) == (2, "")

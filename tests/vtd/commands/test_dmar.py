@@ -111,7 +111,11 @@ def test_unusable_input_ends_with_2(tmp_path: Path) -> None:
     run("scope", "-", "nonsense", stdin=MULTISEG.data, code=2)
     run("build", "-", "-o", "-", stdin=b"colour = 1", code=2)
     run("build", "-", "-o", "-", stdin=b"\n", code=2)
-    run("validate", "-", "--madt", saved(tmp_path, MULTISEG), stdin=MULTISEG.data, code=2)
+    text, table = tmp_path / "text", saved(tmp_path, MULTISEG)
+    text.write_text("no table at all")
+    no_table = CliRunner().invoke(app, ["validate", table, "--madt", str(text)])
+    assert f"{text}: no APIC table" in no_table.stderr
+    run("validate", "-", "--madt", table, stdin=MULTISEG.data, code=2)
     run("validate", "-", "--registers", "x", stdin=MULTISEG.data, code=2)
 
 

@@ -326,6 +326,17 @@ def test_what_is_not_there_or_no_capture_is_named(tmp_path: Path) -> None:
     assert f"{tmp_path}: a folder without capture.json" in refused("mappings", str(tmp_path))
 
 
+def test_a_collection_without_dumps_says_what_is_missing() -> None:
+    archive = str(Path(__file__).parents[2] / "collections" / "guest-root.tar.gz")
+    for command, *options in (
+        ["mappings"],
+        ["irte"],
+        ["walk", "0", "--device", "00:04.0"],
+        ["lint"],
+    ):
+        assert "it has no dumps of debugfs" in refused(command, archive, *options)
+
+
 @pytest.mark.parametrize(
     ("name", "start"),
     [

@@ -44,6 +44,68 @@ def test_an_unusable_input_hides_none_of_the_others(
         assert json.loads(both.stdout) == json.loads(alone.stdout)
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "replay -",
+        "mappings -",
+        "walk - --device 00:02.0 0",
+        "irte -",
+        "msi fee00000 0 -",
+        "guest ept - --eptp 1e 1000",
+        "conformance compare -",
+        "plot - -o chart.svg",
+    ],
+)
+def test_a_command_that_reads_no_stdin_says_so(arguments: str) -> None:
+    done = CliRunner().invoke(main, arguments.split())
+    assert (done.exit_code, done.output) == (
+        2,
+        "vtd: stdin: not read by this command: name a file\n",
+    )
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "collect -",
+        "trace generate workload.toml -o -",
+        "trace convert log.txt -o -",
+        "sweep trace.parquet -o -",
+        "sweep trace.parquet --state -",
+        "fuzz --state -",
+        "conformance probe qemu -o -",
+        "conformance build --for probe.json -o -",
+        "conformance run qemu kit.img -o -",
+        "live boot --record -",
+        "live boot --console -",
+        "live matrix --results -",
+    ],
+)
+def test_no_file_is_called_as_stdout_is(
+    arguments: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(main, arguments.split())
+    assert done.exit_code == 2
+    assert "'-': stdout is not for this; name a file" in done.stderr
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ("trace convert log.txt -o trace.csv", "'trace.csv': neither .jsonl nor .parquet"),
+        ("trace generate load.toml -o trace.JSON", "'trace.JSON': neither .jsonl nor .parquet"),
+        ("sweep trace.parquet -o results.csv", "'results.csv': neither .json nor .parquet"),
+    ],
+)
+def test_parquet_is_not_written_under_the_name_of_text(arguments: str, says: str) -> None:
+    done = CliRunner().invoke(main, arguments.split())
+    assert done.exit_code == 2
+    assert says in done.stderr
+
+
 def test_a_report_is_about_what_can_be_used(tmp_path: Path) -> None:
     pytest.importorskip("jinja2", reason="the extra report is not installed")
     page = tmp_path / "report.html"

@@ -252,4 +252,4 @@ def test_what_can_not_be_had_is_told(
     monkeypatch.setattr(live_fetch, "fetch_all", fail)
     monkeypatch.setattr("shutil.which", lambda name: f"/bin/{name}")
     out, errors = vtd("fetch", code=2)
-    assert (out, errors) == ("", "vtd: vtd live fetch: apt-get: no network\n")
+    assert (out, errors) == ("", "vtd live fetch: apt-get: no network\n")

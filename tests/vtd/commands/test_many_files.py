@@ -114,4 +114,6 @@ def test_known_findings_are_left_out(folder: Path) -> None:
     (folder / "tables" / "other.bin").write_bytes(BROKEN)
     assert run(tables, "--baseline", str(known)).exit_code == 1
     known.write_text("[1]")
+    assert "no report of vtd dmar validate" in run(tables, "--baseline", str(known)).stderr
+    known.write_text("[1")
     assert "no report in JSON" in run(tables, "--baseline", str(known)).stderr

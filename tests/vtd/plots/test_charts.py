@@ -117,7 +117,8 @@ def test_the_command_draws_a_file_or_says_why_not(tmp_path: Path) -> None:
     assert "tenants: all traces" in run(str(place), "-o", str(drawn), "--chart", "tenants", code=2)
     assert "'pie' is none of" in run(str(place), "-o", str(drawn), "--chart", "pie", code=2)
     place.write_text("{}")
-    assert "no results of vtd sweep" in run(str(place), "-o", str(drawn), code=2)
+    lacking = "no results of vtd sweep: 'results' is missing"
+    assert lacking in run(str(place), "-o", str(drawn), code=2)
     place.write_bytes(b"PAR1nonsense")
     assert "no results of vtd sweep" in run(str(place), "-o", str(drawn), code=2)
     assert sorted(each.name for each in tmp_path.iterdir()) == ["p.svg", "r.json"]
