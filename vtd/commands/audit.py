@@ -19,8 +19,9 @@ from vtd.commands.names import CachesOption, check_name
 from vtd.commands.reading import read_text
 from vtd.commands.rendering.answer import CommandAnswer, Format, Output, show
 from vtd.recordings.capture import MANIFEST
-from vtd.recordings.live import begins_live, is_live, open_lines
+from vtd.recordings.live import begins_live, is_live
 from vtd.recordings.scenario import load_scenario
+from vtd.recordings.text_lines import open_lines
 from vtd.rows import Hex
 from vtd.unit.caching.policy import POLICIES, CachePolicy
 

@@ -45,11 +45,12 @@ from vtd.machine.description import read_machine
 from vtd.page.given import UnknownInputError, recognised
 from vtd.page.reporting import add
 from vtd.recordings.capture import MANIFEST, Capture
-from vtd.recordings.live import is_live, open_lines
+from vtd.recordings.live import is_live
 from vtd.recordings.replay import replay
 from vtd.recordings.replay_capture import replay_capture
 from vtd.recordings.replay_live import live_run, replay_live
 from vtd.recordings.scenario import load_scenario
+from vtd.recordings.text_lines import open_lines
 from vtd.recordings.values import ScenarioError
 from vtd.report.contents import Contents, GivenPlan, GivenUnit
 from vtd.unit.caching.policy import AGGRESSIVE

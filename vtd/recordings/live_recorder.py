@@ -16,7 +16,8 @@ from devices.dma import MESSAGE, Completion, PageRequest, Request
 from devices.interrupt_messages import INTERRUPT_RANGE
 from pagetables.observer import Structure
 from vtd.dmar.table import Table
-from vtd.recordings.live import FORMAT, Tagged, replayable
+from vtd.recordings.live import FORMAT, replayable
+from vtd.recordings.live_lines import Tagged
 from vtd.unit.caching.policy import POLICIES
 from vtd.unit.observer import Observer
 from vtd.unit.reporting.events import Event, MessageSent

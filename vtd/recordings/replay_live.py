@@ -18,11 +18,11 @@ from pagetables.memory import ADDRESS_WIDTH, BusError, PhysicalMemory
 from pagetables.observer import Structure
 from vtd.dmar.bridges import Bridges
 from vtd.dmar.scopes import Scopes
-from vtd.recordings.live import (
+from vtd.recordings.live import LiveHead, open_live_file, replayable
+from vtd.recordings.live_lines import (
     InterruptRequested,
     Known,
     Line,
-    LiveHead,
     MessageSent,
     PageAskedFor,
     PageRequested,
@@ -31,8 +31,6 @@ from vtd.recordings.live import (
     Stored,
     Tagged,
     answer_of,
-    open_live_file,
-    replayable,
 )
 from vtd.recordings.replay import Mismatch, Report, Trace
 from vtd.recordings.values import Json, ScenarioError

@@ -15,7 +15,8 @@ from pagetables.bits import BitRecord
 from vtd.batch.columns import ADDRESS_TYPE_SHIFT, NO_PASID, ONLY_LEAVES, PRIVILEGED, RowKind
 from vtd.layouts.descriptors import IotlbInvalidateDescriptor, PasidIotlbInvalidateDescriptor
 from vtd.layouts.registers import IotlbInvalidate
-from vtd.recordings.live import PageRequested, Tagged, open_live_file
+from vtd.recordings.live import open_live_file
+from vtd.recordings.live_lines import PageRequested, Tagged
 from vtd.recordings.replay_live import LiveRun
 from vtd.traces.rows import TraceRow
 from vtd.unit.caching.iotlb import IotlbEntry

@@ -17,7 +17,7 @@ from vtd.auditing.live_audit import audit_live
 from vtd.auditing.log_report import LogReport
 from vtd.layouts.descriptors import IotlbInvalidateDescriptor
 from vtd.layouts.registers import IotlbGranularity
-from vtd.recordings.live import open_lines
+from vtd.recordings.text_lines import open_lines
 from vtd.recordings.values import ScenarioError
 from vtd.unit.caching.policy import AGGRESSIVE, KEEPS_STALE, UNCACHED, CachePolicy
 from vtd.unit.observer import CacheName
