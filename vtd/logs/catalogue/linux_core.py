@@ -104,6 +104,14 @@ MESSAGES = (
             r"\bIommuDmaMap\(Error\(|failed to map an IOVA range to the IOAS",
             "the kernel refused to translate the device for a guest: a reserved region, no "
             "interrupt remapping, or too little locked memory", "the kernel log of that moment"),
+    problem("", r"group \d+ used in multiple address spaces",
+            "QEMU hands no two devices of one isolation group to a guest that has an I/O MMU of "
+            "its own: they would have to have one address space",
+            "one of the devices less (vtd groups), or the guest without its own I/O MMU"),
+    problem("", r"error getting device from group \d+",
+            "the kernel did not give QEMU the device of its isolation group: it is not bound to "
+            "vfio-pci, not viable, or unknown there",
+            "lspci -nnk: the driver in use; vtd groups"),
     problem("", r"within the iommu_group are bound|group (?:\d+ )?is not viable",
             "the device was not handed over: it shares its isolation group with others that still "
             "have drivers of the host",

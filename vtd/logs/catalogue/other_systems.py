@@ -263,6 +263,12 @@ _ESXI = (
         "ESXi's dump after a fault: the context entry of the device that was blocked",
         "the fault beside it; driver and firmware of the device",
     ),
+    problem(
+        "",
+        r"IOMMU virtualization is not allowed with VGPU",
+        "ESXi starts no machine that has both an I/O MMU of its own and a shared graphics device",
+        "the virtual IOMMU of that machine; ESXi updates",
+    ),
     notice("", r"(?:IOMMUIntel|VTD|VVTD)\w*: ", "a message of ESXi about VT-d"),
 )
 _PROTECTION = (

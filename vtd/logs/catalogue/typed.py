@@ -34,5 +34,8 @@ LAST = (
            r"(?:Remapped|Posted) Interrupt supported on IOMMU|Register Base Address: |"
            r"Invalidation queue on IOMMU: ",
            "a dump of Linux's debugfs, which vtd mappings, walk, irte and caps read"),
+    normal("", r"\b0x[0-9a-f]{16} 0x[0-9a-f]{16} (?:direct(?:-relaxable)?|reserved|msi)\b",
+           "addresses that Linux reserves for the devices of a group; direct ones are of regions "
+           "of the table (RMRR)"),
     normal("", r"\bDMAR-MSI\b", "the interrupt by which a unit reports faults (/proc/interrupts)"),
 )  # fmt: skip
