@@ -83,7 +83,7 @@ class Outdated:
                     continue
                 if each.refused and each.cache is CacheName.IOTLB and self.still_refused(each):
                     continue
-                if self.only_resized(each):
+                if self.only_resized(each, word):
                     continue
                 return changed
         return self._without_user(copy)
@@ -125,7 +125,7 @@ class Outdated:
         entry = self._reached(self._kind_of(copy), address)
         return entry is not None and entry.physical + address - entry.address == page
 
-    def only_resized(self, copy: Copy) -> bool:
+    def only_resized(self, copy: Copy, changed: Word) -> bool:
         """Whether its page is the same as before, and only reached by a page of another size.
 
         Then it does not matter which of the two a request uses (6.5.3.3, last item). Left out:
@@ -133,6 +133,8 @@ class Outdated:
         """
         stages = {word.structure for word in copy.words if word.structure in PAGING}
         if copy.cache is not CacheName.IOTLB or copy.refused or stages != {Structure.SECOND_STAGE}:
+            return False
+        if changed.structure not in PAGING:
             return False
         if not self.still_leads(copy):
             return False
@@ -162,7 +164,14 @@ class Outdated:
         )
         way = (*self._way(copy, self._kind_of(copy)[1]), *self._way(copy, None))
         on_it = any(frame == address >> 12 for _, address, _ in way)
-        return on_it or any(self.harmful(each) is None for each in known)
+        return on_it or any(self._leads_on(each) for each in known)
+
+    def _leads_on(self, copy: Copy) -> bool:
+        """Whether all that a copy came from leads where it did, whatever rights were added."""
+        changes = self.stored.changes(copy)
+        return all(
+            now is not None and only_more_rights(word, bits, now) for word, now, bits in changes
+        )
 
     def _way(self, copy: Copy, pasid: int | None) -> list[tuple[Structure, int, int]]:
         """What a request of a copy goes through, as the structures are now."""

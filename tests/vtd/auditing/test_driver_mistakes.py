@@ -51,6 +51,7 @@ from vtd.layouts.descriptors import (
     PasidDeviceTlbInvalidateDescriptor,
 )
 from vtd.layouts.entries import (
+    AddressWidth,
     HostPermissionL2Entry,
     PasidEntry,
     PasidTranslationType,
@@ -328,6 +329,24 @@ def _(mended: bool) -> Rig:
     rig.clear(legacy_context(), 16)
     rig.cc(DEVICE if mended else DEVICE << 8, did=7)
     rig.iotlb(7)
+    rig.wait()
+    rig.port().read(0, 4)
+    return rig
+
+
+@mistake("tables got a level less, and only the context cache was flushed", "iotlb_inv of domain 1")
+def _(mended: bool) -> Rig:
+    rig = Rig(LEGACY, cap={"sagaw": 6})
+    table = rig.second()
+    table.map(0, DATA, 0x1000)
+    rig.context(ssptptr=table.root << 12)
+    rig.start()
+    rig.port().read(0, 4)
+    lower = rig.memory.read_record(table.root << 12, 8) & (1 << 52) - 0x1000
+    rig.context(ssptptr=lower, aw=AddressWidth.AGAW_39)
+    rig.cc()
+    if mended:
+        rig.iotlb(1)
     rig.wait()
     rig.port().read(0, 4)
     return rig
@@ -1425,6 +1444,17 @@ def _(mended: bool) -> Rig:
     where = entry_of(rig, table, level=2)
     page = rig.memory.read_record(where, 8) & (1 << 52) - 0x1000
     store(rig, where, 0)
+    rig.iotlb(1, 0, am=9)
+    return freed(rig, page, mended)
+
+
+@mistake("a large page took the place of a table, which was freed before the wait", "the table at")
+def _(mended: bool) -> Rig:
+    """It leads to the same page as before."""
+    rig, table = legacy()
+    where = entry_of(rig, table, level=2)
+    page = rig.memory.read_record(where, 8) & (1 << 52) - 0x1000
+    store(rig, where, DATA | 0x83)
     rig.iotlb(1, 0, am=9)
     return freed(rig, page, mended)
 
