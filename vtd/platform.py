@@ -28,11 +28,12 @@ from vtd.dmar.rules import Severity, check
 from vtd.dmar.rules.platform import short_of_domain_ids
 from vtd.dmar.scopes import Scopes, SystemDevice
 from vtd.dmar.table import Table
+from vtd.unit.implementation import without_registers
 from vtd.unit.options import Options
 from vtd.unit.port import UnitPort
 from vtd.unit.registers.capabilities import Capabilities
 from vtd.unit.state import State
-from vtd.unit.unit import RemappingUnit, without_registers
+from vtd.unit.unit import RemappingUnit
 from vtd.unremapped_port import UnremappedPort
 
 

@@ -19,8 +19,8 @@ from vtd.dmar.scopes import Scopes
 from vtd.dmar.table import Table
 from vtd.fuzz.case import Case, reg_read
 from vtd.layouts.registers import Capability, ExtendedCapability, Version
+from vtd.unit.implementation import implementation_registers
 from vtd.unit.registers.register_map import register_map
-from vtd.unit.unit import implementation_registers
 
 STORAGE, DISPLAY = 0x01, 0x03
 WHOLE = (Version, Capability, ExtendedCapability)

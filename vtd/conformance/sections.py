@@ -24,10 +24,11 @@ from vtd.layouts.descriptors import DESCRIPTORS, DescriptorType, type_of
 from vtd.layouts.registers import TranslationTableMode
 from vtd.unit.caching.policy import KEEPS_STALE
 from vtd.unit.departures import SPECIFICATION
+from vtd.unit.implementation import implementation_registers
 from vtd.unit.observer import Observer
 from vtd.unit.registers.register_map import register_map
 from vtd.unit.requests.faults import FaultReason
-from vtd.unit.unit import RemappingUnit, implementation_registers
+from vtd.unit.unit import RemappingUnit
 
 NUMBER = re.compile(r"\d+(?:\.\d+)+")
 

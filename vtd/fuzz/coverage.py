@@ -47,10 +47,11 @@ from vtd.layouts.registers import (
     Register,
     TranslationTableMode,
 )
+from vtd.unit.implementation import implementation_registers
 from vtd.unit.observer import Observer
 from vtd.unit.registers.capabilities import Capabilities
 from vtd.unit.registers.register_map import REGISTERS, register_map
-from vtd.unit.unit import RemappingUnit, implementation_registers
+from vtd.unit.unit import RemappingUnit
 
 DONE, REFUSED = "carried out", "refused"
 OFF = "off"

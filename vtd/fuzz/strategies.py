@@ -25,10 +25,10 @@ from vtd.fuzz.places import DESCRIPTOR, NOWHERE, RID_PASID, interrupt_place
 from vtd.layouts.descriptors import DESCRIPTORS, DescriptorType
 from vtd.layouts.interrupt_entries import PostedInterruptDescriptor, PostedIrte, RemappedIrte
 from vtd.unit.departures import SPECIFICATION, Departures
+from vtd.unit.implementation import implementation_registers
 from vtd.unit.registers.capabilities import PROFILES, Capabilities
 from vtd.unit.registers.drawn_capabilities import drawn_capabilities
 from vtd.unit.registers.register_map import register_map
-from vtd.unit.unit import implementation_registers
 
 Draw = st.DrawFn
 

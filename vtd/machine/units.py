@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 from vtd.machine.description import DescribedUnit, Machine
 from vtd.machine.reading import Problems, Where
+from vtd.unit.implementation import implementation_registers
 from vtd.unit.registers.capabilities import PROFILES, Capabilities
 from vtd.unit.registers.register_file import RegisterFile
-from vtd.unit.unit import implementation_registers
 
 LARGEST_WINDOW = 0x1000 << 15
 """What the Size field of a DRHD structure can say (8.3)."""

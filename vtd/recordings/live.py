@@ -35,8 +35,8 @@ from vtd.recordings.values import (
 )
 from vtd.unit.caching.policy import POLICIES, CachePolicy
 from vtd.unit.departures import FLAGS, Departures
+from vtd.unit.implementation import implementation_registers
 from vtd.unit.registers.capabilities import Capabilities
-from vtd.unit.unit import implementation_registers
 
 FORMAT = "live-1"
 _HEAD = re.compile(rb'\s*\{.*?"format"\s*:\s*"live-', re.DOTALL)

@@ -33,15 +33,14 @@ from vtd.layouts.registers import (
     GlobalCommand,
     GlobalStatus,
     InterruptRemappingTableAddress,
-    MtrrCapability,
     ProtectedMemoryEnable,
     RootTableAddress,
 )
 from vtd.unit.caching.caches import TranslationCaches
-from vtd.unit.caching.iotlb import Line, Space, Translation, named
+from vtd.unit.caching.iotlb import Line, Space, named
+from vtd.unit.implementation import implementation_registers
 from vtd.unit.interrupts.interrupt_remapping import InterruptFault, InterruptRemapping
 from vtd.unit.interrupts.outcome import Message
-from vtd.unit.monitoring import performance
 from vtd.unit.monitoring.activity import Activity, event_totals
 from vtd.unit.monitoring.enhanced_commands import EnhancedCommands
 from vtd.unit.monitoring.performance import PerformanceMonitoring
@@ -52,9 +51,7 @@ from vtd.unit.queues.invalidation import InvalidationQueue, RegisterInvalidation
 from vtd.unit.queues.page_requests import PageRequests
 from vtd.unit.registers.capabilities import Capabilities
 from vtd.unit.registers.register_file import RegisterFile, RegisterWrite
-from vtd.unit.registers.register_map import overlaps, register_map
 from vtd.unit.reporting import rules as reporting_rules
-from vtd.unit.reporting import virtual_commands
 from vtd.unit.reporting.event_interrupt import (
     FAULT_EVENT,
     INVALIDATION_EVENT,
@@ -79,13 +76,13 @@ from vtd.unit.requests.faults import FaultReason, TranslationFault
 from vtd.unit.requests.request import kind_of
 from vtd.unit.state import Remade, State
 from vtd.unit.translation import ats, translated
-from vtd.unit.translation.departing import Translate, begin_again, departing
+from vtd.unit.translation.departing import begin_again, departing
 from vtd.unit.translation.execute import check_execute
 from vtd.unit.translation.lookup import lookup
 from vtd.unit.translation.protected_memory import ProtectedMemory
 from vtd.unit.translation.remapping import Remapping
-from vtd.unit.translation.speculation import look_ahead, pages_behind
-from vtd.unit.translation.translate import INTERRUPT_MEGABYTE, translate
+from vtd.unit.translation.speculation import prefetching
+from vtd.unit.translation.translate import INTERRUPT_MEGABYTE
 
 _ATTRIBUTES = EXECUTE_REQUESTED | NO_SNOOP
 
@@ -181,7 +178,7 @@ class RemappingUnit(Remade):
         self.register_invalidation = RegisterInvalidation(self.registers, self.remapping)
         self.protected_memory = ProtectedMemory(self.registers)
         self._translate = departing(
-            options.departures, _prefetching(options.caches.prefetched_pages)
+            options.departures, prefetching(options.caches.prefetched_pages)
         )
         self.registers.on_reset(self._was_reset)
         self.registers.on_write(GlobalCommand, self._command_written)
@@ -544,60 +541,3 @@ def _can_be_sent(request: Request) -> bool:
     """Whether a request is none that is malformed: an atomic has to be aligned."""
     misaligned = request.access == ATOMIC and request.address % (request.length or 1)
     return request.well_formed and not (misaligned and not request.address_type)
-
-
-def _prefetching(pages: int) -> Translate:
-    """:func:`translate`, with that many pages behind the one of a request looked up as well."""
-    if not pages:
-        return translate
-
-    def translate_on(
-        remapping: Remapping,
-        request: Request,
-        space: Space,
-        address: int,
-        access: int,
-        cached: Translation | None,
-    ) -> Translation:
-        entry = translate(remapping, request, space, address, access, cached)
-        look_ahead(remapping, pages_behind(request, pages))
-        return entry
-
-    return translate_on
-
-
-def implementation_registers(capabilities: Capabilities) -> dict[int, int]:
-    """Values for the capability registers of the functions that the unit reports.
-
-    Without those of a function for whose registers FRO or IRO leaves no room;
-    :func:`without_registers` says which.
-    """
-    constants, _ = _place_registers(capabilities)
-    return constants
-
-
-def without_registers(capabilities: Capabilities) -> list[str]:
-    """Functions that the unit reports, but for whose registers FRO or IRO leaves no room."""
-    _, dropped = _place_registers(capabilities)
-    return [
-        f"11.4: {feature.upper()} is reported, but FRO or IRO leaves no room for its registers"
-        for feature in dropped
-    ]
-
-
-def _place_registers(capabilities: Capabilities) -> tuple[dict[int, int], list[str]]:
-    """Constants of the functions that have room, and the functions that have none."""
-    features, cap, ecap = capabilities.features, capabilities.cap, capabilities.ecap
-    constants: dict[int, int] = {}
-    dropped = []
-    for feature, registers in (
-        ("vcs", virtual_commands.capability_registers(pasid="pasid" in features)),
-        ("mts", {0x100: int(MtrrCapability.of(wc=True, fix=True, vcnt=10))}),
-        ("pms", performance.capability_registers()),
-    ):
-        more = {**constants, **registers}
-        if feature in features and overlaps(register_map(features, cap, ecap, more)):
-            dropped.append(feature)
-        elif feature in features:
-            constants = more
-    return constants, dropped

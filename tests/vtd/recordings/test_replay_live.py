@@ -28,9 +28,9 @@ from vtd.recordings.values import ScenarioError
 from vtd.software.domain import FIRST_STAGE
 from vtd.unit.caching.policy import AGGRESSIVE, KEEPS_STALE, POLICIES, CachePolicy
 from vtd.unit.departures import SPECIFICATION
+from vtd.unit.implementation import implementation_registers
 from vtd.unit.port import UnitPort
 from vtd.unit.registers.capabilities import PROFILES, Capabilities
-from vtd.unit.unit import implementation_registers
 
 PASID = 5
 STALE = next(path for path in recordings() if "stale-first" in path.name)

@@ -33,9 +33,10 @@ from tests.support.world import (
 )
 from vtd.layouts.registers import RootTableAddress
 from vtd.unit.departures import Departures
+from vtd.unit.implementation import without_registers
 from vtd.unit.options import Options
 from vtd.unit.registers.capabilities import PROFILES
-from vtd.unit.unit import RemappingUnit, without_registers
+from vtd.unit.unit import RemappingUnit
 
 TE, SRTP, WBF, QIE, IRE, SIRTP, CFI = 1 << 31, 1 << 30, 1 << 27, 1 << 26, 1 << 25, 1 << 24, 1 << 23
 LEVELS = TE | QIE | IRE | CFI

@@ -14,9 +14,10 @@ from devices.dma import READ, Request
 from pagetables.geometry import PAGE_SHIFT
 from pagetables.memory import BusError
 from pagetables.unchanged import UnchangedMemory
-from vtd.unit.caching.iotlb import NOTHING
+from vtd.unit.caching.iotlb import NOTHING, Space, Translation
 from vtd.unit.requests.faults import TranslationFault
 from vtd.unit.requests.request import RequestKind
+from vtd.unit.translation.departing import Translate
 from vtd.unit.translation.remapping import Remapping
 from vtd.unit.translation.translate import translate
 
@@ -55,3 +56,23 @@ def pages_behind(request: Request, count: int) -> list[tuple[RequestKind, int]]:
     last = (address >> 21) + 1 << 9
     kind = source_id, pasid, privileged
     return [(kind, number << PAGE_SHIFT) for number in range(first, min(first + count, last))]
+
+
+def prefetching(pages: int) -> Translate:
+    """:func:`translate`, with that many pages behind the one of a request looked up as well."""
+    if not pages:
+        return translate
+
+    def translate_on(
+        remapping: Remapping,
+        request: Request,
+        space: Space,
+        address: int,
+        access: int,
+        cached: Translation | None,
+    ) -> Translation:
+        entry = translate(remapping, request, space, address, access, cached)
+        look_ahead(remapping, pages_behind(request, pages))
+        return entry
+
+    return translate_on

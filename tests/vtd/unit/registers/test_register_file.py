@@ -34,11 +34,11 @@ from vtd.layouts.registers import (
     VariableRangeMtrrBase,
 )
 from vtd.recordings.scenario import load_scenario
+from vtd.unit.implementation import implementation_registers
 from vtd.unit.monitoring.performance import capability_registers
 from vtd.unit.registers.capabilities import PROFILES, Capabilities
 from vtd.unit.registers.register_file import RegisterFile, RegisterWrite
 from vtd.unit.registers.register_map import overlaps, register_map
-from vtd.unit.unit import implementation_registers
 
 XEON = PROFILES["xeon"]
 RANGES = {0x100: 0x50A}
