@@ -40,8 +40,11 @@ LONGEST = 4096
 MOST_SHAPES = 10_000
 """Kinds of lines that are remembered."""
 _MARKS = re.compile(r"[\s>|`*#+]*")
-_LISTED = re.compile(r"(?:[0-9a-f]{4}:)?[0-9a-f]{2}:[01][0-9a-f]\.[0-7] [A-Z\"]", re.ASCII)
-"""How a function begins in a listing of lspci, and never in the rest of a message."""
+_OTHERS = re.compile(
+    r"(?:[0-9a-f]{4}:)?[0-9a-f]{2}:[01][0-9a-f]\.[0-7] [A-Z\"]|[\w.-]+: (?:error|warning|fatal)\b",
+    re.ASCII,
+)
+"""How a function begins in a listing of lspci, or what a program says: no rest of a message."""
 SAME_EVENT = 8
 """Lines within which messages about the invalidation queue are about one stop."""
 
@@ -147,7 +150,7 @@ def is_wrapped(previous: str, line: str) -> bool:
         and any(map(str.isalnum, text))
         and strip(previous).has_head
         and _marks(line) in ("", _marks(previous))
-        and _LISTED.match(text) is None
+        and _OTHERS.match(text) is None
     )
 
 

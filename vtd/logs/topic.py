@@ -125,6 +125,8 @@ PHRASES = (
     "核心 dma 保護",
     "missing group for address: ",
     "used in multiple address spaces",
+    "root port acs workaround",
+    "vfio device assignment is currently not supported",
     "error getting device from group",
     " direct-relaxable",
     "/reserved_regions:",

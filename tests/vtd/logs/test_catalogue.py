@@ -274,6 +274,13 @@ LINES = {
     "handler PCIDeviceClaimReconcile: missing group for address: 0000:03:00.0": "uses no IOMMU",
     "denied the request: pcidevice main11-000001000 has no iommuGroup available": "uses no IOMMU",
     "QMP command failed: vfio 0000:01:00.1: group 1 used in multiple address spaces": "one address",
+    "error: argument unsupported: VFIO device assignment is currently not supported on this": (
+        "uses no IOMMU"
+    ),
+    "Warning: PCIe ACS overrides enabled; This may allow non-IOMMU protected peer-to-peer DMA": (
+        "pcie_acs_override"
+    ),
+    "pcieport 0000:00:1c.0: Intel SPT PCH root port ACS workaround enabled": "of Intel's own",
     "qemu: vfio 0000:03:00.0: error getting device from group 17: No such device": "vfio-pci",
     "IOMMU virtualization is not allowed with VGPU. To power on": "ESXi",
     "0x00000000bdea8000 0x00000000bdeb6fff direct-relaxable": "RMRR",

@@ -192,6 +192,7 @@ def test_a_line_of_a_patch_is_no_message(call: str) -> None:
         "sh-5.1# dmesg | grep -i dmar",
         "$ sudo dmesg | grep 'IO_PAGE_FAULT\\|group is not viable'",
         "dmesg | egrep -i 'dmar|iommu|no iommu_group found'",
+        "+ modprobe vfio_iommu_type1",
         "user@nas:~> for g in /sys/kernel/iommu_groups/*; do",
         '>   echo "IOMMU Group ${g##*/}:"',
         'echo "options vfio_iommu_type1 allow_unsafe_interrupts=1" > /etc/modprobe.d/unsafe.conf',
@@ -226,6 +227,7 @@ def test_what_is_said_of_a_command_or_file_is_a_message() -> None:
         "# /sbin/lspci -nn | grep IOMMU",
         "00:02.0 VGA compatible controller [0300]: Intel Device with VT-d [8086:0102]",
         "> dmar flux, said the one who asks",
+        "libxl: error: libxl_pci.c:415: Looks like pciback driver not loaded",
     ],
 )
 def test_what_was_posted_below_a_message_is_no_part_of_it(below: str) -> None:

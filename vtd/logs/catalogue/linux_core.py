@@ -22,6 +22,13 @@ MESSAGES = (
     problem("5.4-", r"Failed to add (?:to iommu group|device \S+ to group)",
             "a device could not be put into an isolation group, so it is not translated",
             "the lines before; kernel version"),
+    notice("", r"PCIe ACS overrides enabled",
+           "this kernel is patched, and was told to form isolation groups as if ports kept devices "
+           "apart (pcie_acs_override); DMA between devices of different groups may pass no unit",
+           "vtd groups tells which groups there are without it"),
+    normal("", r"Intel (?:SPT )?PCH root port ACS workaround enabled",
+           "Linux keeps devices below a root port of the chipset apart by registers of Intel's "
+           "own"),
     notice("", r"Default domain type: [Pp]assthrough",
            "devices are mapped one to one by default: no protection from their DMA",
            "iommu=nopt, or iommu.passthrough=0"),
@@ -121,7 +128,8 @@ MESSAGES = (
             "container it can't see the tables of the host", "firmware setup: VT-d"),
     problem("", r"cannot prepare PCI pass-through, IOMMU not present|No IOMMU detected, please|"
             r"no iommu_group found|missing group for address: |has no iommuGroup available|"
-            r"host doesn't support passthrough of host PCI devices",
+            r"host doesn't support passthrough of host PCI devices|"
+            r"VFIO device assignment is currently not supported on this",
             "no device can be handed over: the kernel uses no IOMMU",
             "intel_iommu=on; firmware setup: VT-d; earlier lines of the kernel log about it"),
     problem("", r"Checking .*IOMMU.*: +(?:WARN|FAIL)",

@@ -9,7 +9,7 @@ _TOOLS = (
     r"acpidump|iasl|sysctl|lsmod|modinfo|modprobe|lspci|virsh|virt-host-validate|xl|pvesh|qm|grubby|uname|"
     r"update-grub|proxmox-boot-tool|kldload|pciconf|esxcli|dmidecode|fwupdmgr|tail|head|awk) "
 )
-_PROMPT = r"(?:[\w.\[-]+@[^#$%>]{1,80}[#$%>]|(?:ba)?sh-[\d.]+[#$]|(?<!\S)[#$%]) ?"
+_PROMPT = r"(?:[\w.\[-]+@[^#$%>]{1,80}[#$%>]|(?:ba)?sh-[\d.]+[#$]|(?<!\S)[#$%+]) ?"
 
 FIRST = (
     normal("", rf"^(?!.*\[ *\d+\.\d{{6}}\])[\s>|*]*(?:{_PROMPT}(?:sudo )?{_TOOLS}|"
