@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import time
 import tracemalloc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from devices.function import BME
@@ -131,10 +131,15 @@ def memory_of_large_machine() -> float:
 
 def main() -> None:
     """Measure and print."""
-    for name, run, operations in runners():
+    print_rates(runners())
+    print(f"machine of {FUNCTIONS} functions: {memory_of_large_machine():.1f} MiB")
+
+
+def print_rates(runners: Iterable[tuple[str, Callable[[], object], int]]) -> None:
+    """The best of five runs of each, in operations a second."""
+    for name, run, operations in runners:
         best = min(_cost(run) for _ in range(5)) / operations
         print(f"{name}: {best * 1e6:.1f} us, {1 / best:,.0f} a second")
-    print(f"machine of {FUNCTIONS} functions: {memory_of_large_machine():.1f} MiB")
 
 
 def _cost(run: Callable[[], object]) -> float:

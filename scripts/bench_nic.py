@@ -7,7 +7,6 @@ scripts.bench_nic``.
 from __future__ import annotations
 
 import struct
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -17,6 +16,7 @@ from devices.network.frames import dissect, pseudo_header
 from devices.network.link import Sink
 from pagetables.build import FramePool
 from pagetables.memory import PhysicalMemory
+from scripts.bench_devices import print_rates
 from vtd.machine.assembly import assemble
 from vtd.machine.description import read_machine
 from vtd.software.driver import Driver
@@ -212,18 +212,10 @@ def hit_rate(ring: int, ways: int, rounds: int = 4) -> float:
 
 def main() -> None:
     """Measure and print."""
-    for name, run, operations in runners():
-        best = min(_cost(run) for _ in range(5)) / operations
-        print(f"{name}: {best * 1e6:.1f} us, {1 / best:,.0f} a second")
+    print_rates(runners())
     for ring in RING_SIZES:
         rates = (f"{ways} entries {hit_rate(ring, ways):.1%}" for ways in IOTLB_SIZES)
         print(f"ring of {ring}, IOTLB hit rate: {', '.join(rates)}")
-
-
-def _cost(run: Callable[[], object]) -> float:
-    start = time.process_time()
-    run()
-    return time.process_time() - start
 
 
 if __name__ == "__main__":
