@@ -8,7 +8,7 @@ used or not. Left out: changes of CR0 and CR4, and those that only add rights, w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from enum import Enum
 from typing import NamedTuple
 
@@ -77,18 +77,13 @@ class StaleMapping(NamedTuple):
 class GuestAudit:
     """Watches ``processor`` from now on; guests that run already are not watched.
 
-    ``on_stale`` is told of each stale use; ``findings`` keeps the first of each mapping and entry.
+    ``findings`` keeps the first stale use of each mapping and entry.
     """
 
-    def __init__(
-        self,
-        processor: LogicalProcessor,
-        on_stale: Callable[[StaleMapping], None] | None = None,
-    ) -> None:
+    def __init__(self, processor: LogicalProcessor) -> None:
         self.findings: list[StaleMapping] = []
         self.uses = 0
         self._memory = processor.memory
-        self._on_stale = on_stale
         self._writers: dict[int, str] = {}
         self._reported: set[tuple[MappingSpace, int, Entry]] = set()
         self._processor = processor
@@ -112,8 +107,6 @@ class GuestAudit:
         """A mapping is used."""
         self.uses += 1
         for stale in self._stale(kind, space, page, entries):
-            if self._on_stale is not None:
-                self._on_stale(stale)
             seen = space, page, stale.changed
             if seen not in self._reported:
                 self._reported.add(seen)

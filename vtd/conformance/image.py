@@ -102,7 +102,6 @@ def make_image(
     cases: int = 0,
     unit: int = 0,
     devices: Sequence[Device] = (),
-    limit: int = LIMIT,
     document: Json = None,
 ) -> Image:
     """An image that is loaded at ``base`` and whose scratch memory follows it."""
@@ -128,7 +127,7 @@ def make_image(
         first=0,
         door=DEBUG_CONSOLE.door,
         port=DEBUG_CONSOLE.port,
-        limit=limit,
+        limit=LIMIT,
         devices=[each._asdict() for each in (*devices, *padding)],
     )
     image = Image(header, code[Header.sizeof() :] + program, document or {})

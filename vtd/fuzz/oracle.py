@@ -62,18 +62,14 @@ class _Request(NamedTuple):
 
 
 class SlowUnit:
-    """A unit and its memory as one case sees them.
+    """A unit and its memory as one case sees them."""
 
-    ``compress``: drop the fault of a requester that has one pending (7.2.1).
-    """
-
-    def __init__(self, case: Case, *, compress: bool = False) -> None:
+    def __init__(self, case: Case) -> None:
         self._unit: Capabilities = case.capabilities
         self._regions = case.memory
         self._devices = dict(case.devices)
         self._bytes: dict[int, bytearray] = {}
         self._registers: dict[int, int] = {}
-        self._compress = compress
         self._root = 0
         self._interrupt_table = 0
         self._command = 0
@@ -184,11 +180,8 @@ class SlowUnit:
 
     def _record(self, reason: int, source_id: int, information: int, write: bool) -> None:
         """7.2.1, with the fields that every reason has."""
-        pending = (record >> 64 & 0xFFFF for record in self._records if record >> 127)
-        if self._overflow or (self._compress and source_id in pending):
-            return
-        if self._records[self._next_record] >> 127:
-            self._overflow = True
+        self._overflow |= bool(self._records[self._next_record] >> 127)
+        if self._overflow:
             return
         self._records[self._next_record] = (
             1 << 127 | (not write) << 126 | reason << 96 | source_id << 64 | information

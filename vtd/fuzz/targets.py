@@ -174,13 +174,12 @@ def engine_as_qemu() -> EngineTarget:
 class OracleTarget:
     """The slow oracle."""
 
-    def __init__(self, *, compress: bool = False) -> None:
+    def __init__(self) -> None:
         self.name = "oracle"
-        self._compress = compress
 
     def run(self, case: Case) -> list[Outcome]:
         """The outcome of each step."""
-        unit = SlowUnit(case, compress=self._compress)
+        unit = SlowUnit(case)
         return [unit.step(step) for step in case.steps]
 
     def close(self) -> None:

@@ -41,14 +41,14 @@ def disk(at: str = "00:05.0", more: str = "", **parameters: object) -> str:
     return _function(at, "nvme", more, blocks=DISK, **parameters)
 
 
-def edu(at: str = "00:06.0", more: str = "") -> str:
+def edu(at: str = "00:06.0") -> str:
     """An edu device that reaches every address, at once."""
-    return _function(at, "edu", more, dma_mask=2**64 - 1, transfer_time=0)
+    return _function(at, "edu", "", dma_mask=2**64 - 1, transfer_time=0)
 
 
-def bridge(kind: str, name: str = "above", at: str = "00:04.0") -> str:
-    """A port or bridge."""
-    return f'[[bridge]]\nname = "{name}"\nat = "{at}"\nkind = "{kind}"\n'
+def bridge(kind: str) -> str:
+    """A port or bridge with the name ``above``."""
+    return f'[[bridge]]\nname = "above"\nat = "00:04.0"\nkind = "{kind}"\n'
 
 
 def copy_engine(at: str = "00:08.0") -> str:
@@ -56,9 +56,9 @@ def copy_engine(at: str = "00:08.0") -> str:
     return _function(at, "ioat", "", channels=2)
 
 
-def accelerator(at: str = "00:08.0") -> str:
+def accelerator() -> str:
     """A Data Streaming Accelerator."""
-    return _function(at, "dsa", "")
+    return _function("00:08.0", "dsa", "")
 
 
 def virtio_disk(at: str = "00:08.0", more: str = "") -> str:

@@ -173,7 +173,7 @@ class Canvas:
         tips = () if tip is None else (element("title", tip),)
         self._add("path", *tips, d=route, class_=kind)
 
-    def arrow(self, points: list[tuple[float, float]], kind: str = "line") -> None:
+    def arrow(self, points: list[tuple[float, float]]) -> None:
         """A broken line with a tip at its end."""
         (x, y), (before, above) = points[-1], points[-2]
         route = "M" + "L".join(f"{a:.6g} {b:.6g}" for a, b in points)
@@ -183,7 +183,7 @@ class Canvas:
         else:
             back = -5 if x > before else 5
             route += f"M{x + back:.6g} {y - 4:.6g}L{x:.6g} {y:.6g}L{x + back:.6g} {y + 4:.6g}"
-        self.path(route, kind)
+        self.path(route)
 
     def svg(self, title: str, *, inline: bool = False) -> Markup:
         """The picture; ``inline`` in a page that has :data:`STYLE` and shows the title itself."""
