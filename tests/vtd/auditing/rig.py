@@ -285,3 +285,14 @@ def leaf(rig: Rig, table: TableBuilder, address: int) -> tuple[int, int]:
             break
         at = entry & (1 << 52) - 0x1000
     return where, entry
+
+
+def legacy(*, did: int = 1, **cap: int) -> tuple[Rig, TableBuilder]:
+    """A device in legacy mode that has used page 0."""
+    rig = Rig(LEGACY, cap=cap)
+    table = rig.second()
+    table.map(0, DATA, 0x1000)
+    rig.context(ssptptr=table.root << 12, did=did)
+    rig.start()
+    assert rig.port().read(0, 4).ok
+    return rig, table

@@ -31,12 +31,12 @@ from tests.vtd.auditing.rig import (
     SECOND,
     Rig,
     leaf,
+    legacy,
 )
 from tests.vtd.auditing.test_field_bugs import (
     entry_of,
     first_stage,
     interrupts,
-    legacy,
     nested,
     said,
     send,

@@ -20,12 +20,12 @@ from tests.vtd.auditing.rig import (
     EVERYTHING,
     FIRST,
     INTERRUPTS,
-    LEGACY,
     NEIGHBOUR,
     NESTED,
     PASIDS,
     SECOND,
     Rig,
+    legacy,
 )
 from vtd.layouts.descriptors import (
     IotlbInvalidateDescriptor,
@@ -46,16 +46,6 @@ def story(name: str) -> Callable[[Story], Story]:
         return function
 
     return declare
-
-
-def legacy(*, did: int = 1, **cap: int) -> tuple[Rig, TableBuilder]:
-    rig = Rig(LEGACY, cap=cap)
-    table = rig.second()
-    table.map(0, DATA, 0x1000)
-    rig.context(ssptptr=table.root << 12, did=did)
-    rig.start()
-    rig.port().read(0, 4)
-    return rig, table
 
 
 def first_stage(pasid: int = 5, *, pages: int = 1) -> tuple[Rig, TableBuilder]:

@@ -20,7 +20,6 @@ from tests.vtd.auditing.rig import (
     DIRECTORY,
     FIRST,
     INTERRUPTS,
-    LEGACY,
     NEIGHBOUR,
     OTHER,
     PASIDS,
@@ -29,6 +28,7 @@ from tests.vtd.auditing.rig import (
     SECOND,
     Rig,
     leaf,
+    legacy,
 )
 from vtd.layouts.entries import (
     HostPermissionL1Entry,
@@ -52,17 +52,6 @@ def case(rule: Rule) -> Callable[[Case], Case]:
         return function
 
     return declare
-
-
-def legacy() -> tuple[Rig, TableBuilder]:
-    """A device in legacy mode that has used page 0."""
-    rig = Rig(LEGACY, cap=NO_ESRTPS)
-    table = rig.second()
-    table.map(0, DATA, 0x1000)
-    rig.context(ssptptr=table.root << 12)
-    rig.start()
-    assert rig.port().read(0, 4).ok
-    return rig, table
 
 
 def scalable(kind: object = SECOND, *, pasid: int = 0, **cap: int) -> tuple[Rig, TableBuilder]:
@@ -98,7 +87,7 @@ def other_root(rig: Rig, *, address: int = 0x3_0000) -> None:
 
 
 def root_pointer(given: bool, forgotten: str, profile: str) -> Rig:
-    rig = legacy()[0] if profile == "legacy" else scalable(esrtps=False)[0]
+    rig = legacy(**NO_ESRTPS)[0] if profile == "legacy" else scalable(esrtps=False)[0]
     other_root(rig)
     if given or forgotten != "cc":
         rig.cc(None)
@@ -379,7 +368,7 @@ def second_user(rig: Rig) -> None:
 @case(Rule.DOMAIN_REUSE_CACHE)
 def _(given: bool) -> Rig:
     """The first device keeps its context entry in the cache although it has none any more."""
-    rig, _ = legacy()
+    rig, _ = legacy(**NO_ESRTPS)
     rig.clear(CONTEXTS + DEVICE * 16, 16)
     if given:
         rig.cc()
@@ -394,7 +383,7 @@ def _(given: bool) -> Rig:
 @case(Rule.DOMAIN_REUSE_IOTLB)
 def _(given: bool) -> Rig:
     """Tables of the first device are kept under the domain-id that the second one has now."""
-    rig, _ = legacy()
+    rig, _ = legacy(**NO_ESRTPS)
     rig.clear(CONTEXTS + DEVICE * 16, 16)
     rig.cc()
     if given:
@@ -447,7 +436,7 @@ def _(given: bool) -> Rig:
 
 @case(Rule.SECOND_STAGE_IOTLB)
 def _(given: bool) -> Rig:
-    rig, table = legacy()
+    rig, table = legacy(**NO_ESRTPS)
     table.unmap(0, 0x1000)
     if given:
         rig.iotlb(1, 0)
