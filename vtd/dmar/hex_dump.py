@@ -25,7 +25,8 @@ KNOWN = (b"DMAR", b"APIC", b"HPET", b"SRAT")
 """Signatures that are read; turned round they look like others."""
 
 _OFFSET = re.compile(
-    r"(?:^|(?<=[\s>|\]*:+]))(?:0[xX])?([0-9A-Fa-f]{1,16})(?: <[^>]*>)?(?:[:|][ \t]*|[ \t]+)(?=\S)",
+    r"(?:^|(?<=[\s>|\]*:+]))(?:0[xX])?([0-9A-Fa-f]{1,16})(?: <[^>]*>)?"
+    r"(?:[ \t]*\|[ \t]*|:[ \t]*|[ \t]+)(?=\S)",
     re.ASCII,
 )
 _TIME = re.compile(r"\b\d\d:\d\d:\d\d\b")

@@ -126,6 +126,9 @@ FORMS: dict[str, Callable[[bytes], str]] = {
         ["87654321  0011 2233 4455 6677 8899 aabb ccdd eeff  0123456789abcdef"]
         + [f"{at:08x}: {row.hex(' ', -2):39}  {readable(row)}" for at, row in rows(data)]
     ),
+    "columns": lambda data: "\n".join(
+        f"{at:08X} | {row.hex(' ').upper():47} | {readable(row)}" for at, row in rows(data)
+    ),
     "table of Markdown": lambda data: (
         "|offset|bytes|text|\n|---|---|---|\n"
         + "\n".join(f"|{at:08x}|{row.hex(' ')}|{readable(row)}|" for at, row in rows(data))
