@@ -178,13 +178,16 @@ def _progress_text(result: CampaignResult, seconds: float) -> str:
 
 
 def _save(failure: Failure, folder: Path) -> Path | None:
-    """The scenario file of a failure."""
+    """The scenario file of a failure, if there is one and it can be written; the seed remains."""
     if failure.scenario is None:
         return None
     path = folder / f"{failure.scenario['name']}.json"
-    with unusable_input(str(folder)):
+    try:
         folder.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(failure.scenario, indent=1) + "\n", encoding="utf-8")
+    except OSError as error:
+        typer.echo(f"vtd fuzz: {path}: {error.strerror}", err=True)
+        return None
     return path
 
 

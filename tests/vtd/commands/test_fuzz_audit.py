@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import json
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -13,6 +15,9 @@ from typer.testing import CliRunner
 
 from tests.support.reference_data import RECORDINGS
 from vtd.cli import main
+from vtd.fuzz import campaign
+from vtd.fuzz.campaign_state import State
+from vtd.fuzz.job import CampaignResult, Failure
 
 ROOT = Path(__file__).resolve().parents[3]
 CAPTURE = ROOT / "tests" / "captures" / "legacy39-lazy"
@@ -97,9 +102,28 @@ def test_a_failure_is_saved_and_replays(tmp_path: Path, monkeypatch: pytest.Monk
     assert vtd("replay", str(saved))[0] == 0
 
 
-def test_a_state_that_cannot_be_written_does_not_lose_the_result(tmp_path: Path) -> None:
+def test_a_failure_that_can_not_be_saved_is_told_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = CampaignResult(failures=[Failure("ept", "", 7, "a reason", {"name": "fuzz-ept-7"})])
+    monkeypatch.setattr(campaign, "run", lambda *_, **__: found)
+    taken = tmp_path / "taken"
+    taken.touch()
+    code, output, errors = vtd("fuzz", "--count", "1", "--save", str(taken))
+    assert (code, errors) == (1, f"vtd fuzz: {taken / 'fuzz-ept-7.json'}: File exists\n")
+    again = "vtd fuzz --property ept --seed 7 --count 1"
+    assert output.endswith(f"ept: a reason\n  again:    {again}\n")
+
+
+def test_a_state_that_cannot_be_written_does_not_lose_the_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def vanished(*_: object) -> None:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+
+    monkeypatch.setattr(State, "save", vanished)
     arguments = ["fuzz", "--property", "dmar", "--count", "1", "--jobs", "1"]
-    code, output, errors = vtd(*arguments, "--state", str(tmp_path / "absent" / "state.json"))
+    code, output, errors = vtd(*arguments, "--state", str(tmp_path / "state.json"))
     assert (code, output.startswith(("1", "2", "3", "4", "5", "6", "7", "8", "9"))) == (2, True)
     assert "No such file or directory" in errors
 

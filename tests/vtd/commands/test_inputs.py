@@ -93,6 +93,32 @@ def test_no_file_is_called_as_stdout_is(
 
 
 @pytest.mark.parametrize(
+    "arguments",
+    [
+        "collect {}",
+        "trace generate workload.toml -o {}",
+        "sweep trace.parquet -o {}",
+        "sweep trace.parquet --state {}",
+        "fuzz --state {}",
+        "conformance probe qemu -o {}",
+        "conformance build --for probe.json -o {}",
+        "conformance run qemu kit.img -o {}",
+        "live matrix --results {}",
+    ],
+)
+@pytest.mark.parametrize(
+    ("place", "why"), [("absent/file", "No such file or directory"), (".", "Is a directory")]
+)
+def test_a_file_that_can_not_be_written_is_told_before_the_work(
+    arguments: str, place: str, why: str, tmp_path: Path
+) -> None:
+    """The inputs are not there either, and would be named if anything had been done."""
+    file = str(tmp_path / place)
+    done = CliRunner().invoke(main, arguments.format(file).split())
+    assert (done.exit_code, done.output) == (2, f"vtd: {file}: {why}\n")
+
+
+@pytest.mark.parametrize(
     ("arguments", "says"),
     [
         ("trace convert log.txt -o trace.csv", "'trace.csv': neither .jsonl nor .parquet"),
