@@ -123,6 +123,7 @@ class CacheCopies:
                 pasid=None if legacy else tags.pasid,
                 kind=tags.kind,
                 start=number << 12,
+                frame=(entry.physical - entry.address >> 12) + number,
                 shift=max(entry.shift, self._page_shift(words)),
                 refused=entry.fault is not None or not entry.rights,
                 number=self._stored.now,

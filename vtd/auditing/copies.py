@@ -62,6 +62,8 @@ class Copy:
     kind: PasidTranslationType | None = None
     start: int | None = None
     """First input address of the 4 KiB piece, or of what the table translates; an index."""
+    frame: int | None = None
+    """Number of the frame that its piece of a page, or the first one, is in."""
     shift: int = 12
     """log2 of the page that it is a piece of, or of what its table translates."""
     refused: bool = False

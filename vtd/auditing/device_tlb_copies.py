@@ -93,6 +93,7 @@ class DeviceTlbCopies:
                 pasid=given.pasid,
                 kind=None if known is None else known.kind,
                 start=start,
+                frame=(entry.address & -entry.size) >> 12,
                 shift=shift,
                 number=self._stored.now,
             )

@@ -79,11 +79,12 @@ class FramesLeft:
         """
         if copy.refused or not self.is_on(copy):
             return
-        moves = ((each, self._left_by(copy, each)) for each in self._stored.changes(copy))
-        ends = [(changed, places) for changed, places in moves if places]
-        if not ends:
+        changes = list(self._stored.changes(copy))
+        ended = [each for each in changes if _leads_elsewhere(each)]
+        if not ended:
             return
-        changed, places = min(ends, key=lambda end: self._ended_at(end[0]))
+        changed = min(ended, key=self._ended_at)
+        places = set() if self._still_leads(copy, changes) else _ends_of(copy, changed)
         is_table = copy.cache not in PAGES
         for place in places:
             self._is_left(place, _Left(copy, changed, is_table))
@@ -92,21 +93,16 @@ class FramesLeft:
         for place in _tables_below(copy, changed) - places:
             self._is_left(place, _Left(copy, changed, is_table=True))
 
+    def _still_leads(self, copy: Copy, changes: list[Change]) -> bool:
+        """Whether a page is reached all the same; if its entry alone was cleared, it is not."""
+        word, now, _ = changes[-1]
+        cleared = len(changes) == 1 and word is copy.words[-1] and not now
+        return copy.cache in PAGES and not cleared and self._outdated.still_leads(copy)
+
     def _ended_at(self, changed: Change) -> int:
         """When software stored a change; if that was not seen, now."""
         changed_at = self._stored.changed_at(changed.word)
         return self._stored.now if changed_at is None else changed_at
-
-    def _left_by(self, copy: Copy, changed: Change) -> set[Place]:
-        """Where a copy led, and what it came from does not any more."""
-        word, now, _ = changed
-        if word.structure in PAGING:
-            return {_end_of(copy)} if _leads_elsewhere(changed) else set()
-        places = places_of(word, word.value) - places_of(word, now or 0)
-        if copy.cache in STRUCTURES:
-            return places
-        ended = places and copy.cache in PAGES and not self._outdated.still_leads(copy)
-        return {_end_of(copy)} if ended else set()
 
     def _is_left(self, place: Place, left: _Left) -> None:
         if self._is_filled(place, left):
@@ -216,8 +212,8 @@ def _is_of_entries(left: _Left) -> bool:
 
 
 def _tables_below(copy: Copy, changed: Change) -> set[Place]:
-    """The tables that were reached by a word that says where tables are, and by no other."""
-    if copy.cache not in _WITH_LOOKUP or changed.word.structure in PAGING:
+    """The tables that were reached by a word, and by no other of a copy."""
+    if copy.cache not in _OF_REQUESTS:
         return set()
     number = copy.words.index(changed.word) + 1
     above, below = (
@@ -227,13 +223,15 @@ def _tables_below(copy: Copy, changed: Change) -> set[Place]:
     return below - above
 
 
-_WITH_LOOKUP = (CacheName.CONTEXT, CacheName.PASID, CacheName.IOTLB)
+_OF_REQUESTS = (CacheName.CONTEXT, CacheName.PASID, CacheName.IOTLB)
 """Caches whose copies know all structures that were met, in their order."""
 
 
 def _leads_elsewhere(changed: Change) -> bool:
-    """Whether a paging entry does not lead any more to where it did."""
+    """Whether an entry or a pointer does not lead any more to all that it did."""
     word, now, _ = changed
+    if word.structure not in PAGING:
+        return not places_of(word, word.value) <= places_of(word, now or 0)
     present = _SECOND_STAGE_RIGHTS if word.structure is Structure.SECOND_STAGE else PRESENT
     return now is None or not now & present or (now ^ word.value) & ADDRESS != 0
 
@@ -241,10 +239,15 @@ def _leads_elsewhere(changed: Change) -> bool:
 _SECOND_STAGE_RIGHTS = second_stage.READ | second_stage.WRITE
 
 
+def _ends_of(copy: Copy, changed: Change) -> set[Place]:
+    """Where a copy led that a change does not lead to."""
+    word, now, _ = changed
+    if word.structure in PAGING or copy.cache in PAGES:
+        return {_end_of(copy)}
+    return places_of(word, word.value) - places_of(word, now or 0)
+
+
 def _end_of(copy: Copy) -> Place:
     """The table, or the piece of a page, that a copy leads to in the end."""
-    physical = copy.words[-1].value & ADDRESS
-    if copy.cache is CacheName.IOTLB:
-        inside = (1 << copy.shift) - 1
-        physical = physical & ~inside | (copy.start or 0) & inside
-    return FRAME, physical >> FRAME
+    frame = copy.words[-1].value & ADDRESS
+    return FRAME, frame >> FRAME if copy.frame is None else copy.frame

@@ -120,10 +120,9 @@ class Outdated:
 
     def still_leads(self, copy: Copy) -> bool:
         """Whether the page of a copy is still reached by its address, on another way."""
-        address, inside = copy.start or 0, (1 << copy.shift) - 1
-        page = copy.words[-1].value & ADDRESS & ~inside | address & inside
+        address = copy.start or 0
         entry = self._reached(self._kind_of(copy), address)
-        return entry is not None and entry.physical + address - entry.address == page
+        return entry is not None and entry.physical + address - entry.address >> 12 == copy.frame
 
     def only_resized(self, copy: Copy, changed: Word) -> bool:
         """Whether its page is the same as before, and only reached by a page of another size.

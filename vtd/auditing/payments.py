@@ -74,7 +74,9 @@ class Payments:
 
     def _refilled(self, copy: Copy) -> bool:
         """Whether a unit may have an entry again at once, as nothing of it has changed."""
-        return copy.cache in _OF_REQUESTS and not copy.refused and self._frames.is_on(copy)
+        if copy.cache not in _OF_REQUESTS or copy.refused or not self._frames.is_on(copy):
+            return False
+        return not any(self._outdated.stored.changes(copy))
 
     def _undrained(self, descriptor: BitRecord) -> str:
         """Which of DR and DW an iotlb_inv leaves out; others drain what they concern (6.5.4)."""

@@ -1685,6 +1685,105 @@ def _(mended: bool) -> Rig:
     return rig
 
 
+def moved(rig: Rig, where: int) -> None:
+    """A table is copied to another place, and the entry that led to it leads there."""
+    entry = rig.memory.read_record(where, 8)
+    old = entry & (1 << 52) - 0x1000
+    rig.memory.load(OTHER, rig.memory.read(old, 0x1000))
+    store(rig, where, entry - old + OTHER)
+
+
+@legal("a page table moves, and before the wait its pages go on being used")
+def _() -> Rig:
+    rig, table = legacy()
+    moved(rig, entry_of(rig, table, level=2))
+    rig.iotlb(1, 0, am=9)
+    rig.memory.load(DATA, b"mine")
+    rig.wait()
+    return rig
+
+
+@legal("a page table of a process moves, and before the wait its pages go on being used")
+def _() -> Rig:
+    rig, table = first_stage()
+    rig.port().translate(0, 1, pasid=5)
+    moved(rig, entry_of(rig, table, level=2))
+    rig.pasid_iotlb(5, 1, 0, am=9)
+    rig.device_tlb(5)
+    rig.memory.load(DATA, b"mine")
+    rig.wait()
+    return rig
+
+
+@legal("a large page of a process is split, and before the flush it goes on being used")
+def _() -> Rig:
+    rig, table = first_stage()
+    where = entry_of(rig, table, level=2)
+    store(rig, where, 0)
+    rig.pasid_iotlb(5)
+    rig.wait()
+    store(rig, where, 0x60_0000 | 0xE7)
+    rig.port().read(0x5000, 4, pasid=5)
+    for page in range(512):
+        store(rig, OTHER + page * 8, 0x60_0000 | page << 12 | 0x67)
+    store(rig, where, OTHER | 0x27)
+    rig.memory.load(0x60_5000, b"mine")
+    rig.pasid_iotlb(5, 1, 0, am=9)
+    rig.wait()
+    return rig
+
+
+def nested_by_pages() -> tuple[Rig, int, int]:
+    """A guest's first stage; where its root table is, and the second-stage entry of that page.
+
+    The pages of its tables have other addresses for the guest than for the host.
+    """
+    rig = Rig()
+    below, guest, far = rig.second(), rig.first(), 0x4000_0000
+    guest.map(0, far + 0x100_0000, 0x1000)
+    tables = [guest.root << 12]
+    for _ in range(3):
+        entry = rig.memory.read_record(tables[-1], 8)
+        tables.append(entry & (1 << 52) - 0x1000)
+        store(rig, tables[-2], entry + far)
+    for page in tables:
+        below.map(far + page, page, 0x1000)
+    below.map(far + 0x100_0000, DATA, 0x1000)
+    rig.context()
+    rig.pasid(5, NESTED, table=guest, below=below, fsptptr=far + tables[0])
+    rig.start()
+    assert rig.port().write(0, b"x", pasid=5).ok
+    return rig, tables[0], leaf(rig, below, far + tables[0])[0]
+
+
+@mistake("the page of a guest's table moved, and was freed before the wait", "the table at")
+def _(mended: bool) -> Rig:
+    rig, table, where = nested_by_pages()
+    moved(rig, where)
+    rig.iotlb(1)
+    return freed(rig, table, mended)
+
+
+@legal("the page of a guest's table moves, and before the wait its pages go on being used")
+def _() -> Rig:
+    rig, _, where = nested_by_pages()
+    moved(rig, where)
+    rig.iotlb(1)
+    rig.memory.load(DATA, b"mine")
+    rig.wait()
+    return rig
+
+
+@mistake("a guest's page was freed before the wait", "the page at 0x400000")
+def _(mended: bool) -> Rig:
+    """It is where the second stage puts it, not where the guest's entry says."""
+    rig, _, _ = nested_by_pages()
+    rig.memory.write(PASIDS + 5 * 64, bytes(8))
+    rig.pc(1, 5)
+    rig.iotlb(1)
+    return freed(rig, DATA, mended)
+
+
 @legal("another root table leads to the same tables, whose pages go on being used")
 def _() -> Rig:
     rig = moved_root()
