@@ -18,7 +18,8 @@ _TOPIC = re.compile(
     r"ioasid|[Ii]nterrupt[ -]?[Rr]emapping|[Ii]ntr-remap|I[Rr][Qq][ -][Rr]emapping|"
     r"irq[ -]remapping|DMA remapping|identity map|\b[Ii]ova\b|IOVA|\bIR[0-9]+: failed|"
     r"\b(?:root_entry|context|ctxt_entry|l[1-5])\[[0-9a-f]+\] (?:= |not present)|\bl[1-5]_index = |"
-    r"\b(?:l[1-5]|root_entry|context) = [0-9a-f]{16}\b|" + "|".join(map(re.escape, FAULT_WORDS))
+    r"\b(?:l[1-5]|root_entry|context) = [0-9a-f]{16}\b|\bvtd_\w+: |"
+    + "|".join(map(re.escape, FAULT_WORDS))
 )
 """Words that only lines about remapping have, and those of faults."""
 _WORDS = (

@@ -273,6 +273,25 @@ LINES = {
     "EAL:   0000:08:00.0 DMA remapping failed, error 22 (Invalid argument)": "refused to translate",
     "handler PCIDeviceClaimReconcile: missing group for address: 0000:03:00.0": "uses no IOMMU",
     "denied the request: pcidevice main11-000001000 has no iommuGroup available": "uses no IOMMU",
+    "vfio 0000:3d:00.0: Failed to set vIOMMU: aw-bits 48 > host aw-bits 39": "more address bits",
+    "vfio 0000:02:00.0: Failed to set vIOMMU: Need IOMMUFD backend when x-flts=on": "first-stage",
+    "Failed to set vIOMMU: Host device downstream to a PCI bridge is unsupported when x-flts=on": (
+        "first-stage"
+    ),
+    "Failed to set vIOMMU: Device assignment is not allowed without enabling caching-mode=on for "
+    "Intel IOMMU.": "as it is configured",
+    "vfio 0000:75:00.1: Failed to set vIOMMU: flux": "as the line says",
+    "vfio: IOMMU_IOAS_MAP failed: Bad address, PCI BAR?": "between devices",
+    "qemu-system-x86_64: vtd_irte_get: detected non-present IRTE (index=3, high=0x0, low=0x0)": (
+        "refused an interrupt"
+    ),
+    "qemu-system-x86_64: vtd_interrupt_remap_msi: MSI address low 32 bit invalid: 0x0": (
+        "refused an interrupt"
+    ),
+    "qemu-system-x86_64: vtd_process_wait_desc: invalid wait desc: hi=0, lo=5 (unknown type)": (
+        "refused a descriptor"
+    ),
+    "qemu-system-x86_64: vtd_flux: invalid capacitor": "should not do",
     "QMP command failed: vfio 0000:01:00.1: group 1 used in multiple address spaces": "one address",
     "error: argument unsupported: VFIO device assignment is currently not supported on this": (
         "uses no IOMMU"

@@ -432,7 +432,26 @@ _SEL4 = (
 _HYPERVISORS = (
     problem(
         "",
-        r"need to set caching-mode=on|requires caching mode|requires device IOTLB mode",
+        r"aw-bits \d+ > host aw-bits",
+        "the emulated unit of the guest has more address bits than the unit of the host, so QEMU "
+        "does not hand the device over",
+        "-device intel-iommu,aw-bits=39 (libvirt: aw_bits='39'); CAP of the host's unit: vtd caps",
+    ),
+    problem(
+        "",
+        r"Need IOMMUFD backend when x-flts|Host IOMMU doesn't support nested translation|"
+        r"(?:Stage-1|First stage) 1GB \w+ page is unsupported by host|"
+        r"(?:in|un)compatible with (?:guest )?(?:stage-1|first stage) translation|"
+        r"PASID bits size \d+ > host IOMMU|"
+        r"Host device (?:under|downstream to a) PCI bridge is unsupported",
+        "QEMU can't give the guest first-stage tables of its own for the device (x-flts=on): the "
+        "host's unit, the way to it, or the place of the device does not allow it",
+        "ECAP (NEST, FSTS, PSS) and CAP (FS1GP) of the host's unit: vtd caps; iommufd; x-flts=off",
+    ),
+    problem(
+        "",
+        r"need to set caching-mode=on|without enabling caching-mode=on|requires caching mode|"
+        r"requires device IOTLB mode",
         "QEMU hands no device to a guest behind its emulated unit as it is configured",
         "-device intel-iommu,caching-mode=on (device-iotlb=on)",
     ),
@@ -471,6 +490,19 @@ _HYPERVISORS = (
         "DPDK could not undo a mapping as it had made it, mostly as it is gone already",
         "the order in which the program frees memory and devices; DPDK version",
     ),
+    problem(
+        "",
+        r"Failed to set vIOMMU: |IOMMU device: '\w+' is only supported with|"
+        r"error opening /dev/iommu",
+        "QEMU or libvirt can't hand the device over, or make the unit of the guest, as the line "
+        "says",
+        "what the line says; kernel version for /dev/iommu (6.2)",
+    ),
+    notice(
+        "",
+        r"IOMMU_IOAS_MAP failed: Bad address, PCI BAR",
+        "the window (BAR) of a device was not mapped for the others; DMA between devices is lost",
+    ),
     notice("", r"IOMMU type \d+ \([^)]*\) is not supported", "DPDK looks for what the kernel has"),
     normal("", r"IOMMU type \d+ \([^)]*\) is supported", "DPDK looks for what the kernel has"),
     normal("", r"Faults records for drhd", "the fault records that follow are of this unit"),
@@ -498,6 +530,26 @@ _HYPERVISORS = (
         "",
         r"vtd_iommu_translate|vtd_iova_to_\w+: detected",
         "QEMU's emulated unit tells more about the fault beside it",
+    ),
+    problem(
+        "",
+        r"vtd_(?:irte_get|remap_irq_get|interrupt_remap_\w+): ",
+        "QEMU's emulated unit refused an interrupt of the guest: its entry of the table is missing "
+        "or wrong, or the request is none that the unit remaps",
+        "entry and message of the line: vtd msi, vtd irte; the guest's driver; QEMU version",
+    ),
+    problem(
+        "",
+        r"vtd_(?:process|handle|fetch|get|inv)_?\w*(?:inv|wait|iotlb|desc)\w*: ",
+        "QEMU's emulated unit refused a descriptor of the guest's invalidation queue, and the "
+        "queue stops",
+        "the words of the line, what the guest's driver wrote; QEMU version",
+    ),
+    problem(
+        "",
+        r"\bqemu[\w./-]*: vtd_\w+: ",
+        "QEMU's emulated unit met what its guest should not do, as the line says",
+        "the guest's driver; QEMU version",
     ),
     notice(
         "",
