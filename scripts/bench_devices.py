@@ -6,6 +6,7 @@ scripts.bench_devices``.
 
 from __future__ import annotations
 
+import argparse
 import itertools
 import time
 import tracemalloc
@@ -131,6 +132,7 @@ def memory_of_large_machine() -> float:
 
 def main() -> None:
     """Measure and print."""
+    argparse.ArgumentParser(description=__doc__).parse_args()
     print_rates(runners())
     print(f"machine of {FUNCTIONS} functions: {memory_of_large_machine():.1f} MiB")
 

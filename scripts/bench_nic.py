@@ -6,6 +6,7 @@ scripts.bench_nic``.
 
 from __future__ import annotations
 
+import argparse
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -212,6 +213,7 @@ def hit_rate(ring: int, ways: int, rounds: int = 4) -> float:
 
 def main() -> None:
     """Measure and print."""
+    argparse.ArgumentParser(description=__doc__).parse_args()
     print_rates(runners())
     for ring in RING_SIZES:
         rates = (f"{ways} entries {hit_rate(ring, ways):.1%}" for ways in IOTLB_SIZES)

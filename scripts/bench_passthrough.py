@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import argparse
 import resource
 import sys
 import time
@@ -69,8 +70,14 @@ def large_plan(guests: int = GUESTS, requests: int = REQUESTS) -> str:
     return "".join(parts)
 
 
-def main(guests: int = GUESTS, requests: int = REQUESTS) -> None:
+def main() -> None:
     """Measure and print."""
+    argparse.ArgumentParser(description=__doc__).parse_args()
+    measure(GUESTS, REQUESTS)
+
+
+def measure(guests: int, requests: int) -> None:
+    """Print what so many guests and requests cost."""
     begin = time.process_time()
     plan, machine = read_plan(large_plan(guests, requests))
     if machine is None:

@@ -326,7 +326,12 @@ class Platform:
         return PlatformState(self.memory.snapshot(), units)
 
     def restore(self, state: PlatformState) -> None:
-        """Become what :meth:`snapshot` was taken from, on this platform or one built alike."""
+        """Become what :meth:`snapshot` was taken from, on this platform or one built alike.
+
+        PlatformError for the state of other units.
+        """
+        if state.units.keys() != self.units.keys():
+            raise PlatformError("it is the state of other units")
         self.memory.restore(state.memory)
         for base, unit in self.units.items():
             unit.restore(state.units[base])

@@ -19,8 +19,9 @@ def test_copies_and_the_requests_beside_them_move_the_same_bytes() -> None:
 
 
 def test_a_machine_of_64_functions_takes_less_than_100_mib(
-    capsys: pytest.CaptureFixture[str],
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("sys.argv", ["bench_devices.py"])
     assembly = bench_devices.large_machine()
     assert len([each for each in assembly.functions.values() if each.header_type == 0]) == 65
     bench_devices.main()

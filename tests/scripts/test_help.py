@@ -7,6 +7,9 @@ from pathlib import Path
 import pytest
 
 SCRIPTS = [
+    "bench_devices",
+    "bench_nic",
+    "bench_passthrough",
     "bench",
     "bench_dmar",
     "bench_live",

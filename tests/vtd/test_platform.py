@@ -601,6 +601,20 @@ def test_a_platform_built_alike_can_take_over(
     assert second.platform.snapshot() == first.platform.snapshot()
 
 
+def test_the_state_of_other_units_is_refused_and_changes_nothing() -> None:
+    platform, *_ = machine()
+    other = Platform.build(
+        PhysicalMemory(),
+        Topology(),
+        build("[[structure]]\ntype = 'DRHD'\nflags = 1\nregister_base = 0xfed00000"),
+        PROFILES["qemu"],
+    )
+    before = platform.snapshot()
+    with pytest.raises(PlatformError, match="other units"):
+        platform.restore(other.snapshot())
+    assert platform.snapshot() == before
+
+
 def moved(software: Software, platform: Platform) -> Software:
     """The same software on a copy of its platform, with the copy of its device."""
     device = platform.topology.find(software.platform.topology.bdf(software.device))
