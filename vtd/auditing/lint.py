@@ -17,6 +17,7 @@ from vtd.auditing.log_lines import AuditLogError
 from vtd.auditing.throttling import names_no_function
 from vtd.auditing.torn_writes import TornWrites
 from vtd.auditing.waits import tells
+from vtd.layouts.registers import GlobalCommand, GlobalStatus
 from vtd.recordings.scenario import ScenarioRun
 from vtd.unit.caching.policy import AGGRESSIVE
 from vtd.unit.observer import Observer
@@ -37,6 +38,8 @@ class WriteLint(Observer):
         self._memory = unit.remapping.memory
         self._torn = TornWrites(self._memory)
         self._own_store: int | None = None
+        self._has_been = unit.registers[GlobalStatus]
+        """What the unit was doing since the root tables were set, by TES and IRES."""
         unit.observe(self)
         unit.subscribe(self._event)
         self._watched = hasattr(self._memory, "watch")
@@ -49,6 +52,22 @@ class WriteLint(Observer):
         self._unit.unsubscribe(self._event)
         if self._watched:
             self._memory.ignore(self._stored)  # type: ignore[attr-defined]
+
+    @property
+    def switched_off(self) -> GlobalStatus:
+        """What the unit does not do any more."""
+        return GlobalStatus(self._has_been & ~self._unit.registers[GlobalStatus])
+
+    def register_written(self, offset: int, size: int, value: int) -> None:
+        """Functions begin and end; tables that are set anew are not given up."""
+        if offset != GlobalCommand.OFFSET:
+            return
+        command, status = GlobalCommand(value & 0xFFFF_FFFF), self._unit.registers[GlobalStatus]
+        known = self._has_been.replace(
+            tes=self._has_been.tes and not command.srtp,
+            ires=self._has_been.ires and not command.sirtp,
+        )
+        self._has_been = GlobalStatus(known | status)
 
     def read(self, structure: Structure, address: int, size: int, value: int) -> None:
         """An entry that is in use."""
@@ -112,6 +131,6 @@ def lint_log(lines: Iterable[str]) -> list[LintFinding]:
     for each in watching:
         each.detach()
         found += each.findings
-    for unit in run.units:
-        found += lint_structures(unit)
+    for unit, each in zip(run.units, watching, strict=True):
+        found += lint_structures(unit, off=each.switched_off)
     return found

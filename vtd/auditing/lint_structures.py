@@ -35,21 +35,26 @@ ENTRIES_PER_DIRECTORY_ENTRY = 64
 
 
 def lint_structures(
-    unit: RemappingUnit, reserved: Mapping[int, list[tuple[int, int]]] | None = None
+    unit: RemappingUnit,
+    reserved: Mapping[int, list[tuple[int, int]]] | None = None,
+    *,
+    off: GlobalStatus | None = None,
 ) -> list[LintFinding]:
     """What is wrong with the tables that a unit has been given.
 
-    ``reserved``: the reserved memory of each source-id, as start and end.
+    ``reserved``: the reserved memory of each source-id, as start and end. ``off``: by TES and IRES,
+    what the unit did and does not any more, so that memory of its tables may have another use.
     """
+    off = off or GlobalStatus()
     status = unit.registers[GlobalStatus]
     found: list[LintFinding] = []
-    if status.rtps or status.tes:
+    if (status.rtps or status.tes) and not off.tes:
         uses: list[Use] = []
         walker = _Walker(unit, found, uses)
         walker.walk()
         found += _domains(unit, uses)
         found += _reserved_memory(unit, walker.sources, reserved or {})
-    if status.irtps or status.ires:
+    if (status.irtps or status.ires) and not off.ires:
         found += _interrupts(unit)
     return found
 

@@ -75,6 +75,14 @@ def test_a_platform_log_names_the_lines_of_write_and_use() -> None:
     assert report.to_json()["findings"][0]["missing"].startswith("page-selective iotlb_inv")
 
 
+@pytest.mark.parametrize("is_off", [True, False])
+def test_tables_of_before_are_looked_at_while_they_are_in_use(is_off: bool) -> None:
+    """Memory of tables may be used anew once translation is off, until they are set again."""
+    off = {"op": "reg_write", "offset": "0x18", "size": 4, "value": "0x0"}
+    found = lint_log(lines(*[off] * is_off, store(0x1000, 0xFFFF_FFFF_FFFF_FFFF)))
+    assert bool(found) is not is_off
+
+
 def test_invalidations_that_met_nothing_are_counted_where_memory_is_known() -> None:
     report = audit_log(lines(DMA, PAGE_INVALIDATION, CHANGE, PAGE_INVALIDATION, DMA))
     assert (report.descriptors, report.wasteful) == (2, 1)
