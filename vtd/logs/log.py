@@ -41,7 +41,8 @@ MOST_SHAPES = 10_000
 """Kinds of lines that are remembered."""
 _MARKS = re.compile(r"[\s>|`*#+]*")
 _OTHERS = re.compile(
-    r"(?:[0-9a-f]{4}:)?[0-9a-f]{2}:[01][0-9a-f]\.[0-7] [A-Z\"]|[\w.-]+: (?:error|warning|fatal)\b",
+    r"(?:[0-9a-f]{4}:)?[0-9a-f]{2}:[01][0-9a-f]\.[0-7] [A-Z\"]|[\w.-]+: (?:error|warning|fatal)\b|"
+    r"[\w.-]+\.(?:c|cc|cpp|go|rs|py): *\d+:|EAL: ",
     re.ASCII,
 )
 """How a function begins in a listing of lspci, or what a program says: no rest of a message."""

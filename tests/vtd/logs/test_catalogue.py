@@ -292,6 +292,28 @@ LINES = {
         "refused a descriptor"
     ),
     "qemu-system-x86_64: vtd_flux: invalid capacitor": "should not do",
+    "memory.c: 801:_vfio_iommu_map_dma: *NOTICE*: Cannot set up DMA mapping, error 17, ignored": (
+        "goes on"
+    ),
+    "vfio: 12: *ERROR*: Cannot set up DMA mapping, error 22 (Invalid argument)": "refused",
+    "Cannot clear DMA mapping for IOVA 7f00 - it's not mapped": "could not undo",
+    "EAL: using IOMMU type 1 (Type 1)": "looks for what the kernel has",
+    "VmBoot(DeviceManager(VfioDmaMap(DmaMap(IommuDmaMap(Error(12))))))": "lock that much",
+    "failed to add guest memory map into iommu table: File exists (os error 17)": "already",
+    "failed to add guest memory map into iommu table: Bad address (os error 14)": "can't pin",
+    "failed to add guest memory map into iommu table: Cannot allocate memory (os error 12)": (
+        "lock that much"
+    ),
+    "failed to add guest memory map into iommu table: flux (os error 1)": "refused",
+    "failed to remove guest memory map from iommu table: Invalid argument (os error 22)": (
+        "could not undo"
+    ),
+    "VfioCreate(GroupViable)": "others that still",
+    "cloud-hypervisor: 1.2s: ERROR:pci: group is inviable": "others that still",
+    "failed to add vfio group into vfio container: Invalid argument (os error 22)": "refused",
+    "failed to set container's IOMMU driver type as VfioType1V2: flux (os error 1)": "refused",
+    "cloud-hypervisor: 763.97s: ERROR:pci/src/vfio.rs:651 -- failed to remove all guest memory "
+    "regions from iommu table": "could not undo",
     "QMP command failed: vfio 0000:01:00.1: group 1 used in multiple address spaces": "one address",
     "error: argument unsupported: VFIO device assignment is currently not supported on this": (
         "uses no IOMMU"

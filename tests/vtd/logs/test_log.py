@@ -228,6 +228,8 @@ def test_what_is_said_of_a_command_or_file_is_a_message() -> None:
         "00:02.0 VGA compatible controller [0300]: Intel Device with VT-d [8086:0102]",
         "> dmar flux, said the one who asks",
         "libxl: error: libxl_pci.c:415: Looks like pciback driver not loaded",
+        "nvme_pcie.c: 548:nvme_pcie_ctrlr_allocate_bars: ERROR: flux",
+        "EAL: capacitor of the flux",
     ],
 )
 def test_what_was_posted_below_a_message_is_no_part_of_it(below: str) -> None:

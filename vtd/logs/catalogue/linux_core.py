@@ -91,15 +91,21 @@ MESSAGES = (
             "width of the unit, or in a reserved region",
             "CAP of the unit (MGAW, SAGAW): vtd caps; QEMU's host-phys-bits-limit, or fewer "
             "address bits for the guest; a refused BAR costs only DMA between devices"),
-    problem("", r"dma_map\(.*\) = -12\b|annot set up DMA remapping, error 12\b",
+    notice("", r"annot set up DMA mapping, error \d+, ignored",
+           "SPDK could not map memory for its devices and goes on: it is mapped already (17), or "
+           "no device is there to map it for (22)",
+           "an I/O error or a fault later; the address in the line before"),
+    problem("", r"dma_map\(.*\) = -12\b|annot set up DMA (?:re)?mapping, error 12\b|"
+            r"\bIommuDmaMap\(Error\(12\)|memory map into iommu table: .*\(os error 12\)",
             "memory could not be mapped for a device: the process may not lock that much",
             "locked memory (ulimit -l, RLIMIT_MEMLOCK) of the process"),
-    problem("", r"\bIommuDmaMap\(Error\(14\)|failed to map an IOVA range .*\(os error 14\)",
+    problem("", r"\bIommuDmaMap\(Error\(14\)|failed to map an IOVA range .*\(os error 14\)|"
+            r"memory map into iommu table: .*\(os error 14\)",
             "memory or a window (BAR) could not be mapped for a device: the kernel can't pin what "
             "is there, mostly the window of a device",
             "whether the virtual machine maps windows of devices to one another (p2p), and does "
             "without; kernel version"),
-    problem("", r"\bIommuDmaMap\(Error\(17\)",
+    problem("", r"\bIommuDmaMap\(Error\(17\)|memory map into iommu table: .*\(os error 17\)",
             "memory or a window (BAR) could not be mapped for a device: something is mapped there "
             "already, like the window of another device",
             "the addresses the virtual machine gives to the windows of its devices"),
@@ -107,8 +113,10 @@ MESSAGES = (
             r"[Ff]ailed to attach ioas|VFIO_(?:MAP|DMA_MAP|IOMMU_MAP)\w*.*failed|"
             r"dma_map\(.*\) = -|DMA remapping failed, error|"
             r"annot add (?:VFIO|vfio) group to container|"
-            r"annot set up DMA remapping, error|failed to select IOMMU type|"
-            r"\bIommuDmaMap\(Error\(|failed to map an IOVA range to the IOAS",
+            r"annot set up DMA (?:re)?mapping, error|failed to select IOMMU type|"
+            r"\bIommuDmaMap\(Error\(|failed to map an IOVA range to the IOAS|"
+            r"memory map into iommu table|add vfio group into vfio container|"
+            r"\b(?:GroupSetContainer|ContainerSetIOMMU)\b|VfioType1V2\b",
             "the kernel refused to translate the device for a guest: a reserved region, no "
             "interrupt remapping, or too little locked memory", "the kernel log of that moment"),
     problem("", r"group \d+ used in multiple address spaces",
@@ -119,7 +127,8 @@ MESSAGES = (
             "the kernel did not give QEMU the device of its isolation group: it is not bound to "
             "vfio-pci, not viable, or unknown there",
             "lspci -nnk: the driver in use; vtd groups"),
-    problem("", r"within the iommu_group are bound|group (?:\d+ )?is not viable",
+    problem("", r"within the iommu_group are bound|group (?:\d+ )?is not viable|"
+            r"\bgroup is inviable|\bGroupViable\b",
             "the device was not handed over: it shares its isolation group with others that still "
             "have drivers of the host",
             "what is in the group, and which port lacks access control (ACS): vtd groups"),

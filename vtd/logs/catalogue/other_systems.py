@@ -486,9 +486,12 @@ _HYPERVISORS = (
     ),
     notice(
         "",
-        r"Unexpected size \w+ of DMA remapping cleared|Cannot clear DMA remapping",
-        "DPDK could not undo a mapping as it had made it, mostly as it is gone already",
-        "the order in which the program frees memory and devices; DPDK version",
+        r"Unexpected size \w+ of DMA remapping cleared|Cannot clear DMA (?:re)?mapping|"
+        r"Cannot unmap DMA memory, error|"
+        r"[Ff]ailed to remove (?:all )?guest memory \w+ from iommu table|\bIommuDmaUnmap\b",
+        "a program (DPDK, SPDK, Cloud Hypervisor) could not undo a mapping as it had made it, "
+        "mostly as it is gone already",
+        "the order in which the program frees memory and devices; its version",
     ),
     problem(
         "",
@@ -504,7 +507,11 @@ _HYPERVISORS = (
         "the window (BAR) of a device was not mapped for the others; DMA between devices is lost",
     ),
     notice("", r"IOMMU type \d+ \([^)]*\) is not supported", "DPDK looks for what the kernel has"),
-    normal("", r"IOMMU type \d+ \([^)]*\) is supported", "DPDK looks for what the kernel has"),
+    normal(
+        "",
+        r"IOMMU type \d+ \([^)]*\) is supported|EAL: +[Uu]sing IOMMU type",
+        "DPDK looks for what the kernel has",
+    ),
     normal("", r"Faults records for drhd", "the fault records that follow are of this unit"),
     notice(
         "",
