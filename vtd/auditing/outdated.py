@@ -83,7 +83,7 @@ class Outdated:
                     continue
                 if each.refused and each.cache is CacheName.IOTLB and self.still_refused(each):
                     continue
-                if self.only_resized(each, word):
+                if self.only_resized(each, changed):
                     continue
                 return changed
         return self._without_user(copy)
@@ -124,16 +124,16 @@ class Outdated:
         entry = self._reached(self._kind_of(copy), address)
         return entry is not None and entry.physical + address - entry.address >> 12 == copy.frame
 
-    def only_resized(self, copy: Copy, changed: Word) -> bool:
+    def only_resized(self, copy: Copy, changed: Change) -> bool:
         """Whether its page is the same as before, and only reached by a page of another size.
 
         Then it does not matter which of the two a request uses (6.5.3.3, last item). Left out:
         first-stage tables, where PAT is elsewhere in larger pages.
         """
+        if changed.word.structure not in PAGING or not (changed.now or 0) & _RIGHTS:
+            return False
         stages = {word.structure for word in copy.words if word.structure in PAGING}
         if copy.cache is not CacheName.IOTLB or copy.refused or stages != {Structure.SECOND_STAGE}:
-            return False
-        if changed.structure not in PAGING:
             return False
         if not self.still_leads(copy):
             return False

@@ -72,7 +72,7 @@ class Uses:
                 continue
             if copy.refused and copy.cache in _OF_PAGES and self._outdated.still_refused(copy):
                 return
-            if self._outdated.only_resized(copy, word):
+            if self._outdated.only_resized(copy, changed):
                 return
             self.note(copy, changed)
             return
