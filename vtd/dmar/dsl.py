@@ -117,7 +117,7 @@ def read_source(text: str) -> tuple[bytes, tuple[str, ...]]:
         return raw, ()
     if raw is None:
         table = _compile(fields)
-        if cut := _cut_short(fields, table):
+        if cut := _cut_short(fields, table, stopped):
             return cut, ("read from its fields, which end before its Length does",)
         return table, ("read from its fields, Length and Checksum computed",)
     try:
@@ -128,12 +128,12 @@ def read_source(text: str) -> tuple[bytes, tuple[str, ...]]:
     return compiled, (note,)
 
 
-def _cut_short(fields: list[Field], table: bytes) -> bytes | None:
+def _cut_short(fields: list[Field], table: bytes, stopped: bool) -> bytes | None:
     """The beginning of a table whose source somebody cut; None for a whole one.
 
     Then both the table and its last structure say that they are longer than their fields. Where
     only the table does, a structure was taken out. A name at the end is whole: zeroes behind it are
-    not printed.
+    not printed. Nor is what follows a structure of length 0, where iasl stops.
     """
     if fields and fields[-1].label == "device name":
         return None
@@ -146,7 +146,8 @@ def _cut_short(fields: list[Field], table: bytes) -> bytes | None:
         length = int.from_bytes(table[start + 2 : start + 4], "little")
     if not length or len(said) < 2 or len(said) != len(lengths):
         return None
-    if said[0] <= len(table) or said[-1] <= length or said[-1] > 0xFFFF:
+    is_zero = stopped and said[-1] == 0 and fields[-1].label == "length"
+    if said[0] <= len(table) or not (is_zero or length < said[-1] <= 0xFFFF):
         return None
     cut = bytearray(table)
     cut[4:8] = said[0].to_bytes(4, "little")

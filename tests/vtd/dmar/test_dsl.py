@@ -186,6 +186,16 @@ def test_a_source_cut_in_its_last_structure_is_a_cut_table(before: str) -> None:
     assert {finding.rule for finding in validate(found.data)} == {"DMAR-H03"}
 
 
+def test_a_structure_of_length_0_where_iasl_stopped_keeps_its_length() -> None:
+    start = SOURCE.index("Subtable Type : 0001")
+    length = SOURCE.index("Length : ", start)
+    line_end = SOURCE.index("\n", length)
+    cut = f"{SOURCE[:length]}Length : 0000{SOURCE[length + 13 : line_end]}"
+    (found,) = find_tables(f"{cut}\n\n**** Invalid zero length subtable\n".encode())
+    assert "end before" in found.notes[0]
+    assert {finding.rule for finding in validate(found.data)} == {"DMAR-H03", "DMAR-S02"}
+
+
 def test_a_source_without_one_structure_is_an_edited_table() -> None:
     start = SOURCE.index("Subtable Type : 0001")
     edited = SOURCE[: SOURCE.rindex("\n", 0, start)]
