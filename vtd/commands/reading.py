@@ -65,7 +65,10 @@ def unusable_input(what: str) -> Iterator[None]:
 def _reason(what: str, error: OSError | ValueError) -> str:
     """What is wrong with an input, in one line that begins with its name."""
     name, reason = "stdin" if what == "-" else what, str(error)
-    if what == "-" and isinstance(error.__cause__ or error, FileNotFoundError):
+    cause = error.__cause__ or error
+    if isinstance(cause, UnicodeDecodeError):
+        reason = reason.replace(str(cause), "not text")
+    elif what == "-" and isinstance(cause, FileNotFoundError):
         reason = "not read by this command: name a file"
     elif isinstance(error, OSError) and error.strerror:
         inside = "" if error.filename in (None, name) else f"{error.filename}: "

@@ -66,6 +66,21 @@ def test_a_command_that_reads_no_stdin_says_so(arguments: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ("replay {}", "can't be read: not text"),
+        ("conformance build --for {} -o kit.img", "no JSON: not text"),
+        ("fuzz --state {}", "not the state of a campaign: not text"),
+    ],
+)
+def test_a_file_of_bytes_is_no_text(arguments: str, says: str, tmp_path: Path) -> None:
+    file = tmp_path / "program"
+    file.write_bytes(b"\x7fELF\xd0")
+    done = CliRunner().invoke(main, arguments.format(file).split())
+    assert (done.exit_code, done.output) == (2, f"vtd: {file}: {says}\n")
+
+
+@pytest.mark.parametrize(
     "arguments",
     [
         "collect -",
