@@ -98,6 +98,7 @@ PHRASES = (
     "groupsetcontainer",
     "vfiotype1v2",
     "group into vfio container",
+    "pkvm_host_use_dma",
     "set up dma mapping, error ",
     "cannot clear dma mapping",
     "cannot unmap dma memory",

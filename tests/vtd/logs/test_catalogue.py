@@ -297,6 +297,16 @@ LINES = {
     ),
     "vfio: 12: *ERROR*: Cannot set up DMA mapping, error 22 (Invalid argument)": "refused",
     "Cannot clear DMA mapping for IOVA 7f00 - it's not mapped": "could not undo",
+    "DMAR: pkvm: IOMMU initialized!": "taken the units over",
+    "DMAR: pkvm: pkvm_domain_map: domain map[iov_pfn: 0, pfn: 0, nr_pages: 4] failed (err=-22)": (
+        "not all the host's"
+    ),
+    "[pkvm] pkvm_host_use_dma: invalid memory range [0x2a1b9c000, 0x2a1b9d000), state check": (
+        "not all the host's"
+    ),
+    "DMAR: pkvm: iommu3: CAP.RWBF=1 is not supported!": "can't use a unit",
+    "DMAR: pkvm: iommu3 ignored, but pKVM needs iommu to be enabled!": "can't use a unit",
+    "DMAR: pkvm: pkvm_alloc_domain: flux for device[0:1f.3] (err=-1)": "could not do",
     "EAL: using IOMMU type 1 (Type 1)": "looks for what the kernel has",
     "VmBoot(DeviceManager(VfioDmaMap(DmaMap(IommuDmaMap(Error(12))))))": "lock that much",
     "failed to add guest memory map into iommu table: File exists (os error 17)": "already",

@@ -95,7 +95,7 @@ _PHANTOM = re.compile(r"PhantFunc ([0-7])")
 _PHANTOM_ENABLED = re.compile(r"PhantFunc\+")
 _GROUP = re.compile(r"IOMMU ?[gG]roup:?\s+(\d+)", re.ASCII)
 _GROUP_HEADING = re.compile(
-    rf"{_QUOTE}(?:(?:IOMMU )?[Gg]roup (\d+)\b|Group:\s+(\d+)\s+(?={_ADDRESS}))", re.ASCII
+    rf"{_QUOTE}(?:(?:IOMMU )?[Gg]roup +(\d+)\b|Group:\s+(\d+)\s+(?={_ADDRESS}))", re.ASCII
 )
 """What scripts print in front of the functions of a group, or above them."""
 _IDS_FIRST = re.compile(
@@ -104,6 +104,8 @@ _IDS_FIRST = re.compile(
     re.ASCII,
 )
 """A function as scripts print it that put the ids first."""
+_NO_COLON = re.compile(rf"({_ADDRESS} \S[^:\[]*\[[0-9a-f]{{4}}\])(?= \w)", re.ASCII)
+"""The class of a function as ls-iommu prints it."""
 _MEMORY = re.compile(r"Memory at ([0-9a-f]{4,16}) .*?\[size=(\d+)([KMGT]?)\]", re.ASCII)
 _WINDOW = re.compile(r"emory behind bridge: ([0-9a-f]{4,16})-([0-9a-f]{4,16})", re.ASCII)
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
@@ -129,7 +131,7 @@ def lspci_functions(text: str) -> Iterator[PciFunction]:
             *bridges, last = _path(match[2])
             yield from bridges
             line = f"{match[1]}{last.bdf}{line[match.end() :]}"
-        usual = _IDS_FIRST.sub(r"\2 \3: \4 [\1]", line)
+        usual = _IDS_FIRST.sub(r"\2 \3: \4 [\1]", _NO_COLON.sub(r"\1:", line))
         match = _HEADING.fullmatch(usual) or _PREFIXED.fullmatch(usual)
         if match is None:
             details.append(line)

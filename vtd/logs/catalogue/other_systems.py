@@ -552,6 +552,26 @@ _HYPERVISORS = (
         "queue stops",
         "the words of the line, what the guest's driver wrote; QEMU version",
     ),
+    normal("", r"\bpkvm: IOMMU initialized", "protected KVM has taken the units over"),
+    problem(
+        "",
+        r"\bpkvm_domain_map: |\bpkvm_host_use_dma: ",
+        "protected KVM refused to map memory for a device: the pages are not all the host's to "
+        "give, like those of a protected guest, or are no memory; DMA there will be blocked",
+        "which driver or guest the memory is of; an RMRR at the address: vtd dmar rmrr",
+    ),
+    problem(
+        "",
+        r"\bpkvm: iommu\d+(?:: | ignored)|\bpkvm: (?:Failed to initialize|IOMMU initialize failed)",
+        "protected KVM can't use a unit as it is, or as firmware left it",
+        "CAP (RWBF, SAGAW) and ECAP (QI) of the unit: vtd caps; kernel version",
+    ),
+    problem(
+        "",
+        r"\bpkvm: ",
+        "protected KVM could not do what Linux asked of it for a device, as the line says",
+        "lines with [pkvm] before it; kernel version",
+    ),
     problem(
         "",
         r"\bqemu[\w./-]*: vtd_\w+: ",

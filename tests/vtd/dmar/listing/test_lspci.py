@@ -221,3 +221,16 @@ def test_a_path_shows_the_bridges_above(domain: str) -> None:
         7,
     )
     assert len(tree.functions) == 3
+
+
+def test_ls_iommu_prints_no_colon_behind_the_class() -> None:
+    tree = parse_pci_tree(
+        "IOMMU Group  12: 0000:01:00.0 USB controller [0c03] ACME unknown [1022:43d0] (rev 01)\n"
+        "        Subsystem: Flux Technology Inc. unknown [1b21:1142]\n"
+        "        Kernel driver in use: xhci_hcd\n"
+        "IOMMU Group  3: 0000:02:00.0 PCI bridge [0604] ACME 400 Series Port [1022:43c6] (rev 01)\n"
+    )
+    assert [
+        (str(each.bdf), each.class_code, each.device_id, each.group)
+        for each in tree.functions.values()
+    ] == [("0000:01:00.0", 0xC03, 0x43D0, 12), ("0000:02:00.0", 0x604, 0x43C6, 3)]
