@@ -307,6 +307,18 @@ LINES = {
     "DMAR: pkvm: iommu3: CAP.RWBF=1 is not supported!": "can't use a unit",
     "DMAR: pkvm: iommu3 ignored, but pKVM needs iommu to be enabled!": "can't use a unit",
     "DMAR: pkvm: pkvm_alloc_domain: flux for device[0:1f.3] (err=-1)": "could not do",
+    "cat: /sys/firmware/acpi/tables/DMAR: No such file or directory": "no DMAR table",
+    'access("/sys/firmware/acpi/tables/DMAR", F_OK) = -1 ENOENT (No such file)': "no DMAR table",
+    "ls: cannot access '/sys/kernel/iommu_groups/*/devices/*': No such file or directory": (
+        "no isolation groups"
+    ),
+    "qemu: vfio 0000:00:02.0: failed to open /dev/vfio/1: No such file or directory": (
+        "bound to vfio-pci"
+    ),
+    "failed to open /dev/vfio/vfio container: No such file or directory (os error 2)": "modules",
+    "vfio: error opening /dev/vfio/12: Permission denied": "may not open",
+    "Could not open '/dev/vfio/1': Permission denied": "may not open",
+    "failed to open /dev/vfio/17: Device or resource busy": "another program",
     "EAL: using IOMMU type 1 (Type 1)": "looks for what the kernel has",
     "VmBoot(DeviceManager(VfioDmaMap(DmaMap(IommuDmaMap(Error(12))))))": "lock that much",
     "failed to add guest memory map into iommu table: File exists (os error 17)": "already",

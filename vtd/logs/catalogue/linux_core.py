@@ -119,6 +119,25 @@ MESSAGES = (
             r"\b(?:GroupSetContainer|ContainerSetIOMMU)\b|VfioType1V2\b",
             "the kernel refused to translate the device for a guest: a reserved region, no "
             "interrupt remapping, or too little locked memory", "the kernel log of that moment"),
+    problem("", r"/sys/firmware/acpi/tables/DMAR\b.*(?:No such file|ENOENT)",
+            "the kernel has no DMAR table, so it uses no unit; inside a container or a virtual "
+            "machine it can't see that of the host", "firmware setup: VT-d"),
+    problem("", r"/sys/(?:kernel/iommu_groups|class/iommu)\b.*(?:No such file|ENOENT)",
+            "Linux has no isolation groups: it uses no unit, or a script asked for one that "
+            "isn't there",
+            "intel_iommu=on; firmware setup: VT-d; earlier lines of the kernel log about it"),
+    problem("", r"open(?:ing)? '?/dev/vfio/\d+\b.*(?:No such file|ENOENT)",
+            "no device of that isolation group is bound to vfio-pci, or the kernel uses no IOMMU",
+            "lspci -nnk: the driver in use; vtd groups"),
+    problem("", r"open(?:ing)? '?/dev/vfio/vfio\b.*(?:No such file|ENOENT)",
+            "the modules that hand devices over are not loaded",
+            "modprobe vfio-pci, vfio_iommu_type1"),
+    problem("", r"open(?:ing)? '?/dev/vfio/\w+\b.*(?:Permission denied|EACCES|not permitted)",
+            "the program may not open the device's isolation group",
+            "owner and mode of /dev/vfio; the container's or libvirt's list of devices"),
+    problem("", r"open(?:ing)? '?/dev/vfio/\d+\b.*(?:busy|EBUSY)",
+            "another program has the devices of that isolation group",
+            "which virtual machine or program runs: fuser -v /dev/vfio"),
     problem("", r"group \d+ used in multiple address spaces",
             "QEMU hands no two devices of one isolation group to a guest that has an I/O MMU of "
             "its own: they would have to have one address space",
