@@ -10,7 +10,9 @@ import re
 from functools import lru_cache
 from typing import NamedTuple
 
-_COLOUR = re.compile(r"(?:\x1b|\^\[|ESC)\[[0-9;?]*[A-Za-z]")
+_COLOUR = re.compile(r"(?:\x1b|\^\[|ESC|#033|\\(?:0?33|x1b|u001b|e)|\u241b)\[[0-9;?]*[A-Za-z]")
+"""Also as cat -v, less, syslog, strace and JSON write the first character of it."""
+_ESCAPES = "^[[", "ESC[", "33[", "1b[", "\\e[", "\u241b["
 _QUOTE = r"[\s>|`*#+\ufeff]*"
 _WORD = r"[^\s\[\]:]{1,10}"
 """A day or month in the language of the reporter: Wed, Mi, mer., Mär, 11月."""
@@ -42,11 +44,17 @@ class Stripped(NamedTuple):
     """Whether a time, host, level or the like was there: a new message, not more of the last."""
 
 
+def without_colours(line: str) -> str:
+    """A line without what makes a terminal show colours."""
+    if "\x1b" in line or ("[" in line and any(each in line for each in _ESCAPES)):
+        return _COLOUR.sub("", line)
+    return line
+
+
 @lru_cache(8)  # a line is looked at as the next of one, and as the one before the next
 def strip(line: str) -> Stripped:
     """The message of a line."""
-    if "\x1b" in line or ("[" in line and ("^[[" in line or "ESC[" in line)):
-        line = _COLOUR.sub("", line)
+    line = without_colours(line)
     match = _PREFIX.match(line)
     if match is None:
         return Stripped(line.strip(), False)

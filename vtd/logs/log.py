@@ -20,7 +20,7 @@ from vtd.logs.fault import FaultGroup, FaultGroups, FoldedFaults, LoggedFault
 from vtd.logs.fault_forms import LINUX_TARGET, LINUX_WHOLE, Reading, Role, read_fault
 from vtd.logs.fault_forms import WORDS as FAULT_WORDS
 from vtd.logs.fault_record import settled
-from vtd.logs.lines import strip
+from vtd.logs.lines import strip, without_colours
 from vtd.logs.message import Catalogue, Message, Weight, shape_of
 from vtd.logs.pairing import Pairing
 from vtd.logs.queue_errors import read_queue_error
@@ -267,7 +267,7 @@ class _Reader:
 
     def _read_piece(self, number: int, line: str, is_candidate: bool) -> None:
         """Read a line, or one of several messages that stand in it."""
-        line = line.rstrip()
+        line = without_colours(line.rstrip())
         if self._open is not None and self._goes_on(number, line):
             return
         if not is_candidate or ("Request device" in line and self._repeats(number, line)):

@@ -524,3 +524,15 @@ def test_no_fault_is_lost_in_any_order_of_lines(lines: list[str], prefix: str) -
 def test_any_text_is_read(text: str) -> None:
     log = read_log(text.splitlines())
     assert all(group.lines for group in log.messages)
+
+
+@pytest.mark.parametrize(
+    "escape", ["\x1b", "^[", "ESC", "#033", "\\033", "\\33", "\\x1b", "\\u001b", "\\e", "\u241b"]
+)
+def test_colours_are_no_part_of_a_message_however_they_are_written(escape: str) -> None:
+    words = "No ACPI DMAR table found, IOMMU either disabled in BIOS or not supported by this one"
+    head = "  QEMU: Checking for device assignment IOMMU support     : "
+    log = read(f"{head}{escape}[33mWARN{escape}[0m ({words})\n")
+    (group,) = log.messages
+    assert "found no DMAR table" in (group.meaning or "")
+    assert group.lines[0].text == f"{head.strip()} WARN ({words})"
