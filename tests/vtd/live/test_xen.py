@@ -10,6 +10,8 @@ from vtd.live.xen import ALWAYS, STRAY, XenError, possible, qemu_arguments, read
 
 IMAGE = b"\x7fELF\x01" + bytes(99) + (0x1BADB002).to_bytes(4, "little") + bytes(999)
 
+PACKED = gzip.compress(IMAGE, mtime=0)
+
 
 @pytest.mark.parametrize("pack", [bytes, gzip.compress], ids=["plain", "gzip"])
 def test_an_image_is_read_compressed_or_not(pack: type[bytes], tmp_path: Path) -> None:
@@ -25,9 +27,10 @@ def test_an_image_is_read_compressed_or_not(pack: type[bytes], tmp_path: Path) -
         (b"", "no image of Xen that starts by multiboot"),
         (b"\x7fELF\x02" + IMAGE[5:], "no image of Xen that starts by multiboot"),
         (IMAGE[:5] + bytes(9000) + IMAGE[5:], "no image of Xen that starts by multiboot"),
-        (gzip.compress(IMAGE)[:-9], "Compressed file ended"),
-        (gzip.compress(IMAGE)[:-4] + b"size", "Incorrect length"),
+        (PACKED[:-9], "Compressed file ended"),
+        (PACKED[:-4] + b"size", "Incorrect length"),
     ],
+    ids=["empty", "64 bits", "no header near the start", "cut", "another length"],
 )
 def test_another_file_is_no_image(content: bytes, why: str, tmp_path: Path) -> None:
     path = tmp_path / "image"
