@@ -182,7 +182,7 @@ class FramesLeft:
     def _used_again(self, place: Place, left: _Left) -> None:
         copy, changed, is_table = left
         word = changed.word
-        if not is_table and self._is_shared(place, word):
+        if not is_table and (self._is_shared(place, word) or _is_in(word, place)):
             return
         if word.structure not in PAGING and self._outdated.lead_to(places_of(word, word.value)):
             return  # others go on with the same tables
@@ -195,6 +195,11 @@ class FramesLeft:
         debt = self._verdicts.debt(Kind.NOT_WAITED_FOR, copy, changed)
         missing = f"the {what} at {number << size:#x}"
         self._verdicts.add(debt._replace(missing=missing, section="6.5.2.9, 6.5.3.6"))
+
+
+def _is_in(word: Word, place: Place) -> bool:
+    """Whether a page is the table that maps it, so that stores to it are of entries."""
+    return bool(word.size) and place == (FRAME, word.address >> FRAME)
 
 
 def _is_about_interrupts(copy: Copy) -> bool:

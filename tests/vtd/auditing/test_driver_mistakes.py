@@ -1034,6 +1034,20 @@ def _(mended: bool) -> Rig:
     return rig
 
 
+@legal("a table that maps itself is unmapped, as all of a guest's memory is")
+def _() -> Rig:
+    rig, table = legacy()
+    where, entry = leaf(rig, table, 0)
+    store(rig, where + 8 * 5, where & -0x1000 | entry & 0xFFF)
+    for address in (0, 0x5000):
+        rig.port().read(address, 4)
+    store(rig, where + 8 * 5, 0)
+    store(rig, where, 0)
+    rig.iotlb(1)
+    rig.wait()
+    return rig
+
+
 @legal("a 2 MiB leaf alone changes: AM = 9, and IH = 1")
 def _() -> Rig:
     rig, table = second_stage(0x20_0000)
