@@ -155,9 +155,9 @@ class PageRequestAudit(Observer):
 
     def _event(self, event: Event) -> None:
         match event:
-            case PageRequestReceived(request=request) if is_stop_marker(request):
-                pass  # asks for no response (11.4.3, SMS)
-            case PageRequestReceived(source_id=source_id, request=request, queued=True):
+            case PageRequestReceived(source_id=source_id, request=request, queued=True) if (
+                not is_stop_marker(request)
+            ):  # which asks for no response (11.4.3, SMS)
                 group = source_id, request.pasid, request.group_index
                 self._answered.pop(group, None)
                 waiting = self._waiting.setdefault(group, _Waiting(self._asked))

@@ -64,10 +64,10 @@ def _lines(row: dict[str, object]) -> Iterator[str]:
         yield f"QEMU {row['version']}: {' '.join(qemu)}"
     else:
         yield f"QEMU: {row['problem']}"
-    kernels = row["kernels"]
-    yield f"kernels: {', '.join(kernels) if isinstance(kernels, list) and kernels else 'none'}"
-    xens = row["xen"]
-    yield f"Xen, for --xen: {', '.join(xens) if isinstance(xens, list) and xens else 'none'}"
+    for key, name in (("kernels", "kernels"), ("xen", "Xen, for --xen")):
+        versions = row[key]
+        assert isinstance(versions, list)
+        yield f"{name}: {', '.join(versions) or 'none'}"
     yield f"busybox: {'there' if row['busybox'] else 'none that is linked statically'}"
     if not row["supported"]:
         yield "nothing can be fetched here; install:"
