@@ -210,11 +210,10 @@ def _domains(text: str, entries: dict[int, bytes], pages: set[int]) -> None:
 
 def _parts(text: str) -> Iterator[tuple[str, int, list[re.Match[str]]]]:
     """Name and root table of each unit, with its rows."""
-    starts = [match.start() for match in _ROOT.finditer(text)]
-    for start, end in pairwise([*starts, len(text)]):
-        if match := _ROOT.match(text, start):
-            rows = list(_ROW.finditer(text, match.end(), end))
-            yield match[1], int(match[2], 16) & ADDRESS, rows
+    units = list(_ROOT.finditer(text))
+    ends = [*(each.start() for each in units[1:]), len(text)]
+    for unit, end in zip(units, ends, strict=False):
+        yield unit[1], int(unit[2], 16) & ADDRESS, list(_ROW.finditer(text, unit.end(), end))
 
 
 def _devices(
